@@ -1,0 +1,66 @@
+"""seqloom: large language models for sequential recommendation.
+
+The names below are resolved on first use, so `import seqloom` loads neither torch nor any model
+library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from seqloom.core.errors import SeqloomError
+    from seqloom.data.store import Dataset
+    from seqloom.runs.compare import compare
+    from seqloom.runs.embed import embed
+    from seqloom.runs.evaluate import evaluate
+    from seqloom.runs.folder import load_run
+    from seqloom.runs.prepare import prepare
+    from seqloom.runs.recommend import recommend
+    from seqloom.runs.train import train
+
+    load_dataset = Dataset.load
+
+__all__ = [
+    "SeqloomError",
+    "__version__",
+    "compare",
+    "embed",
+    "evaluate",
+    "load_dataset",
+    "load_run",
+    "prepare",
+    "recommend",
+    "train",
+]
+
+_HOMES = {
+    "SeqloomError": "seqloom.core.errors:SeqloomError",
+    "compare": "seqloom.runs.compare:compare",
+    "embed": "seqloom.runs.embed:embed",
+    "evaluate": "seqloom.runs.evaluate:evaluate",
+    "load_dataset": "seqloom.data.store:Dataset.load",
+    "load_run": "seqloom.runs.folder:load_run",
+    "prepare": "seqloom.runs.prepare:prepare",
+    "recommend": "seqloom.runs.recommend:recommend",
+    "train": "seqloom.runs.train:train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name and keep what was found."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'seqloom' has no attribute {name!r}")
+    module, _, path = _HOMES[name].partition(":")
+    value: Any = importlib.import_module(module)
+    for part in path.split("."):
+        value = getattr(value, part)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

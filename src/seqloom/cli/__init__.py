@@ -1,0 +1,1 @@
+"""Argument parsing and progress display, nothing else: what a command does is in `seqloom.runs`."""

@@ -1,0 +1,71 @@
+"""`seqloom compare`: are the differences between runs more than chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqloom.cli import options
+from seqloom.cli.session import session
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+ORDER = 50
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("compare")(compare)
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Runs on the same data set; the first is the yardstick."
+        ),
+    ],
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a report with figures to this HTML file.")
+    ] = None,
+    on: options.Part = "test",
+    mask_seen: options.MaskSeen = True,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Test every pair, not only against the first run.")
+    ] = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare runs user by user: difference, confidence interval, corrected p-value."""
+    with session(json_output=json_output, quiet=quiet) as current:
+        from seqloom.runs.compare import compare as run_stage
+
+        comparison = run_stage(
+            runs,
+            report=report,
+            on=on,
+            mask_seen=mask_seen,
+            all_pairs=all_pairs,
+            progress=current.progress,
+        )
+        current.finish(comparison, _render)
+
+
+_SHOWN = ("group", "users", "metric", "reference", "run", "difference", "low", "high", "p_holm")
+
+
+def _render(document: Any) -> Iterable[RenderableType]:
+    from seqloom.cli.show import rows_table
+
+    for pair in document["pairs"]:
+        yield pair["sentence"]
+        rows = [{name: row[name] for name in _SHOWN} for row in pair["differences"]]
+        yield rows_table(rows)
+    yield (
+        f"low, high: {document['confidence']:.0%} confidence interval of the difference; p_holm: "
+        f"corrected for {document['comparisons']} comparisons."
+    )

@@ -1,0 +1,67 @@
+"""`seqloom systems`: what can be trained, and the keys of each system's configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqloom.cli import options
+from seqloom.cli.session import session
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+ORDER = 70
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("systems")(systems)
+
+
+def systems(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A system, to see every key that it takes.")
+    ] = None,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the systems, or the configuration keys of one with their defaults and meaning."""
+    with session(json_output=json_output, quiet=quiet) as current:
+        from seqloom.cli.config_docs import config_keys
+        from seqloom.systems import registry
+
+        chosen = registry.names() if name is None else [name]
+        document = [
+            {
+                "system": each,
+                "summary": registry.summary(each),
+                "config": config_keys(registry.config_class(each)),
+            }
+            for each in chosen
+        ]
+        current.finish(document, _render_all if name is None else _render_one)
+
+
+def _render_all(document: Any) -> Iterable[RenderableType]:
+    from seqloom.cli.show import rows_table
+
+    yield rows_table([{"system": row["system"], "what": row["summary"]} for row in document])
+    yield "`seqloom systems NAME` shows the configuration keys of one."
+
+
+def _render_one(document: Any) -> Iterable[RenderableType]:
+    from seqloom.cli.show import rows_table
+
+    (row,) = document
+    yield f"{row['system']}: {row['summary']}"
+    rows = [{**key, "default": _as_typed(key["default"])} for key in row["config"]]
+    yield rows_table(rows)
+
+
+def _as_typed(value: Any) -> str:
+    """A default as one would write it after `--set KEY=`."""
+    return value if isinstance(value, str) else json.dumps(value)

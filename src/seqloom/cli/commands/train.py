@@ -1,0 +1,77 @@
+"""`seqloom train`: a prepared data set and a system to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqloom.cli import options
+from seqloom.cli.session import session
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+ORDER = 30
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("train")(train)
+
+
+def train(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="The folder that `prepare` wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder of the run to write.")],
+    system: Annotated[
+        str, typer.Option("--system", "-s", help="What to train; `seqloom systems` lists them.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A YAML file with configuration keys.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One configuration key; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of an unfinished run.")
+    ] = False,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a system on a prepared data set.
+
+    `seqloom systems NAME` lists the keys that --config and --set take; --set wins.
+    """
+    with session(json_output=json_output, quiet=quiet) as current:
+        from seqloom.core.config import apply_overrides, read_config_file
+
+        values = apply_overrides(read_config_file(config) if config else {}, overrides or [])
+
+        # torch loads from here on; a mistyped option should not wait for it.
+        from seqloom.data.store import Dataset
+        from seqloom.runs.train import train as run_stage
+
+        summary = run_stage(
+            Dataset.load(dataset),
+            system,
+            config=values,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            progress=current.progress,
+        )
+        current.finish(summary, _render)
+
+
+def _render(document: Any) -> Iterable[RenderableType]:
+    from seqloom.cli.show import fields_table
+
+    yield fields_table(document)

@@ -1,0 +1,53 @@
+"""What the user sees when a command fails, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+
+from typer.exceptions import TyperException
+
+from seqloom.core.errors import SeqloomError
+
+UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def report_error(error: BaseException, *, json_output: bool) -> int:
+    """Tell the user what went wrong and return the exit code.
+
+    The message goes to standard error; with `json_output` a document
+    `{"error": {"type", "message"}}` goes to standard output as well, so that a script finds one
+    document there whatever happens. A traceback is shown for what seqloom did not foresee, or where
+    the environment has SEQLOOM_DEBUG=1.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return _say("Interrupted", "interrupted", INTERRUPTED, json_output)
+    foreseen = isinstance(error, SeqloomError | TyperException | OSError)
+    if not foreseen or os.environ.get("SEQLOOM_DEBUG") == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    kind = type(error).__name__
+    if isinstance(error, TyperException):
+        return _say("UsageError", _usage(error), BAD_INPUT, json_output)
+    if isinstance(error, SeqloomError):
+        return _say(kind, str(error), BAD_INPUT, json_output)
+    if isinstance(error, OSError):
+        return _say(kind, str(error), UNEXPECTED, json_output)
+    message = f"{kind}: {error}\nThis is a fault in seqloom; please report it with the lines above."
+    return _say(kind, message, UNEXPECTED, json_output)
+
+
+def _usage(error: TyperException) -> str:
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    return f"{message}\nSee `{context.command_path} --help`." if context else message
+
+
+def _say(kind: str, message: str, code: int, json_output: bool) -> int:
+    lines = message.splitlines() or [kind]
+    block = "\n".join([f"error: {lines[0]}", *(f"  {line}" for line in lines[1:])])
+    print(block, file=sys.stderr, flush=True)
+    if json_output:
+        print(json.dumps({"error": {"type": kind, "message": message}}, indent=2), flush=True)
+    return code

@@ -1,0 +1,96 @@
+"""Results as tables for a person. Everything here reads the same document that `--json` writes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_WITHOUT_TERMINAL = 240
+"""Columns to draw in where standard output is a file or a pipe, so that nothing is cut."""
+
+
+def stdout_console() -> Console:
+    """Standard output, wide where it is no terminal."""
+    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(width=width, highlight=False)
+
+
+def fields_table(values: Mapping[str, Any]) -> Table:
+    """One line for each entry; nested mappings are flattened to dotted names."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(values):
+        table.add_row(name, Text(cell(value)))
+    return table
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line for each row; the columns are the rows' keys, in order of appearance."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(row.get(name))) for name in names))
+    return table
+
+
+def document_tables(document: Mapping[str, Any]) -> Iterable[RenderableType]:
+    """A whole document: its plain entries first, then one table for each list of rows."""
+    lists = {name: value for name, value in document.items() if _is_rows(value)}
+    yield fields_table({name: value for name, value in document.items() if name not in lists})
+    for name, rows in lists.items():
+        yield name
+        yield rows_table(rows)
+
+
+def metrics_table(
+    users: int,
+    metrics: Mapping[str, float],
+    groups: Mapping[str, Mapping[str, Any]],
+) -> Table:
+    """Metrics of all users, then of each group (`users` and `metrics`, None without users)."""
+    rows = [{"group": "all", "users": users, **metrics}]
+    rows += [
+        {"group": name, "users": group["users"], **(group["metrics"] or {})}
+        for name, group in groups.items()
+    ]
+    return rows_table(rows)
+
+
+def cell(value: Any) -> str:
+    """One value as text: a dash for nothing, thousands separated, four digits after the point."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {cell(entry)}" for name, entry in value.items())
+    if isinstance(value, list):
+        shown = ", ".join(cell(entry) for entry in value[:5])
+        return f"{shown}, ... ({len(value)} in all)" if len(value) > 5 else shown
+    return str(value)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)

@@ -1,0 +1,111 @@
+"""Configuration: frozen pydantic models that refuse unknown keys and explain themselves."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from seqloom.core.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, extras forbidden, docstrings under the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any] | None = None) -> Self:
+        """Validate `values` (nested mappings).
+
+        Raises:
+            ConfigError: names each bad key by its dotted path, what was found and what is allowed.
+        """
+        try:
+            return cls.model_validate(dict(values or {}))
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error)) from None
+
+    def to_yaml(self) -> str:
+        """The whole configuration as YAML; `build(yaml.safe_load(...))` gives an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML or holds no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"configuration file {path} holds a {type(values).__name__}; write `key: value` lines"
+        )
+    return values
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Lay `key.sub=value` strings (values read as YAML) over nested `values`; later ones win.
+
+    Raises:
+        ConfigError: an override has no `=`, an empty key, or goes through a value that is no mapping.
+    """
+    merged: dict[str, Any] = _copy(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError(f"override {override!r} is not of the form key=value")
+        target = merged
+        for part in parts[:-1]:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
+        try:
+            target[parts[-1]] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"override {override!r}: the value is not valid YAML: {error}"
+            ) from None
+    return merged
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _explain(cls: type[BaseModel], error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key{_suggest(cls, item['loc'])}")
+        else:
+            lines.append(f"{path}: found {item['input']!r}: {item['msg'].lower()}")
+    return f"invalid {cls.__name__}:\n  " + "\n  ".join(lines)
+
+
+def _suggest(cls: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """Name the keys allowed where `loc` points, the likeliest first."""
+    model: Any = cls
+    for part in loc[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = getattr(field, "annotation", None)
+    allowed = list(getattr(model, "model_fields", {}))
+    if not allowed:
+        return ""
+    close = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (allowed: {', '.join(allowed)})"

@@ -1,0 +1,35 @@
+"""The one tree of errors that seqloom raises on purpose.
+
+A message says what was found, what is allowed and what to do. The command line prints it without a
+traceback; a Python caller catches `SeqloomError` or the branch it cares about.
+"""
+
+from __future__ import annotations
+
+
+class SeqloomError(Exception):
+    """Base of every error that seqloom raises on purpose."""
+
+
+class ConfigError(SeqloomError):
+    """An option or a configuration value is unknown, of the wrong type or out of range."""
+
+
+class DataError(SeqloomError):
+    """An input file or frame cannot be read as what it is said to be."""
+
+
+class ArtefactError(SeqloomError):
+    """A folder that seqloom wrote is missing, damaged, of another format or of another data set."""
+
+
+class AssetError(SeqloomError):
+    """A named model or data set cannot be found, fetched or verified."""
+
+
+class EmbeddingError(SeqloomError):
+    """A text encoder failed or returned something that is no embedding."""
+
+
+class TrainingError(SeqloomError):
+    """Training cannot go on (for instance, the loss is not finite)."""

@@ -1,0 +1,70 @@
+"""What the training loop asks of a system: phases, each with batches and a loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import Field
+
+from seqloom.core.config import Config
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Optimisation(Config):
+    """How one phase is optimised."""
+
+    epochs: int = Field(ge=0)
+    """Most epochs to train."""
+    learning_rate: float = Field(gt=0)
+    """Peak step size of AdamW."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the step size rises from 0."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Course of the step size after warm-up; cosine falls to 0 at the last of all epochs."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest norm of all gradients together; none if not given."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many validations without a better one; never if not given."""
+    validate_every: int = Field(1, ge=1)
+    """Epochs between validations."""
+    metric: str = "ndcg@10"
+    """Validation metric that chooses the weights."""
+
+
+class Steps(Protocol):
+    """The batches of one epoch, each of which can be made on its own."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int) -> Any: ...
+
+
+class Phase(Protocol):
+    """A stretch of training with one objective."""
+
+    name: str
+    optimisation: Optimisation
+    validated: bool
+    """Whether weights are chosen on validation; if not, the last ones are kept."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Its parameters that require a gradient are trained."""
+
+    def steps(self, epoch: int) -> Steps:
+        """The batches of epoch 0, 1, ...; the same call gives the same batches."""
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """The parts of the loss; the entry `loss` is what is minimised.
+
+        The global random state is set for the step before the call.
+        """
+
+
+def count_targets(batch: Any) -> int:
+    """The number of prediction targets in a batch that can tell, else 0."""
+    return int(getattr(batch, "num_targets", 0))

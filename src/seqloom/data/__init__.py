@@ -1,0 +1,1 @@
+"""Raw interaction logs to prepared data sets, and prepared data sets to batches."""

@@ -1,0 +1,133 @@
+"""Ids to consecutive integers, numbered by first appearance, whatever type the column came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from seqloom.core.errors import DataError
+from seqloom.data.sources.base import Column
+
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of ids as numbers."""
+
+    codes: np.ndarray
+    """[rows] int32; -1 where the id is missing (null, NaN or an empty string)."""
+    labels: pl.Series
+    """[distinct ids] strings; entry c is the id of code c. Codes rise with first appearance."""
+
+
+def encode(column: Column, where: str) -> Coded:
+    """Number the ids of a column.
+
+    Raises:
+        DataError: the column's type is none for ids, or holds numbers with a fraction.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        codes, labels = _from_dictionary(column)
+    else:
+        series = _whole(column, where)
+        if series.dtype.is_integer():
+            codes, labels = _from_integers(series)
+        else:
+            codes, labels = _from_strings(series, where)
+    return _by_appearance(codes, labels)
+
+
+def id_strings(column: pl.Series, where: str) -> pl.Series:
+    """Ids as strings; an integer 7 (also one that was read as 7.0) becomes "7".
+
+    Raises:
+        DataError: as `encode`.
+    """
+    return _checked(_whole(column, where), where).cast(pl.String)
+
+
+def _whole(series: pl.Series, where: str) -> pl.Series:
+    """Floats to integers; a column of integers with gaps is read as floats by many tools."""
+    if not series.dtype.is_float():
+        return series
+    values = series.fill_nan(None)
+    odd = values.filter((values != values.round()) | (values.abs() > 2.0**53)).drop_nulls()
+    if len(odd):
+        raise DataError(
+            f"{where}: ids must be strings or integers, found the number {odd[0]}; convert the "
+            "column to strings"
+        )
+    return values.cast(pl.Int64)
+
+
+def _checked(series: pl.Series, where: str) -> pl.Series:
+    kind = series.dtype
+    if kind == pl.Null:
+        return series.cast(pl.String)
+    if kind.is_integer() or isinstance(kind, pl.String | pl.Categorical | pl.Enum):
+        return series
+    raise DataError(f"{where}: ids must be strings or integers, the column is of type {kind}")
+
+
+def _from_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pl.Series]:
+    unified = column.unify_dictionaries()
+    if unified.num_chunks == 0:
+        return np.empty(0, np.int32), pl.Series([], dtype=pl.String)
+    parts = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in unified.chunks]
+    labels = pl.from_arrow(unified.chunk(0).dictionary)
+    assert isinstance(labels, pl.Series)
+    return np.concatenate(parts).astype(np.int32, copy=False), labels.cast(pl.String)
+
+
+def _from_integers(series: pl.Series) -> tuple[np.ndarray, pl.Series]:
+    """A table over the range of values where that is small, else by way of strings."""
+    low, high = series.min(), series.max()
+    if low is None or high is None:
+        return np.full(len(series), -1, np.int32), pl.Series([], dtype=pl.String)
+    assert isinstance(low, int)
+    assert isinstance(high, int)
+    if high - low > min(max(4 * len(series), 1 << 20), 2**31 - 2) or high >= 2**63 - 1:
+        return _from_strings(series.cast(pl.String), "")
+    shifted = (series.cast(pl.Int64) - low).cast(pl.Int32).fill_null(-1)
+    numbers = pl.int_range(low, high + 1, dtype=pl.Int64, eager=True)
+    return shifted.to_numpy(), numbers
+
+
+def _from_strings(series: pl.Series, where: str) -> tuple[np.ndarray, pl.Series]:
+    checked = _checked(series, where)
+    if not isinstance(checked.dtype, pl.Categorical):
+        checked = checked.cast(pl.Categorical(pl.Categories.random()))
+    codes = checked.to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
+    first = _first_rows(codes, int(codes.max(initial=-1)) + 1)
+    labels = np.flatnonzero(first >= 0)
+    seen = checked.gather(first[labels]).cast(pl.String)
+    dense = np.full(len(first) + 1, -1, np.int32)
+    dense[labels] = np.arange(len(labels), dtype=np.int32)
+    return dense[codes], seen
+
+
+def _first_rows(codes: np.ndarray, size: int) -> np.ndarray:
+    """[size] int64: the first row of each code, -1 where there is none."""
+    first = np.full(size + 1, -1, np.int64)
+    for end in range(len(codes), 0, -_BLOCK):
+        start = max(end - _BLOCK, 0)
+        # Of several writes to one place the last stays, so rows are written backwards. Missing ids
+        # (-1) go to the spare last place.
+        first[codes[start:end][::-1]] = np.arange(end - 1, start - 1, -1)
+    return first[:size]
+
+
+def _by_appearance(codes: np.ndarray, labels: pl.Series) -> Coded:
+    first = _first_rows(codes, len(labels))
+    present = np.flatnonzero(first >= 0)
+    order = present[np.argsort(first[present])]
+    names = labels.gather(order).cast(pl.String)
+    empty = (names == "").to_numpy()
+    table = np.full(len(labels) + 1, -1, np.int32)
+    order = order[~empty]
+    table[order] = np.arange(len(order), dtype=np.int32)
+    return Coded(table[codes], names.filter(~pl.Series(empty)))

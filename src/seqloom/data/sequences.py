@@ -1,0 +1,90 @@
+"""Many sequences in one flat array, and the vectorised cuts that training and ranking make of them.
+
+Legend of shapes used throughout the package: B batch, L history, D width, H heads, N catalogue,
+C candidates, E text width, S similar users, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Histories of unequal length side by side, oldest item first, padded with 0 on the right."""
+
+    items: Tensor
+    """[B, L] int64, item numbers 1..N, 0 where padded."""
+    lengths: Tensor
+    """[B] int64, the number of real items in each row."""
+
+    def to(self, device: torch.device) -> PaddedBatch:
+        """The same batch on `device`."""
+        return PaddedBatch(
+            self.items.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True)
+        )
+
+    @property
+    def mask(self) -> Tensor:
+        """[B, L] bool, true where an item is real."""
+        positions = torch.arange(self.items.shape[1], device=self.items.device)
+        return positions < self.lengths[:, None]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Row r is `items[starts[r]:ends[r]]`, oldest item first. Nothing is copied.
+
+    Shapes: items [events] int32 or int64, starts and ends [rows] int64.
+    """
+
+    items: Tensor
+    starts: Tensor
+    ends: Tensor
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[Sequence[int]]) -> Sequences:
+        """Build from lists of item numbers (for tests and for raw histories at the door)."""
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        ends = lengths.cumsum(0)
+        items = torch.tensor([item for row in rows for item in row], dtype=torch.int32)
+        return cls(items, ends - lengths, ends)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def lengths(self) -> Tensor:
+        """[rows] int64, the number of items in each row."""
+        return self.ends - self.starts
+
+    def select(self, rows: Tensor) -> Sequences:
+        """The given rows, in the given order."""
+        return Sequences(self.items, self.starts[rows], self.ends[rows])
+
+    def tail(self, max_len: int) -> Sequences:
+        """Every row cut to its last `max_len` items."""
+        return Sequences(self.items, torch.maximum(self.starts, self.ends - max_len), self.ends)
+
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """All rows end to end: (row number [M] int64, item [M] int64)."""
+        lengths = self.lengths
+        rows = torch.repeat_interleave(torch.arange(len(self)), lengths)
+        before = lengths.cumsum(0) - lengths
+        positions = torch.arange(len(rows)) - before[rows] + self.starts[rows]
+        return rows, self.items[positions].long()
+
+    def pad(self, max_len: int | None = None) -> PaddedBatch:
+        """Lay the rows (their last `max_len` items) into one padded batch."""
+        cut = self if max_len is None else self.tail(max_len)
+        lengths = cut.lengths
+        width = int(lengths.max()) if len(lengths) else 0
+        offsets = torch.arange(width)
+        real = offsets < lengths[:, None]
+        positions = torch.where(real, cut.starts[:, None] + offsets, 0)
+        taken = self.items[positions] if len(self.items) else torch.zeros_like(positions)
+        return PaddedBatch(torch.where(real, taken, 0).long(), lengths)

@@ -1,0 +1,102 @@
+"""What every reader gives back, and the options that readers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import polars as pl
+import pyarrow as pa
+
+from seqloom.core.config import Config
+
+Format = Literal[
+    "auto", "csv", "parquet", "jsonl", "recbole", "movielens", "amazon", "yelp", "sequences"
+]
+TimestampUnit = Literal["auto", "s", "ms", "us", "ns"]
+Column: TypeAlias = pl.Series | pa.ChunkedArray
+"""One column of a log. Ids of large files arrive coded (categorical or Arrow dictionary)."""
+
+
+class ReadOptions(Config):
+    """How to read a log and its items. The defaults read every supported format unasked."""
+
+    format: Format = "auto"
+    """Format of the log; `auto` decides by the name and the first lines, and says what it chose."""
+    user_column: str | None = None
+    """Name of the user column where it is none of the known names."""
+    item_column: str | None = None
+    """Name of the item column where it is none of the known names."""
+    timestamp_column: str | None = None
+    """Name of the time column where it is none of the known names."""
+    rating_column: str | None = None
+    """Name of the rating column where it is none of the known names."""
+    timestamp_unit: TimestampUnit = "auto"
+    """Unit of numeric times; `auto` decides by their size."""
+    items_id_column: str | None = None
+    """Name of the id column of the items table where it is none of the known names."""
+    text_columns: list[str] | None = None
+    """Text columns of the items to keep, in this order; default: all that the format gives."""
+    separator: str | None = None
+    """Field separator of CSV files; default: the likeliest of comma, tab, semicolon and bar."""
+    header: bool = True
+    """Whether CSV files begin with a header line; without one the columns are named 1, 2, ..."""
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    """Encoding of text files. MovieLens files are always read as latin-1, which they are."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Which columns of a log carry what. `None` where the log has no such column."""
+
+    user: str
+    item: str
+    timestamp: str | None = None
+    rating: str | None = None
+
+    def by_role(self) -> dict[str, str]:
+        """`user_id`, `item_id` and where known `timestamp`, `rating` to the log's own name."""
+        roles = {"user_id": self.user, "item_id": self.item}
+        if self.timestamp is not None:
+            roles["timestamp"] = self.timestamp
+        if self.rating is not None:
+            roles["rating"] = self.rating
+        return roles
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of items or users: an id column, then columns of any type."""
+
+    frame: pl.DataFrame
+    id_column: str
+    name: str
+    """What to call it in messages (the file's name, or the frame's type)."""
+    files: tuple[Path, ...] = ()
+    default_columns: tuple[str, ...] | None = None
+    """The text columns to keep where the user names none; `None` keeps all."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A log as it was read, rows in file order, nothing checked and nothing left out."""
+
+    format: str
+    name: str
+    """What to call it in messages."""
+    columns: dict[str, Column]
+    """`user_id`, `item_id` and where known `timestamp`, `rating`, all of one length. Taken out
+    one by one as they are coded, so that a large log is not held twice."""
+    names: Names | None = None
+    """The log's own column names; `None` where the format has no names."""
+    files: tuple[Path, ...] = ()
+    locate: Callable[[int], str] = lambda row: f"row {row + 1}"
+    """Say in words where row `row` (from 0) stands."""
+    items: Callable[[], Table] | None = None
+    """Read the items that came with the log."""
+    users: Callable[[], Table] | None = None
+    """Read the users that came with the log."""
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    """Harmless faults seen while reading: kind, count, examples, message."""

@@ -1,0 +1,170 @@
+"""JSON lines: logs through polars' parser, item tables through Python's (their fields vary)."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from seqloom.core.errors import DataError
+from seqloom.data.columns import find_item_id, find_names
+from seqloom.data.sources.base import Names, ReadOptions, Source, Table
+from seqloom.data.sources.files import (
+    BOM,
+    explain_json,
+    first_lines,
+    first_objects,
+    open_bytes,
+    raw_lines,
+    text_lines,
+)
+from seqloom.data.sources.parquet import coded
+
+_PEEK = 1000
+
+
+def json_keys(path: Path) -> list[str]:
+    """The keys of the first objects, in the order of their appearance.
+
+    Raises:
+        DataError: the file is empty or its first lines are no JSON objects.
+    """
+    objects = first_objects(path, _PEEK)
+    if not objects:
+        explain_json(path, ValueError("no JSON object"))
+    return list(dict.fromkeys(key for value in objects for key in value))
+
+
+def read_json_log(
+    path: Path, options: ReadOptions, names: Names | None = None, format: str = "jsonl"
+) -> Source:
+    """A log with one JSON object a line (`.gz` too); `names` where the format fixes them.
+
+    Raises:
+        DataError: a line that is no JSON object, a missing or ambiguous column, an empty file.
+    """
+    if names is None:
+        names = find_names(json_keys(path), options, str(path))
+    roles = names.by_role()
+    _refuse_nested(path, roles)
+    schema = pl.Schema({own: pl.String() for own in roles.values()})
+    chosen = [
+        (coded(own, pl.String()) if role in ("user_id", "item_id") else pl.col(own)).alias(role)
+        for role, own in roles.items()
+    ]
+    try:
+        scan = pl.scan_ndjson(_without_mark(path), schema=schema)
+        frame = scan.select(chosen).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        explain_json(path, error)
+    columns = {role: frame[role] for role in roles}
+    return Source(format, str(path), columns, names, (path,), lambda row: _nonblank_line(path, row))
+
+
+def _refuse_nested(path: Path, roles: Mapping[str, str]) -> None:
+    for record in first_objects(path, _PEEK):
+        for role, own in roles.items():
+            if isinstance(record.get(own), dict | list):
+                raise DataError(
+                    f"{path}: field {own!r} ({role}) holds a JSON {type(record[own]).__name__}, a string "
+                    "or a number is needed"
+                )
+
+
+def _without_mark(path: Path) -> Path | io.BytesIO:
+    """The path, or the content without its byte order mark, which polars does not take."""
+    with open_bytes(path) as handle:
+        if handle.read(3) != BOM:
+            return path
+        return io.BytesIO(handle.read())
+
+
+def _nonblank_line(path: Path, row: int) -> str:
+    lines = (number for number, line in raw_lines(path) if line.strip())
+    for seen, number in enumerate(lines):
+        if seen == row:
+            return f"line {number}"
+    return f"row {row + 1}"
+
+
+def read_json_items(
+    path: Path,
+    options: ReadOptions,
+    log_name: str | None = None,
+    *,
+    rename: Mapping[str, str] | None = None,
+    defaults: tuple[str, ...] | None = None,
+) -> Table:
+    """An items table with one object a line: JSON, or the Python literals of Amazon's 2014 files.
+
+    `rename` maps the file's field names to better ones; a name that is already taken stays.
+
+    Raises:
+        DataError: a line that is neither, no id column, an empty file.
+    """
+    columns: dict[str, list[str | None]] = {}
+    rows = 0
+    for record in _records(path):
+        for key, value in _renamed(record, rename or {}).items():
+            column = columns.setdefault(key, [])
+            column.extend([None] * (rows - len(column)))
+            column.append(render(value))
+        rows += 1
+    for column in columns.values():
+        column.extend([None] * (rows - len(column)))
+    id_column = find_item_id(list(columns), options, str(path), log_name)
+    frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+    return Table(frame, id_column, str(path), (path,), defaults)
+
+
+def _renamed(record: dict[str, Any], rename: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        (rename[key] if key in rename and rename[key] not in record else key): value
+        for key, value in record.items()
+    }
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    literal = is_python_literal(first_lines(path, 1)[0])
+    kind = "Python literal" if literal else "JSON"
+    for number, line in text_lines(path, "utf-8"):
+        if not line.strip():
+            continue
+        try:
+            value = ast.literal_eval(line) if literal else json.loads(line)
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not a {kind} object ({error})") from None
+        if not isinstance(value, dict):
+            raise DataError(
+                f"{path}, line {number}: a {kind} {type(value).__name__}, an object is needed"
+            )
+        yield value
+
+
+def is_python_literal(line: str) -> bool:
+    """Whether a line looks like `{'asin': ...}`, which is Python and not JSON."""
+    return line.lstrip().startswith(("{'", "{u'"))
+
+
+def render(value: Any) -> str | None:
+    """One field as text: lists (nested ones too) joined by commas, mappings as `key: value`."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        parts = (render(part) for part in value)
+        return ", ".join(part for part in parts if part)
+    if isinstance(value, dict):
+        pairs = ((key, render(part)) for key, part in value.items())
+        return "; ".join(f"{key}: {part}" for key, part in pairs if part)
+    return str(value)

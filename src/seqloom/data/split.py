@@ -1,0 +1,86 @@
+"""Which events are held out: leave-one-out, or everything from a moment on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqloom.core.errors import DataError
+from seqloom.data.times import SECOND, iso
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where each user's parts fall, as `seqloom.data.store.Events` stores them."""
+
+    train_end: np.ndarray
+    """[users] int64, the position after the last training event."""
+    valid: np.ndarray
+    """[users] int64, the position of the validation target, or -1."""
+    test: np.ndarray
+    """[users] int64, the position of the test target, or -1."""
+    unused: int = 0
+    """Events that are neither training event, nor target, nor in the history of one."""
+
+
+def leave_one_out(offsets: np.ndarray) -> Split:
+    """The last event is the test target, the one before it the validation target.
+
+    Users with fewer than three events stay in training only.
+    """
+    ends = offsets[1:]
+    long_enough = np.diff(offsets) >= 3
+    return Split(
+        train_end=np.where(long_enough, ends - 2, ends),
+        valid=np.where(long_enough, ends - 2, -1),
+        test=np.where(long_enough, ends - 1, -1),
+    )
+
+
+def temporal_bounds(
+    times: np.ndarray, valid_fraction: float, test_fraction: float
+) -> tuple[int, int]:
+    """The seconds at which validation and test begin, so that about these shares lie after them.
+
+    `times` in microseconds, in any order.
+    """
+    ranks = [
+        min(int(len(times) * (1 - valid_fraction - test_fraction)), len(times) - 1),
+        min(int(len(times) * (1 - test_fraction)), len(times) - 1),
+    ]
+    sorted_there = np.partition(times, ranks)
+    valid_from, test_from = (int(sorted_there[rank]) // SECOND for rank in ranks)
+    return valid_from, test_from
+
+
+def temporal(
+    times: np.ndarray, users: np.ndarray, offsets: np.ndarray, valid_from: int, test_from: int
+) -> Split:
+    """Training lies before `valid_from` (seconds); a target is a user's first event in a period.
+
+    The validation period ends where the test period begins. A target's history is everything of
+    that user before it. `times` (microseconds) and `users` are in time order.
+
+    Raises:
+        DataError: the test period begins before the validation period, or training is empty.
+    """
+    if test_from < valid_from:
+        raise DataError(
+            f"the test period ({iso(test_from)}) begins before the validation period "
+            f"({iso(valid_from)}); exchange them"
+        )
+    num_users = len(offsets) - 1
+    before_valid = offsets[:-1] + np.bincount(
+        users[times < valid_from * SECOND], minlength=num_users
+    )
+    before_test = offsets[:-1] + np.bincount(users[times < test_from * SECOND], minlength=num_users)
+    if not (before_valid > offsets[:-1]).any():
+        raise DataError(
+            f"no event lies before the validation period ({iso(valid_from)}); the log begins at "
+            f"{iso(int(times.min()) // SECOND)}: choose a later time or smaller fractions"
+        )
+    valid = np.where(before_valid < before_test, before_valid, -1)
+    test = np.where(before_test < offsets[1:], before_test, -1)
+    last_used = np.maximum(before_valid, np.maximum(valid, test) + 1)
+    return Split(before_valid, valid, test, unused=int((offsets[1:] - last_used).sum()))

@@ -1,0 +1,246 @@
+"""The prepared data set on disk: written once by `prepare`, memory-mapped by everything after it.
+
+manifest.json        format version, source hashes, options, statistics, warnings, fingerprint
+items.parquet        row i is item number i + 1: `item_id`, then the item's text columns
+users.parquet        row u is user number u: `user_id`
+events.safetensors   items int32 [events], offsets int64 [users + 1], timestamps int64 [events]
+                     when known, and the split: train_end, valid, test int64 [users]
+text/<name>/         embeddings of items and users (see `seqloom.text.store`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError
+from seqloom.core.files import atomic_folder, read_json, write_json
+from seqloom.data.sequences import Sequences
+
+FORMAT_VERSION = 1
+Part = Literal["valid", "test"]
+
+
+class Manifest(Config):
+    """What a prepared data set says of itself."""
+
+    format: Literal["seqloom-dataset"] = "seqloom-dataset"
+    version: int = FORMAT_VERSION
+    seqloom: str
+    """Version of seqloom that wrote the folder."""
+    sources: list[dict[str, Any]]
+    """Each source file: path, bytes, SHA-256 (a frame in memory: its type and shape)."""
+    options: dict[str, Any]
+    """The options of `prepare`, resolved."""
+    statistics: dict[str, Any]
+    """Counts before and after filtering, lengths, density."""
+    warnings: list[dict[str, Any]]
+    """Harmless faults of the input: kind, count, examples."""
+    fingerprint: str
+    """SHA-256 over ids, events and split: equal data, equal fingerprint."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """All interactions, user by user, oldest first, and where each user's split falls.
+
+    `train_end[u]` is the position after user u's last training event; `valid[u]` and `test[u]` are
+    the positions of the held-out events, or -1. The history for a held-out event is everything of
+    that user before it. Positions count in the flat arrays.
+    """
+
+    items: Tensor
+    """[events] int32, item numbers 1..N."""
+    offsets: Tensor
+    """[users + 1] int64: user u owns items[offsets[u]:offsets[u + 1]]."""
+    train_end: Tensor
+    """[users] int64."""
+    valid: Tensor
+    """[users] int64, -1 where the user has no validation event."""
+    test: Tensor
+    """[users] int64, -1 where the user has no test event."""
+    timestamps: Tensor | None = None
+    """[events] int64, seconds since 1970, or None where only the order is known."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The arrays by name, as they are stored."""
+        named = {k: getattr(self, k) for k in ("items", "offsets", "train_end", "valid", "test")}
+        if self.timestamps is not None:
+            named["timestamps"] = self.timestamps
+        return {name: tensor.contiguous() for name, tensor in named.items()}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The ranking task of one part: for each user with a held-out event, the history and the target."""
+
+    users: Tensor
+    """[rows] int64, user numbers, rising."""
+    histories: Sequences
+    """Everything the user did before the target."""
+    targets: Tensor
+    """[rows] int64, item numbers 1..N."""
+
+
+class Dataset:
+    """A prepared data set. Opening it reads the manifest; arrays are mapped, tables read when asked."""
+
+    def __init__(self, path: Path, manifest: Manifest, events: Events) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.events = events
+
+    @classmethod
+    def load(cls, path: str | Path) -> Dataset:
+        """Open the folder at `path`.
+
+        Raises:
+            ArtefactError: the folder is missing, incomplete, damaged or of another format version.
+        """
+        path = Path(path)
+        raw = read_json(path / "manifest.json", "prepared data set")
+        if not isinstance(raw, dict) or raw.get("format") != "seqloom-dataset":
+            raise ArtefactError(f"{path} is no prepared data set; make one with `seqloom prepare`")
+        if raw.get("version") != FORMAT_VERSION:
+            raise ArtefactError(
+                f"{path} has data set format {raw.get('version')}, this seqloom reads "
+                f"{FORMAT_VERSION}; run `seqloom prepare` again"
+            )
+        file = path / "events.safetensors"
+        try:
+            with safe_open(file, framework="pt") as handle:
+                events = Events(**{name: handle.get_tensor(name) for name in handle.keys()})  # noqa: SIM118
+        except (OSError, SafetensorError, TypeError) as error:
+            raise ArtefactError(f"{file} is damaged ({error}); prepare the data again") from None
+        return cls(path, Manifest.build(raw), events)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal ids, events and split."""
+        return self.manifest.fingerprint
+
+    @property
+    def num_users(self) -> int:
+        return len(self.events.offsets) - 1
+
+    @property
+    def num_items(self) -> int:
+        """N: items are numbered 1..N, 0 is padding."""
+        return int(self.manifest.statistics["items"])
+
+    @property
+    def num_events(self) -> int:
+        return len(self.events.items)
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Row i describes item number i + 1: `item_id` (string), then text columns (string)."""
+        return pq.read_table(self.path / "items.parquet")
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """Row u describes user number u: `user_id` (string)."""
+        return pq.read_table(self.path / "users.parquet")
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """The user's own item ids; entry i belongs to item number i + 1."""
+        return self.items.column("item_id").to_pylist()
+
+    @cached_property
+    def user_ids(self) -> list[str]:
+        """The user's own user ids; entry u belongs to user number u."""
+        return self.users.column("user_id").to_pylist()
+
+    @cached_property
+    def item_numbers(self) -> dict[str, int]:
+        """Item id to item number 1..N."""
+        return {item_id: i for i, item_id in enumerate(self.item_ids, start=1)}
+
+    @cached_property
+    def user_numbers(self) -> dict[str, int]:
+        """User id to user number 0..U-1."""
+        return {user_id: u for u, user_id in enumerate(self.user_ids)}
+
+    @property
+    def train(self) -> Sequences:
+        """Every user's training part."""
+        return Sequences(self.events.items, self.events.offsets[:-1], self.events.train_end)
+
+    def held_out(self, part: Part) -> HeldOut:
+        """The users that have a held-out event in `part`, with the history before it and the item."""
+        at = self.events.valid if part == "valid" else self.events.test
+        users = torch.nonzero(at >= 0).flatten()
+        at = at[users]
+        histories = Sequences(self.events.items, self.events.offsets[users], at)
+        return HeldOut(users, histories, self.events.items[at].long())
+
+    @cached_property
+    def popularity(self) -> Tensor:
+        """[N + 1] int64: training events of each item; entry 0 is 0. Held-out events never count."""
+        _, items = self.train.flat()
+        return torch.bincount(items, minlength=self.num_items + 1)
+
+
+def fingerprint(item_ids: list[str], user_ids: list[str], events: Events) -> str:
+    """SHA-256 over ids, events and split."""
+    digest = hashlib.sha256()
+    for ids in (item_ids, user_ids):
+        digest.update(f"{len(ids)}\n".encode())
+        for value in ids:
+            data = value.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(4, "little"))
+            digest.update(data)
+    for name, tensor in sorted(events.tensors().items()):
+        digest.update(f"{name}:{tensor.dtype}:{len(tensor)}\n".encode())
+        digest.update(memoryview(tensor.numpy()))
+    return digest.hexdigest()
+
+
+def write_dataset(
+    path: Path,
+    *,
+    items: pa.Table,
+    users: pa.Table,
+    events: Events,
+    sources: list[dict[str, Any]],
+    options: dict[str, Any],
+    statistics: dict[str, Any],
+    warnings: list[dict[str, Any]],
+    overwrite: bool = False,
+) -> Dataset:
+    """Write a prepared data set; the folder appears whole or not at all.
+
+    `statistics["items"]` must be the number of rows of `items`.
+    """
+    from seqloom import __version__
+
+    if statistics.get("items") != items.num_rows:
+        raise ValueError("statistics['items'] must equal the number of item rows")
+    manifest = Manifest(
+        seqloom=__version__,
+        sources=sources,
+        options=options,
+        statistics=statistics,
+        warnings=warnings,
+        fingerprint=fingerprint(
+            items.column("item_id").to_pylist(), users.column("user_id").to_pylist(), events
+        ),
+    )
+    with atomic_folder(path, overwrite=overwrite) as work:
+        pq.write_table(items, work / "items.parquet")
+        pq.write_table(users, work / "users.parquet")
+        save_file(events.tensors(), work / "events.safetensors")
+        write_json(work / "manifest.json", manifest.model_dump(mode="json"))
+    return Dataset.load(path)

@@ -1,0 +1,1 @@
+"""Sequence encoders: a history of item vectors in, one state for each position out."""

@@ -1,0 +1,237 @@
+"""Compare runs over the same users: differences, confidence intervals, corrected p-values."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError, DataError
+from seqloom.core.random import derive_seed
+from seqloom.evaluation.groups import GROUPS
+from seqloom.evaluation.metrics import per_user
+from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.ranks_file import RankTable
+from seqloom.evaluation.sentences import comparison_sentence
+from seqloom.evaluation.significance import (
+    FLIPS,
+    RESAMPLES,
+    PairedTest,
+    benjamini_hochberg,
+    holm,
+    paired_test,
+)
+
+COMPARED_METRICS = ("ndcg@10", "hr@10")
+ALL_USERS = "all"
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One run and how it ranked."""
+
+    name: str
+    """Unique among the runs that are compared."""
+    system: str
+    """The system's name, such as `llmesr`."""
+    table: RankTable
+    metrics: Mapping[str, float]
+    """Overall, as `rank_metrics` and `list_metrics` give them."""
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    """As `group_metrics` gives them."""
+    train_seconds: float | None = None
+    parameters: int | None = None
+    """Number of parameters, trained or not."""
+
+
+class Difference(Config):
+    """One metric, one group of users, run minus reference. None where it is undefined."""
+
+    metric: str
+    group: str
+    """`all`, or a name of `groups.GROUPS`."""
+    users: int
+    reference: float | None = None
+    """The reference's mean; None where the group has fewer than two users."""
+    run: float | None = None
+    difference: float | None = None
+    relative: float | None = None
+    """difference / reference (0.1 is 10 %); None where the reference is 0."""
+    low: float | None = None
+    """Lower end of the difference's confidence interval (not corrected)."""
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    """Corrected over all differences of the comparison; the sentence uses this one."""
+    p_bh: float | None = None
+    effect_size: float | None = None
+    """Cohen's d_z."""
+
+
+class Pair(Config):
+    """Two runs against each other."""
+
+    reference: str
+    run: str
+    differences: list[Difference]
+    sentence: str
+    """The result in plain words."""
+
+
+class Comparison(Config):
+    """The result of `compare_runs`; `model_dump(mode="json")` is JSON."""
+
+    protocol: RankingProtocol
+    users: int
+    confidence: float
+    resamples: int
+    """Of the bootstrap."""
+    flips: int
+    """Of the sign-flip test."""
+    comparisons: int
+    """Size of the family that the corrections take into account."""
+    pairs: list[Pair]
+
+
+def compare_runs(
+    runs: Sequence[EvaluatedRun],
+    *,
+    metrics: Sequence[str] = COMPARED_METRICS,
+    groups: Sequence[str] = GROUPS,
+    pairs: Literal["reference", "all"] = "reference",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    flips: int = FLIPS,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Test each run against the first (`reference`), or every two runs (`all`), on each metric.
+
+    With `all`, the earlier run of a pair is its reference. Each metric is tested over all users and
+    over each group.
+
+    Groups are cut at the first run's thresholds. A group of fewer than two users is listed with its
+    number of users and no test.
+
+    Raises:
+        ConfigError: fewer than two runs, equal names, no metric, or an unknown metric or group.
+        DataError: the runs differ in data set, protocol, users or targets.
+    """
+    _check_options(runs, metrics, groups, pairs)
+    for run in runs[1:]:
+        check_comparable(runs[0], run)
+    chosen = (
+        [(runs[0], run) for run in runs[1:]]
+        if pairs == "reference"
+        else list(itertools.combinations(runs, 2))
+    )
+    masks = {ALL_USERS: torch.ones(len(runs[0].table), dtype=torch.bool)}
+    masks |= {group: runs[0].table.members[group] for group in groups}
+    cells = list(itertools.product(metrics, masks))
+    options = {"resamples": resamples, "flips": flips, "confidence": confidence}
+    tests = [
+        [
+            _test(reference, run, metric, masks[group], derive_seed(seed, metric, group), options)
+            for metric, group in cells
+        ]
+        for reference, run in chosen
+    ]
+    flat = [test.p_value for row in tests for test in row if test is not None]
+    corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
+    results = []
+    for (reference, run), row in zip(chosen, tests, strict=True):
+        differences = [
+            Difference(metric=metric, group=group, users=int(masks[group].sum()))
+            if test is None
+            else _difference(metric, group, test, *next(corrected))
+            for (metric, group), test in zip(cells, row, strict=True)
+        ]
+        sentence = comparison_sentence(run.name, reference.name, differences, 1 - confidence)
+        results.append(
+            Pair(reference=reference.name, run=run.name, differences=differences, sentence=sentence)
+        )
+    return Comparison(
+        protocol=runs[0].table.protocol,
+        users=len(runs[0].table),
+        confidence=confidence,
+        resamples=resamples,
+        flips=flips,
+        comparisons=len(flat),
+        pairs=results,
+    )
+
+
+def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
+    """Refuse runs whose ranks are not of the same users, targets and protocol.
+
+    Raises:
+        DataError: says what differs.
+    """
+    pair = f"runs {first.name!r} and {second.name!r} cannot be compared"
+    differing = first.table.protocol.differences(second.table.protocol)
+    if differing:
+        raise DataError(
+            f"{pair}: they were ranked differently ({'; '.join(differing)}); "
+            "evaluate both on the same data set with the same options"
+        )
+    if not first.table.user_ids.equals(second.table.user_ids):
+        raise DataError(
+            f"{pair}: their ranks are of other users ({len(first.table)} and "
+            f"{len(second.table)}), or the users are in another order; evaluate both again"
+        )
+    if not first.table.targets.equals(second.table.targets):
+        raise DataError(f"{pair}: the same users have other targets; evaluate both again")
+
+
+def _test(
+    reference: EvaluatedRun,
+    run: EvaluatedRun,
+    metric: str,
+    rows: torch.Tensor,
+    seed: int,
+    options: Mapping[str, Any],
+) -> PairedTest | None:
+    if int(rows.sum()) < 2:
+        return None
+    before, after = (per_user(metric, one.table.ranks[rows]) for one in (reference, run))
+    return paired_test(before, after, seed=seed, **options)
+
+
+def _difference(
+    metric: str, group: str, test: PairedTest, p_holm: float, p_bh: float
+) -> Difference:
+    return Difference(
+        metric=metric,
+        group=group,
+        users=test.users,
+        reference=test.first,
+        run=test.second,
+        difference=test.difference,
+        relative=test.difference / test.first if test.first else None,
+        low=test.low,
+        high=test.high,
+        p=test.p_value,
+        p_holm=p_holm,
+        p_bh=p_bh,
+        effect_size=test.effect_size,
+    )
+
+
+def _check_options(
+    runs: Sequence[EvaluatedRun], metrics: Sequence[str], groups: Sequence[str], pairs: str
+) -> None:
+    names = [run.name for run in runs]
+    if len(runs) < 2:
+        raise ConfigError(f"found {len(runs)} run(s); a comparison needs at least two")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"the runs' names must differ; found {', '.join(names)}")
+    if not metrics:
+        raise ConfigError("no metric was given; use for instance ndcg@10")
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown:
+        raise ConfigError(f"unknown group {unknown[0]!r}; use some of {', '.join(GROUPS)}")
+    if pairs not in ("reference", "all"):
+        raise ConfigError(f"pairs {pairs!r} is unknown; use 'reference' or 'all'")

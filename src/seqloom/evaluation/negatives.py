@@ -1,0 +1,111 @@
+"""The sampled protocol: the same few un-interacted items for every system.
+
+Sampled metrics are not consistent with full ones (Krichene and Rendle 2020): they serve only to
+compare with papers that report them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ConfigError, DataError
+from seqloom.core.random import derive_seed
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import Dataset
+
+NEGATIVES = 100
+_ROWS = 16_384  # bounds the [rows, count] work arrays
+
+_Ints = npt.NDArray[np.int64]
+_Words = npt.NDArray[np.uint64]
+
+
+def sample_negatives(
+    dataset: Dataset, users: Tensor, count: int = NEGATIVES, seed: int = 0
+) -> Tensor:
+    """Draw `count` distinct items that the user has in no part, uniformly, for each row of `users`.
+
+    What a user gets depends on (seed, user number, count) alone: not on the other users, their
+    order or the system. A row is rising; a user with fewer un-interacted items gets all of them
+    and zeros at the end (`users_with_fewer` counts such users).
+
+    Source: LLM-ESR (arXiv 2405.20646), section 4.1: 100 sampled un-interacted items.
+    Differs: the authors draw anew at each evaluation; here the draw is fixed. Positions among the
+    un-interacted items are drawn with Floyd's algorithm (Bentley and Floyd 1987), so nothing is
+    rejected and the cost does not depend on how much a user has seen. The numbers come from a
+    counter-based hash (SplitMix64), which needs no state per user; its remainder modulo N is biased
+    by less than N / 2^64.
+
+    Raises:
+        ConfigError: `count` is below 1.
+        DataError: a user number is outside 0..U-1.
+
+    Shapes: users [R] int64 -> [R, count] int64, item numbers 1..N, 0 where padded.
+    """
+    if count < 1:
+        raise ConfigError(f"the number of negatives is {count}; it must be at least 1")
+    if len(users) and not 0 <= int(users.min()) <= int(users.max()) < dataset.num_users:
+        raise DataError(f"user numbers must lie in 0..{dataset.num_users - 1}")
+    events = dataset.events
+    everything = Sequences(events.items, events.offsets[:-1], events.offsets[1:])
+    key = np.uint64(derive_seed(seed, "negatives"))
+    rows = [
+        _sample(everything.select(part), part.numpy(), dataset.num_items, count, key)
+        for part in users.split(_ROWS)
+    ]
+    return torch.from_numpy(np.concatenate(rows)) if rows else users.new_zeros((0, count))
+
+
+def users_with_fewer(negatives: Tensor) -> int:
+    """How many users had fewer un-interacted items than were asked for.
+
+    Shapes: negatives [R, count] int64.
+    """
+    return int((negatives == 0).any(1).sum())
+
+
+def _sample(seen: Sequences, users: _Ints, num_items: int, count: int, key: np.uint64) -> _Ints:
+    """Shapes: seen has R rows, users [R] -> [R, count]."""
+    rows, items = (tensor.numpy() for tensor in seen.flat())
+    stride = num_items + 1
+    distinct = np.unique(rows * stride + items)
+    row, item = distinct // stride, distinct % stride
+    sizes = np.bincount(row, minlength=len(users))
+    starts = np.cumsum(sizes) - sizes
+    # The number of free items before each seen one: rising within a row, so that one search over
+    # (row, number) finds how many seen items lie before the k-th free one.
+    free_before = item - 1 - (np.arange(len(item)) - starts[row])
+    places = _floyd(users, num_items - sizes, count, key)
+    line = np.arange(len(users))[:, None]
+    found = np.searchsorted(row * stride + free_before, line * stride + places, side="right")
+    drawn = places + 1 + found - starts[:, None]
+    drawn = np.sort(np.where(places < 0, num_items + 1, drawn), axis=1)
+    return np.where(drawn > num_items, 0, drawn)
+
+
+def _floyd(users: _Ints, sizes: _Ints, count: int, key: np.uint64) -> _Ints:
+    """`count` distinct numbers of 0..size-1 for each row, -1 where size < count.
+
+    Shapes: users, sizes [R] -> [R, count].
+    """
+    chosen = np.full((len(users), count), -1, dtype=np.int64)
+    stream = _mix(_mix(users.astype(np.uint64) + np.uint64(1)) ^ key)
+    for step in range(count):
+        top = sizes - count + step
+        active = top >= 0
+        bound = np.where(active, top + 1, 1).astype(np.uint64)
+        drawn = (_mix(stream + np.uint64(step)) % bound).astype(np.int64)
+        taken = (chosen[:, :step] == drawn[:, None]).any(1)
+        chosen[:, step] = np.where(active, np.where(taken, top, drawn), -1)
+    return chosen
+
+
+def _mix(words: _Words) -> _Words:
+    """SplitMix64's output function over whole arrays (Steele, Lea and Flood 2014), modulo 2^64."""
+    words = words + np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

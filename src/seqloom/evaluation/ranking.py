@@ -1,0 +1,122 @@
+"""From scores to ranks: where the target stands among the items that compete with it.
+
+A target's rank is 1 plus the number of competitors that score at least as high: ties count against
+the model. Competitors are all items but the target, without the seen items where these are masked, or the
+given negatives alone in the sampled protocol. A target that the user has seen before is never masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import TrainingError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import Scorer
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import HeldOut
+
+_SCORES_AT_ONCE = 4 << 20
+_HISTORIES_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks of one part, row by row as in the `HeldOut` they came from."""
+
+    users: Tensor
+    """[R] int64."""
+    targets: Tensor
+    """[R] int64, item numbers."""
+    ranks: Tensor
+    """[R] int64, 1 is best."""
+    lists: Tensor
+    """[R, k] int64, the k best item numbers; 0 where fewer than k compete."""
+
+
+def rank_targets(
+    scorer: Scorer,
+    held_out: HeldOut,
+    *,
+    max_len: int | None = None,
+    mask_seen: bool = True,
+    negatives: Tensor | None = None,
+    list_length: int = 0,
+    device: torch.device | None = None,
+    progress: Progress = SILENT,
+) -> Ranks:
+    """Rank every target of `held_out`.
+
+    Args:
+        max_len: longest history that the scorer reads; the whole history is masked all the same.
+        negatives: [R, C] item numbers, 0 for none: rank the target among these alone.
+        list_length: how many of the best items to return for each user (full ranking only).
+
+    Raises:
+        TrainingError: the scorer gave a score that is not finite.
+    """
+    device = device or torch.device("cpu")
+    count = len(held_out.users)
+    ranks = torch.zeros(count, dtype=torch.int64)
+    lists = torch.zeros(count, list_length, dtype=torch.int64)
+    by_length = torch.argsort(held_out.histories.lengths, stable=True)
+    at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // scorer.num_items))
+    with torch.inference_mode(), progress.task("rank", count, "users") as task:
+        for rows in by_length.split(at_once):
+            histories = held_out.histories.select(rows)
+            batch = histories.pad(max_len).to(device)
+            scores = scorer.score(batch.items, batch.lengths)  # [B, N]
+            _check_finite(scores)
+            column = (held_out.targets[rows] - 1).to(device)
+            if negatives is not None:
+                ranks[rows] = _rank_among(scores, column, negatives[rows].to(device)).cpu()
+            else:
+                if mask_seen:
+                    mask_items(scores, histories, keep=column)
+                truth = scores.gather(1, column[:, None])
+                ranks[rows] = (scores >= truth).sum(1).cpu()
+                if list_length:
+                    lists[rows] = best_items(scores, list_length).cpu()
+            task.advance(len(rows))
+    return Ranks(held_out.users, held_out.targets, ranks, lists)
+
+
+def mask_items(scores: Tensor, histories: Sequences, keep: Tensor | None = None) -> None:
+    """Set the scores of each row's own items to minus infinity, in place.
+
+    Args:
+        keep: [B] one column of each row that keeps its score.
+
+    Shapes: scores [B, N].
+    """
+    rows, items = (part.to(scores.device) for part in histories.flat())
+    kept = None if keep is None else scores.gather(1, keep[:, None])
+    scores[rows, items - 1] = float("-inf")
+    if keep is not None and kept is not None:
+        scores.scatter_(1, keep[:, None], kept)
+
+
+def best_items(scores: Tensor, k: int) -> Tensor:
+    """The k best item numbers of each row, best first, 0 where nothing finite is left.
+
+    Shapes: [B, N] -> [B, k] int64.
+    """
+    top = scores.topk(min(k, scores.shape[1]), dim=1)
+    items = torch.where(top.values == float("-inf"), 0, top.indices + 1)
+    return torch.nn.functional.pad(items, (0, k - items.shape[1]))
+
+
+def _rank_among(scores: Tensor, column: Tensor, negatives: Tensor) -> Tensor:
+    truth = scores.gather(1, column[:, None])
+    against = scores.gather(1, (negatives - 1).clamp(min=0))
+    return 1 + ((against >= truth) & (negatives > 0)).sum(1)
+
+
+def _check_finite(scores: Tensor) -> None:
+    if not bool(torch.isfinite(scores.sum())):
+        raise TrainingError(
+            "the model gave scores that are not finite; it has diverged: train again with a lower "
+            "learning_rate"
+        )

@@ -1,0 +1,154 @@
+"""The rank of each user's target, with what is needed to compare runs later without their models.
+
+Parquet columns: `user_id`, `target` (string, the user's own ids), `rank`, `history_length`,
+`training_length` and `target_count` (int64). The schema's metadata holds, under `seqloom`, a JSON
+object: format, version, protocol, thresholds of the groups.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import atomic_file
+from seqloom.data.store import Dataset
+from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_members
+from seqloom.evaluation.protocol import RankingProtocol
+
+FORMAT = "seqloom-ranks"
+FORMAT_VERSION = 1
+_KEY = b"seqloom"
+_STRINGS = ("user_id", "target")
+_NUMBERS = ("rank", "history_length", "training_length", "target_count")
+
+
+@dataclass(frozen=True)
+class RankTable:
+    """Ranks of one run on one part. Row r of every column is the same user."""
+
+    protocol: RankingProtocol
+    thresholds: GroupThresholds
+    user_ids: pa.ChunkedArray
+    """[R] string."""
+    targets: pa.ChunkedArray
+    """[R] string: the item id of the target."""
+    ranks: Tensor
+    """[R] int64, 1 is best."""
+    history_lengths: Tensor
+    """[R] int64, items before the target."""
+    training_lengths: Tensor
+    """[R] int64, the user's events in the training part."""
+    target_counts: Tensor
+    """[R] int64, the target's events in the training part."""
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    @property
+    def members(self) -> dict[str, Tensor]:
+        """The masks of tail and head groups at this table's thresholds, each [R] bool."""
+        return group_members(self.target_counts, self.training_lengths, self.thresholds)
+
+
+def build_rank_table(
+    dataset: Dataset,
+    protocol: RankingProtocol,
+    *,
+    users: Tensor,
+    targets: Tensor,
+    ranks: Tensor,
+    history_lengths: Tensor,
+    thresholds: GroupThresholds | None = None,
+) -> RankTable:
+    """Put ids and training counts beside ranks; thresholds default to the data set's 80/20 ones.
+
+    Shapes: users (0..U-1), targets (1..N), ranks, history_lengths [R] int64.
+    """
+    users, targets = users.cpu(), targets.cpu()
+    return RankTable(
+        protocol=protocol,
+        thresholds=thresholds or default_thresholds(dataset),
+        user_ids=_strings(dataset.users, "user_id", users),
+        targets=_strings(dataset.items, "item_id", targets - 1),
+        ranks=ranks.cpu().long(),
+        history_lengths=history_lengths.cpu().long(),
+        training_lengths=dataset.train.lengths[users],
+        target_counts=dataset.popularity[targets],
+    )
+
+
+def write_ranks(path: Path, table: RankTable) -> None:
+    """Write the table as one Parquet file, atomically."""
+    about = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "protocol": table.protocol.model_dump(mode="json"),
+        "thresholds": table.thresholds.model_dump(mode="json"),
+    }
+    numbers = (
+        table.ranks,
+        table.history_lengths,
+        table.training_lengths,
+        table.target_counts,
+    )
+    columns = [table.user_ids, table.targets, *(pa.array(column.numpy()) for column in numbers)]
+    frame = pa.table(columns, names=[*_STRINGS, *_NUMBERS])
+    with atomic_file(Path(path)) as work:
+        pq.write_table(frame.replace_schema_metadata({_KEY: json.dumps(about)}), work)
+
+
+def read_ranks(path: Path) -> RankTable:
+    """Read what `write_ranks` wrote.
+
+    Raises:
+        ArtefactError: the file is missing, damaged, no rank file, or of another format version.
+    """
+    path = Path(path)
+    try:
+        frame = pq.read_table(path)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} is missing; run `seqloom evaluate` on the run") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArtefactError(f"{path} is damaged ({error}); evaluate the run again") from None
+    protocol, thresholds = _about(path, frame)
+    columns = {}
+    for name in (*_STRINGS, *_NUMBERS):
+        wanted = pa.string() if name in _STRINGS else pa.int64()
+        if name not in frame.column_names or frame.schema.field(name).type != wanted:
+            raise ArtefactError(f"{path} has no column {name} of type {wanted}; evaluate again")
+        columns[name] = frame.column(name)
+    numbers = [torch.from_numpy(columns[name].to_numpy().copy()) for name in _NUMBERS]
+    if len(numbers[0]) and int(numbers[0].min()) < 1:
+        raise ArtefactError(f"{path} holds ranks below 1; evaluate the run again")
+    return RankTable(protocol, thresholds, columns["user_id"], columns["target"], *numbers)
+
+
+def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThresholds]:
+    try:
+        about: dict[str, Any] = json.loads((frame.schema.metadata or {})[_KEY])
+        if about["format"] != FORMAT:
+            raise KeyError("format")
+        version = about["version"]
+    except (KeyError, TypeError, ValueError):
+        raise ArtefactError(f"{path} is no rank file of seqloom; evaluate the run again") from None
+    if version != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{path} has rank format {version}, this seqloom reads {FORMAT_VERSION}; "
+            "evaluate the run again"
+        )
+    try:
+        return RankingProtocol.build(about["protocol"]), GroupThresholds.build(about["thresholds"])
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}); evaluate the run again") from None
+
+
+def _strings(table: pa.Table, column: str, rows: Tensor) -> pa.ChunkedArray:
+    return table.column(column).take(pa.array(rows.numpy())).cast(pa.string())

@@ -1,0 +1,157 @@
+"""What a report shows: plain data, so that a report can be kept as JSON and drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.data.store import Dataset
+from seqloom.evaluation.compare import Comparison, EvaluatedRun
+from seqloom.evaluation.groups import GroupThresholds, bin_metrics
+from seqloom.evaluation.metrics import parse_metric
+from seqloom.evaluation.protocol import RankingProtocol
+
+
+class GroupResult(Config):
+    """One group of users."""
+
+    users: int
+    metrics: dict[str, float] | None
+    """None where the group has no users."""
+
+
+class BinResult(GroupResult):
+    """The users whose value lies in [low, high]."""
+
+    low: int
+    high: int
+
+
+class SystemResult(Config):
+    """One run: how good it is and what it costs. A cost that is not known is None."""
+
+    name: str
+    system: str
+    metrics: dict[str, float]
+    groups: dict[str, GroupResult] = Field(default_factory=dict)
+    item_bins: list[BinResult] = Field(default_factory=list)
+    """By the target's training events."""
+    user_bins: list[BinResult] = Field(default_factory=list)
+    """By the user's training events."""
+    log: list[dict[str, Any]] = Field(default_factory=list)
+    """Rows of `log.jsonl`: `phase`, `epoch`, `train` and, where validated, `valid`."""
+    train_seconds: float | None = None
+    evaluate_seconds: float | None = None
+    peak_rss_mb: float | None = None
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    device: str | None = None
+
+
+class LongTail(Config):
+    """Histograms of the training part."""
+
+    items: dict[int, int]
+    """Training events -> number of items with so many."""
+    users: dict[int, int]
+    """Training events -> number of users with so many."""
+    thresholds: GroupThresholds
+
+
+class ShownItem(Config):
+    """An item in a list."""
+
+    item_id: str
+    title: str
+
+
+class SampleUser(Config):
+    """One user with what each system recommends."""
+
+    user_id: str
+    history: list[ShownItem]
+    """Oldest first; only the last few."""
+    history_length: int
+    target: ShownItem
+    recommendations: dict[str, list[ShownItem]]
+    """Run name -> best first."""
+    ranks: dict[str, int] = Field(default_factory=dict)
+    """Run name -> rank of the target."""
+
+
+class ReportData(Config):
+    """Everything that `write_report` shows. Parts that are empty or None are left out."""
+
+    title: str
+    created: str
+    """Date and time as text."""
+    dataset: str
+    """Name of the data set."""
+    statistics: dict[str, int | float | str]
+    """Label -> number, in the order they are shown."""
+    protocol: RankingProtocol
+    systems: list[SystemResult]
+    comparison: Comparison | None = None
+    long_tail: LongTail | None = None
+    samples: list[SampleUser] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    """Warnings and remarks."""
+    figure_metric: str = "ndcg@10"
+    """The metric that the figures and the groups' table show."""
+
+
+def system_result(
+    run: EvaluatedRun,
+    *,
+    log: Sequence[dict[str, Any]] = (),
+    bins: int = 5,
+    evaluate_seconds: float | None = None,
+    peak_rss_mb: float | None = None,
+    trained_parameters: int | None = None,
+    device: str | None = None,
+) -> SystemResult:
+    """Plain data of a run, with its bins by item popularity and by user length."""
+    table = run.table
+    names = [name for name in run.metrics if _is_rank_metric(name)]
+    by_item, by_user = (
+        [BinResult.build(b) for b in bin_metrics(table.ranks, values, bins, names)]
+        for values in (table.target_counts, table.training_lengths)
+    )
+    return SystemResult(
+        name=run.name,
+        system=run.system,
+        metrics=dict(run.metrics),
+        groups={name: GroupResult.build(group) for name, group in run.groups.items()},
+        item_bins=by_item,
+        user_bins=by_user,
+        log=list(log),
+        train_seconds=run.train_seconds,
+        evaluate_seconds=evaluate_seconds,
+        peak_rss_mb=peak_rss_mb,
+        parameters=run.parameters,
+        trained_parameters=trained_parameters,
+        device=device,
+    )
+
+
+def long_tail(dataset: Dataset, thresholds: GroupThresholds) -> LongTail:
+    """Histograms of the training part's items and users."""
+    return LongTail(
+        items=_histogram(dataset.popularity[1:]),
+        users=_histogram(dataset.train.lengths),
+        thresholds=thresholds,
+    )
+
+
+def _histogram(counts: torch.Tensor) -> dict[int, int]:
+    values, frequency = torch.unique(counts, return_counts=True)
+    return dict(zip(values.tolist(), frequency.tolist(), strict=True))
+
+
+def _is_rank_metric(name: str) -> bool:
+    return name.partition("@")[0] in ("hr", "ndcg", "mrr") and bool(parse_metric(name))

@@ -1,0 +1,41 @@
+"""Dropout whose random bits are cheap on a CPU."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LEVELS = 256
+
+
+class Dropout(nn.Module):
+    """Dropout that draws one random byte for an element instead of one random float.
+
+    Differs: on a CPU the rate is rounded to a multiple of 1/256 (0.5 stays 0.5); the scale of the kept
+    elements fits the rounded rate, so the mean is unchanged. Drawing floats took a tenth of a
+    SASRec step. On other devices it is torch's own dropout.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes: any -> the same."""
+        return dropout(x, self.rate, training=self.training)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
+    """Zero each element with probability `rate` and scale the others so that the mean stays."""
+    if not training or rate == 0:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, rate)
+    dropped = min(round(rate * _LEVELS), _LEVELS - 1)
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x * (kept * (_LEVELS / (_LEVELS - dropped)))

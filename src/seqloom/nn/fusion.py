@@ -1,0 +1,36 @@
+"""Cross-attention between two views of one history."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from seqloom.nn.attention import Attention
+
+
+class CrossViewFusion(nn.Module):
+    """Each view is rebuilt from itself, attended to from the other view.
+
+    Source: LLM-ESR, eq. 5 and 6: C' = Attention(Q=S, K=V=C), S' = Attention(Q=C, K=V=S).
+    Differs: with a causal encoder the attention is causal too, for the authors' code lets a position
+    see later ones; `residual` adds the view itself, which keeps each item's own vector and its order.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float, *, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.to_collaborative = Attention(hidden_size, num_heads, dropout)
+        self.to_semantic = Attention(hidden_size, num_heads, dropout)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self, collaborative: Tensor, semantic: Tensor, *, causal: bool, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Shapes: two of [B, L, D] -> two of [B, L, D]."""
+        c = self.to_collaborative(semantic, collaborative, causal=causal, mask=mask)
+        s = self.to_semantic(collaborative, semantic, causal=causal, mask=mask)
+        if self.residual:
+            return collaborative + c, semantic + s
+        return c, s

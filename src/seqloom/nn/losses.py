@@ -1,0 +1,136 @@
+"""Ranking losses over a catalogue, from the exact softmax to one negative a target.
+
+All of them take the hidden vectors at the positions that have a target, the output item vectors and
+the targets as rows of those vectors (0..N-1), and return the mean over targets.
+
+Shapes: hidden [M, D], weight [N, D], targets [M] int64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CPU_CHUNK_BYTES = 12 << 20
+_DEVICE_CHUNK_BYTES = 512 << 20
+
+
+def chunk_rows(num_items: int, device: torch.device) -> int:
+    """How many targets to score at a time, so that one chunk of logits stays in the last cache."""
+    budget = _CPU_CHUNK_BYTES if device.type == "cpu" else _DEVICE_CHUNK_BYTES
+    return max(16, budget // (4 * num_items))
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Softmax cross-entropy whose gradients are made in the forward pass, chunk by chunk."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        num_targets = len(hidden)
+        compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
+        hidden_c, weight_c = hidden.to(compute), weight.to(compute)
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight)
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        transposed = weight_c.t()
+        for start in range(0, num_targets, chunk):
+            rows, truth = hidden_c[start : start + chunk], targets[start : start + chunk]
+            logits = (rows @ transposed).float()  # [chunk, N]
+            target_logit = logits.gather(1, truth[:, None])[:, 0]
+            largest = logits.amax(1)
+            probabilities = torch.softmax(logits, 1, out=logits)
+            # The largest probability is at least 1/N, so its logarithm is safe where the target's is not.
+            loss += (largest - probabilities.amax(1).log() - target_logit).sum()
+            probabilities[torch.arange(len(rows), device=hidden.device), truth] -= 1.0
+            error = probabilities.to(compute)
+            grad_hidden[start : start + chunk] = error @ weight_c
+            if compute == weight.dtype:
+                grad_weight.addmm_(error.t(), rows)
+            else:
+                grad_weight += error.t() @ rows
+        ctx.save_for_backward(grad_hidden.div_(num_targets), grad_weight.div_(num_targets))
+        return loss / num_targets
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        (grad,) = grad_outputs
+        return (
+            grad_hidden * grad if ctx.needs_input_grad[0] else None,
+            grad_weight * grad if ctx.needs_input_grad[1] else None,
+            None,
+            None,
+        )
+
+
+def _autocast(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.is_autocast_enabled("cuda")
+
+
+def softmax_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int | None = None
+) -> Tensor:
+    """Exact softmax cross-entropy over all N items; memory grows with chunk x N, never with M x N.
+
+    Equal to `F.cross_entropy(hidden @ weight.t(), targets)` in value and gradients. Three matrix
+    products in all: the gradient of the logits is used as soon as it is known and never stored.
+
+    Raises:
+        ValueError: there are no targets.
+    """
+    if not len(hidden):
+        raise ValueError("softmax_loss needs at least one target")
+    rows = chunk or chunk_rows(len(weight), hidden.device)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows)
+    return loss
+
+
+def sampled_softmax_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, log_expected: Tensor
+) -> Tensor:
+    """Softmax over the target and K negatives shared by the batch, with the logQ correction.
+
+    Each logit is lowered by the logarithm of how often its item is expected among the K draws, which
+    makes the loss an estimate of the full softmax. A negative that is a row's own target is masked.
+
+    Source: Bengio & Senecal 2008; Yi et al., RecSys 2019.
+
+    Args:
+        negatives: [K] item rows, drawn with replacement.
+        log_expected: [N] log of the expected number of draws of each item, log(K q_i).
+    """
+    target_logit = (hidden * weight[targets]).sum(1)  # [M]
+    logits = hidden @ weight[negatives].t() - log_expected[negatives]  # [M, K]
+    logits = logits.masked_fill(negatives == targets[:, None], float("-inf"))
+    everything = torch.cat([target_logit[:, None], logits], 1)
+    return (torch.logsumexp(everything, 1) - target_logit).mean()
+
+
+def binary_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, *, beta: float = 1.0
+) -> Tensor:
+    """Binary cross-entropy of the target against K negatives of its own.
+
+    With `beta` below 1 it is gBCE, which undoes the overconfidence that sampling causes: the
+    target's probability is raised to the power beta.
+
+    Source: Kang & McAuley 2018, eq. 6 (beta = 1, K = 1); Petrov & Macdonald, RecSys 2023, eq. 12.
+
+    Args:
+        negatives: [M, K] item rows.
+    """
+    positive = (hidden * weight[targets]).sum(1)
+    negative = torch.einsum("md,mkd->mk", hidden, weight[negatives])
+    return (-beta * F.logsigmoid(positive) - F.logsigmoid(-negative).sum(1)).mean()
+
+
+def gbce_beta(num_negatives: int, num_items: int, calibration: float) -> float:
+    """The exponent of gBCE: 1 for `calibration` 0 (plain BCE), the sampling rate for 1.
+
+    Source: Petrov & Macdonald, RecSys 2023, eq. 14.
+    """
+    rate = num_negatives / (num_items - 1)
+    return rate * (calibration * (1 - 1 / rate) + 1 / rate)

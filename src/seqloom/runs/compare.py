@@ -1,0 +1,166 @@
+"""`compare`: runs on the same users, tested against each other, and the report that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from seqloom.core.errors import ConfigError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.store import Dataset, Part
+from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
+from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.ranks_file import read_ranks
+from seqloom.evaluation.report import write_report
+from seqloom.evaluation.report_data import (
+    ReportData,
+    SampleUser,
+    ShownItem,
+    SystemResult,
+    long_tail,
+    system_result,
+)
+from seqloom.runs.evaluate import Evaluation, evaluate, evaluation_files, read_evaluation
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.prepare import statistics_table
+from seqloom.runs.recommend import recommend
+
+SAMPLE_USERS = 3
+_SHOWN_HISTORY = 8
+
+
+def compare(
+    runs: Sequence[Run | str | Path],
+    *,
+    report: str | Path | None = None,
+    on: Part = "test",
+    mask_seen: bool = True,
+    all_pairs: bool = False,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Compare the full ranking of runs, user by user; the first run is the yardstick.
+
+    A run that was not evaluated yet under this protocol is evaluated first. With `report`, an HTML
+    file with tables, figures and sample recommendations is written too.
+
+    Raises:
+        ConfigError: fewer than two runs, or two of the same name.
+        DataError: the runs are of different data sets, users or protocols.
+    """
+    opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
+    if len(opened) < 2:
+        raise ConfigError(f"found {len(opened)} run(s); a comparison needs at least two")
+    found = [_evaluated(run, on, mask_seen, progress) for run in opened]
+    evaluated = [_with_ranks(run, one) for run, one in zip(opened, found, strict=True)]
+    with progress.task("compare", None, "tests"):
+        result = compare_runs(evaluated, pairs="all" if all_pairs else "reference")
+    if report is not None:
+        data = _report(opened, evaluated, found, result)
+        progress.note(f"report: {write_report(report, data)}")
+    return result
+
+
+def _evaluated(run: Run, on: Part, mask_seen: bool, progress: Progress) -> Evaluation:
+    details = RankingProtocol(
+        part=on,
+        masked=mask_seen,
+        split=run.manifest.dataset.split,
+        fingerprint=run.manifest.dataset.fingerprint,
+    )
+    found = read_evaluation(run.path, details)
+    if found is None:
+        progress.note(f"{run.name} is not evaluated under this protocol yet; doing it now")
+        found = evaluate(run, on=on, mask_seen=mask_seen, progress=progress)
+    return found
+
+
+def _with_ranks(run: Run, found: Evaluation) -> EvaluatedRun:
+    _, ranks = evaluation_files(run.path, found.details)
+    return EvaluatedRun(
+        name=run.name,
+        system=run.manifest.system,
+        table=read_ranks(ranks),
+        metrics=found.metrics,
+        groups=found.groups,
+        train_seconds=run.manifest.cost.seconds_total,
+        parameters=run.manifest.parameters,
+    )
+
+
+def _report(
+    runs: Sequence[Run],
+    evaluated: Sequence[EvaluatedRun],
+    found: Sequence[Evaluation],
+    result: Comparison,
+) -> ReportData:
+    data = runs[0].dataset()
+    return ReportData(
+        title="Sequential recommendation: comparison of runs",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        dataset=data.path.resolve().name,
+        statistics=dict(statistics_table(data)),
+        protocol=found[0].details,
+        systems=[_system(*each) for each in zip(runs, evaluated, found, strict=True)],
+        comparison=result,
+        long_tail=long_tail(data, found[0].thresholds),
+        samples=_samples(runs, evaluated, data),
+        versions=runs[0].manifest.versions,
+    )
+
+
+def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResult:
+    cost = run.manifest.cost
+    return system_result(
+        evaluated,
+        log=run.log,
+        evaluate_seconds=found.seconds,
+        peak_rss_mb=cost.peak_rss_mb,
+        trained_parameters=run.manifest.trained_parameters,
+        device=cost.device,
+    )
+
+
+def _samples(
+    runs: Sequence[Run], evaluated: Sequence[EvaluatedRun], data: Dataset
+) -> list[SampleUser]:
+    """Users spread evenly over the held-out ones, with each run's list for them."""
+    table = evaluated[0].table
+    rows = [len(table) * (2 * i + 1) // (2 * SAMPLE_USERS) for i in range(SAMPLE_USERS)]
+    part = table.protocol.part
+    held_out = data.held_out(part)
+    titles = _titles(data)
+    samples = []
+    for row in rows:
+        history = held_out.histories.select(held_out.users.new_tensor([row])).flat()[1].tolist()
+        ids = [data.item_ids[number - 1] for number in history]
+        lists = {
+            run.name: [
+                ShownItem(item_id=item.item_id, title=titles[item.item_id])
+                for item in recommend(run, histories=[ids], k=10)[0].items
+            ]
+            for run in runs
+        }
+        target = str(table.targets[row])
+        samples.append(
+            SampleUser(
+                user_id=str(table.user_ids[row]),
+                history=[ShownItem(item_id=i, title=titles[i]) for i in ids[-_SHOWN_HISTORY:]],
+                history_length=len(ids),
+                target=ShownItem(item_id=target, title=titles[target]),
+                recommendations=lists,
+                ranks={one.name: int(one.table.ranks[row]) for one in evaluated},
+            )
+        )
+    return samples
+
+
+def _titles(data: Dataset) -> dict[str, str]:
+    """A name for each item: its title where there is one, else its id."""
+    from seqloom.text.prompts import text_columns, title_column
+
+    columns = text_columns(data.items)
+    if not columns:
+        return {item_id: item_id for item_id in data.item_ids}
+    texts = data.items.column(title_column(columns)).to_pylist()
+    return {item_id: text or item_id for item_id, text in zip(data.item_ids, texts, strict=True)}

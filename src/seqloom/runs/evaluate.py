@@ -1,0 +1,176 @@
+"""`evaluate`: the held-out part of a run's data set, ranked under one protocol for every system."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError
+from seqloom.core.files import read_json, write_json
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.store import Dataset, HeldOut, Part
+from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_metrics
+from seqloom.evaluation.metrics import list_metrics, rank_metrics
+from seqloom.evaluation.negatives import NEGATIVES, sample_negatives, users_with_fewer
+from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.ranking import Ranks, rank_targets
+from seqloom.evaluation.ranks_file import build_rank_table, write_ranks
+from seqloom.runs.folder import Run, load_run
+
+LIST_LENGTH = 20
+NEGATIVES_SEED = 0
+Protocol = Literal["full", "sampled"]
+
+
+class Evaluation(Config):
+    """What `evaluate` found."""
+
+    run: str
+    system: str
+    protocol: Protocol
+    details: RankingProtocol
+    """The protocol in full, so that only like is compared with like."""
+    statement: str
+    """The protocol in plain sentences."""
+    thresholds: GroupThresholds
+    users: int
+    metrics: dict[str, float]
+    """hr and ndcg at 5, 10 and 20, mrr; full ranking adds coverage, popularity and novelty."""
+    groups: dict[str, dict[str, Any]]
+    """tail_item, head_item, tail_user, head_user: each `users` and `metrics` (None without users)."""
+    seconds: float
+    """Time to score and rank."""
+
+
+def evaluate(
+    run: Run | str | Path,
+    *,
+    protocol: Protocol = "full",
+    on: Part = "test",
+    mask_seen: bool = True,
+    negatives: int = NEGATIVES,
+    tail_item_below: int | None = None,
+    tail_user_below: int | None = None,
+    dataset: Dataset | str | Path | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Rank every held-out target and write `metrics*.json` and `ranks*.parquet` into the run.
+
+    Groups are tail and head at the data set's 80/20 thresholds, or at those given: a count below
+    `tail_item_below` (training events of the target) or `tail_user_below` (of the user) is tail.
+
+    Raises:
+        ArtefactError: no run, or its data set is gone or another one.
+        ConfigError: the data set has no event in that part.
+    """
+    run = run if isinstance(run, Run) else load_run(run, device=device)
+    data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+    held_out = data.held_out(on)
+    if not len(held_out.users):
+        raise ConfigError(f"the data set has no {on} events; prepare it with another split")
+    details = RankingProtocol(
+        kind=protocol,
+        part=on,
+        masked=mask_seen if protocol == "full" else True,
+        split=run.manifest.dataset.split,
+        negatives=negatives if protocol == "sampled" else None,
+        seed=NEGATIVES_SEED if protocol == "sampled" else None,
+        fingerprint=data.fingerprint,
+    )
+    defaults = default_thresholds(data)
+    thresholds = GroupThresholds(
+        item=defaults.item if tail_item_below is None else tail_item_below,
+        user=defaults.user if tail_user_below is None else tail_user_below,
+    )
+    started = time.monotonic()
+    ranks = _rank(run, data, held_out, details, progress)
+    seconds = time.monotonic() - started
+    return _write(run, data, held_out, ranks, details, thresholds, seconds)
+
+
+def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:
+    """Where an evaluation's metrics and ranks are kept; the default protocol has the plain names."""
+    suffix = "" if details.part == "test" else f"-{details.part}"
+    if details.kind == "sampled":
+        suffix += f"-sampled{details.negatives}"
+    elif not details.masked:
+        suffix += "-unmasked"
+    return run / f"metrics{suffix}.json", run / f"ranks{suffix}.parquet"
+
+
+def read_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
+    """What an earlier `evaluate` under this protocol found, if it is there."""
+    file, ranks = evaluation_files(run, details)
+    if not file.exists() or not ranks.exists():
+        return None
+    found = Evaluation.build(read_json(file, "evaluation"))
+    return found if found.details == details else None
+
+
+def _rank(
+    run: Run, data: Dataset, held_out: HeldOut, details: RankingProtocol, progress: Progress
+) -> Ranks:
+    negatives = None
+    if details.kind == "sampled":
+        assert details.negatives is not None
+        negatives = sample_negatives(
+            data, held_out.users, details.negatives, details.seed or NEGATIVES_SEED
+        )
+        fewer = users_with_fewer(negatives)
+        if fewer:
+            progress.warn(
+                f"{fewer} users have fewer than {details.negatives} items left to sample; their "
+                "target is ranked among all of these"
+            )
+    return rank_targets(
+        run.scorer,
+        held_out,
+        max_len=run.system.max_len,
+        mask_seen=details.masked,
+        negatives=negatives,
+        list_length=LIST_LENGTH if details.kind == "full" else 0,
+        device=run.device,
+        progress=progress,
+    )
+
+
+def _write(
+    run: Run,
+    data: Dataset,
+    held_out: HeldOut,
+    ranks: Ranks,
+    details: RankingProtocol,
+    thresholds: GroupThresholds,
+    seconds: float,
+) -> Evaluation:
+    table = build_rank_table(
+        data,
+        details,
+        users=ranks.users,
+        targets=ranks.targets,
+        ranks=ranks.ranks,
+        history_lengths=held_out.histories.lengths,
+        thresholds=thresholds,
+    )
+    metrics = rank_metrics(ranks.ranks)
+    if details.kind == "full":
+        metrics |= list_metrics(ranks.lists, data.popularity)
+    found = Evaluation(
+        run=str(run.path),
+        system=run.manifest.system,
+        protocol=details.kind,
+        details=details,
+        statement=details.statement(),
+        thresholds=thresholds,
+        users=len(ranks.users),
+        metrics=metrics,
+        groups=group_metrics(ranks.ranks, table.members),
+        seconds=round(seconds, 3),
+    )
+    metrics_file, ranks_file = evaluation_files(run.path, details)
+    write_ranks(ranks_file, table)
+    write_json(metrics_file, found.model_dump(mode="json"))
+    return found

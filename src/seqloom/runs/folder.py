@@ -1,0 +1,229 @@
+"""A run on disk: a trained system, what it was trained on, and how well it ranks.
+
+manifest.json         system, sizes, data set fingerprint, text embedding, versions, cost, status
+config.yaml           the resolved configuration; round-trips
+weights.safetensors   every tensor of the system
+items.parquet         the catalogue's ids and texts, so that the run answers without the data set
+log.jsonl             one line an epoch; tensorboard/ holds the same
+metrics*.json         what `evaluate` found; ranks*.parquet the rank of every user's target
+checkpoints/          last/ to resume from, best/ the weights chosen on validation
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from seqloom.core.config import Config, read_config_file
+from seqloom.core.device import resolve_device
+from seqloom.core.errors import ArtefactError
+from seqloom.core.files import atomic_file, read_json, sha256_file, write_json
+from seqloom.core.protocols import Scorer
+from seqloom.data.store import Dataset
+from seqloom.systems.base import Sizes, System
+from seqloom.systems.registry import system_class
+
+FORMAT_VERSION = 1
+
+
+class DatasetReference(Config):
+    """The data set a run was trained on."""
+
+    path: str
+    """Where it was then."""
+    fingerprint: str
+    split: str = "leave-one-out"
+
+
+class Cost(Config):
+    """What training took."""
+
+    epochs: int = 0
+    """Epochs of all phases together."""
+    seconds_per_epoch: list[float] = Field(default_factory=list)
+    targets_per_epoch: int = 0
+    """Training targets in an epoch of the last phase."""
+    seconds_total: float = 0.0
+    """Wall-clock seconds, validation included; of all attempts of a resumed run together."""
+    peak_rss_mb: float = 0.0
+    """Largest memory of the training process, MiB."""
+    device: str = "cpu"
+
+
+class RunManifest(Config):
+    """What a run says of itself."""
+
+    format: Literal["seqloom-run"] = "seqloom-run"
+    version: int = FORMAT_VERSION
+    seqloom: str
+    system: str
+    sizes: Sizes
+    dataset: DatasetReference
+    text: dict[str, Any] | None = None
+    """The text embedding's name, encoder and content hash, where the system uses one."""
+    versions: dict[str, str]
+    """Of Python and of the libraries that the numbers depend on."""
+    status: Literal["training", "complete"] = "training"
+    parameters: int = 0
+    """Tensor entries of the system, trained or not."""
+    trained_parameters: int = 0
+    best_epoch: int | None = None
+    valid: dict[str, float] = Field(default_factory=dict)
+    """Validation metrics of the weights that were kept."""
+    cost: Cost = Field(default_factory=Cost)
+    weights_sha256: str = ""
+
+
+class Run:
+    """A complete run: the system with its weights, ready to score."""
+
+    def __init__(self, path: Path, manifest: RunManifest, system: System[Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.system = system
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the system's tensors are."""
+        first = next(iter(self.system.state_dict().values()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Row i describes item number i + 1: `item_id`, then text columns."""
+        return pq.read_table(self.path / "items.parquet")
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """Entry i is the id of item number i + 1."""
+        return self.items.column("item_id").to_pylist()
+
+    @cached_property
+    def item_numbers(self) -> dict[str, int]:
+        """Item id to item number 1..N."""
+        return {item_id: i for i, item_id in enumerate(self.item_ids, start=1)}
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The system frozen for ranking, made once."""
+        return self.system.scorer()
+
+    @cached_property
+    def log(self) -> list[dict[str, Any]]:
+        """The rows of `log.jsonl`."""
+        file = self.path / "log.jsonl"
+        if not file.exists():
+            return []
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def dataset(self, path: str | Path | None = None) -> Dataset:
+        """The data set the run was trained on, from where it was then or from `path`.
+
+        Raises:
+            ArtefactError: it is not there, or it is another data set.
+        """
+        where = Path(path or self.manifest.dataset.path)
+        if not where.exists():
+            raise ArtefactError(
+                f"the data set of run {self.path} is no longer at {where}; say where it is now "
+                "with --dataset"
+            )
+        dataset = Dataset.load(where)
+        check_fingerprint(self.manifest, dataset)
+        return dataset
+
+    def recommend(
+        self, histories: list[list[str]], k: int = 10, **options: Any
+    ) -> list[dict[str, Any]]:
+        """The `k` best items for each history of item ids; see `runs.recommend.recommend`."""
+        from seqloom.runs.recommend import recommend
+
+        return [
+            entry.model_dump() for entry in recommend(self, histories=histories, k=k, **options)
+        ]
+
+
+def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:
+    """Make sure that a data set is the one a run was trained on.
+
+    Raises:
+        ArtefactError: it is another one.
+    """
+    if dataset.fingerprint != manifest.dataset.fingerprint:
+        raise ArtefactError(
+            f"{dataset.path} is not the data set of the run: its fingerprint is "
+            f"{dataset.fingerprint[:12]}, the run was trained on "
+            f"{manifest.dataset.fingerprint[:12]}; give the data set it was trained on, or train again"
+        )
+
+
+def read_manifest(path: Path) -> RunManifest:
+    """Read and check a run's manifest.
+
+    Raises:
+        ArtefactError: the folder is no run, or of another format version.
+    """
+    raw = read_json(path / "manifest.json", "run")
+    if not isinstance(raw, dict) or raw.get("format") != "seqloom-run":
+        raise ArtefactError(f"{path} is no run; make one with `seqloom train`")
+    if raw.get("version") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{path} has run format {raw.get('version')}, this seqloom reads {FORMAT_VERSION}; "
+            "train again"
+        )
+    return RunManifest.build(raw)
+
+
+def write_manifest(path: Path, manifest: RunManifest) -> None:
+    """Write a run's manifest, atomically."""
+    write_json(path / "manifest.json", manifest.model_dump(mode="json"))
+
+
+def write_weights(path: Path, system: System[Any]) -> str:
+    """Write every tensor of the system; gives the file's SHA-256."""
+    file = path / "weights.safetensors"
+    state = {name: value.detach().contiguous().cpu() for name, value in system.state_dict().items()}
+    with atomic_file(file) as work:
+        save_file(state, work)
+    return sha256_file(file)
+
+
+def load_run(path: str | Path, *, device: str = "cpu") -> Run:
+    """Open a complete run.
+
+    Raises:
+        ArtefactError: the folder is no run, unfinished, damaged or of another format version.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    if manifest.status != "complete":
+        raise ArtefactError(
+            f"{path} is not finished; go on with `seqloom train ... --out {path} --resume`"
+        )
+    cls = system_class(manifest.system)
+    config = cls.config_class.build(read_config_file(path / "config.yaml"))
+    file = path / "weights.safetensors"
+    try:
+        if sha256_file(file) != manifest.weights_sha256:
+            raise ArtefactError(
+                f"{file} is not what training wrote (its hash differs); train again"
+            )
+        system = cls(config, manifest.sizes)
+        system.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ArtefactError(f"{file} is missing or damaged ({error}); train again") from None
+    return Run(path, manifest, system.to(resolve_device(device)).eval())

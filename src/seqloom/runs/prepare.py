@@ -1,0 +1,303 @@
+"""`prepare`: a raw log and the text of its items to a prepared data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+from pydantic import Field, model_validator
+
+from seqloom.core.errors import ArtefactError, DataError
+from seqloom.core.files import sha256_file
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.assemble import code_log, in_time_order
+from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
+from seqloom.data.checks import Findings, Missing
+from seqloom.data.filters import Duplicates, Log, k_core, repeats_in_place, wanted_events
+from seqloom.data.sources import ReadOptions, Source, Table, read_items, read_log
+from seqloom.data.split import Split, leave_one_out, temporal, temporal_bounds
+from seqloom.data.statistics import describe, describe_split
+from seqloom.data.store import Dataset, Events, write_dataset
+from seqloom.data.times import SECOND, iso, parse_moment
+
+
+class PrepareOptions(ReadOptions):
+    """How a log becomes a data set."""
+
+    min_count: int = Field(default=5, ge=0)
+    """k-core: users and items with fewer events are left out, again and again until none is left.
+    0 or 1 keeps all. Default: the 5-core of most published work."""
+    min_user_count: int | None = Field(default=None, ge=0)
+    """k-core bound for users; default: `min_count`."""
+    min_item_count: int | None = Field(default=None, ge=0)
+    """k-core bound for items; default: `min_count`."""
+    min_rating: float | None = None
+    """Events with a lower rating are left out before anything else; default: all ratings count."""
+    duplicates: Duplicates = "keep-all"
+    """Repeated (user, item): `keep-all`, only the `first` or the `last`, or `consecutive` (one of
+    each run of the same item)."""
+    missing: Missing = "error"
+    """Rows without a user, an item or a time: stop with an `error`, or `drop` and count them."""
+    split: Literal["leave-one-out", "temporal"] = "leave-one-out"
+    """`leave-one-out`: each user's last event is the test target, the one before it the validation
+    target. `temporal`: one moment for all users parts training from what is held out."""
+    valid_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Temporal split: share of the events that lie in the validation period."""
+    test_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Temporal split: share of the events that lie in the test period."""
+    valid_from: str | int | None = None
+    """Temporal split: begin of the validation period (seconds since 1970 or an ISO date)."""
+    test_from: str | int | None = None
+    """Temporal split: begin of the test period; give it together with `valid_from`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.valid_from is None) != (self.test_from is None):
+            raise ValueError("valid_from and test_from are given together or not at all")
+        if self.valid_from is not None and self.split != "temporal":
+            raise ValueError("valid_from and test_from need split='temporal'")
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError("valid_fraction + test_fraction must be below 1")
+        return self
+
+    @property
+    def core(self) -> tuple[int, int]:
+        """The k-core bounds for users and items."""
+        user, item = self.min_user_count, self.min_item_count
+        return self.min_count if user is None else user, self.min_count if item is None else item
+
+
+def prepare(
+    source: Any,
+    out: str | Path,
+    *,
+    items: Any = None,
+    options: PrepareOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Read a log (path or data frame), filter and split it, and write a prepared data set to `out`.
+
+    `items` is a path or a frame with an id column and text columns; without it, the items that come
+    with the log's format are taken. The folder appears whole or not at all.
+
+    Raises:
+        DataError: the input cannot be read, or nothing is left after filtering.
+        ArtefactError: `out` exists and `overwrite` is false.
+    """
+    options = options or PrepareOptions()
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise ArtefactError(f"{out} already exists; choose another name or ask to overwrite it")
+    findings = Findings(progress)
+    with progress.task("prepare", total=5, unit="stages") as task:
+        raw = read_log(source, options)
+        progress.note(_what_was_read(raw, options))
+        for record in raw.findings:
+            findings.add(record["kind"], record["count"], record["message"], record["examples"])
+        rows = len(raw.columns["user_id"])
+        task.advance()
+        log, ratings = code_log(raw, options.timestamp_unit, options.missing, findings)
+        before = {"rows": rows, **describe(log)}
+        all_items = log.item_ids
+        task.advance()
+        log, removed = _filter(log, ratings, raw, options, findings)
+        task.advance()
+        events, facts = _split(log, options, findings)
+        task.advance()
+        table = _items_table(raw, items, options, progress)
+        users = raw.users() if raw.users is not None else None
+        item_rows, without_text = _catalog(log, all_items, table, options, findings)
+        dataset = write_dataset(
+            out,
+            items=item_rows,
+            users=user_table(log.user_ids, users, findings),
+            events=events,
+            sources=_sources(raw, table, users, rows),
+            options=options.model_dump(mode="json") | {"format": raw.format},
+            statistics={
+                **describe(log),
+                "items_without_text": without_text,
+                **facts,
+                "removed": removed,
+                "raw": before,
+            },
+            warnings=findings.records,
+            overwrite=overwrite,
+        )
+        task.advance()
+    return dataset
+
+
+def _what_was_read(raw: Source, options: PrepareOptions) -> str:
+    how = " (detected)" if options.format == "auto" and raw.format != "frame" else ""
+    said = f"read {raw.name} as {raw.format}{how}"
+    if raw.names is None:
+        return said
+    pairs = ", ".join(f"{role}={own!r}" for role, own in raw.names.by_role().items())
+    return f"{said}: {pairs}"
+
+
+def _filter(
+    log: Log, ratings: np.ndarray | None, raw: Source, options: PrepareOptions, findings: Findings
+) -> tuple[Log, dict[str, int]]:
+    """Minimum rating, order in time, repeats, k-core; the counts of what each step took away."""
+    removed: dict[str, int] = {}
+    counts = [f"{len(log):,} events read"]
+
+    def step(name: str, kept: Log) -> Log:
+        removed[name] = len(log) - len(kept)
+        counts.append(f"{len(kept):,} after {name}")
+        if len(kept) == 0:
+            raise DataError(
+                f"{raw.name} is empty after filtering ({', '.join(counts)}); lower min_count "
+                f"({options.core[0]} for users, {options.core[1]} for items) or min_rating"
+            )
+        return kept
+
+    if options.min_rating is not None:
+        if ratings is None:
+            raise DataError(f"{raw.name} has no rating column, but min_rating is set; unset it")
+        absent = int(np.isnan(ratings).sum())
+        findings.add("missing-rating", absent, "rows without a rating fail min_rating")
+        log = step("min_rating", log.take(ratings >= options.min_rating))
+    log = in_time_order(log, raw.name, findings, ordered_format=raw.format == "sequences")
+    kept = wanted_events(log, options.duplicates)
+    if not kept.all():
+        log = step("duplicates", log.take(kept))
+    again = repeats_in_place(log)
+    if log.times is not None:
+        findings.add(
+            "exact-repeat",
+            int(again.sum()),
+            "events repeat the one before in user, item and time; duplicates='consecutive' drops "
+            "them",
+        )
+    core = k_core(log, *options.core)
+    if not core.all():
+        log = step("k-core", log.take(core))
+    return log.compact(), removed
+
+
+def _split(log: Log, options: PrepareOptions, findings: Findings) -> tuple[Events, dict[str, Any]]:
+    """The events as they are stored, and the facts of the split."""
+    offsets = np.zeros(len(log.user_ids) + 1, np.int64)
+    np.cumsum(np.bincount(log.users, minlength=len(log.user_ids)), out=offsets[1:])
+    bounds: dict[str, Any] = {}
+    if options.split == "leave-one-out":
+        split = leave_one_out(offsets)
+        findings.add(
+            "short-user",
+            int((split.test < 0).sum()),
+            "users with fewer than 3 events stay in training only",
+            log.user_ids.filter(pl.Series(split.test < 0)).head(5),
+        )
+    else:
+        split, bounds = _temporal(log, offsets, options)
+        findings.add(
+            "unused-event",
+            split.unused,
+            "events of the held-out periods are neither target nor in the history of one",
+        )
+    facts = describe_split(log.items, offsets, split, len(log.item_ids)) | bounds
+    for part in ("valid", "test"):
+        if facts[f"{part}_targets"] == 0:
+            findings.add(f"no-{part}-targets", 1, f"no user has a {part} target: nothing to rank")
+    cold = facts["valid_targets_without_history"] + facts["test_targets_without_history"]
+    findings.add("target-without-history", cold, "targets are the first event of their user")
+    seconds = None if log.times is None else torch.from_numpy(log.times // SECOND)
+    events = Events(
+        items=torch.from_numpy((log.items + 1).astype(np.int32, copy=False)),
+        offsets=torch.from_numpy(offsets),
+        train_end=torch.from_numpy(split.train_end.astype(np.int64, copy=False)),
+        valid=torch.from_numpy(split.valid.astype(np.int64, copy=False)),
+        test=torch.from_numpy(split.test.astype(np.int64, copy=False)),
+        timestamps=seconds,
+    )
+    return events, facts
+
+
+def _temporal(
+    log: Log, offsets: np.ndarray, options: PrepareOptions
+) -> tuple[Split, dict[str, Any]]:
+    if log.times is None:
+        raise DataError("split='temporal' needs times, and the log has none; use leave-one-out")
+    if options.valid_from is not None and options.test_from is not None:
+        valid_from = parse_moment(options.valid_from, "valid_from")
+        test_from = parse_moment(options.test_from, "test_from")
+    else:
+        valid_from, test_from = temporal_bounds(
+            log.times, options.valid_fraction, options.test_fraction
+        )
+    split = temporal(log.times, log.users, offsets, valid_from, test_from)
+    return split, {"valid_from": iso(valid_from), "test_from": iso(test_from)}
+
+
+def _items_table(
+    raw: Source, items: Any, options: PrepareOptions, progress: Progress
+) -> Table | None:
+    if items is not None:
+        return read_items(items, options, raw)
+    if raw.items is not None:
+        table = raw.items()
+        progress.note(f"item text from {table.name}")
+        return table
+    if options.text_columns is not None:
+        raise DataError("text_columns is set, but there is no items table; give one with items")
+    progress.note("no items table: the items have no text")
+    return None
+
+
+def _catalog(
+    log: Log, all_items: pl.Series, table: Table | None, options: PrepareOptions, findings: Findings
+) -> tuple[pa.Table, int]:
+    if table is None:
+        return arrow_strings(pl.DataFrame({"item_id": log.item_ids})), len(log.item_ids)
+    rows = join_text(log.item_ids, all_items, table, options.text_columns, findings)
+    return arrow_strings(rows), int((~has_text(rows)).sum())
+
+
+def _sources(
+    raw: Source, table: Table | None, users: Table | None, rows: int
+) -> list[dict[str, Any]]:
+    """What the manifest says of each input: files with size and hash, frames with their shape."""
+    parts: list[tuple[str, tuple[Path, ...], str, int]] = [("log", raw.files, raw.name, rows)]
+    if table is not None:
+        parts.append(("items", table.files, table.name, table.frame.height))
+    if users is not None:
+        parts.append(("users", users.files, users.name, users.frame.height))
+    records: list[dict[str, Any]] = []
+    for role, files, name, height in parts:
+        records.extend(
+            {"role": role, "path": str(f), "bytes": f.stat().st_size, "sha256": sha256_file(f)}
+            for f in files
+        )
+        if not files:
+            records.append({"role": role, "frame": name, "rows": height})
+    return records
+
+
+def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:
+    """The data set's figures as (label, value) rows for printing."""
+    facts = dataset.manifest.statistics
+    raw = facts["raw"]
+    rows = [(name, f"{facts[name]:,} of {raw[name]:,}") for name in ("users", "items", "events")]
+    rows.append(("density", f"{facts['density']:.4%}"))
+    lengths = f"{facts['mean_length']:.1f} / {facts['median_length']:g} / {facts['max_length']:,}"
+    rows.append(("events a user (mean / median / max)", lengths))
+    if "first_date" in facts:
+        rows.append(("dates", f"{facts['first_date']} to {facts['last_date']}"))
+    rows.append(("items without text", f"{facts['items_without_text']:,}"))
+    rows.append(("training events", f"{facts['train_events']:,}"))
+    for part in ("valid", "test"):
+        begin = f" from {facts[f'{part}_from']}" if f"{part}_from" in facts else ""
+        rows.append((f"{part} targets", f"{facts[f'{part}_targets']:,}{begin}"))
+    rows.append(("users in training only", f"{facts['train_only_users']:,}"))
+    if facts["unused_events"]:
+        rows.append(("unused events", f"{facts['unused_events']:,}"))
+    rows.extend((f"removed by {step}", f"{count:,}") for step, count in facts["removed"].items())
+    return rows

@@ -1,0 +1,131 @@
+"""`recommend`: the next items for users of the data set, or for bare histories of item ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError, DataError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import Dataset
+from seqloom.evaluation.ranking import best_items, mask_items
+from seqloom.runs.folder import Run, load_run
+
+_AT_ONCE = 256
+
+
+class RecommendedItem(Config):
+    """One entry of a list."""
+
+    item_id: str
+    score: float
+    """Larger is better; comparable within one list only."""
+
+
+class Recommendation(Config):
+    """The list for one user or history."""
+
+    user: str | None
+    """The user's id; None for a bare history."""
+    items: list[RecommendedItem]
+    """Best first; fewer than k where the catalogue holds no more unseen items."""
+    unknown: list[str] = Field(default_factory=list)
+    """Ids of the history that the catalogue does not hold; they were left out."""
+
+
+def recommend(
+    run: Run | str | Path,
+    *,
+    histories: Sequence[Sequence[str]] | None = None,
+    users: Iterable[str] | None = None,
+    k: int = 10,
+    mask_seen: bool = True,
+    dataset: Dataset | str | Path | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> list[Recommendation]:
+    """The `k` best items for each history of item ids, or for each user with all stored events.
+
+    A history may be of anybody and of any length; ids that the catalogue does not hold are left out
+    and named in the answer. An empty history gets what the system gives without one.
+
+    Raises:
+        ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1.
+        DataError: a user is not in the data set, or a history holds no known item at all.
+    """
+    if (histories is None) == (users is None):
+        raise ConfigError("give either histories or users")
+    if k < 1:
+        raise ConfigError(f"k is {k}; it must be at least 1")
+    run = run if isinstance(run, Run) else load_run(run, device=device)
+    if histories is not None:
+        names: list[str | None] = [None] * len(histories)
+        rows, unknown = _numbers(run, histories)
+    else:
+        data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+        ids = list(users or [])
+        names = list(ids)
+        rows, unknown = _stored(data, ids), [[] for _ in ids]
+    lists = _rank(run, rows, k, mask_seen, progress)
+    return [
+        Recommendation(user=name, items=items, unknown=missing)
+        for name, items, missing in zip(names, lists, unknown, strict=True)
+    ]
+
+
+def _rank(
+    run: Run, rows: Sequences, k: int, mask_seen: bool, progress: Progress
+) -> list[list[RecommendedItem]]:
+    lists: list[list[RecommendedItem]] = []
+    with torch.inference_mode(), progress.task("recommend", len(rows), "users") as task:
+        for part in torch.arange(len(rows)).split(_AT_ONCE):
+            histories = rows.select(part)
+            batch = histories.pad(run.system.max_len).to(run.device)
+            if not batch.items.shape[1]:  # only empty histories: one padded position for all
+                batch = type(batch)(batch.items.new_zeros(len(part), 1), batch.lengths)
+            scores = run.scorer.score(batch.items, batch.lengths)
+            if mask_seen:
+                mask_items(scores, histories)
+            top = best_items(scores, k)
+            values = scores.gather(1, (top - 1).clamp(min=0))
+            for numbers, found in zip(top.tolist(), values.tolist(), strict=True):
+                lists.append(
+                    [
+                        RecommendedItem(item_id=run.item_ids[number - 1], score=score)
+                        for number, score in zip(numbers, found, strict=True)
+                        if number
+                    ]
+                )
+            task.advance(len(part))
+    return lists
+
+
+def _numbers(run: Run, histories: Sequence[Sequence[str]]) -> tuple[Sequences, list[list[str]]]:
+    known: list[list[int]] = []
+    unknown: list[list[str]] = []
+    for number, history in enumerate(histories, start=1):
+        known.append([run.item_numbers[i] for i in history if i in run.item_numbers])
+        unknown.append([i for i in history if i not in run.item_numbers])
+        if history and not known[-1]:
+            raise DataError(
+                f"history {number} holds no item of the catalogue (found {', '.join(history[:5])}); "
+                f"its ids look like {', '.join(run.item_ids[:3])}"
+            )
+    return Sequences.from_lists(known), unknown
+
+
+def _stored(data: Dataset, users: Sequence[str]) -> Sequences:
+    missing = [user for user in users if user not in data.user_numbers]
+    if missing:
+        raise DataError(
+            f"{len(missing)} user(s) are not in the data set, first {missing[0]!r}; its ids look "
+            f"like {', '.join(data.user_ids[:3])}; for somebody else give a history"
+        )
+    rows = torch.tensor([data.user_numbers[user] for user in users], dtype=torch.int64)
+    offsets = data.events.offsets
+    return Sequences(data.events.items, offsets[:-1][rows], offsets[1:][rows])

@@ -1,0 +1,268 @@
+"""`train`: a prepared data set and a system's configuration to a run."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from seqloom.core.config import Config, read_config_file
+from seqloom.core.device import peak_rss_mb, resolve_device
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import atomic_file
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.random import derive_seed
+from seqloom.data.store import Dataset
+from seqloom.evaluation.metrics import rank_metrics
+from seqloom.evaluation.ranking import rank_targets
+from seqloom.runs.folder import (
+    Cost,
+    DatasetReference,
+    RunManifest,
+    check_fingerprint,
+    read_manifest,
+    write_manifest,
+    write_weights,
+)
+from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+from seqloom.systems.registry import system_class
+from seqloom.text.store import load_embeddings
+from seqloom.training.checkpoint import Checkpoints, Position
+from seqloom.training.log import RunLog
+from seqloom.training.loop import Trainer
+
+VALID_METRICS = ("hr@10", "ndcg@10")
+_LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
+
+
+class TrainSummary(Config):
+    """What `train` says at the end."""
+
+    run: str
+    """The run's folder."""
+    system: str
+    epochs: int
+    seconds_per_epoch: list[float]
+    targets_per_epoch: int
+    seconds_total: float
+    peak_rss_mb: float
+    parameters: int
+    trained_parameters: int
+    best_epoch: int | None
+    valid: dict[str, float]
+    """Validation metrics of the weights that were kept."""
+
+
+def train(
+    dataset: Dataset | str | Path,
+    system: str,
+    *,
+    out: str | Path,
+    config: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> TrainSummary:
+    """Train `system` on `dataset` and write the run at `out`.
+
+    With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
+    never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
+
+    Raises:
+        ConfigError: unknown system, bad configuration, or nothing to train on.
+        ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
+            set, system or configuration.
+        TrainingError: the loss is not finite.
+    """
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    out = Path(out)
+    cls = system_class(system)
+    resolved = cls.config_class.build(config)
+    sizes = _sizes(dataset, cls, resolved)
+    if out.exists() and resume:
+        manifest = _check_same(out, dataset, system, resolved)
+        if manifest.status == "complete":
+            progress.note(f"{out} is complete; nothing to do")
+            return _summary(out, manifest)
+    else:
+        _clear(out, overwrite)
+        manifest = _start(out, dataset, cls, resolved, sizes)
+    finished = _train(out, dataset, cls, resolved, manifest, resolve_device(device), progress)
+    return _summary(out, finished)
+
+
+def _train(
+    out: Path,
+    dataset: Dataset,
+    cls: type[System[Any]],
+    config: SystemConfig,
+    manifest: RunManifest,
+    device: torch.device,
+    progress: Progress,
+) -> RunManifest:
+    started = time.monotonic()
+    data = TrainingData(dataset, progress)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, "initialise"))
+        model = cls(config, manifest.sizes)
+        model.initialise(data)
+    model.to(device)
+    held_out = dataset.held_out("valid")
+
+    def validate() -> dict[str, float]:
+        ranks = rank_targets(model.scorer(), held_out, max_len=model.max_len, device=device)
+        return rank_metrics(ranks.ranks, VALID_METRICS)
+
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    phases = model.phases(data)
+    trainer = Trainer(
+        model,
+        phases,
+        validate if len(held_out.users) else _no_validation,
+        config.seed,
+        device,
+        Checkpoints(out / "checkpoints", model.fixed_entries),
+        RunLog(out),
+        progress=progress,
+    )
+    position = trainer.fit(resume=True)
+    model.finish()
+    model.eval()
+    valid = position.best_metrics
+    if not phases and len(held_out.users):
+        valid = validate()
+    done = manifest.model_copy(
+        update={
+            "status": "complete",
+            "parameters": sum(t.numel() for t in model.state_dict().values()),
+            "trained_parameters": trained if phases else 0,
+            "best_epoch": position.best_epoch,
+            "valid": valid,
+            "cost": _cost(position, time.monotonic() - started, device),
+            "weights_sha256": write_weights(out, model),
+        }
+    )
+    write_manifest(out, done)
+    return done
+
+
+def _sizes(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
+    if cls.uses_text:
+        text = load_embeddings(dataset, getattr(config, "text", None))
+        return Sizes(num_items=dataset.num_items, text_size=text.width)
+    return Sizes(num_items=dataset.num_items)
+
+
+def _start(
+    out: Path, dataset: Dataset, cls: type[System[Any]], config: SystemConfig, sizes: Sizes
+) -> RunManifest:
+    """Write what is known before training; the manifest comes last and says `training`."""
+    from seqloom import __version__
+
+    text = None
+    if cls.uses_text:
+        found = load_embeddings(dataset, getattr(config, "text", None))
+        text = {"name": found.name, **found.manifest.model_dump(mode="json")}
+    manifest = RunManifest(
+        seqloom=__version__,
+        system=cls.name,
+        sizes=sizes,
+        dataset=DatasetReference(
+            path=str(dataset.path.resolve()),
+            fingerprint=dataset.fingerprint,
+            split=str(dataset.manifest.options.get("split", "leave-one-out")),
+        ),
+        text=text,
+        versions=_versions(),
+    )
+    out.mkdir(parents=True)
+    with atomic_file(out / "config.yaml") as work:
+        work.write_text(config.to_yaml(), encoding="utf-8")
+    with atomic_file(out / "items.parquet") as work:
+        pq.write_table(dataset.items, work)
+    write_manifest(out, manifest)
+    return manifest
+
+
+def _clear(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not overwrite:
+        raise ArtefactError(
+            f"{out} already exists; choose another name, --resume it, or --overwrite it"
+        )
+    read_manifest(out)  # never remove a folder that is no run
+    shutil.rmtree(out)
+
+
+def _check_same(out: Path, dataset: Dataset, system: str, config: SystemConfig) -> RunManifest:
+    manifest = read_manifest(out)
+    check_fingerprint(manifest, dataset)
+    if manifest.system != system:
+        raise ArtefactError(f"{out} is a run of {manifest.system!r}, not of {system!r}")
+    stored = type(config).build(read_config_file(out / "config.yaml"))
+    if stored != config:
+        before, after = stored.model_dump(), config.model_dump()
+        changed = [
+            f"{k}: {before[k]!r} there, {after[k]!r} now" for k in before if before[k] != after[k]
+        ]
+        raise ArtefactError(
+            f"{out} was started with another configuration ({'; '.join(changed)}); resume with the "
+            "same one or choose another folder"
+        )
+    return manifest
+
+
+def _no_validation() -> dict[str, float]:
+    raise ConfigError(
+        "the data set has no validation events, so there is nothing to choose the weights on; "
+        "prepare it with histories of at least three events or another split"
+    )
+
+
+def _cost(position: Position, seconds: float, device: torch.device) -> Cost:
+    rows = position.history
+    logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
+    return Cost(
+        epochs=len(rows),
+        seconds_per_epoch=[row["seconds"] for row in rows],
+        targets_per_epoch=rows[-1]["targets"] if rows else 0,
+        seconds_total=round(max(seconds, logged), 3),
+        peak_rss_mb=round(peak_rss_mb(), 1),
+        device=str(device),
+    )
+
+
+def _summary(out: Path, manifest: RunManifest) -> TrainSummary:
+    cost = manifest.cost
+    return TrainSummary(
+        run=str(out),
+        system=manifest.system,
+        epochs=cost.epochs,
+        seconds_per_epoch=cost.seconds_per_epoch,
+        targets_per_epoch=cost.targets_per_epoch,
+        seconds_total=cost.seconds_total,
+        peak_rss_mb=cost.peak_rss_mb,
+        parameters=manifest.parameters,
+        trained_parameters=manifest.trained_parameters,
+        best_epoch=manifest.best_epoch,
+        valid=manifest.valid,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

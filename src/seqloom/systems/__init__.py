@@ -1,0 +1,1 @@
+"""The recommenders: each gives its training phases and a scorer."""

@@ -1,0 +1,82 @@
+"""What a system is: a torch module that knows how to be trained and how to score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import Field
+from torch import nn
+
+from seqloom.core.config import Config
+from seqloom.core.phase import Phase
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import Scorer
+from seqloom.data.store import Dataset
+
+
+class SystemConfig(Config):
+    """Keys that every system has."""
+
+    seed: int = 42
+    """Seed of every random draw of the run."""
+
+
+ConfigT = TypeVar("ConfigT", bound=SystemConfig)
+
+
+class Sizes(Config):
+    """Sizes that come from the data, stored in the run so that it loads without the data set."""
+
+    num_items: int = Field(ge=1)
+    """N."""
+    text_size: int = Field(0, ge=0)
+    """E, width of the text embedding; 0 where the system uses none."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a system may see: the data set's training part, and embeddings made from it."""
+
+    dataset: Dataset
+    progress: Progress = SILENT
+
+
+class System(nn.Module, ABC, Generic[ConfigT]):
+    """A recommender."""
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[SystemConfig]]
+    uses_text: ClassVar[bool] = False
+
+    def __init__(self, config: ConfigT, sizes: Sizes) -> None:
+        super().__init__()
+        self.config = config
+        self.sizes = sizes
+
+    @abstractmethod
+    def initialise(self, data: TrainingData) -> None:
+        """Compute from the training part what is not trained (counts, tables, first weights)."""
+
+    @abstractmethod
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """What the training loop runs, in order; none for a system that only counts."""
+
+    @abstractmethod
+    def scorer(self) -> Scorer:
+        """Freeze the present weights for ranking. Later training does not change the result."""
+
+    def finish(self) -> None:
+        """Let go of what only training needs; called once, after the last phase."""
+
+    @property
+    def fixed_entries(self) -> frozenset[str]:
+        """Names of state entries that training never changes (a frozen text matrix, counts)."""
+        return frozenset()
+
+    @property
+    def max_len(self) -> int | None:
+        """The longest history that the system reads; None reads all."""
+        return None

@@ -1,0 +1,123 @@
+"""Item-based nearest neighbours over co-occurrence in histories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from seqloom.core.phase import Phase
+from seqloom.data.sequences import PaddedBatch, Sequences
+from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+
+_COLUMNS_AT_ONCE = 2048
+
+
+class ItemKNNConfig(SystemConfig):
+    """Item neighbours; the defaults were chosen on validation (see docs/results.md)."""
+
+    neighbours: int = Field(200, ge=1)
+    """Neighbours kept for each item."""
+    shrinkage: float = Field(5.0, ge=0)
+    """Added to the denominator of the cosine, so that a few joint users weigh less."""
+    decay: float = Field(0.7, gt=0, le=1)
+    """Weight of a history item relative to the one after it; 1 weighs all alike."""
+    max_len: int = Field(50, ge=1)
+    """Most recent history items that vote."""
+
+
+class ItemKNN(System[ItemKNNConfig]):
+    """Sums, over the history's items, their shrunk cosine similarity to every item.
+
+    Source: Sarwar et al., WWW 2001; shrinkage as in Ferrari Dacrema et al., RecSys 2019.
+    Differs: recent items of the history weigh more.
+    """
+
+    name: ClassVar[str] = "itemknn"
+    config_class: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
+    neighbours: Tensor
+    similarities: Tensor
+
+    def __init__(self, config: ItemKNNConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        shape = (sizes.num_items, min(config.neighbours, sizes.num_items))
+        self.register_buffer("neighbours", torch.zeros(shape, dtype=torch.int32))
+        self.register_buffer("similarities", torch.zeros(shape))
+
+    @property
+    def max_len(self) -> int:
+        """Items of the history that vote."""
+        return self.config.max_len
+
+    def initialise(self, data: TrainingData) -> None:
+        """Find each item's neighbours in the training part."""
+        kept = self.neighbours.shape[1]
+        found = nearest_items(data.dataset.train, self.sizes.num_items, kept, self.config.shrinkage)
+        self.neighbours.copy_(found[0])
+        self.similarities.copy_(found[1])
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """None: there is nothing to train."""
+        return []
+
+    def scorer(self) -> ItemKNNScorer:
+        """Votes of the history's items."""
+        return ItemKNNScorer(self)
+
+
+class ItemKNNScorer:
+    """Scores of ItemKNN."""
+
+    def __init__(self, system: ItemKNN) -> None:
+        self.num_items = system.sizes.num_items
+        self._system = system
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N]."""
+        system = self._system
+        mask = PaddedBatch(items, lengths).mask
+        age = (lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)).clamp(0)
+        weight = torch.where(mask, system.config.decay**age, 0.0)  # [B, L]
+        rows = (items - 1).clamp(min=0)
+        votes = system.similarities[rows] * weight[..., None]  # [B, L, K]
+        scores = torch.zeros(len(items), self.num_items, device=items.device)
+        return scores.scatter_add_(1, system.neighbours[rows].long().flatten(1), votes.flatten(1))
+
+
+def nearest_items(
+    train: Sequences, num_items: int, k: int, shrinkage: float
+) -> tuple[Tensor, Tensor]:
+    """The `k` most similar other items of each item: numbers from 0, and similarities (0: none left).
+
+    Similarity is |users of both| / (sqrt(|users of a| |users of b|) + shrinkage). Memory grows with a
+    block of columns, never with N x N.
+
+    Shapes: two of [N, k].
+    """
+    from scipy import sparse
+
+    users, items = (part.numpy() for part in train.flat())
+    shape = (len(train), num_items)
+    seen = sparse.csr_matrix((np.ones(len(items), np.float32), (users, items - 1)), shape=shape)
+    seen.data[:] = 1.0
+    counts = np.asarray(seen.sum(0)).ravel()
+    by_item = seen.T.tocsr()
+    neighbours = np.zeros((num_items, k), np.int32)
+    similarities = np.zeros((num_items, k), np.float32)
+    for start in range(0, num_items, _COLUMNS_AT_ONCE):
+        stop = min(start + _COLUMNS_AT_ONCE, num_items)
+        joint = (by_item[start:stop] @ seen).tocsr()
+        for row in range(stop - start):
+            span = slice(joint.indptr[row], joint.indptr[row + 1])
+            others, together = joint.indices[span], joint.data[span]
+            apart = others != start + row
+            others, together = others[apart], together[apart]
+            alike = together / (np.sqrt(counts[start + row] * counts[others]) + shrinkage)
+            best = np.lexsort((others, -alike))[:k]
+            neighbours[start + row, : len(best)] = others[best]
+            similarities[start + row, : len(best)] = alike[best]
+    return torch.from_numpy(neighbours), torch.from_numpy(similarities)

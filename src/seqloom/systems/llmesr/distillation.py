@@ -1,0 +1,85 @@
+"""Retrieval-augmented self-distillation: users with similar text teach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqloom.data.batches import TrainingBatch, TrainingRows
+from seqloom.data.sequences import Sequences
+from seqloom.nn.attention import last_position
+from seqloom.systems.llmesr.config import DistillationConfig
+
+_ENCODED_AT_ONCE = 512
+Represent = Callable[[Sequences], Tensor]
+"""Training parts of some users -> their states [B, D'], in evaluation mode and without gradient."""
+
+
+class Distillation(nn.Module):
+    """L_SD between a user's state and the mean state of the N users with the most similar text.
+
+    Source: LLM-ESR, eq. 10 to 12; the teacher is the same network, without gradient.
+    Differs: by default the teachers' states are those at the start of the epoch, so that a step does
+    not encode N more histories for each user; `teacher: step` is the paper's way.
+    """
+
+    bank: Tensor
+    bank_epoch: Tensor
+
+    def __init__(
+        self,
+        config: DistillationConfig,
+        train: Sequences,
+        rows: TrainingRows,
+        similar: Tensor,
+        state_size: int,
+    ) -> None:
+        """`similar` [U, N] are user numbers; `state_size` is D'."""
+        super().__init__()
+        self.config = config
+        self._train = train
+        self._similar = similar
+        self._users = rows.users
+        self._is_last = rows.is_last
+        users = len(train) if config.teacher == "epoch" else 0
+        # The bank is part of the state so that a run resumed within an epoch has the same teachers.
+        self.register_buffer("bank", torch.zeros(users, state_size))
+        self.register_buffer("bank_epoch", torch.tensor(-1))
+
+    def begin_epoch(self, epoch: int, represent: Represent) -> None:
+        """Encode all users with the present weights, once an epoch."""
+        if self.config.teacher == "step" or int(self.bank_epoch) == epoch:
+            return
+        order = torch.argsort(self._train.lengths, stable=True)
+        parts = [represent(self._train.select(rows)) for rows in order.split(_ENCODED_AT_ONCE)]
+        self.bank[order.to(self.bank.device)] = torch.cat(parts)
+        self.bank_epoch.fill_(epoch)
+
+    def forward(self, batch: TrainingBatch, states: Tensor, represent: Represent) -> Tensor:
+        """The weighted loss over the batch's rows that end a user's training part.
+
+        Shapes: states [B, L, D'] -> scalar.
+        """
+        rows = batch.rows.cpu()
+        chosen = torch.nonzero(self._is_last[rows]).flatten()
+        if not len(chosen):
+            return states.sum() * 0.0
+        at = chosen.to(states.device)
+        students = last_position(states[at], batch.inputs.lengths[at])
+        similar = self._similar[self._users[rows[chosen]], : self.config.num_similar]
+        teachers = self._teachers(similar, represent).to(students.dtype)
+        if self.config.kind == "mse":
+            return self.config.alpha * F.mse_loss(students, teachers)
+        alike = F.normalize(students, dim=1) @ F.normalize(teachers, dim=1).t()
+        own = torch.arange(len(students), device=students.device)
+        return self.config.alpha * F.cross_entropy(alike / self.config.temperature, own)
+
+    def _teachers(self, similar: Tensor, represent: Represent) -> Tensor:
+        """Shapes: similar [B, N] -> [B, D']."""
+        if self.config.teacher == "epoch":
+            return self.bank[similar.to(self.bank.device)].mean(1)
+        users, place = similar.unique(return_inverse=True)
+        return represent(self._train.select(users))[place].mean(1)

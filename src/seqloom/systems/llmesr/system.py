@@ -1,0 +1,154 @@
+"""LLM-ESR: dual view, fusion and self-distillation over any sequence encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqloom.core.errors import ConfigError
+from seqloom.core.phase import Phase
+from seqloom.data.batches import TrainingBatch
+from seqloom.data.sequences import Sequences
+from seqloom.encoders.base import build_encoder, padding_mask
+from seqloom.nn.attention import last_position
+from seqloom.nn.fusion import CrossViewFusion
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.llmesr.config import LLMESRConfig
+from seqloom.systems.llmesr.distillation import Distillation
+from seqloom.systems.llmesr.views import SemanticView, scaled_pca
+from seqloom.systems.sequence import NextItemPhase, SequenceSystem
+from seqloom.text.store import load_embeddings
+
+
+class LLMESR(SequenceSystem[LLMESRConfig]):
+    """score(u, i) = [u_c ; u_s] . [c_i ; s_i], each half from one view of the history.
+
+    Source: LLM-ESR (arXiv 2405.20646), sections 3.2 to 3.4.
+    Differs: exact softmax as the ranking loss; cross-attention that never looks ahead and keeps a
+    residual; the item vectors are not scaled by sqrt(D), their starting scale is a key instead.
+    """
+
+    name: ClassVar[str] = "llmesr"
+    config_class: ClassVar[type[LLMESRConfig]] = LLMESRConfig
+    uses_text: ClassVar[bool] = True
+
+    def __init__(self, config: LLMESRConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        width = config.encoder.hidden_size
+        views = config.views
+        self.distillation: Distillation | None = None
+        self.collaborative = (
+            nn.Parameter(torch.zeros(sizes.num_items, width)) if views != "semantic" else None
+        )
+        self.semantic = (
+            SemanticView(config.semantic, sizes.num_items, sizes.text_size, width)
+            if views != "collaborative"
+            else None
+        )
+        both = views == "both"
+        self.second_encoder = (
+            build_encoder(config.encoder) if both and not config.shared_encoder else None
+        )
+        self.fusion = (
+            CrossViewFusion(
+                width,
+                config.fusion.num_heads,
+                config.encoder.dropout,
+                residual=config.fusion.residual,
+            )
+            if both and config.fusion.cross_attention
+            else None
+        )
+
+    @property
+    def state_size(self) -> int:
+        """D'."""
+        return self.config.encoder.hidden_size * (2 if self.config.views == "both" else 1)
+
+    @property
+    def fixed_entries(self) -> frozenset[str]:
+        """The frozen text embedding."""
+        frozen = self.semantic is not None and not self.config.semantic.trained_text
+        return frozenset({"semantic.text"}) if frozen else frozenset()
+
+    def initialise(self, data: TrainingData) -> None:
+        """Start both item tables from the text embedding."""
+        std, width = self.config.initial_std, self.config.encoder.hidden_size
+        text = load_embeddings(data.dataset, self.config.text).items
+        if self.semantic is not None:
+            self.semantic.initialise(text, std)
+        if self.collaborative is None:
+            return
+        if self.config.collaborative_start == "random":
+            nn.init.normal_(self.collaborative, std=std)
+            return
+        if width > text.shape[1]:
+            raise ConfigError(
+                f"encoder.hidden_size {width} is larger than the text embedding's width "
+                f"{text.shape[1]}; lower it or set collaborative_start=random"
+            )
+        with torch.no_grad():
+            self.collaborative.copy_(scaled_pca(text, width, std))
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """Next-item training, with distillation where its weight is not 0."""
+        phase = NextItemPhase(self, data)
+        settings = self.config.distillation
+        if settings.alpha > 0:
+            embeddings = load_embeddings(data.dataset, self.config.text)
+            similar = embeddings.similar_users(settings.num_similar, data.progress)
+            self.distillation = Distillation(
+                settings, data.dataset.train, phase.rows, similar, self.state_size
+            )
+            self.distillation.to(next(self.parameters()).device)
+        return [phase]
+
+    def finish(self) -> None:
+        """Let go of what only training needs."""
+        self.distillation = None
+
+    def item_vectors(self) -> Tensor:
+        """[c_i ; s_i] of every item. Shapes: [N, D'], D' is 2 D with both views and D with one."""
+        tables: list[Tensor] = [] if self.collaborative is None else [self.collaborative]
+        if self.semantic is not None:
+            tables.append(self.semantic())
+        return torch.cat(tables, 1)
+
+    def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """[u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
+        inputs = F.embedding((items - 1).clamp(min=0), vectors)
+        if self.config.views != "both":
+            return self.encoder(self.encoder.enter(inputs), lengths)
+        c, s = (self.encoder.enter(view) for view in inputs.chunk(2, dim=-1))
+        if self.fusion is not None:
+            mask = None if self.encoder.causal else padding_mask(c, lengths)
+            c, s = self.fusion(c, s, causal=self.encoder.causal, mask=mask)
+        if self.second_encoder is not None:
+            return torch.cat([self.encoder(c, lengths), self.second_encoder(s, lengths)], -1)
+        both = self.encoder(torch.cat([c, s]), lengths.repeat(2))  # [2 B, L, D]
+        return torch.cat(both.chunk(2), -1)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let the teachers speak with the epoch's first weights."""
+        if self.distillation is not None:
+            self.distillation.begin_epoch(epoch, self._represent)
+
+    def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Tensor]:
+        """The distillation loss."""
+        if self.distillation is None:
+            return {}
+        return {"distillation": self.distillation(batch, states, self._represent)}
+
+    @torch.no_grad()
+    def _represent(self, users: Sequences) -> Tensor:
+        """States of users after their training part, without dropout. Shapes: -> [B, D']."""
+        training = self.training
+        self.eval()
+        batch = users.pad(self.max_len).to(next(self.parameters()).device)
+        states = self.states(batch.items, batch.lengths, self.item_vectors())
+        self.train(training)
+        return last_position(states, batch.lengths)

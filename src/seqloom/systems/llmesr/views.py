@@ -1,0 +1,95 @@
+"""The two item tables of LLM-ESR: a trainable one, and one made from text."""
+
+from __future__ import annotations
+
+import itertools
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from seqloom.systems.llmesr.config import SemanticConfig
+from seqloom.text.pca import pca
+
+
+class SemanticView(nn.Module):
+    """s_i = W2 (W1 e_i + b1) + b2 over a frozen text embedding e_i.
+
+    Source: LLM-ESR, eq. 2.
+    Differs: the two linear maps are multiplied first, since nothing lies between them; a step then costs
+    one product over the catalogue.
+    """
+
+    text: Tensor
+
+    def __init__(
+        self, config: SemanticConfig, num_items: int, text_size: int, hidden_size: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        text = torch.zeros(num_items, text_size)
+        if config.trained_text:
+            self.text = nn.Parameter(text)
+        else:
+            self.register_buffer("text", text)
+        inner = config.adapter_size or max(text_size // 2, hidden_size)
+        widths = (
+            [text_size, hidden_size]
+            if config.adapter_layers == 1
+            else [text_size, inner, hidden_size]
+        )
+        self.adapter = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+
+    @torch.no_grad()
+    def initialise(self, text: Tensor, std: float) -> None:
+        """Take the text embedding; bring the adapter's output to standard deviation `std`.
+
+        Shapes: text [N, E].
+        """
+        self.text.copy_(text)
+        for layer in self._layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        if self.config.adapter_start == "pca":
+            self._project_on_axes()
+        last = self._layers[-1]
+        out = self()
+        last.bias.sub_(out.mean(0))
+        scale = std / float((out - out.mean(0)).std())
+        last.weight.mul_(scale)
+        last.bias.mul_(scale)
+
+    def forward(self) -> Tensor:
+        """The semantic vector of every item. Shapes: [N, D]."""
+        first, *others = self._layers
+        weight: Tensor = first.weight
+        bias: Tensor = first.bias
+        for layer in others:
+            weight = layer.weight @ weight
+            bias = layer.weight @ bias + layer.bias
+        return torch.addmm(bias, self.text, weight.t())
+
+    @property
+    def _layers(self) -> list[nn.Linear]:
+        return [cast(nn.Linear, layer) for layer in self.adapter]
+
+    def _project_on_axes(self) -> None:
+        """Turn the text to its principal axes, then keep the first ones."""
+        centred = (self.text - self.text.mean(0)).double()
+        _, axes = torch.linalg.eigh(centred.t() @ centred)
+        axes = axes.flip(1).t().float()  # [E, E], the strongest first
+        first, *others = self._layers
+        kept = min(len(first.weight), len(axes))
+        first.weight.zero_()
+        first.weight[:kept] = axes[:kept]
+        for layer in others:
+            nn.init.eye_(layer.weight)
+
+
+def scaled_pca(text: Tensor, dims: int, std: float) -> Tensor:
+    """The first principal components of the text, scaled to standard deviation `std` overall.
+
+    Shapes: text [N, E] -> [N, dims].
+    """
+    components = pca(text, dims)
+    return components * (std / components.std())

@@ -1,0 +1,60 @@
+"""The choice of ranking loss, shared by all systems that train on next items."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from seqloom.core.config import Config
+from seqloom.nn import losses
+
+
+class LossConfig(Config):
+    """Which ranking loss, and how its negatives are drawn."""
+
+    kind: Literal["softmax", "sampled-softmax", "bce", "gbce"] = "softmax"
+    """Exact softmax over the catalogue, sampled softmax with logQ, binary, or calibrated binary."""
+    negatives: int = Field(256, ge=1)
+    """Negatives: shared by the batch for sampled-softmax, of each target for bce and gbce."""
+    popularity_power: float = Field(0.5, ge=0, le=1)
+    """sampled-softmax draws item i with probability proportional to (count + 1) to this power."""
+    calibration: float = Field(0.75, ge=0, le=1)
+    """gbce: 0 is plain BCE, 1 is fully calibrated. Source: Petrov & Macdonald 2023, section 5."""
+
+
+class RankingLoss(nn.Module):
+    """Turns states at target positions into a loss; negatives come from the global random state."""
+
+    cumulative: Tensor
+    log_expected: Tensor
+
+    def __init__(self, config: LossConfig, popularity: Tensor) -> None:
+        """`popularity` [N + 1] are the training counts, entry 0 for padding."""
+        super().__init__()
+        self.config = config
+        self.num_items = len(popularity) - 1
+        weight = (popularity[1:].double() + 1) ** config.popularity_power
+        share = weight / weight.sum()
+        self.register_buffer("cumulative", share.cumsum(0).float(), persistent=False)
+        expected = (share * config.negatives).log().float()
+        self.register_buffer("log_expected", expected, persistent=False)
+
+    def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        """Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight -> scalar."""
+        config = self.config
+        if config.kind == "softmax":
+            return losses.softmax_loss(hidden, weight, targets)
+        if config.kind == "sampled-softmax":
+            uniform = torch.rand(config.negatives, device=hidden.device)
+            drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)
+            return losses.sampled_softmax_loss(hidden, weight, targets, drawn, self.log_expected)
+        shape = (len(hidden), config.negatives)
+        negatives = torch.randint(self.num_items - 1, shape, device=hidden.device)
+        negatives += negatives >= targets[:, None]
+        beta = 1.0
+        if config.kind == "gbce":
+            beta = losses.gbce_beta(config.negatives, self.num_items, config.calibration)
+        return losses.binary_loss(hidden, weight, targets, negatives, beta=beta)

@@ -1,0 +1,53 @@
+"""The systems by name. Importing this module loads no system; each is imported when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from seqloom.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seqloom.systems.base import System, SystemConfig
+
+_SYSTEMS = {
+    "popularity": ("seqloom.systems.popularity:Popularity", "the most popular items"),
+    "itemknn": ("seqloom.systems.itemknn:ItemKNN", "neighbours of the history's items"),
+    "sasrec": ("seqloom.systems.sasrec:SASRec", "causal transformer over item ids"),
+    "llmesr": (
+        "seqloom.systems.llmesr.system:LLMESR",
+        "text and id views of the history, fused, with similar users as teachers",
+    ),
+}
+
+
+def names() -> list[str]:
+    """The names that `--system` takes."""
+    return list(_SYSTEMS)
+
+
+def summary(name: str) -> str:
+    """One line on a system."""
+    return _entry(name)[1]
+
+
+def system_class(name: str) -> type[System[Any]]:
+    """The class of a system.
+
+    Raises:
+        ConfigError: there is no system of that name.
+    """
+    module, _, attribute = _entry(name)[0].partition(":")
+    found: type[System[Any]] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def config_class(name: str) -> type[SystemConfig]:
+    """The class of a system's configuration."""
+    return system_class(name).config_class
+
+
+def _entry(name: str) -> tuple[str, str]:
+    if name not in _SYSTEMS:
+        raise ConfigError(f"there is no system {name!r}; allowed: {', '.join(_SYSTEMS)}")
+    return _SYSTEMS[name]

@@ -1,0 +1,157 @@
+"""What all systems over a sequence encoder share: configuration, the next-item phase, the scorer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from seqloom.core.phase import Optimisation, Phase
+from seqloom.data.batches import (
+    LongHistories,
+    TrainingBatch,
+    TrainingRows,
+    plan_epoch,
+    training_rows,
+)
+from seqloom.encoders.base import EncoderConfig, SequenceEncoder, build_encoder
+from seqloom.nn.attention import last_position
+from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+from seqloom.systems.ranking_loss import LossConfig, RankingLoss
+
+
+class SequenceConfig(SystemConfig):
+    """Keys of every system over a sequence encoder."""
+
+    epochs: int = Field(100, ge=0)
+    """Most epochs; early stopping usually ends sooner."""
+    batch_size: int = Field(128, ge=1)
+    """Histories in a batch."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak step size of AdamW."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the step size rises from 0."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest norm of all gradients together."""
+    patience: int | None = Field(5, ge=1)
+    """Validations without improvement before training stops."""
+    long_histories: LongHistories = "windows"
+    """A history longer than encoder.max_len is cut into windows, or only its last part is used."""
+    loss: LossConfig = Field(default_factory=LossConfig)
+    """The ranking loss."""
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    """The sequence encoder."""
+
+    def optimisation(self) -> Optimisation:
+        """The settings of the next-item phase."""
+        return Optimisation(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            clip_norm=self.clip_norm,
+            patience=self.patience,
+        )
+
+
+SequenceConfigT = TypeVar("SequenceConfigT", bound=SequenceConfig)
+
+
+class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
+    """A system whose score is the dot product of a history's state and an item's vector."""
+
+    encoder: SequenceEncoder
+
+    def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.encoder = build_encoder(config.encoder)
+
+    @property
+    def max_len(self) -> int:
+        """The longest history that the encoder reads."""
+        return self.encoder.max_len
+
+    @abstractmethod
+    def item_vectors(self) -> Tensor:
+        """The output vector of every item, row j for item number j + 1. Shapes: [N, D']."""
+
+    @abstractmethod
+    def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """The state at every position, given what `item_vectors` returned.
+
+        Shapes: items [B, L], lengths [B], vectors [N, D'] -> [B, L, D'].
+        """
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """One phase: predict the next item at every position."""
+        return [NextItemPhase(self, data)]
+
+    def scorer(self) -> DotProductScorer:
+        """Item vectors computed once; histories are encoded when asked."""
+        return DotProductScorer(self)
+
+    def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Tensor]:
+        """Weighted losses beside the ranking loss, by name. Shapes: states [B, L, D']."""
+        return {}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the batches of an epoch are cut."""
+
+
+class NextItemPhase:
+    """Trains a sequence system to predict every item from those before it."""
+
+    name = "train"
+    validated = True
+
+    def __init__(self, system: SequenceSystem[SequenceConfigT], data: TrainingData) -> None:
+        config = system.config
+        self.module = system
+        self.optimisation = config.optimisation()
+        self.rows: TrainingRows = training_rows(
+            data.dataset.train, system.max_len, config.long_histories
+        )
+        device = next(system.parameters()).device
+        self.ranking = RankingLoss(config.loss, data.dataset.popularity).to(device)
+
+    def steps(self, epoch: int) -> Sequence[TrainingBatch]:
+        """The batches of an epoch."""
+        self.module.begin_epoch(epoch)
+        config = self.module.config
+        return plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Ranking loss at every position with a target, and the system's own losses."""
+        vectors = self.module.item_vectors()
+        states = self.module.states(batch.inputs.items, batch.inputs.lengths, vectors)
+        at = batch.targets > 0
+        rank = self.ranking(states[at], vectors, batch.targets[at] - 1)
+        extra = self.module.extra_losses(batch, states)
+        return (
+            {"loss": sum(extra.values(), rank), "rank": rank, **extra} if extra else {"loss": rank}
+        )
+
+
+class DotProductScorer:
+    """Scores of a sequence system. Made in evaluation mode; valid until the system is trained on."""
+
+    def __init__(self, system: SequenceSystem[SequenceConfigT]) -> None:
+        self.num_items = system.sizes.num_items
+        self._system = system.eval()
+        with torch.inference_mode():
+            self.item_vectors = system.item_vectors()
+
+    def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """The state after each history. Shapes: [B, L], [B] -> [B, D']."""
+        states = self._system.states(items, lengths, self.item_vectors)
+        return last_position(states, lengths)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N]."""
+        return self.queries(items, lengths) @ self.item_vectors.t()

@@ -1,0 +1,161 @@
+"""Encoders behind an OpenAI-compatible `/v1/embeddings` endpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ConfigError, EmbeddingError
+from seqloom.text.encoders.retry import RetryPolicy, Throttle, post_json
+
+URL_VARIABLES = ("SEQLOOM_EMBEDDINGS_URL", "OPENAI_BASE_URL")
+KEY_VARIABLES = ("SEQLOOM_EMBEDDINGS_KEY", "OPENAI_API_KEY")
+
+
+class EndpointEncoder:
+    """The model `model` of an OpenAI-compatible endpoint.
+
+    The base URL and the key come from the environment (`SEQLOOM_EMBEDDINGS_URL`,
+    `SEQLOOM_EMBEDDINGS_KEY`, else `OPENAI_BASE_URL`, `OPENAI_API_KEY`); an endpoint may need no
+    key. The key goes into the request's header and nowhere else. `concurrency` requests run at a
+    time, at most `requests_per_minute` start in a minute.
+
+    Raises:
+        ConfigError: no base URL is set, or it is no http(s) URL.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        batch_size: int = 128,
+        requests_per_minute: float | None = None,
+        concurrency: int = 4,
+        retry: RetryPolicy | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.name = f"openai:{model}"
+        self.model = model
+        self.batch_size = batch_size
+        self.concurrency = concurrency
+        self.truncated = 0
+        self.url = embeddings_url(_environment(URL_VARIABLES))
+        self._retry = retry or RetryPolicy()
+        self._throttle = Throttle(requests_per_minute)
+        self._transport = transport
+
+    def provenance(self) -> dict[str, Any]:
+        """See `TextEncoder`. The URL is kept without user names, passwords or queries."""
+        parts = urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        return {
+            "kind": "openai",
+            "model": self.model,
+            "url": urlunsplit((parts.scheme, host, parts.path, "", "")),
+        }
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        key = _environment(KEY_VARIABLES)
+        return httpx.Client(
+            auth=_bearer(key) if key else None,
+            timeout=self._retry.timeout_s,
+            transport=self._transport,
+        )
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """See `TextEncoder`.
+
+        Raises:
+            EmbeddingError: the endpoint refuses, stays unreachable after all retries, asks for a
+                longer pause than is allowed, or answers with something else than embeddings.
+
+        Shapes: B texts -> [B, E] float32.
+        """
+        batches = [
+            list(texts[start : start + self.batch_size])
+            for start in range(0, len(texts), self.batch_size)
+        ]
+        pool = ThreadPoolExecutor(max_workers=self.concurrency)
+        try:
+            parts = list(pool.map(self._request, batches))
+        finally:
+            # Requests that have not started are given up when one fails or the user stops.
+            pool.shutdown(wait=True, cancel_futures=True)
+        widths = {part.shape[1] for part in parts}
+        if len(widths) > 1:
+            raise EmbeddingError(f"{self._where()} returned vectors of widths {sorted(widths)}")
+        return torch.cat(parts) if parts else torch.empty(0, 0)
+
+    def _request(self, texts: list[str]) -> Tensor:
+        body = {"model": self.model, "input": texts, "encoding_format": "float"}
+        secret = _environment(KEY_VARIABLES)
+        answer = post_json(
+            self._client, self.url, body, self._retry, self._throttle, self._where(), secret
+        )
+        return read_embeddings(answer, len(texts), self._where())
+
+    def _where(self) -> str:
+        return f"{self.provenance()['url']} (model {self.model})"
+
+
+def embeddings_url(base: str | None) -> str:
+    """The embeddings address under a base URL such as `http://host/v1` (or a bare `http://host`).
+
+    Raises:
+        ConfigError: there is no base URL, or it is no http(s) URL.
+    """
+    if not base:
+        raise ConfigError(
+            f"no embeddings endpoint is known; set {URL_VARIABLES[0]} to its base URL "
+            f"(for instance https://host/v1) and, if it needs one, {KEY_VARIABLES[0]} to the key"
+        )
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{URL_VARIABLES[0]} is no http or https URL (found {parts.scheme!r})")
+    path = parts.path.rstrip("/") or "/v1"
+    if not path.endswith("/embeddings"):
+        path += "/embeddings"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def read_embeddings(answer: Any, count: int, where: str) -> Tensor:
+    """The vectors of an endpoint's answer, in the order of the request.
+
+    Raises:
+        EmbeddingError: the answer does not hold `count` vectors of one width, one for each index.
+
+    Shapes: -> [count, E] float32.
+    """
+    try:
+        rows = {int(entry["index"]): entry["embedding"] for entry in answer["data"]}
+        if sorted(rows) != list(range(count)):
+            raise EmbeddingError(f"{where} returned {len(rows)} embeddings for {count} texts")
+        return torch.tensor([rows[i] for i in range(count)], dtype=torch.float32).reshape(count, -1)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise EmbeddingError(
+            f"{where} answered with something else than embeddings "
+            f"({type(error).__name__}: {error}); is this an OpenAI-compatible endpoint?"
+        ) from None
+
+
+def _bearer(key: str) -> Callable[[httpx.Request], httpx.Request]:
+    """Send the key; it wins over a user name and password in the URL."""
+
+    def authorise(request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    return authorise
+
+
+def _environment(names: Sequence[str]) -> str | None:
+    return next((value for name in names if (value := os.environ.get(name))), None)

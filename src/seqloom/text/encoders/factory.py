@@ -1,0 +1,92 @@
+"""From an encoder's name and its options to the encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError
+from seqloom.core.models import model_folder
+from seqloom.core.progress import SILENT, Progress
+from seqloom.text.encoders.base import TextEncoder
+from seqloom.text.encoders.hf_lm import Dtype, Pooling
+
+
+class EncoderOptions(Config):
+    """Which text encoder, and how it runs."""
+
+    encoder: str = "all-minilm-l6-v2"
+    """A named asset (`all-minilm-l6-v2`, `smollm2-135m-instruct`), a local folder, a GGUF file, a
+    name on the Hugging Face hub, `openai:MODEL` for an OpenAI-compatible endpoint, or `hash` /
+    `hash:WIDTH` for hashed words without a model."""
+    pooling: Pooling | None = None
+    """How a language model's hidden states become one vector: `mean`, `last` or `cls`. By default a
+    sentence-transformers model does what it was trained for, and any other takes the mean."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Texts at a time; by default 64 (sentence-transformers), 32 (language models) or 128
+    (endpoint). Not for `hash`."""
+    max_tokens: int | None = Field(default=None, ge=4)
+    """A text's end is cut off beyond so many tokens; by default the model's own limit, and 512 for
+    language models. Not for endpoints and `hash`."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
+    dtype: Dtype = "float32"
+    """Number format in which a language model computes; vectors are stored as float32."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Rate limit for an endpoint; none by default."""
+
+
+def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextEncoder:
+    """The encoder that `options` describe. Models are fetched here, and loaded at their first use.
+
+    Raises:
+        ConfigError: an option does not fit the encoder, or an endpoint's URL is not set.
+        AssetError: the model cannot be found or fetched.
+    """
+    kind, _, rest = options.encoder.partition(":")
+    if kind == "hash":
+        from seqloom.text.encoders.hashing import HashEncoder
+
+        _refuse(options, "pooling", "batch_size", "max_tokens", "requests_per_minute", "dtype")
+        if rest and not (rest.isdecimal() and int(rest) > 0):
+            raise ConfigError(
+                f"encoder {options.encoder!r}: write hash:WIDTH, for instance hash:256"
+            )
+        return HashEncoder(int(rest)) if rest else HashEncoder()
+    if kind == "openai":
+        from seqloom.text.encoders.endpoint import EndpointEncoder
+
+        _refuse(options, "pooling", "max_tokens", "dtype")
+        if not rest:
+            raise ConfigError(f"encoder {options.encoder!r}: write openai:MODEL")
+        return EndpointEncoder(
+            rest, requests_per_minute=options.requests_per_minute, **_given(options, "batch_size")
+        )
+    _refuse(options, "requests_per_minute")
+    folder = model_folder(options.encoder, progress)
+    shared = {"device": options.device, **_given(options, "batch_size", "max_tokens")}
+    if options.pooling is None and (folder / "modules.json").exists():
+        from seqloom.text.encoders.sentence import SentenceEncoder
+
+        _refuse(options, "dtype")
+        return SentenceEncoder(options.encoder, folder, **shared)
+    from seqloom.text.encoders.hf_lm import LanguageModelEncoder
+
+    return LanguageModelEncoder(
+        options.encoder, folder, dtype=options.dtype, **shared, **_given(options, "pooling")
+    )
+
+
+def _given(options: EncoderOptions, *names: str) -> dict[str, Any]:
+    """The options among `names` that are set, as keyword arguments."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _refuse(options: EncoderOptions, *names: str) -> None:
+    """Refuse options that this kind of encoder would ignore."""
+    defaults = type(options).model_fields
+    for name in names:
+        if getattr(options, name) != defaults[name].default:
+            raise ConfigError(f"option {name} has no meaning for the encoder {options.encoder!r}")

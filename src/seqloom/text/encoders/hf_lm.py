@@ -1,0 +1,134 @@
+"""Any Hugging Face language model as a text encoder: its last hidden states, pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from seqloom.core.device import resolve_device
+from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
+from seqloom.core.models import weights_hash
+from seqloom.core.quiet import quiet_transformers
+from seqloom.text.encoders.base import by_length
+
+Pooling = Literal["mean", "last", "cls"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+_DEFAULT_TOKENS = 512
+
+
+class LanguageModelEncoder:
+    """A causal or an encoder language model, without its output layer; vectors are not normalised.
+
+    Pooling `mean` averages the hidden states of all real tokens, `last` takes the last real token's
+    (natural for a causal model), `cls` the first one's. Of an encoder-decoder the encoder is used.
+    The model loads at the first `encode`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        pooling: Pooling = "mean",
+        batch_size: int = 32,
+        max_tokens: int | None = None,
+        device: str = "auto",
+        dtype: Dtype = "float32",
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.pooling = pooling
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.device = resolve_device(device)
+        self.dtype = dtype
+        self.truncated = 0
+        self._limit = 0
+
+    def provenance(self) -> dict[str, Any]:
+        """See `TextEncoder`."""
+        return {
+            "kind": "transformers",
+            "name": self.name,
+            "weights_sha256": self._weights_hash,
+            "pooling": self.pooling,
+            "max_tokens": self.max_tokens or _DEFAULT_TOKENS,
+            "dtype": self.dtype,
+        }
+
+    @cached_property
+    def _weights_hash(self) -> str:
+        return weights_hash(self.folder)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The model without its output layer, and its tokenizer."""
+        from transformers import AutoModel, AutoTokenizer
+
+        with quiet_transformers():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(self.folder)
+                model = AutoModel.from_pretrained(self.folder, dtype=getattr(torch, self.dtype))
+            except (ValueError, OSError, KeyError, RuntimeError) as error:
+                raise AssetError(
+                    f"transformers cannot load {self.name} from {self.folder}: {error}"
+                ) from error
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
+        positions = getattr(model.config, "max_position_embeddings", None)
+        own = min(positions or tokenizer.model_max_length, tokenizer.model_max_length)
+        if self.max_tokens is not None and self.max_tokens > own:
+            raise ConfigError(f"max_tokens is {self.max_tokens}; {self.name} reads {own} at most")
+        self._limit = self.max_tokens or min(_DEFAULT_TOKENS, own)
+        if tokenizer.pad_token is None:
+            # Padded positions are masked, so any token will do.
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        tokenizer.padding_side = "right"
+        return model.to(self.device).eval(), tokenizer
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """See `TextEncoder`.
+
+        Shapes: B texts -> [B, E] float32.
+        """
+        model, tokenizer = self._loaded
+        with quiet_transformers():
+            ids = tokenizer(list(texts), truncation=False, padding=False)["input_ids"]
+            self.truncated += sum(len(row) > self._limit for row in ids)
+            cut = tokenizer(list(texts), truncation=True, max_length=self._limit)
+        lengths = [len(row) for row in cut["input_ids"]]
+        vectors = torch.empty(len(texts), model.config.hidden_size)
+        for rows in by_length(lengths, self.batch_size):
+            batch = tokenizer.pad(
+                {name: [values[row] for row in rows] for name, values in cut.items()},
+                return_tensors="pt",
+            ).to(self.device)
+            try:
+                with torch.inference_mode():
+                    hidden = model(**batch).last_hidden_state  # [b, T, E]
+            except RuntimeError as error:
+                raise EmbeddingError(
+                    f"{self.name} failed on {len(rows)} texts of up to {lengths[rows[0]]} tokens: "
+                    f"{error}; try a smaller batch_size or max_tokens"
+                ) from error
+            vectors[rows] = pool(hidden.float(), batch["attention_mask"], self.pooling).cpu()
+        return vectors
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One vector for each row of hidden states; `mask` is 1 at real tokens, which come first.
+
+    Shapes: hidden [B, T, E], mask [B, T] -> [B, E].
+    """
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        last = mask.sum(dim=1) - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = mask[:, :, None].to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)

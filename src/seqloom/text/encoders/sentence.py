@@ -1,0 +1,123 @@
+"""Encoders of the sentence-transformers library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqloom.core.device import resolve_device
+from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
+from seqloom.core.models import weights_hash
+from seqloom.core.quiet import quiet_transformers
+from seqloom.text.encoders.base import by_length
+
+
+class SentenceEncoder:
+    """A sentence-transformers model as the library runs it: its pooling, its normalisation.
+
+    `folder` is the model's local folder. `max_tokens` lowers the model's own limit. The model loads
+    at the first `encode`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        batch_size: int = 64,
+        max_tokens: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.device = resolve_device(device)
+        self.truncated = 0
+
+    def provenance(self) -> dict[str, Any]:
+        """See `TextEncoder`."""
+        return {
+            "kind": "sentence-transformers",
+            "name": self.name,
+            "weights_sha256": self._weights_hash,
+            "max_tokens": self.max_tokens,
+        }
+
+    @cached_property
+    def _weights_hash(self) -> str:
+        return weights_hash(self.folder)
+
+    @cached_property
+    def model(self) -> Any:
+        """The loaded SentenceTransformer.
+
+        Raises:
+            AssetError: the library cannot read the folder.
+            ConfigError: `max_tokens` is above the model's own limit.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        with quiet_transformers():
+            try:
+                model = SentenceTransformer(str(self.folder), device=str(self.device))
+            except (ValueError, OSError, KeyError, RuntimeError) as error:
+                raise AssetError(
+                    f"sentence-transformers cannot load {self.name} from {self.folder}: {error}"
+                ) from error
+        own = model.max_seq_length
+        if self.max_tokens is not None:
+            if own is not None and self.max_tokens > own:
+                raise ConfigError(
+                    f"max_tokens is {self.max_tokens}; {self.name} reads {own} at most"
+                )
+            model.max_seq_length = self.max_tokens
+        return model
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """See `TextEncoder`.
+
+        Differs: batches are sorted by the number of tokens, where the library sorts by characters;
+            the vectors are the library's own.
+
+        Shapes: B texts -> [B, E] float32.
+        """
+        model = self.model
+        lengths = self._lengths(texts)
+        limit = model.max_seq_length
+        if limit is not None:
+            self.truncated += sum(length > limit for length in lengths)
+            lengths = [min(length, limit) for length in lengths]
+        vectors: Tensor | None = None
+        for rows in by_length(lengths, self.batch_size):
+            try:
+                encoded = model.encode(
+                    [texts[row] for row in rows],
+                    batch_size=len(rows),
+                    show_progress_bar=False,
+                    convert_to_tensor=True,
+                )
+            except RuntimeError as error:
+                raise EmbeddingError(
+                    f"{self.name} failed on {len(rows)} texts of up to {max(lengths)} tokens: "
+                    f"{error}; try a smaller batch_size"
+                ) from error
+            encoded = encoded.float().cpu()
+            if vectors is None:
+                vectors = torch.empty(len(texts), encoded.shape[1])
+            vectors[rows] = encoded
+        return torch.empty(0, 0) if vectors is None else vectors
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before any cut."""
+        tokenizer = self.model.tokenizer
+        if not callable(tokenizer):
+            return [len(text) for text in texts]
+        with quiet_transformers():
+            encoded = tokenizer(list(texts), truncation=False, padding=False)
+        return [len(ids) for ids in encoded["input_ids"]]

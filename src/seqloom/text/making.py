@@ -1,0 +1,175 @@
+"""What is to be embedded, and making it; what earlier embeddings hold already is reused."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import sha256_text
+from seqloom.core.progress import Progress
+from seqloom.data.store import Dataset
+from seqloom.text import store
+from seqloom.text.encoders import TextEncoder
+from seqloom.text.prompts import Prompts
+from seqloom.text.resume import content_hash, encode_all
+from seqloom.text.store import PartManifest, TextManifest, Users
+from seqloom.text.users import mean_of_items
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One part before its vectors exist; `texts` is None where they are averaged."""
+
+    manifest: PartManifest
+    texts: list[str | None] | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """One part with its vectors."""
+
+    manifest: PartManifest
+    vectors: Tensor
+    reused: bool
+    encoded: int = 0
+    seconds: float = 0.0
+
+
+def plan_items(encoder: TextEncoder, prompts: Prompts) -> Plan:
+    """What the item embeddings are made of."""
+    told = PartManifest(
+        rows=len(prompts.texts),
+        template=prompts.template,
+        saw="items: item text only",
+        content_hash=content_hash(encoder, prompts.texts),
+        without_text=prompts.without_text,
+    )
+    return Plan(told, prompts.texts)
+
+
+def plan_users(
+    dataset: Dataset, encoder: TextEncoder, items: Plan, prompts: Prompts | None, mode: Users
+) -> Plan | None:
+    """What the user embeddings are made of; `prompts` is what the mode `prompt` encodes."""
+    saw = "users: training part only"
+    if mode == "none":
+        return None
+    if prompts is None:
+        told = PartManifest(
+            rows=dataset.num_users,
+            template=None,
+            mode="mean",
+            saw=saw,
+            content_hash=sha256_text("mean", items.manifest.content_hash, dataset.fingerprint),
+            without_text=int((dataset.train.lengths == 0).sum()),
+        )
+        return Plan(told, None)
+    told = PartManifest(
+        rows=len(prompts.texts),
+        template=prompts.template,
+        saw=saw,
+        content_hash=content_hash(encoder, prompts.texts),
+        without_text=prompts.without_text,
+        cut_items=prompts.cut,
+    )
+    return Plan(told, prompts.texts)
+
+
+class Maker:
+    """One call of `embed`: where its vectors come from, and where its unfinished work lies."""
+
+    def __init__(
+        self, dataset: Dataset, name: str, encoder: TextEncoder, progress: Progress
+    ) -> None:
+        self.dataset = dataset
+        self.name = name
+        self.path = dataset.path / "text" / name
+        self.encoder = encoder
+        self.progress = progress
+        self._work: list[Path] = []
+        self._earlier: dict[str, TextManifest] = {}
+        for other in store.text_names(dataset):
+            try:
+                self._earlier[other] = store.read_manifest(dataset, other)
+            except ArtefactError as error:
+                progress.warn(str(error))
+
+    def holds(self, items: Plan, users: Plan | None) -> bool:
+        """Whether the embeddings of this name are what is asked for."""
+        there = self._earlier.get(self.name)
+        if there is None or there.items.content_hash != items.manifest.content_hash:
+            return False
+        found = there.users.content_hash if there.users else None
+        return found == (users.manifest.content_hash if users else None)
+
+    def make(self, part: str, plan: Plan, ids: list[str]) -> Made:
+        """The vectors of `plan.texts`: out of earlier embeddings, else from the encoder."""
+        found = self._reused(part, plan)
+        if found is not None:
+            return found
+        texts = plan.texts or []
+        if part == "items" and plan.manifest.without_text:
+            self.progress.warn(f"{plan.manifest.without_text} items have no text")
+        rows = [row for row, text in enumerate(texts) if text is not None]
+        work = self.dataset.path / "text" / f".{part}-{plan.manifest.content_hash[:16]}.work"
+        self._work.append(work)
+        started = time.perf_counter()
+        vectors, cut, kept = encode_all(
+            self.encoder,
+            [text for text in texts if text is not None],
+            [ids[row] for row in rows],
+            work,
+            name=f"encoding {part}",
+            progress=self.progress,
+        )
+        seconds = time.perf_counter() - started
+        if cut:
+            self.progress.warn(
+                f"the encoder cut off the end of {cut} of {len(rows)} texts ({part})"
+            )
+        if len(rows) < len(texts):
+            full = torch.zeros(len(texts), vectors.shape[1])
+            full[rows] = vectors
+            vectors = full
+        told = plan.manifest.model_copy(update={"truncated": cut, "seconds": seconds})
+        return Made(told, vectors, reused=False, encoded=len(rows) - kept, seconds=seconds)
+
+    def make_users(self, plan: Plan | None, items: Made) -> Made | None:
+        """The user embeddings, or None where none are wanted."""
+        if plan is None:
+            return None
+        if plan.texts is not None:
+            if not any(text is not None for text in plan.texts):
+                raise ConfigError(
+                    "no user has training items, so there is nothing to embed; use --users none"
+                )
+            return self.make("users", plan, self.dataset.user_ids)
+        found = self._reused("users", plan)
+        vectors = mean_of_items(self.dataset.train, items.vectors)
+        return found or Made(plan.manifest, vectors, reused=False)
+
+    def clean(self) -> None:
+        """Remove unfinished work that is finished now."""
+        for folder in self._work:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _reused(self, part: str, plan: Plan) -> Made | None:
+        """The same vectors out of any embeddings of this data set, whole and undamaged."""
+        for name, manifest in self._earlier.items():
+            there: PartManifest | None = getattr(manifest, part)
+            if there is None or there.content_hash != plan.manifest.content_hash:
+                continue
+            try:
+                vectors: Tensor = getattr(store.load_embeddings(self.dataset, name), part)
+            except ArtefactError as error:
+                self.progress.warn(f"{error}; the {part} are embedded again")
+                continue
+            self.progress.note(f"{part}: embeddings {name!r} have the same texts and are reused")
+            return Made(there, vectors, reused=True)
+        return None

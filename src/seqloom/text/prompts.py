@@ -1,0 +1,148 @@
+"""What an encoder reads: one text for each item, and one for each user from the training part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+
+from seqloom.core.errors import ConfigError
+from seqloom.data.store import Dataset
+from seqloom.text.template import Template
+
+WITHOUT_TEXT = "an item without a description"
+"""Stands for an item that has no text at all: an encoder needs something to read."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Texts in the order of their rows, and what was left out of them."""
+
+    texts: list[str | None]
+    """None where there is nothing to say (a user without training items)."""
+    template: str
+    """The template's text."""
+    without_text: int
+    """Rows whose every attribute was missing (users: rows that are None)."""
+    cut: int = 0
+    """Users whose oldest items were left out to keep to the limits."""
+
+
+def text_columns(items: pa.Table) -> list[str]:
+    """The items' text columns, in their order.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    columns = [name for name in items.column_names if name != "item_id"]
+    if not columns:
+        raise ConfigError(
+            "the data set's items have no text; run `seqloom prepare` with --items FILE"
+        )
+    return columns
+
+
+def title_column(columns: Sequence[str]) -> str:
+    """The column that names an item: `title`, else one ending in title or name, else the first."""
+    for ending in ("title", "name"):
+        found = [c for c in columns if c.lower() == ending]
+        found += [c for c in columns if c.lower().endswith(ending)]
+        if found:
+            return found[0]
+    return columns[0]
+
+
+def item_prompts(dataset: Dataset, template: str = "full") -> Prompts:
+    """One text for each item; entry i describes item number i + 1.
+
+    `template` is `full` (every text column by name), `title` (the title alone), a file, or a text
+    with placeholders for columns; `{title}` always is the column that names an item.
+
+    Raises:
+        ConfigError: the template does not exist or names a column that is not there.
+    """
+    columns = text_columns(dataset.items)
+    text = template_text(template, "item")
+    every = ". ".join(f"{name}: {{{name}}}" for name in columns)
+    parsed = Template(text.replace("{attributes}", every))
+    values = {name: _strings(dataset.items, name) for name in columns}
+    values.setdefault("title", values[title_column(columns)])
+    parsed.check([*values, "attributes"], "the item columns are")
+    rows = zip(*(values[name] for name in parsed.fields), strict=True)
+    texts = [parsed.render(dict(zip(parsed.fields, row, strict=True))) for row in rows]
+    empty = sum(not text for text in texts)
+    return Prompts([text or WITHOUT_TEXT for text in texts], text, empty)
+
+
+def user_prompts(
+    dataset: Dataset, template: str = "titles", *, max_items: int = 20, max_words: int = 150
+) -> Prompts:
+    """One text for each user: the titles of the training part's last items, the most recent last.
+
+    Held-out items are never read. Of a long history the oldest items are left out, first beyond
+    `max_items` titles, then until all titles have at most `max_words` words; the most recent title
+    always stays. A user without training items has None.
+
+    Source: LLM-ESR (arXiv 2405.20646), the user prompt of retrieval augmented self-distillation.
+    Differs: the limit is in items and words, so that an encoder's own limit does not cut off the
+        most recent items, which come last.
+
+    Raises:
+        ConfigError: the template does not exist or has a placeholder other than {titles}.
+    """
+    text = template_text(template, "user")
+    parsed = Template(text)
+    parsed.check(["titles"], "a user template's placeholder is")
+    columns = text_columns(dataset.items)
+    titles = [" ".join(t.split()) for t in _strings(dataset.items, title_column(columns))]
+    titles = [title or WITHOUT_TEXT for title in titles]
+    words = [len(title.split()) for title in titles]
+    items = dataset.events.items.numpy()
+    train = dataset.train
+    bounds = zip(train.starts.tolist(), train.ends.tolist(), strict=True)
+    texts: list[str | None] = []
+    cut = 0
+    for start, end in bounds:
+        kept: list[str] = []
+        left = max_words
+        for item in items[max(start, end - max_items) : end][::-1].tolist():
+            left -= words[item - 1]
+            if kept and left < 0:
+                break
+            kept.append(titles[item - 1])
+        cut += len(kept) < end - start
+        texts.append(parsed.render({"titles": ", ".join(reversed(kept))}) if kept else None)
+    return Prompts(texts, text, sum(t is None for t in texts), cut)
+
+
+def template_text(template: str, kind: str) -> str:
+    """The text of a template: one of seqloom's own by name, a file, or the text itself.
+
+    Raises:
+        ConfigError: there is no such template or file.
+    """
+    if "{" in template:
+        return template.strip()
+    folder = resources.files("seqloom.text") / "templates"
+    named = folder / f"{kind}-{template}.txt"
+    if named.is_file():
+        return named.read_text(encoding="utf-8").strip()
+    file = Path(template).expanduser()
+    if file.is_file():
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise ConfigError(f"template file {file} is not UTF-8 text") from None
+    own = sorted(p.name for p in folder.iterdir() if p.name.startswith(f"{kind}-"))
+    names = ", ".join(repr(n.removeprefix(f"{kind}-").removesuffix(".txt")) for n in own)
+    raise ConfigError(
+        f"{kind} template {template!r} is no file and no template of seqloom's ({names}); a "
+        f"template text has placeholders such as {{title}}"
+    )
+
+
+def _strings(items: pa.Table, column: str) -> list[str]:
+    return [str(v) if v is not None else "" for v in items.column(column).to_pylist()]

@@ -1,0 +1,128 @@
+"""Checkpoints that a killed run resumes from, bit by bit: weights, optimiser and position."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError
+from seqloom.core.files import atomic_folder, read_json, write_json
+
+
+class Position(Config):
+    """Where a run stands, and what it has measured so far."""
+
+    phase: int = 0
+    epoch: int = 0
+    """Epochs of the phase that are complete."""
+    step: int = 0
+    """Steps of the running epoch that are complete."""
+    sums: dict[str, float] = Field(default_factory=dict)
+    """Loss parts summed over the running epoch's steps."""
+    epoch_targets: int = 0
+    """Targets of the running epoch so far."""
+    epoch_seconds: float = 0.0
+    """Seconds spent in the running epoch so far."""
+    best_value: float | None = None
+    best_epoch: int | None = None
+    best_metrics: dict[str, float] = Field(default_factory=dict)
+    stale: int = 0
+    """Validations of the phase since the best one."""
+    history: list[dict[str, Any]] = Field(default_factory=list)
+    """One row for each complete epoch of every phase."""
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a run: `last/` to resume from and `best.safetensors`."""
+
+    def __init__(self, folder: Path, fixed: frozenset[str] = frozenset()) -> None:
+        """`fixed` names state entries that training never changes; they are not written."""
+        self.folder = folder
+        self.fixed = fixed
+
+    def save_last(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position
+    ) -> None:
+        """Replace `last/` by the present state, atomically."""
+        with atomic_folder(self.folder / "last", overwrite=True) as work:
+            save_file(self._state(model), work / "model.safetensors")
+            save_file(_flatten(optimiser), work / "optimiser.safetensors")
+            write_json(work / "position.json", position.model_dump(mode="json"))
+
+    def has_last(self) -> bool:
+        """Whether there is something to resume from."""
+        return (self.folder / "last" / "position.json").exists()
+
+    def read_position(self) -> Position:
+        """The position of `last/`.
+
+        Raises:
+            ArtefactError: it is missing or damaged.
+        """
+        return Position.build(read_json(self.folder / "last" / "position.json", "checkpoint"))
+
+    def restore_model(self, model: nn.Module) -> None:
+        """Load the weights of `last/` into `model`."""
+        self._restore(model, self.folder / "last" / "model.safetensors")
+
+    def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
+        """Load the state of `last/` into a fresh optimiser over the same parameters."""
+        _unflatten(optimiser, _load(self.folder / "last" / "optimiser.safetensors"))
+
+    def save_best(self, model: nn.Module) -> None:
+        """Keep the present weights as the best."""
+        with atomic_folder(self.folder / "best", overwrite=True) as work:
+            save_file(self._state(model), work / "model.safetensors")
+
+    def restore_best(self, model: nn.Module) -> None:
+        """Load the best weights into `model`."""
+        self._restore(model, self.folder / "best" / "model.safetensors")
+
+    def drop_last(self) -> None:
+        """Remove `last/`: the run is complete."""
+        shutil.rmtree(self.folder / "last", ignore_errors=True)
+
+    def _state(self, model: nn.Module) -> dict[str, Tensor]:
+        state = model.state_dict()
+        return {k: v.detach().contiguous() for k, v in state.items() if k not in self.fixed}
+
+    def _restore(self, model: nn.Module, file: Path) -> None:
+        missing, unexpected = model.load_state_dict(_load(file), strict=False)
+        missing = [name for name in missing if name not in self.fixed]
+        if missing or unexpected:
+            raise ArtefactError(
+                f"{file} is of another model: missing {missing}, unexpected {unexpected}"
+            )
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"{file} is missing or damaged ({error}); train again") from None
+
+
+def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimiser state as named tensors: `<parameter number>.<entry>`."""
+    return {
+        f"{number}.{entry}": value.detach().contiguous()
+        for number, state in optimiser.state_dict()["state"].items()
+        for entry, value in state.items()
+    }
+
+
+def _unflatten(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, entry = name.partition(".")
+        state.setdefault(int(number), {})[entry] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,46 @@
+"""What a run says of its course: `log.jsonl`, and TensorBoard event files beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class RunLog:
+    """Appends one JSON line an epoch. On resuming, lines past the checkpoint are cut off first."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
+        self.file = folder / "log.jsonl"
+        self.board_folder = folder / "tensorboard" if tensorboard else None
+        self._board: Any = None
+
+    def restart(self, rows: list[dict[str, Any]]) -> None:
+        """Make the log hold exactly `rows`."""
+        self.file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one row and its numbers to TensorBoard."""
+        with self.file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        self._to_board(row)
+
+    def close(self) -> None:
+        """Flush the TensorBoard file."""
+        if self._board is not None:
+            self._board.close()
+
+    def _to_board(self, row: dict[str, Any]) -> None:
+        if self.board_folder is None:
+            return
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.board_folder))
+        for section in ("train", "valid"):
+            for name, value in row.get(section, {}).items():
+                self._board.add_scalar(f"{row['phase']}/{section}/{name}", value, row["epoch"])
+        self._board.add_scalar(f"{row['phase']}/seconds", row["seconds"], row["epoch"])

@@ -1,0 +1,264 @@
+"""The one training loop: phases, mixed precision, early stopping, checkpoints, exact resumption."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from seqloom.core.errors import TrainingError
+from seqloom.core.phase import Optimisation, Phase, count_targets
+from seqloom.core.progress import SILENT, Progress, Task
+from seqloom.core.random import derive_seed
+from seqloom.training.checkpoint import Checkpoints, Position
+from seqloom.training.log import RunLog
+
+Precision = Literal["auto", "fp32", "bf16"]
+Validate = Callable[[], dict[str, float]]
+
+
+@dataclass
+class Trainer:
+    """Runs the phases of one system.
+
+    A step's random state depends on (seed, phase, epoch, step) alone and checkpoints hold everything
+    else, so a run that was killed and resumed ends with the bits of an unbroken one (on a CPU).
+    """
+
+    model: nn.Module
+    """Everything that is saved; the phases train parts of it."""
+    phases: Sequence[Phase]
+    validate: Validate
+    """Metrics on the validation part with the present weights."""
+    seed: int
+    device: torch.device
+    checkpoints: Checkpoints
+    log: RunLog
+    precision: Precision = "auto"
+    checkpoint_every_s: float = 60.0
+    """Seconds between checkpoints inside an epoch; there is always one after an epoch."""
+    progress: Progress = SILENT
+    position: Position = field(default_factory=Position)
+
+    def fit(self, *, resume: bool = False) -> Position:
+        """Train all phases and leave the chosen weights in the model.
+
+        Raises:
+            TrainingError: a loss is not finite; the message names phase, epoch and step.
+            ArtefactError: `resume` and the checkpoint is missing or of another model.
+        """
+        if resume and self.checkpoints.has_last():
+            self.position = self.checkpoints.read_position()
+            self.checkpoints.restore_model(self.model)
+            resumed = True
+        else:
+            resumed = False
+        self.log.restart(self.position.history)
+        with torch.random.fork_rng(devices=self._random_devices()):
+            for number in range(self.position.phase, len(self.phases)):
+                self._run_phase(number, self.phases[number], restore=resumed)
+                resumed = False
+        self.log.close()
+        return self.position
+
+    def _run_phase(self, number: int, phase: Phase, *, restore: bool) -> None:
+        settings = phase.optimisation
+        if not restore:
+            self._move(phase=number, epoch=0, step=0, best_value=None, best_epoch=None, stale=0)
+        optimiser = _build_optimiser(phase.module, settings, self.device)
+        if restore:
+            self.checkpoints.restore_optimiser(optimiser)
+        while self.position.epoch < settings.epochs and not self._out_of_patience(settings):
+            self._run_epoch(phase, optimiser)
+            self._end_epoch(phase)
+            self.checkpoints.save_last(self.model, optimiser, self.position)
+        if phase.validated and self.position.best_epoch is not None:
+            self.checkpoints.restore_best(self.model)
+
+    def _run_epoch(self, phase: Phase, optimiser: torch.optim.Optimizer) -> None:
+        epoch, first = self.position.epoch, self.position.step
+        steps = phase.steps(epoch)
+        total = len(steps)
+        meter = _Meter(self.position, self.device)
+        phase.module.train()
+        saved = time.monotonic()
+        name = f"{phase.name} {epoch + 1}/{phase.optimisation.epochs}"
+        with self.progress.task(name, total, "steps") as task:
+            task.advance(first)
+            for step in range(first, total):
+                self._set_rate(optimiser, phase.optimisation, epoch * total + step, total)
+                torch.manual_seed(derive_seed(self.seed, "step", phase.name, epoch, step))
+                batch = steps[step]
+                if hasattr(batch, "to"):
+                    batch = batch.to(self.device)
+                parts = self._step(phase, optimiser, batch)
+                meter.add(parts, count_targets(batch))
+                if meter.due(step):
+                    meter.check(phase.name, epoch)
+                    if time.monotonic() - saved > self.checkpoint_every_s:
+                        self._move(step=step + 1, **meter.so_far())
+                        self.checkpoints.save_last(self.model, optimiser, self.position)
+                        saved = time.monotonic()
+                _show(task, meter, step)
+        meter.check(phase.name, epoch)
+        self._move(step=total, **meter.so_far())
+
+    def _step(
+        self, phase: Phase, optimiser: torch.optim.Optimizer, batch: Any
+    ) -> dict[str, Tensor]:
+        optimiser.zero_grad(set_to_none=True)
+        with self._autocast():
+            parts = phase.loss(batch)
+        parts["loss"].backward()
+        if phase.optimisation.clip_norm is not None:
+            nn.utils.clip_grad_norm_(phase.module.parameters(), phase.optimisation.clip_norm)
+        optimiser.step()
+        return parts
+
+    def _end_epoch(self, phase: Phase) -> None:
+        at = self.position
+        settings = phase.optimisation
+        row: dict[str, Any] = {
+            "phase": phase.name,
+            "epoch": at.epoch + 1,
+            "train": {name: value / max(at.step, 1) for name, value in at.sums.items()},
+            "targets": at.epoch_targets,
+            "seconds": round(at.epoch_seconds, 3),
+        }
+        better = False
+        if phase.validated and (at.epoch + 1) % settings.validate_every == 0:
+            started = time.monotonic()
+            phase.module.eval()
+            row["valid"] = self.validate()
+            row["valid_seconds"] = round(time.monotonic() - started, 3)
+            value = row["valid"][settings.metric]
+            better = at.best_value is None or value > at.best_value
+            if better:
+                self._move(best_value=value, best_epoch=at.epoch + 1, best_metrics=row["valid"])
+                self.checkpoints.save_best(self.model)
+            self._move(stale=0 if better else at.stale + 1)
+        self.log.write(row)
+        self._move(
+            epoch=at.epoch + 1,
+            step=0,
+            sums={},
+            epoch_targets=0,
+            epoch_seconds=0.0,
+            history=[*at.history, row],
+        )
+        self.progress.note(_describe(row, better))
+
+    def _out_of_patience(self, settings: Optimisation) -> bool:
+        return settings.patience is not None and self.position.stale >= settings.patience
+
+    def _set_rate(
+        self, optimiser: torch.optim.Optimizer, settings: Optimisation, step: int, per_epoch: int
+    ) -> None:
+        rate = learning_rate_at(settings, step, per_epoch * settings.epochs)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        wanted = self.precision == "bf16" or (
+            self.precision == "auto" and self.device.type == "cuda"
+        )
+        return torch.autocast(self.device.type, torch.bfloat16) if wanted else nullcontext()
+
+    def _random_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+    def _move(self, **changes: Any) -> None:
+        self.position = self.position.model_copy(update=changes)
+
+
+class _Meter:
+    """Sums the loss parts on the device and looks at them now and then, not at every step."""
+
+    def __init__(self, position: Position, device: torch.device) -> None:
+        self._sums = dict(position.sums)
+        self._targets = position.epoch_targets
+        self._seconds = position.epoch_seconds
+        self._started = time.monotonic()
+        self._pending: list[dict[str, Tensor]] = []
+        self._step = position.step
+        self._every = 1 if device.type == "cpu" else 50
+        self.last_loss = math.nan
+
+    def add(self, parts: dict[str, Tensor], targets: int) -> None:
+        self._pending.append({name: value.detach() for name, value in parts.items()})
+        self._targets += targets
+
+    def due(self, step: int) -> bool:
+        return (step + 1) % self._every == 0
+
+    def check(self, phase: str, epoch: int) -> None:
+        """Read the pending losses.
+
+        Raises:
+            TrainingError: one of them is not finite.
+        """
+        for parts in self._pending:
+            for name, value in parts.items():
+                number = float(value)
+                if not math.isfinite(number):
+                    raise TrainingError(
+                        f"{name} is {number} in phase {phase!r}, epoch {epoch + 1}, step "
+                        f"{self._step + 1}; lower learning_rate or set clip_norm"
+                    )
+                self._sums[name] = self._sums.get(name, 0.0) + number
+            self.last_loss = float(parts["loss"])
+            self._step += 1
+        self._pending.clear()
+
+    def so_far(self) -> dict[str, Any]:
+        seconds = self._seconds + time.monotonic() - self._started
+        return {"sums": dict(self._sums), "epoch_targets": self._targets, "epoch_seconds": seconds}
+
+
+def learning_rate_at(settings: Optimisation, step: int, total_steps: int) -> float:
+    """The step size at `step` (from 0) of `total_steps`: linear warm-up, then the schedule."""
+    rate = settings.learning_rate
+    if step < settings.warmup_steps:
+        return rate * (step + 1) / settings.warmup_steps
+    if settings.schedule == "cosine":
+        span = max(1, total_steps - settings.warmup_steps)
+        return rate * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / span))
+    return rate
+
+
+def _build_optimiser(
+    module: nn.Module, settings: Optimisation, device: torch.device
+) -> torch.optim.Optimizer:
+    """AdamW; biases, norms and one-dimensional parameters are not decayed."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def _show(task: Task, meter: _Meter, step: int) -> None:
+    if math.isfinite(meter.last_loss):
+        task.advance(1, loss=f"{meter.last_loss:.3f}")
+    else:
+        task.advance(1)
+
+
+def _describe(row: dict[str, Any], better: bool) -> str:
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in row["train"].items())
+    text = f"{row['phase']} epoch {row['epoch']}: {losses}, {row['seconds']:.1f} s"
+    if "valid" in row:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in row["valid"].items())
+        text += f" | valid {shown}{' (best)' if better else ''}"
+    return text

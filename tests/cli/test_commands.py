@@ -1,0 +1,259 @@
+"""Each command hands its stage what the user typed, and draws what comes back."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+
+import seqloom
+from helpers import tiny_dataset
+from seqloom.cli.config_docs import config_keys
+from seqloom.cli.main import build_app, run
+
+
+class Recorder:
+    """A stage that keeps its arguments and gives a fixed result."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+        self.arguments: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, *arguments: Any, progress: Any, **options: Any) -> Any:
+        self.arguments, self.options = arguments, options
+        return self.result
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch):
+    """Replace the stage `name` by a recorder that returns `result`."""
+
+    def put(name: str, result: Any) -> Recorder:
+        recorder = Recorder(result)
+        module = ModuleType(f"seqloom.runs.{name}")
+        setattr(module, name, recorder)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return recorder
+
+    return put
+
+
+def test_train_merges_the_file_and_the_overrides(stage, tmp_path: Path, capsys) -> None:
+    recorder = stage("train", {"run": "r", "epochs": 1, "valid": {"ndcg@10": 0.25}})
+    tiny_dataset(tmp_path / "data", [[1, 2, 3]])
+    config = tmp_path / "c.yaml"
+    config.write_text("epochs: 3\nencoder:\n  kind: gru4rec\n  dropout: 0.1\n")
+    options = ["--config", str(config), "--set", "epochs=5", "--set", "encoder.dropout=0.2"]
+    where = [str(tmp_path / "data"), "--system", "sasrec", "--out", "r"]
+    code = run(["train", *where, "--resume", *options])
+    assert code == 0
+    dataset, system = recorder.arguments
+    assert (dataset.num_items, system) == (3, "sasrec")
+    assert recorder.options == {
+        "config": {"epochs": 5, "encoder": {"kind": "gru4rec", "dropout": 0.2}},
+        "out": Path("r"),
+        "resume": True,
+        "overwrite": False,
+        "device": "auto",
+    }
+    assert "valid.ndcg@10" in capsys.readouterr().out
+
+
+def test_train_names_a_bad_override(tmp_path: Path, capsys) -> None:
+    assert run(["train", "D", "--system", "sasrec", "--out", "r", "--set", "epochs"]) == 2
+    assert "key=value" in capsys.readouterr().err
+
+
+def test_evaluate(stage, capsys) -> None:
+    recorder = stage(
+        "evaluate",
+        {
+            "run": "R",
+            "system": "sasrec",
+            "protocol": "sampled",
+            "statement": "In plain words.",
+            "thresholds": {"item": 4, "user": 9},
+            "users": 1234,
+            "metrics": {"hr@10": 0.5, "coverage@10": 0.125},
+            "groups": {
+                "tail_item": {"users": 7, "metrics": {"hr@10": 0.25}},
+                "head_item": {"users": 0, "metrics": None},
+            },
+            "seconds": 1.5,
+        },
+    )
+    options = ["--protocol", "sampled", "--negatives", "50", "--no-mask-seen"]
+    assert (
+        run(
+            ["evaluate", "R", *options, "--on", "valid", "--tail-item-below", "4", "--dataset", "D"]
+        )
+        == 0
+    )
+    assert recorder.arguments == (Path("R"),)
+    assert recorder.options == {
+        "protocol": "sampled",
+        "on": "valid",
+        "mask_seen": False,
+        "negatives": 50,
+        "tail_item_below": 4,
+        "tail_user_below": None,
+        "dataset": Path("D"),
+        "device": "auto",
+    }
+    out = capsys.readouterr().out
+    for shown in ("In plain words.", "1,234", "0.5000", "tail_item", "0.2500", "0.1250"):
+        assert shown in out
+
+
+def test_evaluate_names_the_allowed_protocols(capsys) -> None:
+    assert run(["evaluate", "R", "--protocol", "half"]) == 2
+    assert "'full', 'sampled'" in capsys.readouterr().err
+
+
+def test_compare(stage, capsys) -> None:
+    row = dict.fromkeys(("reference", "run", "difference", "low", "high", "p_holm"), 0.0625)
+    pair = {
+        "sentence": "b is better.",
+        "differences": [{"group": "all", "users": 9, "metric": "hr@10", "p": 0.04, **row}],
+    }
+    recorder = stage("compare", {"confidence": 0.95, "comparisons": 10, "pairs": [pair]})
+    assert run(["compare", "a", "b", "c", "--report", "x.html", "--all-pairs"]) == 0
+    assert recorder.arguments == ([Path("a"), Path("b"), Path("c")],)
+    assert recorder.options == {
+        "report": Path("x.html"),
+        "on": "test",
+        "mask_seen": True,
+        "all_pairs": True,
+    }
+    out = capsys.readouterr().out
+    for shown in ("b is better.", "hr@10", "0.0625", "95%", "10 comparisons"):
+        assert shown in out
+
+
+ONE = [
+    {
+        "user": "[b]u1",
+        "items": [{"item_id": "[red]i9", "score": 1.25}],
+        "unknown": ["zz"],
+    }
+]
+RECOMMEND_DEFAULTS = {"mask_seen": True, "dataset": None, "device": "auto"}
+
+
+def test_recommend_to_histories(stage, capsys) -> None:
+    recorder = stage("recommend", ONE)
+    assert run(["recommend", "R", "--history", "a, b,c", "--history", "d", "--k", "3"]) == 0
+    assert recorder.arguments == (Path("R"),)
+    assert recorder.options == {
+        "histories": [["a", "b", "c"], ["d"]],
+        "users": None,
+        "k": 3,
+        **RECOMMEND_DEFAULTS,
+    }
+    out = capsys.readouterr().out
+    for shown in ("[red]i9", "[b]u1", "zz"):
+        assert shown in out, "ids are no markup"
+
+
+def test_recommend_to_users(stage, tmp_path: Path, capsys) -> None:
+    recorder = stage("recommend", ONE)
+    users = tmp_path / "users.txt"
+    users.write_text("u 1\n\nu2\n")
+    assert run(["recommend", "R", "--users", str(users)]) == 0
+    assert recorder.options["users"] == ["u 1", "u2"]
+
+
+@pytest.mark.parametrize("content", [None, b"\n", b"\xff\xfe"])
+def test_recommend_refuses_a_bad_user_file(content: bytes | None, tmp_path: Path, capsys) -> None:
+    users = tmp_path / "users.txt"
+    if content is not None:
+        users.write_bytes(content)
+    assert run(["recommend", "R", "--users", str(users)]) == 2
+    assert str(users) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--history", "a", "--users", "f"]])
+def test_recommend_wants_exactly_one_door(options: list[str], capsys) -> None:
+    assert run(["recommend", "R", *options]) == 2
+    assert "--users" in capsys.readouterr().err
+
+
+def test_demo(stage, capsys) -> None:
+    recorder = stage("demo", {"report": "work/demo/report.html"})
+    assert run(["demo"]) == 0
+    assert recorder.arguments == (Path("work/demo"),)
+    assert "report.html" in capsys.readouterr().out
+
+
+LOG = "user_id,item_id,timestamp\n" + "".join(
+    f"u{u},i{(u + n) % 6},{1000 + n}\n" for u in range(8) for n in range(5)
+)
+ITEMS = "item_id,title,brand\n" + "".join(f"i{n},title {n},brand {n % 2}\n" for n in range(6))
+
+
+@pytest.fixture
+def csv_files(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "items.csv").write_text(ITEMS)
+    return str(tmp_path / "log.csv"), str(tmp_path / "items.csv")
+
+
+def test_prepare_and_embed_for_real(csv_files, tmp_path: Path, capsys) -> None:
+    log, items = csv_files
+    data = str(tmp_path / "data")
+    more = ["--min-count", "2", "--text-columns", "title, brand", "--header", "--json"]
+    assert run(["prepare", log, "--items", items, "--out", data, *more]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["dataset"] == data
+    assert document["statistics"]["users"] == 8
+    assert document["statistics"]["items"] == 6
+    assert seqloom.load_dataset(data).manifest.options["min_count"] == 2
+    assert seqloom.load_dataset(data).items.column_names == ["item_id", "title", "brand"]
+
+    assert run(["embed", data, "--encoder", "hash:16", "--users", "mean", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["items"], document["users"], document["width"]) == (6, 8, 16)
+
+
+def test_prepare_shows_the_statistics(csv_files, tmp_path: Path, capsys) -> None:
+    log, _ = csv_files
+    assert run(["prepare", log, "--out", str(tmp_path / "data")]) == 0
+    out, err = capsys.readouterr()
+    assert "test targets" in out
+    assert "no items table" in err
+
+
+def test_prepare_names_what_is_allowed(csv_files, tmp_path: Path, capsys) -> None:
+    log, _ = csv_files
+    assert run(["prepare", log, "--out", str(tmp_path / "data"), "--split", "half"]) == 2
+    err = capsys.readouterr().err
+    assert "split: found 'half'" in err
+    assert "temporal" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "apart"),
+    [
+        ("prepare", "seqloom.runs.prepare:PrepareOptions", {"log", "out", "items"}),
+        ("embed", "seqloom.runs.embed:EmbedOptions", {"dataset"}),
+    ],
+)
+def test_every_option_of_the_stage_is_on_the_command_line(
+    command: str, model: str, apart: set[str]
+) -> None:
+    """And every word that an option allows is in its help."""
+    module, _, name = model.partition(":")
+    keys = {row["key"]: row for row in config_keys(getattr(import_module(module), name))}
+    shared = {"overwrite", "json_output", "quiet", "help"}
+    parameters = {p.name: p for p in typer.main.get_command(build_app()).commands[command].params}
+    assert set(keys) == set(parameters) - apart - shared
+    for key, row in keys.items():
+        words = row["type"].split(" | ")
+        if len(words) > 2:
+            missing = [w for w in words if w not in parameters[key].help and w != "null"]
+            assert not set(missing) - {"str", "int"}, key

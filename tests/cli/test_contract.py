@@ -1,0 +1,172 @@
+"""What holds for every command: help, --json, the forms of errors, exit codes."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+
+from seqloom.cli import main as cli
+from seqloom.cli.main import run
+from seqloom.core.errors import DataError
+
+GROUP = typer.main.get_command(cli.build_app())
+COMMANDS = sorted(GROUP.commands)
+
+
+def options_of(command: str) -> set[str]:
+    return {option for p in GROUP.commands[command].params for option in p.opts}
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch):
+    """Give a module of `seqloom.runs` with one function, instead of the real one."""
+
+    def put(name: str, function) -> None:
+        module = ModuleType(f"seqloom.runs.{name}")
+        setattr(module, name, function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return put
+
+
+def test_the_commands_are_there() -> None:
+    expected = {"prepare", "embed", "train", "evaluate", "compare", "recommend", "demo", "systems"}
+    assert expected <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_json_quiet_and_help(command: str, capsys) -> None:
+    assert {"--json", "--quiet"} <= options_of(command)
+    assert run([command, "--help"]) == 0
+    assert f"seqloom {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_explains_itself(command: str) -> None:
+    assert GROUP.commands[command].help
+    for parameter in GROUP.commands[command].params:
+        assert parameter.name == "help" or parameter.help, parameter.name
+
+
+def test_no_arguments_show_the_help(capsys) -> None:
+    assert run([]) == 0
+    assert "prepare" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_is_refused(command: str, capsys) -> None:
+    assert run([command, "--no-such-option"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "--no-such-option" in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_command_is_refused(capsys) -> None:
+    assert run(["trian"]) == 2
+    assert "trian" in capsys.readouterr().err
+
+
+def test_a_usage_error_with_json_is_one_document(capsys) -> None:
+    assert run(["train", "--json", "--no-such-option"]) == 2
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["error"]["type"] == "UsageError"
+    assert "--no-such-option" in document["error"]["message"]
+    assert "--no-such-option" in err
+
+
+def test_json_writes_one_document_and_nothing_else(stage, capsys) -> None:
+    def recommend(run, *, progress, **options):
+        print("a library that talks")
+        progress.note("a note")
+        with progress.task("work", total=2) as task:
+            task.advance(2)
+        return [{"user": None, "items": [{"item_id": "7", "score": float("nan")}]}]
+
+    stage("recommend", recommend)
+    assert run(["recommend", "RUN", "--history", "1,2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == [{"user": None, "items": [{"item_id": "7", "score": None}]}]
+    assert "a library that talks" in err
+    assert "a note" in err
+
+
+def test_quiet_keeps_warnings_and_the_result(stage, capsys) -> None:
+    def recommend(run, *, progress, **options):
+        progress.note("a note")
+        progress.warn("mind this")
+        return [{"user": "u1", "items": [{"item_id": "seven", "score": 0.5}], "unknown": []}]
+
+    stage("recommend", recommend)
+    assert run(["recommend", "RUN", "--history", "1,2", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert "seven" in out
+    assert "a note" not in err
+    assert "mind this" in err
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_foreseen_error(as_json: bool, stage, capsys) -> None:
+    def evaluate(run, **options):
+        raise DataError("first line\nsecond line")
+
+    stage("evaluate", evaluate)
+    assert run(["evaluate", "RUN", *(["--json"] if as_json else [])]) == 2
+    out, err = capsys.readouterr()
+    assert err == "error: first line\n  second line\n"
+    expected = {"error": {"type": "DataError", "message": "first line\nsecond line"}}
+    assert (json.loads(out) if as_json else out) == (expected if as_json else "")
+
+
+def test_debug_shows_the_traceback(stage, capsys, monkeypatch) -> None:
+    def evaluate(run, **options):
+        raise DataError("bad")
+
+    stage("evaluate", evaluate)
+    monkeypatch.setenv("SEQLOOM_DEBUG", "1")
+    assert run(["evaluate", "RUN"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_shows_its_traceback(stage, capsys) -> None:
+    def evaluate(run, **options):
+        raise KeyError("x")
+
+    stage("evaluate", evaluate)
+    assert run(["evaluate", "RUN", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["type"] == "KeyError"
+    assert "Traceback" in err
+
+
+def test_a_system_error_has_no_traceback(stage, capsys) -> None:
+    def evaluate(run, **options):
+        raise PermissionError(13, "Permission denied", "/somewhere")
+
+    stage("evaluate", evaluate)
+    assert run(["evaluate", "RUN"]) == 1
+    err = capsys.readouterr().err
+    assert "/somewhere" in err
+    assert "Traceback" not in err
+
+
+def test_an_interrupt_is_130(stage, capsys) -> None:
+    def evaluate(run, **options):
+        raise KeyboardInterrupt
+
+    stage("evaluate", evaluate)
+    assert run(["evaluate", "RUN", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["type"] == "Interrupted"
+    assert err == "error: interrupted\n"
+
+
+def test_missing_inputs_are_named(tmp_path: Path, capsys) -> None:
+    missing = str(tmp_path / "none")
+    assert run(["train", missing, "--system", "sasrec", "--out", str(tmp_path / "run")]) == 2
+    assert missing in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Small prepared data sets for tests, written without the readers of raw logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from seqloom.data.store import Dataset, Events, write_dataset
+
+
+def leave_one_out(histories: list[list[int]]) -> Events:
+    """Events of `histories` (item numbers 1..N): the last is the test event, the one before valid.
+
+    A user with fewer than three events has them all in the training part and is not held out.
+    """
+    lengths = torch.tensor([len(row) for row in histories], dtype=torch.int64)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    ends = offsets[1:]
+    held_out = lengths >= 3
+    return Events(
+        items=torch.tensor([item for row in histories for item in row], dtype=torch.int32),
+        offsets=offsets,
+        train_end=torch.where(held_out, ends - 2, ends),
+        valid=torch.where(held_out, ends - 2, -1),
+        test=torch.where(held_out, ends - 1, -1),
+    )
+
+
+def tiny_dataset(
+    path: Path,
+    histories: list[list[int]],
+    titles: list[str] | None = None,
+    columns: dict[str, list[str]] | None = None,
+) -> Dataset:
+    """Write a leave-one-out data set at `path` and open it.
+
+    `histories` are lists of item numbers 1..N, one a user. Item n has id `i<n>` and title
+    `titles[n - 1]` (`item <n>` where no titles are given); user u has id `u<u>`. `columns` are
+    further text columns of the items.
+    """
+    largest = max((item for row in histories for item in row), default=0)
+    titles = titles if titles is not None else [f"item {n}" for n in range(1, largest + 1)]
+    if largest > len(titles):
+        raise ValueError(f"item {largest} has no title: {len(titles)} titles were given")
+    ids = [f"i{n}" for n in range(1, len(titles) + 1)]
+    items = pa.table({"item_id": ids, "title": titles, **(columns or {})})
+    users = pa.table({"user_id": [f"u{u}" for u in range(len(histories))]})
+    events = leave_one_out(histories)
+    return write_dataset(
+        path,
+        items=items,
+        users=users,
+        events=events,
+        sources=[],
+        options={"split": "leave-one-out"},
+        statistics={
+            "items": len(ids),
+            "users": len(histories),
+            "events": len(events.items),
+        },
+        warnings=[],
+    )

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from seqloom.core.errors import AssetError, ConfigError
+from seqloom.core.models import model_folder
+from seqloom.llm.loading import base_hash, load_causal_lm
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    try:
+        return model_folder("smollm2-135m-instruct")
+    except AssetError as error:
+        pytest.skip(f"the real SmolLM2 cannot be had here: {error}")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A Llama of three small layers with random weights, without a padding token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("lm")
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "a": 2}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=3,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_the_first_layers_are_kept_with_their_weights(tiny):
+    whole, tokenizer = load_causal_lm(tiny)
+    cut, _ = load_causal_lm(tiny, num_layers=2)
+    assert (len(whole.model.layers), len(cut.model.layers)) == (3, 2)
+    kept = cut.state_dict()
+    assert all(torch.equal(kept[name], whole.state_dict()[name]) for name in kept)
+    assert tokenizer.pad_token == "</s>"
+    assert not whole.training
+
+
+@pytest.mark.parametrize("num_layers", [0, 4])
+def test_layers_out_of_range_are_refused(tiny, num_layers):
+    with pytest.raises(ConfigError, match="1 to 3"):
+        load_causal_lm(tiny, num_layers=num_layers)
+
+
+def test_the_number_format_is_what_is_asked_for(tiny):
+    assert load_causal_lm(tiny)[0].dtype == torch.float32
+    assert load_causal_lm(tiny, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_a_folder_that_is_no_model_is_explained(tmp_path):
+    with pytest.raises(AssetError, match=r"no config\.json"):
+        load_causal_lm(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
+    with pytest.raises(AssetError, match="cannot be loaded"):
+        load_causal_lm(tmp_path)
+
+
+def test_the_base_hash_pins_the_weights(tiny, tmp_path):
+    model, _ = load_causal_lm(tiny)
+    model.save_pretrained(tmp_path)
+    assert base_hash(tmp_path) == base_hash(tiny)
+    with torch.no_grad():
+        next(model.parameters())[0, 0] += 1
+    model.save_pretrained(tmp_path)
+    assert base_hash(tmp_path) != base_hash(tiny)
+
+
+def test_the_real_smollm_is_an_ordinary_model_that_knows_its_capitals(smollm, tmp_path):
+    model, tokenizer = load_causal_lm(smollm)
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    tokens = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    answer = model.generate(**tokens, max_new_tokens=8, do_sample=False)[0]
+    assert "Paris" in tokenizer.decode(answer[tokens["input_ids"].shape[1] :])
+    # A model that is marked as quantised refuses both.
+    load_causal_lm(smollm, num_layers=1)[0].float().save_pretrained(tmp_path)

@@ -131,7 +131,7 @@ def test_a_vector_that_is_no_embedding_names_its_item(dataset):
     class Broken(HashEncoder):
         def encode(self, texts):
             vectors = super().encode(texts)
-            vectors[2] = torch.nan
+            vectors[["brush" in text for text in texts]] = torch.nan
             return vectors
 
     with pytest.raises(EmbeddingError, match="'i3'"):
@@ -203,3 +203,21 @@ def test_bad_options_are_explained(dataset, tmp_path):
 )
 def test_embeddings_are_named_after_their_encoder(encoder, name):
     assert default_name(encoder) == name
+
+
+def test_every_text_keeps_its_row_whatever_the_shards(tmp_path):
+    texts = [f"w{n} " * (1 + n % 7) for n in range(50)]
+    expected = HashEncoder(64).encode(texts)
+    for shard in (1, 7, 50, None):
+        vectors, _, _ = encode_all(
+            HashEncoder(64), texts, texts, tmp_path / str(shard), name="x", shard=shard
+        )
+        assert torch.equal(vectors, expected)
+
+
+def test_shards_of_another_width_are_refused(tmp_path):
+    texts = [f"text {n}" for n in range(4)]
+    encode_all(HashEncoder(8), texts, texts, tmp_path, name="x", shard=2)
+    sorted(tmp_path.iterdir())[0].unlink()
+    with pytest.raises(EmbeddingError, match="width"):
+        encode_all(HashEncoder(16), texts, texts, tmp_path, name="x", shard=2)

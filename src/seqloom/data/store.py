@@ -204,7 +204,7 @@ def fingerprint(item_ids: list[str], user_ids: list[str], events: Events) -> str
             digest.update(data)
     for name, tensor in sorted(events.tensors().items()):
         digest.update(f"{name}:{tensor.dtype}:{len(tensor)}\n".encode())
-        digest.update(memoryview(tensor.numpy()))
+        digest.update(tensor.numpy().data)
     return digest.hexdigest()
 
 

@@ -29,6 +29,8 @@ class EncoderConfig(Config):
     """Width of the feed-forward part as a multiple of hidden_size."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout on inputs, attention and residuals."""
+    scale_inputs: bool = True
+    """Multiply item vectors by sqrt(hidden_size) on entry. Source: Vaswani et al. 2017, section 3.4."""
     max_len: int = Field(50, ge=1)
     """Longest history read; older items are cut off."""
 

@@ -24,6 +24,7 @@ class SASRecEncoder(SequenceEncoder):
         super().__init__()
         width = config.hidden_size
         self.max_len = config.max_len
+        self.scale = width**0.5 if config.scale_inputs else 1.0
         self.position = nn.Embedding(config.max_len, width)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -34,9 +35,9 @@ class SASRecEncoder(SequenceEncoder):
         reset_parameters(self)
 
     def enter(self, vectors: Tensor) -> Tensor:
-        """Add positions, then dropout. Shapes: [B, L, D] -> [B, L, D]."""
+        """Scale, add positions, then dropout. Shapes: [B, L, D] -> [B, L, D]."""
         positions = torch.arange(vectors.shape[1], device=vectors.device)
-        return self.dropout(vectors + self.position(positions))
+        return self.dropout(vectors * self.scale + self.position(positions))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""

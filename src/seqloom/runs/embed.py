@@ -34,8 +34,9 @@ class EmbedOptions(EncoderOptions):
     `none` makes no user embeddings."""
     user_max_items: int = Field(default=20, ge=1)
     """A user's text has at most so many titles, the most recent ones."""
-    user_max_words: int = Field(default=150, ge=1)
-    """A user's titles have at most so many words; the oldest are left out first."""
+    user_max_words: int = Field(default=110, ge=1)
+    """A user's titles have at most so many words; the oldest are left out first. The default keeps
+    product titles within the 256 tokens that small sentence encoders read."""
     default: bool = False
     """Whether these become the embeddings that a training takes unasked."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqloom.core.phase import Optimisation, Phase
 from seqloom.data.batches import (
+    EpochPlan,
     LongHistories,
     TrainingBatch,
     TrainingRows,
@@ -120,7 +121,7 @@ class NextItemPhase:
         device = next(system.parameters()).device
         self.ranking = RankingLoss(config.loss, data.dataset.popularity).to(device)
 
-    def steps(self, epoch: int) -> Sequence[TrainingBatch]:
+    def steps(self, epoch: int) -> EpochPlan:
         """The batches of an epoch."""
         self.module.begin_epoch(epoch)
         config = self.module.config

@@ -78,7 +78,7 @@ def item_prompts(dataset: Dataset, template: str = "full") -> Prompts:
 
 
 def user_prompts(
-    dataset: Dataset, template: str = "titles", *, max_items: int = 20, max_words: int = 150
+    dataset: Dataset, template: str = "titles", *, max_items: int = 20, max_words: int = 110
 ) -> Prompts:
     """One text for each user: the titles of the training part's last items, the most recent last.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,6 @@ from torch import Tensor
 from seqloom.core.files import atomic_file, sha256_text
 from seqloom.core.progress import SILENT, Progress
 from seqloom.text.encoders.base import TextEncoder, check_vectors
-
-SHARD = 2048
-"""Texts in one piece of finished work; a killed run loses at most so many."""
 
 
 def content_hash(encoder: TextEncoder, texts: Sequence[str | None]) -> str:
@@ -32,41 +30,56 @@ def encode_all(
     work: Path,
     *,
     name: str,
-    shard: int = SHARD,
+    shard: int | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Tensor, int, int]:
     """Vectors of all texts, the number of texts cut at the encoder's limit, and of texts reused.
 
     Finished shards lie in `work`, which must belong to these texts and this encoder alone (its name
-    holds their content hash); the caller removes it when the result is safe.
+    holds their content hash); the caller removes it when the result is safe. A shard holds texts of
+    similar length, so that little padding is computed; a killed run loses at most one.
 
     Raises:
         EmbeddingError: the encoder failed or returned no embedding; names the text's id.
 
     Shapes: n texts -> [n, E] float32.
     """
-    parts: list[Tensor] = []
+    size = shard or encoder.chunk
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    starts = list(range(0, len(texts), size))
+    # In length order the rate would fall all along and no estimate of the time left would hold.
+    random.Random(0).shuffle(starts)
+    result = torch.empty(0, 0)
     cut = reused = 0
-    width: int | None = None
     with progress.task(name, total=len(texts), unit="texts") as task:
-        for start in range(0, len(texts), shard):
-            rows = slice(start, min(start + shard, len(texts)))
-            file = work / f"shard-{rows.start:09d}-{rows.stop:09d}.safetensors"
-            kept = _read_shard(file, rows.stop - rows.start)
-            if kept is not None:
-                vectors, shard_cut = kept
-                reused += len(vectors)
+        for done, start in enumerate(starts):
+            rows = order[start : start + size]
+            file = work / f"shard-{start:09d}-{start + len(rows):09d}.safetensors"
+            kept = _read_shard(file, len(rows))
+            vectors, shard_cut = kept or _encode_shard(encoder, [texts[row] for row in rows])
+            width = result.shape[1] if done else None
+            vectors = check_vectors(vectors, [ids[row] for row in rows], width)
+            if kept is None:
+                _write_shard(file, vectors, shard_cut)
             else:
-                before = encoder.truncated
-                vectors = check_vectors(encoder.encode(texts[rows]), ids[rows], width)
-                shard_cut = encoder.truncated - before
-                with atomic_file(file) as path:
-                    save_file({"embeddings": vectors}, path, {"truncated": str(shard_cut)})
-            parts.append(vectors)
-            width = vectors.shape[1]
+                reused += len(rows)
+            if not done:
+                result = torch.empty(len(texts), vectors.shape[1])
+            result[rows] = vectors
             cut += shard_cut
-            task.advance(len(vectors))
-    return (torch.cat(parts) if parts else torch.empty(0, 0)), cut, reused
+            task.advance(len(rows))
+    return result, cut, reused
+
+
+def _encode_shard(encoder: TextEncoder, texts: list[str]) -> tuple[Tensor, int]:
+    before = encoder.truncated
+    vectors = encoder.encode(texts)
+    return vectors, encoder.truncated - before
+
+
+def _write_shard(file: Path, vectors: Tensor, cut: int) -> None:
+    with atomic_file(file) as path:
+        save_file({"embeddings": vectors.contiguous()}, path, {"truncated": str(cut)})
 
 
 def _read_shard(file: Path, rows: int) -> tuple[Tensor, int] | None:

@@ -18,6 +18,8 @@ class TextEncoder(Protocol):
     """The name that the user gave."""
     truncated: int
     """Texts so far of which the end was cut off at the encoder's limit (0 where it cannot know)."""
+    chunk: int
+    """How many texts to give it at a time: enough to keep it busy, few enough to lose."""
 
     def provenance(self) -> dict[str, Any]:
         """What decides the vectors, as plain JSON values: equal provenance, equal vectors.

@@ -47,6 +47,7 @@ class EndpointEncoder:
         self.batch_size = batch_size
         self.concurrency = concurrency
         self.truncated = 0
+        self.chunk = 2 * batch_size * concurrency
         self.url = embeddings_url(_environment(URL_VARIABLES))
         self._retry = retry or RetryPolicy()
         self._throttle = Throttle(requests_per_minute)

@@ -25,6 +25,7 @@ class HashEncoder:
         self.name = f"hash:{width}"
         self.width = width
         self.truncated = 0
+        self.chunk = 4096
 
     def provenance(self) -> dict[str, Any]:
         """See `TextEncoder`."""

@@ -48,6 +48,7 @@ class LanguageModelEncoder:
         self.device = resolve_device(device)
         self.dtype = dtype
         self.truncated = 0
+        self.chunk = 4 * batch_size
         self._limit = 0
 
     def provenance(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class SentenceEncoder:
         self.max_tokens = max_tokens
         self.device = resolve_device(device)
         self.truncated = 0
+        self.chunk = 4 * batch_size
 
     def provenance(self) -> dict[str, Any]:
         """See `TextEncoder`."""

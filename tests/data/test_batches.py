@@ -1,0 +1,64 @@
+"""Rows and batches of an epoch."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqloom.data.batches import plan_epoch, training_rows
+from seqloom.data.sequences import Sequences
+
+
+def targets_of(rows):
+    return [
+        (int(user), int(item))
+        for user, row in zip(rows.users, range(len(rows)), strict=True)
+        for item in rows.items.select(torch.tensor([row])).flat()[1][1:]
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 17), min_size=1, max_size=8), st.integers(1, 5))
+def test_windows_make_every_item_after_the_first_a_target_once(lengths, max_len):
+    histories = [[100 * u + i + 1 for i in range(n)] for u, n in enumerate(lengths)]
+    rows = training_rows(Sequences.from_lists(histories), max_len, "windows")
+    expected = [(u, item) for u, h in enumerate(histories) for item in h[1:]]
+    assert sorted(targets_of(rows)) == expected
+    assert all(2 <= n <= max_len + 1 for n in rows.items.lengths.tolist())
+    assert rows.users[rows.is_last].tolist() == [u for u, n in enumerate(lengths) if n >= 2]
+
+
+def test_last_keeps_one_row_a_user():
+    rows = training_rows(Sequences.from_lists([[1, 2, 3, 4, 5, 6], [7, 8]]), 2, "last")
+    assert targets_of(rows) == [(0, 5), (0, 6), (1, 8)]
+    assert rows.is_last.all()
+
+
+def test_an_epoch_covers_all_rows_once_in_batches_of_like_length():
+    histories = [[1] * (2 + n % 7) for n in range(100)]
+    rows = training_rows(Sequences.from_lists(histories), 10, "windows")
+    plan = plan_epoch(rows, 16, 42, "train", 0)
+    assert sorted(torch.cat(plan.order).tolist()) == list(range(100))
+    assert all(
+        int(x.inputs.lengths.max() - x.inputs.lengths.min()) <= 2
+        for x in map(plan.__getitem__, range(len(plan)))
+    )
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    rows = training_rows(Sequences.from_lists([[1, 2, 3]] * 50), 5, "windows")
+    first, again, other = (plan_epoch(rows, 8, 1, "train", e).order for e in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_targets_are_the_next_items():
+    rows = training_rows(Sequences.from_lists([[5, 6, 7], [8, 9]]), 4, "windows")
+    batch = plan_epoch(rows, 2, 0, "x")[0]
+    at = batch.rows.tolist().index(0)
+    assert batch.inputs.items[at].tolist() == [5, 6]
+    assert batch.targets[at].tolist() == [6, 7]
+    assert batch.inputs.items[1 - at].tolist() == [8, 0]
+    assert batch.targets[1 - at].tolist() == [9, 0]
+    assert batch.num_targets == 3

@@ -1,0 +1,107 @@
+"""Ranking losses against slow float64 versions of their equations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqloom.nn import losses
+
+torch.manual_seed(0)
+
+
+def example(targets=37, items=53, width=8, seed=0, scale=1.0):
+    draw = torch.Generator().manual_seed(seed)
+    hidden = scale * torch.randn(targets, width, generator=draw)
+    weight = torch.randn(items, width, generator=draw)
+    truth = torch.randint(items, (targets,), generator=draw)
+    return hidden.requires_grad_(), weight.requires_grad_(), truth
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(2, 60), st.integers(1, 45), st.sampled_from([0.1, 1.0, 30.0])
+)
+def test_softmax_equals_the_plain_one_in_value_and_gradients(targets, items, chunk, scale):
+    hidden, weight, truth = example(targets, items, scale=scale)
+    losses.softmax_loss(hidden, weight, truth, chunk=chunk).backward()
+    h, w = (x.detach().double().requires_grad_() for x in (hidden, weight))
+    expected = F.cross_entropy(h @ w.t(), truth)
+    expected.backward()
+    got = losses.softmax_loss(hidden, weight, truth, chunk=chunk)
+    assert float(got) == pytest.approx(float(expected), rel=2e-5, abs=1e-6)
+    torch.testing.assert_close(hidden.grad.double(), h.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weight.grad.double(), w.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_softmax_gradient_is_scaled_by_what_comes_from_above():
+    hidden, weight, truth = example()
+    losses.softmax_loss(hidden, weight, truth).backward()
+    once = weight.grad.clone()
+    weight.grad = None
+    (3 * losses.softmax_loss(hidden, weight, truth)).backward()
+    torch.testing.assert_close(weight.grad, 3 * once)
+
+
+def test_softmax_stays_finite_where_the_target_is_hopeless():
+    hidden = torch.tensor([[200.0]])
+    weight = torch.tensor([[1.0], [-1.0]])
+    loss = losses.softmax_loss(hidden, weight, torch.tensor([1]))
+    assert float(loss) == pytest.approx(400.0)
+
+
+def test_softmax_without_targets_is_refused():
+    with pytest.raises(ValueError, match="at least one target"):
+        losses.softmax_loss(torch.zeros(0, 4), torch.zeros(5, 4), torch.zeros(0, dtype=torch.long))
+
+
+def test_sampled_softmax_follows_its_equation():
+    hidden, weight, truth = example(targets=5)
+    negatives = torch.tensor([0, 7, 7, int(truth[2])])
+    log_expected = torch.linspace(-3, 0.5, len(weight))
+    total = 0.0
+    for row, target in zip(hidden.double(), truth.tolist(), strict=True):
+        own = float(row @ weight[target].double())
+        terms = [math.exp(own)]
+        for item in negatives.tolist():
+            if item != target:
+                logit = float(row @ weight[item].double()) - float(log_expected[item])
+                terms.append(math.exp(logit))
+        total += math.log(sum(terms)) - own
+    got = losses.sampled_softmax_loss(hidden, weight, truth, negatives, log_expected)
+    assert float(got) == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_sampled_softmax_estimates_the_full_one():
+    """With every item drawn about once, the corrected loss comes near the exact loss."""
+    hidden, weight, truth = example(targets=64, items=50)
+    share = torch.full((50,), 1 / 50)
+    count = 20_000
+    drawn = torch.randint(50, (count,), generator=torch.Generator().manual_seed(1))
+    got = losses.sampled_softmax_loss(hidden, weight, truth, drawn, (share * count).log())
+    exact = losses.softmax_loss(hidden, weight, truth)
+    # The target counts once by itself and is masked among the draws, so the two sums agree.
+    assert float(got) == pytest.approx(float(exact), rel=0.02)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_binary_loss_follows_its_equation(beta):
+    hidden, weight, truth = example(targets=6)
+    negatives = (truth[:, None] + torch.tensor([1, 5])) % len(weight)
+    total = 0.0
+    for row, target, others in zip(hidden.double(), truth, negatives, strict=True):
+        total -= beta * math.log(torch.sigmoid(row @ weight[target].double()))
+        for other in others:
+            total -= math.log(1 - torch.sigmoid(row @ weight[other].double()))
+    got = losses.binary_loss(hidden, weight, truth, negatives, beta=beta)
+    assert float(got) == pytest.approx(total / 6, rel=1e-5)
+
+
+def test_gbce_beta_runs_from_plain_to_fully_calibrated():
+    assert losses.gbce_beta(10, 1001, 0.0) == pytest.approx(1.0)
+    assert losses.gbce_beta(10, 1001, 1.0) == pytest.approx(0.01)

@@ -1,0 +1,43 @@
+"""A small data set with text, and every registered system trained on it for a moment."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from helpers import tiny_dataset
+from seqloom.data.store import Dataset
+from seqloom.runs.embed import EmbedOptions, embed
+from seqloom.systems.registry import names
+
+SYSTEMS = names()
+SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Dataset:
+    """60 users with 3 to 14 items each of a catalogue of 40, in loops so that there is something to learn."""
+    draw = torch.Generator().manual_seed(0)
+    histories = []
+    for _ in range(60):
+        start, step, length = (int(torch.randint(high, (), generator=draw)) for high in (40, 3, 12))
+        histories.append([(start + (step + 1) * i) % 40 + 1 for i in range(3 + length)])
+    titles = [f"{'red' if i % 2 else 'blue'} thing number {i}" for i in range(1, 41)]
+    made = tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", histories, titles)
+    embed(made, EmbedOptions(encoder="hash", users="mean"))
+    return made
+
+
+def small_config(system: str) -> dict:
+    """A configuration that trains in a moment."""
+    return {} if system in ("popularity", "itemknn") else SMALL
+
+
+@pytest.fixture(scope="session", params=SYSTEMS)
+def trained(request, dataset, tmp_path_factory):
+    """The folder of a run of each system."""
+    from seqloom.runs.train import train
+
+    out = tmp_path_factory.mktemp("runs") / request.param
+    train(dataset, request.param, out=out, config=small_config(request.param), device="cpu")
+    return out

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import tiny_dataset
+from lm import kept_llama
 from seqloom.data.store import Dataset
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.systems.registry import names
@@ -30,6 +31,9 @@ def dataset(tmp_path_factory) -> Dataset:
 
 def small_config(system: str) -> dict:
     """A configuration that trains in a moment."""
+    if system == "e4srec":
+        model = {"name": str(kept_llama()), "num_layers": 1}
+        return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
     return {} if system in ("popularity", "itemknn") else SMALL
 
 

@@ -1,9 +1,10 @@
-"""Loading a causal language model and its tokenizer."""
+"""Loading a language model and its tokenizer."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -11,6 +12,10 @@ from seqloom.core.errors import AssetError, ConfigError
 from seqloom.core.models import model_folder, weights_hash
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.quiet import quiet_transformers
+from seqloom.llm.reference import Tuned, read_tuned
+
+Quantisation = Literal["8bit", "4bit"]
+_RANDOM_SEED = 0
 
 
 def load_causal_lm(
@@ -19,34 +24,49 @@ def load_causal_lm(
     num_layers: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    quantise: Quantisation | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Any, Any]:
     """A decoder-only language model in evaluation mode, and its tokenizer.
 
-    `name_or_path` is a named asset, a local folder, a GGUF file or a name on the hub. `num_layers`
-    keeps the first so many transformer blocks (all by default). `dtype` is float32 by default. The
-    tokenizer always has a padding token: the end-of-text token where the model has none of its own.
+    `name_or_path` is a named asset, a local folder, a GGUF file, a name on the hub, or a folder with a
+    PEFT adapter, which is merged into its base. `num_layers` keeps the first so many transformer
+    blocks (all by default). `dtype` is float32 by default. `quantise` keeps the weights in 8 or 4 bits
+    on a CUDA device. The tokenizer always has a padding token: the end-of-text token where the model
+    has none of its own.
 
     Raises:
         AssetError: the model cannot be found or read, or is no causal language model.
+        ConfigError: `num_layers` is out of range, or 8 or 4 bits cannot be had here.
+    """
+    tuned = read_tuned(name_or_path)
+    if tuned is not None:
+        return _load_tuned(tuned, num_layers, dtype, device, quantise, progress)
+    options = _quantised(quantise) if quantise else {}
+    model, tokenizer = _load(
+        "AutoModelForCausalLM", name_or_path, num_layers, dtype, options, progress
+    )
+    return (model if quantise else model.to(device)).eval(), tokenizer
+
+
+def load_encoder_lm(
+    name_or_path: str | Path, *, num_layers: int | None = None, progress: Progress = SILENT
+) -> tuple[Any, Any]:
+    """A bidirectional encoder (BERT, MiniLM, ...) without a head in evaluation mode, and its tokenizer.
+
+    Raises:
+        AssetError: the model cannot be found or read.
         ConfigError: `num_layers` is out of range.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    model, tokenizer = _load("AutoModel", name_or_path, num_layers, None, {}, progress)
+    return model.eval(), tokenizer
 
-    folder = model_folder(name_or_path, progress)
-    with quiet_transformers():
-        try:
-            config = AutoConfig.from_pretrained(folder)
-            _keep_layers(config, num_layers, name_or_path)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, dtype=dtype or torch.float32
-            )
-        except (ValueError, OSError, KeyError, RuntimeError) as error:
-            raise AssetError(f"{name_or_path} cannot be loaded as a causal LM: {error}") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device).eval(), tokenizer
+
+def randomised(model: Any) -> Any:
+    """A model of the same shape whose weights are drawn anew, always the same ones."""
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        torch.manual_seed(_RANDOM_SEED)
+        return type(model)(model.config).eval()
 
 
 def base_hash(folder: str | Path) -> str:
@@ -56,6 +76,90 @@ def base_hash(folder: str | Path) -> str:
         AssetError: the folder holds no weights.
     """
     return weights_hash(Path(folder))
+
+
+def _load(
+    kind: str,
+    name: str | Path,
+    num_layers: int | None,
+    dtype: torch.dtype | None,
+    options: dict[str, Any],
+    progress: Progress,
+) -> tuple[Any, Any]:
+    import transformers
+
+    folder = model_folder(name, progress)
+    with quiet_transformers():
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder)
+            _keep_layers(config, num_layers, name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            model = getattr(transformers, kind).from_pretrained(
+                folder, config=config, dtype=dtype or torch.float32, **options
+            )
+        except (ValueError, OSError, KeyError, RuntimeError) as error:
+            what = "causal LM" if "Causal" in kind else "language model"
+            raise AssetError(f"{name} cannot be loaded as a {what}: {error}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def _load_tuned(
+    tuned: Tuned,
+    num_layers: int | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+    quantise: Quantisation | None,
+    progress: Progress,
+) -> tuple[Any, Any]:
+    if quantise:
+        raise ConfigError(
+            f"{tuned.folder} is an adapter, which cannot be merged into 8 or 4 bits; "
+            "make a merged model with `seqloom tune-llm --merge`"
+        )
+    if num_layers is not None and tuned.num_layers is not None and num_layers != tuned.num_layers:
+        raise ConfigError(
+            f"num_layers is {num_layers}; {tuned.folder} was tuned on {tuned.num_layers} layers, "
+            "and an adapter fits no other number"
+        )
+    from peft import PeftModel
+
+    model, tokenizer = load_causal_lm(
+        tuned.base, num_layers=tuned.num_layers or num_layers, dtype=dtype, progress=progress
+    )
+    try:
+        merged = PeftModel.from_pretrained(model, tuned.folder).merge_and_unload()
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        raise AssetError(f"the adapter {tuned.folder} cannot be loaded: {error}") from error
+    return merged.to(device).eval(), tokenizer
+
+
+def _quantised(bits: Quantisation) -> dict[str, Any]:
+    """Arguments of `from_pretrained`.
+
+    Raises:
+        ConfigError: there is no CUDA device, or bitsandbytes is not installed.
+    """
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"quantise={bits} needs a CUDA GPU, and torch sees none; leave it out, and lower "
+            "num_layers where memory is short"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"quantise={bits} needs the package bitsandbytes, which is not installed; "
+            "`pip install 'seqloom[quantise]'`, or leave it out"
+        )
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_8bit=bits == "8bit",
+        load_in_4bit=bits == "4bit",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_quant_type="nf4",
+    )
+    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _keep_layers(config: Any, num_layers: int | None, name: str | Path) -> None:

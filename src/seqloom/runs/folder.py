@@ -2,11 +2,12 @@
 
 manifest.json         system, sizes, data set fingerprint, text embedding, versions, cost, status
 config.yaml           the resolved configuration; round-trips
-weights.safetensors   every tensor of the system
+weights.safetensors   every tensor of the system; of a plug-in, not those of its language model
 items.parquet         the catalogue's ids and texts, so that the run answers without the data set
 log.jsonl             one line an epoch; tensorboard/ holds the same
 metrics*.json         what `evaluate` found; ranks*.parquet the rank of every user's target
-checkpoints/          last/ to resume from, best/ the weights chosen on validation
+ids/                  the run that supplied the item ids, where one was trained for it
+checkpoints/          while training: last/ to resume from, best/ the weights chosen on validation
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ class RunManifest(Config):
     dataset: DatasetReference
     text: dict[str, Any] | None = None
     """The text embedding's name, encoder and content hash, where the system uses one."""
+    ids: dict[str, Any] | None = None
+    """The run whose item vectors the system started from, where it takes some."""
+    base: dict[str, Any] | None = None
+    """The frozen language model that the run is a plug-in of: name, weights' hash, layers."""
     versions: dict[str, str]
     """Of Python and of the libraries that the numbers depend on."""
     status: Literal["training", "complete"] = "training"
@@ -180,6 +185,25 @@ def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:
         )
 
 
+def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
+    """Make sure that a plug-in meets the language model it was trained with.
+
+    Raises:
+        ArtefactError: it is another one.
+    """
+    found = system.base_reference()
+    trained = manifest.base
+    if trained is None or found is None:
+        return
+    if (found["sha256"], found["num_layers"]) != (trained["sha256"], trained["num_layers"]):
+        raise ArtefactError(
+            f"{path} is a plug-in of {trained['name']} with {trained['num_layers']} layers and weights "
+            f"{trained['sha256'][:12]}, but {found['name']} has {found['num_layers']} layers and weights "
+            f"{found['sha256'][:12]}; name the right one as llm.name in {path / 'config.yaml'}, or "
+            "train again"
+        )
+
+
 def read_manifest(path: Path) -> RunManifest:
     """Read and check a run's manifest.
 
@@ -203,9 +227,9 @@ def write_manifest(path: Path, manifest: RunManifest) -> None:
 
 
 def write_weights(path: Path, system: System[Any]) -> str:
-    """Write every tensor of the system; gives the file's SHA-256."""
+    """Write what the system stores of itself; gives the file's SHA-256."""
     file = path / "weights.safetensors"
-    state = {name: value.detach().contiguous().cpu() for name, value in system.state_dict().items()}
+    state = {n: value.detach().contiguous().cpu() for n, value in system.saved_state().items()}
     with atomic_file(file) as work:
         save_file(state, work)
     return sha256_file(file)
@@ -232,6 +256,7 @@ def load_run(path: str | Path, *, device: str = "cpu") -> Run:
                 f"{file} is not what training wrote (its hash differs); train again"
             )
         system = cls(config, manifest.sizes)
+        check_base(path, manifest, system)
         system.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ArtefactError(f"{file} is missing or damaged ({error}); train again") from None

@@ -6,6 +6,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,13 @@ from seqloom.runs.folder import (
     Cost,
     DatasetReference,
     RunManifest,
+    check_base,
     check_fingerprint,
     read_manifest,
     write_manifest,
     write_weights,
 )
+from seqloom.runs.ids import id_table
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
@@ -97,28 +100,48 @@ def train(
     else:
         _clear(out, overwrite)
         manifest = _start(out, dataset, cls, resolved, sizes)
+    data = TrainingData(dataset, progress)
+    if cls.uses_ids:
+        data, manifest = _with_ids(out, data, resolved, manifest, device)
     place = resolve_device(device)
-    finished = _train(out, dataset, resolved, manifest, place, checkpoint_every_s, progress)
+    finished = _train(out, data, resolved, manifest, place, checkpoint_every_s)
     return _summary(out, finished)
+
+
+def _with_ids(
+    out: Path, data: TrainingData, config: SystemConfig, manifest: RunManifest, device: str
+) -> tuple[TrainingData, RunManifest]:
+    """Add the item vectors of another run; it is trained first where none is named."""
+    table = id_table(
+        data.dataset,
+        getattr(config, "ids"),  # noqa: B009
+        out / "ids",
+        seed=config.seed,
+        device=device,
+        progress=data.progress,
+    )
+    sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
+    manifest = manifest.model_copy(update={"sizes": sizes, "ids": table.reference})
+    write_manifest(out, manifest)
+    return replace(data, ids=table.vectors), manifest
 
 
 def _train(
     out: Path,
-    dataset: Dataset,
+    data: TrainingData,
     config: SystemConfig,
     manifest: RunManifest,
     device: torch.device,
     checkpoint_every_s: float,
-    progress: Progress,
 ) -> RunManifest:
     started = time.monotonic()
-    data = TrainingData(dataset, progress)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, "initialise"))
         model = system_class(manifest.system)(config, manifest.sizes)
         model.initialise(data)
+    manifest = _with_base(out, manifest, model)
     model.to(device)
-    held_out = dataset.held_out("valid")
+    held_out = data.dataset.held_out("valid")
 
     def validate() -> dict[str, float]:
         ranks = rank_targets(model.scorer(), held_out, max_len=model.max_len, device=device)
@@ -135,7 +158,7 @@ def _train(
         Checkpoints(out / "checkpoints", model.fixed_entries),
         RunLog(out),
         checkpoint_every_s=checkpoint_every_s,
-        progress=progress,
+        progress=data.progress,
     )
     position = trainer.fit(resume=True)
     model.finish()
@@ -155,7 +178,18 @@ def _train(
         }
     )
     write_manifest(out, done)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return done
+
+
+def _with_base(out: Path, manifest: RunManifest, model: System[Any]) -> RunManifest:
+    """Note the shared language model at the start; a resumed run must have the same one."""
+    if manifest.base is not None:
+        check_base(out, manifest, model)
+        return manifest
+    manifest = manifest.model_copy(update={"base": model.base_reference()})
+    write_manifest(out, manifest)
+    return manifest
 
 
 def _sizes(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Phase
@@ -34,6 +34,8 @@ class Sizes(Config):
     """N."""
     text_size: int = Field(0, ge=0)
     """E, width of the text embedding; 0 where the system uses none."""
+    id_size: int = Field(0, ge=0)
+    """Width of the item vectors taken from another run; 0 where the system takes none."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class TrainingData:
 
     dataset: Dataset
     progress: Progress = SILENT
+    ids: Tensor | None = None
+    """[N, d] item vectors of another run over the same training part, where the system takes some."""
 
 
 class System(nn.Module, ABC, Generic[ConfigT]):
@@ -50,6 +54,8 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     name: ClassVar[str]
     config_class: ClassVar[type[SystemConfig]]
     uses_text: ClassVar[bool] = False
+    uses_ids: ClassVar[bool] = False
+    """Whether it starts from the item vectors of another run, named in its configuration `ids`."""
 
     def __init__(self, config: ConfigT, sizes: Sizes) -> None:
         super().__init__()
@@ -70,6 +76,14 @@ class System(nn.Module, ABC, Generic[ConfigT]):
 
     def finish(self) -> None:
         """Let go of what only training needs; called once, after the last phase."""
+
+    def base_reference(self) -> dict[str, Any] | None:
+        """The frozen language model that the system shares and does not store, where it has one."""
+        return None
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """What a run stores; loading copies it into the state, in the state's number format."""
+        return self.state_dict()
 
     @property
     def fixed_entries(self) -> frozenset[str]:

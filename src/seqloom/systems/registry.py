@@ -18,6 +18,10 @@ _SYSTEMS = {
         "seqloom.systems.llmesr.system:LLMESR",
         "text and id views of the history, fused, with similar users as teachers",
     ),
+    "e4srec": (
+        "seqloom.systems.e4srec.system:E4SRec",
+        "frozen language model that reads item ids; a run is a small plug-in",
+    ),
 }
 
 

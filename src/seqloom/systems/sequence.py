@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from seqloom.core.phase import Optimisation, Phase
+from seqloom.core.protocols import VectorScorer
 from seqloom.data.batches import (
     EpochPlan,
     LongHistories,
@@ -25,8 +26,8 @@ from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss
 
 
-class SequenceConfig(SystemConfig):
-    """Keys of every system over a sequence encoder."""
+class NextItemConfig(SystemConfig):
+    """Keys of every system that is trained to predict the next item."""
 
     epochs: int = Field(100, ge=0)
     """Most epochs; early stopping usually ends sooner."""
@@ -43,11 +44,9 @@ class SequenceConfig(SystemConfig):
     patience: int | None = Field(5, ge=1)
     """Validations without improvement before training stops."""
     long_histories: LongHistories = "windows"
-    """A history longer than encoder.max_len is cut into windows, or only its last part is used."""
+    """A history longer than the model reads is cut into windows, or only its last part is used."""
     loss: LossConfig = Field(default_factory=LossConfig)
     """The ranking loss."""
-    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    """The sequence encoder."""
 
     def optimisation(self) -> Optimisation:
         """The settings of the next-item phase."""
@@ -61,22 +60,24 @@ class SequenceConfig(SystemConfig):
         )
 
 
+class SequenceConfig(NextItemConfig):
+    """Keys of every system over a sequence encoder."""
+
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    """The sequence encoder."""
+
+
+NextItemConfigT = TypeVar("NextItemConfigT", bound=NextItemConfig)
 SequenceConfigT = TypeVar("SequenceConfigT", bound=SequenceConfig)
 
 
-class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
+class NextItemSystem(System[NextItemConfigT], Generic[NextItemConfigT]):
     """A system whose score is the dot product of a history's state and an item's vector."""
 
-    encoder: SequenceEncoder
-
-    def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
-        super().__init__(config, sizes)
-        self.encoder = build_encoder(config.encoder)
-
     @property
+    @abstractmethod
     def max_len(self) -> int:
-        """The longest history that the encoder reads."""
-        return self.encoder.max_len
+        """The longest history that the system reads."""
 
     @abstractmethod
     def item_vectors(self) -> Tensor:
@@ -93,7 +94,7 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         """One phase: predict the next item at every position."""
         return [NextItemPhase(self, data)]
 
-    def scorer(self) -> DotProductScorer:
+    def scorer(self) -> VectorScorer:
         """Item vectors computed once; histories are encoded when asked."""
         return DotProductScorer(self)
 
@@ -105,13 +106,28 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         """Called before the batches of an epoch are cut."""
 
 
+class SequenceSystem(NextItemSystem[SequenceConfigT], Generic[SequenceConfigT]):
+    """A next-item system over a sequence encoder."""
+
+    encoder: SequenceEncoder
+
+    def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.encoder = build_encoder(config.encoder)
+
+    @property
+    def max_len(self) -> int:
+        """The longest history that the encoder reads."""
+        return self.encoder.max_len
+
+
 class NextItemPhase:
-    """Trains a sequence system to predict every item from those before it."""
+    """Trains a next-item system to predict every item from those before it."""
 
     name = "train"
     validated = True
 
-    def __init__(self, system: SequenceSystem[SequenceConfigT], data: TrainingData) -> None:
+    def __init__(self, system: NextItemSystem[NextItemConfigT], data: TrainingData) -> None:
         config = system.config
         self.module = system
         self.optimisation = config.optimisation()
@@ -140,9 +156,9 @@ class NextItemPhase:
 
 
 class DotProductScorer:
-    """Scores of a sequence system. Made in evaluation mode; valid until the system is trained on."""
+    """Scores of a next-item system. Made in evaluation mode; valid until the system is trained on."""
 
-    def __init__(self, system: SequenceSystem[SequenceConfigT]) -> None:
+    def __init__(self, system: NextItemSystem[NextItemConfigT]) -> None:
         self.num_items = system.sizes.num_items
         self._system = system.eval()
         with torch.inference_mode():

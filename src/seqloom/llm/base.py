@@ -1,0 +1,259 @@
+"""One frozen language model in memory, with any number of LoRA adapters beside its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.llm.loading import load_causal_lm, load_encoder_lm, randomised
+from seqloom.llm.reference import BaseReference, LanguageModelConfig, weights_sha256
+
+# Feed-forward layers, by the names that the common architectures give them; the first set that fits.
+_FEED_FORWARD = (
+    ("gate_proj", "up_proj", "down_proj"),
+    ("gate_up_proj", "down_proj"),
+    ("fc1", "fc2"),
+    ("c_fc", "c_proj"),
+    ("dense_h_to_4h", "dense_4h_to_h"),
+    ("intermediate.dense", "output.dense"),
+)
+
+
+class LoraSettings(Config):
+    """Low-rank adapters. Source of the defaults: E4SRec, section 4.1.4."""
+
+    rank: int = Field(16, ge=1)
+    """Width of the low-rank maps."""
+    alpha: float = Field(16.0, gt=0)
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    targets: list[str] | None = None
+    """Ends of the names of the layers that get an adapter; the feed-forward layers if not given."""
+
+
+class LanguageModel:
+    """A frozen base. Plug-ins add their adapters to it and take turns; its weights exist once.
+
+    It is no torch module on purpose: a system that uses it neither saves nor trains its weights. A call
+    that runs under one adapter holds the lock, so that threads with different adapters do not mix.
+    """
+
+    def __init__(
+        self, config: LanguageModelConfig, model: Any, tokenizer: Any, sha256: str
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.backbone: Any = model.base_model if config.kind == "causal" else model
+        self.head: Any = model.get_output_embeddings() if config.kind == "causal" else None
+        self.module_path = f"{model.base_model_prefix}." if config.kind == "causal" else ""
+        self.reference = BaseReference(
+            name=config.name, sha256=sha256, num_layers=model.config.num_hidden_layers
+        )
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        self._lock = threading.RLock()
+        self._numbers = itertools.count()
+        self._layers: dict[str, Any] = {}
+        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._retired: list[str] = []
+        self._active: tuple[str | None, bool] | None = None
+
+    @property
+    def width(self) -> int:
+        """D, the width of its states."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(iter(self.backbone.parameters())).device
+
+    def place(self, device: torch.device) -> None:
+        """Bring it to `device`, in the number format that the configuration wants there.
+
+        Raises:
+            ConfigError: other plug-ins use it on another device.
+        """
+        with self._lock:
+            if self.config.quantise is None and device != self.device:
+                self._clean()
+                if len(self.users) > 1:
+                    raise ConfigError(
+                        f"the language model {self.reference.name} is in use on {self.device} by "
+                        f"other plug-ins; load this one there too, not on {device}"
+                    )
+                self.backbone.to(device)
+                if self.head is not None:
+                    self.head.to(device)
+            self._cast(self._dtype(device))
+
+    def embed(self, tokens: list[int]) -> Tensor:
+        """Input embeddings. Shapes: T tokens -> [T, D]."""
+        table = self.backbone.get_input_embeddings()
+        found: Tensor = table(torch.tensor(tokens, dtype=torch.int64, device=table.weight.device))
+        return found
+
+    def add(self, settings: LoraSettings) -> tuple[str, dict[str, nn.Parameter]]:
+        """Add an adapter; gives its name here and its trainable parameters by their path.
+
+        Raises:
+            ConfigError: no layer of the model has one of the names in `settings.targets`.
+        """
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+
+        with self._lock:
+            self._clean()
+            name = f"plugin{next(self._numbers)}"
+            lora = LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,
+                lora_dropout=settings.dropout,
+                target_modules=self.targets(settings),
+            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")
+                inject_adapter_in_model(lora, self.backbone, adapter_name=name)
+            self._layers = {
+                path: layer
+                for path, layer in self.backbone.named_modules()
+                if isinstance(layer, LoraLayer)
+            }
+            self._active = None
+            return name, dict(self._parameters(name))
+
+    def remove(self, name: str) -> None:
+        """Let go of an adapter. Safe at any moment: it happens when the model is next at rest."""
+        self._retired.append(name)
+
+    @contextmanager
+    def using(self, name: str | None, *, training: bool) -> Iterator[Any]:
+        """The backbone with one adapter active (or none); nobody else may use it meanwhile."""
+        with self._lock:
+            self._clean()
+            if self._active != (name, training):
+                for layer in self._layers.values():
+                    layer.set_adapter([] if name is None else [name])
+                    if name in layer.lora_dropout:
+                        layer.lora_dropout[name].train(training)
+                self._active = (name, training)
+            yield self.backbone
+
+    def targets(self, settings: LoraSettings) -> list[str]:
+        """Full names of the layers that get an adapter."""
+        linear = [
+            path
+            for path, module in self.backbone.named_modules()
+            if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+            and "lora_" not in path
+        ]
+        linear = sorted({path.removesuffix(".base_layer") for path in linear})
+        wanted = [tuple(settings.targets)] if settings.targets else list(_FEED_FORWARD)
+        for ends in wanted:
+            found = [p for p in linear if any(p == end or p.endswith(f".{end}") for end in ends)]
+            if {end for end in ends if any(p.endswith(end) for p in found)} == set(ends):
+                return found
+        have = sorted({path.rpartition(".")[2] for path in linear})
+        raise ConfigError(
+            f"{self.reference.name} has no layers named {wanted[0] if settings.targets else 'as usual'}"
+            f"; set lora.targets to some of: {', '.join(have)}"
+        )
+
+    def _parameters(self, name: str) -> Iterator[tuple[str, nn.Parameter]]:
+        for path, layer in self._layers.items():
+            for part in ("lora_A", "lora_B"):
+                maps = getattr(layer, part)
+                if name in maps:
+                    parameter = maps[name].weight
+                    parameter.data = parameter.data.float()
+                    parameter.requires_grad_(True)
+                    yield f"{path}.{part}", parameter
+
+    def _clean(self) -> None:
+        while self._retired:
+            name = self._retired.pop()
+            for layer in self._layers.values():
+                layer.set_adapter([])
+                layer.delete_adapter(name)
+            self._active = None
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        wanted = self.config.dtype
+        half = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+        return torch.bfloat16 if half else torch.float32
+
+    def _cast(self, dtype: torch.dtype) -> None:
+        """Adapters stay in float32, and so do buffers: rotary frequencies lose too much in 16 bits."""
+        if self.config.quantise is not None:
+            return
+        heads = [] if self.head is None else list(self.head.named_parameters())
+        for path, parameter in [*self.backbone.named_parameters(), *heads]:
+            if "lora_" not in path and parameter.dtype != dtype:
+                parameter.data = parameter.data.to(dtype)
+
+
+_LOADED: weakref.WeakValueDictionary[tuple[Any, ...], LanguageModel] = weakref.WeakValueDictionary()
+_LOADING = threading.Lock()
+
+
+def shared_language_model(
+    config: LanguageModelConfig, progress: Progress = SILENT
+) -> LanguageModel:
+    """The language model of `config`: the one in memory if somebody uses it, else a fresh one.
+
+    Raises:
+        AssetError: the model cannot be found or read.
+        ConfigError: `num_layers` is out of range, or 8 or 4 bits cannot be had here.
+    """
+    sha256 = weights_sha256(config.name, progress)
+    key = (sha256, config.num_layers, config.kind, config.start, config.dtype, config.quantise)
+    with _LOADING:
+        found = _LOADED.get(key)
+        if found is None:
+            found = _load(config, sha256, progress)
+            _LOADED[key] = found
+        return found
+
+
+def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> LanguageModel:
+    if config.kind == "bidirectional":
+        if config.quantise:
+            raise ConfigError("quantise is for causal language models; leave it out")
+        model, tokenizer = load_encoder_lm(
+            config.name, num_layers=config.num_layers, progress=progress
+        )
+    else:
+        model, tokenizer = load_causal_lm(
+            config.name,
+            num_layers=config.num_layers,
+            quantise=config.quantise,
+            progress=progress,
+        )
+    if config.start == "random":
+        if config.quantise:
+            raise ConfigError("start=random and quantise exclude each other; leave one out")
+        model = randomised(model)
+        sha256 = _tensors_sha256(model)
+    return LanguageModel(config, model, tokenizer, sha256)
+
+
+def _tensors_sha256(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}:{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

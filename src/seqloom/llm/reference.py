@@ -1,0 +1,102 @@
+"""Which language model an adapter or a plug-in fits: its name, and a hash of its weights."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.core.errors import AssetError
+from seqloom.core.files import read_json, sha256_text
+from seqloom.core.models import model_folder, weights_hash
+from seqloom.core.progress import SILENT, Progress
+
+TUNED_FILE = "tuned.json"
+_ADAPTER_FILE = "adapter_config.json"
+
+
+class LanguageModelConfig(Config):
+    """Which language model, and how much of it."""
+
+    name: str = "smollm2-135m-instruct"
+    """A named asset, a local folder, a GGUF file, a name on the Hugging Face hub, or what `tune-llm`
+    wrote."""
+    num_layers: int | None = Field(None, ge=1)
+    """Keep the first so many layers; all if not given. On a CPU a few are enough."""
+    kind: Literal["causal", "bidirectional"] = "causal"
+    """A decoder-only language model, or an encoder such as BERT or MiniLM (needs mode=prompt)."""
+    start: Literal["pretrained", "random"] = "pretrained"
+    """Its own weights, or random ones of the same shape: does the pretraining pay?"""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of its frozen weights; auto is bfloat16 on a GPU and float32 on a CPU."""
+    quantise: Literal["8bit", "4bit"] | None = None
+    """Load the weights in 8 or 4 bits with bitsandbytes; needs a CUDA GPU."""
+
+
+class BaseReference(Config):
+    """A base language model as an adapter remembers it."""
+
+    name: str
+    """Where it was then: an asset, a folder, a file or a name on the hub."""
+    sha256: str
+    """Over its weights; two bases with the same one are the same."""
+    num_layers: int
+    """Layers that are used."""
+
+
+class Tuned(Config):
+    """What an adapter folder says of the base it belongs to."""
+
+    folder: Path
+    base: str
+    """Name of the base."""
+    num_layers: int | None = None
+    """Layers that the adapter was trained on; None where it does not say."""
+    sha256: str | None = None
+    """Of the base; None where the adapter is not seqloom's own."""
+
+
+def read_tuned(name_or_path: str | Path) -> Tuned | None:
+    """What the PEFT adapter folder `name_or_path` was trained on; None where it is no such folder."""
+    folder = Path(name_or_path).expanduser()
+    if not (folder / _ADAPTER_FILE).exists():
+        return None
+    own = folder / TUNED_FILE
+    if own.exists():
+        said: dict[str, Any] = read_json(own, "tuned language model")["base"]
+        return Tuned(
+            folder=folder, base=said["name"], num_layers=said["num_layers"], sha256=said["sha256"]
+        )
+    name = read_json(folder / _ADAPTER_FILE, "adapter").get("base_model_name_or_path")
+    if not name:
+        raise AssetError(f"{folder} is an adapter that does not name its base; merge it first")
+    return Tuned(folder=folder, base=name)
+
+
+def weights_sha256(name_or_path: str | Path, progress: Progress = SILENT) -> str:
+    """SHA-256 that pins the weights behind a name: the files', and for an adapter its base's too.
+
+    Raises:
+        AssetError: the model cannot be found, or an adapter's base is not the one it was trained on.
+    """
+    tuned = read_tuned(name_or_path)
+    if tuned is None:
+        folder = model_folder(name_or_path, progress)
+        stamps = tuple(sorted((p.name, p.stat().st_mtime_ns) for p in folder.glob("*.*")))
+        return _hash_once(folder, stamps)
+    base = weights_sha256(tuned.base, progress)
+    if tuned.sha256 is not None and base != tuned.sha256:
+        raise AssetError(
+            f"{tuned.folder} was tuned on a language model with weights {tuned.sha256[:12]}, but "
+            f"{tuned.base} now has {base[:12]}; tune it again, or bring the old one back"
+        )
+    return sha256_text(base, weights_hash(tuned.folder))
+
+
+@lru_cache(maxsize=16)
+def _hash_once(folder: Path, stamps: tuple[tuple[str, int], ...]) -> str:
+    """Hashing half a gigabyte takes a second; a service that loads ten plug-ins does it once."""
+    return weights_hash(folder)

@@ -1,0 +1,72 @@
+"""Item vectors of one run as the frozen ID embeddings of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ConfigError
+from seqloom.core.progress import Progress
+from seqloom.core.protocols import VectorScorer
+from seqloom.data.store import Dataset
+from seqloom.runs.folder import check_fingerprint, load_run
+from seqloom.systems.e4srec.config import IdsConfig
+
+
+@dataclass(frozen=True)
+class IdTable:
+    """ID embeddings and where they come from."""
+
+    vectors: Tensor
+    """[N, d] float32; row i belongs to item number i + 1."""
+    reference: dict[str, Any]
+
+
+def id_table(
+    dataset: Dataset, config: IdsConfig, out: Path, *, seed: int, device: str, progress: Progress
+) -> IdTable:
+    """The item vectors of the run that `config` names; without one, of a run trained at `out`.
+
+    A run at `out` that was begun before is gone on with.
+
+    Raises:
+        ConfigError: the system has no item vectors (its score is no dot product).
+        ArtefactError: the run is missing, unfinished or of another data set.
+    """
+    if config.run is not None:
+        path = Path(config.run)
+    else:
+        # The stage that calls this one: the run of the IDs is an ordinary run.
+        from seqloom.runs.train import train
+
+        progress.note(f"training {config.system} for the ID embeddings, into {out}")
+        train(
+            dataset,
+            config.system,
+            out=out,
+            config={"seed": seed, **config.config},
+            resume=True,
+            device=device,
+            progress=progress,
+        )
+        path = out
+    run = load_run(path)
+    check_fingerprint(run.manifest, dataset)
+    scorer = run.scorer
+    if not isinstance(scorer, VectorScorer) or len(scorer.item_vectors) != dataset.num_items:
+        raise ConfigError(
+            f"{path} is a run of {run.manifest.system!r}, which has no vector for each item of the data "
+            "set; take a run of sasrec, llmesr or another system that scores by dot products"
+        )
+    return IdTable(
+        scorer.item_vectors.detach().to(torch.float32).clone(),
+        {
+            "run": str(path.resolve()),
+            "system": run.manifest.system,
+            "weights_sha256": run.manifest.weights_sha256,
+        },
+    )

@@ -1,0 +1,88 @@
+"""The paper's way of training: one prompt for every target, its history before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from seqloom.data.batches import EpochPlan, TrainingRows, plan_epoch
+from seqloom.data.sequences import PaddedBatch, Sequences
+from seqloom.systems.base import TrainingData
+from seqloom.systems.ranking_loss import RankingLoss
+
+if TYPE_CHECKING:
+    from seqloom.systems.e4srec.system import E4SRec
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Histories and the one item that follows each."""
+
+    inputs: PaddedBatch
+    targets: Tensor
+    """[B] int64."""
+
+    @property
+    def num_targets(self) -> int:
+        """B."""
+        return len(self.targets)
+
+    def to(self, device: torch.device) -> PromptBatch:
+        """The same batch on `device`."""
+        return PromptBatch(self.inputs.to(device), self.targets.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """The batches of one epoch."""
+
+    plan: EpochPlan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, step: int) -> PromptBatch:
+        rows = self.plan.rows.items.select(self.plan.order[step])
+        histories = Sequences(rows.items, rows.starts, rows.ends - 1)
+        return PromptBatch(histories.pad(), rows.items[rows.ends - 1].long())
+
+
+class PromptPhase:
+    """Trains E4SRec on prompts; every training item after a user's first is a target once an epoch.
+
+    Source: E4SRec, section 3.3.
+    Differs: no prompt without history, and none longer than `max_len`.
+    """
+
+    name = "train"
+    validated = True
+
+    def __init__(self, system: E4SRec, data: TrainingData) -> None:
+        self.module = system
+        self.optimisation = system.config.optimisation()
+        self.rows = prompt_rows(data.dataset.train, system.max_len)
+        device = next(system.parameters()).device
+        self.ranking = RankingLoss(system.config.loss, data.dataset.popularity).to(device)
+
+    def steps(self, epoch: int) -> PromptPlan:
+        """The batches of an epoch."""
+        config = self.module.config
+        return PromptPlan(plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch))
+
+    def loss(self, batch: PromptBatch) -> dict[str, Tensor]:
+        """Ranking loss of each prompt's target."""
+        states = self.module.last_states(batch.inputs.items, batch.inputs.lengths)
+        return {"loss": self.ranking(states, self.module.item_vectors(), batch.targets - 1)}
+
+
+def prompt_rows(train: Sequences, max_len: int) -> TrainingRows:
+    """One row for each target: its last `max_len` predecessors and itself."""
+    counts = (train.lengths - 1).clamp(min=0)
+    users = torch.repeat_interleave(torch.arange(len(train)), counts)
+    number = torch.arange(len(users)) - (counts.cumsum(0) - counts)[users]
+    ends = train.starts[users] + number + 2
+    starts = torch.maximum(train.starts[users], ends - max_len - 1)
+    return TrainingRows(Sequences(train.items, starts, ends), users, number == counts[users] - 1)

@@ -1,0 +1,122 @@
+"""How a language model reads a history: instruction tokens, one position an item, response tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqloom.core.errors import ConfigError
+from seqloom.llm.adapters import Adapter
+from seqloom.llm.alpaca import RESPONSE, before_input
+from seqloom.nn.attention import last_position
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the language model made of the instruction, to be shared by all histories."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    """Keys and values of each layer, [1, H, T, D / H]."""
+    state: Tensor
+    """[1, D], the state after the instruction: all there is of an empty history."""
+
+    def expand(self, batch: int) -> Any:
+        """A cache that `batch` histories go on from; gradients flow back into the prefix."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for number, (keys, values) in enumerate(self.layers):
+            size = (batch, -1, -1, -1)
+            cache.update(keys.expand(size), values.expand(size), number)
+        return cache
+
+
+class HistoryReader(nn.Module):
+    """[instruction] + projected item IDs (+ [response]) -> states of the adapted language model.
+
+    Histories are padded on the right and positions count on from the instruction, so an item stands at
+    the same position in training and at inference, whatever else is in the batch. A causal model reads
+    the instruction once for a whole batch and needs no padding mask.
+
+    Source: E4SRec, section 3.3.
+    Differs: the authors pad inside the prompt in training and not at inference.
+    """
+
+    def __init__(
+        self, adapter: Adapter, id_size: int, instruction: str, *, respond: bool, dropout: float
+    ) -> None:
+        """`respond` puts the response tokens of the template after the items."""
+        super().__init__()
+        self.adapter = adapter
+        self.respond = respond
+        base = adapter.base
+        self.causal = base.config.kind == "causal"
+        self.projection = nn.Linear(id_size, base.width)
+        self.dropout = nn.Dropout(dropout)
+        self._before = base.tokenizer(before_input(instruction))["input_ids"]
+        after = base.tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]
+        self._after = after if respond else []
+
+    def read_prefix(self) -> Prefix:
+        """Read the instruction alone; at inference once for all histories.
+
+        Raises:
+            ConfigError: the language model keeps no keys and values to go on from.
+        """
+        tokens = self.adapter.base.embed(self._before)[None]  # [1, T, D]
+        out = self.adapter.run(tokens, use_cache=True)
+        cache = getattr(out, "past_key_values", None)
+        layers = getattr(cache, "layers", None)
+        if not layers or getattr(layers[0], "keys", None) is None:
+            raise ConfigError(
+                f"{self.adapter.base.reference.name} keeps no keys and values that histories could "
+                "share; take a transformer language model"
+            )
+        pairs = [(layer.keys, layer.values) for layer in layers]
+        return Prefix(pairs, out.last_hidden_state[:, -1].float())
+
+    def forward(self, ids: Tensor, lengths: Tensor, prefix: Prefix | None = None) -> Tensor:
+        """The state at every item; with response tokens, at these only the last one counts.
+
+        Args:
+            ids: embeddings of the items.
+            prefix: what `read_prefix` gave; read anew if not given.
+
+        Shapes: ids [B, L, d], lengths [B] -> [B, L, D], with response tokens [B, D].
+        """
+        x, total = self._lay_out(self.dropout(self.projection(ids)), lengths)
+        states = self._run_causal(x, prefix) if self.causal else self._run_whole(x, total)
+        states = self.dropout(states.float())
+        return last_position(states, total) if self.respond else states
+
+    def _lay_out(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the response tokens right after each row's last item. Shapes: -> [B, L', D], [B]."""
+        if not self._after:
+            return x, lengths
+        after = self.adapter.base.embed(self._after).to(x.dtype)  # [R, D]
+        count = len(after)
+        x = nn.functional.pad(x, (0, 0, 0, count))
+        places = lengths[:, None] + torch.arange(count, device=x.device)  # [B, R]
+        index = places[..., None].expand(-1, -1, x.shape[-1])
+        return x.scatter(1, index, after.expand(len(x), -1, -1)), lengths + count
+
+    def _run_causal(self, x: Tensor, prefix: Prefix | None) -> Tensor:
+        prefix = prefix or self.read_prefix()
+        start = len(self._before)
+        positions = torch.arange(start, start + x.shape[1], device=x.device)[None]
+        cache = prefix.expand(len(x))
+        out = self.adapter.run(x, past_key_values=cache, position_ids=positions)
+        states: Tensor = out.last_hidden_state
+        return states
+
+    def _run_whole(self, x: Tensor, total: Tensor) -> Tensor:
+        """A bidirectional model sees the whole prompt at once, behind a padding mask."""
+        before = self.adapter.base.embed(self._before).to(x.dtype).expand(len(x), -1, -1)
+        count = before.shape[1]
+        mask = torch.arange(count + x.shape[1], device=x.device) < (total + count)[:, None]
+        out = self.adapter.run(torch.cat([before, x], 1), attention_mask=mask.long())
+        states: Tensor = out.last_hidden_state[:, count:]
+        return states

@@ -1,0 +1,50 @@
+"""Scoring with E4SRec: the instruction is read once, histories by length, all items in one product."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from seqloom.systems.e4srec.system import E4SRec
+
+_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
+
+
+class E4SRecScorer:
+    """Scores of E4SRec. Made in evaluation mode; valid until the system is trained on."""
+
+    def __init__(self, system: E4SRec) -> None:
+        self.num_items = system.sizes.num_items
+        self._system = system.eval()
+        with torch.no_grad():
+            self.item_vectors = system.item_vectors().detach()
+            self._prefix = system.reader.read_prefix() if system.reader.causal else None
+
+    @torch.no_grad()
+    def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """The state after each history. Shapes: [B, L], [B] -> [B, D]."""
+        found = torch.empty(len(items), self.item_vectors.shape[1], device=items.device)
+        order = torch.argsort(lengths, stable=True)
+        tokens = _TOKENS_AT_ONCE.get(items.device.type, _TOKENS_AT_ONCE["cpu"])
+        longest = max(1, int(lengths.max())) if len(lengths) else 1
+        with self._autocast(items.device):
+            for rows in order.split(max(1, tokens // longest)):
+                width = max(1, int(lengths[rows].max()))
+                states = self._system.last_states(items[rows, :width], lengths[rows], self._prefix)
+                found[rows] = states.float()
+        if self._prefix is not None and not self._system.reader.respond:
+            found[lengths == 0] = self._prefix.state
+        return found
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N]."""
+        return self.queries(items, lengths) @ self.item_vectors.t()
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        if device.type != "cuda":
+            return nullcontext()
+        return torch.autocast("cuda", torch.bfloat16)

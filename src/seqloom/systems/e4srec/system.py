@@ -1,0 +1,143 @@
+"""E4SRec: a frozen language model that reads item-ID embeddings (arXiv 2312.02443)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqloom.core.errors import ConfigError
+from seqloom.core.phase import Phase
+from seqloom.llm.adapters import Adapter
+from seqloom.llm.base import shared_language_model
+from seqloom.nn.attention import last_position
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.e4srec.config import E4SRecConfig
+from seqloom.systems.e4srec.prompts import PromptPhase
+from seqloom.systems.e4srec.reader import HistoryReader
+from seqloom.systems.e4srec.scorer import E4SRecScorer
+from seqloom.systems.sequence import NextItemPhase, NextItemSystem
+
+_HALF = frozenset({"head"})
+
+
+class E4SRec(NextItemSystem[E4SRecConfig]):
+    """score(u, i) = h_u . w_i: the language model's last state and a row of the score head.
+
+    Trained: the projection of the ID embeddings, LoRA adapters, the head. The ID embeddings and the
+    language model are frozen; the latter is shared by all systems of the process and not part of the
+    state, so a run is a small plug-in.
+
+    Source: E4SRec (arXiv 2312.02443), section 3.3.
+    Differs: by default every position of a history is a target of one causal pass, in place of a prompt
+    for each target, and projection and head start from the ID embeddings in place of at random.
+    """
+
+    name: ClassVar[str] = "e4srec"
+    config_class: ClassVar[type[E4SRecConfig]] = E4SRecConfig
+    uses_ids: ClassVar[bool] = True
+    ids: Tensor
+
+    def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        if not sizes.id_size:
+            raise ConfigError("e4srec needs ID embeddings; it is trained by `seqloom train`")
+        self.base = shared_language_model(config.llm)
+        self.register_buffer("ids", torch.zeros(sizes.num_items, sizes.id_size))
+        self.reader = HistoryReader(
+            Adapter(self.base, config.lora if config.train_adapter else None),
+            sizes.id_size,
+            config.prompt.instruction,
+            respond=config.mode == "prompt",
+            dropout=config.dropout,
+        )
+        self.head = nn.Parameter(torch.zeros(sizes.num_items, self.base.width))
+
+    @property
+    def max_len(self) -> int:
+        """The longest history that is read."""
+        return self.config.max_len
+
+    @property
+    def fixed_entries(self) -> frozenset[str]:
+        """The frozen ID embeddings."""
+        return frozenset({"ids"})
+
+    def base_reference(self) -> dict[str, Any]:
+        """The language model that the plug-in fits."""
+        return self.base.reference.model_dump(mode="json")
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """The plug-in: ID embeddings, projection, adapter, and the head in half precision."""
+        return {
+            name: value.half() if name in _HALF else value
+            for name, value in self.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def initialise(self, data: TrainingData) -> None:
+        """Take the ID embeddings, scaled to mean square 1, and start projection and head."""
+        if data.ids is None:
+            raise ConfigError("e4srec needs ID embeddings; it is trained by `seqloom train`")
+        self.ids.copy_(data.ids / data.ids.square().mean().sqrt())
+        projection, width = self.reader.projection, self.base.width
+        nn.init.zeros_(projection.bias)
+        if self.config.start == "random":
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.normal_(self.head, std=0.02)
+            return
+        rotation = _orthonormal(self.sizes.id_size, width)  # [d, D]
+        tokens = self.base.backbone.get_input_embeddings().weight
+        token_size = tokens.float().square().mean().sqrt()
+        # An ID then looks to the language model as large as one of its words.
+        projection.weight.copy_(rotation.t() * token_size * (width / self.sizes.id_size) ** 0.5)
+        states = self._instruction_states()
+        spread = states.square().mean().sqrt() * self.sizes.id_size**0.5
+        self.head.copy_(self.ids @ rotation / spread)
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """One phase: next items at every position, or a prompt for each."""
+        return [
+            NextItemPhase(self, data) if self.config.mode == "causal" else PromptPhase(self, data)
+        ]
+
+    def scorer(self) -> E4SRecScorer:
+        """The head's rows, and the instruction read once."""
+        return E4SRecScorer(self)
+
+    def item_vectors(self) -> Tensor:
+        """The rows of the score head. Shapes: [N, D]."""
+        return self.head
+
+    def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Shapes: items [B, L], lengths [B] -> [B, L, D]; in mode prompt see `last_states`."""
+        states: Tensor = self.reader(self._embed(items), lengths)
+        return states
+
+    def last_states(self, items: Tensor, lengths: Tensor, prefix: Any = None) -> Tensor:
+        """The state after each history. Shapes: items [B, L], lengths [B] -> [B, D]."""
+        states = self.reader(self._embed(items), lengths, prefix)
+        return states if self.reader.respond else last_position(states, lengths)
+
+    def _embed(self, items: Tensor) -> Tensor:
+        return F.embedding((items - 1).clamp(min=0), self.ids)
+
+    def _instruction_states(self) -> Tensor:
+        """Typical states of the language model. Shapes: -> [T, D]."""
+        tokens = self.base.embed(self.base.tokenizer(self.config.prompt.instruction)["input_ids"])
+        states: Tensor = self.reader.adapter.eval().run(tokens[None]).last_hidden_state[0].float()
+        return states
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> E4SRec:
+        """Take the language model along to another device."""
+        self.base.place(fn(torch.empty(0, device=self.head.device)).device)
+        super()._apply(fn, recurse)
+        return self
+
+
+def _orthonormal(rows: int, columns: int) -> Tensor:
+    """[rows, columns], a random rotation: orthonormal along the shorter side."""
+    return nn.init.orthogonal_(torch.empty(rows, columns))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from lm import kept_llama
 from seqloom.data.store import Dataset, Events, write_dataset
 
 
@@ -62,3 +63,15 @@ def tiny_dataset(
         },
         warnings=[],
     )
+
+
+SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
+"""A configuration under which a sequence system trains in a moment."""
+
+
+def small_config(system: str) -> dict:
+    """A configuration that trains in a moment."""
+    if system == "e4srec":
+        model = {"name": str(kept_llama()), "num_layers": 1}
+        return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
+    return {} if system in ("popularity", "itemknn") else SMALL

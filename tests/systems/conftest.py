@@ -5,14 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers import tiny_dataset
-from lm import kept_llama
+from helpers import small_config, tiny_dataset
 from seqloom.data.store import Dataset
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.systems.registry import names
 
 SYSTEMS = names()
-SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +25,6 @@ def dataset(tmp_path_factory) -> Dataset:
     made = tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", histories, titles)
     embed(made, EmbedOptions(encoder="hash", users="mean"))
     return made
-
-
-def small_config(system: str) -> dict:
-    """A configuration that trains in a moment."""
-    if system == "e4srec":
-        model = {"name": str(kept_llama()), "num_layers": 1}
-        return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
-    return {} if system in ("popularity", "itemknn") else SMALL
 
 
 @pytest.fixture(scope="session", params=SYSTEMS)

@@ -26,34 +26,41 @@ class IdTable:
     reference: dict[str, Any]
 
 
-def id_table(
-    dataset: Dataset, config: IdsConfig, out: Path, *, seed: int, device: str, progress: Progress
-) -> IdTable:
-    """The item vectors of the run that `config` names; without one, of a run trained at `out`.
-
-    A run at `out` that was begun before is gone on with.
+def given_ids(dataset: Dataset, config: IdsConfig) -> IdTable | None:
+    """The item vectors of the run that `config` names; None where it names none.
 
     Raises:
         ConfigError: the system has no item vectors (its score is no dot product).
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    if config.run is not None:
-        path = Path(config.run)
-    else:
-        # The stage that calls this one: the run of the IDs is an ordinary run.
-        from seqloom.runs.train import train
+    return None if config.run is None else _read(dataset, Path(config.run))
 
-        progress.note(f"training {config.system} for the ID embeddings, into {out}")
-        train(
-            dataset,
-            config.system,
-            out=out,
-            config={"seed": seed, **config.config},
-            resume=True,
-            device=device,
-            progress=progress,
-        )
-        path = out
+
+def trained_ids(
+    dataset: Dataset, config: IdsConfig, out: Path, *, seed: int, device: str, progress: Progress
+) -> IdTable:
+    """The item vectors of a run of `config.system` at `out`; one that was begun there is gone on with.
+
+    Raises:
+        ConfigError: the system has no item vectors, or its configuration is bad.
+    """
+    # The stage that calls this one: the run of the IDs is an ordinary run.
+    from seqloom.runs.train import train
+
+    progress.note(f"training {config.system} for the ID embeddings, into {out}")
+    train(
+        dataset,
+        config.system,
+        out=out,
+        config={"seed": seed, **config.config},
+        resume=True,
+        device=device,
+        progress=progress,
+    )
+    return _read(dataset, out)
+
+
+def _read(dataset: Dataset, path: Path) -> IdTable:
     run = load_run(path)
     check_fingerprint(run.manifest, dataset)
     scorer = run.scorer

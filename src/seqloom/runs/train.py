@@ -33,7 +33,7 @@ from seqloom.runs.folder import (
     write_manifest,
     write_weights,
 )
-from seqloom.runs.ids import id_table
+from seqloom.runs.ids import IdTable, given_ids, trained_ids
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
@@ -92,6 +92,9 @@ def train(
     cls = system_class(system)
     resolved = cls.config_class.build(config)
     sizes = _sizes(dataset, cls, resolved)
+    # What is wrong with either is said before anything is written or trained.
+    ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
+    shared = cls.load_shared(resolved, progress)
     if out.exists() and resume:
         manifest = _check_same(out, dataset, system, resolved)
         if manifest.status == "complete":
@@ -102,17 +105,23 @@ def train(
         manifest = _start(out, dataset, cls, resolved, sizes)
     data = TrainingData(dataset, progress)
     if cls.uses_ids:
-        data, manifest = _with_ids(out, data, resolved, manifest, device)
+        data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
     place = resolve_device(device)
     finished = _train(out, data, resolved, manifest, place, checkpoint_every_s)
+    del shared
     return _summary(out, finished)
 
 
 def _with_ids(
-    out: Path, data: TrainingData, config: SystemConfig, manifest: RunManifest, device: str
+    out: Path,
+    data: TrainingData,
+    config: SystemConfig,
+    manifest: RunManifest,
+    given: IdTable | None,
+    device: str,
 ) -> tuple[TrainingData, RunManifest]:
-    """Add the item vectors of another run; it is trained first where none is named."""
-    table = id_table(
+    """Add the item vectors of another run; it is trained first where none is given."""
+    table = given or trained_ids(
         data.dataset,
         getattr(config, "ids"),  # noqa: B009
         out / "ids",

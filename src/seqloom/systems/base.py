@@ -62,6 +62,11 @@ class System(nn.Module, ABC, Generic[ConfigT]):
         self.config = config
         self.sizes = sizes
 
+    @classmethod
+    def load_shared(cls, config: ConfigT, progress: Progress) -> Any:
+        """Load what a system of this configuration shares with others; used while the result is held."""
+        return None
+
     @abstractmethod
     def initialise(self, data: TrainingData) -> None:
         """Compute from the training part what is not trained (counts, tables, first weights)."""

@@ -11,7 +11,6 @@ from pydantic import Field
 from torch import Tensor
 
 from seqloom.core.phase import Optimisation, Phase
-from seqloom.core.protocols import VectorScorer
 from seqloom.data.batches import (
     EpochPlan,
     LongHistories,
@@ -26,8 +25,8 @@ from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss
 
 
-class NextItemConfig(SystemConfig):
-    """Keys of every system that is trained to predict the next item."""
+class SequenceConfig(SystemConfig):
+    """Keys of every system over a sequence encoder."""
 
     epochs: int = Field(100, ge=0)
     """Most epochs; early stopping usually ends sooner."""
@@ -44,9 +43,11 @@ class NextItemConfig(SystemConfig):
     patience: int | None = Field(5, ge=1)
     """Validations without improvement before training stops."""
     long_histories: LongHistories = "windows"
-    """A history longer than the model reads is cut into windows, or only its last part is used."""
+    """A history longer than encoder.max_len is cut into windows, or only its last part is used."""
     loss: LossConfig = Field(default_factory=LossConfig)
     """The ranking loss."""
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    """The sequence encoder."""
 
     def optimisation(self) -> Optimisation:
         """The settings of the next-item phase."""
@@ -60,24 +61,22 @@ class NextItemConfig(SystemConfig):
         )
 
 
-class SequenceConfig(NextItemConfig):
-    """Keys of every system over a sequence encoder."""
-
-    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    """The sequence encoder."""
-
-
-NextItemConfigT = TypeVar("NextItemConfigT", bound=NextItemConfig)
 SequenceConfigT = TypeVar("SequenceConfigT", bound=SequenceConfig)
 
 
-class NextItemSystem(System[NextItemConfigT], Generic[NextItemConfigT]):
+class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
     """A system whose score is the dot product of a history's state and an item's vector."""
 
+    encoder: SequenceEncoder
+
+    def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.encoder = build_encoder(config.encoder)
+
     @property
-    @abstractmethod
     def max_len(self) -> int:
-        """The longest history that the system reads."""
+        """The longest history that the encoder reads."""
+        return self.encoder.max_len
 
     @abstractmethod
     def item_vectors(self) -> Tensor:
@@ -94,7 +93,7 @@ class NextItemSystem(System[NextItemConfigT], Generic[NextItemConfigT]):
         """One phase: predict the next item at every position."""
         return [NextItemPhase(self, data)]
 
-    def scorer(self) -> VectorScorer:
+    def scorer(self) -> DotProductScorer:
         """Item vectors computed once; histories are encoded when asked."""
         return DotProductScorer(self)
 
@@ -106,28 +105,13 @@ class NextItemSystem(System[NextItemConfigT], Generic[NextItemConfigT]):
         """Called before the batches of an epoch are cut."""
 
 
-class SequenceSystem(NextItemSystem[SequenceConfigT], Generic[SequenceConfigT]):
-    """A next-item system over a sequence encoder."""
-
-    encoder: SequenceEncoder
-
-    def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
-        super().__init__(config, sizes)
-        self.encoder = build_encoder(config.encoder)
-
-    @property
-    def max_len(self) -> int:
-        """The longest history that the encoder reads."""
-        return self.encoder.max_len
-
-
 class NextItemPhase:
-    """Trains a next-item system to predict every item from those before it."""
+    """Trains a sequence system to predict every item from those before it."""
 
     name = "train"
     validated = True
 
-    def __init__(self, system: NextItemSystem[NextItemConfigT], data: TrainingData) -> None:
+    def __init__(self, system: SequenceSystem[SequenceConfigT], data: TrainingData) -> None:
         config = system.config
         self.module = system
         self.optimisation = config.optimisation()
@@ -156,9 +140,9 @@ class NextItemPhase:
 
 
 class DotProductScorer:
-    """Scores of a next-item system. Made in evaluation mode; valid until the system is trained on."""
+    """Scores of a sequence system. Made in evaluation mode; valid until the system is trained on."""
 
-    def __init__(self, system: NextItemSystem[NextItemConfigT]) -> None:
+    def __init__(self, system: SequenceSystem[SequenceConfigT]) -> None:
         self.num_items = system.sizes.num_items
         self._system = system.eval()
         with torch.inference_mode():

@@ -8,9 +8,11 @@ from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
+from seqloom.data.batches import LongHistories
 from seqloom.llm.base import LoraSettings
 from seqloom.llm.reference import LanguageModelConfig
-from seqloom.systems.sequence import NextItemConfig
+from seqloom.systems.base import SystemConfig
+from seqloom.systems.ranking_loss import LossConfig
 
 
 class IdsConfig(Config):
@@ -34,7 +36,7 @@ class PromptConfig(Config):
     """The task. Source: E4SRec, section 3.3."""
 
 
-class E4SRecConfig(NextItemConfig):
+class E4SRecConfig(SystemConfig):
     """E4SRec; the defaults were chosen on validation (see docs/e4srec.md)."""
 
     epochs: int = Field(12, ge=0)
@@ -58,6 +60,10 @@ class E4SRecConfig(NextItemConfig):
     paper's): one prompt for each target, and response tokens before the prediction."""
     max_len: int = Field(50, ge=1)
     """Longest history read; older items are cut off. Source: E4SRec, section 4.1.4."""
+    long_histories: LongHistories = "windows"
+    """In mode causal, a history longer than `max_len` is trained on in windows, or by its last part."""
+    loss: LossConfig = Field(default_factory=LossConfig)
+    """The ranking loss; the paper's is softmax over the catalogue."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout on the projected ID embeddings and on the states before the score head."""
     start: Literal["ids", "random"] = "ids"
@@ -84,4 +90,12 @@ class E4SRecConfig(NextItemConfig):
 
     def optimisation(self) -> Optimisation:
         """The settings of the one phase."""
-        return super().optimisation().model_copy(update={"schedule": self.schedule})
+        return Optimisation(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+            patience=self.patience,
+        )

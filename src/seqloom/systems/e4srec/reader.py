@@ -12,6 +12,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.llm.adapters import Adapter
 from seqloom.llm.alpaca import RESPONSE, before_input
 from seqloom.nn.attention import last_position
+from seqloom.nn.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class HistoryReader(nn.Module):
         base = adapter.base
         self.causal = base.config.kind == "causal"
         self.projection = nn.Linear(id_size, base.width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self._before = base.tokenizer(before_input(instruction))["input_ids"]
         after = base.tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]
         self._after = after if respond else []

@@ -18,10 +18,10 @@ class E4SRecScorer:
     """Scores of E4SRec. Made in evaluation mode; valid until the system is trained on."""
 
     def __init__(self, system: E4SRec) -> None:
-        self.num_items = system.sizes.num_items
+        self.num_items = len(system.head)
         self._system = system.eval()
+        self.item_vectors = system.head.detach()
         with torch.no_grad():
-            self.item_vectors = system.item_vectors().detach()
             self._prefix = system.reader.read_prefix() if system.reader.causal else None
 
     @torch.no_grad()

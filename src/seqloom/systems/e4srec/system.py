@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
+from seqloom.core.progress import Progress
 from seqloom.llm.adapters import Adapter
-from seqloom.llm.base import shared_language_model
+from seqloom.llm.base import LanguageModel, shared_language_model
 from seqloom.nn.attention import last_position
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
-from seqloom.systems.e4srec.prompts import PromptPhase
+from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase
 from seqloom.systems.e4srec.reader import HistoryReader
 from seqloom.systems.e4srec.scorer import E4SRecScorer
-from seqloom.systems.sequence import NextItemPhase, NextItemSystem
 
 _HALF = frozenset({"head"})
 
 
-class E4SRec(NextItemSystem[E4SRecConfig]):
+class E4SRec(System[E4SRecConfig]):
     """score(u, i) = h_u . w_i: the language model's last state and a row of the score head.
 
     Trained: the projection of the ID embeddings, LoRA adapters, the head. The ID embeddings and the
@@ -55,6 +55,19 @@ class E4SRec(NextItemSystem[E4SRecConfig]):
             dropout=config.dropout,
         )
         self.head = nn.Parameter(torch.zeros(sizes.num_items, self.base.width))
+
+    @classmethod
+    def load_shared(cls, config: E4SRecConfig, progress: Progress) -> LanguageModel:
+        """The language model.
+
+        Raises:
+            AssetError: it cannot be found or read.
+            ConfigError: `llm` or `lora` asks for what it has not.
+        """
+        base = shared_language_model(config.llm, progress)
+        if config.train_adapter:
+            base.targets(config.lora)
+        return base
 
     @property
     def max_len(self) -> int:
@@ -100,20 +113,15 @@ class E4SRec(NextItemSystem[E4SRecConfig]):
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """One phase: next items at every position, or a prompt for each."""
-        return [
-            NextItemPhase(self, data) if self.config.mode == "causal" else PromptPhase(self, data)
-        ]
+        causal = self.config.mode == "causal"
+        return [CausalPhase(self, data) if causal else PromptPhase(self, data)]
 
     def scorer(self) -> E4SRecScorer:
         """The head's rows, and the instruction read once."""
         return E4SRecScorer(self)
 
-    def item_vectors(self) -> Tensor:
-        """The rows of the score head. Shapes: [N, D]."""
-        return self.head
-
-    def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-        """Shapes: items [B, L], lengths [B] -> [B, L, D]; in mode prompt see `last_states`."""
+    def states(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """The state at every item; for mode causal alone. Shapes: [B, L], [B] -> [B, L, D]."""
         states: Tensor = self.reader(self._embed(items), lengths)
         return states
 

@@ -1,4 +1,4 @@
-"""The paper's way of training: one prompt for every target, its history before it."""
+"""The two ways of training: all positions of a history in one pass, or a prompt for every target."""
 
 from __future__ import annotations
 
@@ -8,13 +8,48 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seqloom.data.batches import EpochPlan, TrainingRows, plan_epoch
+from seqloom.data.batches import (
+    EpochPlan,
+    TrainingBatch,
+    TrainingRows,
+    plan_epoch,
+    training_rows,
+)
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.systems.base import TrainingData
 from seqloom.systems.ranking_loss import RankingLoss
 
 if TYPE_CHECKING:
     from seqloom.systems.e4srec.system import E4SRec
+
+
+class CausalPhase:
+    """Trains E4SRec to predict every item of a history from those before it, in one pass.
+
+    Differs: the authors make a prompt of every prefix of a history; see `PromptPhase`.
+    """
+
+    name = "train"
+    validated = True
+
+    def __init__(self, system: E4SRec, data: TrainingData) -> None:
+        config = system.config
+        self.module = system
+        self.optimisation = config.optimisation()
+        self.rows = training_rows(data.dataset.train, system.max_len, config.long_histories)
+        device = next(system.parameters()).device
+        self.ranking = RankingLoss(config.loss, data.dataset.popularity).to(device)
+
+    def steps(self, epoch: int) -> EpochPlan:
+        """The batches of an epoch."""
+        config = self.module.config
+        return plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Ranking loss at every position with a target."""
+        states = self.module.states(batch.inputs.items, batch.inputs.lengths)
+        at = batch.targets > 0
+        return {"loss": self.ranking(states[at], self.module.head, batch.targets[at] - 1)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +110,7 @@ class PromptPhase:
     def loss(self, batch: PromptBatch) -> dict[str, Tensor]:
         """Ranking loss of each prompt's target."""
         states = self.module.last_states(batch.inputs.items, batch.inputs.lengths)
-        return {"loss": self.ranking(states, self.module.item_vectors(), batch.targets - 1)}
+        return {"loss": self.ranking(states, self.module.head, batch.targets - 1)}
 
 
 def prompt_rows(train: Sequences, max_len: int) -> TrainingRows:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seqloom.runs.prepare import prepare
     from seqloom.runs.recommend import recommend
     from seqloom.runs.train import train
+    from seqloom.runs.tune_llm import tune_llm
 
     load_dataset = Dataset.load
 
@@ -35,6 +36,7 @@ __all__ = [
     "prepare",
     "recommend",
     "train",
+    "tune_llm",
 ]
 
 _HOMES = {
@@ -47,6 +49,7 @@ _HOMES = {
     "prepare": "seqloom.runs.prepare:prepare",
     "recommend": "seqloom.runs.recommend:recommend",
     "train": "seqloom.runs.train:train",
+    "tune_llm": "seqloom.runs.tune_llm:tune_llm",
 }
 
 

@@ -35,7 +35,10 @@ def test_the_template_is_that_of_alpaca(file):
 def test_lines_are_the_same_as_an_array(file):
     array = read_records(file(json.dumps([PLAIN, WITH_INPUT], indent=2)))
     lines = read_records(file(f"{json.dumps(PLAIN)}\n\n{json.dumps(WITH_INPUT)}\n"))
-    assert array == lines
+    said = [[(r.prompt, r.response) for r in found.good] for found in (array, lines)]
+    assert said[0] == said[1]
+    assert [record.line for record in lines.good] == [1, 3]
+    assert [record.line for record in array.good] == [2, 7]
 
 
 def test_an_instruction_with_braces_is_kept(file):

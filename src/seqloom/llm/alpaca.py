@@ -32,6 +32,8 @@ class Record:
 
     prompt: str
     response: str
+    line: int = 0
+    """Where the file has it, from 1."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def read_records(path: str | Path, *, skip_bad: bool = False) -> Records:
         if problem:
             bad.append(f"line {line}: {problem}")
         else:
-            good.append(_record(value))
+            good.append(_record(value, line))
     if bad and not skip_bad:
         more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise DataError(
@@ -128,9 +130,9 @@ def _problem(value: Any) -> str | None:
     return None
 
 
-def _record(value: dict[str, str]) -> Record:
+def _record(value: dict[str, str], line: int) -> Record:
     given = (value.get("input") or "").strip()
     instruction = value["instruction"].strip()
     plain = _PLAIN.replace("{instruction}", instruction)
     prompt = before_input(instruction) + given if given else plain
-    return Record(prompt + RESPONSE, value["output"].strip())
+    return Record(prompt + RESPONSE, value["output"].strip(), line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,7 +130,10 @@ def _load_tuned(
         tuned.base, num_layers=tuned.num_layers or num_layers, dtype=dtype, progress=progress
     )
     try:
-        merged = PeftModel.from_pretrained(model, tuned.folder).merge_and_unload()
+        with warnings.catch_warnings():
+            # peft still asks transformers by an old name.
+            warnings.simplefilter("ignore", FutureWarning)
+            merged = PeftModel.from_pretrained(model, tuned.folder).merge_and_unload()
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise AssetError(f"the adapter {tuned.folder} cannot be loaded: {error}") from error
     return merged.to(device).eval(), tokenizer

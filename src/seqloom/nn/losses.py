@@ -33,7 +33,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
         hidden_c, weight_c = hidden.to(compute), weight.to(compute)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight)
+        # A frozen weight (a language model's output layer) needs no gradient.
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         loss = hidden.new_zeros((), dtype=torch.float32)
         transposed = weight_c.t()
         for start in range(0, num_targets, chunk):
@@ -47,11 +48,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             probabilities[torch.arange(len(rows), device=hidden.device), truth] -= 1.0
             error = probabilities.to(compute)
             grad_hidden[start : start + chunk] = error @ weight_c
+            if grad_weight is None:
+                continue
             if compute == weight.dtype:
                 grad_weight.addmm_(error.t(), rows)
             else:
                 grad_weight += error.t() @ rows
-        ctx.save_for_backward(grad_hidden.div_(num_targets), grad_weight.div_(num_targets))
+        if grad_weight is not None:
+            grad_weight.div_(num_targets)
+        ctx.save_for_backward(grad_hidden.div_(num_targets), grad_weight)
         return loss / num_targets
 
     @staticmethod

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from seqloom.core.errors import SeqloomError
     from seqloom.data.store import Dataset
+    from seqloom.runs.add_items import add_items
     from seqloom.runs.compare import compare
     from seqloom.runs.embed import embed
     from seqloom.runs.evaluate import evaluate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SeqloomError",
     "__version__",
+    "add_items",
     "compare",
     "embed",
     "evaluate",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "SeqloomError": "seqloom.core.errors:SeqloomError",
+    "add_items": "seqloom.runs.add_items:add_items",
     "compare": "seqloom.runs.compare:compare",
     "embed": "seqloom.runs.embed:embed",
     "evaluate": "seqloom.runs.evaluate:evaluate",

@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.core.files import read_json, write_json
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_metrics
 from seqloom.evaluation.metrics import list_metrics, rank_metrics
@@ -110,6 +113,18 @@ def read_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
     return found if found.details == details else None
 
 
+class _FirstItems:
+    """A scorer without the items that were put in after training, which the protocol does not know."""
+
+    def __init__(self, scorer: Scorer, num_items: int) -> None:
+        self.num_items = num_items
+        self._scorer = scorer
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N]."""
+        return self._scorer.score(items, lengths)[:, : self.num_items].contiguous()
+
+
 def _rank(
     run: Run, data: Dataset, held_out: HeldOut, details: RankingProtocol, progress: Progress
 ) -> Ranks:
@@ -126,7 +141,7 @@ def _rank(
                 "target is ranked among all of these"
             )
     return rank_targets(
-        run.scorer,
+        _FirstItems(run.scorer, data.num_items) if run.manifest.added_items else run.scorer,
         held_out,
         max_len=run.system.max_len,
         mask_seen=details.masked,

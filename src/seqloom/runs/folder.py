@@ -76,6 +76,8 @@ class RunManifest(Config):
     """The run whose item vectors the system started from, where it takes some."""
     base: dict[str, Any] | None = None
     """The frozen language model that the run is a plug-in of: name, weights' hash, layers."""
+    added_items: int = 0
+    """Items put in after training, without events; the last of the catalogue."""
     versions: dict[str, str]
     """Of Python and of the libraries that the numbers depend on."""
     status: Literal["training", "complete"] = "training"
@@ -112,6 +114,11 @@ class Run:
     def items(self) -> pa.Table:
         """Row i describes item number i + 1: `item_id`, then text columns."""
         return pq.read_table(self.path / "items.parquet")
+
+    @property
+    def trained_items(self) -> int:
+        """Items that the run was trained on; later ones were added."""
+        return self.manifest.sizes.num_items - self.manifest.added_items
 
     @cached_property
     def item_ids(self) -> list[str]:

@@ -57,6 +57,10 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     uses_ids: ClassVar[bool] = False
     """Whether it starts from the item vectors of another run, named in its configuration `ids`."""
 
+    item_tables: ClassVar[tuple[str, ...]] = ()
+    """State entries with one row an item that can be inferred from its text; all it takes for a run
+    to recommend a new item, and to read it in a history."""
+
     def __init__(self, config: ConfigT, sizes: Sizes) -> None:
         super().__init__()
         self.config = config

@@ -39,6 +39,7 @@ class E4SRec(System[E4SRecConfig]):
     name: ClassVar[str] = "e4srec"
     config_class: ClassVar[type[E4SRecConfig]] = E4SRecConfig
     uses_ids: ClassVar[bool] = True
+    item_tables: ClassVar[tuple[str, ...]] = ("ids", "head")
     ids: Tensor
 
     def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:

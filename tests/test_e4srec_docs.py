@@ -1,4 +1,4 @@
-"""docs/e4srec.md names what exists."""
+"""docs/e4srec.md names what exists, and the configurations of the paper's variants are valid."""
 
 import re
 import shlex
@@ -9,11 +9,13 @@ import typer
 
 from seqloom.cli.config_docs import config_keys
 from seqloom.cli.main import build_app
-from seqloom.core.config import apply_overrides
+from seqloom.core.config import apply_overrides, read_config_file
 from seqloom.llm.tuning import TuneConfig
 from seqloom.systems.e4srec.config import E4SRecConfig
 
-TEXT = (Path(__file__).resolve().parents[1] / "docs" / "e4srec.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docs" / "e4srec.md").read_text(encoding="utf-8")
+CONFIGS = sorted((ROOT / "configs" / "e4srec").glob("*.yaml"))
 COMMANDS = re.findall(r"^seqloom .*$", TEXT, flags=re.MULTILINE)
 GROUP = typer.main.get_command(build_app())
 
@@ -39,3 +41,17 @@ def test_every_key_that_is_told_exists() -> None:
     told = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
     for name in re.findall(r"`([\w.]+)(?:\.\*)?`", " ".join(told)):
         assert any(key == name or key.startswith(name.rstrip(".") + ".") for key in keys), name
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_configuration_is_valid_and_told(file: Path) -> None:
+    config = E4SRecConfig.build(read_config_file(file))
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert f"`{file.stem}`" in TEXT
+    assert (config == E4SRecConfig()) == (file.stem == "causal")
+
+
+def test_the_script_names_the_configurations() -> None:
+    script = (ROOT / "scripts" / "e4srec.sh").read_text(encoding="utf-8")
+    (told,) = re.findall(r'VARIANTS:-"([^"]*)"', script)
+    assert {file.stem for file in CONFIGS} == {*told.split(), "cpu"}

@@ -9,6 +9,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.data.sequences import Sequences
 from seqloom.llm.alpaca import RESPONSE, before_input
 from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.e4srec import scorer
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.phases import prompt_rows
 from seqloom.systems.e4srec.system import E4SRec
@@ -72,6 +73,14 @@ def test_the_shared_instruction_gives_what_the_whole_prompt_gives(which, request
     for row, (start, end) in enumerate(zip(HISTORIES.starts, HISTORIES.ends, strict=True)):
         expected = whole_prompt(system, HISTORIES.items[start:end].tolist())[-1]
         torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(8, 64), (2048, 2), (1, 1)])
+def test_the_cut_into_parts_changes_nothing(causal, monkeypatch, tokens, rows):
+    whole = queries(causal, HISTORIES)
+    monkeypatch.setitem(scorer._TOKENS_AT_ONCE, "cpu", tokens)
+    monkeypatch.setitem(scorer._ROWS_AT_ONCE, "cpu", rows)
+    torch.testing.assert_close(queries(causal, HISTORIES), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_training_and_inference_see_the_same_positions(causal):

@@ -1,0 +1,114 @@
+"""Users scored by E4SRec, beside the full prompt for one user at a time (the authors' way)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.data import benchmark_dataset
+from benchmarks.result import Measurement, Result
+from seqloom.core.device import keep_freed_memory
+from seqloom.data.sequences import Sequences
+from seqloom.llm.alpaca import RESPONSE, before_input
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.e4srec.config import E4SRecConfig
+from seqloom.systems.e4srec.system import E4SRec
+
+LAYERS, WIDTH, SEED = 4, 64, 42
+USERS, LOOP_USERS, REPEATS = 256, 8, 3
+
+
+def run(folder: Path) -> list[Result]:
+    """Untrained systems: the cost does not depend on what was learnt."""
+    keep_freed_memory()
+    dataset = benchmark_dataset(folder)
+    histories = dataset.held_out("test").histories
+    histories = histories.select(torch.linspace(0, len(histories) - 1, USERS).long()).tail(50)
+    notes = {
+        "language model": f"SmolLM2-135M-Instruct, first {LAYERS} layers",
+        "catalogue": f"{dataset.num_items:,} items",
+        "histories": f"{USERS} users, {float(histories.lengths.float().mean()):.1f} items on average",
+    }
+    found = []
+    for mode in ("causal", "prompt"):
+        torch.manual_seed(SEED)
+        config = E4SRecConfig.build({"mode": mode, "llm": {"num_layers": LAYERS}})
+        system = E4SRec(config, Sizes(num_items=dataset.num_items, id_size=WIDTH))
+        ids = torch.randn(dataset.num_items, WIDTH)
+        system.initialise(TrainingData(dataset, ids=ids))
+        system.eval()
+        ours, loop = _ours(system, histories), _loop(system, histories)
+        notes = {**notes, "largest difference of scores": f"{_difference(system, histories):.1e}"}
+        found.append(Result(f"E4SRec, mode {mode}: score the catalogue", ours, loop, notes=notes))
+    return found
+
+
+def _ours(system: E4SRec, histories: Sequences) -> Measurement:
+    """With the instruction read anew in each repeat; a service reads it once."""
+    batch = histories.pad()
+
+    def score() -> Tensor:
+        with torch.inference_mode():
+            return system.scorer().score(batch.items, batch.lengths)
+
+    seconds = _seconds(score)
+    return Measurement("seqloom", "ms a user", [1000 * s / len(histories) for s in seconds])
+
+
+def _loop(system: E4SRec, histories: Sequences) -> Measurement:
+    rows = torch.linspace(0, len(histories) - 1, LOOP_USERS).long()
+    lists = _lists(histories.select(rows))
+
+    def score() -> list[Tensor]:
+        return [full_prompt(system, items) for items in lists]
+
+    return Measurement(
+        f"the full prompt, a user at a time ({LOOP_USERS} users)",
+        "ms a user",
+        [1000 * s / len(lists) for s in _seconds(score)],
+    )
+
+
+def _seconds(work: Callable[[], object]) -> list[float]:
+    work()
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _difference(system: E4SRec, histories: Sequences) -> float:
+    """Between both ways, so that they are known to do the same."""
+    few = histories.select(torch.arange(4))
+    batch = few.pad()
+    with torch.inference_mode():
+        ours = system.scorer().score(batch.items, batch.lengths)
+        theirs = torch.stack([full_prompt(system, items) for items in _lists(few)])
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def _lists(histories: Sequences) -> list[list[int]]:
+    bounds = zip(histories.starts.tolist(), histories.ends.tolist(), strict=True)
+    return [histories.items[start:end].tolist() for start, end in bounds]
+
+
+def full_prompt(system: E4SRec, items: list[int]) -> Tensor:
+    """Scores of one user: the whole prompt in one pass, gradients on, as the authors' code does.
+
+    Shapes: L items -> [N].
+    """
+    base, reader = system.base, system.reader
+    parts = [
+        base.embed(base.tokenizer(before_input(system.config.prompt.instruction))["input_ids"]),
+        reader.projection(system.ids[torch.tensor(items) - 1]),
+    ]
+    if reader.respond:
+        parts.append(base.embed(base.tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]))
+    states = reader.adapter.run(torch.cat(parts)[None], use_cache=False).last_hidden_state
+    return states[0, -1].float() @ system.head.t()

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The E4SRec rows of docs/results.md: every variant that the paper tests, over the IDs of one sasrec a seed.
+#   scripts/e4srec.sh DATASET OUT
+# DATASET is what `prepare` wrote. What is done is not done again; a killed run goes on where it stopped.
+#   SEEDS="42 43 44"            VARIANTS="causal prompt ..." (names of configs/e4srec/*.yaml)
+#   IDS="gru4rec llmesr ..."    other recommenders that supply the IDs, in mode causal
+#   SET="llm.num_layers=8"      keys for all variants but minilm, for instance on a CPU
+set -euo pipefail
+data=$1 out=$2 seeds=${SEEDS:-"42 43 44"} ids=${IDS-"llmesr"}
+variants=${VARIANTS:-"causal prompt head-only random-llm random-start minilm"}
+seqloom=${SEQLOOM:-.venv/bin/seqloom} here=$(dirname "$0")
+configs=$here/../configs/e4srec
+
+train() { # RUN SYSTEM SEED OPTIONS...
+  local run=$1 system=$2 seed=$3
+  shift 3
+  $seqloom train "$data" --system "$system" --set seed="$seed" "$@" --out "$run" --resume
+  test -e "$run/metrics.json" || $seqloom evaluate "$run"
+}
+
+for seed in $seeds; do
+  train "$out/sasrec-$seed" sasrec "$seed"
+  runs=("$out/sasrec-$seed")
+  for variant in $variants; do
+    keys=(--config "$configs/$variant.yaml" --set ids.run="$out/sasrec-$seed")
+    test "$variant" = minilm || for key in ${SET:-}; do keys+=(--set "$key"); done
+    train "$out/e4srec-$variant-$seed" e4srec "$seed" "${keys[@]}"
+    runs+=("$out/e4srec-$variant-$seed")
+  done
+  for system in $ids; do
+    train "$out/$system-$seed" "$system" "$seed"
+    keys=(--set ids.run="$out/$system-$seed")
+    for key in ${SET:-}; do keys+=(--set "$key"); done
+    train "$out/e4srec-ids-$system-$seed" e4srec "$seed" "${keys[@]}"
+    runs+=("$out/e4srec-ids-$system-$seed")
+  done
+  # The report shows the metrics by length of history, among others.
+  $seqloom compare "${runs[@]}" --report "$out/report-e4srec-$seed.html"
+done
+"$(dirname "$seqloom")/python" "$here/results_table.py" "$out"

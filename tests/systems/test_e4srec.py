@@ -198,4 +198,5 @@ def test_every_variant_trains_and_loads(dataset, tmp_path, variant):
     assert run.manifest.base["num_layers"] == llm.get("num_layers", 2)
     ids = dict(run.system.named_buffers())["ids"]
     again = load_run(tmp_path / "run" / "ids").system.item_vectors().detach()
-    torch.testing.assert_close(ids, again / again.square().mean().sqrt())
+    expected = again / again.square().mean().sqrt()
+    torch.testing.assert_close(ids, expected, rtol=1e-3, atol=1e-4)

@@ -21,7 +21,7 @@ from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase
 from seqloom.systems.e4srec.reader import HistoryReader
 from seqloom.systems.e4srec.scorer import E4SRecScorer
 
-_HALF = frozenset({"head"})
+_WHOLE = "reader.projection."
 
 
 class E4SRec(System[E4SRecConfig]):
@@ -85,9 +85,9 @@ class E4SRec(System[E4SRecConfig]):
         return self.base.reference.model_dump(mode="json")
 
     def saved_state(self) -> dict[str, Tensor]:
-        """The plug-in: ID embeddings, projection, adapter, and the head in half precision."""
+        """The plug-in in half precision; the projection, which is small and comes first, in full."""
         return {
-            name: value.half() if name in _HALF else value
+            name: value if name.startswith(_WHOLE) else value.half()
             for name, value in self.state_dict().items()
         }
 

@@ -80,6 +80,7 @@ def test_adapters_take_turns_without_mixing(base, embeddings):
 def test_threads_with_different_adapters_do_not_mix(base, embeddings):
     made = [adapter(base, seed) for seed in range(3)]
     alone = [output(one, embeddings) for one in made]
+    assert not any(torch.equal(alone[one], alone[other]) for one, other in ((0, 1), (1, 2)))
     turns = [number % 3 for number in range(60)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda number: output(made[number], embeddings), turns))

@@ -133,11 +133,11 @@ def test_a_moved_base_is_the_same_base(plugins, tmp_path):
 
 
 def test_an_evaluation_scores_what_validation_saw(plugins, datasets):
-    """What is stored is what was measured: half a head keeps the ranks."""
+    """The metrics of the manifest are those of the stored weights, in half precision."""
     run = load_run(plugins[0])
     found = evaluate(run, on="valid", dataset=datasets[0], device="cpu").metrics
     for name, value in run.manifest.valid.items():
-        assert found[name] == pytest.approx(value, abs=1e-3)
+        assert found[name] == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize("system", ["sasrec", "llmesr"])

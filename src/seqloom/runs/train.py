@@ -173,7 +173,7 @@ def _train(
     model.finish()
     model.eval()
     valid = position.best_metrics
-    if not phases and len(held_out.users):
+    if (_round(model) or not phases) and len(held_out.users):
         valid = validate()
     done = manifest.model_copy(
         update={
@@ -189,6 +189,18 @@ def _train(
     write_manifest(out, done)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return done
+
+
+def _round(model: System[Any]) -> bool:
+    """Give the model the precision in which it is stored; whether that changes anything.
+
+    The validation metrics of a run are then those of the weights in its folder.
+    """
+    stored, state = model.saved_state(), model.state_dict()
+    if all(stored[name].dtype == state[name].dtype for name in state):
+        return False
+    model.load_state_dict(stored)
+    return True
 
 
 def _with_base(out: Path, manifest: RunManifest, model: System[Any]) -> RunManifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ from seqloom.training.log import RunLog
 from seqloom.training.loop import Trainer
 
 VALID_METRICS = ("hr@10", "ndcg@10")
+Watch = Callable[[int, dict[str, float]], None]
+"""Told of each validation: how many there were in the run so far, and what was measured. What it
+raises ends the training, which can be resumed."""
 _LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
 
 
@@ -70,6 +73,7 @@ def train(
     overwrite: bool = False,
     device: str = "auto",
     progress: Progress = SILENT,
+    watch: Watch | None = None,
 ) -> TrainSummary:
     """Train `system` on `dataset` and write the run at `out`.
 
@@ -95,7 +99,9 @@ def train(
     else:
         _clear(out, overwrite)
         manifest = _start(out, dataset, cls, resolved, sizes)
-    finished = _train(out, dataset, cls, resolved, manifest, resolve_device(device), progress)
+    finished = _train(
+        out, dataset, cls, resolved, manifest, resolve_device(device), progress, watch
+    )
     return _summary(out, finished)
 
 
@@ -107,6 +113,7 @@ def _train(
     manifest: RunManifest,
     device: torch.device,
     progress: Progress,
+    watch: Watch | None,
 ) -> RunManifest:
     started = time.monotonic()
     data = TrainingData(dataset, progress)
@@ -119,7 +126,10 @@ def _train(
 
     def validate() -> dict[str, float]:
         ranks = rank_targets(model.scorer(), held_out, max_len=model.max_len, device=device)
-        return rank_metrics(ranks.ranks, VALID_METRICS)
+        metrics = rank_metrics(ranks.ranks, VALID_METRICS)
+        if watch is not None:
+            watch(1 + sum("valid" in row for row in trainer.position.history), metrics)
+        return metrics
 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     phases = model.phases(data)

@@ -6,21 +6,19 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
 from seqloom.encoders.base import build_encoder, padding_mask
-from seqloom.nn.attention import last_position
 from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
-from seqloom.systems.llmesr.views import SemanticView, scaled_pca
-from seqloom.systems.sequence import NextItemPhase, SequenceSystem
+from seqloom.systems.llmesr.views import SemanticView
+from seqloom.systems.sequence import RankingPhase, SequenceSystem
+from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
 
@@ -65,8 +63,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         )
 
     @property
-    def state_size(self) -> int:
-        """D'."""
+    def vector_size(self) -> int:
+        """D': 2 D with both views and D with one."""
         return self.config.encoder.hidden_size * (2 if self.config.views == "both" else 1)
 
     @property
@@ -86,23 +84,18 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.config.collaborative_start == "random":
             nn.init.normal_(self.collaborative, std=std)
             return
-        if width > text.shape[1]:
-            raise ConfigError(
-                f"encoder.hidden_size {width} is larger than the text embedding's width "
-                f"{text.shape[1]}; lower it or set collaborative_start=random"
-            )
         with torch.no_grad():
             self.collaborative.copy_(scaled_pca(text, width, std))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Next-item training, with distillation where its weight is not 0."""
-        phase = NextItemPhase(self, data)
+        phase = RankingPhase(self, data)
         settings = self.config.distillation
         if settings.alpha > 0:
             embeddings = load_embeddings(data.dataset, self.config.text)
             similar = embeddings.similar_users(settings.num_similar, data.progress)
             self.distillation = Distillation(
-                settings, data.dataset.train, phase.rows, similar, self.state_size
+                settings, data.dataset.train, phase.rows, similar, self.vector_size
             )
             self.distillation.to(next(self.parameters()).device)
         return [phase]
@@ -112,7 +105,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         self.distillation = None
 
     def item_vectors(self) -> Tensor:
-        """[c_i ; s_i] of every item. Shapes: [N, D'], D' is 2 D with both views and D with one."""
+        """[c_i ; s_i] of every item. Shapes: [N, D']."""
         tables: list[Tensor] = [] if self.collaborative is None else [self.collaborative]
         if self.semantic is not None:
             tables.append(self.semantic())
@@ -120,10 +113,10 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """[u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
-        inputs = F.embedding((items - 1).clamp(min=0), vectors)
+        inputs = self.embed(items, vectors)
         if self.config.views != "both":
-            return self.encoder(self.encoder.enter(inputs), lengths)
-        c, s = (self.encoder.enter(view) for view in inputs.chunk(2, dim=-1))
+            return self.encoder(self.encoder.enter(inputs, lengths), lengths)
+        c, s = (self.encoder.enter(view, lengths) for view in inputs.chunk(2, dim=-1))
         if self.fusion is not None:
             mask = None if self.encoder.causal else padding_mask(c, lengths)
             c, s = self.fusion(c, s, causal=self.encoder.causal, mask=mask)
@@ -149,6 +142,6 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         training = self.training
         self.eval()
         batch = users.pad(self.max_len).to(next(self.parameters()).device)
-        states = self.states(batch.items, batch.lengths, self.item_vectors())
+        states = self.queries(batch.items, batch.lengths, self.item_vectors())
         self.train(training)
-        return last_position(states, batch.lengths)
+        return states

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.systems.llmesr.config import SemanticConfig
-from seqloom.text.pca import pca
 
 
 class SemanticView(nn.Module):
@@ -84,12 +83,3 @@ class SemanticView(nn.Module):
         first.weight[:kept] = axes[:kept]
         for layer in others:
             nn.init.eye_(layer.weight)
-
-
-def scaled_pca(text: Tensor, dims: int, std: float) -> Tensor:
-    """The first principal components of the text, scaled to standard deviation `std` overall.
-
-    Shapes: text [N, E] -> [N, dims].
-    """
-    components = pca(text, dims)
-    return components * (std / components.std())

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from conftest import SMALL
+from helpers import SMALL
 from seqloom.core.config import apply_overrides
 from seqloom.data.store import Dataset
 from seqloom.runs.embed import EmbedOptions, embed

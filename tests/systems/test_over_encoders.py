@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import SMALL
+from helpers import SMALL
 from seqloom.core.config import apply_overrides
 from seqloom.nn.attention import last_position
 from seqloom.runs.folder import load_run

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import SMALL
-from helpers import tiny_dataset
+from helpers import SMALL, tiny_dataset
 from seqloom.core.config import apply_overrides
 from seqloom.core.errors import ConfigError
 from seqloom.data.sequences import Sequences

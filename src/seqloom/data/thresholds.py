@@ -30,7 +30,7 @@ def head_threshold(counts: Tensor, head_share: float = HEAD_SHARE) -> int:
     values, frequency = torch.unique(counts, return_counts=True)  # rising
     if len(values) == 1:
         return int(values[0]) + 1
-    above = frequency.flip(0).cumsum(0)[:-1].double()  # counts >= value, the highest value first
-    # Rounded, so that two thresholds equally far from the share tie and the highest one wins.
-    distance = ((above - head_share * len(counts)).abs() * 1e6).round()
+    share = frequency.flip(0).cumsum(0).flip(0).double() / len(counts)  # of counts >= value
+    distance = (share[1:] - head_share).abs().round(decimals=12)  # 0.3 and 0.1 are as far from 0.2
+    distance = distance.flip(0)  # the highest threshold first, so that it wins a tie
     return int(values[1:].flip(0)[distance.argmin()])

@@ -1,9 +1,10 @@
-"""Small prepared data sets for tests, written without the readers of raw logs."""
+"""Small prepared data sets for tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import torch
 
@@ -62,6 +63,26 @@ def tiny_dataset(
         },
         warnings=[],
     )
+
+
+def prepared_dataset(path: Path, users: int = 60, items: int = 40) -> Dataset:
+    """A data set that `prepare` wrote, with hashed text embeddings of items and users."""
+    from seqloom.runs.embed import EmbedOptions, embed
+    from seqloom.runs.prepare import PrepareOptions, prepare
+
+    draw = torch.Generator().manual_seed(0)
+    rows = []
+    for user in range(users):
+        start, length = (int(torch.randint(high, (), generator=draw)) for high in (items, 12))
+        # Squares of steps make some items more popular than others.
+        chosen = [(start + step * step) % items for step in range(3 + length)]
+        rows += [(f"u{user}", f"i{item}", time) for time, item in enumerate(chosen)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    texts = [f"{'red' if n % 2 else 'blue'} thing number {n}" for n in range(items)]
+    table = pl.DataFrame({"item_id": [f"i{n}" for n in range(items)], "title": texts})
+    made = prepare(log, path, items=table, options=PrepareOptions(min_count=1))
+    embed(made, EmbedOptions(encoder="hash", users="mean"))
+    return made
 
 
 SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}

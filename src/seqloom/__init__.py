@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from seqloom.runs.folder import load_run
     from seqloom.runs.prepare import prepare
     from seqloom.runs.recommend import recommend
+    from seqloom.runs.sweep import sweep
     from seqloom.runs.train import train
+    from seqloom.runs.tune import tune
 
     load_dataset = Dataset.load
 
@@ -34,7 +36,9 @@ __all__ = [
     "load_run",
     "prepare",
     "recommend",
+    "sweep",
     "train",
+    "tune",
 ]
 
 _HOMES = {
@@ -46,7 +50,9 @@ _HOMES = {
     "load_run": "seqloom.runs.folder:load_run",
     "prepare": "seqloom.runs.prepare:prepare",
     "recommend": "seqloom.runs.recommend:recommend",
+    "sweep": "seqloom.runs.sweep:sweep",
     "train": "seqloom.runs.train:train",
+    "tune": "seqloom.runs.tune:tune",
 }
 
 

@@ -12,7 +12,7 @@ from seqloom.runs.tune_plan import TunePlan, check_space
 from seqloom.systems.llmesr.config import LLMESRConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SWEEPS = ("longtail", "llmesr-ablations", "llmesr-sensitivity")
+SWEEPS = ("longtail", "llmesr-ablations", "llmesr-sensitivity", "llmesr-paper")
 SEARCHES = ("tune-gru4rec", "tune-bert4rec", "tune-llmesr")
 
 
@@ -57,3 +57,14 @@ def test_the_table_has_every_encoder_with_every_system() -> None:
     assert {key for key, seeds in found.items() if seeds == [42, 43, 44]} == {
         (system, kind) for kind in ("sasrec", "gru4rec", "bert4rec") for system in (kind, "llmesr")
     }
+
+
+def test_the_papers_plan_has_each_encoder_under_llmesr() -> None:
+    plan = SweepPlan.build(read_config_file(CONFIGS / "llmesr-paper.yaml"))
+    found = {
+        cell.variant: LLMESRConfig.build(cell.config)
+        for cell in cells(plan)
+        if cell.system == "llmesr"
+    }
+    assert [config.encoder.kind for config in found.values()] == ["sasrec", "gru4rec", "bert4rec"]
+    assert all(config.distillation.teacher == "step" for config in found.values())

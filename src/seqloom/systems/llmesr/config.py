@@ -59,6 +59,8 @@ class LLMESRConfig(SequenceConfig):
     """Which views score; one alone is an ablation of the paper."""
     collaborative_start: Literal["pca", "random"] = "pca"
     """The item table starts as the principal components of the text, or at random."""
+    collaborative_text: str | None = None
+    """Name of the text embedding whose components start the item table; `text` if not given."""
     initial_std: float = Field(0.12, gt=0)
     """Standard deviation of the item table and of the semantic vectors at the start."""
     shared_encoder: bool = True

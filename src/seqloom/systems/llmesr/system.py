@@ -84,6 +84,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.config.collaborative_start == "random":
             nn.init.normal_(self.collaborative, std=std)
             return
+        if self.config.collaborative_text is not None:
+            text = load_embeddings(data.dataset, self.config.collaborative_text).items
         with torch.no_grad():
             self.collaborative.copy_(scaled_pca(text, width, std))
 

@@ -130,6 +130,7 @@ def test_compare(stage, capsys) -> None:
         "on": "test",
         "mask_seen": True,
         "all_pairs": True,
+        "item_map": 1000,
     }
     out = capsys.readouterr().out
     for shown in ("b is better.", "hr@10", "0.0625", "95%", "10 comparisons"):

@@ -110,7 +110,7 @@ def test_the_item_table_starts_from_the_components(handled: Path, tmp_path: Path
         )
         system = LLMESR(config, Sizes(num_items=made.num_items, text_size=24))
         system.initialise(TrainingData(made))
-        table = pca(text, 8)
+        table = pca(text, 8, config.whitening)
         torch.testing.assert_close(
             system.collaborative.data, table * (config.initial_std / table.std())
         )

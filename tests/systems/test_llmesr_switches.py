@@ -116,7 +116,7 @@ def test_separate_encoders_encode_each_view_with_their_own(kind, dataset):
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_cross_attention_a_view_does_not_see_the_other(kind, dataset):
     for overrides, sees in (([], True), (["fusion.cross_attention=false"], False)):
-        system = build(dataset, f"encoder.kind={kind}", *overrides)
+        system = build(dataset, f"encoder.kind={kind}", "fusion.weight_std=0.5", *overrides)
         before = answers(system)
         with torch.no_grad():
             system.semantic.text.mul_(-2)
@@ -136,14 +136,18 @@ def test_one_layer_adapter(dataset):
     assert len(two.semantic.adapter) == 2
     with torch.no_grad():
         text, layer = one.semantic.text, one.semantic.adapter[0]
-        torch.testing.assert_close(one.semantic(), text @ layer.weight.T + layer.bias)
+        scaled = text * one.config.semantic.text_scale
+        torch.testing.assert_close(one.semantic(), scaled @ layer.weight.T + layer.bias)
 
 
 def test_random_start_of_the_collaborative_table(dataset):
     text = load_embeddings(dataset).items
     pca, random = build(dataset), build(dataset, "collaborative_start=random")
-    std = pca.config.initial_std
-    torch.testing.assert_close(pca.collaborative.data, scaled_pca(text, WIDTH, std))
+    std, whitening = pca.config.initial_std, pca.config.whitening
+    torch.testing.assert_close(pca.collaborative.data, scaled_pca(text, WIDTH, std, whitening))
+    plain = build(dataset, "whitening=0")
+    torch.testing.assert_close(plain.collaborative.data, scaled_pca(text, WIDTH, std))
+    assert not torch.allclose(plain.collaborative, pca.collaborative)
     assert not torch.allclose(pca.collaborative, random.collaborative)
     assert abs(float(random.collaborative.detach().std()) - std) < 0.2 * std
 

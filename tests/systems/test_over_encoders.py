@@ -131,3 +131,21 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
         keep = hidden & phase.rows.is_last[batch.rows]
         expected = 0.1 * ((students - teachers) ** 2)[keep].mean()
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
+)
+def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
+    with_scale, without = (
+        build(dataset, "llminit", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
+        for value in ("true", "false")
+    )
+    items, lengths = torch.tensor([[3, 9]]), torch.tensor([2])
+    with torch.inference_mode():
+        first, second = (s.states(items, lengths, s.items) for s in (with_scale, without))
+        entered = without.encoder.enter(without.embed(items, without.items) * 4.0, lengths)
+        by_hand = without.encoder(entered, lengths)  # 4 is the root of the width 16
+    assert torch.allclose(first, second) != scaled
+    if scaled:
+        torch.testing.assert_close(first, by_hand)

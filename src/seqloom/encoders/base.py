@@ -35,8 +35,9 @@ class TransformerConfig(EncoderConfig):
     """Attention heads of a block; must divide hidden_size."""
     inner_factor: int = Field(4, ge=1)
     """Width of the feed-forward part as a multiple of hidden_size."""
-    scale_inputs: bool = True
-    """Multiply item vectors by sqrt(hidden_size) on entry. Source: Vaswani et al. 2017, section 3.4."""
+    weight_std: float = Field(0.005, gt=0)
+    """Standard deviation of the weight matrices at the start. Small: the residual path, that is the last
+    item's own vector, speaks first."""
 
 
 class SASRecEncoderConfig(TransformerConfig):
@@ -62,6 +63,9 @@ class BERT4RecEncoderConfig(TransformerConfig):
 
     kind: Literal["bert4rec"] = "bert4rec"
     """Which encoder."""
+    weight_std: float = Field(0.02, gt=0)
+    """Standard deviation of the weight matrices at the start. Not small: [MASK] has no vector of an item
+    to speak first."""
     mask_probability: float = Field(0.4, gt=0, lt=1)
     """Chance of each item to be masked in training; a row without a mask gets one."""
     last_probability: float = Field(0.3, ge=0, le=1)
@@ -103,7 +107,7 @@ class SequenceEncoder(nn.Module, ABC):
 
     @abstractmethod
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """Prepare item vectors for the encoder (scale, positions, dropout).
+        """Prepare item vectors for the encoder (positions, dropout).
 
         Shapes: [B, L, D], lengths [B] -> [B, L, D].
         """

@@ -30,7 +30,6 @@ class BERT4RecEncoder(SequenceEncoder):
         width = config.hidden_size
         self.config = config
         self.max_len = config.max_len
-        self.scale = width**0.5 if config.scale_inputs else 1.0
         self.position = nn.Embedding(config.max_len + 1, width)  # a history and [MASK]
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -38,13 +37,13 @@ class BERT4RecEncoder(SequenceEncoder):
             for _ in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        reset_parameters(self)
+        reset_parameters(self, config.weight_std)
 
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """Scale, add positions, then dropout. Shapes: [B, L, D], [B] -> [B, L, D]."""
+        """Add positions, then dropout. Shapes: [B, L, D], [B] -> [B, L, D]."""
         places = torch.arange(vectors.shape[1], device=vectors.device)
         age = (lengths[:, None] - 1 - places).clamp(min=0)  # [B, L]
-        return self.dropout(vectors * self.scale + self.position(age))
+        return self.dropout(vectors + self.position(age))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: x [B, L, D], lengths [B] of at least 1 -> [B, L, D]."""

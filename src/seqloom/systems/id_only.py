@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from seqloom.encoders.base import TransformerConfig
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.sequence import SequenceConfig, SequenceSystem
 
@@ -17,6 +18,9 @@ class IDConfig(SequenceConfig):
 
     initial_std: float = Field(0.02, gt=0)
     """Standard deviation of the item table's random start."""
+    scale_inputs: bool = True
+    """Multiply item vectors by sqrt(hidden_size) before a transformer; a recurrent network takes them as
+    they are. Source: Vaswani et al. 2017, section 3.4."""
 
 
 IDConfigT = TypeVar("IDConfigT", bound=IDConfig)
@@ -27,6 +31,8 @@ class IDSystem(SequenceSystem[IDConfigT], Generic[IDConfigT]):
 
     def __init__(self, config: IDConfigT, sizes: Sizes) -> None:
         super().__init__(config, sizes)
+        scaled = config.scale_inputs and isinstance(config.encoder, TransformerConfig)
+        self.scale = config.encoder.hidden_size**0.5 if scaled else 1.0
         self.items = nn.Parameter(torch.zeros(sizes.num_items, config.encoder.hidden_size))
 
     def initialise(self, data: TrainingData) -> None:
@@ -39,4 +45,5 @@ class IDSystem(SequenceSystem[IDConfigT], Generic[IDConfigT]):
 
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D]."""
-        return self.encoder(self.encoder.enter(self.embed(items, vectors), lengths), lengths)
+        inputs = self.embed(items, vectors) * self.scale
+        return self.encoder(self.encoder.enter(inputs, lengths), lengths)

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from seqloom.nn.attention import TransformerBlock, reset_parameters
 from seqloom.systems.cities.config import InferenceConfig
 
+_WEIGHT_STD = 0.02
+"""Standard deviation of the weight matrices at the start."""
+
 
 class ContextInference(nn.Module):
     """A transformer over each context, one over the contexts, and a linear map.
@@ -26,7 +29,7 @@ class ContextInference(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
         self.register_buffer("scale", torch.tensor(1.0))
-        reset_parameters(self)
+        reset_parameters(self, _WEIGHT_STD)
 
     @staticmethod
     def _blocks(config: InferenceConfig, width: int) -> nn.ModuleList:

@@ -19,6 +19,9 @@ class SemanticConfig(Config):
     """Width between the two layers; half the text width if not given, as in the paper."""
     adapter_start: Literal["pca", "random"] = "pca"
     """The adapter starts as a projection on the text's principal axes, or at random."""
+    text_scale: float = Field(0.1, gt=0)
+    """Factor on the text before the adapter, which starts that much larger. Adam's steps have the size
+    of the learning rate whatever the size of the weights, so a small factor lets the adapter move slowly."""
     trained_text: bool = False
     """Train the text embedding too (an ablation of the paper)."""
 
@@ -32,6 +35,8 @@ class FusionConfig(Config):
     """Heads of the cross-attention."""
     residual: bool = True
     """Add each view to what was attended from it; the paper has no residual."""
+    weight_std: float = Field(0.005, gt=0)
+    """Standard deviation of the cross-attention's weight matrices at the start."""
 
 
 class DistillationConfig(Config):
@@ -61,8 +66,11 @@ class LLMESRConfig(SequenceConfig):
     """The item table starts as the principal components of the text, or at random."""
     collaborative_text: str | None = None
     """Name of the text embedding whose components start the item table; `text` if not given."""
-    initial_std: float = Field(0.12, gt=0)
+    initial_std: float = Field(0.07, gt=0)
     """Standard deviation of the item table and of the semantic vectors at the start."""
+    whitening: float = Field(0.5, ge=0, le=1)
+    """Both start from principal components divided by their standard deviation to this power: at 0 the
+    first few decide what is similar, at 1 all count alike."""
     shared_encoder: bool = True
     """One encoder for both views, or one each."""
     semantic: SemanticConfig = Field(default_factory=SemanticConfig)

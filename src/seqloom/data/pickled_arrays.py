@@ -81,6 +81,7 @@ class _Sealed:
     """A function that a pickle may call but not change."""
 
     __slots__ = ("call",)
+    call: Callable[..., Any]
 
     def __init__(self, call: Callable[..., Any]) -> None:
         object.__setattr__(self, "call", call)

@@ -71,7 +71,7 @@ def item_map_figure(maps: Sequence[ItemMap]) -> Figure:
 
         axes = list(canvas.axes.flat)
         scale = LogNorm(1, max(highest, 2))
-        drawn = None
+        drawn: Any = None
         for axis, one in zip(axes, maps, strict=False):
             points = list(zip(one.item_ids, one.events, one.x, one.y, strict=True))
             rows += [(one.name, *point) for point in points]

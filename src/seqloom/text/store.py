@@ -115,9 +115,9 @@ class TextEmbeddings:
 
     def _similar_users(self, k: int, users: Tensor, progress: Progress) -> Tensor:
         kept = sorted(
-            int(number)
+            int(told)
             for file in self.path.glob("neighbours-*.safetensors")
-            if (number := file.stem.removeprefix("neighbours-")).isdecimal()
+            if (told := file.stem.removeprefix("neighbours-")).isdecimal()
         )
         for number in kept:
             if number < k:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import torch
 
-WORDS = ("red blue green big small old new soft hard cream soap oil brush comb file lamp mug pot "
-         "dry wet hand nail hair face skin item a of the ; : user bought next").split()  # fmt: skip
+# fmt: off
+WORDS = [
+    "red", "blue", "green", "big", "small", "old", "new", "soft", "hard", "cream", "soap", "oil",
+    "brush", "comb", "file", "lamp", "mug", "pot", "dry", "wet", "hand", "nail", "hair", "face",
+    "skin", "item", "a", "of", "the", ";", ":", "user", "bought", "next",
+]
+# fmt: on
 SPECIAL = ("<pad>", "</s>", "<unk>")
 
 
@@ -23,7 +28,7 @@ def tiny_tokenizer():
 
 
 def tiny_network(kind: str, vocabulary: int = len(SPECIAL) + len(WORDS), seed: int = 0):
-    """A T5 or a Llama of two small layers, float32, in evaluation mode; weights are large enough to matter."""
+    """A T5 or a Llama of two small layers, float32, in evaluation mode, with weights that matter."""
     from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(seed)

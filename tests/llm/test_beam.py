@@ -36,7 +36,6 @@ def likelihood(model, prompt, row):
 @pytest.fixture(scope="module")
 def truth(model, prompts):
     """[3, N] by the slow loop."""
-    tokens, mask = prompts
     with torch.inference_mode():
         rows = [[likelihood(model, t[m], row) for row in IDS] for t, m in zip(*prompts)]  # noqa: B905
     return torch.tensor(rows)

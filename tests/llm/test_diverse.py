@@ -86,9 +86,7 @@ def test_the_groups_are_those_of_the_slow_loop(model, prompts, automaton, groups
 
 def test_a_high_penalty_makes_the_groups_differ(model, prompts, automaton):
     def distinct(penalty):
-        texts = generate_words(
-            model.start(*prompts), automaton, LENGTHS, groups=3, penalty=penalty
-        )
+        texts = generate_words(model.start(*prompts), automaton, LENGTHS, groups=3, penalty=penalty)
         return [len({tuple(row) for row in rows}) for rows in texts.tolist()]
 
     assert distinct(0.0) == [1, 1, 1]

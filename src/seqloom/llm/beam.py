@@ -132,9 +132,7 @@ def exact_scores(state: DecodingState, tree: PrefixTree, *, leaves_at_once: int 
     return scores
 
 
-def _walk(
-    state: DecodingState, tree: PrefixTree, first: int, end: int
-) -> tuple[Tensor, Tensor]:
+def _walk(state: DecodingState, tree: PrefixTree, first: int, end: int) -> tuple[Tensor, Tensor]:
     """Score the leaves first..end-1, level by level. Shapes: -> leaves [M], scores [B, M]."""
     batch, device = len(state.first), state.first.device
     nodes = torch.zeros(1, dtype=torch.int64, device=device)

@@ -6,8 +6,8 @@ token that earlier groups of the same prompt have just chosen costs `penalty` ea
 Source: Vijayakumar et al., Diverse Beam Search (arXiv 1610.02424), Hamming diversity; IDGenRec (arXiv
     2403.19021), section 3.1, which uses 10 groups of 1 beam.
 Differs: nothing but whole words of a lexicon comes out, and no word twice in one text (two words that
-    begin with the same token count as one). The groups of a prompt are computed together, on one encoding of the
-    prompt. transformers 5 has no group beam search.
+    begin with the same token count as one). The groups of a prompt are computed together, on one
+    encoding of the prompt. transformers 5 has no group beam search.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ class PrefixTree:
         return cls._number(rows, real, new, order)
 
     @classmethod
-    def _number(cls, rows: np.ndarray, real: np.ndarray, new: np.ndarray, order: np.ndarray) -> Self:
+    def _number(
+        cls, rows: np.ndarray, real: np.ndarray, new: np.ndarray, order: np.ndarray
+    ) -> Self:
         count, depth = rows.shape
         row, column = np.nonzero(new)
         by_depth = np.lexsort((row, column))

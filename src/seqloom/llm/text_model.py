@@ -51,6 +51,9 @@ class TextModel(nn.Module, ABC):
         super().__init__()
         self.network = network
         self.register_buffer("output_tokens", output_tokens.long(), persistent=False)
+        # Tied weights have one place in a state: the first of their names.
+        self.register_state_dict_post_hook(_drop_ties)
+        self.register_load_state_dict_pre_hook(_fill_ties)
         first = torch.arange(len(output_tokens))
         self._leading = bool(torch.equal(output_tokens.cpu().long(), first))
 
@@ -82,6 +85,10 @@ class TextModel(nn.Module, ABC):
     def output_embeddings(self) -> Tensor:
         """What soft tokens are mixed from. Shapes: -> [V', D]."""
         return self.output_rows(self.network.get_input_embeddings().weight)
+
+    def forward(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+        """The same as `logits`."""
+        return self.logits(prompt, mask, targets)
 
     @abstractmethod
     def logits(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
@@ -127,3 +134,21 @@ class Ancestors:
             self.mask = torch.cat([self.mask.gather(1, index), own], 2)
             self.depths += [self.depths[-1] + 1] * beams
         return self.mask
+
+
+def _ties(module: nn.Module) -> dict[str, str]:
+    """Further names of a parameter, each with its first name."""
+    first: dict[int, str] = {}
+    named = module.named_parameters(remove_duplicate=False)
+    return {n: first[id(p)] for n, p in named if first.setdefault(id(p), n) != n}
+
+
+def _drop_ties(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    for name in _ties(module):
+        state.pop(prefix + name, None)
+
+
+def _fill_ties(module: nn.Module, state: dict[str, Any], prefix: str, *_rest: Any) -> None:
+    for name, first in _ties(module).items():
+        if prefix + first in state:
+            state.setdefault(prefix + name, state[prefix + first])

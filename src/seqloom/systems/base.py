@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from pydantic import Field
@@ -23,6 +24,9 @@ class SystemConfig(Config):
     seed: int = 42
     """Seed of every random draw of the run."""
 
+
+MODEL_FOLDER = "model"
+"""The folder of a run with what a system needs beside its weights."""
 
 ConfigT = TypeVar("ConfigT", bound=SystemConfig)
 
@@ -70,6 +74,12 @@ class System(nn.Module, ABC, Generic[ConfigT]):
 
     def finish(self) -> None:
         """Let go of what only training needs; called once, after the last phase."""
+
+    def write_files(self, folder: Path) -> None:
+        """Write what the system needs beside its weights (tokenizer, shapes of models), if anything."""
+
+    def read_files(self, folder: Path) -> None:
+        """Read what `write_files` wrote; called before the weights are loaded."""
 
     @property
     def fixed_entries(self) -> frozenset[str]:

@@ -60,6 +60,7 @@ class IDMaker:
         self._device = generator.output_tokens.device
         self._automaton = WordAutomaton.build(lexicon).to(self._device)
         self._taken: set[Row] = set(taken)
+        self._tried: dict[tuple[Row, int, int], int] = {}
         self._progress = progress
 
     def make(
@@ -152,22 +153,28 @@ class IDMaker:
         return found
 
     def _extend(self, row: Row, text: str) -> Row:
-        """The ID with further words of the lexicon, the first combination that is free."""
-        pieces = self._lexicon.pieces
+        """The ID with further words of the lexicon, the first combination that is free.
+
+        Raises:
+            ConfigError: all combinations are taken.
+        """
+        pieces, longest = self._lexicon.pieces, self._config.longest
         start = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace")).digest()[:8], "big")
-        base = self._whole(row, self._config.longest - max(map(len, pieces)))
-        for _ in range(self._config.longest):
-            for step in range(len(pieces)):
-                word = pieces[(start + step) % len(pieces)]
-                longer = (*base, *word)
-                if longer not in self._taken and len(longer) <= self._config.longest:
+        start %= len(pieces)
+        widest, narrowest = max(map(len, pieces)), min(map(len, pieces))
+        for count in range(1, longest // narrowest + 1):
+            base = self._whole(row, max(0, longest - count * widest))
+            tried = self._tried.get((base, count, start), 0)
+            for number in range(tried, len(pieces) ** count):
+                places = (number // len(pieces) ** place for place in range(count))
+                longer = sum((pieces[(start + p) % len(pieces)] for p in places), base)
+                if longer not in self._taken and len(longer) <= longest:
+                    self._tried[base, count, start] = number + 1
                     self._taken.add(longer)
                     return longer
-            base = self._whole((*pieces[start % len(pieces)], *base), len(base))
-            start += 1
         raise ConfigError(
-            f"{len(pieces)} words are too few to name {len(self._taken)} items with at most "
-            f"{self._config.longest} tokens each; raise ids.longest, or give the items more text"
+            f"{len(pieces)} words are too few to name {len(self._taken) + 1} items with at most "
+            f"{longest} tokens each; raise ids.longest, or give the items more text"
         )
 
     def _whole(self, row: Row, most: int) -> Row:

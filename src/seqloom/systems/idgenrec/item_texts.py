@@ -25,7 +25,9 @@ class ItemPrompts:
         self, texts: Sequence[str], prompt: tuple[str, str], tokenizer: Any, most_tokens: int
     ) -> None:
         cut = most_tokens * _CHARACTERS_PER_TOKEN
-        plain = [" ".join(text[:cut].split()) or WITHOUT_TEXT for text in texts]
+        # Tokenizers refuse halves of surrogate pairs.
+        valid = (text[:cut].encode("utf-8", "replace").decode() for text in texts)
+        plain = [" ".join(text.split()) or WITHOUT_TEXT for text in valid]
         before, after = (_encode([part], tokenizer)[0] if part else [] for part in prompt)
         # A text of nothing but what the tokenizer drops still leaves the prompt's own words.
         self.rows = [before + row[:most_tokens] + after for row in _encode(plain, tokenizer)]

@@ -256,7 +256,8 @@ def _last_targets(batch: TrainingBatch) -> Tensor:
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over real places. Shapes: [B, T, V'], [B, T]."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=PAD)
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(precise.flatten(0, 1), targets.flatten(), ignore_index=PAD)
 
 
 @contextmanager

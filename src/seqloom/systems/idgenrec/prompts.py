@@ -132,4 +132,8 @@ def _rows(texts: list[str], tokenizer: Any) -> Tensor:
     """Tokens of each text, PAD on the right. Shapes: -> [texts, longest]."""
     rows = [tokenizer(t, add_special_tokens=False)["input_ids"] if t else [] for t in texts]
     width = max(map(len, rows))
-    return torch.tensor([row + [PAD] * (width - len(row)) for row in rows]).long().view(len(rows), width)
+    return (
+        torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
+        .long()
+        .view(len(rows), width)
+    )

@@ -61,7 +61,7 @@ class IDGenRec(System[IDGenRecConfig]):
         self._texts: list[str] = []
         self._item_ids: list[str] = []
         self._progress: Progress = SILENT
-        self._table: tuple[int, Tensor] | None = None
+        self._table: Tensor | None = None
 
     @property
     def max_len(self) -> int:
@@ -82,11 +82,10 @@ class IDGenRec(System[IDGenRecConfig]):
     @property
     def table(self) -> Tensor:
         """The IDs without columns that no ID reaches. Shapes: [N + 1, T] output numbers, row 0 PAD."""
-        made = int(self.made) if self._table is None else self._table[0]
-        if self._table is None or self._table[1].device != self.ids.device:
+        if self._table is None or self._table.device != self.ids.device:
             width = int((self.ids != PAD).sum(1).max())
-            self._table = (made, self.ids[:, : max(1, width)].contiguous())
-        return self._table[1]
+            self._table = self.ids[:, : max(1, width)].contiguous()
+        return self._table
 
     def initialise(self, data: TrainingData) -> None:
         """Load or draw the models; the first IDs are made when training begins, on its device."""
@@ -117,10 +116,9 @@ class IDGenRec(System[IDGenRecConfig]):
 
     def make_ids(self, number: int) -> None:
         """Make the IDs of a round, unless they are there (a resumed run has them in its state)."""
-        trained = number == 0 or self.config.generation.epochs > 0
         if int(self.made) >= number:
             return
-        if trained:
+        if int(self.made) < 0 or self.config.generation.epochs:  # else the generator is as it was
             maker = self.maker(self.language, self._progress)
             ids, self.statistics = maker.make(self._texts, self._item_ids, self.item_prompts)
             self.ids[1:] = ids.to(self.ids.device)

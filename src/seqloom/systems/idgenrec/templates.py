@@ -33,7 +33,8 @@ def read_templates(name: str) -> Templates:
     Raises:
         ConfigError: there is no such file, a line has no {history} or another placeholder, or none is seen.
     """
-    seen, unseen = [], []
+    seen: list[tuple[str, str]] = []
+    unseen: list[tuple[str, str]] = []
     for line in _text(name).splitlines():
         line = line.strip()
         if not line or line.startswith("#"):

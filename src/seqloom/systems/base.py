@@ -54,6 +54,8 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     name: ClassVar[str]
     config_class: ClassVar[type[SystemConfig]]
     uses_text: ClassVar[bool] = False
+    mixes_datasets: ClassVar[bool] = False
+    """Whether it can learn from several data sets that are laid together (option `origins`)."""
 
     def __init__(self, config: ConfigT, sizes: Sizes) -> None:
         super().__init__()

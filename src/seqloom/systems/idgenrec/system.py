@@ -41,6 +41,7 @@ class IDGenRec(System[IDGenRecConfig]):
 
     name: ClassVar[str] = "idgenrec"
     config_class: ClassVar[type[IDGenRecConfig]] = IDGenRecConfig
+    mixes_datasets: ClassVar[bool] = True
     ids: Tensor
     made: Tensor
     generator: TextModel
@@ -153,10 +154,14 @@ class IDGenRec(System[IDGenRecConfig]):
         maker = self.maker(self.language.speaking(texts, self.config.ids), progress)
         return maker.make(texts, item_ids, self.prompts_of(texts))
 
-    def over(self, ids: Tensor) -> BeamScorer | ExactScorer:
-        """The recommender as it is, over a catalogue with these IDs. Shapes: [M, T] output numbers."""
-        ids = ids.to(self.ids.device)
-        return self._scorer(torch.cat([torch.full_like(ids[:1], PAD), ids]))
+    def over(self, ids: Tensor, recommender: TextModel | None = None) -> BeamScorer | ExactScorer:
+        """The recommender as it is, or another one, over a catalogue with these IDs.
+
+        Shapes: ids [M, T] output numbers.
+        """
+        ids = ids[:, : int((ids != PAD).sum(1).max())].to(self.ids.device)
+        table = torch.cat([torch.full_like(ids[:1], PAD), ids])
+        return self._scorer(table, recommender or self.recommender)
 
     def add_items(self, texts: Sequence[str], item_ids: Sequence[str]) -> list[str]:
         """Give new items IDs of the catalogue's words and a place in it, at once; gives the IDs' words.
@@ -180,7 +185,7 @@ class IDGenRec(System[IDGenRecConfig]):
 
     def scorer(self) -> Scorer:
         """The recommender over the present IDs."""
-        return self._scorer(self.table)
+        return self._scorer(self.table, self.recommender)
 
     def finish(self) -> None:
         """Let go of the items' texts. A run without a trained epoch gets its IDs here."""
@@ -258,13 +263,12 @@ class IDGenRec(System[IDGenRecConfig]):
             own = {n.removeprefix(f"{part}."): v for n, v in state.items() if n.startswith(part)}
             getattr(self, part).load_state_dict(own)
 
-    def _scorer(self, table: Tensor) -> BeamScorer | ExactScorer:
+    def _scorer(self, table: Tensor, recommender: TextModel) -> BeamScorer | ExactScorer:
         tree = PrefixTree.build(table[1:]).to(self.ids.device)
         template = self.config.template
         count = len(self.language.templates.parts)
         if template >= count:
             raise ConfigError(f"template is {template}; there are prompts 0 to {count - 1}")
-        beam = BeamScorer(
-            self.recommender, self.builder, table, tree, template, self.config.num_beams
-        )
+        beams = self.config.num_beams
+        beam = BeamScorer(recommender, self.builder, table, tree, template, beams)
         return beam.exact() if self.config.decoding == "exact" else beam

@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,23 +20,12 @@ from seqloom.runs.train import train
 from seqloom.runs.zero_shot import zero_shot
 from seqloom.systems.registry import system_class
 
+# fmt: off
 WORDS = [
-    "red",
-    "blue",
-    "green",
-    "hand",
-    "hair",
-    "nail",
-    "soap",
-    "cream",
-    "brush",
-    "oil",
-    "film",
-    "story",
-    "dark",
-    "night",
-    "city",
+    "red", "blue", "green", "hand", "hair", "nail", "soap", "cream", "brush", "oil", "film",
+    "story", "dark", "night", "city",
 ]
+# fmt: on
 SMALL = {**SMALL_IDGENREC, "rounds": 1, "temperature": 2.0}
 
 
@@ -187,6 +177,35 @@ def test_ids_of_a_runs_generator(foundation, three, tmp_path):
     assert found.unique == three[2].num_items
     with pytest.raises(ConfigError, match="either a run"):
         textual_ids(three[2], run=foundation, config={"rounds": 1}, out=tmp_path / "j.parquet")
+
+
+def test_training_takes_ids_that_were_made_before(three, pretrained, tmp_path):
+    model = {"source": "pretrained", "name": str(pretrained)}
+    file = tmp_path / "ids.parquet"
+    made = textual_ids(three[0], config={"generator": model}, out=file, show=99, device="cpu")
+    names = [row["id"] for row in made.rows][::-1]
+    pq.write_table(pq.read_table(file).set_column(2, "id", [names]), file)
+    config = {**SMALL, "generator": model, "ids": {"file": str(file)}}
+    train(three[0], "idgenrec", out=tmp_path / "run", config=config, device="cpu")
+    assert load_run(tmp_path / "run").system.words() == names
+    with pytest.raises(ArtefactError, match="has no ID for item 'i13'"):
+        train(three[1], "idgenrec", out=tmp_path / "other", config=config, device="cpu")
+
+
+def test_a_run_takes_new_items_at_once(foundation, three):
+    run = load_run(foundation)
+    before = len(run.item_ids)
+    new = pa.table({"item_id": ["n1", "n2"], "title": ["red dark cream", ""], "more": ["a", "b"]})
+    names = run.add_items(new)
+    assert len(set(run.system.words())) == before + 2
+    assert run.system.words()[-2:] == names
+    (found,) = run.recommend([["n1", "d0/i2"]], k=before + 1)
+    ids = [item["item_id"] for item in found["items"]]
+    assert "n2" in ids
+    assert "n1" not in ids
+    assert run.titles[-2:] == ["red dark cream", None]
+    with pytest.raises(ConfigError, match="'n1' is in the catalogue already"):
+        run.add_items(new)
 
 
 def test_a_generator_from_scratch_has_nothing_to_say(three, tmp_path):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,11 +29,11 @@ from safetensors.torch import load_file, save_file
 
 from seqloom.core.config import Config, read_config_file
 from seqloom.core.device import resolve_device
-from seqloom.core.errors import ArtefactError
+from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
-from seqloom.systems.base import MODEL_FOLDER, Sizes, System
+from seqloom.systems.base import MODEL_FOLDER, NamesItems, Sizes, System
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import text_columns, title_column
 
@@ -143,6 +144,32 @@ class Run:
         if not file.exists():
             return []
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def add_items(self, items: pa.Table) -> list[str]:
+        """Put new items into the catalogue, at once and without training; gives their textual IDs.
+
+        `items` has `item_id` and text columns, of which those of the catalogue are read. The run's folder
+        stays as it is.
+
+        Raises:
+            ConfigError: the system knows items by number alone, or an id is in the catalogue already.
+        """
+        system = self.system
+        if not isinstance(system, NamesItems):
+            raise ConfigError(
+                f"a run of {self.manifest.system!r} cannot take items that it was not trained on; "
+                "'idgenrec' can"
+            )
+        new = items.column("item_id").to_pylist()
+        twice = [i for i, n in Counter([*self.item_ids, *new]).items() if n > 1]
+        if twice:
+            raise ConfigError(f"item {twice[0]!r} is in the catalogue already, or given twice")
+        names = system.add_items(system.texts_of(items), new)
+        both = pa.concat_tables([self.items, items], promote_options="default")
+        self.items = both.select(self.items.column_names)
+        for stale in ("item_ids", "titles", "item_numbers", "scorer"):
+            self.__dict__.pop(stale, None)
+        return names
 
     def dataset(self, path: str | Path | None = None) -> Dataset:
         """The data set the run was trained on, from where it was then or from `path`.

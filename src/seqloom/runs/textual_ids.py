@@ -24,7 +24,7 @@ from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.system import IDGenRec
-from seqloom.text.prompts import item_texts, text_columns, title_column
+from seqloom.text.prompts import text_columns, title_column
 
 FILE = "ids.parquet"
 
@@ -83,7 +83,7 @@ def textual_ids(
     if run is not None and config:
         raise ConfigError("give either a run, whose generator is taken, or configuration keys")
     system = _of_run(run, device) if run is not None else _untrained(data, config, device, progress)
-    texts = [text or "" for text in item_texts(data.items, system.config.ids.text).texts]
+    texts = system.texts_of(data.items)
     started = time.monotonic()
     ids, statistics = system.new_ids(texts, data.item_ids, progress)
     seconds = time.monotonic() - started

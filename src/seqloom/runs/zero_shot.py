@@ -21,7 +21,6 @@ from seqloom.evaluation.significance import paired_test
 from seqloom.runs.folder import Run, load_run
 from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.systems.popularity import PopularityScorer
-from seqloom.text.prompts import item_texts
 
 METRIC = "ndcg@10"
 
@@ -84,8 +83,7 @@ def zero_shot(
     if not len(held_out.users):
         raise ConfigError(f"{data.path} has no {on} events; prepare it with another split")
     started = time.monotonic()
-    texts = item_texts(data.items, system.config.ids.text).texts
-    ids, statistics = system.new_ids([t or "" for t in texts], data.item_ids, progress)
+    ids, statistics = system.new_ids(system.texts_of(data.items), data.item_ids, progress)
     ids_seconds = time.monotonic() - started
 
     def rank(scorer: Scorer) -> Tensor:

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+import pyarrow as pa
 from pydantic import Field
 from torch import nn
 
@@ -46,6 +47,17 @@ class TrainingData:
 
     dataset: Dataset
     progress: Progress = SILENT
+
+
+@runtime_checkable
+class NamesItems(Protocol):
+    """A system that knows items by their texts, so that new ones need no training."""
+
+    def texts_of(self, items: pa.Table) -> list[str]:
+        """What the system reads of items: one text for each row."""
+
+    def add_items(self, texts: Sequence[str], item_ids: Sequence[str]) -> list[str]:
+        """Put items after those of the catalogue; gives their names."""
 
 
 class System(nn.Module, ABC, Generic[ConfigT]):

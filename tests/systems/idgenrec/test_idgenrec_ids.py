@@ -1,5 +1,6 @@
 """IDs: unique, of real words, the same whatever the order of the file, for any text."""
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from seqloom.llm.tokenizers import train_tokenizer
 from seqloom.llm.words import Lexicon, collect_words
 from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.ids import IDMaker, words_only
-from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
+from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords, read_texts
 from tiny_lm import tiny_network
 
 TEXTS = [
@@ -88,6 +89,14 @@ def test_when_words_run_out_it_is_said(generator):
     one = Lexicon(lexicon.words[:1], lexicon.pieces[:1], lexicon.output_tokens)
     with pytest.raises(ConfigError, match="too few to name"):
         make((model, one, tokenizer), ["soap"] * 40, [f"{n}" for n in range(40)], max_penalty=1)
+
+
+def test_texts_are_values_without_the_names_of_columns():
+    items = pa.table({"item_id": ["a", "b"], "title": ["red soap", ""], "brand": ["aldora", None]})
+    assert read_texts(items, "values") == ["red soap. aldora", "an item without a description"]
+    assert read_texts(items, "full")[0].startswith("title: red soap")
+    with pytest.raises(ConfigError, match="have no text"):
+        read_texts(items.select(["item_id"]), "values")
 
 
 def test_own_words_are_preferred(generator):

@@ -54,9 +54,7 @@ def test_the_phases_alternate_and_each_round_has_its_ids(run, data):
     assert int(run.system.made) == 1
     assert len(set(run.system.words())) == 25
     # The IDs of the run are those that its generator gives.
-    from seqloom.text.prompts import item_prompts
-
-    texts = item_prompts(data, "full").texts
+    texts = run.system.texts_of(data.items)
     maker = run.system.maker(run.system.language)
     ids, _ = maker.make(texts, data.item_ids, run.system.prompts_of(texts))
     assert torch.equal(ids, run.system.ids[1:])

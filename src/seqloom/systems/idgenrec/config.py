@@ -15,14 +15,18 @@ from seqloom.systems.base import SystemConfig
 class IDConfig(Config):
     """How textual IDs are made."""
 
-    text: str = "full"
-    """Item text: full (all columns), title, a file, or a text with {column} in it."""
+    text: str = "values"
+    """Item text: values (of all columns, without their names, which would otherwise be taken for words of
+    the item), full (with names), title, a file, or a text with {column} in it."""
+    file: str | None = None
+    """IDs of the first round, as `seqloom ids` wrote them; by default they are made."""
     prompt: str = "generate"
     """The generator's prompt: seqloom's own (generate), a file, or a text with {text} in it."""
     max_text_tokens: int = Field(256, ge=4)
     """Tokens of an item's text that the generator reads. Source: IDGenRec, section 4.1.3."""
-    own_words: bool = False
-    """Prefer words of the item's own text; others only where these give no unique ID."""
+    own_words: bool = True
+    """Prefer words of the item's own text; others only where these give no unique ID. A generator that
+    was never trained to tag items then names what the item is."""
     min_word_count: int = Field(1, ge=1)
     """IDs use words that stand in at least so many items' texts."""
     most_pieces: int = Field(4, ge=1)

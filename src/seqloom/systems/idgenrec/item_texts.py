@@ -7,15 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from seqloom.llm.prefix_tree import PAD
 from seqloom.llm.text_model import END
 from seqloom.llm.words import Lexicon, words_of
-from seqloom.text.prompts import WITHOUT_TEXT
+from seqloom.text.prompts import WITHOUT_TEXT, item_texts, text_columns
 
 _CHARACTERS_PER_TOKEN = 16
+
+
+def read_texts(items: pa.Table, template: str) -> list[str]:
+    """One text for each row: by a template, or with `values` the columns' values one after the other.
+
+    Raises:
+        ConfigError: the items have no text columns, or the template does not fit them.
+    """
+    if template != "values":
+        return [text or "" for text in item_texts(items, template).texts]
+    columns = [items.column(name).to_pylist() for name in text_columns(items)]
+    rows = (". ".join(str(value) for value in row if value) for row in zip(*columns, strict=True))
+    return [text or WITHOUT_TEXT for text in rows]
 
 
 class ItemPrompts:

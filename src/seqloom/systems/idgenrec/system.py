@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,13 +22,13 @@ from seqloom.llm.prefix_tree import PAD, PrefixTree
 from seqloom.llm.text_model import TextModel
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, TrainingData
 from seqloom.systems.idgenrec.config import IDGenRecConfig
+from seqloom.systems.idgenrec.id_file import read_ids
 from seqloom.systems.idgenrec.ids import IDMaker, Statistics, words_only
-from seqloom.systems.idgenrec.item_texts import ItemPrompts
+from seqloom.systems.idgenrec.item_texts import ItemPrompts, read_texts
 from seqloom.systems.idgenrec.language import Language, build_language, tokens_to_keep
 from seqloom.systems.idgenrec.phases import GeneratorPhase, RecommenderPhase, TaggingPhase
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.scorer import BeamScorer, ExactScorer
-from seqloom.text.prompts import item_prompts
 
 
 class IDGenRec(System[IDGenRecConfig]):
@@ -91,9 +92,7 @@ class IDGenRec(System[IDGenRecConfig]):
     def initialise(self, data: TrainingData) -> None:
         """Load or draw the models; the first IDs are made when training begins, on its device."""
         self._progress = data.progress
-        self._texts = [
-            text or "" for text in item_prompts(data.dataset, self.config.ids.text).texts
-        ]
+        self._texts = self.texts_of(data.dataset.items)
         self._item_ids = data.dataset.item_ids
         if self.config.start_from is not None:
             self._take_over(Path(self.config.start_from))
@@ -120,9 +119,7 @@ class IDGenRec(System[IDGenRecConfig]):
         if int(self.made) >= number:
             return
         if int(self.made) < 0 or self.config.generation.epochs:  # else the generator is as it was
-            maker = self.maker(self.language, self._progress)
-            ids, self.statistics = maker.make(self._texts, self._item_ids, self.item_prompts)
-            self.ids[1:] = ids.to(self.ids.device)
+            self.ids[1:] = self._named(number).to(self.ids.device)
         self.made.fill_(number)
         self._table = None
 
@@ -137,6 +134,10 @@ class IDGenRec(System[IDGenRecConfig]):
         return IDMaker(
             self.generator, language.lexicon, self.config.ids, taken=taken, progress=progress
         )
+
+    def texts_of(self, items: pa.Table) -> list[str]:
+        """What the generator is given of items, by the template `ids.text`."""
+        return read_texts(items, self.config.ids.text)
 
     def prompts_of(self, texts: Sequence[str]) -> ItemPrompts:
         """What the generator reads of items."""
@@ -217,6 +218,15 @@ class IDGenRec(System[IDGenRecConfig]):
             torch.manual_seed(self.config.seed)
             network = build_network(self.config.recommender, self.language.tokenizer)
         return self._recommender_of(network, self.language)
+
+    def _named(self, number: int) -> Tensor:
+        """IDs of the training items: given ones in the first round, else those of the generator."""
+        if number == 0 and self.config.ids.file is not None:
+            file = Path(self.config.ids.file)
+            return read_ids(file, self._item_ids, self.language.lexicon, self.config.ids.longest)
+        maker = self.maker(self.language, self._progress)
+        ids, self.statistics = maker.make(self._texts, self._item_ids, self.item_prompts)
+        return ids
 
     def _build(self, language: Language) -> None:
         tokenizer = language.tokenizer

@@ -42,9 +42,11 @@ def main() -> None:
     batch = held_out.histories.select(rows).pad(system.max_len).to(run.device)
     scorer = system.over(system.ids[1:])
     scorer._num_beams = given.beams
-    ours, seconds = timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0], run.device)
+    ours, seconds, cpu = timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0], run.device)
     library = Library(system)
-    theirs, library_seconds = timed(lambda: library.best(batch.items, given.beams), run.device)
+    theirs, library_seconds, library_cpu = timed(
+        lambda: library.best(batch.items, given.beams), run.device
+    )
     same = [len(set(a) & set(b)) / TOP for a, b in zip(ours.tolist(), theirs, strict=True)]
     print(
         json.dumps(
@@ -57,6 +59,8 @@ def main() -> None:
                 "users_per_s": given.users / seconds,
                 "library_users_per_s": given.users / library_seconds,
                 "times_faster": library_seconds / seconds,
+                "cpu_s": cpu,
+                "library_cpu_s": library_cpu,
                 "items_in_common": sum(same) / len(same),
             },
             indent=2,
@@ -64,16 +68,16 @@ def main() -> None:
     )
 
 
-def timed(work: Any, device: torch.device) -> tuple[Any, float]:
-    """The result, and seconds of the call; a first call on a GPU would also load its kernels."""
+def timed(work: Any, device: torch.device) -> tuple[Any, float, float]:
+    """The result, seconds of a second call, and seconds of processor time of it."""
+    work()
     if device.type == "cuda":
-        work()
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     found = work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return found, time.perf_counter() - started
+    return found, time.perf_counter() - started, time.process_time() - cpu
 
 
 class Library:

@@ -149,7 +149,7 @@ def prune(network: Any, kept: Tensor) -> None:
         rows = smaller.weight if tied else nn.Parameter(head.weight[kept].clone())
     start = getattr(network.config, "decoder_start_token_id", None)
     if network.config.is_encoder_decoder:
-        place = torch.nonzero(kept == start).flatten().tolist()
+        place = [i for i, token in enumerate(kept.tolist()) if token == start]
         if not place:
             raise ConfigError(f"the decoder's start token {start} must be kept")
         network.config.decoder_start_token_id = place[0]

@@ -8,7 +8,7 @@ of nodes, its sequences one range of leaves. Nothing is walked in Python.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -106,7 +106,9 @@ class PrefixTree:
     def to(self, device: torch.device) -> Self:
         """The same tree on `device`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
+        moved: dict[str, Any] = {
+            k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
+        }
         return type(self)(**moved)
 
     def seen_leaves(self, seen: Tensor) -> Tensor:

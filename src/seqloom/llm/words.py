@@ -195,7 +195,7 @@ class WordAutomaton:
 
     def to(self, device: torch.device) -> Self:
         """The same automaton on `device`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(
             **{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
         )

@@ -183,8 +183,9 @@ class TaggingBatch:
 
     def to(self, device: torch.device) -> TaggingBatch:
         """The same batch on `device`."""
-        moved = (x.to(device) for x in (self.tokens, self.mask, self.targets))
-        return TaggingBatch(*moved, self.num_targets)
+        return TaggingBatch(
+            self.tokens.to(device), self.mask.to(device), self.targets.to(device), self.num_targets
+        )
 
 
 @dataclass(frozen=True)

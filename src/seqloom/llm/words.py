@@ -195,10 +195,12 @@ class WordAutomaton:
 
     def to(self, device: torch.device) -> Self:
         """The same automaton on `device`."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(
-            **{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
-        )
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        }
+        return type(self)(**moved)
 
     def allowed(self, nodes: Tensor, room: int) -> Tensor:
         """The tokens that may come next, the end mark apart, so that a word can end within `room` tokens.

@@ -140,7 +140,7 @@ CHANGES = {
     "not a matrix": (lambda f: dump(f / ITEMS, np.zeros(30)), r"shape \(30,\)"),
     "no fractions": (lambda f: dump(f / ITEMS, np.zeros((30, 4), int)), "are fractions"),
     "not finite": (lambda f: dump(f / ITEMS, np.full((30, 4), np.nan)), "NaN"),
-    "no array": (lambda f: dump(f / ITEMS, [[1.0]]), "a list"),
+    "no array": (lambda f: dump(f / ITEMS, [[1.0]]), "step EMPTY_LIST"),
     "counted from 0": (
         lambda f: (f / "inter.txt").write_text("0 1\n0 2\n0 3\n"),
         "user '0'.*count from 1",

@@ -1,13 +1,13 @@
-"""Numpy arrays out of pickle files, without running what a pickle may run.
+"""Numpy arrays out of pickle files, without Python's unpickler.
 
-A pickle is a program: loading one from elsewhere with `pickle.load` can do anything. Here the names
-that numpy writes for an array stand for harmless objects of this module, and no other name is let in.
+A pickle is a program: loading one from elsewhere can do anything. Here it is read as data, step by
+step. Only the steps that numpy writes for an array are known, the names of numpy stand for harmless
+objects of this module, and no other name or step is let in.
 """
 
 from __future__ import annotations
 
 import math
-import pickle
 import pickletools
 import re
 from collections.abc import Callable
@@ -19,9 +19,33 @@ import numpy as np
 from seqloom.core.errors import DataError
 
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
-_MOST_MEMOS = 10_000
-"""An array needs about ten; a larger number only serves to take up memory."""
-_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_VALUES = frozenset(
+    [
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "UNICODE",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "BINBYTES8",
+        "BYTEARRAY8",
+    ]
+)
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+_GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_SKIPPED = frozenset(("PROTO", "FRAME"))
 
 
 def read_pickled_array(path: Path) -> np.ndarray[Any, Any]:
@@ -34,63 +58,104 @@ def read_pickled_array(path: Path) -> np.ndarray[Any, Any]:
         raise DataError(f"{path} is no file; check the path")
     try:
         with path.open("rb") as handle:
-            _check_size(path, handle)
-            handle.seek(0)
-            found = _Reader(path, handle).load()
-    except DataError:
-        raise
+            found = _read(handle)
+    except DataError as error:
+        raise DataError(
+            f"{path} {error}. Nothing of it was run; only a pickle of one numpy array of numbers is read"
+        ) from None
     except Exception as error:
         raise DataError(f"{path} cannot be read as a pickled array: {error}") from None
     if not isinstance(found, _Array) or found.value is None:
         raise DataError(
-            f"{path} holds {_what(found)}; only a pickle of one numpy array of numbers is read"
+            f"{path} holds no array; only a pickle of one numpy array of numbers is read"
         )
     return found.value
 
 
-def _check_size(path: Path, handle: Any) -> None:
-    """Walk the pickle without running it: it is whole, and its memory is used with measure."""
+def _read(handle: Any) -> Any:
+    """What the pickle leaves at its end."""
+    machine = _Machine()
     for opcode, argument, _ in pickletools.genops(handle):
-        if opcode.name in _PUTS and int(argument or 0) > _MOST_MEMOS:
-            raise DataError(f"{path} is no pickle that numpy writes (memo {argument}); not read")
+        machine.step(opcode.name, argument)
+    (found,) = machine.stack
+    return found
 
 
-class _Reader(pickle.Unpickler):
-    """Knows the names that numpy writes for arrays, and no other."""
+class _Machine:
+    """The stack and the memory of a pickle, with the few steps that an array needs."""
 
-    def __init__(self, path: Path, handle: Any) -> None:
-        super().__init__(handle, encoding="latin1")
-        self._path = path
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memory: dict[int, Any] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a name of numpy.
+    def step(self, name: str, argument: Any) -> None:
+        """Take one step.
 
         Raises:
-            DataError: any other name.
+            DataError: the step, or a name that it asks for, is no part of an array.
         """
-        place = module.replace("numpy._core.", "numpy.core.")
-        if (place, name) not in _ALLOWED:
-            raise DataError(
-                f"{self._path} asks for {module}.{name}, which is no part of an array; nothing of it "
-                "was run. Only a pickle of one numpy array of numbers is read"
-            )
-        return _Sealed(_ALLOWED[place, name])
+        stack = self.stack
+        if name in _VALUES:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _PUTS or name == "MEMOIZE":
+            self.memory[len(self.memory) if name == "MEMOIZE" else int(argument)] = stack[-1]
+        elif name in _GETS:
+            stack.append(self.memory[int(argument)])
+        elif name in _TUPLES or name == "TUPLE":
+            self._tuple(_TUPLES.get(name))
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name == "GLOBAL":
+            stack.append(_find(*argument.split(" ", 1)))
+        elif name == "STACK_GLOBAL":
+            attribute, module = stack.pop(), stack.pop()
+            stack.append(_find(module, attribute))
+        elif name == "REDUCE":
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(_call(function, arguments))
+        elif name == "BUILD":
+            state = stack.pop()
+            _build(stack[-1], state)
+        elif name not in _SKIPPED and name != "STOP":
+            raise DataError(f"takes the step {name}, which is no part of an array")
+
+    def _tuple(self, size: int | None) -> None:
+        if size is None:
+            size = self.stack[::-1].index(_MARK)
+            del self.stack[len(self.stack) - size - 1]
+        start = len(self.stack) - size
+        self.stack[start:] = [tuple(self.stack[start:])]
 
 
-class _Sealed:
-    """A function that a pickle may call but not change."""
+_MARK = object()
 
-    __slots__ = ("call",)
-    call: Callable[..., Any]
+
+class _Function:
+    """What a name of numpy stands for."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "call", call)
+        self.call = call
 
-    def __call__(self, *arguments: Any) -> Any:
-        return self.call(*arguments)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("a pickle may not change it")
+def _find(module: Any, name: Any) -> _Function:
+    place = str(module).replace("numpy._core.", "numpy.core.")
+    if (place, name) not in _ALLOWED:
+        raise DataError(f"asks for {module}.{name}, which is no part of an array")
+    return _Function(_ALLOWED[place, name])
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    if not isinstance(function, _Function) or not isinstance(arguments, tuple):
+        raise DataError("calls what is no function")
+    return function.call(*arguments)
+
+
+def _build(target: Any, state: Any) -> None:
+    if not isinstance(target, _DType | _Array) or not isinstance(state, tuple):
+        raise DataError("changes what is no array")
+    target.fill(state)
 
 
 class _DType:
@@ -98,13 +163,14 @@ class _DType:
 
     def __init__(self, code: str) -> None:
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-            raise DataError(f"it holds values of type {code!r}; only numbers are read")
+            raise DataError(f"holds values of type {code!r}; only numbers are read")
         self.value = np.dtype(code)
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def fill(self, state: tuple[Any, ...]) -> None:
+        """Take the byte order."""
         order = state[1]
         if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
-            raise DataError("it holds an array of records; only arrays of numbers are read")
+            raise DataError("holds an array of records; only arrays of numbers are read")
         self.value = self.value.newbyteorder(order)
 
 
@@ -114,7 +180,8 @@ class _Array:
     def __init__(self) -> None:
         self.value: np.ndarray[Any, Any] | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def fill(self, state: tuple[Any, ...]) -> None:
+        """Take the shape, the type and the numbers."""
         _, shape, kind, is_fortran, numbers = state
         if isinstance(numbers, str):  # written by Python 2
             numbers = numbers.encode("latin1")
@@ -123,12 +190,12 @@ class _Array:
 
 def _from_bytes(numbers: Any, kind: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
     if not isinstance(kind, _DType) or not isinstance(numbers, bytes | bytearray):
-        raise DataError("it holds an array of objects; only arrays of numbers are read")
+        raise DataError("holds an array of objects; only arrays of numbers are read")
     sides = shape if isinstance(shape, tuple) else (shape,)
     if any(type(side) is not int or side < 0 for side in sides):
-        raise DataError(f"its array has the shape {shape!r}")
+        raise DataError(f"holds an array of the shape {shape!r}")
     if math.prod(sides) * kind.value.itemsize != len(numbers):
-        raise DataError(f"its array of shape {sides} has {len(numbers)} bytes; the file is damaged")
+        raise DataError(f"holds an array of shape {sides} with {len(numbers)} bytes")
     return np.frombuffer(numbers, kind.value).reshape(sides, order="F" if order == "F" else "C")
 
 
@@ -164,7 +231,3 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _no_bytes,
 }
-
-
-def _what(found: Any) -> str:
-    return "an empty array" if isinstance(found, _Array) else f"a {type(found).__name__}"

@@ -64,11 +64,16 @@ def item_prompts(dataset: Dataset, template: str = "full") -> Prompts:
     Raises:
         ConfigError: the template does not exist or names a column that is not there.
     """
-    columns = text_columns(dataset.items)
+    return item_texts(dataset.items, template)
+
+
+def item_texts(items: pa.Table, template: str = "full") -> Prompts:
+    """One text for each row of an items table; see `item_prompts`."""
+    columns = text_columns(items)
     text = template_text(template, "item")
     every = ". ".join(f"{name}: {{{name}}}" for name in columns)
     parsed = Template(text.replace("{attributes}", every))
-    values = {name: _strings(dataset.items, name) for name in columns}
+    values = {name: _strings(items, name) for name in columns}
     values.setdefault("title", values[title_column(columns)])
     parsed.check([*values, "attributes"], "the item columns are")
     rows = zip(*(values[name] for name in parsed.fields), strict=True)

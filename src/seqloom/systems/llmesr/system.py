@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
+from seqloom.systems.llmesr.new_items import NewItems
 from seqloom.systems.llmesr.views import SemanticView, scaled_pca
 from seqloom.systems.sequence import NextItemPhase, SequenceSystem
 from seqloom.text.store import load_embeddings
@@ -131,6 +132,23 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             return torch.cat([self.encoder(c, lengths), self.second_encoder(s, lengths)], -1)
         both = self.encoder(torch.cat([c, s]), lengths.repeat(2))  # [2 B, L, D]
         return torch.cat(both.chunk(2), -1)
+
+    def view_columns(self) -> dict[str, slice]:
+        """Where each view lies in the vectors."""
+        if self.config.views != "both":
+            return {}
+        width = self.config.encoder.hidden_size
+        return {"collaborative": slice(0, width), "semantic": slice(width, 2 * width)}
+
+    def item_vector_map(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Vectors of new items: see `llmesr.new_items`.
+
+        Raises:
+            ConfigError: only the collaborative view scores, and it knows no text.
+        """
+        if self.semantic is None:
+            raise ConfigError("views=collaborative has no text view, so it cannot take new items")
+        return NewItems(self.semantic, self.collaborative)
 
     def begin_epoch(self, epoch: int) -> None:
         """Let the teachers speak with the epoch's first weights."""

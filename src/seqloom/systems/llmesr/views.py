@@ -61,13 +61,17 @@ class SemanticView(nn.Module):
 
     def forward(self) -> Tensor:
         """The semantic vector of every item. Shapes: [N, D]."""
+        return self.project(self.text)
+
+    def project(self, text: Tensor) -> Tensor:
+        """The semantic vectors of text embeddings. Shapes: [M, E] -> [M, D]."""
         first, *others = self._layers
         weight: Tensor = first.weight
         bias: Tensor = first.bias
         for layer in others:
             weight = layer.weight @ weight
             bias = layer.weight @ bias + layer.bias
-        return torch.addmm(bias, self.text, weight.t())
+        return torch.addmm(bias, text, weight.t())
 
     @property
     def _layers(self) -> list[nn.Linear]:

@@ -62,3 +62,12 @@ def tiny_dataset(
         },
         warnings=[],
     )
+
+
+SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
+"""A configuration under which a sequence system trains in a moment."""
+
+
+def small_config(system: str) -> dict:
+    """A configuration that trains in a moment."""
+    return {} if system in ("popularity", "itemknn") else SMALL

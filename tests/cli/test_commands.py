@@ -60,6 +60,7 @@ def test_train_merges_the_file_and_the_overrides(stage, tmp_path: Path, capsys) 
         "resume": True,
         "overwrite": False,
         "device": "auto",
+        "checkpoint_every_s": 60.0,
     }
     assert "valid.ndcg@10" in capsys.readouterr().out
 

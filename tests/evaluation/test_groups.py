@@ -37,6 +37,11 @@ def test_threshold_gives_the_share_closest_to_a_fifth(counts: list[int]) -> None
     assert found == max(t for t, value in share.items() if abs(value - 0.2) <= best + 1e-12)
 
 
+def test_equally_close_shares_take_the_higher_threshold() -> None:
+    counts = [2] + [1] * 2 + [0] * 7  # shares of 0.1 and 0.3: 0.3 - 0.2 is below 0.1 in floats
+    assert head_threshold(torch.tensor(counts)) == 2
+
+
 def test_threshold_by_hand() -> None:
     assert head_threshold(torch.arange(1, 11)) == 9  # 9 and 10: exactly a fifth
     assert head_threshold(torch.tensor([1, 1, 1, 2, 2, 2])) == 2

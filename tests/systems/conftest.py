@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers import tiny_dataset
+from helpers import small_config, tiny_dataset
 from seqloom.data.store import Dataset
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.systems.registry import names
 
 SYSTEMS = names()
-SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +25,6 @@ def dataset(tmp_path_factory) -> Dataset:
     made = tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", histories, titles)
     embed(made, EmbedOptions(encoder="hash", users="mean"))
     return made
-
-
-def small_config(system: str) -> dict:
-    """A configuration that trains in a moment."""
-    return {} if system in ("popularity", "itemknn") else SMALL
 
 
 @pytest.fixture(scope="session", params=SYSTEMS)

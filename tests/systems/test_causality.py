@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import SMALL
+from helpers import SMALL
 from seqloom.core.config import apply_overrides
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import system_class

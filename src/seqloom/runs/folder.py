@@ -32,6 +32,7 @@ from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
 from seqloom.systems.base import Sizes, System
 from seqloom.systems.registry import system_class
+from seqloom.text.prompts import text_columns, title_column
 
 FORMAT_VERSION = 1
 
@@ -112,6 +113,14 @@ class Run:
     def item_ids(self) -> list[str]:
         """Entry i is the id of item number i + 1."""
         return self.items.column("item_id").to_pylist()
+
+    @cached_property
+    def titles(self) -> list[str | None]:
+        """Entry i is the title of item number i + 1; None where the catalogue has none."""
+        columns = text_columns(self.items)
+        if not columns:
+            return [None] * len(self.item_ids)
+        return [text or None for text in self.items.column(title_column(columns)).to_pylist()]
 
     @cached_property
     def item_numbers(self) -> dict[str, int]:

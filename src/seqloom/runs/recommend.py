@@ -23,6 +23,8 @@ class RecommendedItem(Config):
     """One entry of a list."""
 
     item_id: str
+    title: str | None = None
+    """What the item is called, where the catalogue says."""
     score: float
     """Larger is better; comparable within one list only."""
 
@@ -96,7 +98,11 @@ def _rank(
             for numbers, found in zip(top.tolist(), values.tolist(), strict=True):
                 lists.append(
                     [
-                        RecommendedItem(item_id=run.item_ids[number - 1], score=score)
+                        RecommendedItem(
+                            item_id=run.item_ids[number - 1],
+                            title=run.titles[number - 1],
+                            score=score,
+                        )
                         for number, score in zip(numbers, found, strict=True)
                         if number
                     ]

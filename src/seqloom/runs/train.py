@@ -70,12 +70,14 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    checkpoint_every_s: float = 60.0,
     progress: Progress = SILENT,
 ) -> TrainSummary:
     """Train `system` on `dataset` and write the run at `out`.
 
     With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
     never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
+    There is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
 
     Raises:
         ConfigError: unknown system, bad configuration, or nothing to train on.
@@ -96,24 +98,25 @@ def train(
     else:
         _clear(out, overwrite)
         manifest = _start(out, dataset, cls, resolved, sizes)
-    finished = _train(out, dataset, cls, resolved, manifest, resolve_device(device), progress)
+    place = resolve_device(device)
+    finished = _train(out, dataset, resolved, manifest, place, checkpoint_every_s, progress)
     return _summary(out, finished)
 
 
 def _train(
     out: Path,
     dataset: Dataset,
-    cls: type[System[Any]],
     config: SystemConfig,
     manifest: RunManifest,
     device: torch.device,
+    checkpoint_every_s: float,
     progress: Progress,
 ) -> RunManifest:
     started = time.monotonic()
     data = TrainingData(dataset, progress)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, "initialise"))
-        model = cls(config, manifest.sizes)
+        model = system_class(manifest.system)(config, manifest.sizes)
         model.initialise(data)
     model.to(device)
     held_out = dataset.held_out("valid")
@@ -132,6 +135,7 @@ def _train(
         device,
         Checkpoints(out / "checkpoints", model.fixed_entries),
         RunLog(out),
+        checkpoint_every_s=checkpoint_every_s,
         progress=progress,
     )
     position = trainer.fit(resume=True)

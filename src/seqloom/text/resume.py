@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from seqloom.core.files import atomic_file, sha256_text
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.tensors import write_tensors
 from seqloom.text.encoders.base import TextEncoder, check_vectors
 
 
@@ -79,7 +79,7 @@ def _encode_shard(encoder: TextEncoder, texts: list[str]) -> tuple[Tensor, int]:
 
 def _write_shard(file: Path, vectors: Tensor, cut: int) -> None:
     with atomic_file(file) as path:
-        save_file({"embeddings": vectors.contiguous()}, path, {"truncated": str(cut)})
+        write_tensors(path, {"embeddings": vectors}, {"truncated": str(cut)})
 
 
 def _read_shard(file: Path, rows: int) -> tuple[Tensor, int] | None:

@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.text.neighbours import top_similar
 
@@ -120,7 +121,7 @@ class TextEmbeddings:
             return found
         found = top_similar(users, k, progress=progress)
         with atomic_file(file) as work:
-            save_file({"users": found}, work)
+            write_tensors(work, {"users": found})
         return found
 
 
@@ -210,8 +211,7 @@ def write_embeddings(
             told = parts[part]
             if tensor is not None and told is not None:
                 file = work / f"{part}.safetensors"
-                save_file({"embeddings": tensor.contiguous()}, file)
-                file.chmod(0o644)
+                write_tensors(file, {"embeddings": tensor})
                 parts[part] = told.model_copy(update={"file_sha256": sha256_file(file)})
         written = manifest.model_copy(update=parts)
         write_json(work / "manifest.json", written.model_dump(mode="json"))

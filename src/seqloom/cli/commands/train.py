@@ -40,6 +40,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of an unfinished run.")
     ] = False,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option("--checkpoint-every", min=0, help="Seconds between checkpoints in an epoch."),
+    ] = 60.0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
@@ -66,6 +70,7 @@ def train(
             resume=resume,
             overwrite=overwrite,
             device=device,
+            checkpoint_every_s=checkpoint_every,
             progress=current.progress,
         )
         current.finish(summary, _render)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import small_config  # tests/systems/conftest.py
+from helpers import small_config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.protocols import Scorer
 from seqloom.data.sequences import Sequences

@@ -1,0 +1,98 @@
+"""Ranks against a slow loop, and what does not compete."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqloom.core.errors import TrainingError
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import HeldOut
+from seqloom.evaluation import ranking
+from seqloom.evaluation.ranking import rank_targets
+
+
+class TableScorer:
+    """Looks the scores of a history up by its first item."""
+
+    def __init__(self, table):
+        self.table = table
+        self.num_items = table.shape[1]
+
+    def score(self, items, lengths):
+        return self.table[items[:, 0]].clone()
+
+
+def held_out(histories, targets):
+    users = torch.arange(len(targets))
+    return HeldOut(users, Sequences.from_lists(histories), torch.tensor(targets))
+
+
+def slow_rank(scores, history, target, masked):
+    rank = 1
+    for item, score in enumerate(scores.tolist(), start=1):
+        if item == target or (masked and item in history):
+            continue
+        rank += score >= scores[target - 1].item()
+    return rank
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.booleans())
+def test_ranks_equal_the_loop(data, masked):
+    items = data.draw(st.integers(2, 12))
+    rows = data.draw(st.integers(1, 9))
+    values = st.integers(-3, 3)  # few values, many ties
+    one = st.lists(values, min_size=items, max_size=items)
+    rows_of_scores = data.draw(st.lists(one, min_size=items + 1, max_size=items + 1))
+    table = torch.tensor(rows_of_scores, dtype=torch.float32)
+    item = st.integers(1, items)
+    histories = data.draw(
+        st.lists(st.lists(item, min_size=1, max_size=5), min_size=rows, max_size=rows)
+    )
+    targets = data.draw(st.lists(item, min_size=rows, max_size=rows))
+    found = rank_targets(TableScorer(table), held_out(histories, targets), mask_seen=masked)
+    expected = [
+        slow_rank(table[h[0]], h, t, masked) for h, t in zip(histories, targets, strict=True)
+    ]
+    assert found.ranks.tolist() == expected
+
+
+def test_chunks_do_not_change_ranks(monkeypatch):
+    torch.manual_seed(0)
+    table = torch.randn(31, 30)
+    histories = [[1 + i % 30] * (1 + i % 4) for i in range(50)]
+    task = held_out(histories, [1 + (7 * i) % 30 for i in range(50)])
+    whole = rank_targets(TableScorer(table), task, list_length=5)
+    monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 90)
+    parts = rank_targets(TableScorer(table), task, list_length=5)
+    assert torch.equal(whole.ranks, parts.ranks)
+    assert torch.equal(whole.lists, parts.lists)
+
+
+def test_lists_hold_the_best_unseen_items():
+    table = torch.tensor([[0.0] * 4, [4.0, 3.0, 2.0, 1.0]])
+    found = rank_targets(TableScorer(table), held_out([[1, 3]], [4]), list_length=3)
+    assert found.lists.tolist() == [[2, 4, 0]]
+    assert found.ranks.tolist() == [2]
+
+
+def test_a_seen_target_still_competes_and_is_never_masked():
+    table = torch.tensor([[0.0] * 3, [1.0, 5.0, 2.0]])
+    found = rank_targets(TableScorer(table), held_out([[1, 2]], [2]))
+    assert found.ranks.tolist() == [1]
+
+
+def test_sampled_ranks_count_the_given_items_alone():
+    table = torch.tensor([[0.0] * 5, [1.0, 9.0, 3.0, 3.0, 0.0]])
+    negatives = torch.tensor([[4, 5, 0]])  # item 2 would win, but was not drawn; 0 is none
+    found = rank_targets(TableScorer(table), held_out([[1]], [3]), negatives=negatives)
+    assert found.ranks.tolist() == [2]
+
+
+def test_scores_that_are_not_finite_are_refused():
+    table = torch.tensor([[0.0, 0.0], [1.0, float("nan")]])
+    with pytest.raises(TrainingError, match="not finite"):
+        rank_targets(TableScorer(table), held_out([[1]], [1]))

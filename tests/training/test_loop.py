@@ -1,0 +1,93 @@
+"""The training loop on a phase small enough to follow by hand."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from seqloom.core.errors import TrainingError
+from seqloom.core.phase import Optimisation
+from seqloom.training.checkpoint import Checkpoints
+from seqloom.training.log import RunLog
+from seqloom.training.loop import Trainer, learning_rate_at
+
+
+class Slope(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1))
+
+
+class FakePhase:
+    name = "fake"
+    validated = True
+
+    def __init__(self, module, losses=(1.0, 1.0), **settings):
+        self.module = module
+        self.optimisation = Optimisation(**{"epochs": 5, "learning_rate": 0.1, **settings})
+        self.losses = losses
+
+    def steps(self, epoch):
+        return list(self.losses)
+
+    def loss(self, batch):
+        return {"loss": batch * (self.module.weight + 1).sum(), "part": self.module.weight.sum()}
+
+
+def trainer(tmp_path, phase, values, progress=None):
+    given = iter(values)
+    return Trainer(
+        phase.module,
+        [phase],
+        lambda: {"ndcg@10": next(given)},
+        seed=1,
+        device=torch.device("cpu"),
+        checkpoints=Checkpoints(tmp_path / "checkpoints"),
+        log=RunLog(tmp_path, tensorboard=False),
+    )
+
+
+def test_the_best_weights_are_kept_and_patience_stops(tmp_path):
+    phase = FakePhase(Slope(), patience=2)
+    run = trainer(tmp_path, phase, [0.1, 0.3, 0.2, 0.2, 0.9])
+    position = run.fit()
+    assert (position.best_epoch, position.best_value, len(position.history)) == (2, 0.3, 4)
+    # AdamW moves by the learning rate at each of the four steps up to the best epoch.
+    assert float(phase.module.weight.detach()) == pytest.approx(-0.4, abs=1e-3)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["valid"]["ndcg@10"] for row in rows] == [0.1, 0.3, 0.2, 0.2]
+    assert rows[0]["train"].keys() == {"loss", "part"}
+
+
+def test_without_validation_the_last_weights_stay(tmp_path):
+    phase = FakePhase(Slope(), epochs=2)
+    phase.validated = False
+    trainer(tmp_path, phase, []).fit()
+    assert float(phase.module.weight.detach()) == pytest.approx(-0.4, abs=1e-3)
+
+
+def test_a_loss_that_is_not_finite_names_its_step(tmp_path):
+    phase = FakePhase(Slope(), losses=(1.0, math.nan))
+    with pytest.raises(TrainingError, match=r"loss is nan in phase 'fake', epoch 1, step 2"):
+        trainer(tmp_path, phase, [0.1]).fit()
+
+
+def test_the_host_program_keeps_its_random_state(tmp_path):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    trainer(tmp_path, FakePhase(Slope(), epochs=1), [0.1]).fit()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_warm_up_rises_and_cosine_falls():
+    settings = Optimisation(epochs=1, learning_rate=1.0, warmup_steps=4, schedule="cosine")
+    rates = [learning_rate_at(settings, step, 12) for step in range(12)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1.0
+    assert rates[8] == pytest.approx(0.5)
+    assert all(a > b for a, b in itertools.pairwise(rates[4:]))

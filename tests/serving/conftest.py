@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from servers import postgres_server, redis_server  # noqa: E402
+from servers import postgres_server, redis_server
 
 _NUMBERS = itertools.count(1)
 
@@ -68,3 +68,35 @@ def opened(store_url) -> Iterator[Callable]:
 def store(opened):
     """An empty store of each kind."""
     return opened()
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """60 users with 3 to 14 items each of a catalogue of 40, with text."""
+    import torch
+
+    from helpers import tiny_dataset
+    from seqloom.runs.embed import EmbedOptions, embed
+
+    draw = torch.Generator().manual_seed(0)
+    histories = []
+    for _ in range(60):
+        start, step, length = (int(torch.randint(high, (), generator=draw)) for high in (40, 3, 12))
+        histories.append([(start + (step + 1) * i) % 40 + 1 for i in range(3 + length)])
+    titles = [f"{'red' if i % 2 else 'blue'} thing number {i}" for i in range(1, 41)]
+    made = tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", histories, titles)
+    embed(made, EmbedOptions(encoder="hash", users="mean"))
+    return made
+
+
+@pytest.fixture(scope="session")
+def runs(dataset, tmp_path_factory) -> dict[str, Path]:
+    """Folders of trained runs by name."""
+    from seqloom.runs.train import train
+
+    small = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("llmesr", "sasrec", "itemknn", "popularity"):
+        config = small if name in ("llmesr", "sasrec") else {}
+        train(dataset, name, out=folder / name, config=config, device="cpu")
+    return {name: folder / name for name in ("llmesr", "sasrec", "itemknn", "popularity")}

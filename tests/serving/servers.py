@@ -93,7 +93,8 @@ def postgres_server() -> Iterator[str]:
             check=True, capture_output=True, cwd=folder, **account,
         )  # fmt: skip
         command = [str(binaries / "postgres"), "-D", data, "-p", str(port), "-k", folder]
-        command += ["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=50", "-c", "fsync=off"]
+        for setting in ("listen_addresses=127.0.0.1", "max_connections=50", "fsync=off"):
+            command += ["-c", setting]
         # SIGINT ends it at once; SIGTERM would wait for every client.
         with running(command, port, signal.SIGINT, cwd=folder, **account):
             url = f"postgresql://seqloom@127.0.0.1:{port}/postgres"

@@ -85,7 +85,9 @@ def test_writes_from_many_threads_are_all_kept(store) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(post, range(200)))
     kept = store.histories([f"u{n}" for n in range(5)], 1000)
-    assert sorted(i for items in kept.values() for i in items) == sorted(f"i{n}" for n in range(200))
+    assert sorted(i for items in kept.values() for i in items) == sorted(
+        f"i{n}" for n in range(200)
+    )
 
 
 def test_what_is_kept_survives_reopening(opened) -> None:

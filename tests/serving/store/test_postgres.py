@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from servers import free_port
+
 from seqloom.core.errors import StoreError
 from seqloom.serving.store import open_store
 from seqloom.serving.store.base import Event

@@ -102,7 +102,8 @@ class ModelCatalogue:
 
     def _grow(self, rows: list[tuple[str, int]], texts: Mapping[str, Tensor]) -> Scorer:
         """Write the rows' vectors behind the last one; give a scorer that sees them."""
-        assert isinstance(self._base, GrowingScorer) and self._vectors_of is not None
+        assert isinstance(self._base, GrowingScorer)
+        assert self._vectors_of is not None
         old = self.snapshot.scorer.num_items
         new = old + len(rows)
         vectors = self._vectors_of(

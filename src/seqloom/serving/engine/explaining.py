@@ -70,7 +70,9 @@ def _target(snapshot: Snapshot, query: Explain, whole: Tensor, seen: Sequence[in
     masked[snapshot.columns] = float("-inf")
     best = int(masked.argmax())
     if masked[best] == float("-inf"):
-        raise NothingToExplainError("the history holds the whole catalogue; nothing is left to explain")
+        raise NothingToExplainError(
+            "the history holds the whole catalogue; nothing is left to explain"
+        )
     return best + 1
 
 

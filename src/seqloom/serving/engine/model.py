@@ -110,7 +110,9 @@ class ServedModel:
     def _warm_up(self) -> None:
         """Score once, so that the first request pays for nothing and a broken run is never served."""
         with torch.inference_mode():
-            scores = self.score(self.snapshot, [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))])
+            scores = self.score(
+                self.snapshot, [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))]
+            )
         if not bool(torch.isfinite(scores).all()):
             raise ArtefactError(f"{self.path} gives scores that are not finite; train it again")
 

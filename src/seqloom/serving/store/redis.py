@@ -92,7 +92,7 @@ class RedisStore:
         self._put_item = self._client.register_script(_PUT_ITEM)
         with self._errors():
             self._client.setnx(self._key("schema"), SCHEMA)
-            found = int(self._client.get(self._key("schema")))
+            found = int(self._client.get(self._key("schema")) or 0)
             self._warn_of_loss(progress)
         if found > SCHEMA:
             raise ArtefactError(
@@ -203,7 +203,9 @@ class RedisStore:
         items = []
         for (item_id, at), text, vectors in zip(rows, found[::2], found[1::2], strict=True):
             named = {key.decode(): vector for key, vector in vectors.items()}
-            items.append(LiveItem(item_id.decode(), **json.loads(text), vectors=named, version=int(at)))
+            items.append(
+                LiveItem(item_id.decode(), **json.loads(text), vectors=named, version=int(at))
+            )
         return items
 
     def put_token(self, token: TokenRecord) -> None:

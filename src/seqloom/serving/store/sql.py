@@ -16,7 +16,8 @@ T = TypeVar("T")
 class Cursor(Protocol):
     """What sqlite3 and psycopg cursors have in common."""
 
-    rowcount: int
+    @property
+    def rowcount(self) -> int: ...
 
     def execute(self, statement: str, values: Any = ...) -> Any: ...
     def executemany(self, statement: str, values: Any) -> Any: ...

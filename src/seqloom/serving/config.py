@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from seqloom.core.config import Config
+from seqloom.serving.store import DEFAULT_URL
 
 
 class EngineConfig(Config):
@@ -41,8 +42,6 @@ class LimitsConfig(Config):
     """Most candidates, and most excluded items."""
     max_events: int = Field(1000, ge=1)
     """Most events in one post."""
-    max_id_length: int = Field(256, ge=1)
-    """Longest user or item id, characters."""
     max_text_length: int = Field(20_000, ge=1)
     """Longest text of an item's attribute, characters."""
     rate_per_s: float = Field(1000.0, gt=0)
@@ -56,6 +55,12 @@ class ServerConfig(Config):
     """Address to listen on."""
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    store: str = DEFAULT_URL
+    """URL of the store: `sqlite:///FILE`, `postgresql://...` or `redis://...`."""
+    cascade: tuple[str, ...] = ()
+    """Models to be asked in this order under a latency budget, where a request names no model."""
+    import_histories: bool = True
+    """Take the events of the runs' data sets into the store, once for each data set."""
     auth: bool | None = None
     """Ask for tokens; by default everywhere but on loopback."""
     drain_s: float = Field(30.0, gt=0)

@@ -92,6 +92,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def runs(dataset, tmp_path_factory) -> dict[str, Path]:
     """Folders of trained runs by name."""
+    from seqloom.runs.evaluate import evaluate
     from seqloom.runs.train import train
 
     small = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
@@ -99,4 +100,22 @@ def runs(dataset, tmp_path_factory) -> dict[str, Path]:
     for name in ("llmesr", "sasrec", "itemknn", "popularity"):
         config = small if name in ("llmesr", "sasrec") else {}
         train(dataset, name, out=folder / name, config=config, device="cpu")
+    evaluate(folder / "llmesr", device="cpu")
     return {name: folder / name for name in ("llmesr", "sasrec", "itemknn", "popularity")}
+
+
+@pytest.fixture(scope="module")
+def live(runs, tmp_path_factory) -> Iterator[str]:
+    """The address of a server of all runs, with the data set's users."""
+    import threading
+
+    from seqloom.serving.config import ServerConfig
+    from seqloom.serving.server import Server
+
+    store = tmp_path_factory.mktemp("live") / "s.db"
+    server = Server(runs, ServerConfig(port=0, store=f"sqlite:///{store}"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server.summary()["url"]
+    server.stop()
+    thread.join(30)

@@ -58,9 +58,18 @@ class Server:
             )
             if config.import_histories:
                 import_histories(store, self.engine.models.values(), progress)
-            self._app = build_app(config, self.engine, store, metrics)
+            app = build_app(config, self.engine, store, metrics)
             self._undo = undo.pop_all()
-        self._drain_s = config.drain_s
+        settings = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=math.ceil(config.drain_s),
+            backlog=_BACKLOG,
+            server_header=False,
+            date_header=False,
+        )
+        self._uvicorn = _Uvicorn(settings, self.engine)
         self._host = config.host
 
     def summary(self) -> dict[str, Any]:
@@ -76,21 +85,13 @@ class Server:
         }
 
     def run(self) -> None:
-        """Answer until SIGTERM or SIGINT; then finish what was accepted, and close."""
-        server = _Uvicorn(
-            uvicorn.Config(
-                self._app,
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=math.ceil(self._drain_s),
-                backlog=_BACKLOG,
-                server_header=False,
-                date_header=False,
-            ),
-            self.engine,
-        )
+        """Answer until SIGTERM, SIGINT or `stop`; then finish what was accepted, and close."""
         with self._undo:
-            server.run(sockets=[self._socket])
+            self._uvicorn.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Let `run` end, from any thread."""
+        self._uvicorn.should_exit = True
 
     def close(self) -> None:
         """Let go of everything without having run."""

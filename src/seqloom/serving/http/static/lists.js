@@ -124,7 +124,7 @@ function explanation(told) {
     element("span", { class: "score" }, (each.change > 0 ? "+" : "") + number(each.change)),
   ));
   const parts = [
-    element("p", {}, `Rank ${told.rank}. What the score loses without each item of the history:`),
+    element("p", {}, `Rank ${told.rank} among all items, seen ones too. What the score loses without each item of the history:`),
     element("ol", {}, ...lines),
   ];
   for (const [name, view] of Object.entries(told.views)) {

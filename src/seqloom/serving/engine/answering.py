@@ -15,8 +15,8 @@ from seqloom.serving.engine.explaining import explain
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Answer, Explain, Query, Recommend, Scored, Similar
 
-_LENGTHS = (8, 16, 32)
-"""Histories are scored together up to these lengths, so that one long one does not pad them all."""
+_PADDING_WORTH_A_CALL = 48
+"""Padded positions that cost about as much as one more call of the encoder."""
 NO_HISTORY = "the user has no history"
 NOTHING_KNOWN = "no item of the history is known to the model"
 
@@ -57,10 +57,14 @@ def answer(
                 results[at] = explain(model, snapshot, query, _history(query, histories))
         except ServingError as error:
             results[at] = error
-    for group in _groups(rows):
-        found = _lists(model, snapshot, [rows[at] for at in group])
-        for at, each in zip(group, found, strict=True):
-            results[at] = each
+    for group in (
+        [at for at in rows if not rows[at].history],
+        [at for at in rows if rows[at].history],
+    ):
+        if group:
+            found = _lists(model, snapshot, [rows[at] for at in group])
+            for at, each in zip(group, found, strict=True):
+                results[at] = each
     return results
 
 
@@ -89,14 +93,36 @@ def _row(snapshot: Snapshot, query: Recommend, histories: Histories) -> _Row:
     return _Row(query, history, hidden, candidates, unknown)
 
 
-def _groups(rows: Mapping[int, _Row]) -> list[list[int]]:
-    """Positions to be scored together: those without history, then by length."""
-    groups: dict[int, list[int]] = {}
-    for at, row in rows.items():
-        length = len(row.history)
-        key = 0 if not length else next((n for n in _LENGTHS if length <= n), _LENGTHS[-1] + 1)
-        groups.setdefault(key, []).append(at)
-    return [groups[key] for key in sorted(groups)]
+def _scores(model: ServedModel, snapshot: Snapshot, histories: Sequence[list[int]]) -> Tensor:
+    """Scores of the whole catalogue. Histories of similar length are encoded together; the items' vectors,
+    which are far more to read, are gone through once.
+
+    Shapes: -> [B, N + M].
+    """
+    scorer = snapshot.scorer
+    groups = _similar_lengths(histories, model.max_len)
+    back = torch.tensor([at for group in groups for at in group]).argsort()
+    parts = [[histories[at] for at in group] for group in groups]
+    if isinstance(scorer, VectorScorer):
+        vectors = torch.cat([scorer.queries(*model.pad(part)) for part in parts])
+        return (vectors[back.to(vectors.device)] @ scorer.item_vectors.t()).float().cpu()
+    return torch.cat([model.score(snapshot, part) for part in parts])[back]
+
+
+def _similar_lengths(histories: Sequence[list[int]], max_len: int | None) -> list[list[int]]:
+    """Positions of histories to be encoded together: a new group begins where padding the one so far to
+    the next length would cost more than another call.
+    """
+    limit = max_len or max(map(len, histories))
+    lengths = [min(len(history), limit) for history in histories]
+    groups: list[list[int]] = []
+    longest = 0
+    for at in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not groups or len(groups[-1]) * (lengths[at] - longest) > _PADDING_WORTH_A_CALL:
+            groups.append([])
+        groups[-1].append(at)
+        longest = lengths[at]
+    return groups
 
 
 def _lists(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list[Answer]:
@@ -106,7 +132,7 @@ def _lists(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list
     if popular is not None:
         scores = popular.repeat(len(rows), 1)
     else:
-        scores = model.score(snapshot, [row.history for row in rows])
+        scores = _scores(model, snapshot, [row.history for row in rows])
     _hide(scores, snapshot, rows)
     k = max(row.query.k for row in rows)
     top = scores.topk(min(k, scores.shape[1]), dim=1)

@@ -74,7 +74,8 @@ class Context:
         ]
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
+    # async: FastAPI would hand a plain function to a thread, for every request.
     found: Context = request.app.state.context
     return found
 

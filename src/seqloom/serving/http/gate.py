@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
-import secrets
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -39,7 +39,7 @@ class Gate:
         began = time.perf_counter()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
         state = scope.setdefault("state", {})
         state["request_id"], state["token"] = request_id, None
         status = 0

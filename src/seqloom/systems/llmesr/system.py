@@ -131,7 +131,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.second_encoder is not None:
             return torch.cat([self.encoder(c, lengths), self.second_encoder(s, lengths)], -1)
         both = self.encoder(torch.cat([c, s]), lengths.repeat(2))  # [2 B, L, D]
-        return torch.cat(both.chunk(2), -1)
+        # No chunk(2): an exported graph keeps the batch size free only where it is named.
+        return torch.cat([both[: items.shape[0]], both[items.shape[0] :]], -1)
 
     def view_columns(self) -> dict[str, slice]:
         """Where each view lies in the vectors."""

@@ -59,7 +59,7 @@ def test_causal_block_never_looks_ahead():
 
 def test_fusion_takes_queries_from_the_other_view():
     torch.manual_seed(3)
-    fusion = CrossViewFusion(8, 2, 0.0, residual=False).eval()
+    fusion = CrossViewFusion(8, 2, 0.0, residual=False, weight_std=0.1).eval()
     c, s = torch.randn(2, 4, 8), torch.randn(2, 4, 8)
     fused_c, fused_s = fusion(c, s, causal=True, mask=None)
     torch.testing.assert_close(fused_c, fusion.to_collaborative(s, c, causal=True, mask=None))

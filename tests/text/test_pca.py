@@ -23,9 +23,9 @@ def test_it_is_the_svd_of_the_centred_rows_with_a_fixed_sign():
 
 def test_whitened_columns_have_variance_one_and_constant_ones_stay_zero():
     matrix = torch.randn(200, 6, generator=torch.Generator().manual_seed(1))
-    assert torch.allclose(pca(matrix, 4, whiten=True).var(dim=0, correction=0), torch.ones(4))
+    assert torch.allclose(pca(matrix, 4, whitening=1.0).var(dim=0, correction=0), torch.ones(4))
     flat = torch.cat([matrix[:, :2], torch.ones(200, 3)], dim=1)
-    assert (pca(flat, 4, whiten=True)[:, 2:].abs() < 1e-6).all()
+    assert (pca(flat, 4, whitening=1.0)[:, 2:].abs() < 1e-6).all()
 
 
 def test_bad_input_is_refused():

@@ -29,8 +29,9 @@ class EncoderConfig(Config):
     """Width of the feed-forward part as a multiple of hidden_size."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout on inputs, attention and residuals."""
-    scale_inputs: bool = True
-    """Multiply item vectors by sqrt(hidden_size) on entry. Source: Vaswani et al. 2017, section 3.4."""
+    weight_std: float = Field(0.005, gt=0)
+    """Standard deviation of the weight matrices at the start. Small: the residual path, that is the last
+    item's own vector, speaks first."""
     max_len: int = Field(50, ge=1)
     """Longest history read; older items are cut off."""
 
@@ -44,7 +45,7 @@ class SequenceEncoder(nn.Module, ABC):
 
     @abstractmethod
     def enter(self, vectors: Tensor) -> Tensor:
-        """Prepare item vectors for the encoder (scale, positions, dropout).
+        """Prepare item vectors for the encoder (positions, dropout).
 
         Shapes: [B, L, D] -> [B, L, D].
         """

@@ -24,7 +24,6 @@ class SASRecEncoder(SequenceEncoder):
         super().__init__()
         width = config.hidden_size
         self.max_len = config.max_len
-        self.scale = width**0.5 if config.scale_inputs else 1.0
         self.position = nn.Embedding(config.max_len, width)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -32,12 +31,12 @@ class SASRecEncoder(SequenceEncoder):
             for _ in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        reset_parameters(self)
+        reset_parameters(self, config.weight_std)
 
     def enter(self, vectors: Tensor) -> Tensor:
-        """Scale, add positions, then dropout. Shapes: [B, L, D] -> [B, L, D]."""
+        """Add positions, then dropout. Shapes: [B, L, D] -> [B, L, D]."""
         positions = torch.arange(vectors.shape[1], device=vectors.device)
-        return self.dropout(vectors * self.scale + self.position(positions))
+        return self.dropout(vectors + self.position(positions))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""

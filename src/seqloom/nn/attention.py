@@ -79,8 +79,8 @@ class TransformerBlock(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-def reset_parameters(module: nn.Module, std: float = 0.02) -> None:
-    """Normal weights, zero biases, unit norms: the usual transformer initialisation."""
+def reset_parameters(module: nn.Module, std: float) -> None:
+    """Normal weights of standard deviation `std`, zero biases, unit norms."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=std)

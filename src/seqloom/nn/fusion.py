@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from seqloom.nn.attention import Attention
+from seqloom.nn.attention import Attention, reset_parameters
 
 
 class CrossViewFusion(nn.Module):
@@ -15,15 +15,14 @@ class CrossViewFusion(nn.Module):
     see later ones; `residual` adds the view itself, which keeps each item's own vector and its order.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, dropout: float, *, residual: bool) -> None:
+    def __init__(
+        self, hidden_size: int, num_heads: int, dropout: float, *, residual: bool, weight_std: float
+    ) -> None:
         super().__init__()
         self.residual = residual
         self.to_collaborative = Attention(hidden_size, num_heads, dropout)
         self.to_semantic = Attention(hidden_size, num_heads, dropout)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        reset_parameters(self, weight_std)
 
     def forward(
         self, collaborative: Tensor, semantic: Tensor, *, causal: bool, mask: Tensor | None

@@ -18,6 +18,8 @@ class SASRecConfig(SequenceConfig):
 
     initial_std: float = Field(0.02, gt=0)
     """Standard deviation of the item table's random start."""
+    scale_inputs: bool = True
+    """Multiply item vectors by sqrt(hidden_size) on entry. Source: Vaswani et al. 2017, section 3.4."""
 
 
 class SASRec(SequenceSystem[SASRecConfig]):
@@ -32,6 +34,7 @@ class SASRec(SequenceSystem[SASRecConfig]):
 
     def __init__(self, config: SASRecConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
+        self.scale = config.encoder.hidden_size**0.5 if config.scale_inputs else 1.0
         self.items = nn.Parameter(torch.zeros(sizes.num_items, config.encoder.hidden_size))
 
     def initialise(self, data: TrainingData) -> None:
@@ -45,4 +48,4 @@ class SASRec(SequenceSystem[SASRecConfig]):
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D]."""
         inputs = F.embedding((items - 1).clamp(min=0), vectors)
-        return self.encoder(self.encoder.enter(inputs), lengths)
+        return self.encoder(self.encoder.enter(inputs * self.scale), lengths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,18 +12,35 @@ from seqloom.core.errors import ConfigError
 _BLOCK = 65_536
 
 
-def pca(matrix: Tensor, dims: int, whiten: bool = False) -> Tensor:
-    """The first `dims` principal component scores of the centred rows, the largest variance first.
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """Directions of the largest variance, the largest first."""
 
-    Exact, in float64, and the same at every call: of each component the entry of largest magnitude
-    is made positive. With `whiten` each column is scaled to variance one (divided by N); a column
-    without variance stays zero.
+    mean: Tensor
+    """[E] float64, of the rows."""
+    axes: Tensor
+    """[E, dims] float64, orthonormal columns; of each the entry of largest magnitude is positive."""
+    deviations: Tensor
+    """[dims] float64, standard deviation (divided by N) along each axis; 0 where it is only rounding."""
+
+    def weighted(self, whitening: float) -> Tensor:
+        """The axes divided by their deviations to the power `whitening`; 0 where there is no variance.
+
+        Shapes: [E, dims].
+        """
+        some = self.deviations > 0
+        scale = torch.where(some, torch.where(some, self.deviations, 1.0) ** -whitening, 0.0)
+        return self.axes * (scale if whitening else 1.0)
+
+
+def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
+    """The first `dims` principal axes of the rows, exact, in float64, the same at every call.
 
     Raises:
         ConfigError: `dims` is not between 1 and the smaller side of the matrix, or a value is not
             finite.
 
-    Shapes: matrix [N, E] -> [N, dims] float32.
+    Shapes: matrix [N, E].
     """
     rows, width = matrix.shape
     if not 1 <= dims <= min(rows, width):
@@ -41,12 +60,26 @@ def pca(matrix: Tensor, dims: int, whiten: bool = False) -> Tensor:
         covariance += centred.T @ centred
     variances, vectors = torch.linalg.eigh(covariance / rows)  # rising order
     variances = variances.flip(0)[:dims]
-    components = vectors.flip(1)[:, :dims]  # [E, dims]
-    largest = components.gather(0, components.abs().argmax(dim=0, keepdim=True))  # [1, dims]
-    components = components * torch.where(largest < 0, -1.0, 1.0)
-    if whiten:
-        # Below the rounding error of the largest variance there is only noise; do not blow it up.
-        noise = variances[0].clamp(min=0) * width * torch.finfo(torch.float64).eps
-        scale = torch.where(variances > noise, variances.clamp(min=noise).rsqrt(), 0.0)
-        components = components * scale
-    return torch.cat([((b.double() - mean) @ components).float() for b in matrix.split(_BLOCK)])
+    axes = vectors.flip(1)[:, :dims]
+    largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))  # [1, dims]
+    axes = axes * torch.where(largest < 0, -1.0, 1.0)
+    # Below the rounding error of the largest variance there is only noise; do not blow it up.
+    noise = variances[0].clamp(min=0) * width * torch.finfo(torch.float64).eps
+    deviations = torch.where(variances > noise, variances.clamp(min=0).sqrt(), 0.0)
+    return PrincipalAxes(mean, axes, deviations)
+
+
+def pca(matrix: Tensor, dims: int, whitening: float = 0.0) -> Tensor:
+    """The first `dims` principal component scores of the centred rows, the largest variance first.
+
+    Each column is divided by its standard deviation to the power `whitening`: 1 gives every column
+    variance one; a column without variance stays zero.
+
+    Raises:
+        ConfigError: as `principal_axes`.
+
+    Shapes: matrix [N, E] -> [N, dims] float32.
+    """
+    found = principal_axes(matrix, dims)
+    axes = found.weighted(whitening)
+    return torch.cat([((b.double() - found.mean) @ axes).float() for b in matrix.split(_BLOCK)])

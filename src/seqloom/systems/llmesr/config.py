@@ -19,6 +19,9 @@ class SemanticConfig(Config):
     """Width between the two layers; half the text width if not given, as in the paper."""
     adapter_start: Literal["pca", "random"] = "pca"
     """The adapter starts as a projection on the text's principal axes, or at random."""
+    text_scale: float = Field(0.1, gt=0)
+    """Factor on the text before the adapter, which starts that much larger. Adam's steps have the size
+    of the learning rate whatever the size of the weights, so a small factor lets the adapter move slowly."""
     trained_text: bool = False
     """Train the text embedding too (an ablation of the paper)."""
 
@@ -59,8 +62,11 @@ class LLMESRConfig(SequenceConfig):
     """Which views score; one alone is an ablation of the paper."""
     collaborative_start: Literal["pca", "random"] = "pca"
     """The item table starts as the principal components of the text, or at random."""
-    initial_std: float = Field(0.12, gt=0)
+    initial_std: float = Field(0.07, gt=0)
     """Standard deviation of the item table and of the semantic vectors at the start."""
+    whitening: float = Field(0.5, ge=0, le=1)
+    """Both start from principal components divided by their standard deviation to this power: at 0 the
+    first few decide what is similar, at 1 all count alike."""
     shared_encoder: bool = True
     """One encoder for both views, or one each."""
     semantic: SemanticConfig = Field(default_factory=SemanticConfig)

@@ -60,6 +60,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
                 config.fusion.num_heads,
                 config.encoder.dropout,
                 residual=config.fusion.residual,
+                weight_std=config.encoder.weight_std,
             )
             if both and config.fusion.cross_attention
             else None
@@ -78,10 +79,11 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     def initialise(self, data: TrainingData) -> None:
         """Start both item tables from the text embedding."""
-        std, width = self.config.initial_std, self.config.encoder.hidden_size
+        std, whitening = self.config.initial_std, self.config.whitening
+        width = self.config.encoder.hidden_size
         text = load_embeddings(data.dataset, self.config.text).items
         if self.semantic is not None:
-            self.semantic.initialise(text, std)
+            self.semantic.initialise(text, std, whitening)
         if self.collaborative is None:
             return
         if self.config.collaborative_start == "random":
@@ -93,7 +95,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
                 f"{text.shape[1]}; lower it or set collaborative_start=random"
             )
         with torch.no_grad():
-            self.collaborative.copy_(scaled_pca(text, width, std))
+            self.collaborative.copy_(scaled_pca(text, width, std, whitening))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Next-item training, with distillation where its weight is not 0."""

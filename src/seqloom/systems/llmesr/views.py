@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.systems.llmesr.config import SemanticConfig
-from seqloom.text.pca import pca
+from seqloom.text.pca import pca, principal_axes
 
 
 class SemanticView(nn.Module):
@@ -41,8 +41,8 @@ class SemanticView(nn.Module):
         self.adapter = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     @torch.no_grad()
-    def initialise(self, text: Tensor, std: float) -> None:
-        """Take the text embedding; bring the adapter's output to standard deviation `std`.
+    def initialise(self, text: Tensor, std: float, whitening: float) -> None:
+        """Take the text embedding; bring the adapter's output to mean 0 and standard deviation `std`.
 
         Shapes: text [N, E].
         """
@@ -51,13 +51,11 @@ class SemanticView(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         if self.config.adapter_start == "pca":
-            self._project_on_axes()
-        last = self._layers[-1]
+            self._project_on_axes(whitening)
+        first, last = self._layers[0], self._layers[-1]
         out = self()
-        last.bias.sub_(out.mean(0))
-        scale = std / float((out - out.mean(0)).std())
-        last.weight.mul_(scale)
-        last.bias.mul_(scale)
+        first.weight.mul_(std / float((out - out.mean(0)).std()))
+        last.bias.sub_(self().mean(0))
 
     def forward(self) -> Tensor:
         """The semantic vector of every item. Shapes: [N, D]."""
@@ -66,7 +64,7 @@ class SemanticView(nn.Module):
     def project(self, text: Tensor) -> Tensor:
         """The semantic vectors of text embeddings. Shapes: [M, E] -> [M, D]."""
         first, *others = self._layers
-        weight: Tensor = first.weight
+        weight: Tensor = first.weight * self.config.text_scale
         bias: Tensor = first.bias
         for layer in others:
             weight = layer.weight @ weight
@@ -77,23 +75,22 @@ class SemanticView(nn.Module):
     def _layers(self) -> list[nn.Linear]:
         return [cast(nn.Linear, layer) for layer in self.adapter]
 
-    def _project_on_axes(self) -> None:
-        """Turn the text to its principal axes, then keep the first ones."""
-        centred = (self.text - self.text.mean(0)).double()
-        _, axes = torch.linalg.eigh(centred.t() @ centred)
-        axes = axes.flip(1).t().float()  # [E, E], the strongest first
+    def _project_on_axes(self, whitening: float) -> None:
+        """Turn the text to its principal axes, weigh them, then keep the first ones."""
         first, *others = self._layers
-        kept = min(len(first.weight), len(axes))
+        kept = min(len(first.weight), *self.text.shape)
         first.weight.zero_()
-        first.weight[:kept] = axes[:kept]
+        first.weight[:kept] = principal_axes(self.text, kept).weighted(whitening).t().float()
         for layer in others:
             nn.init.eye_(layer.weight)
 
 
-def scaled_pca(text: Tensor, dims: int, std: float) -> Tensor:
+def scaled_pca(text: Tensor, dims: int, std: float, whitening: float = 0.0) -> Tensor:
     """The first principal components of the text, scaled to standard deviation `std` overall.
+
+    Each component is divided by its own standard deviation to the power `whitening` before.
 
     Shapes: text [N, E] -> [N, dims].
     """
-    components = pca(text, dims)
+    components = pca(text, dims, whitening)
     return components * (std / components.std())

@@ -1,0 +1,49 @@
+"""The machine that measured, and what its arithmetic gives."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+_SIZE = 2048
+_LIBRARIES = ("torch", "numpy", "polars")
+
+
+def describe() -> dict[str, str]:
+    """Processor, cores, memory and versions."""
+    from seqloom import __version__
+    from seqloom.core.device import usable_cores
+
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in (info.read_text().splitlines() if info.exists() else [])
+        if line.startswith("model name")
+    ]
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": str(usable_cores()),
+        "threads": str(torch.get_num_threads()),
+        "memory": f"{memory:.0f} GiB",
+        "python": platform.python_version(),
+        "seqloom": __version__,
+        **{name: version(name) for name in _LIBRARIES},
+    }
+
+
+def matmul_rate(repeats: int = 5) -> list[float]:
+    """Measured rates of a float32 matrix product, FLOP/s."""
+    a, b = torch.randn(_SIZE, _SIZE), torch.randn(_SIZE, _SIZE)
+    a @ b
+    rates = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        a @ b
+        rates.append(2 * _SIZE**3 / (time.perf_counter() - started))
+    return rates

@@ -39,6 +39,7 @@ class Process:
             if line.rstrip() == "}":
                 break
         self.told = json.loads(document)
+        assert "error" not in self.told, self.told
         self.url = self.told["url"]
 
     def stop(self, how: int = signal.SIGTERM, seconds: float = 20) -> int:

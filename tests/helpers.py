@@ -68,6 +68,24 @@ SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len"
 """A configuration under which a sequence system trains in a moment."""
 
 
+SMALL_MODEL = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
+SMALL_IDGENREC = {
+    "epochs": 1,
+    "rounds": 2,
+    "batch_size": 16,
+    "max_len": 6,
+    "num_beams": 8,
+    "vocab_size": 400,
+    "generation": {"tagging_epochs": 1, "max_history": 2},
+    "ids": {"max_text_tokens": 16},
+    "generator": {"source": "t5", **SMALL_MODEL},
+    "recommender": {"source": "llama", **SMALL_MODEL},
+}
+"""The same for IDGenRec: two models from scratch."""
+
+
 def small_config(system: str) -> dict:
     """A configuration that trains in a moment."""
+    if system == "idgenrec":
+        return SMALL_IDGENREC
     return {} if system in ("popularity", "itemknn") else SMALL

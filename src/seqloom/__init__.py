@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from seqloom.runs.embed import embed
     from seqloom.runs.evaluate import evaluate
     from seqloom.runs.folder import load_run
+    from seqloom.runs.foundation import train_foundation
     from seqloom.runs.prepare import prepare
     from seqloom.runs.recommend import recommend
+    from seqloom.runs.textual_ids import textual_ids
     from seqloom.runs.train import train
+    from seqloom.runs.zero_shot import zero_shot
 
     load_dataset = Dataset.load
 
@@ -34,7 +37,10 @@ __all__ = [
     "load_run",
     "prepare",
     "recommend",
+    "textual_ids",
     "train",
+    "train_foundation",
+    "zero_shot",
 ]
 
 _HOMES = {
@@ -46,7 +52,10 @@ _HOMES = {
     "load_run": "seqloom.runs.folder:load_run",
     "prepare": "seqloom.runs.prepare:prepare",
     "recommend": "seqloom.runs.recommend:recommend",
+    "textual_ids": "seqloom.runs.textual_ids:textual_ids",
     "train": "seqloom.runs.train:train",
+    "train_foundation": "seqloom.runs.foundation:train_foundation",
+    "zero_shot": "seqloom.runs.zero_shot:zero_shot",
 }
 
 

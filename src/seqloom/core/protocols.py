@@ -23,6 +23,27 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class ListScorer(Scorer, Protocol):
+    """A scorer that finds the best items without scoring the others; `score` is exact, and slow."""
+
+    list_size: int
+    """How many items it lists if not asked for more."""
+
+    def best(
+        self, items: Tensor, lengths: Tensor, k: int, seen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The best `k` items that are not among `seen`, with their scores, best first.
+
+        Where fewer are found, the rest is item 0 with a score of minus infinity.
+
+        Shapes: items [B, L], lengths [B], seen [B, S] item numbers, 0 where padded -> [B, k], [B, k].
+        """
+
+    def exact(self) -> Scorer:
+        """The same scorer, to be asked for all scores alone."""
+
+
+@runtime_checkable
 class VectorScorer(Scorer, Protocol):
     """A scorer whose score is a dot product, so that rows can be searched without scoring them all."""
 

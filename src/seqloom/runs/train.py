@@ -30,6 +30,7 @@ from seqloom.runs.folder import (
     check_fingerprint,
     read_manifest,
     write_manifest,
+    write_model_files,
     write_weights,
 )
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
@@ -153,6 +154,7 @@ def _train(
             "valid": valid,
             "cost": _cost(position, time.monotonic() - started, device),
             "weights_sha256": write_weights(out, model),
+            "files": write_model_files(out, model),
         }
     )
     write_manifest(out, done)

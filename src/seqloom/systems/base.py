@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+import pyarrow as pa
 from pydantic import Field
 from torch import nn
 
@@ -23,6 +25,9 @@ class SystemConfig(Config):
     seed: int = 42
     """Seed of every random draw of the run."""
 
+
+MODEL_FOLDER = "model"
+"""The folder of a run with what a system needs beside its weights."""
 
 ConfigT = TypeVar("ConfigT", bound=SystemConfig)
 
@@ -44,12 +49,25 @@ class TrainingData:
     progress: Progress = SILENT
 
 
+@runtime_checkable
+class NamesItems(Protocol):
+    """A system that knows items by their texts, so that new ones need no training."""
+
+    def texts_of(self, items: pa.Table) -> list[str]:
+        """What the system reads of items: one text for each row."""
+
+    def add_items(self, texts: Sequence[str], item_ids: Sequence[str]) -> list[str]:
+        """Put items after those of the catalogue; gives their names."""
+
+
 class System(nn.Module, ABC, Generic[ConfigT]):
     """A recommender."""
 
     name: ClassVar[str]
     config_class: ClassVar[type[SystemConfig]]
     uses_text: ClassVar[bool] = False
+    mixes_datasets: ClassVar[bool] = False
+    """Whether it can learn from several data sets that are laid together (option `origins`)."""
 
     def __init__(self, config: ConfigT, sizes: Sizes) -> None:
         super().__init__()
@@ -70,6 +88,12 @@ class System(nn.Module, ABC, Generic[ConfigT]):
 
     def finish(self) -> None:
         """Let go of what only training needs; called once, after the last phase."""
+
+    def write_files(self, folder: Path) -> None:
+        """Write what the system needs beside its weights (tokenizer, shapes of models), if anything."""
+
+    def read_files(self, folder: Path) -> None:
+        """Read what `write_files` wrote; called before the weights are loaded."""
 
     @property
     def fixed_entries(self) -> frozenset[str]:

@@ -18,6 +18,10 @@ _SYSTEMS = {
         "seqloom.systems.llmesr.system:LLMESR",
         "text and id views of the history, fused, with similar users as teachers",
     ),
+    "idgenrec": (
+        "seqloom.systems.idgenrec.system:IDGenRec",
+        "items named by words, the next item's name written by a language model",
+    ),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from seqloom.core.phase import Optimisation, Phase
+from seqloom.core.phase import Optimisation, Phase, Schedule
 from seqloom.data.batches import (
     EpochPlan,
     LongHistories,
@@ -38,6 +38,8 @@ class SequenceConfig(SystemConfig):
     """Decoupled weight decay."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the step size rises from 0."""
+    schedule: Schedule = "constant"
+    """Course of the step size after warm-up; cosine falls to 0 at the last of all `epochs`."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of all gradients together."""
     patience: int | None = Field(5, ge=1)
@@ -56,6 +58,7 @@ class SequenceConfig(SystemConfig):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
+            schedule=self.schedule,
             clip_norm=self.clip_norm,
             patience=self.patience,
         )

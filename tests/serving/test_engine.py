@@ -1,5 +1,6 @@
 """The engine against plain computation: batching, top-k, masks, live items, reload, shutdown."""
 
+import dataclasses
 import shutil
 import threading
 import time
@@ -157,6 +158,36 @@ def test_another_server_sees_a_new_item_and_a_restart_embeds_nothing(engine, run
         time.sleep(0.02)
     assert other.model("llmesr").snapshot.offers("new")
     other.close()
+
+
+def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> None:
+    model = engine.model("itemknn")
+    scorer = model.snapshot.scorer
+    expected = ask(engine, Recommend(history=HISTORY, k=37, exclude=("i9",)), "itemknn")
+    among = ask(engine, Recommend(history=HISTORY, candidates=("i5", "i6")), "itemknn")
+
+    class Searching:
+        num_items, list_size, score = scorer.num_items, 10, staticmethod(scorer.score)
+
+        def exact(self):
+            return scorer
+
+        def best(self, items, lengths, k, seen=None):
+            scores = scorer.score(items, lengths).clone()
+            for row, numbers in zip(scores, [] if seen is None else seen.tolist(), strict=True):
+                row[[number - 1 for number in numbers if number]] = float("-inf")
+            top = scores.topk(k, dim=1)
+            gone = top.values == float("-inf")
+            return (top.indices + 1).masked_fill(gone, 0), top.values
+
+    monkeypatch.setattr(
+        model._catalogue, "snapshot", dataclasses.replace(model.snapshot, scorer=Searching())
+    )
+    found = ask(engine, Recommend(history=HISTORY, k=400, exclude=("i9",)), "itemknn")
+    assert found.items == expected.items
+    assert ask(engine, Recommend(history=HISTORY, candidates=("i5", "i6")), "itemknn") == among
+    engine.live.remove("i20", {})
+    assert "i20" not in ids(ask(engine, Recommend(history=HISTORY, k=400), "itemknn"))
 
 
 def test_the_same_text_again_changes_nothing(engine) -> None:

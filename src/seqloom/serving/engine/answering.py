@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ServingError
-from seqloom.core.protocols import VectorScorer
+from seqloom.core.protocols import ListScorer, VectorScorer
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.explaining import explain
 from seqloom.serving.engine.model import ServedModel
@@ -57,14 +57,13 @@ def answer(
                 results[at] = explain(model, snapshot, query, _history(query, histories))
         except ServingError as error:
             results[at] = error
-    for group in (
-        [at for at in rows if not rows[at].history],
-        [at for at in rows if rows[at].history],
-    ):
-        if group:
-            found = _lists(model, snapshot, [rows[at] for at in group])
-            for at, each in zip(group, found, strict=True):
-                results[at] = each
+    groups: dict[tuple[bool, bool], list[int]] = {}
+    for at, row in rows.items():
+        groups.setdefault((bool(row.history), row.candidates is not None), []).append(at)
+    for group in groups.values():
+        found = _lists(model, snapshot, [rows[at] for at in group])
+        for at, each in zip(group, found, strict=True):
+            results[at] = each
     return results
 
 
@@ -126,32 +125,51 @@ def _similar_lengths(histories: Sequence[list[int]], max_len: int | None) -> lis
 
 
 def _lists(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list[Answer]:
-    """The lists of rows that all have a history, or that all have none."""
+    """The lists of rows that are alike in having a history or none, and candidates or none."""
     empty = not rows[0].history
-    popular = model.popular(snapshot) if empty else None
-    if popular is not None:
-        scores = popular.repeat(len(rows), 1)
-    else:
-        scores = _scores(model, snapshot, [row.history for row in rows])
-    _hide(scores, snapshot, rows)
     k = max(row.query.k for row in rows)
-    top = scores.topk(min(k, scores.shape[1]), dim=1)
-    answers = []
-    for row, columns, values in zip(rows, top.indices.tolist(), top.values.tolist(), strict=True):
-        items = []
-        for column, value in zip(columns[: row.query.k], values, strict=False):
-            if value == float("-inf"):
-                break
-            if value != value or value == float("inf"):
-                raise ServingError(f"model {model.name!r} gave a score that is not finite")
-            items.append(Scored(snapshot.ids[column], value, column + 1))
-        told = None
-        if empty:
-            told = NOTHING_KNOWN if row.unknown.get("history") else NO_HISTORY
-        answers.append(
-            Answer(model.name, model.version, items, len(row.history), row.unknown, told)
-        )
-    return answers
+    popular = model.popular(snapshot) if empty else None
+    if popular is None and isinstance(snapshot.scorer, ListScorer) and rows[0].candidates is None:
+        columns, values = _searched(model, snapshot, snapshot.scorer, rows, k)
+    else:
+        if popular is not None:
+            scores = popular.repeat(len(rows), 1)
+        else:
+            scores = _scores(model, snapshot, [row.history for row in rows])
+        _hide(scores, snapshot, rows)
+        values, columns = scores.topk(min(k, scores.shape[1]), dim=1)
+    found = zip(rows, columns.tolist(), values.tolist(), strict=True)
+    return [_list(model, snapshot, row, *each) for row, *each in found]
+
+
+def _list(
+    model: ServedModel, snapshot: Snapshot, row: _Row, columns: list[int], values: list[float]
+) -> Answer:
+    items = []
+    for column, value in zip(columns[: row.query.k], values, strict=False):
+        if value == float("-inf"):
+            break
+        if value != value or value == float("inf"):
+            raise ServingError(f"model {model.name!r} gave a score that is not finite")
+        items.append(Scored(snapshot.ids[column], value, column + 1))
+    told = None
+    if not row.history:
+        told = NOTHING_KNOWN if row.unknown.get("history") else NO_HISTORY
+    return Answer(model.name, model.version, items, len(row.history), row.unknown, told)
+
+
+def _searched(
+    model: ServedModel, snapshot: Snapshot, scorer: ListScorer, rows: Sequence[_Row], k: int
+) -> tuple[Tensor, Tensor]:
+    """The best columns and their scores by the model's own search. Shapes: -> [B, k], [B, k]."""
+    removed = snapshot.columns.tolist()
+    hidden = [[column + 1 for column in (*row.hidden, *removed)] for row in rows]
+    longest = max(map(len, hidden))
+    seen = torch.tensor([line + [0] * (longest - len(line)) for line in hidden], dtype=torch.int64)
+    items, lengths = model.pad([row.history for row in rows])
+    among = min(k, scorer.num_items)
+    found, values = scorer.best(items, lengths, among, seen.to(items.device) if longest else None)
+    return found.cpu() - 1, values.float().cpu()
 
 
 def _hide(scores: Tensor, snapshot: Snapshot, rows: Sequence[_Row]) -> None:

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
-from seqloom.core.protocols import ExtendsCatalogue, GrowingScorer, SplitsScore, VectorScorer
+from seqloom.core.protocols import (
+    ExtendsCatalogue,
+    GrowingScorer,
+    ListScorer,
+    SplitsScore,
+    VectorScorer,
+)
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
 from seqloom.runs.folder import Run, load_run
@@ -109,10 +115,13 @@ class ServedModel:
 
     def _warm_up(self) -> None:
         """Score once, so that the first request pays for nothing and a broken run is never served."""
+        scorer = self.snapshot.scorer
+        histories = [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))]
         with torch.inference_mode():
-            scores = self.score(
-                self.snapshot, [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))]
-            )
+            if isinstance(scorer, ListScorer):  # whose scores of all items are slow
+                scores = scorer.best(*self.pad(histories), 1)[1].cpu()
+            else:
+                scores = self.score(self.snapshot, histories)
         if not bool(torch.isfinite(scores).all()):
             raise ArtefactError(f"{self.path} gives scores that are not finite; train it again")
 

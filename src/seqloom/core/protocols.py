@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -51,3 +52,36 @@ class VectorScorer(Scorer, Protocol):
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """One vector for each history. Shapes: [B, L], [B] -> [B, D']."""
+
+
+@runtime_checkable
+class GrowingScorer(VectorScorer, Protocol):
+    """A vector scorer whose catalogue can be exchanged for a longer one."""
+
+    def with_item_vectors(self, item_vectors: Tensor) -> VectorScorer:
+        """The same scorer over other item vectors, the first rows those of its own items.
+
+        Shapes: item_vectors [N + M, D'].
+        """
+
+
+@runtime_checkable
+class ExtendsCatalogue(Protocol):
+    """A system that can score an item it was not trained on, given the item's text embedding."""
+
+    def item_vector_map(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """A function from text embeddings [M, E] and item numbers [M] (0: new) to vectors [M, D'].
+
+        An item with a number keeps what training learnt of it beside its text.
+
+        Raises:
+            ConfigError: the system's configuration leaves it no text to go by.
+        """
+
+
+@runtime_checkable
+class SplitsScore(Protocol):
+    """A system whose score is a sum over views, each a range of the vectors' columns."""
+
+    def view_columns(self) -> dict[str, slice]:
+        """The columns of each view by its name; empty where there is one view only."""

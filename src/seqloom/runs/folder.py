@@ -5,6 +5,7 @@ config.yaml           the resolved configuration; round-trips
 weights.safetensors   every tensor of the system
 model/                what else the system needs (tokenizer, words, shapes of models), where it does
 items.parquet         the catalogue's ids and texts, so that the run answers without the data set
+popularity.safetensors  training events of each item
 log.jsonl             one line an epoch; tensorboard/ holds the same
 metrics*.json         what `evaluate` found; ranks*.parquet the rank of every user's target
 checkpoints/          last/ to resume from, best/ the weights chosen on validation
@@ -136,6 +137,27 @@ class Run:
     def scorer(self) -> Scorer:
         """The system frozen for ranking, made once."""
         return self.system.scorer()
+
+    @cached_property
+    def popularity(self) -> torch.Tensor | None:
+        """[N] int64, training events of each item; None in a run of an older seqloom.
+
+        Raises:
+            ArtefactError: the file is damaged.
+        """
+        file = self.path / "popularity.safetensors"
+        if not file.exists():
+            return None
+        try:
+            counts = load_file(file)["counts"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ArtefactError(f"{file} is damaged ({error}); train again") from None
+        if len(counts) != self.manifest.sizes.num_items:
+            raise ArtefactError(
+                f"{file} counts {len(counts)} items, the run has {self.manifest.sizes.num_items}; "
+                "train again"
+            )
+        return counts
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:

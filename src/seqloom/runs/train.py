@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import save_file
 
 from seqloom.core.config import Config, read_config_file
 from seqloom.core.device import peak_rss_mb, resolve_device
@@ -202,6 +203,8 @@ def _start(
         work.write_text(config.to_yaml(), encoding="utf-8")
     with atomic_file(out / "items.parquet") as work:
         pq.write_table(dataset.items, work)
+    with atomic_file(out / "popularity.safetensors") as work:
+        save_file({"counts": dataset.popularity[1:].contiguous()}, work)
     write_manifest(out, manifest)
     return manifest
 

@@ -186,11 +186,17 @@ class RankingPhase:
 class DotProductScorer:
     """Scores of a sequence system. Made in evaluation mode; valid until the system is trained on."""
 
-    def __init__(self, system: SequenceSystem[SequenceConfigT]) -> None:
-        self.num_items = system.sizes.num_items
+    def __init__(
+        self, system: SequenceSystem[SequenceConfigT], item_vectors: Tensor | None = None
+    ) -> None:
         self._system = system.eval()
         with torch.inference_mode():
-            self.item_vectors = system.item_vectors()
+            self.item_vectors = system.item_vectors() if item_vectors is None else item_vectors
+        self.num_items = len(self.item_vectors)
+
+    def with_item_vectors(self, item_vectors: Tensor) -> DotProductScorer:
+        """The same system over a longer catalogue. Shapes: item_vectors [N + M, D']."""
+        return DotProductScorer(self._system, item_vectors)
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The state after each history. Shapes: [B, L], [B] -> [B, D']."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
+from seqloom.systems.llmesr.new_items import NewItems
 from seqloom.systems.llmesr.views import SemanticView
 from seqloom.systems.sequence import RankingPhase, SequenceSystem
 from seqloom.systems.text_start import scaled_pca
@@ -127,7 +128,25 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.second_encoder is not None:
             return torch.cat([self.encoder(c, lengths), self.second_encoder(s, lengths)], -1)
         both = self.encoder(torch.cat([c, s]), lengths.repeat(2))  # [2 B, L, D]
-        return torch.cat(both.chunk(2), -1)
+        # No chunk(2): an exported graph keeps the batch size free only where it is named.
+        return torch.cat([both[: items.shape[0]], both[items.shape[0] :]], -1)
+
+    def view_columns(self) -> dict[str, slice]:
+        """Where each view lies in the vectors."""
+        if self.config.views != "both":
+            return {}
+        width = self.config.encoder.hidden_size
+        return {"collaborative": slice(0, width), "semantic": slice(width, 2 * width)}
+
+    def item_vector_map(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Vectors of new items: see `llmesr.new_items`.
+
+        Raises:
+            ConfigError: only the collaborative view scores, and it knows no text.
+        """
+        if self.semantic is None:
+            raise ConfigError("views=collaborative has no text view, so it cannot take new items")
+        return NewItems(self.semantic, self.collaborative)
 
     def begin_epoch(self, epoch: int) -> None:
         """Let the teachers speak with the epoch's first weights."""

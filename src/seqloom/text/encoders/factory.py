@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from seqloom.core.config import Config
-from seqloom.core.errors import ConfigError
+from seqloom.core.errors import ConfigError, EmbeddingError
 from seqloom.core.models import model_folder
 from seqloom.core.progress import SILENT, Progress
 from seqloom.text.encoders.base import TextEncoder
@@ -77,6 +78,35 @@ def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextE
     return LanguageModelEncoder(
         options.encoder, folder, dtype=options.dtype, **shared, **_given(options, "pooling")
     )
+
+
+def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) -> TextEncoder:
+    """The encoder that made stored vectors, from its provenance, so that new vectors fit them.
+
+    Raises:
+        AssetError: its model cannot be found or fetched.
+        EmbeddingError: what is found is not what made the vectors (other weights, another version).
+    """
+    kind = provenance.get("kind")
+    if kind == "hash":
+        options = EncoderOptions(encoder=f"hash:{provenance['width']}")
+    elif kind == "openai":
+        options = EncoderOptions(encoder=f"openai:{provenance['model']}")
+    elif kind in ("sentence-transformers", "transformers"):
+        apart = {"kind", "weights_sha256", "name"}
+        kept = {name: value for name, value in provenance.items() if name not in apart}
+        options = EncoderOptions.build({"encoder": provenance["name"], **kept})
+    else:
+        raise EmbeddingError(f"vectors of kind {kind!r} cannot be made again by this seqloom")
+    encoder = build_encoder(options, progress)
+    found = encoder.provenance()
+    if found != dict(provenance):
+        changed = ", ".join(k for k in provenance if found.get(k) != provenance[k])
+        raise EmbeddingError(
+            f"the encoder {options.encoder!r} is no longer the one that made the vectors (changed: "
+            f"{changed}); embed the data set and train again"
+        )
+    return encoder
 
 
 def _given(options: EncoderOptions, *names: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Small prepared data sets for tests, written without the readers of raw logs."""
+"""Small prepared data sets for tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import torch
 
@@ -65,8 +66,44 @@ def tiny_dataset(
     )
 
 
+def prepared_dataset(path: Path, users: int = 60, items: int = 40) -> Dataset:
+    """A data set that `prepare` wrote, with hashed text embeddings of items and users."""
+    from seqloom.runs.embed import EmbedOptions, embed
+    from seqloom.runs.prepare import PrepareOptions, prepare
+
+    draw = torch.Generator().manual_seed(0)
+    rows = []
+    for user in range(users):
+        start, length = (int(torch.randint(high, (), generator=draw)) for high in (items, 12))
+        # Squares of steps make some items more popular than others.
+        chosen = [(start + step * step) % items for step in range(3 + length)]
+        rows += [(f"u{user}", f"i{item}", time) for time, item in enumerate(chosen)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    texts = [f"{'red' if n % 2 else 'blue'} thing number {n}" for n in range(items)]
+    table = pl.DataFrame({"item_id": [f"i{n}" for n in range(items)], "title": texts})
+    made = prepare(log, path, items=table, options=PrepareOptions(min_count=1))
+    embed(made, EmbedOptions(encoder="hash", users="mean"))
+    return made
+
+
 SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
 """A configuration under which a sequence system trains in a moment."""
+
+
+SMALL_MODEL = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
+SMALL_IDGENREC = {
+    "epochs": 1,
+    "rounds": 2,
+    "batch_size": 16,
+    "max_len": 6,
+    "num_beams": 8,
+    "vocab_size": 400,
+    "generation": {"tagging_epochs": 1, "max_history": 2},
+    "ids": {"max_text_tokens": 16},
+    "generator": {"source": "t5", **SMALL_MODEL},
+    "recommender": {"source": "llama", **SMALL_MODEL},
+}
+"""The same for IDGenRec: two models from scratch."""
 
 
 def small_config(system: str) -> dict:
@@ -74,4 +111,6 @@ def small_config(system: str) -> dict:
     if system == "e4srec":
         model = {"name": str(kept_llama()), "num_layers": 1}
         return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
+    if system == "idgenrec":
+        return SMALL_IDGENREC
     return {} if system in ("popularity", "itemknn") else SMALL

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from seqloom.runs.embed import embed
     from seqloom.runs.evaluate import evaluate
     from seqloom.runs.folder import load_run
+    from seqloom.runs.foundation import train_foundation
     from seqloom.runs.prepare import prepare
     from seqloom.runs.recommend import recommend
+    from seqloom.runs.sweep import sweep
+    from seqloom.runs.textual_ids import textual_ids
     from seqloom.runs.train import train
+    from seqloom.runs.tune import tune
     from seqloom.runs.tune_llm import tune_llm
+    from seqloom.runs.zero_shot import zero_shot
 
     load_dataset = Dataset.load
 
@@ -37,8 +42,13 @@ __all__ = [
     "load_run",
     "prepare",
     "recommend",
+    "sweep",
+    "textual_ids",
     "train",
+    "train_foundation",
+    "tune",
     "tune_llm",
+    "zero_shot",
 ]
 
 _HOMES = {
@@ -51,8 +61,13 @@ _HOMES = {
     "load_run": "seqloom.runs.folder:load_run",
     "prepare": "seqloom.runs.prepare:prepare",
     "recommend": "seqloom.runs.recommend:recommend",
+    "sweep": "seqloom.runs.sweep:sweep",
+    "textual_ids": "seqloom.runs.textual_ids:textual_ids",
     "train": "seqloom.runs.train:train",
+    "train_foundation": "seqloom.runs.foundation:train_foundation",
+    "tune": "seqloom.runs.tune:tune",
     "tune_llm": "seqloom.runs.tune_llm:tune_llm",
+    "zero_shot": "seqloom.runs.zero_shot:zero_shot",
 }
 
 

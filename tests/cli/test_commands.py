@@ -130,6 +130,7 @@ def test_compare(stage, capsys) -> None:
         "on": "test",
         "mask_seen": True,
         "all_pairs": True,
+        "item_map": 1000,
     }
     out = capsys.readouterr().out
     for shown in ("b is better.", "hr@10", "0.0625", "95%", "10 comparisons"):
@@ -182,6 +183,39 @@ def test_recommend_refuses_a_bad_user_file(content: bytes | None, tmp_path: Path
 def test_recommend_wants_exactly_one_door(options: list[str], capsys) -> None:
     assert run(["recommend", "R", *options]) == 2
     assert "--users" in capsys.readouterr().err
+
+
+def test_sweep_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
+    row = {"variant": "a", "system": "sasrec", "point": {"epochs": 3}, "protocol": "full"}
+    row |= {"group": "all", "users": 9, "metric": "hr@10", "seeds": [1, 2]}
+    row |= {"mean": 0.125, "std": None, "best": 0.25}
+    document = {"runs": 2, "failed": [{"run": "x", "error": "nan"}], "report": "o/report.html"}
+    recorder = stage("sweep", document | {"table": [row, row | {"group": "tail_item"}]})
+    (tmp_path / "p.yaml").write_text("system: sasrec\ngrid: {epochs: [3]}\n")
+    assert run(["sweep", "D", "--plan", str(tmp_path / "p.yaml"), "--out", "O"]) == 0
+    dataset, plan = recorder.arguments
+    assert (dataset, plan.grid) == (Path("D"), {"epochs": [3]})
+    assert recorder.options == {"out": Path("O"), "device": "auto"}
+    out = capsys.readouterr().out
+    for shown in ("0.1250", "epochs", "1 2", "failed: x: nan", "o/report.html"):
+        assert shown in out
+
+
+def test_sweep_names_an_unknown_key_of_its_plan(tmp_path: Path, capsys) -> None:
+    (tmp_path / "p.yaml").write_text("system: sasrec\ngird: {epochs: [3]}\n")
+    assert run(["sweep", "D", "--plan", str(tmp_path / "p.yaml"), "--out", "O"]) == 2
+    assert "did you mean 'grid'" in capsys.readouterr().err
+
+
+def test_tune_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
+    recorder = stage("tune", {"best_value": 0.125, "config": "O/best.yaml"})
+    (tmp_path / "p.yaml").write_text("system: sasrec\nspace: {epochs: {low: 1, high: 3}}\n")
+    options = ["--plan", str(tmp_path / "p.yaml"), "--out", "O", "--trials", "7"]
+    assert run(["tune", "D", *options]) == 0
+    dataset, plan = recorder.arguments
+    assert (dataset, plan.trials, plan.space["epochs"].high) == (Path("D"), 7, 3)
+    assert recorder.options == {"out": Path("O"), "device": "auto"}
+    assert "O/best.yaml" in capsys.readouterr().out
 
 
 def test_demo(stage, capsys) -> None:

@@ -34,6 +34,7 @@ def stage(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_commands_are_there() -> None:
     expected = {"prepare", "embed", "train", "evaluate", "compare", "recommend", "demo", "systems"}
+    expected |= {"sweep", "tune", "import-llmesr"}
     assert expected <= set(COMMANDS)
 
 

@@ -61,6 +61,7 @@ def test_old_items_keep_their_scores(trained, grown):
     old, new = (load_file(run.path / "weights.safetensors") for run in (before, after))
     assert all(torch.equal(old[name], new[name][: len(old[name])]) for name in old)
     assert after.item_ids == [*before.item_ids, "n1", "n2"]
+    assert after.popularity.tolist() == [*before.popularity.tolist(), 0, 0]
     assert after.titles[-2:] == ["red thing number 3", "blue new"]
 
 

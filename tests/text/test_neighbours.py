@@ -45,6 +45,27 @@ def test_it_is_the_full_comparison_whatever_the_block(kind, rows, width, k):
         assert torch.equal(top_similar(matrix, k, block=block), expected)
 
 
+def test_some_rows_have_the_neighbours_that_they_have_among_all():
+    matrix = matrices(150, 8)["many ties"]
+    some = torch.tensor([149, 3, 77, 3])
+    assert torch.equal(top_similar(matrix, 10, of=some), top_similar(matrix, 10)[some])
+
+
+def test_the_scores_held_at_once_do_not_grow_with_the_rows(monkeypatch):
+    monkeypatch.setattr("seqloom.text.neighbours._MOST_SCORES", 1000)
+    full, held = torch.full, []
+
+    def watched(size, value):
+        held.append(size[0] * size[1])
+        return full(size, value)
+
+    monkeypatch.setattr(torch, "full", watched)
+    matrix = matrices(150, 8)["normal"]
+    assert torch.equal(top_similar(matrix, 10), slow(matrix, 10))
+    assert held
+    assert max(held) <= 1000
+
+
 def test_nobody_is_their_own_neighbour():
     found = top_similar(torch.ones(100, 4), 5)
     assert not (found == torch.arange(100)[:, None]).any()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import tiny_dataset
+from helpers import SMALL_IDGENREC, tiny_dataset
 from seqloom.core.errors import ArtefactError
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.runs.train import train
@@ -65,7 +65,7 @@ def run(data, system, out, kill_at):
         data.path,
         system,
         out,
-        json.dumps(CONFIG),
+        json.dumps(SMALL_IDGENREC if system == "idgenrec" else CONFIG),
         str(kill_at),
     ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
@@ -74,7 +74,7 @@ def run(data, system, out, kill_at):
     return out
 
 
-@pytest.mark.parametrize("system", ["sasrec", "llmesr"])
+@pytest.mark.parametrize("system", ["sasrec", "llmesr", "idgenrec"])
 def test_killed_and_resumed_equals_unbroken(data, tmp_path, system):
     whole = run(data, system, tmp_path / "whole", 0)
     broken = tmp_path / "broken"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 
 from seqloom.core.errors import ConfigError
 
@@ -89,23 +89,51 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 def _explain(cls: type[BaseModel], error: ValidationError) -> str:
     lines = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        keys = _walk(cls, item["loc"])
+        path = ".".join(key for key, _ in keys) or "(top level)"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key{_suggest(cls, item['loc'])}")
+            model = keys[-2][1] if len(keys) > 1 else cls
+            lines.append(f"{path}: unknown key{_suggest(model, keys[-1][0])}")
         else:
             lines.append(f"{path}: found {item['input']!r}: {item['msg'].lower()}")
     return f"invalid {cls.__name__}:\n  " + "\n  ".join(lines)
 
 
-def _suggest(cls: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    """Name the keys allowed where `loc` points, the likeliest first."""
-    model: Any = cls
-    for part in loc[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = getattr(field, "annotation", None)
+def _walk(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[tuple[str, Any]]:
+    """The keys along `loc`, each with the model (or None) that stands there.
+
+    Where a key may hold one of several models, pydantic adds the chosen one's tag to `loc`; it is
+    no key and is left out.
+    """
+    found: list[tuple[str, Any]] = []
+    here: Any = cls
+    for part in loc:
+        if isinstance(here, dict) and part in here:
+            here = here[part]
+            found[-1] = (found[-1][0], here)
+            continue
+        field = getattr(here, "model_fields", {}).get(part)
+        here = _models(field.annotation) if field is not None else None
+        found.append((str(part), here))
+    return found
+
+
+def _models(annotation: Any) -> Any:
+    """The model that an annotation names, or the models of a tagged union by tag."""
+    tagged = {
+        tag.tag: get_args(option)[0]
+        for option in get_args(annotation)
+        for tag in getattr(option, "__metadata__", ())
+        if isinstance(tag, Tag)
+    }
+    return tagged or annotation
+
+
+def _suggest(model: Any, key: str) -> str:
+    """Name the keys that `model` allows, the likeliest first."""
     allowed = list(getattr(model, "model_fields", {}))
     if not allowed:
         return ""
-    close = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
+    close = difflib.get_close_matches(key, allowed, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (allowed: {', '.join(allowed)})"

@@ -33,3 +33,11 @@ class EmbeddingError(SeqloomError):
 
 class TrainingError(SeqloomError):
     """Training cannot go on (for instance, the loss is not finite)."""
+
+
+class StoreError(SeqloomError):
+    """The database behind a server cannot be reached or refuses what is asked."""
+
+
+class ServingError(SeqloomError):
+    """A server cannot start, or an answer cannot be given."""

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+Schedule = Literal["constant", "cosine"]
+
+
 class Optimisation(Config):
     """How one phase is optimised."""
 
@@ -23,7 +26,7 @@ class Optimisation(Config):
     """Decoupled weight decay."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the step size rises from 0."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     """Course of the step size after warm-up; cosine falls to 0 at the last of all epochs."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of all gradients together; none if not given."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqloom.encoders.base import EncoderConfig, SequenceEncoder
+from seqloom.encoders.base import SASRecEncoderConfig, SequenceEncoder
 from seqloom.nn.attention import TransformerBlock, reset_parameters
 from seqloom.nn.dropout import Dropout
 
@@ -20,7 +20,7 @@ class SASRecEncoder(SequenceEncoder):
 
     causal = True
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: SASRecEncoderConfig) -> None:
         super().__init__()
         width = config.hidden_size
         self.max_len = config.max_len
@@ -33,8 +33,8 @@ class SASRecEncoder(SequenceEncoder):
         self.norm = nn.LayerNorm(width)
         reset_parameters(self, config.weight_std)
 
-    def enter(self, vectors: Tensor) -> Tensor:
-        """Add positions, then dropout. Shapes: [B, L, D] -> [B, L, D]."""
+    def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Add positions, then dropout. Shapes: [B, L, D], [B] -> [B, L, D]."""
         positions = torch.arange(vectors.shape[1], device=vectors.device)
         return self.dropout(vectors + self.position(positions))
 

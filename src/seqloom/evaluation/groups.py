@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from seqloom.core.config import Config
-from seqloom.core.errors import DataError
 from seqloom.data.store import Dataset
+from seqloom.data.thresholds import HEAD_SHARE, head_threshold
 from seqloom.evaluation.metrics import RANK_METRICS, rank_metrics
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
-HEAD_SHARE = 0.2
 
 
 class GroupThresholds(Config):
@@ -29,32 +28,6 @@ class GroupThresholds(Config):
     """Training events that make an item head (LLM-ESR's code: Beauty 4, Fashion 4, Yelp 13)."""
     user: int
     """Training events that make a user head (LLM-ESR's code: Beauty 9, Fashion 3, Yelp 12)."""
-
-
-def head_threshold(counts: Tensor, head_share: float = HEAD_SHARE) -> int:
-    """The threshold t whose share of `counts >= t` is closest to `head_share`.
-
-    Both sides are kept non-empty; of two equally close thresholds the higher one is taken. When all
-    counts are equal nothing tells tail from head: the threshold is one above, and all are tail.
-
-    Source: LLM-ESR (arXiv 2405.20646), section 4.1: the 80/20 rule.
-    Differs: the paper cuts at a quantile and its code at hand-set counts; a count threshold never
-    parts equal counts, and counts come from the training part alone.
-
-    Raises:
-        DataError: there are no counts.
-
-    Shapes: counts [rows] int64.
-    """
-    if not len(counts):
-        raise DataError("there are no counts to divide into tail and head")
-    values, frequency = torch.unique(counts, return_counts=True)  # rising
-    if len(values) == 1:
-        return int(values[0]) + 1
-    share = frequency.flip(0).cumsum(0).flip(0).double() / len(counts)  # of counts >= value
-    distance = (share[1:] - head_share).abs().round(decimals=12)  # 0.3 and 0.1 are as far from 0.2
-    distance = distance.flip(0)  # the highest threshold first, so that it wins a tie
-    return int(values[1:].flip(0)[distance.argmin()])
 
 
 def default_thresholds(dataset: Dataset, head_share: float = HEAD_SHARE) -> GroupThresholds:

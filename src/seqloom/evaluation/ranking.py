@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqloom.core.errors import TrainingError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import Scorer
+from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 
@@ -58,6 +58,8 @@ def rank_targets(
         TrainingError: the scorer gave a score that is not finite.
     """
     device = device or torch.device("cpu")
+    if isinstance(scorer, ListScorer) and negatives is None:
+        return _rank_listed(scorer, held_out, max_len, mask_seen, list_length, device, progress)
     count = len(held_out.users)
     ranks = torch.zeros(count, dtype=torch.int64)
     lists = torch.zeros(count, list_length, dtype=torch.int64)
@@ -81,6 +83,50 @@ def rank_targets(
                     lists[rows] = best_items(scores, list_length).cpu()
             task.advance(len(rows))
     return Ranks(held_out.users, held_out.targets, ranks, lists)
+
+
+def _rank_listed(
+    scorer: ListScorer,
+    held_out: HeldOut,
+    max_len: int | None,
+    mask_seen: bool,
+    list_length: int,
+    device: torch.device,
+    progress: Progress,
+) -> Ranks:
+    """Rank by lists. A target that is in none ties with all that are in none: it has the last rank."""
+    count = len(held_out.users)
+    ranks = torch.zeros(count, dtype=torch.int64)
+    lists = torch.zeros(count, list_length, dtype=torch.int64)
+    by_length = torch.argsort(held_out.histories.lengths, stable=True)
+    k = max(scorer.list_size, list_length)
+    with torch.inference_mode(), progress.task("rank", count, "users") as task:
+        for rows in by_length.split(_HISTORIES_AT_ONCE):
+            histories = held_out.histories.select(rows)
+            batch = histories.pad(max_len).to(device)
+            target = held_out.targets[rows].to(device)[:, None]
+            seen = histories.pad().items.to(device) if mask_seen else None
+            if seen is not None:
+                seen = seen.masked_fill(seen == target, 0)
+            items, scores = scorer.best(batch.items, batch.lengths, k, seen)
+            _check_no_nan(scores)
+            hit = items == target  # [B, k]
+            truth = scores.masked_fill(~hit, float("inf")).amin(1, keepdim=True)
+            last = scorer.num_items - _distinct(seen, len(rows), device)
+            listed = ((scores >= truth) & (items > 0)).sum(1)
+            ranks[rows] = torch.where(hit.any(1), listed, last).cpu()
+            lists[rows] = items[:, :list_length].cpu()
+            task.advance(len(rows))
+    return Ranks(held_out.users, held_out.targets, ranks, lists)
+
+
+def _distinct(items: Tensor | None, count: int, device: torch.device) -> Tensor:
+    """How many different items each row holds, 0 apart. Shapes: [B, S] -> [B]."""
+    if items is None or not items.shape[1]:
+        return torch.zeros(count, dtype=torch.int64, device=device)
+    ordered = items.sort(1).values
+    new = torch.nn.functional.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
+    return (new & (ordered > 0)).sum(1)
 
 
 def mask_items(scores: Tensor, histories: Sequences, keep: Tensor | None = None) -> None:
@@ -116,7 +162,17 @@ def _rank_among(scores: Tensor, column: Tensor, negatives: Tensor) -> Tensor:
 
 def _check_finite(scores: Tensor) -> None:
     if not bool(torch.isfinite(scores.sum())):
-        raise TrainingError(
-            "the model gave scores that are not finite; it has diverged: train again with a lower "
-            "learning_rate"
-        )
+        raise _diverged()
+
+
+def _check_no_nan(scores: Tensor) -> None:
+    """A list's scores may be minus infinity, where there is no item."""
+    if bool(torch.isnan(scores).any()):
+        raise _diverged()
+
+
+def _diverged() -> TrainingError:
+    return TrainingError(
+        "the model gave scores that are not finite; it has diverged: train again with a lower "
+        "learning_rate"
+    )

@@ -17,6 +17,7 @@ from seqloom.evaluation.compare import Comparison, Pair
 from seqloom.evaluation.figure_style import Figure
 from seqloom.evaluation.figures import forest, group_bars, long_tail_figure, training_curves
 from seqloom.evaluation.groups import GROUPS
+from seqloom.evaluation.item_map import item_map_figure
 from seqloom.evaluation.markup import Markup, duration, join, number, section, table, tag, text
 from seqloom.evaluation.metrics import RANK_METRICS, metric_label
 from seqloom.evaluation.report_data import ReportData, SampleUser, ShownItem, SystemResult
@@ -66,6 +67,8 @@ def draw_figures(data: ReportData) -> list[Figure]:
         drawn.append(group_bars(systems, "items", metric))
     if all(system.user_bins for system in systems):
         drawn.append(group_bars(systems, "users", metric))
+    if data.item_maps:
+        drawn.append(item_map_figure(data.item_maps))
     trained = [system for system in systems if system.log]
     if trained:
         drawn.append(training_curves(trained, metric))

@@ -12,6 +12,7 @@ from seqloom.core.config import Config
 from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import Comparison, EvaluatedRun
 from seqloom.evaluation.groups import GroupThresholds, bin_metrics
+from seqloom.evaluation.item_map import ItemMap
 from seqloom.evaluation.metrics import parse_metric
 from seqloom.evaluation.protocol import RankingProtocol
 
@@ -97,6 +98,8 @@ class ReportData(Config):
     systems: list[SystemResult]
     comparison: Comparison | None = None
     long_tail: LongTail | None = None
+    item_maps: list[ItemMap] = Field(default_factory=list)
+    """Where each run that has item vectors puts some items."""
     samples: list[SampleUser] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)

@@ -95,5 +95,5 @@ def reset_parameters(module: nn.Module, std: float) -> None:
 
 def last_position(x: Tensor, lengths: Tensor) -> Tensor:
     """The vector at each row's last real position. Shapes: [B, L, D], [B] -> [B, D]."""
-    rows = torch.arange(len(lengths), device=x.device)
+    rows = torch.arange(x.shape[0], device=x.device)  # no len(): an export keeps the batch free
     return x[rows, (lengths - 1).clamp(min=0)]

@@ -186,6 +186,9 @@ def _write(
         shutil.copytree(run.path, work, dirs_exist_ok=True)
         save_file(state, work / "weights.safetensors")
         pq.write_table(items, work / "items.parquet")
+        if run.popularity is not None:
+            counts = torch.nn.functional.pad(run.popularity, (0, new.num_rows))
+            save_file({"counts": counts}, work / "popularity.safetensors")
         changed = {
             "sizes": sizes,
             "added_items": manifest.added_items + new.num_rows,

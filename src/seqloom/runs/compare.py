@@ -11,9 +11,11 @@ from torch import Tensor
 
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import VectorScorer
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
+from seqloom.evaluation.item_map import ItemMap, choose_items, map_items
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks
@@ -38,6 +40,9 @@ from seqloom.runs.prepare import statistics_table
 from seqloom.text.prompts import text_columns, title_column
 
 SAMPLE_USERS = 3
+ITEMS_ON_MAP = 1000
+_FEWEST_ITEMS = 5
+"""Below, a map says nothing."""
 
 
 def compare(
@@ -47,12 +52,14 @@ def compare(
     on: Part = "test",
     mask_seen: bool = True,
     all_pairs: bool = False,
+    item_map: int = ITEMS_ON_MAP,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Compare the full ranking of runs, user by user; the first run is the yardstick.
 
     A run that was not evaluated yet under this protocol is evaluated first. With `report`, an HTML
-    file with tables, figures and sample recommendations is written too.
+    file with tables, figures and sample recommendations is written too. Its map shows `item_map` items
+    of every run that has item vectors; 0 draws none.
 
     Raises:
         ConfigError: fewer than two runs, or two of the same name.
@@ -66,7 +73,8 @@ def compare(
     with progress.task("compare", None, "tests"):
         result = compare_runs(evaluated, pairs="all" if all_pairs else "reference")
     if report is not None:
-        data = _report(opened, evaluated, found, result)
+        maps = _item_maps(opened, item_map, progress)
+        data = _report(opened, evaluated, found, result, maps)
         progress.note(f"report: {write_report(report, data)}")
     return result
 
@@ -103,6 +111,7 @@ def _report(
     evaluated: Sequence[EvaluatedRun],
     found: Sequence[Evaluation],
     result: Comparison,
+    maps: list[ItemMap],
 ) -> ReportData:
     data = runs[0].dataset()
     return ReportData(
@@ -114,9 +123,25 @@ def _report(
         systems=[_system(*each) for each in zip(runs, evaluated, found, strict=True)],
         comparison=result,
         long_tail=long_tail(data, found[0].thresholds),
+        item_maps=maps,
         samples=_samples(runs, evaluated, data),
         versions=runs[0].manifest.versions,
     )
+
+
+def _item_maps(runs: Sequence[Run], count: int, progress: Progress) -> list[ItemMap]:
+    data = runs[0].dataset()
+    chosen = choose_items(data.num_items, count)
+    scorers = {run.name: run.scorer for run in runs}
+    vectors = {n: s.item_vectors for n, s in scorers.items() if isinstance(s, VectorScorer)}
+    if len(chosen) < _FEWEST_ITEMS or not vectors:
+        return []
+    maps = []
+    with progress.task("map of the items", len(vectors), "runs") as task:
+        for name, table in vectors.items():
+            maps.append(map_items(name, table, chosen, data))
+            task.advance()
+    return maps
 
 
 def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResult:

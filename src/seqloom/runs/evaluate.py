@@ -83,15 +83,22 @@ def evaluate(
         seed=NEGATIVES_SEED if protocol == "sampled" else None,
         fingerprint=data.fingerprint,
     )
-    defaults = default_thresholds(data)
-    thresholds = GroupThresholds(
-        item=defaults.item if tail_item_below is None else tail_item_below,
-        user=defaults.user if tail_user_below is None else tail_user_below,
-    )
+    thresholds = choose_thresholds(data, tail_item_below, tail_user_below)
     started = time.monotonic()
     ranks = _rank(run, data, held_out, details, progress)
     seconds = time.monotonic() - started
     return _write(run, data, held_out, ranks, details, thresholds, seconds)
+
+
+def choose_thresholds(
+    dataset: Dataset, tail_item_below: int | None, tail_user_below: int | None
+) -> GroupThresholds:
+    """The thresholds given, and the data set's 80/20 ones where none is."""
+    defaults = default_thresholds(dataset)
+    return GroupThresholds(
+        item=defaults.item if tail_item_below is None else tail_item_below,
+        user=defaults.user if tail_user_below is None else tail_user_below,
+    )
 
 
 def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:

@@ -3,7 +3,9 @@
 manifest.json         system, sizes, data set fingerprint, text embedding, versions, cost, status
 config.yaml           the resolved configuration; round-trips
 weights.safetensors   every tensor of the system; of a plug-in, not those of its language model
+model/                what else the system needs (tokenizer, words, shapes of models), where it does
 items.parquet         the catalogue's ids and texts, so that the run answers without the data set
+popularity.safetensors  training events of each item
 log.jsonl             one line an epoch; tensorboard/ holds the same
 metrics*.json         what `evaluate` found; ranks*.parquet the rank of every user's target
 ids/                  the run that supplied the item ids, where one was trained for it
@@ -13,6 +15,9 @@ checkpoints/          while training: last/ to resume from, best/ the weights ch
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,11 +31,11 @@ from safetensors.torch import load_file, save_file
 
 from seqloom.core.config import Config, read_config_file
 from seqloom.core.device import resolve_device
-from seqloom.core.errors import ArtefactError
-from seqloom.core.files import atomic_file, read_json, sha256_file, write_json
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
-from seqloom.systems.base import Sizes, System
+from seqloom.systems.base import MODEL_FOLDER, NamesItems, Sizes, System
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import text_columns, title_column
 
@@ -89,6 +94,8 @@ class RunManifest(Config):
     """Validation metrics of the weights that were kept."""
     cost: Cost = Field(default_factory=Cost)
     weights_sha256: str = ""
+    files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of each further file of the system, by its path in the run."""
 
 
 class Run:
@@ -144,12 +151,59 @@ class Run:
         return self.system.scorer()
 
     @cached_property
+    def popularity(self) -> torch.Tensor | None:
+        """[N] int64, training events of each item; None in a run of an older seqloom.
+
+        Raises:
+            ArtefactError: the file is damaged.
+        """
+        file = self.path / "popularity.safetensors"
+        if not file.exists():
+            return None
+        try:
+            counts = load_file(file)["counts"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ArtefactError(f"{file} is damaged ({error}); train again") from None
+        if len(counts) != self.manifest.sizes.num_items:
+            raise ArtefactError(
+                f"{file} counts {len(counts)} items, the run has {self.manifest.sizes.num_items}; "
+                "train again"
+            )
+        return counts
+
+    @cached_property
     def log(self) -> list[dict[str, Any]]:
         """The rows of `log.jsonl`."""
         file = self.path / "log.jsonl"
         if not file.exists():
             return []
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def add_items(self, items: pa.Table) -> list[str]:
+        """Put new items into the catalogue, at once and without training; gives their textual IDs.
+
+        `items` has `item_id` and text columns, of which those of the catalogue are read. The run's folder
+        stays as it is.
+
+        Raises:
+            ConfigError: the system knows items by number alone, or an id is in the catalogue already.
+        """
+        system = self.system
+        if not isinstance(system, NamesItems):
+            raise ConfigError(
+                f"a run of {self.manifest.system!r} cannot take items that it was not trained on; "
+                "'idgenrec' can"
+            )
+        new = items.column("item_id").to_pylist()
+        twice = [i for i, n in Counter([*self.item_ids, *new]).items() if n > 1]
+        if twice:
+            raise ConfigError(f"item {twice[0]!r} is in the catalogue already, or given twice")
+        names = system.add_items(system.texts_of(items), new)
+        both = pa.concat_tables([self.items, items], promote_options="default")
+        self.items = both.select(self.items.column_names)
+        for stale in ("item_ids", "titles", "item_numbers", "scorer"):
+            self.__dict__.pop(stale, None)
+        return names
 
     def dataset(self, path: str | Path | None = None) -> Dataset:
         """The data set the run was trained on, from where it was then or from `path`.
@@ -242,6 +296,28 @@ def write_weights(path: Path, system: System[Any]) -> str:
     return sha256_file(file)
 
 
+def write_model_files(path: Path, system: System[Any]) -> dict[str, str]:
+    """Write what the system keeps beside its weights; gives the SHA-256 of each file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        system.write_files(Path(scratch))
+        if not any(Path(scratch).iterdir()):
+            return {}
+        with atomic_folder(path / MODEL_FOLDER, overwrite=True) as work:
+            shutil.copytree(scratch, work, dirs_exist_ok=True)
+            work.chmod(0o755)
+    files = sorted(file for file in (path / MODEL_FOLDER).rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): sha256_file(file) for file in files}
+
+
+def _check_model_files(path: Path, manifest: RunManifest) -> None:
+    for name, expected in manifest.files.items():
+        file = path / name
+        if not file.is_file() or sha256_file(file) != expected:
+            raise ArtefactError(
+                f"{file} is missing or not what training wrote (its hash differs); train again"
+            )
+
+
 def load_run(path: str | Path, *, device: str = "cpu") -> Run:
     """Open a complete run.
 
@@ -262,8 +338,10 @@ def load_run(path: str | Path, *, device: str = "cpu") -> Run:
             raise ArtefactError(
                 f"{file} is not what training wrote (its hash differs); train again"
             )
+        _check_model_files(path, manifest)
         system = cls(config, manifest.sizes)
         check_base(path, manifest, system)
+        system.read_files(path / MODEL_FOLDER)
         system.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ArtefactError(f"{file} is missing or damaged ({error}); train again") from None

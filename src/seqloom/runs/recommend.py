@@ -11,6 +11,7 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import ListScorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import best_items, mask_items
@@ -90,11 +91,15 @@ def _rank(
             batch = histories.pad(run.system.max_len).to(run.device)
             if not batch.items.shape[1]:  # only empty histories: one padded position for all
                 batch = type(batch)(batch.items.new_zeros(len(part), 1), batch.lengths)
-            scores = run.scorer.score(batch.items, batch.lengths)
-            if mask_seen:
-                mask_items(scores, histories)
-            top = best_items(scores, k)
-            values = scores.gather(1, (top - 1).clamp(min=0))
+            if isinstance(run.scorer, ListScorer):
+                seen = histories.pad().items.to(run.device) if mask_seen else None
+                top, values = run.scorer.best(batch.items, batch.lengths, k, seen)
+            else:
+                scores = run.scorer.score(batch.items, batch.lengths)
+                if mask_seen:
+                    mask_items(scores, histories)
+                top = best_items(scores, k)
+                values = scores.gather(1, (top - 1).clamp(min=0))
             for numbers, found in zip(top.tolist(), values.tolist(), strict=True):
                 lists.append(
                     [

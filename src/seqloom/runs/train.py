@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import save_file
 
 from seqloom.core.config import Config, read_config_file
 from seqloom.core.device import peak_rss_mb, resolve_device
@@ -31,6 +32,7 @@ from seqloom.runs.folder import (
     check_fingerprint,
     read_manifest,
     write_manifest,
+    write_model_files,
     write_weights,
 )
 from seqloom.runs.ids import IdTable, given_ids, trained_ids
@@ -42,6 +44,9 @@ from seqloom.training.log import RunLog
 from seqloom.training.loop import Trainer
 
 VALID_METRICS = ("hr@10", "ndcg@10")
+Watch = Callable[[int, dict[str, float]], None]
+"""Told of each validation: how many there were in the run so far, and what was measured. What it
+raises ends the training, which can be resumed."""
 _LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
 
 
@@ -74,6 +79,7 @@ def train(
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
     progress: Progress = SILENT,
+    watch: Watch | None = None,
 ) -> TrainSummary:
     """Train `system` on `dataset` and write the run at `out`.
 
@@ -107,7 +113,7 @@ def train(
     if cls.uses_ids:
         data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
     place = resolve_device(device)
-    finished = _train(out, data, resolved, manifest, place, checkpoint_every_s)
+    finished = _train(out, data, resolved, manifest, place, checkpoint_every_s, watch)
     del shared
     return _summary(out, finished)
 
@@ -142,6 +148,7 @@ def _train(
     manifest: RunManifest,
     device: torch.device,
     checkpoint_every_s: float,
+    watch: Watch | None,
 ) -> RunManifest:
     started = time.monotonic()
     with torch.random.fork_rng():
@@ -152,9 +159,15 @@ def _train(
     model.to(device)
     held_out = data.dataset.held_out("valid")
 
-    def validate() -> dict[str, float]:
+    def measure() -> dict[str, float]:
         ranks = rank_targets(model.scorer(), held_out, max_len=model.max_len, device=device)
         return rank_metrics(ranks.ranks, VALID_METRICS)
+
+    def validate() -> dict[str, float]:
+        metrics = measure()
+        if watch is not None:
+            watch(1 + sum("valid" in row for row in trainer.position.history), metrics)
+        return metrics
 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     phases = model.phases(data)
@@ -174,7 +187,7 @@ def _train(
     model.eval()
     valid = position.best_metrics
     if (_round(model) or not phases) and len(held_out.users):
-        valid = validate()
+        valid = measure()
     done = manifest.model_copy(
         update={
             "status": "complete",
@@ -184,6 +197,7 @@ def _train(
             "valid": valid,
             "cost": _cost(position, time.monotonic() - started, device),
             "weights_sha256": write_weights(out, model),
+            "files": write_model_files(out, model),
         }
     )
     write_manifest(out, done)
@@ -247,6 +261,8 @@ def _start(
         work.write_text(config.to_yaml(), encoding="utf-8")
     with atomic_file(out / "items.parquet") as work:
         pq.write_table(dataset.items, work)
+    with atomic_file(out / "popularity.safetensors") as work:
+        save_file({"counts": dataset.popularity[1:].contiguous()}, work)
     write_manifest(out, manifest)
     return manifest
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+import pyarrow as pa
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -23,6 +25,9 @@ class SystemConfig(Config):
     seed: int = 42
     """Seed of every random draw of the run."""
 
+
+MODEL_FOLDER = "model"
+"""The folder of a run with what a system needs beside its weights."""
 
 ConfigT = TypeVar("ConfigT", bound=SystemConfig)
 
@@ -48,6 +53,17 @@ class TrainingData:
     """[N, d] item vectors of another run over the same training part, where the system takes some."""
 
 
+@runtime_checkable
+class NamesItems(Protocol):
+    """A system that knows items by their texts, so that new ones need no training."""
+
+    def texts_of(self, items: pa.Table) -> list[str]:
+        """What the system reads of items: one text for each row."""
+
+    def add_items(self, texts: Sequence[str], item_ids: Sequence[str]) -> list[str]:
+        """Put items after those of the catalogue; gives their names."""
+
+
 class System(nn.Module, ABC, Generic[ConfigT]):
     """A recommender."""
 
@@ -56,10 +72,11 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     uses_text: ClassVar[bool] = False
     uses_ids: ClassVar[bool] = False
     """Whether it starts from the item vectors of another run, named in its configuration `ids`."""
-
     item_tables: ClassVar[tuple[str, ...]] = ()
     """State entries with one row an item that can be inferred from its text; all it takes for a run
     to recommend a new item, and to read it in a history."""
+    mixes_datasets: ClassVar[bool] = False
+    """Whether it can learn from several data sets that are laid together (option `origins`)."""
 
     def __init__(self, config: ConfigT, sizes: Sizes) -> None:
         super().__init__()
@@ -93,6 +110,12 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     def saved_state(self) -> dict[str, Tensor]:
         """What a run stores; loading copies it into the state, in the state's number format."""
         return self.state_dict()
+
+    def write_files(self, folder: Path) -> None:
+        """Write what the system needs beside its weights (tokenizer, shapes of models), if anything."""
+
+    def read_files(self, folder: Path) -> None:
+        """Read what `write_files` wrote; called before the weights are loaded."""
 
     @property
     def fixed_entries(self) -> frozenset[str]:

@@ -14,6 +14,23 @@ _SYSTEMS = {
     "popularity": ("seqloom.systems.popularity:Popularity", "the most popular items"),
     "itemknn": ("seqloom.systems.itemknn:ItemKNN", "neighbours of the history's items"),
     "sasrec": ("seqloom.systems.sasrec:SASRec", "causal transformer over item ids"),
+    "gru4rec": ("seqloom.systems.gru4rec:GRU4Rec", "recurrent network over item ids"),
+    "bert4rec": (
+        "seqloom.systems.bert4rec:BERT4Rec",
+        "transformer over item ids that sees both sides of a masked item",
+    ),
+    "llminit": (
+        "seqloom.systems.llminit:LLMInit",
+        "item table that starts as the principal components of the text",
+    ),
+    "melt": (
+        "seqloom.systems.melt.system:MELT",
+        "head users and items teach how to complete tail ones",
+    ),
+    "cities": (
+        "seqloom.systems.cities.system:CITIES",
+        "tail items' vectors inferred from the items around them",
+    ),
     "llmesr": (
         "seqloom.systems.llmesr.system:LLMESR",
         "text and id views of the history, fused, with similar users as teachers",
@@ -21,6 +38,10 @@ _SYSTEMS = {
     "e4srec": (
         "seqloom.systems.e4srec.system:E4SRec",
         "frozen language model that reads item ids; a run is a small plug-in",
+    ),
+    "idgenrec": (
+        "seqloom.systems.idgenrec.system:IDGenRec",
+        "items named by words, the next item's name written by a language model",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What all systems over a sequence encoder share: configuration, the next-item phase, the scorer."""
+"""What all systems over a sequence encoder share: configuration, the ranking phase, the scorer."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from seqloom.core.phase import Optimisation, Phase
+from seqloom.core.phase import Optimisation, Phase, Schedule, Steps
 from seqloom.data.batches import (
-    EpochPlan,
     LongHistories,
     TrainingBatch,
     TrainingRows,
     plan_epoch,
     training_rows,
 )
-from seqloom.encoders.base import EncoderConfig, SequenceEncoder, build_encoder
+from seqloom.encoders.base import (
+    AnyEncoderConfig,
+    SASRecEncoderConfig,
+    SequenceEncoder,
+    build_encoder,
+)
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss
@@ -38,6 +43,8 @@ class SequenceConfig(SystemConfig):
     """Decoupled weight decay."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the step size rises from 0."""
+    schedule: Schedule = "constant"
+    """Course of the step size after warm-up; cosine falls to 0 at the last of all `epochs`."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of all gradients together."""
     patience: int | None = Field(5, ge=1)
@@ -46,16 +53,17 @@ class SequenceConfig(SystemConfig):
     """A history longer than encoder.max_len is cut into windows, or only its last part is used."""
     loss: LossConfig = Field(default_factory=LossConfig)
     """The ranking loss."""
-    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    encoder: AnyEncoderConfig = Field(default_factory=SASRecEncoderConfig)
     """The sequence encoder."""
 
     def optimisation(self) -> Optimisation:
-        """The settings of the next-item phase."""
+        """The settings of the ranking phase."""
         return Optimisation(
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
+            schedule=self.schedule,
             clip_norm=self.clip_norm,
             patience=self.patience,
         )
@@ -72,6 +80,19 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
     def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         self.encoder = build_encoder(config.encoder)
+        self.mask_vector: nn.Parameter | None = None
+        if self.encoder.uses_mask:
+            self.mask_vector = nn.Parameter(torch.randn(self.vector_size) * 0.02)
+
+    @property
+    def vector_size(self) -> int:
+        """D', the width of an item's vectors."""
+        return self.config.encoder.hidden_size
+
+    @property
+    def mask_item(self) -> int:
+        """The item number that stands for [MASK]."""
+        return self.sizes.num_items + 1
 
     @property
     def max_len(self) -> int:
@@ -84,14 +105,32 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
 
     @abstractmethod
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-        """The state at every position, given what `item_vectors` returned.
+        """The state at every position, given what `item_vectors` returned; items may be [MASK].
 
         Shapes: items [B, L], lengths [B], vectors [N, D'] -> [B, L, D'].
         """
 
+    def embed(self, items: Tensor, vectors: Tensor) -> Tensor:
+        """The vectors of a batch's items; arbitrary where padded.
+
+        Shapes: items [B, L], vectors [N, D'] -> [B, L, D'].
+        """
+        found = F.embedding((items - 1).clamp(0, len(vectors) - 1), vectors)
+        if self.mask_vector is None:
+            return found
+        return torch.where((items == self.mask_item)[..., None], self.mask_vector, found)
+
+    def queries(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """The state that ranks what comes after each history.
+
+        Shapes: items [B, L], lengths [B], vectors [N, D'] -> [B, D'].
+        """
+        items, lengths = self.encoder.as_query(items, lengths, self.mask_item)
+        return last_position(self.states(items, lengths, vectors), lengths)
+
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """One phase: predict the next item at every position."""
-        return [NextItemPhase(self, data)]
+        """One phase: predict items from their histories, as the encoder is trained to."""
+        return [RankingPhase(self, data)]
 
     def scorer(self) -> DotProductScorer:
         """Item vectors computed once; histories are encoded when asked."""
@@ -105,8 +144,11 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         """Called before the batches of an epoch are cut."""
 
 
-class NextItemPhase:
-    """Trains a sequence system to predict every item from those before it."""
+class RankingPhase:
+    """Trains a sequence system to rank its targets first: next items, or masked ones.
+
+    Which items are targets is the encoder's choice (`SequenceEncoder.training_batches`).
+    """
 
     name = "train"
     validated = True
@@ -121,11 +163,13 @@ class NextItemPhase:
         device = next(system.parameters()).device
         self.ranking = RankingLoss(config.loss, data.dataset.popularity).to(device)
 
-    def steps(self, epoch: int) -> EpochPlan:
+    def steps(self, epoch: int) -> Steps:
         """The batches of an epoch."""
         self.module.begin_epoch(epoch)
         config = self.module.config
-        return plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
+        plan = plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
+        encoder, mask_item = self.module.encoder, self.module.mask_item
+        return encoder.training_batches(plan, mask_item, config.seed, epoch)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Ranking loss at every position with a target, and the system's own losses."""
@@ -142,16 +186,21 @@ class NextItemPhase:
 class DotProductScorer:
     """Scores of a sequence system. Made in evaluation mode; valid until the system is trained on."""
 
-    def __init__(self, system: SequenceSystem[SequenceConfigT]) -> None:
-        self.num_items = system.sizes.num_items
+    def __init__(
+        self, system: SequenceSystem[SequenceConfigT], item_vectors: Tensor | None = None
+    ) -> None:
         self._system = system.eval()
         with torch.inference_mode():
-            self.item_vectors = system.item_vectors()
+            self.item_vectors = system.item_vectors() if item_vectors is None else item_vectors
+        self.num_items = len(self.item_vectors)
+
+    def with_item_vectors(self, item_vectors: Tensor) -> DotProductScorer:
+        """The same system over a longer catalogue. Shapes: item_vectors [N + M, D']."""
+        return DotProductScorer(self._system, item_vectors)
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The state after each history. Shapes: [B, L], [B] -> [B, D']."""
-        states = self._system.states(items, lengths, self.item_vectors)
-        return last_position(states, lengths)
+        return self._system.queries(items, lengths, self.item_vectors)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N]."""

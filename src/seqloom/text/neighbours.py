@@ -11,6 +11,11 @@ from seqloom.core.progress import SILENT, Progress
 _CHUNK = 64
 """Columns whose best score stands for them when candidates are looked for."""
 _SPARE = 8
+_MOST_SCORES = 2**28
+"""Scores held at once: a GiB."""
+_MOST_ROWS = 1024
+"""More rows at once make the product no faster."""
+_NORMALISED_AT_ONCE = 16_384
 _CLOSE = 2e-6
 """Above the rounding error of a float32 product of unit vectors: scores this close are compared
 anew in float64."""
@@ -20,41 +25,68 @@ _NOBODY = -2.0
 """Score of a row of zeros: below every cosine."""
 
 
-def top_similar(matrix: Tensor, k: int, block: int = 1024, progress: Progress = SILENT) -> Tensor:
+def top_similar(
+    matrix: Tensor,
+    k: int,
+    block: int | None = None,
+    progress: Progress = SILENT,
+    of: Tensor | None = None,
+) -> Tensor:
     """For each row, the `k` other rows of highest cosine similarity, the most similar first.
 
-    Exact, and never holds more than `block` x U scores. Ties go to the lower row number. Rows of
-    zeros have no direction: they are similar to nobody, so they are chosen only where fewer than
-    `k` others are left, and their own neighbours are the lowest-numbered rows.
+    Exact. Ties go to the lower row number. Rows of zeros have no direction: they are similar to
+    nobody, so they are chosen only where fewer than `k` others are left, and their own neighbours
+    are the lowest-numbered rows. Beside the matrix, a copy of it and a GiB of scores are held,
+    whatever the number of rows.
+
+    Args:
+        block: rows compared at a time; by default as many as a GiB of scores allows.
+        of: row numbers [R] whose neighbours are wanted; all by default.
 
     Raises:
         ConfigError: `k` is not between 1 and U - 1, or a value is not finite.
 
-    Shapes: matrix [U, E] -> [U, k] int64.
+    Shapes: matrix [U, E] -> [U, k] int64, or [R, k].
     """
     rows = len(matrix)
     if not 1 <= k <= rows - 1:
         raise ConfigError(f"cannot find {k} similar rows among {rows}; 1 to {rows - 1} are allowed")
-    if not torch.isfinite(matrix).all():
-        raise ConfigError("cannot find similar rows: the matrix holds NaN or infinity")
-    norms = matrix.double().norm(dim=1)
-    zero = torch.nonzero(norms == 0).flatten()
-    norms[zero] = 1
-    unit = (matrix / norms[:, None]).float()
+    unit, norms, zero = _normalised(matrix)
+    wanted = torch.arange(rows) if of is None else of
     padded = -(-rows // _CHUNK) * _CHUNK
-    scores = torch.full((min(block, rows), padded), -torch.inf)
-    found = torch.empty(rows, k, dtype=torch.int64)
-    with progress.task("similar rows", total=rows, unit="rows") as task:
-        for start in range(0, rows, block):
-            end = min(start + block, rows)
-            own = torch.arange(start, end)
-            part = scores[: end - start]
-            torch.mm(unit[start:end], unit.T, out=part[:, :rows])
+    if block is None:
+        block = min(_MOST_ROWS, max(1, _MOST_SCORES // padded))
+    scores = torch.full((min(block, len(wanted)), padded), -torch.inf)
+    found = torch.empty(len(wanted), k, dtype=torch.int64)
+    with progress.task("similar rows", total=len(wanted), unit="rows") as task:
+        for start in range(0, len(wanted), block):
+            own = wanted[start : start + block]
+            part = scores[: len(own)]
+            torch.mm(unit[own], unit.T, out=part[:, :rows])
             part[:, zero] = _NOBODY
-            part[own - start, own] = -torch.inf
-            found[start:end] = _best(part, own, matrix, norms, k)
-            task.advance(end - start)
+            part[torch.arange(len(own)), own] = -torch.inf
+            found[start : start + block] = _best(part, own, matrix, norms, k)
+            task.advance(len(own))
     return found
+
+
+def _normalised(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit rows, their norms (1 for a row of zeros), and which rows are zeros; in blocks.
+
+    Shapes: [U, E] -> [U, E] float32, [U] float64, [zeros] int64.
+    """
+    unit = torch.empty(matrix.shape, dtype=torch.float32)
+    norms = torch.empty(len(matrix), dtype=torch.float64)
+    zero = torch.empty(len(matrix), dtype=torch.bool)
+    for start in range(0, len(matrix), _NORMALISED_AT_ONCE):
+        part = matrix[start : start + _NORMALISED_AT_ONCE].double()
+        if not torch.isfinite(part).all():
+            raise ConfigError("cannot find similar rows: the matrix holds NaN or infinity")
+        lengths = part.norm(dim=1)
+        zero[start : start + len(part)] = lengths == 0
+        norms[start : start + len(part)] = torch.where(lengths > 0, lengths, 1.0)
+        unit[start : start + len(part)] = part / norms[start : start + len(part), None]
+    return unit, norms, torch.nonzero(zero).flatten()
 
 
 def _best(scores: Tensor, own: Tensor, matrix: Tensor, norms: Tensor, k: int) -> Tensor:

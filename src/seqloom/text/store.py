@@ -95,7 +95,8 @@ class TextEmbeddings:
     def similar_users(self, k: int, progress: Progress = SILENT) -> Tensor:
         """For each user the `k` most similar others by the cosine of their embeddings.
 
-        Computed at the first call and kept beside the embeddings.
+        Computed at the first call and kept beside the embeddings; where more were kept, the first
+        `k` of them are taken.
 
         Raises:
             ArtefactError: there are no user embeddings.
@@ -113,16 +114,35 @@ class TextEmbeddings:
         return self._neighbours[k]
 
     def _similar_users(self, k: int, users: Tensor, progress: Progress) -> Tensor:
-        file = self.path / f"neighbours-{k}.safetensors"
-        if file.exists():
+        kept = sorted(
+            int(told)
+            for file in self.path.glob("neighbours-*.safetensors")
+            if (told := file.stem.removeprefix("neighbours-")).isdecimal()
+        )
+        for number in kept:
+            if number < k:
+                continue
+            file = _neighbours_file(self.path, number)
             found = _read(file, "users")
-            if found.shape != (len(users), k) or found.dtype != torch.int64:
+            if found.shape != (len(users), number) or found.dtype != torch.int64:
                 raise ArtefactError(f"{file} is damaged; delete it, it is made again")
-            return found
+            return found[:, :k].contiguous()
         found = top_similar(users, k, progress=progress)
-        with atomic_file(file) as work:
-            write_tensors(work, {"users": found})
+        write_similar_users(self.path, found)
         return found
+
+
+def write_similar_users(path: Path, similar: Tensor) -> None:
+    """Keep the similar users beside the embeddings at `path`, the most similar first.
+
+    Shapes: similar [U, k] int64 user numbers.
+    """
+    with atomic_file(_neighbours_file(path, similar.shape[1])) as work:
+        write_tensors(work, {"users": similar})
+
+
+def _neighbours_file(path: Path, k: int) -> Path:
+    return path / f"neighbours-{k}.safetensors"
 
 
 def text_names(dataset: Dataset) -> list[str]:

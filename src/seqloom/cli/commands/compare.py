@@ -37,6 +37,9 @@ def compare(
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Test every pair, not only against the first run.")
     ] = False,
+    item_map: Annotated[
+        int, typer.Option(min=0, help="Items on the report's map by t-SNE; 0 draws none.")
+    ] = 1000,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -50,6 +53,7 @@ def compare(
             on=on,
             mask_seen=mask_seen,
             all_pairs=all_pairs,
+            item_map=item_map,
             progress=current.progress,
         )
         current.finish(comparison, _render)

@@ -53,25 +53,67 @@ def evaluate(
             help="Users with fewer training events are tail; default: the 80 % with fewest.",
         ),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Of a system that lists items by beam search: score the whole catalogue as well, and "
+            "report what the lists lose.",
+        ),
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, metavar="N", help="With --exact: only N users."),
+    ] = None,
+    zero_shot: Annotated[
+        bool,
+        typer.Option(
+            "--zero-shot",
+            help="Recommend the items of another data set (--dataset) without training, beside "
+            "popularity and an untrained model (idgenrec).",
+        ),
+    ] = False,
     dataset: options.Dataset = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Rank each user's held-out item and report metrics, for all users and by group."""
+    if sample is not None and not exact:
+        raise typer.BadParameter("--sample goes with --exact", param_hint="--sample")
+    special = [name for name, on in (("--exact", exact), ("--zero-shot", zero_shot)) if on]
+    if special and (len(special) > 1 or protocol == "sampled"):
+        raise typer.BadParameter(
+            "--exact, --zero-shot and --protocol sampled exclude one another", param_hint=special[0]
+        )
+    shared: dict[str, Any] = {"on": on, "mask_seen": mask_seen, "device": device}
     with session(json_output=json_output, quiet=quiet) as current:
+        if zero_shot:
+            if dataset is None:
+                raise typer.BadParameter("--zero-shot needs --dataset", param_hint="--dataset")
+            from seqloom.runs.zero_shot import zero_shot as run_zero_shot
+
+            found = run_zero_shot(run, dataset, **shared, progress=current.progress)
+            current.finish(found, _render_zero_shot)
+            return
+        if exact:
+            from seqloom.runs.exact import evaluate_exact
+
+            loss = evaluate_exact(
+                run, sample=sample, dataset=dataset, **shared, progress=current.progress
+            )
+            current.finish(loss, _render_exact)
+            return
         from seqloom.runs.evaluate import evaluate as run_stage
 
         evaluation = run_stage(
             run,
             protocol=protocol,
-            on=on,
-            mask_seen=mask_seen,
             negatives=negatives,
             tail_item_below=tail_item_below,
             tail_user_below=tail_user_below,
             dataset=dataset,
-            device=device,
+            **shared,
             progress=current.progress,
         )
         current.finish(evaluation, _render)
@@ -87,3 +129,20 @@ def _render(document: Any) -> Iterable[RenderableType]:
     lists = {k: v for k, v in document["metrics"].items() if k not in ranks}
     limits = {f"head_{kind} from": count for kind, count in document["thresholds"].items()}
     yield fields_table({**lists, **limits, "seconds": document["seconds"]})
+
+
+def _render_exact(document: Any) -> Iterable[RenderableType]:
+    from seqloom.cli.show import fields_table, rows_table
+
+    rows = {"exact": document.pop("metrics"), "lists": document.pop("list_metrics")}
+    yield rows_table([{"by": name, **metrics} for name, metrics in rows.items()])
+    yield fields_table(document)
+
+
+def _render_zero_shot(document: Any) -> Iterable[RenderableType]:
+    from seqloom.cli.show import fields_table, rows_table
+
+    yield f"{document['run']} on {document['dataset']}: {document.pop('statement')}"
+    systems = document.pop("systems")
+    yield rows_table([{"system": name, **metrics} for name, metrics in systems.items()])
+    yield fields_table(document)

@@ -24,7 +24,10 @@ def register(app: typer.Typer) -> None:
 
 def train(
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="The folder that `prepare` wrote.")
+        list[Path],
+        typer.Argument(
+            metavar="DATASET...", help="The folder that `prepare` wrote; several with --foundation."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder of the run to write.")],
     system: Annotated[
@@ -44,6 +47,10 @@ def train(
         float,
         typer.Option("--checkpoint-every", min=0, help="Seconds between checkpoints in an epoch."),
     ] = 60.0,
+    foundation: Annotated[
+        bool,
+        typer.Option("--foundation", help="Train one recommender on several data sets (idgenrec)."),
+    ] = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
@@ -53,6 +60,8 @@ def train(
 
     `seqloom systems NAME` lists the keys that --config and --set take; --set wins.
     """
+    if len(dataset) > 1 and not foundation:
+        raise typer.BadParameter("several data sets need --foundation", param_hint="DATASET")
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import apply_overrides, read_config_file
 
@@ -60,19 +69,25 @@ def train(
 
         # torch loads from here on; a mistyped option should not wait for it.
         from seqloom.data.store import Dataset
-        from seqloom.runs.train import train as run_stage
 
-        summary = run_stage(
-            Dataset.load(dataset),
-            system,
-            config=values,
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-            device=device,
-            checkpoint_every_s=checkpoint_every,
-            progress=current.progress,
-        )
+        loaded = [Dataset.load(path) for path in dataset]
+        settings: dict[str, Any] = {
+            "config": values,
+            "out": out,
+            "resume": resume,
+            "overwrite": overwrite,
+            "device": device,
+            "checkpoint_every_s": checkpoint_every,
+            "progress": current.progress,
+        }
+        if foundation:
+            from seqloom.runs.foundation import train_foundation
+
+            summary = train_foundation(loaded, system, **settings)
+        else:
+            from seqloom.runs.train import train as run_stage
+
+            summary = run_stage(loaded[0], system, **settings)
         current.finish(summary, _render)
 
 

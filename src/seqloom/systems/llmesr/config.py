@@ -35,6 +35,8 @@ class FusionConfig(Config):
     """Heads of the cross-attention."""
     residual: bool = True
     """Add each view to what was attended from it; the paper has no residual."""
+    weight_std: float = Field(0.005, gt=0)
+    """Standard deviation of the cross-attention's weight matrices at the start."""
 
 
 class DistillationConfig(Config):
@@ -62,6 +64,8 @@ class LLMESRConfig(SequenceConfig):
     """Which views score; one alone is an ablation of the paper."""
     collaborative_start: Literal["pca", "random"] = "pca"
     """The item table starts as the principal components of the text, or at random."""
+    collaborative_text: str | None = None
+    """Name of the text embedding whose components start the item table; `text` if not given."""
     initial_std: float = Field(0.07, gt=0)
     """Standard deviation of the item table and of the semantic vectors at the start."""
     whitening: float = Field(0.5, ge=0, le=1)

@@ -61,10 +61,14 @@ class Distillation(nn.Module):
     def forward(self, batch: TrainingBatch, states: Tensor, represent: Represent) -> Tensor:
         """The weighted loss over the batch's rows that end a user's training part.
 
+        The student is the state that predicts the last item; a row in which that item is no target
+        (BERT4Rec masks others) has no student.
+
         Shapes: states [B, L, D'] -> scalar.
         """
         rows = batch.rows.cpu()
-        chosen = torch.nonzero(self._is_last[rows]).flatten()
+        predicts_last = last_position(batch.targets, batch.inputs.lengths) > 0
+        chosen = torch.nonzero(self._is_last[rows] & predicts_last.cpu()).flatten()
         if not len(chosen):
             return states.sum() * 0.0
         at = chosen.to(states.device)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
@@ -14,13 +13,14 @@ from seqloom.core.phase import Phase
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
 from seqloom.encoders.base import build_encoder, padding_mask
-from seqloom.nn.attention import last_position
 from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
-from seqloom.systems.llmesr.views import SemanticView, scaled_pca
-from seqloom.systems.sequence import NextItemPhase, SequenceSystem
+from seqloom.systems.llmesr.new_items import NewItems
+from seqloom.systems.llmesr.views import SemanticView
+from seqloom.systems.sequence import RankingPhase, SequenceSystem
+from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
 
@@ -59,15 +59,15 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
                 config.fusion.num_heads,
                 config.encoder.dropout,
                 residual=config.fusion.residual,
-                weight_std=config.encoder.weight_std,
+                weight_std=config.fusion.weight_std,
             )
             if both and config.fusion.cross_attention
             else None
         )
 
     @property
-    def state_size(self) -> int:
-        """D'."""
+    def vector_size(self) -> int:
+        """D': 2 D with both views and D with one."""
         return self.config.encoder.hidden_size * (2 if self.config.views == "both" else 1)
 
     @property
@@ -88,23 +88,20 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.config.collaborative_start == "random":
             nn.init.normal_(self.collaborative, std=std)
             return
-        if width > text.shape[1]:
-            raise ConfigError(
-                f"encoder.hidden_size {width} is larger than the text embedding's width "
-                f"{text.shape[1]}; lower it or set collaborative_start=random"
-            )
+        if self.config.collaborative_text is not None:
+            text = load_embeddings(data.dataset, self.config.collaborative_text).items
         with torch.no_grad():
             self.collaborative.copy_(scaled_pca(text, width, std, whitening))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Next-item training, with distillation where its weight is not 0."""
-        phase = NextItemPhase(self, data)
+        phase = RankingPhase(self, data)
         settings = self.config.distillation
         if settings.alpha > 0:
             embeddings = load_embeddings(data.dataset, self.config.text)
             similar = embeddings.similar_users(settings.num_similar, data.progress)
             self.distillation = Distillation(
-                settings, data.dataset.train, phase.rows, similar, self.state_size
+                settings, data.dataset.train, phase.rows, similar, self.vector_size
             )
             self.distillation.to(next(self.parameters()).device)
         return [phase]
@@ -114,7 +111,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         self.distillation = None
 
     def item_vectors(self) -> Tensor:
-        """[c_i ; s_i] of every item. Shapes: [N, D'], D' is 2 D with both views and D with one."""
+        """[c_i ; s_i] of every item. Shapes: [N, D']."""
         tables: list[Tensor] = [] if self.collaborative is None else [self.collaborative]
         if self.semantic is not None:
             tables.append(self.semantic())
@@ -122,17 +119,35 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """[u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
-        inputs = F.embedding((items - 1).clamp(min=0), vectors)
+        inputs = self.embed(items, vectors)
         if self.config.views != "both":
-            return self.encoder(self.encoder.enter(inputs), lengths)
-        c, s = (self.encoder.enter(view) for view in inputs.chunk(2, dim=-1))
+            return self.encoder(self.encoder.enter(inputs, lengths), lengths)
+        c, s = (self.encoder.enter(view, lengths) for view in inputs.chunk(2, dim=-1))
         if self.fusion is not None:
             mask = None if self.encoder.causal else padding_mask(c, lengths)
             c, s = self.fusion(c, s, causal=self.encoder.causal, mask=mask)
         if self.second_encoder is not None:
             return torch.cat([self.encoder(c, lengths), self.second_encoder(s, lengths)], -1)
         both = self.encoder(torch.cat([c, s]), lengths.repeat(2))  # [2 B, L, D]
-        return torch.cat(both.chunk(2), -1)
+        # No chunk(2): an exported graph keeps the batch size free only where it is named.
+        return torch.cat([both[: items.shape[0]], both[items.shape[0] :]], -1)
+
+    def view_columns(self) -> dict[str, slice]:
+        """Where each view lies in the vectors."""
+        if self.config.views != "both":
+            return {}
+        width = self.config.encoder.hidden_size
+        return {"collaborative": slice(0, width), "semantic": slice(width, 2 * width)}
+
+    def item_vector_map(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Vectors of new items: see `llmesr.new_items`.
+
+        Raises:
+            ConfigError: only the collaborative view scores, and it knows no text.
+        """
+        if self.semantic is None:
+            raise ConfigError("views=collaborative has no text view, so it cannot take new items")
+        return NewItems(self.semantic, self.collaborative)
 
     def begin_epoch(self, epoch: int) -> None:
         """Let the teachers speak with the epoch's first weights."""
@@ -151,6 +166,6 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         training = self.training
         self.eval()
         batch = users.pad(self.max_len).to(next(self.parameters()).device)
-        states = self.states(batch.items, batch.lengths, self.item_vectors())
+        states = self.queries(batch.items, batch.lengths, self.item_vectors())
         self.train(training)
-        return last_position(states, batch.lengths)
+        return states

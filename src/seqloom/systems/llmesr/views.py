@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.systems.llmesr.config import SemanticConfig
-from seqloom.text.pca import pca, principal_axes
+from seqloom.text.pca import principal_axes
 
 
 class SemanticView(nn.Module):
@@ -83,14 +83,3 @@ class SemanticView(nn.Module):
         first.weight[:kept] = principal_axes(self.text, kept).weighted(whitening).t().float()
         for layer in others:
             nn.init.eye_(layer.weight)
-
-
-def scaled_pca(text: Tensor, dims: int, std: float, whitening: float = 0.0) -> Tensor:
-    """The first principal components of the text, scaled to standard deviation `std` overall.
-
-    Each component is divided by its own standard deviation to the power `whitening` before.
-
-    Shapes: text [N, E] -> [N, dims].
-    """
-    components = pca(text, dims, whitening)
-    return components * (std / components.std())

@@ -1,0 +1,85 @@
+"""Measurements of many runs, and their mean, spread and best over seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from seqloom.core.config import Config
+
+
+class Measurement(Config):
+    """One metric of one run, for all users or one group."""
+
+    run: str
+    variant: str
+    system: str
+    seed: int
+    point: dict[str, Any]
+    """Grid keys and values."""
+    protocol: str
+    group: str
+    """`all`, `tail_item`, ..."""
+    users: int
+    metric: str
+    value: float
+
+
+class SummaryRow(Config):
+    """One metric of one variant at one grid point, over its seeds."""
+
+    variant: str
+    system: str
+    point: dict[str, Any]
+    protocol: str
+    group: str
+    users: int
+    metric: str
+    seeds: list[int]
+    mean: float
+    std: float | None
+    """Sample standard deviation over seeds; None with one seed."""
+    best: float
+
+
+def summarise(measurements: Iterable[Measurement]) -> list[SummaryRow]:
+    """One row for each variant, grid point, protocol, group and metric, in order of appearance."""
+    together: dict[tuple[str, ...], list[Measurement]] = {}
+    for one in measurements:
+        key = (one.variant, json.dumps(one.point), one.protocol, one.group, one.metric)
+        together.setdefault(key, []).append(one)
+    return [_row(ones) for ones in together.values()]
+
+
+def _row(ones: Sequence[Measurement]) -> SummaryRow:
+    values = [one.value for one in ones]
+    first = ones[0]
+    return SummaryRow(
+        variant=first.variant,
+        system=first.system,
+        point=first.point,
+        protocol=first.protocol,
+        group=first.group,
+        users=first.users,
+        metric=first.metric,
+        seeds=[one.seed for one in ones],
+        mean=statistics.fmean(values),
+        std=statistics.stdev(values) if len(values) > 1 else None,
+        best=max(values),
+    )
+
+
+def label(row: SummaryRow, without: str | None = None) -> str:
+    """The variant and its grid point in words, without one key of the point."""
+    point = ", ".join(f"{key}={value}" for key, value in row.point.items() if key != without)
+    return f"{row.variant} ({point})" if point else row.variant
+
+
+def chosen(
+    table: Iterable[SummaryRow], *, protocol: str, group: str, metric: str
+) -> list[SummaryRow]:
+    """The rows of one protocol, group and metric."""
+    wanted = (protocol, group, metric)
+    return [row for row in table if (row.protocol, row.group, row.metric) == wanted]

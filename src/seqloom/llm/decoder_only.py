@@ -1,0 +1,102 @@
+"""Decoder-only (causal) language models of any architecture that transformers has."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqloom.llm.text_model import Ancestors, TextModel, shifted
+
+
+class DecoderOnly(TextModel):
+    """A causal language model: prompt and continuation are one sequence."""
+
+    def logits(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+        """Shapes: [B, P, D], [B, P], [B, T] -> [B, T, V']."""
+        fed = shifted(targets)
+        whole = torch.cat([prompt, self.embed_outputs(fed)], 1)
+        whole_mask = torch.cat([mask, targets[:, :-1] >= 0], 1)
+        hidden = self.hidden(whole, whole_mask)
+        last = last_of(hidden[:, : prompt.shape[1]], mask)[:, None]
+        return self.project(torch.cat([last, hidden[:, prompt.shape[1] :]], 1))
+
+    def hidden(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states of a causal pass. Shapes: [B, P, D], [B, P] -> [B, P, D]."""
+        return self._body(
+            inputs_embeds=embeddings,
+            attention_mask=mask.long(),
+            position_ids=_positions(mask),
+            use_cache=False,
+        ).last_hidden_state
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Scores of the output tokens. Shapes: [..., D] -> [..., V']."""
+        return hidden @ self.head().t()
+
+    def start(self, tokens: Tensor, mask: Tensor) -> DecoderOnlyState:
+        """Shapes: [B, P], [B, P]."""
+        return DecoderOnlyState(self, tokens, mask)
+
+    def head(self) -> Tensor:
+        """Rows of the output layer. Shapes: -> [V', D]."""
+        return self.output_rows(self.network.get_output_embeddings().weight)
+
+    @property
+    def _body(self) -> torch.nn.Module:
+        return self.network.base_model
+
+
+class DecoderOnlyState:
+    """The key-value cache of the prompts, and of the tokens after them in the order they came."""
+
+    def __init__(self, model: DecoderOnly, tokens: Tensor, mask: Tensor) -> None:
+        from transformers import DynamicCache
+
+        self._model = model
+        self._mask = mask
+        self._head = model.head()
+        self._lengths = mask.sum(1)
+        self._cache = DynamicCache()
+        hidden = model._body(
+            inputs_embeds=model.embed(tokens),
+            attention_mask=mask.long(),
+            position_ids=_positions(mask),
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        self.first = self._log_probs(last_of(hidden, mask))
+        self._ancestors = Ancestors()
+
+    def rewind(self) -> None:
+        """Forget every token but keep the prompts."""
+        laid = len(self._ancestors.depths)
+        if laid:
+            self._cache.crop(-laid)
+        self._ancestors = Ancestors()
+
+    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """Shapes: [B, K], [B, K] -> [B, K, V']."""
+        own = self._ancestors.grow(parents)
+        prompt = self._mask[:, None].expand(-1, tokens.shape[1], -1)
+        position = self._lengths[:, None] + self._ancestors.depths[-1]
+        hidden = self._model._body(
+            inputs_embeds=self._model.embed_outputs(tokens),
+            attention_mask=torch.cat([prompt, own], 2)[:, None],  # [B, 1, K, P + S]
+            position_ids=position.expand(-1, tokens.shape[1]),
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        return self._log_probs(hidden)
+
+    def _log_probs(self, hidden: Tensor) -> Tensor:
+        return F.log_softmax((hidden @ self._head.t()).float(), dim=-1)
+
+
+def last_of(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The state at the last real place of each row. Shapes: [B, P, D], [B, P] -> [B, D]."""
+    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(1) - 1).clamp(min=0)

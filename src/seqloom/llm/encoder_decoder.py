@@ -1,0 +1,149 @@
+"""Encoder-decoder language models of the T5 family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqloom.core.errors import ConfigError
+from seqloom.llm.text_model import Ancestors, TextModel, shifted
+
+FAMILY = ("t5", "mt5")
+"""Values of `model_type` whose decoder this module knows how to step."""
+
+
+class EncoderDecoder(TextModel):
+    """A T5 that reads the prompt with its encoder and writes the continuation with its decoder.
+
+    Differs: decoding runs the decoder's own layers on a tree of tokens (see `DecodingState`), which
+    transformers' T5 cannot, because its relative positions are counted along the input.
+    """
+
+    def __init__(self, network: Any, output_tokens: Tensor) -> None:
+        """
+        Raises:
+            ConfigError: the network is of another family.
+        """
+        found = network.config.model_type
+        if found not in FAMILY:
+            raise ConfigError(
+                f"the encoder-decoder is of type {found!r}; supported are {', '.join(FAMILY)}"
+            )
+        super().__init__(network, output_tokens)
+
+    def logits(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+        """Shapes: [B, P, D], [B, P], [B, T] -> [B, T, V']."""
+        encoded = self.encode(prompt, mask)
+        start = self.start_embedding(len(targets))
+        fed = torch.cat([start, self.embed_outputs(shifted(targets))], 1)
+        hidden = self.network.decoder(
+            inputs_embeds=fed,
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
+        return self.scaled(hidden) @ self.head().t()
+
+    def start(self, tokens: Tensor, mask: Tensor) -> EncoderDecoderState:
+        """Shapes: [B, P], [B, P]."""
+        return EncoderDecoderState(self, self.encode(self.embed(tokens), mask), mask)
+
+    def encode(self, prompt: Tensor, mask: Tensor) -> Tensor:
+        """The encoder's output. Shapes: [B, P, D], [B, P] -> [B, P, D]."""
+        return self.network.encoder(inputs_embeds=prompt, attention_mask=mask).last_hidden_state
+
+    def start_embedding(self, batch: int) -> Tensor:
+        """The decoder's start token. Shapes: -> [B, 1, D]."""
+        token = int(self.network.config.decoder_start_token_id)
+        return self.embed(torch.full((batch, 1), token, device=self.output_tokens.device))
+
+    def head(self) -> Tensor:
+        """Rows of the output layer. Shapes: -> [V', D]."""
+        return self.output_rows(self.network.get_output_embeddings().weight)
+
+    def scaled(self, hidden: Tensor) -> Tensor:
+        """T5 scales the last hidden state where the output layer is the embedding matrix."""
+        if self.network.config.scale_decoder_outputs:
+            return hidden * self.network.model_dim**-0.5
+        return hidden
+
+
+class EncoderDecoderState:
+    """Keys and values of the encoder's output, held once a prompt; those of tokens, once a beam."""
+
+    def __init__(self, model: EncoderDecoder, encoded: Tensor, mask: Tensor) -> None:
+        self._model = model
+        self._blocks = model.network.decoder.block
+        self._head = model.head()
+        self._cross = []
+        for block in self._blocks:
+            attention = block.layer[1].EncDecAttention
+            self._cross.append((_split(attention, "k", encoded), _split(attention, "v", encoded)))
+        self._cross_mask = mask[:, None, None, :]  # [B, 1, 1, P]
+        self._batch = len(mask)
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Forget every token; the start token is fed anew."""
+        self._own: list[tuple[Tensor, Tensor] | None] = [None] * len(self._blocks)
+        self._ancestors = Ancestors()
+        root = torch.zeros(self._batch, 1, dtype=torch.int64, device=self._cross_mask.device)
+        self.first = self._feed(self._model.start_embedding(self._batch), root)[:, 0]
+
+    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """Shapes: [B, K], [B, K] -> [B, K, V']."""
+        return self._feed(self._model.embed_outputs(tokens), parents)
+
+    def _feed(self, x: Tensor, parents: Tensor) -> Tensor:
+        mask = self._ancestors.grow(parents)
+        bias = self._bias(mask)  # [B, H, K, S]
+        for number, block in enumerate(self._blocks):
+            x = x + self._attend_own(number, block.layer[0], x, bias)
+            x = x + self._attend_prompt(number, block.layer[1], x)
+            x = block.layer[-1](x)
+        hidden = self._model.network.decoder.final_layer_norm(x)
+        return F.log_softmax((self._model.scaled(hidden) @ self._head.t()).float(), dim=-1)
+
+    def _bias(self, mask: Tensor) -> Tensor:
+        attention = self._blocks[0].layer[0].SelfAttention
+        depths = torch.tensor(self._ancestors.depths, device=mask.device)
+        bucket = attention._relative_position_bucket(
+            depths - depths[-1],
+            bidirectional=False,
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        bias = attention.relative_attention_bias(bucket).t()[None, :, None, :]  # [1, H, 1, S]
+        return torch.where(mask[:, None], bias, float("-inf"))
+
+    def _attend_own(self, number: int, layer: Any, x: Tensor, bias: Tensor) -> Tensor:
+        attention = layer.SelfAttention
+        normed = layer.layer_norm(x)
+        keys, values = _split(attention, "k", normed), _split(attention, "v", normed)
+        before = self._own[number]
+        if before is not None:
+            keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
+        self._own[number] = (keys, values)
+        return _attend(attention, normed, keys, values, bias)
+
+    def _attend_prompt(self, number: int, layer: Any, x: Tensor) -> Tensor:
+        keys, values = self._cross[number]
+        normed = layer.layer_norm(x)
+        return _attend(layer.EncDecAttention, normed, keys, values, self._cross_mask)
+
+
+def _split(attention: Any, name: str, x: Tensor) -> Tensor:
+    """Project and part into heads. Shapes: [B, M, D] -> [B, H, M, d]."""
+    projected = getattr(attention, name)(x)
+    heads = projected.view(*x.shape[:2], attention.n_heads, attention.key_value_proj_dim)
+    return heads.transpose(1, 2)
+
+
+def _attend(attention: Any, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """T5 does not scale its scores. Shapes: x [B, K, D], keys [B, H, S, d] -> [B, K, D]."""
+    query = _split(attention, "q", x)
+    mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
+    return attention.o(mixed.transpose(1, 2).flatten(2))

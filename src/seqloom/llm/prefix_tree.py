@@ -1,0 +1,147 @@
+"""A prefix tree of token sequences, held in flat arrays.
+
+Nodes are numbered by depth and, within a depth, in the sequences' lexicographic order. The children
+of a node are therefore neighbours, and so are the sequences below it: a node's children are one range
+of nodes, its sequences one range of leaves. Nothing is walked in Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ConfigError
+
+PAD = -1
+"""Fills a row of token sequences after its end."""
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Node 0 is the root. Each sequence ends in a leaf of its own, which stands for one item."""
+
+    token: Tensor
+    """[nodes] int64, the token that leads to the node; PAD for the root."""
+    first_child: Tensor
+    """[nodes] int64."""
+    num_children: Tensor
+    """[nodes] int64, 0 for a leaf."""
+    first_leaf: Tensor
+    """[nodes] int64, the first leaf at or below the node, counted in lexicographic order."""
+    end_leaf: Tensor
+    """[nodes] int64, one past the last leaf at or below the node."""
+    item: Tensor
+    """[N] int64, the item number of each leaf."""
+    leaf: Tensor
+    """[N + 1] int64, the leaf of each item number; entry 0 is N, a leaf that is below no node."""
+    widest: tuple[int, ...]
+    """The most children of a node at each depth; its length is the longest sequence."""
+
+    @classmethod
+    def build(cls, sequences: Tensor) -> Self:
+        """The tree of `sequences`; row j belongs to item number j + 1.
+
+        Raises:
+            ConfigError: a row is empty, two rows are equal, or one is the beginning of another.
+
+        Shapes: sequences [N, T] int64 token numbers from 0, PAD after the end of a row.
+        """
+        rows = sequences.cpu().numpy()
+        if not rows.size or (rows[:, 0] == PAD).any():
+            raise ConfigError("a prefix tree needs at least one token in every sequence")
+        order = np.lexsort(rows.T[::-1])
+        rows = rows[order]
+        real = rows != PAD
+        new = np.ones(rows.shape, dtype=bool)
+        new[1:] = np.logical_or.accumulate(rows[1:] != rows[:-1], axis=1)
+        new &= real
+        return cls._number(rows, real, new, order)
+
+    @classmethod
+    def _number(
+        cls, rows: np.ndarray, real: np.ndarray, new: np.ndarray, order: np.ndarray
+    ) -> Self:
+        count, depth = rows.shape
+        row, column = np.nonzero(new)
+        by_depth = np.lexsort((row, column))
+        row, column = row[by_depth], column[by_depth]  # one entry for each node but the root
+        node = np.zeros((count, depth + 1), dtype=np.int64)
+        node[row, column + 1] = np.arange(1, len(row) + 1)
+        np.maximum.accumulate(node, axis=0, out=node)  # a row shares the node that opened before it
+        parent = node[row, column]
+        nodes = len(row) + 1
+        children = np.bincount(parent, minlength=nodes)
+        first_child = np.full(nodes, nodes, dtype=np.int64)
+        np.minimum.at(first_child, parent, np.arange(1, nodes))
+        at, places = np.nonzero(real)
+        through = np.concatenate([np.zeros(count, dtype=np.int64), node[at, places + 1]])
+        below = np.bincount(through, minlength=nodes)
+        last = real.sum(1) - 1
+        every = np.arange(count)
+        _check_distinct(new[every, last], below[node[every, last + 1]], order)
+        first_leaf = np.concatenate([[0], row])
+        depths = np.concatenate([[0], column + 1])
+        leaf = np.full(count + 1, count, dtype=np.int64)
+        leaf[order + 1] = np.arange(count)
+        return cls(
+            token=torch.from_numpy(np.concatenate([[PAD], rows[row, column]])),
+            first_child=torch.from_numpy(first_child),
+            num_children=torch.from_numpy(children),
+            first_leaf=torch.from_numpy(first_leaf),
+            end_leaf=torch.from_numpy(first_leaf + below),
+            item=torch.from_numpy(order + 1),
+            leaf=torch.from_numpy(leaf),
+            widest=tuple(int(children[depths == d].max()) for d in range(depths.max())),
+        )
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return len(self.item)
+
+    def to(self, device: torch.device) -> Self:
+        """The same tree on `device`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
+        }
+        return type(self)(**moved)
+
+    def seen_leaves(self, seen: Tensor) -> Tensor:
+        """The leaves of seen items, rising in each row; equal items once, the rest is N.
+
+        Shapes: seen [B, S] int64 item numbers, 0 where padded -> [B, S].
+        """
+        leaves = self.leaf[seen].sort(1).values
+        again = torch.zeros_like(leaves, dtype=torch.bool)
+        again[:, 1:] = leaves[:, 1:] == leaves[:, :-1]
+        return leaves.masked_fill(again, self.num_items).sort(1).values
+
+    def all_seen(self, nodes: Tensor, seen_leaves: Tensor) -> Tensor:
+        """Whether every leaf at or below a node is seen.
+
+        Shapes: nodes [B, M] int64, seen_leaves [B, S] as `seen_leaves` gives -> [B, M] bool.
+        """
+        first, end = self.first_leaf[nodes], self.end_leaf[nodes]
+        seen = torch.searchsorted(seen_leaves, end) - torch.searchsorted(seen_leaves, first)
+        return seen == end - first
+
+
+def _check_distinct(opens: np.ndarray, below: np.ndarray, order: np.ndarray) -> None:
+    """Every row must open a node of its own at its end, and no other row may pass through it."""
+    if not opens.all():
+        at = int(np.flatnonzero(~opens)[0])
+        raise ConfigError(
+            f"items {order[at - 1] + 1} and {order[at] + 1} have the same token sequence; make the "
+            "IDs unique"
+        )
+    if (below > 1).any():
+        at = int(np.flatnonzero(below > 1)[0])
+        raise ConfigError(
+            f"the token sequence of item {order[at] + 1} is the beginning of that of item "
+            f"{order[at + 1] + 1}; close every sequence with an end mark"
+        )

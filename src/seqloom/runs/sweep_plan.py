@@ -1,0 +1,154 @@
+"""What a sweep trains: variants, times a grid over config keys, times seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError
+from seqloom.data.store import Part
+from seqloom.systems.registry import config_class
+
+_LONGEST_NAME = 120
+
+
+class Variant(Config):
+    """One named way to train: a system with some keys set."""
+
+    system: str | None = None
+    """The system; the sweep's one if not given."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Configuration keys, nested or dotted, laid over the sweep's."""
+    seeds: list[int] | None = Field(None, min_length=1)
+    """Seeds of this variant; the sweep's if not given."""
+    grid: bool = True
+    """Whether the grid applies; without it the variant is trained once a seed."""
+
+
+class SweepPlan(Config):
+    """A grid of runs on one data set."""
+
+    system: str | None = None
+    """The system of the variants that name none."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Configuration keys of all runs, nested or dotted."""
+    variants: dict[str, Variant] = Field(default_factory=dict)
+    """Named variants; the system itself alone if none is given."""
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    """Dotted configuration key to its values; every combination is trained."""
+    seeds: list[int] = Field([42], min_length=1)
+    """Seeds of every combination."""
+    protocols: list[Literal["full", "sampled"]] = Field(["full"], min_length=1)
+    """How the runs are evaluated: full ranking, 100 sampled negatives, or both."""
+    on: Part = "test"
+    """The held-out part that is evaluated; `valid` where the sweep serves to choose."""
+    metrics: list[str] = Field(["hr@10", "ndcg@10"], min_length=1)
+    """Metrics of the table; the first one is drawn."""
+    tail_item_below: int | None = Field(None, ge=0)
+    """Training events that make an item head; the data set's 80/20 threshold if not given."""
+    tail_user_below: int | None = Field(None, ge=0)
+    """Training events that make a user head; the data set's 80/20 threshold if not given."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        without = [name for name, variant in self.variants.items() if variant.system is None]
+        if self.system is None and (without or not self.variants):
+            raise ValueError("name a system, for the sweep or for every variant")
+        for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid key {key!r} has no values")
+        for keys in (self.config, self.grid, *(one.config for one in self.variants.values())):
+            if any(key.partition(".")[0] == "seed" for key in keys):
+                raise ValueError("seed is no key of a sweep; list the seeds under `seeds`")
+        return self
+
+
+class Cell(Config):
+    """One run of a sweep."""
+
+    name: str
+    """Its folder's name."""
+    variant: str
+    system: str
+    seed: int
+    point: dict[str, Any]
+    """The grid's keys and this run's values; empty where the grid does not apply."""
+    config: dict[str, Any]
+    """The nested configuration."""
+
+
+def cells(plan: SweepPlan) -> list[Cell]:
+    """Every run of the plan, with a configuration that its system takes.
+
+    Raises:
+        ConfigError: a system, a key or a value is not allowed; the message names the run.
+    """
+    found = list(_cells(plan))
+    for cell in found:
+        try:
+            config_class(cell.system).build(cell.config)
+        except ConfigError as error:
+            raise ConfigError(f"run {cell.name}: {error}") from None
+    names = [cell.name for cell in found]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ConfigError(f"two runs have one name ({', '.join(twice)}); rename a variant")
+    return found
+
+
+def _cells(plan: SweepPlan) -> Iterator[Cell]:
+    variants = plan.variants or {str(plan.system): Variant()}
+    for name, variant in variants.items():
+        system = variant.system or plan.system
+        assert system is not None
+        grid = plan.grid if variant.grid else {}
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            for seed in variant.seeds or plan.seeds:
+                config = nested(plan.config, variant.config, point, {"seed": seed})
+                yield Cell(
+                    name=folder_name(name, point, seed),
+                    variant=name,
+                    system=system,
+                    seed=seed,
+                    point=point,
+                    config=config,
+                )
+
+
+def nested(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay mappings over each other, later ones on top; dotted keys open sections.
+
+    Raises:
+        ConfigError: a key goes through a value that is no section.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            *sections, last = key.split(".")
+            target = merged
+            for section in sections:
+                target = target.setdefault(section, {})
+                if not isinstance(target, dict):
+                    raise ConfigError(f"key {key!r}: {section!r} is a value, not a section")
+            if isinstance(value, Mapping):
+                below = target.get(last)
+                target[last] = nested(below if isinstance(below, dict) else {}, value)
+            else:
+                target[last] = value
+    return merged
+
+
+def folder_name(variant: str, point: Mapping[str, Any], seed: int) -> str:
+    """`variant,key=value,seed=42`, in letters that every file system takes, cut where too long."""
+    parts = [variant, *(f"{key}={value}" for key, value in point.items()), f"seed={seed}"]
+    name = re.sub(r"[^\w.=,+-]+", "-", ",".join(parts)).strip("-.")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

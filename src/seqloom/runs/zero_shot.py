@@ -1,0 +1,144 @@
+"""`evaluate --zero-shot`: a trained recommender on a data set that it has never seen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError
+from seqloom.core.files import write_json
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import Scorer
+from seqloom.data.store import Dataset, Part
+from seqloom.evaluation.metrics import per_user, rank_metrics
+from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.ranking import rank_targets
+from seqloom.evaluation.ranks_file import build_rank_table, write_ranks
+from seqloom.evaluation.significance import paired_test
+from seqloom.runs.folder import Run, load_run
+from seqloom.systems.idgenrec.system import IDGenRec
+from seqloom.systems.popularity import PopularityScorer
+
+METRIC = "ndcg@10"
+
+
+class AgainstPopularity(Config):
+    """NDCG@10 of the recommender minus that of popularity, paired over users."""
+
+    difference: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    p_value: float
+
+
+class ZeroShot(Config):
+    """What the recommender does without training, beside what needs no recommender at all."""
+
+    run: str
+    dataset: str
+    statement: str
+    """The protocol in plain sentences."""
+    users: int
+    items: int
+    systems: dict[str, dict[str, float]]
+    """Metrics of `zero-shot`, of `popularity` (which knows the new data's training part), and of
+    `untrained`: the same model over the same IDs with the weights it had before training."""
+    against_popularity: AgainstPopularity
+    ids: dict[str, int]
+    """How the new items' IDs came about: greedy, diverse, extended."""
+    ids_seconds: float
+    seconds: float
+    """Time to rank with the recommender."""
+
+
+def zero_shot(
+    run: Run | str | Path,
+    dataset: Dataset | str | Path,
+    *,
+    on: Part = "test",
+    mask_seen: bool = True,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> ZeroShot:
+    """Give the items of `dataset` IDs and recommend them with the run as it is.
+
+    Writes `zero-shot-<data set>.json` and `.parquet` (ranks) into the run; nothing is trained.
+
+    Raises:
+        ConfigError: the system knows items by number alone, or there is nothing to rank.
+    """
+    run = run if isinstance(run, Run) else load_run(run, device=device)
+    system = run.system
+    if not isinstance(system, IDGenRec):
+        raise ConfigError(
+            f"{run.path} is a run of {run.manifest.system!r}, which knows its own items alone; zero-shot "
+            "needs a run of 'idgenrec'"
+        )
+    data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    held_out = data.held_out(on)
+    if not len(held_out.users):
+        raise ConfigError(f"{data.path} has no {on} events; prepare it with another split")
+    started = time.monotonic()
+    ids, statistics = system.new_ids(system.texts_of(data.items), data.item_ids, progress)
+    ids_seconds = time.monotonic() - started
+
+    def rank(scorer: Scorer) -> Tensor:
+        return rank_targets(
+            scorer,
+            held_out,
+            max_len=system.max_len,
+            mask_seen=mask_seen,
+            device=run.device,
+            progress=progress,
+        ).ranks
+
+    started = time.monotonic()
+    ranks = rank(system.over(ids))
+    seconds = time.monotonic() - started
+    popular = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
+    untrained = rank(system.over(ids, system.fresh_recommender()))
+    test = paired_test(per_user(METRIC, popular), per_user(METRIC, ranks))
+    protocol = RankingProtocol(
+        part=on,
+        masked=mask_seen,
+        split=str(data.manifest.options.get("split", "leave-one-out")),
+        fingerprint=data.fingerprint,
+    )
+    found = ZeroShot(
+        run=str(run.path),
+        dataset=str(data.path),
+        statement=f"Zero-shot: nothing of this data set was trained on. {protocol.statement()}",
+        users=len(held_out.users),
+        items=data.num_items,
+        systems={
+            "zero-shot": rank_metrics(ranks),
+            "popularity": rank_metrics(popular),
+            "untrained": rank_metrics(untrained),
+        },
+        against_popularity=AgainstPopularity(
+            difference=test.difference, low=test.low, high=test.high, p_value=test.p_value
+        ),
+        ids={
+            "greedy": statistics.greedy,
+            "diverse": statistics.diverse,
+            "extended": statistics.extended,
+        },
+        ids_seconds=round(ids_seconds, 3),
+        seconds=round(seconds, 3),
+    )
+    name = f"zero-shot-{data.path.resolve().name}{'' if on == 'test' else '-valid'}"
+    table = build_rank_table(
+        data,
+        protocol,
+        users=held_out.users,
+        targets=held_out.targets,
+        ranks=ranks,
+        history_lengths=held_out.histories.lengths,
+    )
+    write_ranks(run.path / f"{name}.parquet", table)
+    write_json(run.path / f"{name}.json", found.model_dump(mode="json"))
+    return found

@@ -1,0 +1,1 @@
+"""Serving trained runs over HTTP: engine, history store, application, explorer page."""

@@ -1,0 +1,73 @@
+"""What a server can be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.serving.store import DEFAULT_URL
+
+
+class EngineConfig(Config):
+    """How requests become batches."""
+
+    max_batch: int = Field(64, ge=1)
+    """Most requests scored together."""
+    max_queue: int = Field(1024, ge=1)
+    """Most requests that wait for one model; one more is refused at once with 503."""
+    max_wait_ms: float = Field(1.0, ge=0)
+    """How long a request may wait for company, milliseconds; only while requests do come together."""
+    workers: int | None = Field(None, ge=1)
+    """Threads that score; by default one less than the cores, at least one."""
+    history_limit: int = Field(1000, ge=1)
+    """Most recent events of a user that are read. Older ones are neither scored nor masked."""
+    refresh_s: float = Field(0.3, gt=0)
+    """How often the store is asked for catalogue changes that another server made, seconds."""
+    budget_ms: float = Field(100.0, gt=0)
+    """Latency budget of the cascade where a request names none, milliseconds."""
+
+
+class LimitsConfig(Config):
+    """What a request may ask for."""
+
+    max_body_bytes: int = Field(2 << 20, ge=1024)
+    """Largest request body."""
+    max_k: int = Field(500, ge=1)
+    """Longest list."""
+    max_history: int = Field(1000, ge=1)
+    """Longest history in a request."""
+    max_batch: int = Field(256, ge=1)
+    """Most requests in one batch request."""
+    max_candidates: int = Field(10_000, ge=1)
+    """Most candidates, and most excluded items."""
+    max_events: int = Field(1000, ge=1)
+    """Most events in one post."""
+    max_text_length: int = Field(20_000, ge=1)
+    """Longest text of an item's attribute, characters."""
+    rate_per_s: float = Field(1000.0, gt=0)
+    """Requests a second that a token may make where it has no rate of its own."""
+
+
+class ServerConfig(Config):
+    """A whole server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(8000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    store: str = DEFAULT_URL
+    """URL of the store: `sqlite:///FILE`, `postgresql://...` or `redis://...`."""
+    cascade: tuple[str, ...] = ()
+    """Models to be asked in this order under a latency budget, where a request names no model."""
+    import_histories: bool = True
+    """Take the events of the runs' data sets into the store, once for each data set."""
+    auth: bool | None = None
+    """Ask for tokens; by default everywhere but on loopback."""
+    drain_s: float = Field(30.0, gt=0)
+    """How long a shutdown waits for accepted requests, seconds."""
+    log_user_data: bool = False
+    """Write paths and queries, which may hold user ids, into the log."""
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    """How requests become batches."""
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    """What a request may ask for."""

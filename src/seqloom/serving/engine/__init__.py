@@ -1,0 +1,1 @@
+"""From requests to lists: models, micro-batches, the live catalogue, the cascade."""

@@ -1,0 +1,176 @@
+"""The engine: models by name, the threads that answer for them, and what changes while they do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqloom.core.device import usable_cores
+from seqloom.core.errors import ConfigError, SeqloomError, ServingError, StoreError
+from seqloom.core.protocols import VectorScorer
+from seqloom.serving.config import EngineConfig
+from seqloom.serving.engine.answering import answer
+from seqloom.serving.engine.live import LiveCatalogue
+from seqloom.serving.engine.model import ServedModel
+from seqloom.serving.engine.observer import Observer, Unobserved
+from seqloom.serving.engine.queries import Query, Similar
+from seqloom.serving.engine.scheduler import Lane, Scheduler
+from seqloom.serving.store.base import Store
+
+_SCORES_AT_ONCE = 16 << 20
+"""Most scores of one batch: what a batch takes in memory does not grow with the catalogue."""
+
+
+class UnknownModelError(ServingError):
+    """No run of that name is served."""
+
+
+class Engine:
+    """Answers queries against several runs.
+
+    `runs` are folders by name; the first is the default. The engine owns no store: who made it closes it.
+
+    Raises:
+        SeqloomError: a run cannot be opened, or the store does not answer.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, Path],
+        store: Store,
+        config: EngineConfig | None = None,
+        *,
+        device: str = "cpu",
+        observer: Observer | None = None,
+    ) -> None:
+        if not runs:
+            raise ConfigError("there is no run to serve; name at least one")
+        self.config = config or EngineConfig()
+        self.store = store
+        self.observer: Observer = observer or Unobserved()
+        self._paths = dict(runs)
+        self._device = device
+        self.models = {name: ServedModel(name, path, device=device) for name, path in runs.items()}
+        self.default = next(iter(runs))
+        self.live = LiveCatalogue(store, lambda: list(self.models.values()))
+        self.live.refresh()
+        torch.set_num_threads(1)  # the workers are the parallelism
+        workers = self.config.workers or max(1, usable_cores() - 1)
+        self._scheduler = Scheduler(self.config, workers, self.observer.batch)
+        self._lanes = {name: self._open_lane(name) for name in runs}
+        self._reloading = threading.Lock()
+        self._ended = threading.Event()
+        self._refresher = threading.Thread(
+            target=self._keep_fresh, name="seqloom-refresh", daemon=True
+        )
+        self._refresher.start()
+
+    def submit(self, name: str | None, query: Query) -> Future[Any]:
+        """Queue a query for a model, the default one where `name` is None.
+
+        The future gives an `Answer` or an `Explanation`, or raises a `ServingError` or `StoreError`.
+
+        Raises:
+            UnknownModelError: no such model.
+            OverloadedError: too many wait already.
+            ClosedError: the engine is closing.
+        """
+        return self._scheduler.submit(self._lanes[self.model(name).name], query)
+
+    def model(self, name: str | None = None) -> ServedModel:
+        """The model served now under `name`, the default one where it is None.
+
+        Raises:
+            UnknownModelError: no such model.
+        """
+        found = self.models.get(self.default if name is None else name)
+        if found is None:
+            raise UnknownModelError(
+                f"no model {name!r} is served; there are {', '.join(map(repr, self.models))}"
+            )
+        return found
+
+    def reload(self, name: str | None = None) -> list[ServedModel]:
+        """Load one run, or all, again from where they are; batches under way end on the old one.
+
+        Raises:
+            UnknownModelError: no such model.
+            SeqloomError: a run cannot be opened; the one that is served stays.
+        """
+        names = list(self.models) if name is None else [self.model(name).name]
+        loaded = []
+        with self._reloading:
+            for each in names:
+                try:
+                    model = ServedModel(each, self._paths[each], device=self._device)
+                    self.live.install(model, self._publish)
+                except SeqloomError:
+                    self.observer.reload(each, ok=False)
+                    raise
+                self.observer.reload(each, ok=True)
+                loaded.append(model)
+        return loaded
+
+    def waiting(self) -> dict[str, int]:
+        """Queries that wait, by model."""
+        return self._scheduler.waiting()
+
+    def close(self) -> None:
+        """Answer what was accepted, then stop."""
+        self._scheduler.close()
+        self._ended.set()
+        self._refresher.join()
+
+    def _publish(self, model: ServedModel) -> None:
+        # One assignment: a batch sees the old models or the new ones.
+        self.models = {**self.models, model.name: model}
+        lane = getattr(self, "_lanes", {}).get(model.name)
+        if lane is not None:
+            lane.max_batch, lane.serial = self._shape(model)
+
+    def _open_lane(self, name: str) -> Lane:
+        max_batch, serial = self._shape(self.models[name])
+        lane = Lane(name, lambda queries: self._answer(name, queries), max_batch, serial)
+        self._scheduler.add(lane)
+        return lane
+
+    def _shape(self, model: ServedModel) -> tuple[int, bool]:
+        """How many queries at once, and whether one batch at a time (a language model's caches)."""
+        scorer = model.snapshot.scorer
+        largest = max(1, _SCORES_AT_ONCE // scorer.num_items)
+        return min(self.config.max_batch, largest), not isinstance(scorer, VectorScorer)
+
+    def _answer(self, name: str, queries: Sequence[Query]) -> list[Any]:
+        users = {
+            query.user_id
+            for query in queries
+            if not isinstance(query, Similar) and query.user_id is not None
+        }
+        histories: dict[str, list[str]] = {}
+        failed: StoreError | None = None
+        if users:
+            try:
+                histories = self.store.histories(sorted(users), self.config.history_limit)
+            except StoreError as error:
+                self.observer.store_error("reading histories")
+                failed = error
+        results = answer(self.models[name], queries, histories)
+        if failed is None:
+            return results
+        return [
+            failed if not isinstance(query, Similar) and query.user_id is not None else result
+            for query, result in zip(queries, results, strict=True)
+        ]
+
+    def _keep_fresh(self) -> None:
+        """Notice what other servers change in the catalogue."""
+        while not self._ended.wait(self.config.refresh_s):
+            try:
+                self.live.refresh()
+            except SeqloomError:
+                self.observer.store_error("reading the catalogue")

@@ -1,0 +1,90 @@
+"""The live catalogue of all models together: changes in, and changes of other servers noticed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from seqloom.core.errors import SeqloomError, ServingError
+from seqloom.serving.engine.model import ServedModel
+from seqloom.serving.engine.text import ItemText
+from seqloom.serving.store.base import LiveItem, Store
+
+
+class LiveCatalogue:
+    """Items put in, described anew or taken out since training, kept in the store.
+
+    `models` gives the models served now.
+    """
+
+    def __init__(self, store: Store, models: Callable[[], Sequence[ServedModel]]) -> None:
+        self._store = store
+        self._models = models
+        self._lock = threading.RLock()
+        self._version = 0
+        self.items: dict[str, LiveItem] = {}
+        """The latest change of each item."""
+
+    def put(self, item_id: str, attributes: Mapping[str, str]) -> None:
+        """Embed, keep, and bring into every model. An item that is so already is left as it is.
+
+        Raises:
+            SeqloomError: the text cannot be embedded, or the store refuses.
+        """
+        self.refresh()
+        held = self.items.get(item_id)
+        if held is not None and not held.removed and held.attributes == dict(attributes):
+            return
+        sources = {model.text.key: model.text for model in self._models() if model.text is not None}
+        vectors = {key: text.dump(text.embed(attributes)) for key, text in sources.items()}
+        self._store.put_item(LiveItem(item_id, dict(attributes), vectors=vectors))
+        self.refresh()
+
+    def remove(self, item_id: str, attributes: Mapping[str, str]) -> None:
+        """Keep that an item is never to be recommended, and tell every model.
+
+        Raises:
+            StoreError: the store refuses.
+        """
+        self._store.put_item(LiveItem(item_id, dict(attributes), removed=True))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring in what the store holds and the models have not seen.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        with self._lock:
+            changes = self._store.items_since(self._version)
+            if not changes:
+                return
+            for model in self._models():
+                model.apply(changes, _texts(model.text, changes))
+            self.items = {**self.items, **{item.item_id: item for item in changes}}
+            self._version = changes[-1].version
+
+    def install(self, model: ServedModel, publish: Callable[[ServedModel], None]) -> None:
+        """Bring a freshly loaded model up to date and publish it, with no change between."""
+        with self._lock:
+            changes = list(self.items.values())
+            model.apply(changes, _texts(model.text, changes))
+            publish(model)
+
+
+def _texts(source: ItemText | None, items: Sequence[LiveItem]) -> dict[str, Tensor]:
+    """Text embeddings of the items that have text: as stored, else made now."""
+    if source is None:
+        return {}
+    found = {}
+    for item in items:
+        if item.removed:
+            continue
+        stored = item.vectors.get(source.key)
+        try:
+            found[item.item_id] = source.parse(stored) if stored else source.embed(item.attributes)
+        except SeqloomError as error:
+            raise ServingError(f"item {item.item_id!r} cannot be embedded: {error}") from error
+    return found

@@ -1,0 +1,143 @@
+"""A run as it is served: its scorer, its catalogue, its popularity, its version."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
+from seqloom.core.protocols import (
+    ExtendsCatalogue,
+    GrowingScorer,
+    ListScorer,
+    SplitsScore,
+    VectorScorer,
+)
+from seqloom.data.sequences import Sequences
+from seqloom.evaluation.groups import head_threshold
+from seqloom.runs.folder import Run, load_run
+from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
+from seqloom.serving.engine.text import ItemText
+from seqloom.serving.store.base import LiveItem
+
+
+class ServedModel:
+    """One loaded run. Another load of the same name is another object.
+
+    Raises:
+        SeqloomError: the run cannot be opened, or its scores are not finite.
+    """
+
+    def __init__(self, name: str, path: Path, *, device: str = "cpu") -> None:
+        self.name = name
+        self.path = path
+        self.run: Run = load_run(path, device=device)
+        self.version = self.run.manifest.weights_sha256[:12]
+        self.loaded_at = int(time.time())
+        self.device = self.run.device
+        self.max_len = self.run.system.max_len
+        scorer = self.run.scorer
+        self.by_vectors = isinstance(scorer, VectorScorer)
+        self.text: ItemText | None = None
+        self.no_new_items = ""
+        """Why new items cannot be recommended; empty where they can."""
+        vectors_of = None
+        system = self.run.system
+        if not isinstance(system, ExtendsCatalogue) or not isinstance(scorer, GrowingScorer):
+            self.no_new_items = f"{system.name} knows only the items it was trained on"
+        elif self.run.manifest.text is None:
+            self.no_new_items = "the run does not say which text embedding it was trained on"
+        else:
+            try:
+                vectors_of = system.item_vector_map()
+                self.text = ItemText(self.run.manifest.text, self.run.items.column_names)
+            except ConfigError as error:
+                self.no_new_items = str(error)
+        self._catalogue = ModelCatalogue(
+            scorer, self.run.item_ids, self.run.item_numbers, vectors_of
+        )
+        self.counts = _counts(self.run)
+        self.head_count = head_threshold(self.counts) if self.counts is not None else None
+        self._order = _popular_scores(self.counts)
+        self.views = system.view_columns() if isinstance(system, SplitsScore) else {}
+        self._warm_up()
+
+    @property
+    def system(self) -> str:
+        """The system's name."""
+        return self.run.system.name
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The catalogue now."""
+        return self._catalogue.snapshot
+
+    @property
+    def grows(self) -> bool:
+        """Whether items put in after training can be recommended."""
+        return self._catalogue.grows
+
+    def apply(self, items: Sequence[LiveItem], texts: Mapping[str, Tensor]) -> None:
+        """Bring catalogue changes in; see `ModelCatalogue.apply`."""
+        self._catalogue.apply(items, texts)
+
+    def is_tail(self, number: int) -> bool | None:
+        """Whether an item is of the long tail; None where counts are not known.
+
+        An item that was put in after training has no events in it, so it is.
+        """
+        if self.counts is None or self.head_count is None:
+            return None
+        return number > len(self.counts) or int(self.counts[number - 1]) < self.head_count
+
+    def score(self, snapshot: Snapshot, histories: Sequence[Sequence[int]]) -> Tensor:
+        """Scores of the whole catalogue. Shapes: -> [B, N + M]."""
+        items, lengths = self.pad(histories)
+        return snapshot.scorer.score(items, lengths).float().cpu()
+
+    def pad(self, histories: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Histories as the scorer reads them. Shapes: -> [B, L], [B]."""
+        batch = Sequences.from_lists(histories).pad(self.max_len).to(self.device)
+        if not batch.items.shape[1]:  # only empty histories: one padded position for all
+            return batch.items.new_zeros(len(histories), 1), batch.lengths
+        return batch.items, batch.lengths
+
+    def popular(self, snapshot: Snapshot) -> Tensor | None:
+        """Scores by training events, none for items put in later. Shapes: -> [N + M]."""
+        if self._order is None:
+            return None
+        more = snapshot.scorer.num_items - len(self._order)
+        return torch.nn.functional.pad(self._order, (0, more), value=-1.0)
+
+    def _warm_up(self) -> None:
+        """Score once, so that the first request pays for nothing and a broken run is never served."""
+        scorer = self.snapshot.scorer
+        histories = [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))]
+        with torch.inference_mode():
+            if isinstance(scorer, ListScorer):  # whose scores of all items are slow
+                scores = scorer.best(*self.pad(histories), 1)[1].cpu()
+            else:
+                scores = self.score(self.snapshot, histories)
+        if not bool(torch.isfinite(scores).all()):
+            raise ArtefactError(f"{self.path} gives scores that are not finite; train it again")
+
+
+def _counts(run: Run) -> Tensor | None:
+    """Training events by item, from the run, else from its data set, else unknown."""
+    if run.popularity is not None:
+        return run.popularity
+    try:
+        return run.dataset().popularity[1:]
+    except SeqloomError:
+        return None
+
+
+def _popular_scores(counts: Tensor | None) -> Tensor | None:
+    """Counts with ties broken by item number, as the popularity system does."""
+    if counts is None:
+        return None
+    return (counts.double() - torch.arange(len(counts)) / (2.0 * len(counts))).float()

@@ -1,0 +1,104 @@
+"""What the engine is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Recommend:
+    """The best items for a user (history from the store) or for a bare history."""
+
+    user_id: str | None = None
+    history: tuple[str, ...] | None = None
+    k: int = 10
+    exclude: tuple[str, ...] = ()
+    candidates: tuple[str, ...] | None = None
+    """Rank these alone."""
+    include_seen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Why an item is recommended: `item_id` None explains the best one."""
+
+    user_id: str | None = None
+    history: tuple[str, ...] | None = None
+    item_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """The items most like one item."""
+
+    item_id: str
+    k: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An item of a list."""
+
+    item_id: str
+    score: float
+    number: int
+    """In the model's catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A list."""
+
+    model: str
+    version: str
+    items: list[Scored]
+    history_length: int = 0
+    """Known items that the list is based on."""
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+    """Ids that the model does not know, by the part of the request they came in."""
+    fallback: str | None = None
+    """Why the popular items were given instead."""
+    method: str = ""
+    """How similarity was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What one item of the history did for a score."""
+
+    item_id: str
+    position: int
+    """In the history that was read, 0 the oldest."""
+    change: float
+    """Score with the whole history less the score without this item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One view's part in a score."""
+
+    score: float
+    """The parts add up to the score."""
+    advantage: float
+    """The part less its mean over the catalogue: what puts the item above others."""
+    share: float
+    """|advantage| over the sum of them, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item has its score."""
+
+    model: str
+    version: str
+    item_id: str
+    score: float
+    rank: int
+    """Among all items, those of the history too; 1 is best."""
+    history: list[Carried]
+    """The item that carried most first."""
+    views: dict[str, Part]
+    unknown: dict[str, list[str]]
+
+
+Query = Recommend | Explain | Similar

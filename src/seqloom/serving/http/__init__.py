@@ -1,0 +1,1 @@
+"""The HTTP interface: routes, problems, access tokens, metrics, the explorer page."""

@@ -1,0 +1,104 @@
+"""The application: endpoints around one engine and one store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.security import HTTPBearer
+
+from seqloom import __version__
+from seqloom.core.errors import StoreError
+from seqloom.serving.config import ServerConfig
+from seqloom.serving.engine.cascade import Cascade
+from seqloom.serving.engine.engine import Engine
+from seqloom.serving.http import problems
+from seqloom.serving.http.context import Context
+from seqloom.serving.http.gate import Gate
+from seqloom.serving.http.guard import Guard
+from seqloom.serving.http.metrics import Metrics
+from seqloom.serving.http.routes import health, items, models, pages, recommend, users
+from seqloom.serving.store.base import RECEIPT_LIFETIME_S, Store
+
+_LOG = logging.getLogger("seqloom.serving")
+_PURGE_EVERY_S = 600.0
+_PROBLEMS = ("400", "401", "403", "404", "409", "413", "422", "429", "503")
+
+
+def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metrics) -> FastAPI:
+    """Put the parts together. Who made the engine and the store closes them.
+
+    Raises:
+        ConfigError: tokens are off where others can reach the server.
+        UnknownModelError: the cascade names a model that is not served.
+    """
+    guard = Guard(store, config)
+    cascade = Cascade(engine, config.cascade) if config.cascade else None
+    app = FastAPI(
+        title="seqloom",
+        version=__version__,
+        summary="Recommendations from trained runs",
+        docs_url=None,  # an own page, which loads nothing from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan,
+        responses={code: {"model": problems.ProblemDocument} for code in _PROBLEMS},
+    )
+    app.state.context = Context(config, engine, store, guard, metrics, cascade)
+    metrics.watch(
+        engine.waiting,
+        lambda: {name: (m.version, m.system) for name, m in engine.models.items()},
+    )
+    for module in (health, recommend, users, items, models, pages):
+        app.include_router(module.router)
+    problems.install(app)
+    app.add_middleware(Gate, guard=guard, metrics=metrics, config=config)
+    _describe_problems(app, HTTPBearer() if guard.required else None)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    purger = asyncio.create_task(_purge(app.state.context.store))
+    yield
+    purger.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await purger
+
+
+async def _purge(store: Store) -> None:
+    """Forget idempotency keys that are too old, now and then."""
+    while True:
+        try:
+            await asyncio.to_thread(store.purge, int(time.time()) - RECEIPT_LIFETIME_S)
+        except StoreError as error:
+            _LOG.error("receipts cannot be purged", extra={"fields": {"error": str(error)}})
+        await asyncio.sleep(_PURGE_EVERY_S)
+
+
+def _describe_problems(app: FastAPI, bearer: HTTPBearer | None) -> None:
+    """Let the description say that errors are problem documents, and that tokens are asked for."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = plain()
+            for path, operations in schema["paths"].items():
+                for operation in operations.values():
+                    for code, response in operation["responses"].items():
+                        if code >= "4" and "application/json" in response.get("content", {}):
+                            content = response["content"]
+                            content[problems.MEDIA_TYPE] = content.pop("application/json")
+                    if bearer is not None and path.startswith(("/v1/", "/metrics")):
+                        operation["security"] = [{"token": []}]
+            if bearer is not None:
+                schemes = schema["components"].setdefault("securitySchemes", {})
+                schemes["token"] = {"type": "http", "scheme": "bearer"}
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]

@@ -1,0 +1,93 @@
+"""What the endpoints work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+from pydantic_core import to_json
+
+from seqloom.serving.config import ServerConfig
+from seqloom.serving.engine.cascade import Cascade
+from seqloom.serving.engine.engine import Engine
+from seqloom.serving.engine.model import ServedModel
+from seqloom.serving.engine.queries import Scored
+from seqloom.serving.engine.search import TitleIndex
+from seqloom.serving.http.guard import Guard
+from seqloom.serving.http.metrics import Metrics
+from seqloom.serving.store.base import Store
+from seqloom.text.prompts import text_columns, title_column
+
+
+@dataclass
+class Context:
+    """Made once for a server."""
+
+    config: ServerConfig
+    engine: Engine
+    store: Store
+    guard: Guard
+    metrics: Metrics
+    cascade: Cascade | None
+    _indexes: dict[str, tuple[ServedModel, TitleIndex]] = field(default_factory=dict)
+
+    def title(self, model: ServedModel, item_id: str) -> str | None:
+        """What an item is called: as last put in, else as in the run."""
+        live = self.engine.live.items.get(item_id)
+        if live is not None and live.attributes:
+            return self.live_title(live.attributes)
+        number = model.run.item_numbers.get(item_id, 0)
+        return model.run.titles[number - 1] if number else None
+
+    def live_title(self, attributes: dict[str, str]) -> str | None:
+        """The title among an item's attributes."""
+        return attributes[title_column(list(attributes))] or None if attributes else None
+
+    def index(self, model: ServedModel) -> TitleIndex:
+        """The titles of a run by their words, made at the first search."""
+        held = self._indexes.get(model.name)
+        if held is None or held[0] is not model:
+            held = (model, TitleIndex([title or "" for title in model.run.titles]))
+            self._indexes[model.name] = held
+        return held[1]
+
+    def columns(self, model: ServedModel) -> list[str]:
+        """The text columns of a run's catalogue."""
+        return text_columns(model.run.items)
+
+    def entries(
+        self, model: ServedModel, items: Iterable[Scored], details: bool
+    ) -> list[dict[str, object]]:
+        """The entries of a list, as `ItemOut` describes them."""
+        if not details:
+            return [{"item_id": item.item_id, "score": item.score} for item in items]
+        return [
+            {
+                "item_id": item.item_id,
+                "score": item.score,
+                "title": self.title(model, item.item_id),
+                "tail": model.is_tail(item.number),
+            }
+            for item in items
+        ]
+
+
+async def _context(request: Request) -> Context:
+    # async: FastAPI would hand a plain function to a thread, for every request.
+    found: Context = request.app.state.context
+    return found
+
+
+Ctx = Annotated[Context, Depends(_context)]
+
+
+def reply(document: object, headers: dict[str, str] | None = None) -> Response:
+    """Plain data as a JSON response. The endpoint's `response_model` describes it; a test compares."""
+    return Response(to_json(document), headers=headers, media_type="application/json")
+
+
+def unique(ids: Sequence[str]) -> list[str]:
+    """The ids once each, in their order."""
+    return list(dict.fromkeys(ids))

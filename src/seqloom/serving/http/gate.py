@@ -1,0 +1,112 @@
+"""Around every request: its id, its token, the size of its body, its place in metrics and log."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seqloom.serving.config import ServerConfig
+from seqloom.serving.http.guard import Guard
+from seqloom.serving.http.limits import too_large
+from seqloom.serving.http.metrics import Metrics
+from seqloom.serving.http.problems import ProblemError, problem_of
+
+_LOG = logging.getLogger("seqloom.serving")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Gate:
+    """ASGI middleware, the outermost one."""
+
+    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics, config: ServerConfig) -> None:
+        self._app = app
+        self._guard = guard
+        self._metrics = metrics
+        self._most = config.limits.max_body_bytes
+        self._log_user_data = config.log_user_data
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+        state = scope.setdefault("state", {})
+        state["request_id"], state["token"] = request_id, None
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                out = MutableHeaders(scope=message)
+                out["x-request-id"] = request_id
+                out["x-content-type-options"] = "nosniff"
+                out.setdefault("cache-control", "no-store")
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            state["token"] = await self._guard.admit(scope["path"], headers)
+            self._check_length(headers)
+            await self._app(scope, self._limited(receive), sending)
+        except Exception as error:
+            # What the application could not turn into a response itself.
+            if status:
+                raise
+            await problem_of(error).response(request_id)(scope, receive, sending)
+        finally:
+            self._metrics.in_flight.dec()
+            self._told(scope, status, time.perf_counter() - began, request_id)
+
+    def _check_length(self, headers: Headers) -> None:
+        told = headers.get("content-length", "0")
+        if not told.isdecimal():
+            raise ProblemError(
+                400, "bad-request", "The request cannot be read", "Bad Content-Length."
+            )
+        if int(told) > self._most:
+            raise too_large(self._most)
+
+    def _limited(self, receive: Receive) -> Receive:
+        """`receive` that counts, for bodies that do not tell their length."""
+        seen = 0
+
+        async def counting() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._most:
+                    # FastAPI lets this kind through while it reads a body.
+                    raise HTTPException(413, too_large(self._most).detail)
+            return message
+
+        return counting
+
+    def _told(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self._metrics.request(route, scope["method"], status, seconds)
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 2),
+        }
+        token = scope["state"]["token"]
+        if token is not None:
+            fields["token"] = token.token_id
+        if self._log_user_data:
+            fields["path"] = scope["path"]
+            fields["query"] = scope["query_string"].decode("latin-1")
+        _LOG.info("request", extra={"fields": fields})

@@ -1,0 +1,135 @@
+"""What the server measures of itself, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_SECONDS = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0,
+)  # fmt: skip
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Counters and histograms; told by the gate, by the endpoints, and by the engine as an observer."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "seqloom_http_requests", "Requests", ["route", "method", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "seqloom_http_request_seconds", "Time to answer", ["route"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.in_flight = Gauge(
+            "seqloom_http_requests_in_flight", "Requests being answered", registry=registry
+        )
+        self._sizes = Histogram(
+            "seqloom_batch_size", "Queries scored together", ["model"],
+            buckets=_SIZES, registry=registry,
+        )  # fmt: skip
+        self._waits = Histogram(
+            "seqloom_queue_wait_seconds", "Wait of a batch's oldest query", ["model"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._took = Histogram(
+            "seqloom_batch_seconds", "Time to score a batch", ["model"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._reloads = Counter(
+            "seqloom_reloads", "Models loaded anew", ["model", "result"], registry=registry
+        )
+        self._store_errors = Counter(
+            "seqloom_store_errors", "Failures of the store", ["operation"], registry=registry
+        )
+        self._events = Counter("seqloom_events", "Events kept", registry=registry)
+        self._fallbacks = Counter(
+            "seqloom_fallbacks", "Lists of popular items in place of a model's", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self._steps = Counter(
+            "seqloom_cascade_steps",
+            "Models of the cascade",
+            ["model", "outcome"],
+            registry=registry,
+        )
+
+    def watch(
+        self,
+        waiting: Callable[[], Mapping[str, int]],
+        versions: Callable[[], Mapping[str, tuple[str, str]]],
+    ) -> None:
+        """Report queue lengths and the models' (version, system) when asked."""
+        self.registry.register(_Live(waiting, versions))
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def batch(self, model: str, size: int, waited_s: float, took_s: float) -> None:
+        """See `Observer`."""
+        self._sizes.labels(model).observe(size)
+        self._waits.labels(model).observe(waited_s)
+        self._took.labels(model).observe(took_s)
+
+    def reload(self, model: str, ok: bool) -> None:
+        """See `Observer`."""
+        self._reloads.labels(model, "ok" if ok else "failed").inc()
+
+    def store_error(self, what: str) -> None:
+        """See `Observer`."""
+        self._store_errors.labels(what).inc()
+
+    def events(self, count: int) -> None:
+        """Events were kept."""
+        self._events.inc(count)
+
+    def fallback(self, model: str) -> None:
+        """The popular items were given."""
+        self._fallbacks.labels(model).inc()
+
+    def step(self, model: str, outcome: str) -> None:
+        """A model of the cascade answered or did not."""
+        self._steps.labels(model, outcome).inc()
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Live(Collector):
+    """Values that are read when asked for."""
+
+    def __init__(
+        self,
+        waiting: Callable[[], Mapping[str, int]],
+        versions: Callable[[], Mapping[str, tuple[str, str]]],
+    ) -> None:
+        self._waiting = waiting
+        self._versions = versions
+
+    def collect(self) -> list[Metric]:
+        """See `Collector`."""
+        queue = GaugeMetricFamily("seqloom_queue_length", "Queries that wait", labels=["model"])
+        for model, length in self._waiting().items():
+            queue.add_metric([model], length)
+        info = GaugeMetricFamily(
+            "seqloom_model_info", "Served models", labels=["model", "version", "system"]
+        )
+        for model, (version, system) in self._versions().items():
+            info.add_metric([model, version, system], 1)
+        return [queue, info]

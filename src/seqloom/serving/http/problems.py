@@ -1,0 +1,170 @@
+"""Errors as problem documents.
+
+Source: RFC 9457.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from seqloom.core.errors import SeqloomError, StoreError
+from seqloom.serving.engine.answering import UnknownItemError
+from seqloom.serving.engine.engine import UnknownModelError
+from seqloom.serving.engine.explaining import NothingToExplainError
+from seqloom.serving.engine.scheduler import ClosedError, OverloadedError
+
+MEDIA_TYPE = "application/problem+json"
+_LOG = logging.getLogger("seqloom.serving")
+_PREFIX = "urn:seqloom:problem:"
+
+_KINDS: dict[type[SeqloomError], tuple[int, str, str]] = {
+    UnknownModelError: (404, "unknown-model", "No such model"),
+    UnknownItemError: (404, "unknown-item", "No such item"),
+    NothingToExplainError: (422, "nothing-to-explain", "Nothing to explain"),
+    OverloadedError: (503, "overloaded", "Too many requests are waiting"),
+    ClosedError: (503, "closing", "The server is shutting down"),
+}
+_STATUSES = {
+    400: ("bad-request", "The request cannot be read"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+}
+
+
+class FieldFault(BaseModel):
+    """What is wrong with one part of a request."""
+
+    pointer: str
+    """Where: body, query or path, then the names on the way."""
+    detail: str
+    """What was expected."""
+
+
+class ProblemDocument(BaseModel):
+    """An error, as RFC 9457 writes it."""
+
+    type: str = Field(description="Identifies the kind of problem.")
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What happened in this request.")
+    request_id: str | None = Field(None, description="To be quoted in a report; it is in the log.")
+    errors: list[FieldFault] | None = Field(None, description="The parts that are wrong.")
+
+
+class ProblemError(Exception):
+    """Raised by an endpoint to end a request; `kind` is the last part of the problem's type."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str,
+        *,
+        errors: list[FieldFault] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.title = title
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+    def document(self, request_id: str | None = None) -> dict[str, Any]:
+        """The problem as JSON knows it."""
+        told = ProblemDocument(
+            type=_PREFIX + self.kind,
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            request_id=request_id,
+            errors=self.errors,
+        )
+        return told.model_dump(exclude_none=True)
+
+    def response(self, request_id: str | None = None) -> Response:
+        """The problem as a response."""
+        return Response(
+            to_json(self.document(request_id)), self.status, self.headers, media_type=MEDIA_TYPE
+        )
+
+
+def invalid(pointer: str, detail: str) -> ProblemError:
+    """A request that can be read but asks for what is not allowed."""
+    fault = FieldFault(pointer=pointer, detail=detail)
+    return ProblemError(422, "invalid", "The request is not valid", detail, errors=[fault])
+
+
+def problem_of(error: BaseException) -> ProblemError:
+    """The problem that stands for an error; what was not foreseen is logged and not told."""
+    if isinstance(error, ProblemError):
+        return error
+    for cls, (status, kind, title) in _KINDS.items():
+        if isinstance(error, cls):
+            headers = {"Retry-After": "1"} if status == 503 else None
+            return ProblemError(status, kind, title, str(error), headers=headers)
+    if isinstance(error, StoreError):
+        # The message may name hosts and folders: it goes to the log alone.
+        _LOG.error("store failed", extra={"fields": {"error": str(error)}})
+        return ProblemError(
+            503,
+            "store",
+            "The store does not answer",
+            "Try again soon.",
+            headers={"Retry-After": "1"},
+        )
+    _LOG.error("unexpected error", exc_info=error)
+    return ProblemError(
+        500, "internal", "The server is at fault", "It is in the log under the request's id."
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error with a problem document."""
+
+    async def on_error(request: Request, error: Exception) -> Response:
+        return problem_of(error).response(request.state.request_id)
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return _invalid_request(error).response(request.state.request_id)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind, title = _STATUSES.get(error.status_code, ("http", str(error.detail)))
+        problem = ProblemError(
+            error.status_code, kind, title, str(error.detail), headers=error.headers
+        )
+        return problem.response(request.state.request_id)
+
+    app.add_exception_handler(ProblemError, on_error)
+    app.add_exception_handler(SeqloomError, on_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+
+
+def _invalid_request(error: RequestValidationError) -> ProblemError:
+    """What is wrong with each field. What was found is not repeated: it may be about a person."""
+    faults = [
+        FieldFault(pointer="/".join(map(str, each["loc"])), detail=each["msg"])
+        for each in error.errors()
+    ]
+    if any(each["type"] == "json_invalid" for each in error.errors()):
+        return ProblemError(
+            400, "bad-json", "The body is not JSON", faults[0].detail, errors=faults[:1]
+        )
+    first = f"{faults[0].pointer}: {faults[0].detail}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return ProblemError(
+        422, "invalid", "The request is not valid", first + more, errors=faults[:100]
+    )

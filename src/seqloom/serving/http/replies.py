@@ -1,0 +1,203 @@
+"""What the server answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from seqloom.serving.http.problems import ProblemDocument
+
+
+class ItemOut(BaseModel):
+    """An entry of a list."""
+
+    item_id: str
+    score: float = Field(description="Larger is better; comparable within one list only.")
+    title: str | None = None
+    tail: bool | None = Field(None, description="Whether the item is of the long tail.")
+
+
+class StepOut(BaseModel):
+    """What became of one model of the cascade."""
+
+    model: str
+    outcome: str = Field(description="answered, skipped, late or failed.")
+    reason: str
+
+
+class ListReply(BaseModel):
+    """The items, best first, and where they come from."""
+
+    items: list[ItemOut]
+    model: str
+    version: str = Field(description="The first digits of the weights' SHA-256.")
+    history_length: int = Field(0, description="Known items that the list is based on.")
+    fallback: str | None = Field(None, description="Why the popular items are given instead.")
+    unknown: dict[str, list[str]] = Field(
+        {}, description="Ids that the model does not know, by the part of the request."
+    )
+    cascade: list[StepOut] | None = Field(None, description="Who was asked, and what came of it.")
+
+
+class BatchReply(BaseModel):
+    """A reply or a problem for each request, in their order."""
+
+    results: list[ListReply | ProblemDocument]
+
+
+class SimilarReply(BaseModel):
+    """The items most like one item."""
+
+    item_id: str
+    items: list[ItemOut]
+    model: str
+    version: str
+    method: str = Field(description="How likeness is measured.")
+
+
+class CarriedOut(BaseModel):
+    """What one item of the history did for the score."""
+
+    item_id: str
+    title: str | None = None
+    position: int = Field(description="In the part of the history that was read, 0 the oldest.")
+    change: float = Field(description="The score less the score without this item.")
+
+
+class ViewOut(BaseModel):
+    """What one view did for the score."""
+
+    score: float = Field(description="The views add up to the score.")
+    advantage: float = Field(description="The score less its mean over the catalogue.")
+    share: float = Field(description="|advantage| over the sum of them.")
+
+
+class ExplainReply(BaseModel):
+    """Why an item has its score."""
+
+    item_id: str
+    title: str | None = None
+    score: float
+    rank: int = Field(description="Among all items, seen ones too.")
+    history: list[CarriedOut] = Field(description="The item that carried most first.")
+    views: dict[str, ViewOut] = Field(description="Empty where a model has one view only.")
+    unknown: dict[str, list[str]]
+    model: str
+    version: str
+
+
+class EventsReply(BaseModel):
+    """The events are on disk."""
+
+    accepted: int
+    unknown_items: list[str] = Field(description="Kept, though no model knows them yet.")
+
+
+class EventOut(BaseModel):
+    """An interaction as it is kept."""
+
+    item_id: str
+    timestamp: int | None = Field(None, description="Seconds since 1970; null if never known.")
+    title: str | None = None
+
+
+class UserReply(BaseModel):
+    """Everything that is kept of a user."""
+
+    user_id: str
+    history: list[EventOut]
+
+
+class EraseReply(BaseModel):
+    """The user is forgotten."""
+
+    user_id: str
+    erased: int = Field(description="Events that were kept.")
+
+
+class ItemModel(BaseModel):
+    """What one model makes of an item."""
+
+    model: str
+    recommends: bool
+    reason: str | None = Field(None, description="Why it cannot be recommended.")
+
+
+class ItemReply(BaseModel):
+    """An item of the catalogue."""
+
+    item_id: str
+    attributes: dict[str, str | None]
+    models: list[ItemModel]
+    unused: list[str] = Field([], description="Columns that no served model reads.")
+
+
+class FoundItem(BaseModel):
+    """A hit of a search."""
+
+    item_id: str
+    title: str | None = None
+
+
+class ItemsReply(BaseModel):
+    """Items by words of their titles."""
+
+    items: list[FoundItem]
+
+
+class UsersReply(BaseModel):
+    """Users by the beginning of their ids."""
+
+    users: list[str]
+
+
+class ModelReply(BaseModel):
+    """A served model."""
+
+    model: str
+    version: str
+    system: str
+    items: int
+    loaded_at: int = Field(description="Seconds since 1970.")
+    new_items: bool = Field(description="Whether items can be put in without training.")
+    new_items_reason: str | None = Field(None, description="Why they cannot.")
+    columns: list[str] = Field(description="Text columns of the catalogue.")
+
+
+class ModelsReply(BaseModel):
+    """All served models; the first answers where a request names none and there is no cascade."""
+
+    models: list[ModelReply]
+    cascade: list[str]
+
+
+class MetricsReply(BaseModel):
+    """What `train` and `evaluate` found of a run."""
+
+    model: str
+    version: str
+    parameters: int
+    seconds_total: float
+    evaluations: list[dict[str, Any]] = Field(description="The documents of `seqloom evaluate`.")
+    log: list[dict[str, Any]] = Field(description="One row an epoch.")
+
+
+class ReloadReply(BaseModel):
+    """The models as they are now."""
+
+    models: list[ModelReply]
+
+
+class HealthReply(BaseModel):
+    """Alive."""
+
+    status: str
+
+
+class ReadyReply(BaseModel):
+    """Ready for requests."""
+
+    status: str
+    store: str
+    models: dict[str, str]

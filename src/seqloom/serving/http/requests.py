@@ -1,0 +1,93 @@
+"""What a request may hold. Limits that a server can be told are checked in `limits`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Identifier = Annotated[
+    str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+"""A user's or an item's own id: no control characters, which no database keeps faithfully."""
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+_LATEST = 2**53
+"""Times beyond are not exact in every store."""
+
+
+class Request(BaseModel):
+    """Base of all: unknown keys are a fault of the caller, not to be passed over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Subject(Request):
+    """Whom a request is about: a user of the store, or a bare history."""
+
+    user_id: Identifier | None = Field(None, description="A user whose events the server keeps.")
+    history: list[Identifier] | None = Field(
+        None, description="Item ids, oldest first, in place of a user."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> _Subject:
+        if (self.user_id is None) == (self.history is None):
+            raise ValueError("give either user_id or history")
+        return self
+
+
+class RecommendRequest(_Subject):
+    """Whom to recommend to, and what."""
+
+    k: int = Field(10, ge=1, description="How many items.")
+    exclude: list[Identifier] = Field([], description="Items not to be given.")
+    candidates: list[Identifier] | None = Field(None, description="Rank these items alone.")
+    include_seen: bool = Field(False, description="Give items of the history too.")
+    details: bool = Field(False, description="Give titles and long-tail marks too.")
+    model: str | None = Field(None, description="Which model; the server's default if left out.")
+    budget_ms: float | None = Field(
+        None, gt=0, le=60_000, description="Latency budget of the cascade, milliseconds."
+    )
+
+
+class BatchRequest(Request):
+    """Several requests at once."""
+
+    requests: list[RecommendRequest] = Field(min_length=1)
+
+
+class ExplainRequest(_Subject):
+    """Which recommendation to explain."""
+
+    item_id: Identifier | None = Field(None, description="The item; the best one if left out.")
+    model: str | None = Field(None, description="Which model; the server's default if left out.")
+
+
+class EventIn(Request):
+    """An interaction."""
+
+    user_id: Identifier
+    item_id: Identifier
+    timestamp: int | None = Field(
+        None, ge=-_LATEST, le=_LATEST, description="Seconds since 1970; now if left out."
+    )
+
+
+class EventsRequest(Request):
+    """Interactions to be kept, all or none."""
+
+    events: list[EventIn] = Field(min_length=1)
+
+
+class ItemRequest(Request):
+    """The text of an item, by the columns of the catalogue."""
+
+    attributes: dict[Text, Text] = Field(
+        description="Text by column, as in the catalogue of the training (title, brand, ...)."
+    )
+
+
+class ReloadRequest(Request):
+    """Which model to load anew."""
+
+    model: str | None = Field(None, description="A model; all if left out.")

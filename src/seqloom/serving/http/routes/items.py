@@ -1,0 +1,131 @@
+"""The live catalogue: put an item in, describe it anew, take it out, find it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from seqloom.serving.engine.model import ServedModel
+from seqloom.serving.http.context import Context, Ctx, reply
+from seqloom.serving.http.guard import Needs
+from seqloom.serving.http.limits import check_item
+from seqloom.serving.http.problems import ProblemError
+from seqloom.serving.http.replies import ItemReply, ItemsReply
+from seqloom.serving.http.requests import Identifier, ItemRequest, Text
+
+router = APIRouter(prefix="/v1", tags=["items"])
+_READ, _WRITE = [Depends(Needs("read"))], [Depends(Needs("write"))]
+_MOST_FOUND = 50
+
+
+@router.get("/items", response_model=ItemsReply, dependencies=_READ)
+async def find_items(
+    context: Ctx,
+    query: Annotated[Text, Query(max_length=200, description="Beginnings of words.")] = "",
+    limit: Annotated[int, Query(ge=1, le=_MOST_FOUND)] = 20,
+    model: str | None = None,
+) -> Response:
+    """Items whose titles hold words that begin like those of `query`, the popular ones first."""
+    served = context.engine.model(model)
+    return reply({"items": await asyncio.to_thread(_find, context, served, query, limit)})
+
+
+@router.get("/items/{item_id:path}", response_model=ItemReply, dependencies=_READ)
+async def get_item(context: Ctx, item_id: Identifier) -> Response:
+    """An item's text, and which models can recommend it."""
+    if not _is_known(context, item_id):
+        raise _unknown(item_id)
+    return reply(_item(context, item_id))
+
+
+@router.put("/items/{item_id:path}", response_model=ItemReply, dependencies=_WRITE)
+async def put_item(body: ItemRequest, context: Ctx, item_id: Identifier) -> Response:
+    """Put an item in, or describe it anew; it can be recommended when the answer comes.
+
+    The text is embedded with the encoder of the training. Models that cannot take new items say so.
+    """
+    check_item(body, context.config.limits)
+    await asyncio.to_thread(context.engine.live.put, item_id, body.attributes)
+    read = {name for model in context.engine.models.values() for name in context.columns(model)}
+    unused = sorted(set(body.attributes) - read)
+    return reply({**_item(context, item_id), "unused": unused})
+
+
+@router.delete("/items/{item_id:path}", response_model=ItemReply, dependencies=_WRITE)
+async def delete_item(context: Ctx, item_id: Identifier) -> Response:
+    """Take an item out: no model recommends it any more. Histories may still hold it."""
+    if not _is_known(context, item_id):
+        raise _unknown(item_id)
+    attributes = {k: v for k, v in _attributes(context, item_id).items() if v is not None}
+    await asyncio.to_thread(context.engine.live.remove, item_id, attributes)
+    return reply(_item(context, item_id))
+
+
+def _is_known(context: Context, item_id: str) -> bool:
+    models = context.engine.models.values()
+    return item_id in context.engine.live.items or any(
+        model.snapshot.number(item_id) for model in models
+    )
+
+
+def _item(context: Context, item_id: str) -> dict[str, Any]:
+    models = []
+    for model in context.engine.models.values():
+        recommends, reason = _standing(context, model, item_id)
+        models.append({"model": model.name, "recommends": recommends, "reason": reason})
+    return {"item_id": item_id, "attributes": _attributes(context, item_id), "models": models}
+
+
+def _standing(context: Context, model: ServedModel, item_id: str) -> tuple[bool, str | None]:
+    """Whether a model can recommend an item, and why not."""
+    if model.snapshot.offers(item_id):
+        live = context.engine.live.items.get(item_id)
+        if live is not None and not model.grows:
+            return (
+                True,
+                f"as it was trained: the new text counts for nothing ({model.no_new_items})",
+            )
+        return True, None
+    if model.snapshot.number(item_id):
+        return False, "it was taken out of the catalogue"
+    return False, model.no_new_items or "it was taken out of the catalogue"
+
+
+def _attributes(context: Context, item_id: str) -> dict[str, str | None]:
+    live = context.engine.live.items.get(item_id)
+    if live is not None and live.attributes:
+        return dict(live.attributes)
+    for model in context.engine.models.values():
+        number = model.run.item_numbers.get(item_id)
+        if number:
+            row = model.run.items.slice(number - 1, 1).to_pylist()[0]
+            return {name: row[name] for name in context.columns(model)}
+    return {}
+
+
+def _find(context: Context, model: ServedModel, query: str, limit: int) -> list[dict[str, Any]]:
+    """Items put in while serving first, then those of the training by their events."""
+    words = query.lower().split()
+    found: list[dict[str, Any]] = []
+    live = context.engine.live.items
+    for item in live.values():
+        title = context.live_title(item.attributes) or ""
+        if words and not item.removed and all(word in title.lower() for word in words):
+            found.append({"item_id": item.item_id, "title": title})
+    rows = context.index(model).find(query).tolist()
+    counts = model.counts
+    if counts is not None:
+        rows.sort(key=lambda row: -int(counts[row]))
+    for row in rows[: limit + len(live)]:
+        item_id = model.run.item_ids[row]
+        if item_id not in live:
+            found.append({"item_id": item_id, "title": model.run.titles[row]})
+    return found[:limit]
+
+
+def _unknown(item_id: str) -> ProblemError:
+    return ProblemError(
+        404, "unknown-item", "No such item", f"Item {item_id!r} is in no catalogue."
+    )

@@ -1,0 +1,150 @@
+"""Lists: for a user or a history, for many at once, for an item; and why an item is in one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from seqloom.serving.engine.cascade import Step
+from seqloom.serving.engine.queries import Answer, Explain, Explanation, Recommend, Similar
+from seqloom.serving.http.context import Context, Ctx, reply
+from seqloom.serving.http.guard import Needs
+from seqloom.serving.http.limits import check_batch, check_explain, check_k, check_recommend
+from seqloom.serving.http.problems import invalid, problem_of
+from seqloom.serving.http.replies import BatchReply, ExplainReply, ListReply, SimilarReply
+from seqloom.serving.http.requests import (
+    BatchRequest,
+    ExplainRequest,
+    Identifier,
+    RecommendRequest,
+)
+
+router = APIRouter(prefix="/v1", tags=["recommend"], dependencies=[Depends(Needs("read"))])
+
+
+@router.post("/recommend", response_model=ListReply)
+async def recommend(request: RecommendRequest, context: Ctx) -> Response:
+    """The best items for a user of the store, or for a bare history of item ids.
+
+    Unknown ids are named in the reply. Without a known history the popular items are given, and
+    `fallback` says so.
+    """
+    check_recommend(request, context.config.limits)
+    return reply(await _recommend(context, request))
+
+
+@router.post("/recommend/batch", response_model=BatchReply)
+async def recommend_batch(body: BatchRequest, request: Request, context: Ctx) -> Response:
+    """Several requests at once. One that fails is a problem document in its place."""
+    check_batch(body, context.config.limits)
+    context.guard.charge(request.state.token, len(body.requests))
+    done = await asyncio.gather(
+        *(_recommend(context, each) for each in body.requests), return_exceptions=True
+    )
+    results = [
+        problem_of(each).document(request.state.request_id)
+        if isinstance(each, BaseException)
+        else each
+        for each in done
+    ]
+    return reply({"results": results})
+
+
+@router.get("/similar/{item_id:path}", response_model=SimilarReply)
+async def similar(
+    context: Ctx,
+    item_id: Identifier,
+    k: Annotated[int, Query(ge=1)] = 10,
+    model: str | None = None,
+    details: bool = False,
+) -> Response:
+    """The items most like one item, as the model sees it."""
+    check_k(k, context.config.limits)
+    future = context.engine.submit(model, Similar(item_id, k))
+    answer: Answer = await asyncio.wrap_future(future)
+    served = context.engine.model(model)
+    return reply(
+        {
+            "item_id": item_id,
+            "items": context.entries(served, answer.items, details),
+            "model": answer.model,
+            "version": answer.version,
+            "method": answer.method,
+        }
+    )
+
+
+@router.post("/explain", response_model=ExplainReply)
+async def explain(request: ExplainRequest, context: Ctx) -> Response:
+    """Which items of the history carried a recommendation, and which view of the model did.
+
+    Each item of the history is left out in turn; `change` is what the score loses.
+    """
+    check_explain(request, context.config.limits)
+    history = None if request.history is None else tuple(request.history)
+    query = Explain(request.user_id, history, request.item_id)
+    future = context.engine.submit(request.model, query)
+    found: Explanation = await asyncio.wrap_future(future)
+    served = context.engine.model(request.model)
+    return reply(
+        {
+            "item_id": found.item_id,
+            "title": context.title(served, found.item_id),
+            "score": found.score,
+            "rank": found.rank,
+            "history": [
+                {
+                    "item_id": each.item_id,
+                    "title": context.title(served, each.item_id),
+                    "position": each.position,
+                    "change": each.change,
+                }
+                for each in found.history
+            ],
+            "views": {
+                name: {"score": part.score, "advantage": part.advantage, "share": part.share}
+                for name, part in found.views.items()
+            },
+            "unknown": found.unknown,
+            "model": found.model,
+            "version": found.version,
+        }
+    )
+
+
+async def _recommend(context: Context, request: RecommendRequest) -> dict[str, Any]:
+    query = Recommend(
+        user_id=request.user_id,
+        history=None if request.history is None else tuple(request.history),
+        k=request.k,
+        exclude=tuple(request.exclude),
+        candidates=None if request.candidates is None else tuple(request.candidates),
+        include_seen=request.include_seen,
+    )
+    steps: list[Step] | None = None
+    if request.model is None and context.cascade is not None:
+        budget = request.budget_ms or context.config.engine.budget_ms
+        answer, steps = await context.cascade.recommend(query, budget / 1000)
+        for step in steps:
+            context.metrics.step(step.model, step.outcome)
+    elif request.budget_ms is not None:
+        raise invalid("body/budget_ms", "only the cascade has a budget, and it is not asked here")
+    else:
+        answer = await asyncio.wrap_future(context.engine.submit(request.model, query))
+    if answer.fallback is not None:
+        context.metrics.fallback(answer.model)
+    told = {
+        "items": context.entries(context.engine.model(answer.model), answer.items, request.details),
+        "model": answer.model,
+        "version": answer.version,
+        "history_length": answer.history_length,
+        "fallback": answer.fallback,
+        "unknown": answer.unknown,
+    }
+    if steps is not None:
+        told["cascade"] = [
+            {"model": step.model, "outcome": step.outcome, "reason": step.reason} for step in steps
+        ]
+    return told

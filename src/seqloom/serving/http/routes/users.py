@@ -1,0 +1,109 @@
+"""Events and the users they are of: append, export, erase, find."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import StringConstraints
+
+from seqloom.serving.http.context import Ctx, reply, unique
+from seqloom.serving.http.guard import Needs, caller
+from seqloom.serving.http.limits import check_events
+from seqloom.serving.http.problems import ProblemError
+from seqloom.serving.http.replies import EraseReply, EventsReply, UserReply, UsersReply
+from seqloom.serving.http.requests import EventsRequest, Identifier, Text
+from seqloom.serving.store.base import UNKNOWN_TIME, Event, Receipt
+
+router = APIRouter(prefix="/v1", tags=["users"])
+_READ, _WRITE = [Depends(Needs("read"))], [Depends(Needs("write"))]
+_MOST_FOUND = 20
+Key = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
+
+
+@router.post("/events", response_model=EventsReply, dependencies=_WRITE)
+async def post_events(
+    body: EventsRequest,
+    request: Request,
+    context: Ctx,
+    idempotency_key: Annotated[
+        Key | None,
+        Header(description="Makes a repeated post safe: the same key is carried out once."),
+    ] = None,
+) -> Response:
+    """Keep interactions. They are on disk when the answer comes, and the next list reflects them.
+
+    Events of items that no model knows are kept too, and the reply names them. A key that was used
+    within a day with the same body gives the first answer again, with `Idempotency-Replayed: true`.
+    """
+    check_events(body, context.config.limits)
+    now = int(time.time())
+    events = [
+        Event(e.user_id, e.item_id, now if e.timestamp is None else e.timestamp)
+        for e in body.events
+    ]
+    snapshots = [model.snapshot for model in context.engine.models.values()]
+    unknown = [
+        item
+        for item in unique([event.item_id for event in events])
+        if not any(snapshot.number(item) for snapshot in snapshots)
+    ]
+    answer = {"accepted": len(events), "unknown_items": unknown}
+    receipt = None
+    if idempotency_key is not None:
+        fingerprint = hashlib.sha256(await request.body()).hexdigest()
+        receipt = Receipt(f"{caller(request)}:{idempotency_key}", fingerprint, json.dumps(answer))
+    earlier = await asyncio.to_thread(context.store.append, events, receipt)
+    if earlier is None:
+        context.metrics.events(len(events))
+        return reply(answer)
+    if receipt is not None and earlier.fingerprint != receipt.fingerprint:
+        raise ProblemError(
+            422, "idempotency-key", "The key was used for another request",
+            "An Idempotency-Key stands for one body; take a new key for another one.",
+        )  # fmt: skip
+    return reply(json.loads(earlier.reply), {"Idempotency-Replayed": "true"})
+
+
+@router.get("/users", response_model=UsersReply, dependencies=_READ)
+async def find_users(context: Ctx, prefix: Annotated[Text, Query(max_length=512)] = "") -> Response:
+    """Users whose ids begin with `prefix`, in order, twenty at most."""
+    users = await asyncio.to_thread(context.store.find_users, prefix, _MOST_FOUND)
+    return reply({"users": users})
+
+
+@router.get("/users/{user_id:path}", response_model=UserReply, dependencies=_READ)
+async def export_user(context: Ctx, user_id: Identifier) -> Response:
+    """Everything that is kept of a user, oldest first."""
+    events = await asyncio.to_thread(context.store.export, user_id)
+    if not events:
+        raise ProblemError(404, "unknown-user", "No such user", "Nothing is kept of this user.")
+    model = context.engine.model()
+    return reply(
+        {
+            "user_id": user_id,
+            "history": [
+                {
+                    "item_id": event.item_id,
+                    "timestamp": None if event.timestamp == UNKNOWN_TIME else event.timestamp,
+                    "title": context.title(model, event.item_id),
+                }
+                for event in events
+            ],
+        }
+    )
+
+
+@router.delete("/users/{user_id:path}", response_model=EraseReply, dependencies=_WRITE)
+async def erase_user(context: Ctx, user_id: Identifier) -> Response:
+    """Forget a user. Asking again is no error.
+
+    What a model learnt from the user's events in training stays in its weights until it is trained
+    again without them.
+    """
+    erased = await asyncio.to_thread(context.store.erase, user_id)
+    return reply({"user_id": user_id, "erased": erased})

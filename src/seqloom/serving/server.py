@@ -1,0 +1,171 @@
+"""A server from start to end: open the store and the runs, listen, reload, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from seqloom.core.errors import ConfigError, SeqloomError, ServingError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.serving.config import ServerConfig
+from seqloom.serving.engine.engine import Engine
+from seqloom.serving.http.app import build_app
+from seqloom.serving.http.guard import needs_tokens
+from seqloom.serving.http.metrics import Metrics
+from seqloom.serving.importing import import_histories
+from seqloom.serving.store import open_store
+
+_LOG = logging.getLogger("seqloom.serving")
+_BACKLOG = 2048
+
+
+class Server:
+    """Opened and listening when made; `run` answers until it is told to stop.
+
+    Raises:
+        SeqloomError: a run or the store cannot be opened, the address is taken, or tokens are off
+            where others can reach the server.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, Path],
+        config: ServerConfig,
+        *,
+        device: str = "cpu",
+        progress: Progress = SILENT,
+    ) -> None:
+        self.tokens = needs_tokens(config)
+        with contextlib.ExitStack() as undo:
+            self._socket = undo.enter_context(contextlib.closing(_listen(config)))
+            self.port: int = self._socket.getsockname()[1]
+            store = undo.enter_context(contextlib.closing(open_store(config.store, progress)))
+            metrics = Metrics()
+            progress.note(f"loading {', '.join(runs)}")
+            self.engine = undo.enter_context(
+                contextlib.closing(
+                    Engine(runs, store, config.engine, device=device, observer=metrics)
+                )
+            )
+            if config.import_histories:
+                import_histories(store, self.engine.models.values(), progress)
+            app = build_app(config, self.engine, store, metrics)
+            self._undo = undo.pop_all()
+        settings = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=math.ceil(config.drain_s),
+            backlog=_BACKLOG,
+            server_header=False,
+            date_header=False,
+        )
+        self._uvicorn = _Uvicorn(settings, self.engine)
+        self._host = config.host
+
+    def summary(self) -> dict[str, Any]:
+        """Where it listens, and what it serves."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return {
+            "url": f"http://{host}:{self.port}",
+            "tokens": self.tokens,
+            "models": [
+                {"model": name, "system": model.system, "version": model.version}
+                for name, model in self.engine.models.items()
+            ],
+        }
+
+    def run(self) -> None:
+        """Answer until SIGTERM, SIGINT or `stop`; then finish what was accepted, and close."""
+        with self._undo:
+            self._uvicorn.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Let `run` end, from any thread."""
+        self._uvicorn.should_exit = True
+
+    def close(self) -> None:
+        """Let go of everything without having run."""
+        self._undo.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Reloads the runs on SIGHUP."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        await super().startup(sockets)
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # no main thread
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but a signal that was handled does not end the process once more."""
+        with contextlib.suppress(KeyboardInterrupt), super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+    def _hangup(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
+        try:
+            models = await asyncio.to_thread(self._engine.reload)
+        except SeqloomError as error:
+            _LOG.error("reload failed", extra={"fields": {"error": str(error)}})
+            return
+        versions = {model.name: model.version for model in models}
+        _LOG.info("reloaded", extra={"fields": {"models": versions}})
+
+
+def name_runs(paths: Sequence[str]) -> dict[str, Path]:
+    """Runs by name: `FOLDER` takes the folder's name, `NAME=FOLDER` the one given.
+
+    Raises:
+        ConfigError: two runs have one name.
+    """
+    named: dict[str, Path] = {}
+    for text in paths:
+        name, equals, folder = text.partition("=")
+        path = Path(folder if equals else text)
+        name = name if equals else path.resolve().name
+        if name in named:
+            raise ConfigError(f"two runs are called {name!r}; name one of them: NAME=FOLDER")
+        named[name] = path
+    return named
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    """Take the address before anything is loaded, so that a taken one is said at once."""
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((config.host, config.port))
+            made.listen(_BACKLOG)
+        except OSError:
+            made.close()
+            raise
+    except OSError as error:
+        raise ServingError(
+            f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); "
+            "choose another --port or --host"
+        ) from None
+    return made

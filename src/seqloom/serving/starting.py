@@ -1,0 +1,56 @@
+"""From what a command line or a file says to a server that listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqloom.core.config import apply_overrides, read_config_file
+from seqloom.core.errors import ConfigError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.serving.config import ServerConfig
+
+if TYPE_CHECKING:
+    from seqloom.serving.server import Server
+
+
+def read_settings(
+    file: Path | None, overrides: Sequence[str], given: Mapping[str, Any]
+) -> ServerConfig:
+    """A file's settings, then those `given` (None: not given), then `key=value` overrides.
+
+    Raises:
+        ConfigError: a setting is unknown or out of its range.
+    """
+    values = read_config_file(file) if file is not None else {}
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            values[key] = {**(values.get(key) or {}), **value}
+        elif value is not None:
+            values[key] = value
+    return ServerConfig.build(apply_overrides(values, overrides))
+
+
+def start(
+    runs: Sequence[str],
+    config: ServerConfig,
+    *,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> Server:
+    """Open everything and listen.
+
+    Raises:
+        ConfigError: the web framework is not installed, or two runs have one name.
+        SeqloomError: what `Server` raises.
+    """
+    try:
+        from seqloom.serving.server import Server, name_runs
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("fastapi", "uvicorn", "prometheus_client"):
+            raise
+        raise ConfigError(
+            f"serving needs {error.name}; install it with pip install 'seqloom[serve]'"
+        ) from None
+    return Server(name_runs(runs), config, device=device, progress=progress)

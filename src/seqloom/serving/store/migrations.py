@@ -1,0 +1,90 @@
+"""The schema of the SQL stores, one step a version. A published step is never changed; a new one is added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqloom.core.errors import ArtefactError
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A step from version - 1 to version. `{name}` is replaced by the dialect's spelling."""
+
+    version: int
+    statements: tuple[str, ...]
+
+
+DIALECTS = {
+    "sqlite": {
+        "text": "TEXT",
+        "serial": "INTEGER PRIMARY KEY AUTOINCREMENT",
+        "bigint": "INTEGER",
+        "blob": "BLOB",
+        "real": "REAL",
+    },
+    "postgresql": {
+        # The order of bytes, whatever the database's locale: a search by prefix needs it.
+        "text": 'TEXT COLLATE "C"',
+        "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        "bigint": "BIGINT",
+        "blob": "BYTEA",
+        "real": "DOUBLE PRECISION",
+    },
+}
+
+MIGRATIONS = (
+    Migration(
+        1,
+        (
+            "CREATE TABLE events (seq {serial}, user_id {text} NOT NULL, item_id {text} NOT NULL, "
+            "timestamp {bigint} NOT NULL)",
+            "CREATE INDEX events_of_user ON events (user_id, timestamp, seq)",
+            "CREATE TABLE receipts (key {text} PRIMARY KEY, fingerprint {text} NOT NULL, "
+            "reply {text} NOT NULL, created {bigint} NOT NULL)",
+            "CREATE INDEX receipts_by_age ON receipts (created)",
+            "CREATE TABLE imports (source {text} PRIMARY KEY, created {bigint} NOT NULL)",
+        ),
+    ),
+    Migration(
+        2,
+        (
+            "CREATE TABLE catalogue (item_id {text} PRIMARY KEY, version {bigint} NOT NULL, "
+            "removed {bigint} NOT NULL, attributes {text} NOT NULL)",
+            "CREATE INDEX catalogue_by_version ON catalogue (version)",
+            "CREATE TABLE catalogue_vectors (item_id {text} NOT NULL, encoder {text} NOT NULL, "
+            "vector {blob} NOT NULL, PRIMARY KEY (item_id, encoder))",
+            # One row that every change updates: versions become visible in their order.
+            "CREATE TABLE counters (name {text} PRIMARY KEY, value {bigint} NOT NULL)",
+            "INSERT INTO counters (name, value) VALUES ('catalogue', 0)",
+        ),
+    ),
+    Migration(
+        3,
+        (
+            "CREATE TABLE tokens (token_id {text} PRIMARY KEY, name {text} NOT NULL, "
+            "secret_sha256 {text} NOT NULL, scopes {text} NOT NULL, created {bigint} NOT NULL, "
+            "expires {bigint}, rate {real})",
+        ),
+    ),
+)
+LATEST = MIGRATIONS[-1].version
+
+
+def steps(dialect: str, found: int, where: str) -> list[tuple[int, list[str]]]:
+    """The statements that lead from version `found` to the latest, by version.
+
+    Raises:
+        ArtefactError: the schema is newer than this seqloom.
+    """
+    if found > LATEST:
+        raise ArtefactError(
+            f"{where} has schema version {found}, this seqloom knows {LATEST}; update seqloom, or "
+            "name another --store"
+        )
+    names = DIALECTS[dialect]
+    return [
+        (migration.version, [statement.format(**names) for statement in migration.statements])
+        for migration in MIGRATIONS
+        if migration.version > found
+    ]

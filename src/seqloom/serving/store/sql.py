@@ -1,0 +1,263 @@
+"""What the SQL stores share: every statement but those where the dialects differ."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from seqloom.serving.store.base import Event, LiveItem, Receipt, TokenRecord
+
+T = TypeVar("T")
+
+
+class Cursor(Protocol):
+    """What sqlite3 and psycopg cursors have in common."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def execute(self, statement: str, values: Any = ...) -> Any: ...
+    def executemany(self, statement: str, values: Any) -> Any: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class SqlStore(ABC):
+    """A store in a relational database. Statements are written with `?`."""
+
+    name: str
+
+    @abstractmethod
+    def _write(self, work: Callable[[Cursor], T]) -> T:
+        """Run `work` in a transaction of its own; when this returns, it is on disk."""
+
+    @abstractmethod
+    def _read(self, work: Callable[[Cursor], T]) -> T:
+        """Run `work`, which changes nothing."""
+
+    def _sql(self, statement: str) -> str:
+        """The statement in the dialect's spelling."""
+        return statement
+
+    def _bulk_insert(self, cursor: Cursor, rows: Sequence[Event]) -> None:
+        cursor.executemany(self._sql(_INSERT), [(e.user_id, e.item_id, e.timestamp) for e in rows])
+
+    def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Receipt | None:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> Receipt | None:
+            if receipt is not None:
+                values = (receipt.key, receipt.fingerprint, receipt.reply, int(time.time()))
+                cursor.execute(
+                    self._sql("INSERT INTO receipts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"),
+                    values,
+                )
+                if cursor.rowcount == 0:
+                    cursor.execute(
+                        self._sql("SELECT key, fingerprint, reply FROM receipts WHERE key = ?"),
+                        (receipt.key,),
+                    )
+                    return Receipt(*cursor.fetchone())
+            self._bulk_insert(cursor, events)
+            return None
+
+        return self._write(work)
+
+    def histories(self, users: Sequence[str], limit: int) -> dict[str, list[str]]:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> dict[str, list[str]]:
+            found: dict[str, list[str]] = {}
+            for user in users:
+                cursor.execute(
+                    self._sql(
+                        "SELECT item_id FROM events WHERE user_id = ? "
+                        "ORDER BY timestamp DESC, seq DESC LIMIT ?"
+                    ),
+                    (user, limit),
+                )
+                rows = cursor.fetchall()
+                if rows:
+                    found[user] = [row[0] for row in reversed(rows)]
+            return found
+
+        return self._read(work)
+
+    def export(self, user_id: str) -> list[Event]:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> list[Event]:
+            cursor.execute(
+                self._sql(
+                    "SELECT user_id, item_id, timestamp FROM events WHERE user_id = ? "
+                    "ORDER BY timestamp, seq"
+                ),
+                (user_id,),
+            )
+            return [Event(*row) for row in cursor.fetchall()]
+
+        return self._read(work)
+
+    def erase(self, user_id: str) -> int:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> int:
+            cursor.execute(self._sql("DELETE FROM events WHERE user_id = ?"), (user_id,))
+            return cursor.rowcount
+
+        return self._write(work)
+
+    def find_users(self, prefix: str, limit: int) -> list[str]:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> list[str]:
+            cursor.execute(
+                self._sql(
+                    "SELECT DISTINCT user_id FROM events WHERE user_id >= ? AND user_id < ? "
+                    "ORDER BY user_id LIMIT ?"
+                ),
+                (prefix, prefix + chr(0x10FFFF), limit),
+            )
+            return [row[0] for row in cursor.fetchall()]
+
+        return self._read(work)
+
+    def imported(self, source: str) -> bool:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> bool:
+            cursor.execute(self._sql("SELECT 1 FROM imports WHERE source = ?"), (source,))
+            return cursor.fetchone() is not None
+
+        return self._read(work)
+
+    def import_events(self, source: str, chunks: Iterable[Sequence[Event]]) -> int:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> int:
+            cursor.execute(
+                self._sql("INSERT INTO imports VALUES (?, ?) ON CONFLICT DO NOTHING"),
+                (source, int(time.time())),
+            )
+            if cursor.rowcount == 0:
+                return 0
+            count = 0
+            for chunk in chunks:
+                self._bulk_insert(cursor, chunk)
+                count += len(chunk)
+            return count
+
+        return self._write(work)
+
+    def put_item(self, item: LiveItem) -> int:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> int:
+            cursor.execute("UPDATE counters SET value = value + 1 WHERE name = 'catalogue'")
+            cursor.execute("SELECT value FROM counters WHERE name = 'catalogue'")
+            version = int(cursor.fetchone()[0])
+            cursor.execute(
+                self._sql(
+                    "INSERT INTO catalogue VALUES (?, ?, ?, ?) ON CONFLICT (item_id) DO UPDATE SET "
+                    "version = excluded.version, removed = excluded.removed, "
+                    "attributes = excluded.attributes"
+                ),
+                (item.item_id, version, int(item.removed), json.dumps(item.attributes)),
+            )
+            cursor.execute(
+                self._sql("DELETE FROM catalogue_vectors WHERE item_id = ?"), (item.item_id,)
+            )
+            rows = [(item.item_id, key, vector) for key, vector in item.vectors.items()]
+            if rows:
+                cursor.executemany(
+                    self._sql("INSERT INTO catalogue_vectors VALUES (?, ?, ?)"), rows
+                )
+            return version
+
+        return self._write(work)
+
+    def items_since(self, version: int) -> list[LiveItem]:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> list[LiveItem]:
+            cursor.execute(
+                self._sql(
+                    "SELECT item_id, version, removed, attributes FROM catalogue "
+                    "WHERE version > ? ORDER BY version"
+                ),
+                (version,),
+            )
+            rows = cursor.fetchall()
+            if not rows:
+                return []
+            cursor.execute(
+                self._sql(
+                    "SELECT v.item_id, v.encoder, v.vector FROM catalogue_vectors v "
+                    "JOIN catalogue c ON c.item_id = v.item_id WHERE c.version > ?"
+                ),
+                (version,),
+            )
+            vectors: dict[str, dict[str, bytes]] = {}
+            for item_id, encoder, vector in cursor.fetchall():
+                vectors.setdefault(item_id, {})[encoder] = bytes(vector)
+            return [
+                LiveItem(item_id, json.loads(text), bool(removed), vectors.get(item_id, {}), at)
+                for item_id, at, removed, text in rows
+            ]
+
+        return self._read(work)
+
+    def put_token(self, token: TokenRecord) -> None:
+        """See `Store`."""
+        values = (
+            token.token_id, token.name, token.secret_sha256, " ".join(token.scopes),
+            token.created, token.expires, token.rate,
+        )  # fmt: skip
+        self._write(
+            lambda cursor: cursor.execute(
+                self._sql("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)"), values
+            )
+        )
+
+    def tokens(self) -> list[TokenRecord]:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> list[TokenRecord]:
+            cursor.execute(
+                "SELECT token_id, name, secret_sha256, scopes, created, expires, rate "
+                "FROM tokens ORDER BY created, token_id"
+            )
+            return [
+                TokenRecord(key, name, secret, tuple(scopes.split()), created, expires, rate)
+                for key, name, secret, scopes, created, expires, rate in cursor.fetchall()
+            ]
+
+        return self._read(work)
+
+    def revoke_token(self, token_id: str) -> bool:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> bool:
+            cursor.execute(self._sql("DELETE FROM tokens WHERE token_id = ?"), (token_id,))
+            return cursor.rowcount > 0
+
+        return self._write(work)
+
+    def ping(self) -> None:
+        """See `Store`."""
+        self._read(lambda cursor: cursor.execute("SELECT 1"))
+
+    def purge(self, before: int) -> int:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> int:
+            cursor.execute(self._sql("DELETE FROM receipts WHERE created < ?"), (before,))
+            return cursor.rowcount
+
+        return self._write(work)
+
+
+_INSERT = "INSERT INTO events (user_id, item_id, timestamp) VALUES (?, ?, ?)"

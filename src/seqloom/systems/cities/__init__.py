@@ -1,0 +1,1 @@
+"""CITIES: tail items' vectors inferred from the items around them."""

@@ -1,0 +1,103 @@
+"""CITIES' second phase: regress the trained rows of head items from a few of their contexts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqloom.core.random import generator
+from seqloom.systems.base import TrainingData
+from seqloom.systems.occurrences import Occurrences, find_occurrences, head_from
+
+if TYPE_CHECKING:
+    from seqloom.systems.cities.system import CITIES
+
+
+@dataclass(frozen=True)
+class ContextBatch:
+    """Head items and the items around a few of their occurrences."""
+
+    items: Tensor
+    """[B] item numbers."""
+    contexts: Tensor
+    """[B, K, W] item numbers, 0 for none."""
+
+    @property
+    def num_targets(self) -> int:
+        return len(self.items)
+
+    def to(self, device: torch.device) -> ContextBatch:
+        """The same batch on `device`."""
+        return ContextBatch(self.items.to(device), self.contexts.to(device))
+
+
+class ContextPhase:
+    """Trains the inference alone; the recommender stays as it is."""
+
+    name = "contexts"
+    validated = True
+
+    def __init__(self, system: CITIES, data: TrainingData) -> None:
+        self.system = system
+        self.config = system.config.inference
+        self.optimisation = self.config.optimisation()
+        popularity = data.dataset.popularity[1:]
+        self.occurrences: Occurrences = find_occurrences(
+            data.dataset.train, system.sizes.num_items, system.config.seed, after=0
+        )
+        usable = self.occurrences.counts > 0
+        head = popularity >= head_from(popularity, "items")
+        self.head_items = torch.nonzero(head & usable).flatten() + 1
+        self.tail_items = torch.nonzero(~head & usable).flatten() + 1
+
+    @property
+    def module(self) -> nn.Module:
+        """The inference network."""
+        return self.system.inference
+
+    def steps(self, epoch: int) -> _ContextSteps:
+        """The batches of an epoch. From here on, validation sees overwritten rows."""
+        system = self.system
+        system.overwriting = True
+        system.inference.scale.copy_(system.items.detach().std())
+        draw = generator(system.config.seed, "batches", self.name, epoch)
+        order = self.head_items[torch.randperm(len(self.head_items), generator=draw)]
+        return _ContextSteps(self, order.split(self.config.batch_size), epoch)
+
+    def contexts(self, items: Tensor, starts: Tensor | None, k: int | None = None) -> Tensor:
+        """What lies around up to `k` occurrences of each item. Shapes: items [B] -> [B, K, W]."""
+        which, real = self.occurrences.draw(items, k or self.config.max_contexts, starts)
+        around = self.occurrences.around(which, self.config.reach)
+        return torch.where(real[..., None], around, 0)
+
+    def loss(self, batch: ContextBatch) -> dict[str, Tensor]:
+        """Squared error of the inferred rows, as a share of the table's variance."""
+        table = self.system.items.detach()
+        inferred = self.system.inference(batch.contexts, table)
+        truth = table[batch.items - 1]
+        scale = self.system.inference.scale
+        return {"loss": F.mse_loss(inferred / scale, truth / scale)}
+
+
+@dataclass(frozen=True)
+class _ContextSteps:
+    """Batches of head items, each with as many contexts as a tail item may have."""
+
+    phase: ContextPhase
+    batches: tuple[Tensor, ...]
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> ContextBatch:
+        phase, items = self.phase, self.batches[step]
+        draw = generator(phase.system.config.seed, "contexts", self.epoch, step)
+        few = int(torch.randint(1, phase.config.max_contexts + 1, (), generator=draw))
+        counts = phase.occurrences.counts[items - 1]
+        starts = (torch.rand(len(items), generator=draw) * counts).long()
+        return ContextBatch(items, phase.contexts(items, starts, few))

@@ -1,0 +1,49 @@
+"""What the systems over item ids alone share: one item table and a sequence encoder."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from seqloom.encoders.base import TransformerConfig
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.sequence import SequenceConfig, SequenceSystem
+
+
+class IDConfig(SequenceConfig):
+    """Keys of every system with one item table."""
+
+    initial_std: float = Field(0.02, gt=0)
+    """Standard deviation of the item table's random start."""
+    scale_inputs: bool = True
+    """Multiply item vectors by sqrt(hidden_size) before a transformer; a recurrent network takes them as
+    they are. Source: Vaswani et al. 2017, section 3.4."""
+
+
+IDConfigT = TypeVar("IDConfigT", bound=IDConfig)
+
+
+class IDSystem(SequenceSystem[IDConfigT], Generic[IDConfigT]):
+    """An item table, a sequence encoder, and the table again as output."""
+
+    def __init__(self, config: IDConfigT, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        scaled = config.scale_inputs and isinstance(config.encoder, TransformerConfig)
+        self.scale = config.encoder.hidden_size**0.5 if scaled else 1.0
+        self.items = nn.Parameter(torch.zeros(sizes.num_items, config.encoder.hidden_size))
+
+    def initialise(self, data: TrainingData) -> None:
+        """Draw the item table."""
+        nn.init.normal_(self.items, std=self.config.initial_std)
+
+    def item_vectors(self) -> Tensor:
+        """The item table. Shapes: [N, D]."""
+        return self.items
+
+    def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D]."""
+        inputs = self.embed(items, vectors) * self.scale
+        return self.encoder(self.encoder.enter(inputs, lengths), lengths)

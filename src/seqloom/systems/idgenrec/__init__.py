@@ -1,0 +1,1 @@
+"""IDGenRec: learned textual item IDs, and recommendations that are generated."""

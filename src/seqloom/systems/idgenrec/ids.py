@@ -1,0 +1,193 @@
+"""A unique textual ID for every item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ConfigError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.llm.diverse import Lengths, generate_words
+from seqloom.llm.prefix_tree import PAD
+from seqloom.llm.text_model import END, TextModel
+from seqloom.llm.words import Lexicon, WordAutomaton
+from seqloom.systems.idgenrec.config import IDConfig
+from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
+
+_OUTPUTS_AT_ONCE = 1 << 25
+Row = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How the IDs came about."""
+
+    greedy: int
+    """Items that kept the generator's first choice."""
+    diverse: int
+    """Items named by a diverse group."""
+    extended: int
+    """Items whose ID had to be told apart by a further word."""
+
+
+class IDMaker:
+    """Names items with a generator. A name depends on the items' texts and ids, never on their order.
+
+    Source: IDGenRec (arXiv 2403.19021), section 3.1.
+    Differs: greedy for all items first and diverse groups only for those whose ID is taken; items are
+        served in the order of their texts (then ids), not in that of the file; only whole words of a
+        lexicon are used; when ten penalties at the first lengths and at longer ones give nothing new,
+        the greedy ID is told apart by further words, so that every item is served in bounded time.
+    """
+
+    def __init__(
+        self,
+        generator: TextModel,
+        lexicon: Lexicon,
+        config: IDConfig,
+        *,
+        taken: Sequence[Row] = (),
+        progress: Progress = SILENT,
+    ) -> None:
+        """`taken` are IDs (without end mark) that may not be given again."""
+        self._generator = generator.eval()
+        self._lexicon = lexicon
+        self._config = config
+        self._device = generator.output_tokens.device
+        self._automaton = WordAutomaton.build(lexicon).to(self._device)
+        self._taken: set[Row] = set(taken)
+        self._tried: dict[tuple[Row, int, int], int] = {}
+        self._progress = progress
+
+    def make(
+        self, texts: Sequence[str], item_ids: Sequence[str], prompts: ItemPrompts
+    ) -> tuple[Tensor, Statistics]:
+        """An ID for each item.
+
+        Raises:
+            ConfigError: the lexicon has too few words to name so many items.
+
+        Shapes: -> [N, longest + 1] output numbers: words, the end mark, then PAD.
+        """
+        own = OwnWords.of(texts, self._lexicon) if self._config.own_words else None
+        order = sorted(range(len(texts)), key=lambda i: (texts[i], item_ids[i]))
+        named: dict[int, Row] = {}
+        first = self._generate(order, prompts, own, self._lengths(0), 1, 0.0, "IDs")
+        left = self._accept(order, first, named)
+        greedy = len(named)
+        for stage in range(
+            1 + (self._config.longest - self._config.max_tokens) // self._config.growth
+        ):
+            narrow = own if stage == 0 else None
+            for penalty in range(1, self._config.max_penalty + 1):
+                if not left:
+                    break
+                groups = self._config.groups
+                what = f"diverse IDs, penalty {penalty}"
+                found = self._generate(
+                    left, prompts, narrow, self._lengths(stage), groups, float(penalty), what
+                )
+                left = self._accept(left, found, named)
+        diverse = len(named) - greedy
+        for item in left:
+            named[item] = self._extend(first[item][0], texts[item])
+        table = torch.full((len(texts), self._config.longest + 1), PAD)
+        for item, row in named.items():
+            table[item, : len(row) + 1] = torch.tensor([*row, END])
+        return table, Statistics(greedy, diverse, len(left))
+
+    def _lengths(self, stage: int) -> Lengths:
+        config = self._config
+        most = min(config.longest, config.max_tokens + stage * config.growth)
+        return Lengths(min(most, config.min_tokens + stage * config.growth), most)
+
+    def _accept(
+        self, items: Sequence[int], found: dict[int, list[Row]], named: dict[int, Row]
+    ) -> list[int]:
+        """Give each item its first candidate that is free; what is left has none."""
+        left = []
+        for item in items:
+            free = next((row for row in found[item] if row and row not in self._taken), None)
+            if free is None:
+                left.append(item)
+            else:
+                self._taken.add(free)
+                named[item] = free
+        return left
+
+    def _generate(
+        self,
+        items: Sequence[int],
+        prompts: ItemPrompts,
+        own: OwnWords | None,
+        lengths: Lengths,
+        groups: int,
+        penalty: float,
+        what: str,
+    ) -> dict[int, list[Row]]:
+        """Candidates for each item, in order of the groups."""
+        # Batches follow from lengths and the canonical order alone, so rounding does too.
+        by_length = sorted(items, key=lambda item: len(prompts.rows[item]))
+        outputs = max(1, _OUTPUTS_AT_ONCE // (groups * self._generator.num_outputs))
+        found: dict[int, list[Row]] = {}
+        with torch.inference_mode(), self._progress.task(what, len(items), "items") as task:
+            while by_length:
+                size = len(prompts.rows[by_length[0]])
+                count = min(outputs, max(1, self._config.tokens_at_once // size))
+                batch, by_length = by_length[:count], by_length[count:]
+                texts = generate_words(
+                    self._generator.start(*prompts.batch(batch, self._device)),
+                    self._automaton,
+                    lengths,
+                    groups=groups,
+                    penalty=penalty,
+                    wanted=None if own is None else own.wanted(batch, self._device),
+                )
+                for item, rows in zip(batch, texts.tolist(), strict=True):
+                    found[item] = [tuple(n for n in row if n > END) for row in rows]
+                task.advance(len(batch))
+        return found
+
+    def _extend(self, row: Row, text: str) -> Row:
+        """The ID with further words of the lexicon, the first combination that is free.
+
+        Raises:
+            ConfigError: all combinations are taken.
+        """
+        pieces, longest = self._lexicon.pieces, self._config.longest
+        start = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace")).digest()[:8], "big")
+        start %= len(pieces)
+        widest, narrowest = max(map(len, pieces)), min(map(len, pieces))
+        for count in range(1, longest // narrowest + 1):
+            base = self._whole(row, max(0, longest - count * widest))
+            tried = self._tried.get((base, count, start), 0)
+            for number in range(tried, len(pieces) ** count):
+                places = (number // len(pieces) ** place for place in range(count))
+                longer = sum((pieces[(start + p) % len(pieces)] for p in places), base)
+                if longer not in self._taken and len(longer) <= longest:
+                    self._tried[base, count, start] = number + 1
+                    self._taken.add(longer)
+                    return longer
+        raise ConfigError(
+            f"{len(pieces)} words are too few to name {len(self._taken) + 1} items with at most "
+            f"{longest} tokens each; raise ids.longest, or give the items more text"
+        )
+
+    def _whole(self, row: Row, most: int) -> Row:
+        """The first words of an ID that have at most `most` tokens together."""
+        kept: Row = ()
+        for word in self._lexicon.text(row).split():
+            pieces = tuple(self._lexicon.numbers(word) or ())
+            if len(kept) + len(pieces) > most:
+                break
+            kept = (*kept, *pieces)
+        return kept
+
+
+def words_only(table: Tensor) -> list[Row]:
+    """The IDs of a table without end mark and padding. Shapes: [N, T]."""
+    return [tuple(n for n in row if n > END) for row in table.tolist()]

@@ -1,0 +1,273 @@
+"""The phases of IDGenRec: tagging, the recommender on IDs, and the generator through soft tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqloom.core.phase import Optimisation
+from seqloom.core.random import generator as random_generator
+from seqloom.data.batches import EpochPlan, TrainingBatch, training_rows
+from seqloom.llm.decoder_only import DecoderOnly
+from seqloom.llm.prefix_tree import PAD
+from seqloom.llm.text_model import TextModel
+from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
+from seqloom.systems.idgenrec.samples import Mixture, PrefixPlan, prefix_rows
+from seqloom.systems.idgenrec.soft_tokens import lay_in, soft_tokens
+
+if TYPE_CHECKING:
+    from seqloom.data.sequences import Sequences
+    from seqloom.systems.idgenrec.system import IDGenRec
+
+_TAGGING_BATCH = 4
+
+
+class RecommenderPhase:
+    """Trains the recommender to write the ID of the next item, with a template drawn for each history.
+
+    Source: IDGenRec (arXiv 2403.19021), section 3.3.
+    Differs: padding counts nothing in the loss; the IDs, and with them targets and prefix tree, are
+        renewed before each round; a decoder-only recommender may learn from all items of a history in
+        one pass (`samples`).
+    """
+
+    validated = True
+
+    def __init__(self, system: IDGenRec, train: Sequences, users: list[int], number: int) -> None:
+        config = system.config
+        self.name = f"recommender-{number + 1}"
+        self.optimisation: Optimisation = config.optimisation()
+        self._system, self._number = system, number
+        self._windows = system.windows
+        rows = (
+            training_rows(train, config.max_len, "windows")
+            if self._windows
+            else prefix_rows(train, config.max_len)
+        )
+        self._mixture = Mixture(rows, users, config.temperature, config.seed)
+
+    @property
+    def module(self) -> nn.Module:
+        """The recommender."""
+        return self._system.recommender
+
+    def steps(self, epoch: int) -> EpochPlan | PrefixPlan:
+        """The batches of an epoch; before the first, the IDs of the round are made."""
+        self._system.make_ids(self._number)
+        plan = self._mixture.epoch(self.name, epoch, self._system.config.batch_size)
+        return plan if self._windows else PrefixPlan(plan)
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Cross-entropy of the tokens of the targets' IDs, end mark included."""
+        system = self._system
+        which = torch.randint(system.language.templates.seen, batch.rows.shape)
+        which = which.to(batch.targets.device)
+        if self._windows:
+            return {"loss": self._of_windows(batch, which)}
+        prompts = system.builder(system.table, batch.inputs.items, which)
+        targets = system.table[_last_targets(batch)]
+        embeddings = system.recommender.embed(prompts.tokens)
+        return {
+            "loss": _cross_entropy(system.recommender(embeddings, prompts.mask, targets), targets)
+        }
+
+    def _of_windows(self, batch: TrainingBatch, which: Tensor) -> Tensor:
+        system, model = self._system, self._system.recommender
+        assert isinstance(model, DecoderOnly)
+        whole = torch.cat([batch.inputs.items[:, :1], batch.targets], 1)  # [B, L + 1]
+        prompts = system.builder(system.table, whole, which)
+        hidden = model.hidden(model.embed(prompts.tokens), prompts.mask)
+        at = prompts.following != PAD
+        return F.cross_entropy(model.project(hidden[at]).float(), prompts.following[at])
+
+
+class GeneratorPhase:
+    """Trains the generator with the recommender frozen: soft tokens take the place of the latest items' IDs.
+
+    Source: IDGenRec (arXiv 2403.19021), section 3.3.
+    Differs: the IDs of a history's latest `generation.max_history` items are soft, the older ones are as
+        they stand, which bounds the memory of a step.
+    """
+
+    validated = False
+
+    def __init__(self, system: IDGenRec, train: Sequences, users: list[int], number: int) -> None:
+        config = system.config.generation
+        self.name = f"generator-{number + 1}"
+        self.optimisation = Optimisation(
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            weight_decay=system.config.weight_decay,
+            clip_norm=system.config.clip_norm,
+        )
+        self._system, self._prompts = system, system.item_prompts
+        rows = prefix_rows(train, system.config.max_len)
+        self._mixture = Mixture(rows, users, system.config.temperature, system.config.seed)
+
+    @property
+    def module(self) -> nn.Module:
+        """The generator."""
+        return self._system.generator
+
+    def steps(self, epoch: int) -> PrefixPlan:
+        """The batches of an epoch."""
+        size = self._system.config.generation.batch_size
+        return PrefixPlan(self._mixture.epoch(self.name, epoch, size))
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Cross-entropy of the target's ID given soft IDs of the history."""
+        system, items = self._system, batch.inputs.items
+        which = torch.randint(system.language.templates.seen, (len(items),)).to(items.device)
+        with _frozen(system.recommender) as recommender:
+            loss = soft_loss(
+                system.generator,
+                recommender,
+                system.builder(system.table, items, which),
+                self._latest(batch),
+                system.table,
+                self._prompts,
+                _last_targets(batch),
+            )
+        return {"loss": loss}
+
+    def _latest(self, batch: TrainingBatch) -> Tensor:
+        """The items whose IDs are soft, in their places; 0 elsewhere. Shapes: -> [B, L]."""
+        items = batch.inputs.items
+        place = torch.arange(items.shape[1], device=items.device)
+        first = batch.inputs.lengths[:, None] - self._system.config.generation.max_history
+        return torch.where(place >= first, items, 0)
+
+
+def soft_loss(
+    generator: TextModel,
+    recommender: TextModel,
+    prompts: object,
+    latest: Tensor,
+    table: Tensor,
+    item_prompts: ItemPrompts,
+    targets: Tensor,
+) -> Tensor:
+    """The recommender's loss as a function of the generator. Each distinct item is generated once.
+
+    Shapes: latest [B, L] item numbers or 0, table [N + 1, T], targets [B] item numbers.
+    """
+    from seqloom.systems.idgenrec.prompts import Prompts
+
+    assert isinstance(prompts, Prompts)
+    distinct = latest[latest > 0].unique()
+    tokens, mask = item_prompts.batch((distinct - 1).tolist(), table.device)
+    soft = soft_tokens(generator, recommender, tokens, mask, table[distinct])
+    rows = torch.searchsorted(distinct, latest).masked_fill(latest == 0, -1)
+    embeddings = lay_in(recommender.embed(prompts.tokens), soft, rows, prompts.places)
+    numbers = table[targets]
+    return _cross_entropy(recommender(embeddings, prompts.mask, numbers), numbers)
+
+
+@dataclass(frozen=True)
+class TaggingBatch:
+    """Item texts and the words to name."""
+
+    tokens: Tensor
+    """[B, P] int64."""
+    mask: Tensor
+    """[B, P] bool."""
+    targets: Tensor
+    """[B, T] output numbers, PAD after the end."""
+    num_targets: int
+
+    def to(self, device: torch.device) -> TaggingBatch:
+        """The same batch on `device`."""
+        return TaggingBatch(
+            self.tokens.to(device), self.mask.to(device), self.targets.to(device), self.num_targets
+        )
+
+
+@dataclass(frozen=True)
+class _TaggingPlan:
+    prompts: ItemPrompts
+    targets: Tensor
+    order: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, step: int) -> TaggingBatch:
+        items = self.order[step]
+        tokens, mask = self.prompts.batch(items.tolist(), torch.device("cpu"))
+        return TaggingBatch(tokens, mask, self.targets[items], len(items))
+
+
+class TaggingPhase:
+    """Teaches the generator to name an item's own words, commonest first, before any ID is made.
+
+    Differs: the paper starts from a T5 that others fine-tuned to tag articles; a model from scratch has to
+        learn it from the catalogue.
+    """
+
+    name = "tagging"
+    validated = False
+
+    def __init__(self, system: IDGenRec, texts: list[str]) -> None:
+        config = system.config.generation
+        self.optimisation = Optimisation(
+            epochs=config.tagging_epochs,
+            learning_rate=config.tagging_learning_rate,
+            weight_decay=system.config.weight_decay,
+            clip_norm=system.config.clip_norm,
+        )
+        self._system = system
+        self._prompts = system.item_prompts
+        own = OwnWords.of(texts, system.language.lexicon)
+        self._targets = own.tags(config.tagging_words)
+        self._items = torch.nonzero(self._targets[:, 0] != PAD).flatten()
+        self._lengths = torch.tensor([len(self._prompts.rows[i]) for i in self._items.tolist()])
+
+    @property
+    def module(self) -> nn.Module:
+        """The generator."""
+        return self._system.generator
+
+    def steps(self, epoch: int) -> _TaggingPlan:
+        """Items that have a word, shuffled, those with texts of like length together."""
+        config = self._system.config
+        draw = random_generator(config.seed, "batches", self.name, epoch)
+        shuffled = torch.randperm(len(self._items), generator=draw)
+        by_length = shuffled[torch.argsort(self._lengths[shuffled], stable=True)]
+        batches = self._items[by_length].split(_TAGGING_BATCH * config.generation.batch_size)
+        places = torch.randperm(len(batches), generator=draw).tolist()
+        return _TaggingPlan(self._prompts, self._targets, tuple(batches[p] for p in places))
+
+    def loss(self, batch: TaggingBatch) -> dict[str, Tensor]:
+        """Cross-entropy of the words."""
+        model = self._system.generator
+        logits = model(model.embed(batch.tokens), batch.mask, batch.targets)
+        return {"loss": _cross_entropy(logits, batch.targets)}
+
+
+def _last_targets(batch: TrainingBatch) -> Tensor:
+    """The item after each history. Shapes: -> [B]."""
+    return batch.targets.gather(1, (batch.inputs.lengths - 1)[:, None]).squeeze(1)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over real places. Shapes: [B, T, V'], [B, T]."""
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(precise.flatten(0, 1), targets.flatten(), ignore_index=PAD)
+
+
+@contextmanager
+def _frozen(model: TextModel) -> Iterator[TextModel]:
+    """`model` in evaluation mode, its weights constants of the graph that is built meanwhile."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.eval().requires_grad_(False)
+    try:
+        yield model
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

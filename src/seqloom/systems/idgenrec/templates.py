@@ -1,0 +1,79 @@
+"""Prompt templates in editable files: those of the recommender and that of the generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from seqloom.core.errors import ConfigError
+
+HISTORY, TEXT = "{history}", "{text}"
+_UNSEEN = "unseen:"
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The recommender's prompts, each as the words before and after the history."""
+
+    parts: tuple[tuple[str, str], ...]
+    """Those that are trained on first, then the unseen ones."""
+    seen: int
+    """How many are trained on."""
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether every prompt that is trained on ends with the history."""
+        return not any(after for _, after in self.parts[: self.seen])
+
+
+def read_templates(name: str) -> Templates:
+    """The recommender's prompts: seqloom's own by name, or a file.
+
+    Raises:
+        ConfigError: there is no such file, a line has no {history} or another placeholder, or none is seen.
+    """
+    seen: list[tuple[str, str]] = []
+    unseen: list[tuple[str, str]] = []
+    for line in _text(name).splitlines():
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        kept = unseen if line.startswith(_UNSEEN) else seen
+        line = line.removeprefix(_UNSEEN).strip()
+        if line.count(HISTORY) != 1 or line.replace(HISTORY, "").count("{"):
+            raise ConfigError(
+                f"prompt {line!r} of {name} must hold {HISTORY} once and no other placeholder; IDs of "
+                "users are not offered, because the recommender answers bare histories"
+            )
+        before, _, after = line.partition(HISTORY)
+        kept.append((before.rstrip(), after.strip()))
+    if not seen:
+        raise ConfigError(f"{name} holds no prompt to train on; write one a line, with {HISTORY}")
+    return Templates(tuple(seen + unseen), len(seen))
+
+
+def read_prompt(name: str) -> tuple[str, str]:
+    """The generator's prompt, as the words before and after the item's text.
+
+    Raises:
+        ConfigError: there is no such file, or it does not hold {text} once.
+    """
+    text = (name if TEXT in name else _text(name)).strip("\n")
+    if text.count(TEXT) != 1:
+        raise ConfigError(f"the generator's prompt {name!r} must hold {TEXT} once")
+    before, _, after = text.partition(TEXT)
+    return before, after
+
+
+def _text(name: str) -> str:
+    own = resources.files("seqloom.systems.idgenrec") / "templates" / f"{name}.txt"
+    file = Path(name).expanduser()
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    if file.is_file():
+        try:
+            return file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ConfigError(f"prompt file {file} is not UTF-8 text") from None
+    raise ConfigError(f"{name!r} is no prompt file and none of seqloom's (recommend, generate)")

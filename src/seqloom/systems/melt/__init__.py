@@ -1,0 +1,1 @@
+"""MELT: branches that complete tail users and tail items from few events."""

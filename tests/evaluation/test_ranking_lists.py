@@ -1,0 +1,74 @@
+"""Ranks of a scorer that lists the best items, against those of one that scores all."""
+
+import pytest
+import torch
+
+from seqloom.core.errors import TrainingError
+from seqloom.core.protocols import ListScorer
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import HeldOut
+from seqloom.evaluation.ranking import rank_targets
+
+HISTORIES = [[1, 2, 3, 1], [4], [5, 6, 7, 8, 9, 10], [2, 12]]
+TARGETS = [4, 4, 11, 3]  # user 1 has seen its target
+SCORES = torch.rand(4, 12, generator=torch.Generator().manual_seed(0))
+HELD_OUT = HeldOut(torch.arange(4), Sequences.from_lists(HISTORIES), torch.tensor(TARGETS))
+
+
+class All:
+    """The scores of a user are found by the last item of the history."""
+
+    num_items = 12
+
+    def score(self, items, lengths):
+        last = items.gather(1, (lengths - 1)[:, None])[:, 0].tolist()
+        return torch.stack([SCORES[[row[-1] for row in HISTORIES].index(i)] for i in last]).clone()
+
+
+class Lists(All):
+    def __init__(self, list_size):
+        self.list_size = list_size
+
+    def best(self, items, lengths, k, seen=None):
+        scores = self.score(items, lengths)
+        if seen is not None:
+            for row, found in enumerate(seen.tolist()):
+                scores[row, [i - 1 for i in found if i]] = float("-inf")
+        top = scores.topk(k, dim=1)
+        return (top.indices + 1).masked_fill(top.values == float("-inf"), 0), top.values
+
+    def exact(self):
+        return All()
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen):
+    assert isinstance(Lists(12), ListScorer)
+    assert not isinstance(All(), ListScorer)
+    options = {"max_len": 3, "mask_seen": mask_seen, "list_length": 5}
+    expected = rank_targets(All(), HELD_OUT, **options)
+    found = rank_targets(Lists(12), HELD_OUT, **options)
+    assert torch.equal(found.ranks, expected.ranks)
+    assert torch.equal(found.lists, expected.lists)
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_a_target_in_no_list_has_the_last_rank(mask_seen):
+    expected = rank_targets(All(), HELD_OUT, mask_seen=mask_seen).ranks
+    found = rank_targets(Lists(2), HELD_OUT, mask_seen=mask_seen).ranks
+    last = [12 - len(set(row) - {t}) for row, t in zip(HISTORIES, TARGETS, strict=True)]
+    last = torch.tensor(last if mask_seen else [12] * 4)
+    assert torch.equal(found, torch.where(expected <= 2, expected, last))
+    assert (found == last).any()
+
+
+def test_negatives_are_ranked_by_scores():
+    negatives = torch.tensor([[5, 6], [1, 2], [1, 2], [4, 5]])
+    found = rank_targets(Lists(2), HELD_OUT, negatives=negatives)
+    assert torch.equal(found.ranks, rank_targets(All(), HELD_OUT, negatives=negatives).ranks)
+
+
+def test_scores_that_are_no_numbers_stop_the_ranking(monkeypatch):
+    monkeypatch.setattr(All, "score", lambda self, i, n: torch.full((len(i), 12), float("nan")))
+    with pytest.raises(TrainingError, match="not finite"):
+        rank_targets(Lists(3), HELD_OUT)

@@ -1,0 +1,121 @@
+"""Stores of every kind, on servers that run for the session."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from servers import postgres_server, redis_server
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+def store_url(request, tmp_path) -> str:
+    """The URL of an empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store' / 'history.db'}"
+    if request.param == "redis":
+        return f"{request.getfixturevalue('redis_url').rsplit('/', 1)[0]}/{next(_NUMBERS) % 16}"
+    import psycopg
+
+    url = request.getfixturevalue("postgres_url")
+    name = f"store{next(_NUMBERS)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{url.rsplit('/', 1)[0]}/{name}"
+
+
+@pytest.fixture
+def opened(store_url) -> Iterator[Callable]:
+    """Open the same store, as often as one likes; all are closed at the end."""
+    from seqloom.serving.store import open_store
+
+    stores = []
+    if store_url.startswith("redis"):
+        import redis
+
+        redis.Redis.from_url(store_url).flushdb()
+
+    def again():
+        stores.append(open_store(store_url))
+        return stores[-1]
+
+    yield again
+    for each in stores:
+        each.close()
+
+
+@pytest.fixture
+def store(opened):
+    """An empty store of each kind."""
+    return opened()
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """60 users with 3 to 14 items each of a catalogue of 40, with text."""
+    import torch
+
+    from helpers import tiny_dataset
+    from seqloom.runs.embed import EmbedOptions, embed
+
+    draw = torch.Generator().manual_seed(0)
+    histories = []
+    for _ in range(60):
+        start, step, length = (int(torch.randint(high, (), generator=draw)) for high in (40, 3, 12))
+        histories.append([(start + (step + 1) * i) % 40 + 1 for i in range(3 + length)])
+    titles = [f"{'red' if i % 2 else 'blue'} thing number {i}" for i in range(1, 41)]
+    made = tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", histories, titles)
+    embed(made, EmbedOptions(encoder="hash", users="mean"))
+    return made
+
+
+@pytest.fixture(scope="session")
+def runs(dataset, tmp_path_factory) -> dict[str, Path]:
+    """Folders of trained runs by name."""
+    from seqloom.runs.evaluate import evaluate
+    from seqloom.runs.train import train
+
+    small = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("llmesr", "sasrec", "itemknn", "popularity"):
+        config = small if name in ("llmesr", "sasrec") else {}
+        train(dataset, name, out=folder / name, config=config, device="cpu")
+    evaluate(folder / "llmesr", device="cpu")
+    return {name: folder / name for name in ("llmesr", "sasrec", "itemknn", "popularity")}
+
+
+@pytest.fixture(scope="module")
+def live(runs, tmp_path_factory) -> Iterator[str]:
+    """The address of a server of all runs, with the data set's users."""
+    import threading
+
+    from seqloom.serving.config import ServerConfig
+    from seqloom.serving.server import Server
+
+    store = tmp_path_factory.mktemp("live") / "s.db"
+    server = Server(runs, ServerConfig(port=0, store=f"sqlite:///{store}"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server.summary()["url"]
+    server.stop()
+    thread.join(30)

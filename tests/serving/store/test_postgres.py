@@ -1,0 +1,51 @@
+"""PostgreSQL alone: faults of the connection, and several servers starting at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from servers import free_port
+
+from seqloom.core.errors import StoreError
+from seqloom.serving.store import open_store
+from seqloom.serving.store.base import Event
+
+pytest.importorskip("psycopg")
+
+
+@pytest.fixture(params=["postgresql"])
+def store_url(request, postgres_url) -> str:
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS alone")
+        connection.execute("CREATE DATABASE alone")
+    return f"{postgres_url.rsplit('/', 1)[0]}/alone"
+
+
+def test_servers_that_start_together_make_one_schema(store_url) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: open_store(store_url), range(4)))
+    stores[0].append([Event("u", "i", 1)])
+    assert stores[3].export("u") == [Event("u", "i", 1)]
+    for store in stores:
+        store.close()
+
+
+def test_a_connection_that_the_server_closed_is_replaced(store_url) -> None:
+    import psycopg
+
+    store = open_store(store_url)
+    store.append([Event("u", "i", 1)])
+    with psycopg.connect(store_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'seqloom' AND datname = 'alone'"
+        )
+    assert store.export("u") == [Event("u", "i", 1)]
+    store.close()
+
+
+def test_no_server_is_said_without_the_password() -> None:
+    with pytest.raises(StoreError) as error:
+        open_store(f"postgresql://u:secret@127.0.0.1:{free_port()}/x")
+    assert "secret" not in str(error.value)

@@ -140,12 +140,18 @@ def test_an_evaluation_scores_what_validation_saw(plugins, datasets):
         assert found[name] == pytest.approx(value, abs=1e-6)
 
 
-@pytest.mark.parametrize("system", ["sasrec", "llmesr"])
+def ids_config(system):
+    if system not in ("gru4rec", "bert4rec"):
+        return SMALL
+    return {**SMALL, "encoder": {**SMALL["encoder"], "kind": system}}
+
+
+@pytest.mark.parametrize("system", ["sasrec", "gru4rec", "bert4rec", "llminit", "llmesr"])
 def test_ids_come_from_a_run_of_the_same_data(datasets, tmp_path, system):
     data = datasets[0]
-    if system == "llmesr":
+    if system in ("llminit", "llmesr"):
         embed(data, EmbedOptions(encoder="hash", users="mean"))
-    train(data, system, out=tmp_path / "ids", config=SMALL)
+    train(data, system, out=tmp_path / "ids", config=ids_config(system))
     train(data, "e4srec", out=tmp_path / "run", config=config(ids={"run": str(tmp_path / "ids")}))
     run = load_run(tmp_path / "run")
     vectors = load_run(tmp_path / "ids").scorer.item_vectors

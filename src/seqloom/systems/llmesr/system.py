@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences

@@ -50,9 +50,9 @@ def data(tmp_path_factory):
         ).tolist()
         for _ in range(40)
     ]
-    made = tiny_dataset(
-        tmp_path_factory.mktemp("data") / "d", histories, [f"item {i}" for i in range(30)]
-    )
+    things, colours = ("soap", "brush", "cream", "comb", "towel"), ("red", "blue", "green")
+    titles = [f"{c} {t} {s}" for t in things for c in colours for s in ("small", "large")]
+    made = tiny_dataset(tmp_path_factory.mktemp("data") / "d", histories, titles)
     embed(made, EmbedOptions(encoder="hash", users="mean"))
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_nothing_runs(tmp_path: Path) -> None:
         None,
         np.float64(2.0),
         np.array(["a", "b"]),
-        np.array([object()]),
+        np.array([Decimal(1)]),
         np.array([1 + 2j]),
         np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")]),
         np.array(["2020-01-01"], dtype="M8[D]"),

@@ -25,15 +25,20 @@ def example(targets=37, items=53, width=8, seed=0, scale=1.0):
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.integers(1, 40), st.integers(2, 60), st.integers(1, 45), st.sampled_from([0.1, 1.0, 30.0])
+    st.integers(1, 40),
+    st.integers(2, 60),
+    st.integers(1, 45),
+    st.sampled_from([0.1, 1.0, 30.0]),
+    st.booleans(),
 )
-def test_softmax_equals_the_plain_one_in_value_and_gradients(targets, items, chunk, scale):
+def test_softmax_equals_the_plain_one_in_value_and_gradients(targets, items, chunk, scale, shifted):
     hidden, weight, truth = example(targets, items, scale=scale)
-    losses.softmax_loss(hidden, weight, truth, chunk=chunk).backward()
+    offset = torch.linspace(-2, 3, items) if shifted else None
+    losses.softmax_loss(hidden, weight, truth, chunk=chunk, offset=offset).backward()
     h, w = (x.detach().double().requires_grad_() for x in (hidden, weight))
-    expected = F.cross_entropy(h @ w.t(), truth)
+    expected = F.cross_entropy(h @ w.t() + (0 if offset is None else offset.double()), truth)
     expected.backward()
-    got = losses.softmax_loss(hidden, weight, truth, chunk=chunk)
+    got = losses.softmax_loss(hidden, weight, truth, chunk=chunk, offset=offset)
     assert float(got) == pytest.approx(float(expected), rel=2e-5, abs=1e-6)
     torch.testing.assert_close(hidden.grad.double(), h.grad, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(weight.grad.double(), w.grad, rtol=1e-4, atol=1e-5)

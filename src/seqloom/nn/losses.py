@@ -28,7 +28,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Softmax cross-entropy whose gradients are made in the forward pass, chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk: int,
+        offset: Tensor | None,
+    ) -> Tensor:
         num_targets = len(hidden)
         compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
         hidden_c, weight_c = hidden.to(compute), weight.to(compute)
@@ -40,6 +47,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, num_targets, chunk):
             rows, truth = hidden_c[start : start + chunk], targets[start : start + chunk]
             logits = (rows @ transposed).float()  # [chunk, N]
+            if offset is not None:
+                logits += offset
             target_logit = logits.gather(1, truth[:, None])[:, 0]
             largest = logits.amax(1)
             probabilities = torch.softmax(logits, 1, out=logits)
@@ -68,6 +77,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_weight * grad if ctx.needs_input_grad[1] else None,
             None,
             None,
+            None,
         )
 
 
@@ -76,12 +86,20 @@ def _autocast(tensor: Tensor) -> bool:
 
 
 def softmax_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk: int | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    chunk: int | None = None,
+    offset: Tensor | None = None,
 ) -> Tensor:
     """Exact softmax cross-entropy over all N items; memory grows with chunk x N, never with M x N.
 
-    Equal to `F.cross_entropy(hidden @ weight.t(), targets)` in value and gradients. Three matrix
+    Equal to `F.cross_entropy(hidden @ weight.t() + offset, targets)` in value and gradients. Three matrix
     products in all: the gradient of the logits is used as soon as it is known and never stored.
+
+    Args:
+        offset: [N] constants added to the items' logits.
 
     Raises:
         ValueError: there are no targets.
@@ -89,7 +107,7 @@ def softmax_loss(
     if not len(hidden):
         raise ValueError("softmax_loss needs at least one target")
     rows = chunk or chunk_rows(len(weight), hidden.device)
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows, offset)
     return loss
 
 

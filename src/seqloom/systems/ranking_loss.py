@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
@@ -21,8 +21,20 @@ class LossConfig(Config):
     """Negatives: shared by the batch for sampled-softmax, of each target for bce and gbce."""
     popularity_power: float = Field(0.5, ge=0, le=1)
     """sampled-softmax draws item i with probability proportional to (count + 1) to this power."""
+    popularity_offset: float = Field(0.0, ge=0)
+    """softmax: log(count + 1) times this is added to an item's logit in training and left out when
+    ranking, so that vectors need not tell how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
     calibration: float = Field(0.75, ge=0, le=1)
     """gbce: 0 is plain BCE, 1 is fully calibrated. Source: Petrov & Macdonald 2023, section 5."""
+
+    @model_validator(mode="after")
+    def _offset_has_a_use(self) -> Self:
+        if self.popularity_offset and self.kind != "softmax":
+            raise ValueError(
+                f"loss.popularity_offset {self.popularity_offset} goes with loss.kind=softmax, not "
+                f"with {self.kind}; set it to 0"
+            )
+        return self
 
 
 class RankingLoss(nn.Module):
@@ -30,6 +42,7 @@ class RankingLoss(nn.Module):
 
     cumulative: Tensor
     log_expected: Tensor
+    offset: Tensor
 
     def __init__(self, config: LossConfig, popularity: Tensor) -> None:
         """`popularity` [N + 1] are the training counts, entry 0 for padding."""
@@ -41,12 +54,15 @@ class RankingLoss(nn.Module):
         self.register_buffer("cumulative", share.cumsum(0).float(), persistent=False)
         expected = (share * config.negatives).log().float()
         self.register_buffer("log_expected", expected, persistent=False)
+        offset = config.popularity_offset * (popularity[1:].double() + 1).log()
+        self.register_buffer("offset", offset.float(), persistent=False)
 
     def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight -> scalar."""
         config = self.config
         if config.kind == "softmax":
-            return losses.softmax_loss(hidden, weight, targets)
+            offset = self.offset if config.popularity_offset else None
+            return losses.softmax_loss(hidden, weight, targets, offset=offset)
         if config.kind == "sampled-softmax":
             uniform = torch.rand(config.negatives, device=hidden.device)
             drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)

@@ -18,7 +18,7 @@ _COLUMNS_AT_ONCE = 2048
 
 
 class ItemKNNConfig(SystemConfig):
-    """Item neighbours; the defaults were chosen on validation (see docs/results.md)."""
+    """Configuration of item neighbours."""
 
     neighbours: int = Field(200, ge=1)
     """Neighbours kept for each item."""

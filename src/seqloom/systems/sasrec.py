@@ -11,7 +11,7 @@ from seqloom.systems.id_only import IDConfig, IDSystem
 
 
 class SASRecConfig(IDConfig):
-    """SASRec; the defaults were chosen on validation (see docs/results.md)."""
+    """Configuration of SASRec."""
 
     encoder: SASRecEncoderConfig = Field(default_factory=SASRecEncoderConfig)
     """The sequence encoder."""

@@ -37,7 +37,7 @@ class PromptConfig(Config):
 
 
 class E4SRecConfig(SystemConfig):
-    """E4SRec; the defaults were chosen on validation (see docs/e4srec.md)."""
+    """Configuration of E4SRec."""
 
     epochs: int = Field(12, ge=0)
     """Most epochs; early stopping may end sooner."""

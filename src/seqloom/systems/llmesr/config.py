@@ -56,7 +56,7 @@ class DistillationConfig(Config):
 
 
 class LLMESRConfig(SequenceConfig):
-    """LLM-ESR; the defaults were chosen on validation (see docs/results.md)."""
+    """Configuration of LLM-ESR."""
 
     text: str | None = None
     """Name of the text embedding; the data set's default one if not given."""

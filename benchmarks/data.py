@@ -17,8 +17,7 @@ def benchmark_dataset(folder: Path) -> Dataset:
     if out.exists():
         return Dataset.load(out)
     if beauty:
-        options = PrepareOptions(items=str(BEAUTY / "items.csv"))
-        return prepare(BEAUTY / "sequences.txt", out, options=options)
+        return prepare(BEAUTY / "sequences.txt", out, items=BEAUTY / "items.csv")
     from seqloom.core.assets import resolve
 
     return prepare(resolve("ml-100k"), out, options=PrepareOptions(format="recbole"))

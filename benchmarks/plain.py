@@ -36,7 +36,7 @@ class PlainSASRec(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=0)
 
 
-def plain_batches(train: Sequences, max_len: int, batch_size: int, seed: int) -> list[Tensor]:
+def plain_batches(train: Sequences, batch_size: int, seed: int) -> list[Tensor]:
     """Row numbers of each batch, in random order: no grouping by length."""
     draw = torch.Generator().manual_seed(seed)
     return list(torch.randperm(len(train), generator=draw).split(batch_size))

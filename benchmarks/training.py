@@ -48,6 +48,7 @@ def run(folder: Path) -> list[Result]:
     flop = 6 * summary.targets_per_epoch * dataset.num_items * WIDTH
     limit = Measurement("matrix products of the softmax alone", "s", [flop / r for r in rates])
     notes = {
+        "seed": str(SEED),
         "data": f"{dataset.num_users:,} users, {dataset.num_items:,} items",
         "targets in an epoch": f"{summary.targets_per_epoch:,}",
         "matrix-product rate": f"{sorted(rates)[len(rates) // 2] / 1e9:.0f} GFLOP/s",
@@ -90,7 +91,7 @@ def _plain_epoch(dataset: Dataset) -> tuple[Measurement, float]:
     torch.manual_seed(SEED)
     model = PlainSASRec(dataset.num_items, WIDTH, LAYERS, HEADS, DROPOUT, MAX_LEN).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    batches = plain_batches(dataset.train, MAX_LEN, BATCH, SEED)
+    batches = plain_batches(dataset.train, BATCH, SEED)
     seconds = []
     for rows in batches[: YARDSTICK_STEPS + 1]:
         started = time.perf_counter()

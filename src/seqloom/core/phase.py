@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from pydantic import Field
 
@@ -36,6 +36,13 @@ class Optimisation(Config):
     """Epochs between validations."""
     metric: str = "ndcg@10"
     """Validation metric that chooses the weights."""
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """The settings that stand in `config` under the same names; the others keep their defaults."""
+        return cls(
+            **{key: getattr(config, key) for key in cls.model_fields if hasattr(config, key)}
+        )
 
 
 class Steps(Protocol):

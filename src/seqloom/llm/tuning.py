@@ -56,14 +56,7 @@ class TuneConfig(Config):
 
     def optimisation(self) -> Optimisation:
         """The settings of the one phase."""
-        return Optimisation(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
-        )
+        return Optimisation.of(self)
 
 
 @dataclass(frozen=True)

@@ -58,15 +58,7 @@ class SequenceConfig(SystemConfig):
 
     def optimisation(self) -> Optimisation:
         """The settings of the ranking phase."""
-        return Optimisation(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
-            patience=self.patience,
-        )
+        return Optimisation.of(self)
 
 
 SequenceConfigT = TypeVar("SequenceConfigT", bound=SequenceConfig)

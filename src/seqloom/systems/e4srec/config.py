@@ -90,12 +90,4 @@ class E4SRecConfig(SystemConfig):
 
     def optimisation(self) -> Optimisation:
         """The settings of the one phase."""
-        return Optimisation(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
-            patience=self.patience,
-        )
+        return Optimisation.of(self)

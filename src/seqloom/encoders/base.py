@@ -24,6 +24,8 @@ class EncoderConfig(Config):
     """Number of blocks, or of recurrent layers."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout on inputs, attention and residuals."""
+    output_dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout on the states that rank."""
     max_len: int = Field(50, ge=1)
     """Longest history read; older items are cut off."""
 
@@ -45,6 +47,8 @@ class SASRecEncoderConfig(TransformerConfig):
 
     kind: Literal["sasrec"] = "sasrec"
     """Which encoder."""
+    inner_factor: int = Field(1, ge=1)
+    """Width of the feed-forward part as a multiple of hidden_size; 1 is the paper's."""
 
 
 class GRU4RecEncoderConfig(EncoderConfig):

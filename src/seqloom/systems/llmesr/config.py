@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from seqloom.core.config import Config
+from seqloom.systems.ranking_loss import OffsetLossConfig
 from seqloom.systems.sequence import SequenceConfig
 
 
@@ -58,6 +59,8 @@ class DistillationConfig(Config):
 class LLMESRConfig(SequenceConfig):
     """Configuration of LLM-ESR."""
 
+    loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
+    """The ranking loss."""
     text: str | None = None
     """Name of the text embedding; the data set's default one if not given."""
     views: Literal["both", "collaborative", "semantic"] = "both"

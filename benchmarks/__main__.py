@@ -13,7 +13,7 @@ from benchmarks.machine import describe
 from benchmarks.report import to_markdown
 from benchmarks.result import Result
 
-PARTS = ("training", "neighbours", "e4srec")
+PARTS = ("training", "neighbours", "e4srec", "serving")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,18 +25,25 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "bench", help="scratch folder")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument(
+        "--run", type=Path, help="serving: a trained run; one of an epoch is made without"
+    )
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.in_process:
         (part,) = options.parts
-        results = importlib.import_module(f"benchmarks.{part}").run(options.work)
+        own = {"trained": options.run} if part == "serving" else {}
+        results = importlib.import_module(f"benchmarks.{part}").run(options.work, **own)
         _file(options.work, part).write_text(json.dumps([r.to_dict() for r in results]))
         return
     for part in options.parts:
         print(f"running {part} ...", flush=True)
         command = [sys.executable, "-m", "benchmarks", part, "--in-process"]
-        subprocess.run([*command, "--work", str(options.work)], check=True, cwd=ROOT)
+        command += ["--work", str(options.work.resolve())]
+        if options.run is not None:
+            command += ["--run", str(options.run.resolve())]
+        subprocess.run(command, check=True, cwd=ROOT)
     done = {
         part: [Result.from_dict(raw) for raw in json.loads(_file(options.work, part).read_text())]
         for part in PARTS

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--rate", type=float, help="requests a second; as fast as it goes without")
     options = parser.parse_args()
-    users = options.users.read_text(encoding="utf-8").split()
+    users = options.users.read_text(encoding="utf-8").splitlines()
     random.Random(0).shuffle(users)
     bodies = [json.dumps({"user_id": user, "k": 10}).encode() for user in users]
     try:

@@ -7,8 +7,9 @@ from benchmarks.result import Measurement, Result
 _HEAD = """# Benchmarks
 
 Made by `python -m benchmarks PART`, one PART for each section below (`make bench` runs all parts); every row
-pairs our number with a yardstick measured by the same process. The numbers are medians with the spread
-(largest minus smallest) of the repetitions. A ratio above 1 means that the yardstick takes more.
+pairs our number with a yardstick measured by the same process, or with the bar that a release keeps. The
+numbers are medians with the spread (largest minus smallest) of the repetitions. A ratio above 1 means that
+the yardstick takes more.
 """
 
 

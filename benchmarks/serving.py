@@ -1,88 +1,137 @@
-"""`python -m benchmarks.serving RUN`: a server under load from a second process on loopback.
+"""A server of LLM-ESR under load from a second process on loopback.
 
-RUN is a trained run whose data set is still where it was; its users are the ones who ask. Measured:
-start and restart to ready, one request at a time, as many as go through, a steady rate (latencies from
-when a request was due), reloads under load, a new item, and memory over many requests.
+`python -m benchmarks serving --run RUN` takes a trained run whose data set is still where it was; without
+one, a run of one epoch is made (what an answer costs does not depend on what was learnt). The run's
+users are the ones who ask. Measured: start and restart to ready, one request at a time, as many as go
+through, a steady rate (latencies from when a request was due), reloads under load, a new item, and
+memory over many requests. The yardsticks are the bars that a release has to keep.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-_MAIN = "from seqloom.cli.main import main; main()"
+from benchmarks.data import benchmark_dataset
+from benchmarks.result import Measurement, Result
+from benchmarks.served import Served
+
 _ROOT = Path(__file__).resolve().parents[1]
-BARS = {
-    "requests_per_s": 600,
-    "p99_ms": 50,
-    "single_p50_ms": 8,
-    "restart_s": 5,
-    "new_item_s": 1,
-}
+RATE = 600
+"""Requests a second that a server must answer, and the steady rate that is sent."""
+P99_MS, SINGLE_MS, RESTART_S, NEW_ITEM_S = 50.0, 8.0, 5.0, 1.0
+REQUESTS, MANY, PARTS, RESTARTS = 5000, 100_000, 5, 3
 
 
-class Served:
-    """A `seqloom serve` process on a free port."""
-
-    def __init__(self, run: Path, folder: Path) -> None:
-        began = time.perf_counter()
-        command = [
-            sys.executable,
-            "-c",
-            _MAIN,
-            "serve",
-            str(run),
-            "--port",
-            "0",
-            "--json",
-            "--quiet",
-        ]
-        self.process = subprocess.Popen(
-            [*command, "--store", f"sqlite:///{folder / 'store.db'}"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        document = ""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            document += line
-            if line.rstrip() == "}":
-                break
-        self.url: str = json.loads(document)["url"]
-        self.port = int(self.url.rsplit(":", 1)[1])
-        while True:
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    break
-            time.sleep(0.01)
-        self.ready_s = round(time.perf_counter() - began, 2)
-
-    def memory_mb(self) -> float:
-        """Resident memory of the process, MiB."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-
-    def cpu_s(self) -> float:
-        """Processor time of the process so far, seconds."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> None:
-        """End it and wait."""
-        self.process.terminate()
-        self.process.wait(60)
+def run(folder: Path, trained: Path | None = None) -> list[Result]:
+    """Serve, load, and put what was seen beside the bars."""
+    trained = trained or _trained(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        told = measure(trained, Path(scratch), REQUESTS, MANY)
+    return results(told, trained)
 
 
-def load(server: Served, users: Path, **options: float) -> subprocess.Popen[str]:
+def measure(trained: Path, folder: Path, requests: int, many: int) -> dict[str, Any]:
+    """All measurements, in their order."""
+    from seqloom.runs.folder import load_run
+
+    users = folder / "users.txt"
+    users.write_text("\n".join(load_run(trained).dataset().user_ids), encoding="utf-8")
+    told: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    server = Served(trained, folder)
+    told["first_start_s"], told["restart_s"] = server.ready_s, []
+    for _ in range(RESTARTS):
+        server.stop()
+        server = Served(trained, folder)
+        told["restart_s"].append(server.ready_s)
+    try:
+        _result(_load(server, users, connections=8, requests=requests // 10))  # warm
+        told["single"] = _under_load(server, users, connections=1, requests=requests // 5)
+        told["fastest"] = _under_load(server, users, connections=16, requests=requests)
+        told["steady"] = _under_load(server, users, connections=64, requests=requests, rate=RATE)
+        told["reload"] = _reloads(server, users, requests)
+        told["new_item_s"] = _new_item(server)
+        told["memory_mb"], told["failures"] = [server.memory_mb()], 0
+        for _ in range(PARTS):
+            part = _under_load(server, users, connections=16, requests=many // PARTS)
+            told["memory_mb"].append(server.memory_mb())
+            told["failures"] += part["failures"]
+    finally:
+        server.stop()
+    return told
+
+
+def results(told: dict[str, Any], trained: Path) -> list[Result]:
+    """What was measured, beside the bars."""
+    single, fastest, steady = told["single"], told["fastest"], told["steady"]
+    reload, memory = told["reload"], told["memory_mb"]
+    failed = sum(each["failures"] for each in (single, fastest, steady)) + told["failures"]
+    notes = {
+        "run": trained.name,
+        "cores of server and load generator together": str(told["cores"]),
+        "load average before": f"{told['load']:.2f}",
+        "first start, which imports the histories": f"{told['first_start_s']:.1f} s",
+        "at full load": f"{fastest['requests_per_s']:.0f} requests/s, p99 {fastest['p99_ms']:.1f} ms",
+        "processor time of the server a request": f"{fastest['server_cpu_ms_per_request']:.2f} ms",
+        "of the load generator": f"{fastest['client_cpu_ms_per_request']:.2f} ms",
+        "reloads under load": f"{reload['reloads']} in {reload['requests']} requests",
+        "memory": ", ".join(f"{each:.0f}" for each in memory) + " MiB, before and after each part",
+    }
+    new_item = "new item, from its text to the first list that holds it"
+    found = [
+        _beside("Time a request at full load", 1000 / fastest["requests_per_s"], 1000 / RATE),
+        _beside(f"p99 at {RATE} requests/s", steady["p99_ms"], P99_MS),
+        _beside("One request at a time, p50", single["p50_ms"], SINGLE_MS),
+        _beside("Restart to ready", told["restart_s"], RESTART_S, "s"),
+        Result(
+            f"Memory after {MANY:,} requests",
+            Measurement("after", "MiB", [memory[-1]]),
+            Measurement("before", "MiB", [memory[0]]),
+        ),
+        _count("Failed requests while runs are reloaded", reload["failures"]),
+        _count("Failed requests otherwise", failed),
+    ]
+    if told["new_item_s"] is not None:
+        found.append(_beside(new_item.capitalize(), told["new_item_s"], NEW_ITEM_S, "s"))
+    return [Result(r.title, r.ours, r.yardstick, r.missing, notes) for r in found]
+
+
+def _beside(title: str, values: float | list[float], bar: float, unit: str = "ms") -> Result:
+    values = values if isinstance(values, list) else [values]
+    return Result(title, Measurement("seqloom", unit, values), Measurement("bar", unit, [bar]))
+
+
+def _count(title: str, failures: int) -> Result:
+    return Result(title, Measurement("seqloom", "requests", [failures]), missing="the bar is 0")
+
+
+def _trained(folder: Path) -> Path:
+    """A run of one epoch, made once, over hashed text."""
+    from seqloom.core.device import keep_freed_memory
+    from seqloom.runs.embed import EmbedOptions, embed
+    from seqloom.runs.train import train
+    from seqloom.text.store import text_names
+
+    out = folder / "runs" / "llmesr"
+    if not (out / "manifest.json").exists():
+        keep_freed_memory()
+        dataset = benchmark_dataset(folder)
+        if "serving" not in text_names(dataset):
+            embed(dataset, EmbedOptions(encoder="hash:384", users="mean", name="serving"))
+        config = {"epochs": 1, "text": "serving"}
+        train(dataset, "llmesr", config=config, out=out, overwrite=True)
+    return out
+
+
+def _load(server: Served, users: Path, **options: float) -> subprocess.Popen[str]:
     """Start the load generator."""
     command = [sys.executable, "-m", "benchmarks.load", "--port", str(server.port)]
     command += ["--users", str(users)]
@@ -91,32 +140,32 @@ def load(server: Served, users: Path, **options: float) -> subprocess.Popen[str]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
 
 
-def result(started: subprocess.Popen[str]) -> dict[str, Any]:
+def _result(started: subprocess.Popen[str]) -> dict[str, Any]:
     """Wait for a load generator."""
     text, _ = started.communicate()
     found: dict[str, Any] = json.loads(text)
     return found
 
 
-def under_load(server: Served, users: Path, **options: float) -> dict[str, Any]:
+def _under_load(server: Served, users: Path, **options: float) -> dict[str, Any]:
     """A whole run of the load generator, and what the server's processor time was for a request."""
     before = server.cpu_s()
-    told = result(load(server, users, **options))
+    told = _result(_load(server, users, **options))
     spent = 1000 * (server.cpu_s() - before) / told["requests"]
     return {**told, "server_cpu_ms_per_request": round(spent, 3)}
 
 
-def reloads(server: Served, users: Path, requests: int) -> dict[str, Any]:
+def _reloads(server: Served, users: Path, requests: int) -> dict[str, Any]:
     """Reload again and again while requests come."""
-    running = load(server, users, connections=8, requests=requests)
+    running = _load(server, users, connections=8, requests=requests)
     count = 0
     while running.poll() is None:
         httpx.post(f"{server.url}/v1/admin/reload", json={}, timeout=60).raise_for_status()
         count += 1
-    return {"reloads": count, **result(running)}
+    return {"reloads": count, **_result(running)}
 
 
-def new_item(server: Served) -> float | None:
+def _new_item(server: Served) -> float | None:
     """Seconds from putting an item in until it is recommended; None where the system cannot."""
     body = {"attributes": {"title": "hand cream with almond oil", "brand": "new"}}
     httpx.put(f"{server.url}/v1/items/warm-up", json=body, timeout=60).raise_for_status()
@@ -129,48 +178,3 @@ def new_item(server: Served) -> float | None:
     reply = httpx.post(f"{server.url}/v1/recommend", json=question, timeout=60).json()
     assert [item["item_id"] for item in reply["items"]] == ["new-item"]
     return round(time.perf_counter() - began, 3)
-
-
-def measure(run: Path, folder: Path, requests: int, many: int) -> dict[str, Any]:
-    """All measurements, in their order."""
-    from seqloom.runs.folder import load_run
-
-    users = folder / "users.txt"
-    users.write_text("\n".join(load_run(run).dataset().user_ids), encoding="utf-8")
-    told: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
-    server = Served(run, folder)
-    told["first_start_s"] = server.ready_s
-    server.stop()
-    server = Served(run, folder)
-    told["restart_s"] = server.ready_s
-    try:
-        result(load(server, users, connections=8, requests=500))  # warm
-        told["single"] = under_load(server, users, connections=1, requests=requests // 5)
-        told["fastest"] = under_load(server, users, connections=16, requests=requests)
-        rate = BARS["requests_per_s"]
-        told["steady"] = under_load(server, users, connections=64, requests=requests, rate=rate)
-        told["reload"] = reloads(server, users, requests)
-        told["new_item_s"] = new_item(server)
-        before = server.memory_mb()
-        if many:
-            told["many"] = under_load(server, users, connections=16, requests=many)
-        told["memory_mb"] = {"before": before, "after": server.memory_mb(), "requests": many}
-    finally:
-        server.stop()
-    return told
-
-
-def main() -> None:
-    """Parse the command line, measure, write one JSON document."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--requests", type=int, default=5000, help="for each measurement")
-    parser.add_argument("--many", type=int, default=100_000, help="for the memory; 0 leaves it out")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        told = measure(options.run, Path(folder), options.requests, options.many)
-    print(json.dumps({"bars": BARS, **told}, indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from servers import postgres_server, redis_server
+from servers import Process, postgres_server, redis_server
 
 _NUMBERS = itertools.count(1)
 
@@ -119,3 +120,18 @@ def live(runs, tmp_path_factory) -> Iterator[str]:
     yield server.summary()["url"]
     server.stop()
     thread.join(30)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Start servers; whatever still runs at the end is killed."""
+    started = []
+
+    def start(*arguments: str) -> Process:
+        started.append(Process(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.stop(signal.SIGKILL)

@@ -1,14 +1,16 @@
-"""Real PostgreSQL and Redis servers on loopback, for the time of a test session."""
+"""Real servers on loopback: PostgreSQL, Redis, and `seqloom serve` as a process of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from pathlib import Path
 import pytest
 
 _POSTGRES_HOMES = Path("/usr/lib/postgresql")
+_SOURCES = str(Path(__file__).resolve().parents[2] / "src")
+_MAIN = "from seqloom.cli.main import main; main()"
 
 
 def free_port() -> int:
@@ -110,3 +114,32 @@ def _until_ready(url: str) -> None:
             return
         time.sleep(0.1)
     raise RuntimeError("PostgreSQL does not answer")
+
+
+class Process:
+    """A running `seqloom serve`."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.log = (folder / "server.log").open("ab")
+        command = [sys.executable, "-c", _MAIN, "serve", *arguments]
+        command += ["--port", "0", "--json", "--store", f"sqlite:///{folder / 'store.db'}"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.log, text=True,
+            env={**os.environ, "PYTHONPATH": _SOURCES, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        document = ""
+        for line in self.process.stdout:
+            document += line
+            if line.rstrip() == "}":
+                break
+        self.told = json.loads(document)
+        assert "error" not in self.told, self.told
+        self.url = self.told["url"]
+
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 60) -> int:
+        """Send a signal and wait for the end; gives the exit code."""
+        self.process.send_signal(how)
+        code = self.process.wait(seconds)
+        self.process.stdout.close()
+        self.log.close()
+        return code

@@ -166,11 +166,21 @@ def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> 
     expected = ask(engine, Recommend(history=HISTORY, k=37, exclude=("i9",)), "itemknn")
     among = ask(engine, Recommend(history=HISTORY, candidates=("i5", "i6")), "itemknn")
 
+    class Among:
+        def __init__(self, numbers):
+            self.columns, self.num_items = numbers - 1, len(numbers)
+
+        def score(self, items, lengths):
+            return scorer.score(items, lengths)[:, self.columns]
+
     class Searching:
         num_items, list_size, score = scorer.num_items, 10, staticmethod(scorer.score)
 
         def exact(self):
             return scorer
+
+        def among(self, numbers):
+            return Among(numbers)
 
         def best(self, items, lengths, k, seen=None):
             scores = scorer.score(items, lengths).clone()
@@ -188,6 +198,11 @@ def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> 
     assert ask(engine, Recommend(history=HISTORY, candidates=("i5", "i6")), "itemknn") == among
     engine.live.remove("i20", {})
     assert "i20" not in ids(ask(engine, Recommend(history=HISTORY, k=400), "itemknn"))
+    among = Recommend(
+        history=HISTORY, candidates=("i20", "i3", "i6", "i6", "zz"), include_seen=True
+    )
+    assert set(ids(ask(engine, among, "itemknn"))) == {"i3", "i6"}
+    assert ids(ask(engine, Recommend(history=HISTORY, candidates=("i20",)), "itemknn")) == []
 
 
 def test_the_same_text_again_changes_nothing(engine) -> None:
@@ -197,7 +212,7 @@ def test_the_same_text_again_changes_nothing(engine) -> None:
 
 
 def test_many_new_items_outgrow_the_room(engine, monkeypatch) -> None:
-    monkeypatch.setattr("seqloom.serving.engine.catalogue._ROOM", 2)
+    monkeypatch.setattr("seqloom.serving.engine.tables._ROOM", 2)
     for n in range(20):
         engine.live.put(f"n{n}", {"title": f"word{n} thing"})
     lists = ids(ask(engine, Recommend(history=HISTORY, k=100), "llmesr"))

@@ -70,11 +70,9 @@ def test_wrong_expired_and_revoked_tokens(guarded) -> None:
 
 def test_the_rate_of_a_token(guarded) -> None:
     client, store = guarded
-    _, slow = create_token(store, "slow", ["read"], rate=2)
+    _, slow = create_token(store, "slow", ["read"], rate=0.01)
     _, other = create_token(store, "other", ["read"])
-    codes = [ask(client, slow).status_code for _ in range(4)]
-    assert codes[0] == 200
-    assert codes[-1] == 429
+    assert [ask(client, slow).status_code for _ in range(2)] == [200, 429]
     assert int(ask(client, slow).headers["retry-after"]) >= 1
     assert ask(client, other).status_code == 200
 

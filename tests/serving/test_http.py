@@ -316,3 +316,62 @@ def test_the_data_sets_users_have_their_histories(server, dataset) -> None:
     kept = client.get("/v1/users/u0").json()["history"]
     assert [event["item_id"] for event in kept] == expected
     assert kept[0]["timestamp"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"history": ["i3", "i7"], "k": 3}',
+        '{"user_id": "u4", "details": true, "model": "sasrec"}',
+        '{"user_id": "u4", "k": 51}',
+        '{"user_id": "u4", "k": 0}',
+        '{"user_id": "u4", "history": []}',
+        '{"user_id": "u4", "colour": "red"}',
+        '{"history": ["i3"], "model": "nope"}',
+        '{"history": ["i3"], "budget_ms": 5}',
+        '{"user_id": "u4"',
+        "[]",
+        "",
+    ],
+)
+def test_the_short_way_answers_as_the_usual_one(client, body, monkeypatch) -> None:
+    usual = client.post(
+        "/v1/recommend",
+        content=body,
+        headers={"content-type": "application/json; charset=utf-8"},
+    )
+    # Whatever is in order must not need the usual way.
+    if usual.status_code == 200:
+        monkeypatch.setattr("fastapi.routing.solve_dependencies", None)
+    short = client.post("/v1/recommend", content=body, headers={"content-type": "application/json"})
+    assert (short.status_code, short.headers["content-type"]) == (
+        usual.status_code,
+        usual.headers["content-type"],
+    )
+    told, expected = short.json(), usual.json()
+    for each in (told, expected):
+        each.pop("request_id", None)
+    assert told == expected
+    assert set(short.headers) == set(usual.headers)
+
+
+def test_the_short_way_is_counted_under_its_route(client) -> None:
+    def count() -> float:
+        for line in client.get("/metrics").text.splitlines():
+            if line.startswith("seqloom_http_requests_total") and (
+                'route="/v1/recommend"' in line and 'status="200"' in line
+            ):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    before = count()
+    post(client, "recommend", history=HISTORY)
+    assert count() == before + 1
+
+
+def test_a_body_in_pieces_is_read_whole(client) -> None:
+    pieces = iter([b'{"history": ["i3", ', b'"i7"], "k": 2}'])
+    answer = client.post(
+        "/v1/recommend", content=pieces, headers={"content-type": "application/json"}
+    )
+    assert len(answer.json()["items"]) == 2

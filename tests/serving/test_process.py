@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,53 +14,7 @@ import pytest
 
 from seqloom.serving.store.sqlite import SqliteStore
 
-SOURCES = str(Path(__file__).resolve().parents[2] / "src")
-_MAIN = "from seqloom.cli.main import main; main()"
 HISTORY = {"history": ["i3", "i7"]}
-
-
-class Process:
-    """A running `seqloom serve`."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.log = (folder / "server.log").open("ab")
-        command = [sys.executable, "-c", _MAIN, "serve", *arguments]
-        command += ["--port", "0", "--json", "--store", f"sqlite:///{folder / 'store.db'}"]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.log, text=True,
-            env={**os.environ, "PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        document = ""
-        for line in self.process.stdout:
-            document += line
-            if line.rstrip() == "}":
-                break
-        self.told = json.loads(document)
-        assert "error" not in self.told, self.told
-        self.url = self.told["url"]
-
-    def stop(self, how: int = signal.SIGTERM, seconds: float = 20) -> int:
-        """Send a signal and wait for the end; gives the exit code."""
-        self.process.send_signal(how)
-        code = self.process.wait(seconds)
-        self.process.stdout.close()
-        self.log.close()
-        return code
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """Start servers; whatever still runs at the end is killed."""
-    started = []
-
-    def start(*arguments: str) -> Process:
-        started.append(Process(tmp_path, *arguments))
-        return started[-1]
-
-    yield start
-    for each in started:
-        if each.process.poll() is None:
-            each.stop(signal.SIGKILL)
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor
 
 
@@ -42,6 +44,12 @@ class ListScorer(Scorer, Protocol):
     def exact(self) -> Scorer:
         """The same scorer, to be asked for all scores alone."""
 
+    def among(self, numbers: Tensor) -> Scorer:
+        """A scorer of these items alone; column j belongs to entry j. Histories may hold any item.
+
+        Shapes: numbers [C] int64, each once.
+        """
+
 
 @runtime_checkable
 class VectorScorer(Scorer, Protocol):
@@ -54,28 +62,66 @@ class VectorScorer(Scorer, Protocol):
         """One vector for each history. Shapes: [B, L], [B] -> [B, D']."""
 
 
-@runtime_checkable
-class GrowingScorer(VectorScorer, Protocol):
-    """A vector scorer whose catalogue can be exchanged for a longer one."""
+@dataclass(frozen=True)
+class NewItems:
+    """M items that a system was not trained on, or that are described anew."""
 
-    def with_item_vectors(self, item_vectors: Tensor) -> VectorScorer:
-        """The same scorer over other item vectors, the first rows those of its own items.
+    item_ids: Sequence[str]
+    items: pa.Table
+    """Row j describes item j: the catalogue's columns."""
+    vectors: Tensor | None = None
+    """[M, E] embeddings of their texts, for systems that go by them."""
+    numbers: Sequence[int] = ()
+    """Numbers that they have in the training, 0 for new ones; empty: all are new."""
 
-        Shapes: item_vectors [N + M, D'].
-        """
+
+@dataclass(frozen=True)
+class KnownItems:
+    """K items that have training events: what a map from text can be fitted on."""
+
+    vectors: Tensor
+    """[K, E] embeddings of their texts."""
+    rows: Tensor
+    """[K] int64, their rows in the item tables."""
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Rows of new items, to be put behind the last ones."""
+
+    tables: dict[str, Tensor]
+    """[M, ...] each."""
+    explained: dict[str, float] = field(default_factory=dict)
+    """For tables that are inferred from text: the estimated share of their variance in new items that
+    the text explains."""
+
+
+RowsOf = Callable[[NewItems, "Mapping[str, Tensor]"], NewRows]
+"""Rows of new items, given the tables as they are now."""
 
 
 @runtime_checkable
 class ExtendsCatalogue(Protocol):
-    """A system that can score an item it was not trained on, given the item's text embedding."""
+    """A system that can recommend items that it was not trained on, going by their text.
 
-    def item_vector_map(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """A function from text embeddings [M, E] and item numbers [M] (0: new) to vectors [M, D'].
+    What it knows of items stands in tables with one row an item, and a new item is one more row. Its class
+    says what it goes by (`System.new_items_by`).
+    """
 
-        An item with a number keeps what training learnt of it beside its text.
+    def item_tables(self) -> dict[str, Tensor]:
+        """The tables, row j of item number j + 1. Shapes: [N, ...] each."""
+
+    def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
+        """What gives new items their rows. `known` is called if and when a map has to be fitted.
 
         Raises:
-            ConfigError: the system's configuration leaves it no text to go by.
+            ConfigError: the configuration leaves the system no text to go by.
+        """
+
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
+        """A scorer for longer tables, whose first rows are the system's own. The system stays as it is.
+
+        Shapes: [N + M, ...] each.
         """
 
 

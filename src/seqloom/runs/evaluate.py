@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import Any, Literal, cast
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.core.files import read_json, write_json
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import Scorer
+from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_metrics
 from seqloom.evaluation.metrics import list_metrics, rank_metrics
@@ -120,16 +118,12 @@ def read_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
     return found if found.details == details else None
 
 
-class _FirstItems:
-    """A scorer without the items that were put in after training, which the protocol does not know."""
-
-    def __init__(self, scorer: Scorer, num_items: int) -> None:
-        self.num_items = num_items
-        self._scorer = scorer
-
-    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
-        return self._scorer.score(items, lengths)[:, : self.num_items].contiguous()
+def _scorer(run: Run, num_items: int) -> Scorer:
+    """The run's scorer without items that were put in after training: the protocol does not know them."""
+    if not run.manifest.added_items:
+        return run.scorer
+    first = {name: table[:num_items] for name, table in run.item_tables.items()}
+    return cast(ExtendsCatalogue, run.system).scorer_over(first)
 
 
 def _rank(
@@ -148,7 +142,7 @@ def _rank(
                 "target is ranked among all of these"
             )
     return rank_targets(
-        _FirstItems(run.scorer, data.num_items) if run.manifest.added_items else run.scorer,
+        _scorer(run, data.num_items),
         held_out,
         max_len=run.system.max_len,
         mask_seen=details.masked,

@@ -20,7 +20,7 @@ import tempfile
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,9 +33,9 @@ from seqloom.core.config import Config, read_config_file
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
-from seqloom.core.protocols import Scorer
+from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.data.store import Dataset
-from seqloom.systems.base import MODEL_FOLDER, NamesItems, Sizes, System
+from seqloom.systems.base import MODEL_FOLDER, Sizes, System
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import text_columns, title_column
 
@@ -179,31 +179,37 @@ class Run:
             return []
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
-    def add_items(self, items: pa.Table) -> list[str]:
-        """Put new items into the catalogue, at once and without training; gives their textual IDs.
+    @cached_property
+    def item_tables(self) -> dict[str, torch.Tensor]:
+        """What the system knows of items, one row an item; empty where it cannot take new ones."""
+        system = self.system
+        return system.item_tables() if isinstance(system, ExtendsCatalogue) else {}
 
-        `items` has `item_id` and text columns, of which those of the catalogue are read. The run's folder
-        stays as it is.
+    def add_items(self, items: pa.Table) -> None:
+        """Put new items into the catalogue in memory, at once and without training.
+
+        `items` has `item_id` and text columns, of which those of the catalogue are read. System and folder
+        stay as they are; `seqloom.add_items` writes a run.
 
         Raises:
-            ConfigError: the system knows items by number alone, or an id is in the catalogue already.
+            ConfigError: the system cannot, or an id is in the catalogue already.
+            ArtefactError: it goes by a text embedding of the data set, and that is missing.
         """
-        system = self.system
-        if not isinstance(system, NamesItems):
-            raise ConfigError(
-                f"a run of {self.manifest.system!r} cannot take items that it was not trained on; "
-                "'idgenrec' can"
-            )
+        from seqloom.runs.new_items import extended, new_item_reader
+
+        reader = new_item_reader(self)
         new = items.column("item_id").to_pylist()
         twice = [i for i, n in Counter([*self.item_ids, *new]).items() if n > 1]
         if twice:
             raise ConfigError(f"item {twice[0]!r} is in the catalogue already, or given twice")
-        names = system.add_items(system.texts_of(items), new)
-        both = pa.concat_tables([self.items, items], promote_options="default")
-        self.items = both.select(self.items.column_names)
-        for stale in ("item_ids", "titles", "item_numbers", "scorer"):
+        rows = [{k: v or "" for k, v in row.items()} for row in items.to_pylist()]
+        table = reader.table(new, rows)
+        tables = extended(self.item_tables, reader.read(table, self.item_tables))
+        both = pa.concat_tables([self.items, table.cast(self.items.schema)])
+        for stale in ("item_ids", "titles", "item_numbers"):
             self.__dict__.pop(stale, None)
-        return names
+        self.items, self.item_tables = both, tables
+        self.scorer = cast(ExtendsCatalogue, self.system).scorer_over(tables)
 
     def dataset(self, path: str | Path | None = None) -> Dataset:
         """The data set the run was trained on, from where it was then or from `path`.

@@ -6,9 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-import pyarrow as pa
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -53,17 +52,6 @@ class TrainingData:
     """[N, d] item vectors of another run over the same training part, where the system takes some."""
 
 
-@runtime_checkable
-class NamesItems(Protocol):
-    """A system that knows items by their texts, so that new ones need no training."""
-
-    def texts_of(self, items: pa.Table) -> list[str]:
-        """What the system reads of items: one text for each row."""
-
-    def add_items(self, texts: Sequence[str], item_ids: Sequence[str]) -> list[str]:
-        """Put items after those of the catalogue; gives their names."""
-
-
 class System(nn.Module, ABC, Generic[ConfigT]):
     """A recommender."""
 
@@ -72,9 +60,11 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     uses_text: ClassVar[bool] = False
     uses_ids: ClassVar[bool] = False
     """Whether it starts from the item vectors of another run, named in its configuration `ids`."""
-    item_tables: ClassVar[tuple[str, ...]] = ()
-    """State entries with one row an item that can be inferred from its text; all it takes for a run
-    to recommend a new item, and to read it in a history."""
+    new_items_by: ClassVar[Literal["embedding", "words"] | None] = None
+    """What a system that is an `ExtendsCatalogue` goes by: a text embedding (that of its training, else
+    one of the data set), or the texts themselves. None: it knows the items of its training alone."""
+    redescribes_items: ClassVar[bool] = False
+    """Whether a new text changes an item of the training too, or that one stays as it was learnt."""
     mixes_datasets: ClassVar[bool] = False
     """Whether it can learn from several data sets that are laid together (option `origins`)."""
 

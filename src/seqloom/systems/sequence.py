@@ -189,10 +189,6 @@ class DotProductScorer:
             self.item_vectors = system.item_vectors() if item_vectors is None else item_vectors
         self.num_items = len(self.item_vectors)
 
-    def with_item_vectors(self, item_vectors: Tensor) -> DotProductScorer:
-        """The same system over a longer catalogue. Shapes: item_vectors [N + M, D']."""
-        return DotProductScorer(self._system, item_vectors)
-
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The state after each history. Shapes: [B, L], [B] -> [B, D']."""
         return self._system.queries(items, lengths, self.item_vectors)

@@ -160,10 +160,6 @@ def test_tokens(store) -> None:
     assert store.tokens() == [two]
 
 
-def test_ping(store) -> None:
-    store.ping()
-
-
 def test_old_receipts_are_purged(store) -> None:
     if store.name == "redis":
         pytest.skip("Redis lets receipts expire by itself")

@@ -1,11 +1,14 @@
 """The system as a whole: rounds, pruning, few-shot, live items, the beam against exact search."""
 
+import pyarrow as pa
 import pytest
 import torch
 
 from helpers import SMALL_IDGENREC, tiny_dataset
 from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.protocols import NewItems
 from seqloom.runs.folder import load_run
+from seqloom.runs.new_items import extended
 from seqloom.runs.train import train
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.ids import words_only
@@ -122,16 +125,28 @@ def test_exact_decoding_is_a_scorer_without_lists(data):
 def test_a_new_item_is_named_and_found_at_once(data):
     system = build(data)
     before = system.words()
-    (name,) = system.add_items(["blue hair oil"], ["new"])
+    tables = system.item_tables()
+    new = NewItems(["new"], pa.table({"item_id": ["new"], "title": ["blue hair oil"]}))
+    rows = system.rows_of(lambda: pytest.fail("nothing is to be fitted"))(new, tables)
+    (name,) = system.words(rows.tables["ids"])
     assert name not in before
-    assert system.words() == [*before, name]
-    scorer = system.scorer()
-    assert scorer.num_items == 26
+    scorer = system.scorer_over(extended(tables, rows))
+    assert (scorer.num_items, system.scorer().num_items, system.words()) == (26, 25, before)
     with torch.inference_mode():
         found, _ = scorer.best(*histories(), 26)
         with_new, _ = scorer.best(torch.tensor([[26, 1]]), torch.tensor([2]), 5)
     assert (found == 26).sum(1).tolist() == [1, 1, 1]
     assert (with_new > 0).all()
+
+
+def test_some_items_are_scored_as_among_all(data):
+    scorer = build(data).scorer()
+    numbers = torch.tensor([7, 3, 25])
+    with torch.inference_mode():
+        some = scorer.among(numbers)
+        expected = scorer.score(*histories())[:, numbers - 1]
+        torch.testing.assert_close(some.score(*histories()), expected, rtol=1e-4, atol=1e-5)
+    assert some.num_items == 3
 
 
 def test_training_goes_on_from_a_run(run, data, tmp_path):

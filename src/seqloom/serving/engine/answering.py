@@ -129,7 +129,9 @@ def _lists(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list
     empty = not rows[0].history
     k = max(row.query.k for row in rows)
     popular = model.popular(snapshot) if empty else None
-    if popular is None and isinstance(snapshot.scorer, ListScorer) and rows[0].candidates is None:
+    if popular is None and isinstance(snapshot.scorer, ListScorer):
+        if rows[0].candidates is not None:
+            return [_among(model, snapshot, snapshot.scorer, row) for row in rows]
         columns, values = _searched(model, snapshot, snapshot.scorer, rows, k)
     else:
         if popular is not None:
@@ -172,6 +174,19 @@ def _searched(
     return found.cpu() - 1, values.float().cpu()
 
 
+def _among(model: ServedModel, snapshot: Snapshot, scorer: ListScorer, row: _Row) -> Answer:
+    """The candidates by their exact scores, without scoring the rest of the catalogue."""
+    hidden = snapshot.removed | {column + 1 for column in row.hidden}
+    numbers = sorted({column + 1 for column in row.candidates or ()} - hidden)
+    if not numbers:
+        return _list(model, snapshot, row, [], [])
+    some = scorer.among(torch.tensor(numbers))
+    scores = some.score(*model.pad([row.history]))[0].float().cpu()
+    top = scores.topk(min(row.query.k, len(numbers)))
+    columns = [numbers[at] - 1 for at in top.indices.tolist()]
+    return _list(model, snapshot, row, columns, top.values.tolist())
+
+
 def _hide(scores: Tensor, snapshot: Snapshot, rows: Sequence[_Row]) -> None:
     """Set to minus infinity what must not be given, in place. Shapes: scores [B, N]."""
     nothing = float("-inf")
@@ -198,8 +213,13 @@ def _similar(model: ServedModel, snapshot: Snapshot, query: Similar) -> Answer:
         scores = torch.nn.functional.cosine_similarity(vectors, vectors[number - 1 : number]).cpu()
         method = "cosine of the model's item vectors"
     else:
-        scores = model.score(snapshot, [[number]])[0]
         method = "score after a history of this item alone"
+        if isinstance(scorer, ListScorer):
+            row = _Row(Recommend(k=query.k), [number], [number - 1], None)
+            columns, values = _searched(model, snapshot, scorer, [row], query.k)
+            found = _list(model, snapshot, row, columns[0].tolist(), values[0].tolist())
+            return Answer(model.name, model.version, found.items, method=method)
+        scores = model.score(snapshot, [[number]])[0]
     scores = scores.float()
     scores[number - 1] = float("-inf")
     if len(snapshot.columns):

@@ -1,23 +1,25 @@
 """The items that one model can rank now: those it was trained on, and what has changed since.
 
-A change makes a new snapshot; batches under way keep theirs. Vectors lie in one matrix with room at its
-end: a new item is a row written behind the last one, which no older snapshot reads. An item whose
-text changed gets a new row, and its old one is never recommended again.
+A change makes a new snapshot; batches under way keep theirs. What a system knows of items lies in tables
+with room at their ends: a new item is a row written behind the last one, which no older snapshot
+reads. An item whose text changed gets a new row, and its old one is never recommended again.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from seqloom.core.protocols import GrowingScorer, Scorer
+from seqloom.core.errors import SeqloomError
+from seqloom.core.protocols import ExtendsCatalogue, NewItems, NewRows, Scorer
+from seqloom.runs.folder import Run
+from seqloom.runs.new_items import NewItemReader
+from seqloom.serving.engine.tables import GrowingTable
 from seqloom.serving.store.base import LiveItem
-
-_ROOM = 1024
 
 
 @dataclass(frozen=True)
@@ -47,75 +49,89 @@ class Snapshot:
 
 
 class ModelCatalogue:
-    """The live catalogue of one model.
+    """The live catalogue of one run. `reader` makes rows of new items; None where the system cannot."""
 
-    `vectors_of` gives the vectors of items from their text (see `ExtendsCatalogue`); None where the
-    model cannot take new items.
-    """
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        ids: Sequence[str],
-        numbers: Mapping[str, int],
-        vectors_of: Callable[[Tensor, Tensor], Tensor] | None,
-    ) -> None:
-        self._base = scorer
-        self._ids = list(ids)
-        self._vectors_of = vectors_of
-        self._matrix: Tensor | None = None
+    def __init__(self, run: Run, reader: NewItemReader | None) -> None:
+        self._run = run
+        self._reader = reader
+        self._ids = list(run.item_ids)
+        self._tables: dict[str, GrowingTable] = {}
         self._lock = threading.Lock()
-        self.snapshot = Snapshot(scorer, self._ids, numbers)
+        self.snapshot = Snapshot(run.scorer, self._ids, run.item_numbers)
+        self.refused: dict[str, str] = {}
+        """Why an item that was put in has no place in the catalogue, by id."""
 
-    @property
-    def grows(self) -> bool:
-        """Whether new items can be recommended."""
-        return self._vectors_of is not None
-
-    def apply(self, items: Sequence[LiveItem], texts: Mapping[str, Tensor]) -> None:
-        """Bring changes in: `texts` are the text embeddings [E] of those that have one, by id."""
+    def apply(self, items: Sequence[LiveItem]) -> None:
+        """Bring changes in. An item that cannot be read is refused, and the others are not held up."""
         with self._lock:
-            added, removed = dict(self.snapshot.added), set(self.snapshot.removed)
-            rows: list[tuple[str, int]] = []
-            for item in items:
-                number = self.snapshot.number(item.item_id)
-                if item.removed:
-                    removed |= {number} - {0}
-                elif self._vectors_of is not None and item.item_id in texts:
-                    removed |= {number} - {0}
-                    rows.append((item.item_id, self.snapshot.own.get(item.item_id, 0)))
-                else:
-                    removed -= {number}
-            scorer = self.snapshot.scorer
-            if rows:
-                first = scorer.num_items
-                scorer = self._grow(rows, texts)
-                added.update({item: first + n for n, (item, _) in enumerate(rows, start=1)})
-            columns = torch.tensor(sorted(removed), dtype=torch.int64) - 1
-            self.snapshot = replace(
-                self.snapshot,
-                scorer=scorer,
-                added=added,
-                removed=frozenset(removed),
-                columns=columns,
-            )
+            try:
+                self._bring_in(items)
+            except SeqloomError:
+                for item in items:
+                    try:
+                        self._bring_in([item])
+                    except SeqloomError as error:
+                        self.refused[item.item_id] = str(error)
 
-    def _grow(self, rows: list[tuple[str, int]], texts: Mapping[str, Tensor]) -> Scorer:
-        """Write the rows' vectors behind the last one; give a scorer that sees them."""
-        assert isinstance(self._base, GrowingScorer)
-        assert self._vectors_of is not None
-        old = self.snapshot.scorer.num_items
-        new = old + len(rows)
-        vectors = self._vectors_of(
-            torch.stack([texts[item] for item, _ in rows]),
-            torch.tensor([number for _, number in rows]),
+    def _bring_in(self, items: Sequence[LiveItem]) -> None:
+        """All of them or, where it raises, none."""
+        added, removed = dict(self.snapshot.added), set(self.snapshot.removed)
+        scorer = self.snapshot.scorer
+        taken = [item for item in items if not item.removed and self._takes(item)]
+        if taken:
+            first = scorer.num_items
+            scorer = self._grow(self._rows(taken))
+            self._ids.extend(item.item_id for item in taken)
+            added |= {item.item_id: first + n for n, item in enumerate(taken, start=1)}
+        rewritten = {item.item_id for item in taken}
+        for item in items:
+            number = self.snapshot.number(item.item_id)
+            if item.removed or item.item_id in rewritten:
+                removed |= {number} - {0}
+            else:
+                removed -= {number}
+            self.refused.pop(item.item_id, None)
+        self.snapshot = replace(
+            self.snapshot,
+            scorer=scorer,
+            added=added,
+            removed=frozenset(removed),
+            columns=torch.tensor(sorted(removed), dtype=torch.int64) - 1,
         )
-        with torch.inference_mode():
-            if self._matrix is None or len(self._matrix) < new:
-                held = self._base.item_vectors if self._matrix is None else self._matrix[:old]
-                room = new + max(_ROOM, new // 8)
-                self._matrix = torch.empty(room, held.shape[1], dtype=held.dtype)
-                self._matrix[:old] = held
-            self._matrix[old:new] = vectors
-        self._ids.extend(item for item, _ in rows)
-        return self._base.with_item_vectors(self._matrix[:new])
+
+    def _takes(self, item: LiveItem) -> bool:
+        """Whether the item gets a row; one of the training only where the system heeds its new text."""
+        known = item.item_id in self.snapshot.own
+        return self._reader is not None and (not known or self._run.system.redescribes_items)
+
+    def _rows(self, items: Sequence[LiveItem]) -> NewRows:
+        """The items' rows in every table, by their stored embeddings where there are some."""
+        reader = self._reader
+        assert reader is not None
+        ids = [item.item_id for item in items]
+        table = reader.table(ids, [item.attributes for item in items])
+        vectors = None
+        if reader.text is not None:
+            vectors = torch.stack(
+                [
+                    reader.text.parse(stored) if stored else reader.text.embed(table.slice(n, 1))[0]
+                    for n, item in enumerate(items)
+                    for stored in [item.vectors.get(reader.text.key)]
+                ]
+            )
+        if not self._tables:
+            tables = self._run.item_tables.items()
+            self._tables = {name: GrowingTable(start) for name, start in tables}
+        held = self.snapshot.scorer.num_items
+        now = {name: table.first(held) for name, table in self._tables.items()}
+        numbers = [self.snapshot.own.get(item_id, 0) for item_id in ids]
+        return reader.rows_of(NewItems(ids, table, vectors, numbers), now)
+
+    def _grow(self, rows: NewRows) -> Scorer:
+        """Write the rows behind the last ones; give a scorer that sees them."""
+        system = self._run.system
+        assert isinstance(system, ExtendsCatalogue)
+        old = self.snapshot.scorer.num_items
+        return system.scorer_over(
+            {name: table.put(old, rows.tables[name]) for name, table in self._tables.items()}
+        )

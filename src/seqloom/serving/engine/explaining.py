@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ServingError
-from seqloom.core.protocols import VectorScorer
+from seqloom.core.protocols import ListScorer, VectorScorer
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Carried, Explain, Explanation, Part
@@ -84,6 +84,8 @@ def _scores_of(
     if isinstance(scorer, VectorScorer):
         queries = scorer.queries(*model.pad(histories))
         return (queries @ scorer.item_vectors[target - 1]).float().cpu()
+    if isinstance(scorer, ListScorer):
+        return scorer.among(torch.tensor([target])).score(*model.pad(histories))[:, 0].float().cpu()
     return torch.stack([model.score(snapshot, [each])[0, target - 1] for each in histories])
 
 

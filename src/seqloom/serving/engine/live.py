@@ -5,11 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from torch import Tensor
-
-from seqloom.core.errors import SeqloomError, ServingError
 from seqloom.serving.engine.model import ServedModel
-from seqloom.serving.engine.text import ItemText
 from seqloom.serving.store.base import LiveItem, Store
 
 
@@ -37,8 +33,11 @@ class LiveCatalogue:
         held = self.items.get(item_id)
         if held is not None and not held.removed and held.attributes == dict(attributes):
             return
-        sources = {model.text.key: model.text for model in self._models() if model.text is not None}
-        vectors = {key: text.dump(text.embed(attributes)) for key, text in sources.items()}
+        vectors = {}
+        for reader in (model.reader for model in self._models()):
+            if reader is not None and reader.text is not None and reader.text.key not in vectors:
+                found = reader.text.embed(reader.table([item_id], [attributes]))
+                vectors[reader.text.key] = reader.text.dump(found[0])
         self._store.put_item(LiveItem(item_id, dict(attributes), vectors=vectors))
         self.refresh()
 
@@ -62,29 +61,12 @@ class LiveCatalogue:
             if not changes:
                 return
             for model in self._models():
-                model.apply(changes, _texts(model.text, changes))
+                model.apply(changes)
             self.items = {**self.items, **{item.item_id: item for item in changes}}
             self._version = changes[-1].version
 
     def install(self, model: ServedModel, publish: Callable[[ServedModel], None]) -> None:
         """Bring a freshly loaded model up to date and publish it, with no change between."""
         with self._lock:
-            changes = list(self.items.values())
-            model.apply(changes, _texts(model.text, changes))
+            model.apply(list(self.items.values()))
             publish(model)
-
-
-def _texts(source: ItemText | None, items: Sequence[LiveItem]) -> dict[str, Tensor]:
-    """Text embeddings of the items that have text: as stored, else made now."""
-    if source is None:
-        return {}
-    found = {}
-    for item in items:
-        if item.removed:
-            continue
-        stored = item.vectors.get(source.key)
-        try:
-            found[item.item_id] = source.parse(stored) if stored else source.embed(item.attributes)
-        except SeqloomError as error:
-            raise ServingError(f"item {item.item_id!r} cannot be embedded: {error}") from error
-    return found

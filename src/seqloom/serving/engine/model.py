@@ -9,19 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
-from seqloom.core.protocols import (
-    ExtendsCatalogue,
-    GrowingScorer,
-    ListScorer,
-    SplitsScore,
-    VectorScorer,
-)
+from seqloom.core.errors import ArtefactError, SeqloomError
+from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
 from seqloom.runs.folder import Run, load_run
+from seqloom.runs.new_items import NewItemReader, new_item_reader
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
-from seqloom.serving.engine.text import ItemText
 from seqloom.serving.store.base import LiveItem
 
 
@@ -42,24 +36,19 @@ class ServedModel:
         self.max_len = self.run.system.max_len
         scorer = self.run.scorer
         self.by_vectors = isinstance(scorer, VectorScorer)
-        self.text: ItemText | None = None
+        self.reader: NewItemReader | None = None
+        """What makes new items known to the model; None where it cannot take any."""
         self.no_new_items = ""
         """Why new items cannot be recommended; empty where they can."""
-        vectors_of = None
         system = self.run.system
-        if not isinstance(system, ExtendsCatalogue) or not isinstance(scorer, GrowingScorer):
+        if system.new_items_by is None:
             self.no_new_items = f"{system.name} knows only the items it was trained on"
-        elif self.run.manifest.text is None:
-            self.no_new_items = "the run does not say which text embedding it was trained on"
         else:
             try:
-                vectors_of = system.item_vector_map()
-                self.text = ItemText(self.run.manifest.text, self.run.items.column_names)
-            except ConfigError as error:
+                self.reader = new_item_reader(self.run)
+            except SeqloomError as error:
                 self.no_new_items = str(error)
-        self._catalogue = ModelCatalogue(
-            scorer, self.run.item_ids, self.run.item_numbers, vectors_of
-        )
+        self._catalogue = ModelCatalogue(self.run, self.reader)
         self.counts = _counts(self.run)
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
         self._order = _popular_scores(self.counts)
@@ -79,11 +68,16 @@ class ServedModel:
     @property
     def grows(self) -> bool:
         """Whether items put in after training can be recommended."""
-        return self._catalogue.grows
+        return self.reader is not None
 
-    def apply(self, items: Sequence[LiveItem], texts: Mapping[str, Tensor]) -> None:
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why an item that was put in cannot be recommended after all, by id."""
+        return self._catalogue.refused
+
+    def apply(self, items: Sequence[LiveItem]) -> None:
         """Bring catalogue changes in; see `ModelCatalogue.apply`."""
-        self._catalogue.apply(items, texts)
+        self._catalogue.apply(items)
 
     def is_tail(self, number: int) -> bool | None:
         """Whether an item is of the long tail; None where counts are not known.

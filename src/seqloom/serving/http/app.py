@@ -20,9 +20,11 @@ from seqloom.serving.engine.engine import Engine
 from seqloom.serving.http import problems
 from seqloom.serving.http.context import Context
 from seqloom.serving.http.gate import Gate
-from seqloom.serving.http.guard import Guard
+from seqloom.serving.http.guard import Guard, Needs
 from seqloom.serving.http.metrics import Metrics
+from seqloom.serving.http.requests import RecommendRequest
 from seqloom.serving.http.routes import health, items, models, pages, recommend, users
+from seqloom.serving.http.shortcut import Shortcut
 from seqloom.serving.store.base import RECEIPT_LIFETIME_S, Store
 
 _LOG = logging.getLogger("seqloom.serving")
@@ -48,7 +50,8 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lifespan=_lifespan,
         responses={code: {"model": problems.ProblemDocument} for code in _PROBLEMS},
     )
-    app.state.context = Context(config, engine, store, guard, metrics, cascade)
+    context = Context(config, engine, store, guard, metrics, cascade)
+    app.state.context = context
     metrics.watch(
         engine.waiting,
         lambda: {name: (m.version, m.system) for name, m in engine.models.items()},
@@ -56,7 +59,15 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     for module in (health, recommend, users, items, models, pages):
         app.include_router(module.router)
     problems.install(app)
-    app.add_middleware(Gate, guard=guard, metrics=metrics, config=config)
+    app.add_middleware(
+        Shortcut,
+        path="/v1/recommend",
+        body=RecommendRequest,
+        endpoint=recommend.recommend,
+        needs=Needs("read"),
+        context=context,
+    )
+    app.add_middleware(Gate, guard=guard, metrics=metrics, config=config)  # the outermost
     _describe_problems(app, HTTPBearer() if guard.required else None)
     return app
 

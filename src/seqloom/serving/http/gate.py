@@ -96,6 +96,8 @@ class Gate:
     def _told(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.request(route, scope["method"], status, seconds)
+        if not _LOG.isEnabledFor(logging.INFO):
+            return
         fields = {
             "request_id": request_id,
             "method": scope["method"],

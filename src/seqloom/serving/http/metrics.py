@@ -34,6 +34,7 @@ class Metrics:
             "seqloom_http_request_seconds", "Time to answer", ["route"],
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.in_flight = Gauge(
             "seqloom_http_requests_in_flight", "Requests being answered", registry=registry
         )
@@ -77,8 +78,13 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        key = (route, method, status)
+        series = self._series.get(key)
+        if series is None:
+            count = self._requests.labels(route, method, str(status))
+            series = self._series[key] = (count, self._seconds.labels(route))
+        series[0].inc()
+        series[1].observe(seconds)
 
     def batch(self, model: str, size: int, waited_s: float, took_s: float) -> None:
         """See `Observer`."""

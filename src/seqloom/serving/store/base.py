@@ -115,7 +115,7 @@ class Store(Protocol):
         """Forget a token; gives whether it was there."""
 
     def ping(self) -> None:
-        """Return if the store answers."""
+        """Return if the store answers, and is still the one that was opened."""
 
     def purge(self, before: int) -> int:
         """Forget receipts older than `before` (seconds since 1970); gives how many."""

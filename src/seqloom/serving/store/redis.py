@@ -226,9 +226,11 @@ class RedisStore:
             return bool(self._client.hdel(self._key("tokens"), token_id))
 
     def ping(self) -> None:
-        """See `Store`."""
+        """See `Store`. A Redis that was emptied, or started without its data, is another store."""
         with self._errors():
-            self._client.ping()
+            known = self._client.exists(self._key("schema"))
+        if not known:
+            raise StoreError(f"{self.where} was emptied; start the server again")
 
     def purge(self, before: int) -> int:
         """See `Store`. Receipts expire by themselves."""

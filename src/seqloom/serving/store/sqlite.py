@@ -8,6 +8,7 @@ transaction: many writers share the cost of one flush to disk.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import sqlite3
 import threading
@@ -46,6 +47,7 @@ class SqliteStore(SqlStore):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
             self._migrate()
+            self._file = _identity(path)
         self._thread = threading.Thread(target=self._write_all, name="seqloom-sqlite", daemon=True)
         self._thread.start()
 
@@ -141,6 +143,17 @@ class SqliteStore(SqlStore):
         self._read(lambda cursor: cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return erased
 
+    def ping(self) -> None:
+        """See `Store`. A file that was taken away is no store, though open connections still read it."""
+        with self._errors():
+            if _identity(self.path) != self._file:
+                raise StoreError(
+                    f"{self.path} was replaced by another file; start the server again"
+                )
+            self._read(
+                lambda cursor: cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            )
+
     def close(self) -> None:
         """See `Store`."""
         with self._lock:
@@ -158,3 +171,9 @@ class SqliteStore(SqlStore):
             yield
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"SQLite store {self.path}: {error}") from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and number of the file that is at `path` now."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino

@@ -20,10 +20,11 @@ _ROWS_AT_ONCE = {"cpu": 64, "cuda": 1024}
 class E4SRecScorer:
     """Scores of E4SRec. Made in evaluation mode; valid until the system is trained on."""
 
-    def __init__(self, system: E4SRec) -> None:
-        self.num_items = len(system.head)
+    def __init__(self, system: E4SRec, ids: Tensor, head: Tensor) -> None:
+        """`ids` [N, d] are read in histories, `head` [N, D] scores."""
+        self.num_items = len(head)
         self._system = system.eval()
-        self.item_vectors = system.head.detach()
+        self._ids, self.item_vectors = ids, head
         with torch.no_grad():
             self._prefix = system.reader.read_prefix() if system.reader.causal else None
 
@@ -34,7 +35,9 @@ class E4SRecScorer:
         with self._autocast(items.device):
             for rows in _parts(lengths):
                 width = max(1, int(lengths[rows].max()))
-                states = self._system.last_states(items[rows, :width], lengths[rows], self._prefix)
+                states = self._system.last_states(
+                    items[rows, :width], lengths[rows], self._prefix, self._ids
+                )
                 found[rows] = states.float()
         if self._prefix is not None and not self._system.reader.respond:
             found[lengths == 0] = self._prefix.state

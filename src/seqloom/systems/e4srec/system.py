@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import Progress
+from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.llm.adapters import Adapter
 from seqloom.llm.base import LanguageModel, shared_language_model
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
+from seqloom.systems.e4srec.new_items import InferredRows
 from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase
 from seqloom.systems.e4srec.reader import HistoryReader
 from seqloom.systems.e4srec.scorer import E4SRecScorer
@@ -39,7 +41,7 @@ class E4SRec(System[E4SRecConfig]):
     name: ClassVar[str] = "e4srec"
     config_class: ClassVar[type[E4SRecConfig]] = E4SRecConfig
     uses_ids: ClassVar[bool] = True
-    item_tables: ClassVar[tuple[str, ...]] = ("ids", "head")
+    new_items_by: ClassVar = "embedding"
     ids: Tensor
 
     def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:
@@ -119,20 +121,35 @@ class E4SRec(System[E4SRecConfig]):
 
     def scorer(self) -> E4SRecScorer:
         """The head's rows, and the instruction read once."""
-        return E4SRecScorer(self)
+        return E4SRecScorer(self, self.ids, self.head.detach())
+
+    def item_tables(self) -> dict[str, Tensor]:
+        """See `ExtendsCatalogue`: the rows that are read and those that score."""
+        return {"ids": self.ids, "head": self.head.detach()}
+
+    def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
+        """See `ExtendsCatalogue` and `e4srec.new_items`."""
+        return InferredRows(self.item_tables(), known)
+
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> E4SRecScorer:
+        """See `ExtendsCatalogue`."""
+        return E4SRecScorer(self, tables["ids"], tables["head"])
 
     def states(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The state at every item; for mode causal alone. Shapes: [B, L], [B] -> [B, L, D]."""
-        states: Tensor = self.reader(self._embed(items), lengths)
+        states: Tensor = self.reader(_embed(items, self.ids), lengths)
         return states
 
-    def last_states(self, items: Tensor, lengths: Tensor, prefix: Any = None) -> Tensor:
-        """The state after each history. Shapes: items [B, L], lengths [B] -> [B, D]."""
-        states = self.reader(self._embed(items), lengths, prefix)
-        return states if self.reader.respond else last_position(states, lengths)
+    def last_states(
+        self, items: Tensor, lengths: Tensor, prefix: Any = None, ids: Tensor | None = None
+    ) -> Tensor:
+        """The state after each history; `ids` are the ID embeddings of a longer catalogue.
 
-    def _embed(self, items: Tensor) -> Tensor:
-        return F.embedding((items - 1).clamp(min=0), self.ids)
+        Shapes: items [B, L], lengths [B], ids [N + M, d] -> [B, D].
+        """
+        embedded = _embed(items, self.ids if ids is None else ids)
+        states = self.reader(embedded, lengths, prefix)
+        return states if self.reader.respond else last_position(states, lengths)
 
     def _instruction_states(self) -> Tensor:
         """Typical states of the language model. Shapes: -> [T, D]."""
@@ -145,6 +162,11 @@ class E4SRec(System[E4SRecConfig]):
         self.base.place(fn(torch.empty(0, device=self.head.device)).device)
         super()._apply(fn, recurse)
         return self
+
+
+def _embed(items: Tensor, ids: Tensor) -> Tensor:
+    """Shapes: items [B, L], ids [N, d] -> [B, L, d]."""
+    return F.embedding((items - 1).clamp(min=0), ids)
 
 
 def _orthonormal(rows: int, columns: int) -> Tensor:

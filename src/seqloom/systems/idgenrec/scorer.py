@@ -46,6 +46,18 @@ class _IDScorer:
             self._num_beams,
         )
 
+    def among(self, numbers: Tensor) -> ExactScorer:
+        """A scorer of these items alone; see `core.protocols`. Shapes: numbers [C] int64."""
+        tree = PrefixTree.build(self._table[numbers.to(self._table.device)])
+        return ExactScorer(
+            self._recommender,
+            self._builder,
+            self._table,
+            tree.to(self._table.device),
+            self._template,
+            self._num_beams,
+        )
+
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The log-likelihood of every item's ID. Takes long in a large catalogue.
 

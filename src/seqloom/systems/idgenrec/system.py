@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import Scorer
+from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf, Scorer
 from seqloom.llm.decoder_only import DecoderOnly
 from seqloom.llm.networks import build_network, load_shape, prune, save_shape, text_model
 from seqloom.llm.prefix_tree import PAD, PrefixTree
@@ -30,6 +30,9 @@ from seqloom.systems.idgenrec.phases import GeneratorPhase, RecommenderPhase, Ta
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.scorer import BeamScorer, ExactScorer
 
+IDS = "ids"
+"""The name of the item table and of the state entry that holds it."""
+
 
 class IDGenRec(System[IDGenRecConfig]):
     """A generator names items by words; a recommender reads a history of names and writes the next.
@@ -43,6 +46,7 @@ class IDGenRec(System[IDGenRecConfig]):
     name: ClassVar[str] = "idgenrec"
     config_class: ClassVar[type[IDGenRecConfig]] = IDGenRecConfig
     mixes_datasets: ClassVar[bool] = True
+    new_items_by: ClassVar = "words"
     ids: Tensor
     made: Tensor
     generator: TextModel
@@ -164,20 +168,24 @@ class IDGenRec(System[IDGenRecConfig]):
         table = torch.cat([torch.full_like(ids[:1], PAD), ids])
         return self._scorer(table, recommender or self.recommender)
 
-    def add_items(self, texts: Sequence[str], item_ids: Sequence[str]) -> list[str]:
-        """Give new items IDs of the catalogue's words and a place in it, at once; gives the IDs' words.
+    def item_tables(self) -> dict[str, Tensor]:
+        """See `ExtendsCatalogue`: the textual IDs. Shapes: [N, longest + 1]."""
+        return {IDS: self.ids[1:]}
 
-        The items are numbered after those that are there, whose IDs stay. Scorers that were made
-        before do not know them.
-        """
-        taken = words_only(self.ids[1:])
-        rows, _ = self.maker(self.language, taken=taken).make(
-            texts, item_ids, self.prompts_of(texts)
-        )
-        self.ids = torch.cat([self.ids, rows.to(self.ids.device)])
-        self.sizes = self.sizes.model_copy(update={"num_items": len(self.ids) - 1})
-        self._table = None
-        return self.words(rows)
+    def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
+        """See `ExtendsCatalogue`: the generator names new items in the catalogue's words."""
+
+        def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
+            texts = self.texts_of(new.items)
+            maker = self.maker(self.language, taken=words_only(tables[IDS]))
+            made, _ = maker.make(texts, new.item_ids, self.prompts_of(texts))
+            return NewRows({IDS: made.to(self.ids.device)})
+
+        return rows
+
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
+        """See `ExtendsCatalogue`."""
+        return self.over(tables[IDS])
 
     def words(self, ids: Tensor | None = None) -> list[str]:
         """The IDs as words; those of the catalogue if none are given. Shapes: [M, T] output numbers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
+from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
 from seqloom.encoders.base import build_encoder, padding_mask
@@ -17,9 +18,9 @@ from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
-from seqloom.systems.llmesr.new_items import NewItems
+from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.views import SemanticView
-from seqloom.systems.sequence import RankingPhase, SequenceSystem
+from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
@@ -35,6 +36,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
     name: ClassVar[str] = "llmesr"
     config_class: ClassVar[type[LLMESRConfig]] = LLMESRConfig
     uses_text: ClassVar[bool] = True
+    new_items_by: ClassVar = "embedding"
+    redescribes_items: ClassVar[bool] = True
 
     def __init__(self, config: LLMESRConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -139,15 +142,24 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         width = self.config.encoder.hidden_size
         return {"collaborative": slice(0, width), "semantic": slice(width, 2 * width)}
 
-    def item_vector_map(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Vectors of new items: see `llmesr.new_items`.
+    def item_tables(self) -> dict[str, Tensor]:
+        """See `ExtendsCatalogue`. Shapes: [N, D']."""
+        with torch.inference_mode():
+            return {VECTORS: self.item_vectors()}
+
+    def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
+        """See `ExtendsCatalogue` and `llmesr.new_items`. The text of the training is in the weights.
 
         Raises:
             ConfigError: only the collaborative view scores, and it knows no text.
         """
         if self.semantic is None:
             raise ConfigError("views=collaborative has no text view, so it cannot take new items")
-        return NewItems(self.semantic, self.collaborative)
+        return InferredVectors(self.semantic, self.collaborative)
+
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> DotProductScorer:
+        """See `ExtendsCatalogue`."""
+        return DotProductScorer(self, tables[VECTORS])
 
     def begin_epoch(self, epoch: int) -> None:
         """Let the teachers speak with the epoch's first weights."""

@@ -81,13 +81,14 @@ def _item(context: Context, item_id: str) -> dict[str, Any]:
 def _standing(context: Context, model: ServedModel, item_id: str) -> tuple[bool, str | None]:
     """Whether a model can recommend an item, and why not."""
     if model.snapshot.offers(item_id):
+        heeded = item_id not in model.run.item_numbers or model.run.system.redescribes_items
         live = context.engine.live.items.get(item_id)
-        if live is not None and not model.grows:
-            return (
-                True,
-                f"as it was trained: the new text counts for nothing ({model.no_new_items})",
-            )
+        if live is not None and not (model.grows and heeded):
+            why = model.no_new_items or "the model keeps what it learnt of the item"
+            return True, f"as it was trained: the new text counts for nothing ({why})"
         return True, None
+    if item_id in model.refused:
+        return False, model.refused[item_id]
     if model.snapshot.number(item_id):
         return False, "it was taken out of the catalogue"
     return False, model.no_new_items or "it was taken out of the catalogue"

@@ -1,0 +1,100 @@
+"""Items without events enter a catalogue: how a run of any system that can goes by their text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import ExtendsCatalogue, KnownItems, NewItems, NewRows, RowsOf
+from seqloom.data.store import Dataset
+from seqloom.runs.folder import Run
+from seqloom.systems.registry import names, system_class
+from seqloom.text.item_text import ItemText
+from seqloom.text.store import TextEmbeddings, load_embeddings
+
+
+@dataclass(frozen=True)
+class NewItemReader:
+    """What a run makes of items that it was not trained on."""
+
+    columns: Sequence[str]
+    """The text columns of the catalogue."""
+    text: ItemText | None
+    """Embeds them; None for systems that go by the texts themselves."""
+    rows_of: RowsOf
+
+    def table(self, item_ids: Sequence[str], texts: Sequence[Mapping[str, str]]) -> pa.Table:
+        """Items with the catalogue's columns; what `texts` do not hold is empty."""
+        columns = {name: [text.get(name, "") for text in texts] for name in self.columns}
+        return pa.table({"item_id": list(item_ids), **columns})
+
+    def read(
+        self, items: pa.Table, tables: Mapping[str, Tensor], progress: Progress = SILENT
+    ) -> NewRows:
+        """Rows for a table of new items with the catalogue's columns.
+
+        Raises:
+            SeqloomError: a text cannot be embedded or named.
+        """
+        vectors = None if self.text is None else self.text.embed(items, progress)
+        return self.rows_of(NewItems(items.column("item_id").to_pylist(), items, vectors), tables)
+
+
+def new_item_reader(
+    run: Run, *, text: str | None = None, dataset: Dataset | None = None
+) -> NewItemReader:
+    """How the run takes new items. Models and maps that this needs are made when it is first asked.
+
+    Args:
+        text: the data set's text embedding to go by, for systems that were trained on none.
+        dataset: the data set, where it is not where it was at the training.
+
+    Raises:
+        ConfigError: the run's system or its configuration cannot.
+        ArtefactError: the data set or its text embedding is missing.
+    """
+    system = run.system
+    if system.new_items_by is None or not isinstance(system, ExtendsCatalogue):
+        able = [name for name in names() if system_class(name).new_items_by]
+        raise ConfigError(
+            f"a run of {system.name} cannot take new items; those of {', '.join(able)} can"
+        )
+    columns = [name for name in run.items.column_names if name != "item_id"]
+    if not columns:
+        raise ConfigError("the catalogue has no text columns, so nothing is known of new items")
+    if system.new_items_by == "words":
+        return NewItemReader(columns, None, system.rows_of(_nothing_known))
+    if run.manifest.text is not None:
+        told = ItemText(run.manifest.text, columns)
+        return NewItemReader(columns, told, system.rows_of(_nothing_known))
+    data = dataset if dataset is not None else run.dataset()
+    embeddings = load_embeddings(data, text)
+    known = _known(data, run, embeddings)
+    told = ItemText(embeddings.manifest.model_dump(mode="json"), columns)
+    return NewItemReader(columns, told, system.rows_of(lambda: known))
+
+
+def extended(tables: Mapping[str, Tensor], rows: NewRows) -> dict[str, Tensor]:
+    """Tables with new rows behind the last ones. Shapes: [N, ...], [M, ...] -> [N + M, ...] each."""
+    return {name: torch.cat([table, rows.tables[name].to(table)]) for name, table in tables.items()}
+
+
+def _known(data: Dataset, run: Run, text: TextEmbeddings) -> KnownItems:
+    if len(text.items) != run.trained_items:
+        raise ArtefactError(
+            f"{text.path} has {len(text.items)} items, the run was trained on {run.trained_items}"
+        )
+    rows = torch.nonzero(data.popularity[1:] > 0).flatten()
+    if len(rows) < 2:
+        raise ConfigError("fewer than two items have training events, so nothing can be inferred")
+    return KnownItems(text.items[rows], rows)
+
+
+def _nothing_known() -> KnownItems:
+    raise AssertionError("the system has what it goes by in its weights")

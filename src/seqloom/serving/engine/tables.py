@@ -1,0 +1,33 @@
+"""Tables that grow while they are read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ROOM = 1024
+
+
+class GrowingTable:
+    """Rows with room behind the last one. What was given out is never written to again.
+
+    `start` [N, ...] are the first rows; they are copied when there is a first new one.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        self._rows = start
+
+    def first(self, count: int) -> Tensor:
+        """The first rows. Shapes: -> [count, ...]."""
+        return self._rows[:count]
+
+    def put(self, at: int, rows: Tensor) -> Tensor:
+        """Write `rows` at row `at`, behind all that were given out. Shapes: [M, ...] -> [at + M, ...]."""
+        end = at + len(rows)
+        with torch.inference_mode():
+            if len(self._rows) < end:
+                held = self._rows[:at]
+                self._rows = held.new_empty((end + max(_ROOM, end // 8), *held.shape[1:]))
+                self._rows[:at] = held
+            self._rows[at:end] = rows
+        return self._rows[:end]

@@ -99,17 +99,16 @@ def train(
     cls = system_class(system)
     resolved = cls.config_class.build(config)
     sizes = _sizes(dataset, cls, resolved)
-    # What is wrong with either is said before anything is written or trained.
+    manifest = _check_same(out, dataset, system, resolved) if out.exists() and resume else None
+    if manifest is not None and manifest.status == "complete":
+        progress.note(f"{out} is complete; nothing to do")
+        return _summary(out, manifest)
+    # What is wrong with any of them is said before anything is written or trained.
     ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
     runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
     members = load_members(dataset, runs, device)
     shared = cls.load_shared(resolved, progress)
-    if out.exists() and resume:
-        manifest = _check_same(out, dataset, system, resolved)
-        if manifest.status == "complete":
-            progress.note(f"{out} is complete; nothing to do")
-            return _summary(out, manifest)
-    else:
+    if manifest is None:
         _clear(out, overwrite)
         manifest = _start(out, dataset, cls, resolved, sizes)
     data = TrainingData(dataset, progress)

@@ -76,6 +76,8 @@ def test_an_ensemble_needs_its_members_no_more_and_nests(dataset, members, tmp_p
     before = scores(load_run(tmp_path / "outer"))
     for name in ("sasrec", "gru4rec", "inner"):
         shutil.rmtree(tmp_path / name)
+    told = train(dataset, "ensemble", out=tmp_path / "outer", config=outer, resume=True)
+    assert told.valid
     run = load_run(tmp_path / "outer")
     assert torch.equal(scores(run), before)
     assert evaluate(run).users == 60

@@ -61,10 +61,12 @@ def gather_candidates(
     users = _drawn(len(held_out.users), _NUMBERS_HELD // (width * len(members)), seed, progress)
     by_length = users[torch.argsort(held_out.histories.lengths[users], stable=True)]
     at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // (num_items * len(members))))
-    scores, counts = [], []
+    scores = torch.empty(len(users), width, len(members))
+    log_count = torch.empty(len(users), width)
     spread = torch.zeros(len(members), dtype=torch.float64)
     with progress.task("score the validation part", len(users), "users") as task:
-        for number, rows in enumerate(by_length.split(at_once)):
+        for first in range(0, len(by_length), at_once):
+            rows = by_length[first : first + at_once]
             histories = held_out.histories.select(rows)
             batch = histories.pad(max_len).to(device)
             found = torch.stack([m.score(batch.items, batch.lengths) for m in members])
@@ -78,13 +80,13 @@ def gather_candidates(
             allowed = torch.ones(found.shape[1:], dtype=torch.bool, device=device)
             seen_rows, seen = (part.to(device) for part in histories.flat())
             allowed[seen_rows, seen - 1] = False
-            draws = torch.rand(found.shape[1:], generator=generator(seed, "ensemble", number))
+            draws = torch.rand(found.shape[1:], generator=generator(seed, "ensemble", first))
             columns, count = choose(found, target, allowed, draws.to(device), best, width - 1)
-            kept = [each.gather(1, columns) for each in found]
-            scores.append(torch.stack(kept, 2).cpu())
-            counts.append(count.cpu())
+            for member, each in enumerate(found):
+                scores[first : first + len(rows), :, member] = each.gather(1, columns).cpu()
+            log_count[first : first + len(rows)] = count.cpu()
             task.advance(len(rows))
-    return Candidates(torch.cat(scores), torch.cat(counts), spread / max(1, len(users)))
+    return Candidates(scores, log_count, spread / max(1, len(users)))
 
 
 def choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from html import escape
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_seeds_are_found_and_the_price_is_told(runs, tmp_path) -> None:
         "Over seeds",
         "One request (ms)",
         "Embedding texts",
-        found.over_seeds[0].sentence,
+        escape(found.over_seeds[0].sentence),
     ):
         assert shown in page
     with (tmp_path / "report_figures" / "tradeoff.csv").open(encoding="utf-8") as file:

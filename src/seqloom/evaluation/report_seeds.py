@@ -18,14 +18,14 @@ _CAPTION = (
 
 def seeds_table(results: Sequence[OverSeeds]) -> Markup:
     """One row for each pair of systems and metric."""
-    head = ["Systems", "Metric", "Reference", "Run", "Difference", "Interval"]
+    head = ["Systems (seeds)", "Metric", "Reference", "Run", "Difference", "Interval"]
     head += ["d_z", "p users", "p seeds"]
     rows = [
         [
-            f"{r.run} against {r.reference}",
+            f"{r.run} ({len(r.run_seeds)}) against {r.reference} ({len(r.reference_seeds)})",
             metric_label(r.metric),
-            _mean(r.reference_mean, r.reference_std, len(r.reference_seeds)),
-            _mean(r.run_mean, r.run_std, len(r.run_seeds)),
+            _mean(r.reference_mean, r.reference_std),
+            _mean(r.run_mean, r.run_std),
             _signed(r.difference),
             f"[{_signed(r.low)}, {_signed(r.high)}]",
             number(r.effect_size, 3),
@@ -37,10 +37,8 @@ def seeds_table(results: Sequence[OverSeeds]) -> Markup:
     return table(head, rows, _CAPTION)
 
 
-def _mean(mean: float, spread: float | None, seeds: int) -> str:
-    return (
-        f"{mean:.4f} (1 seed)" if spread is None else f"{mean:.4f} ± {spread:.4f} ({seeds} seeds)"
-    )
+def _mean(mean: float, spread: float | None) -> str:
+    return f"{mean:.4f}" if spread is None else f"{mean:.4f} ± {spread:.4f}"
 
 
 def _signed(value: float) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seqloom.runs.foundation import train_foundation
     from seqloom.runs.prepare import prepare
     from seqloom.runs.recommend import recommend
+    from seqloom.runs.reproduce import reproduce
     from seqloom.runs.sweep import sweep
     from seqloom.runs.textual_ids import textual_ids
     from seqloom.runs.train import train
@@ -42,6 +43,7 @@ __all__ = [
     "load_run",
     "prepare",
     "recommend",
+    "reproduce",
     "sweep",
     "textual_ids",
     "train",
@@ -61,6 +63,7 @@ _HOMES = {
     "load_run": "seqloom.runs.folder:load_run",
     "prepare": "seqloom.runs.prepare:prepare",
     "recommend": "seqloom.runs.recommend:recommend",
+    "reproduce": "seqloom.runs.reproduce:reproduce",
     "sweep": "seqloom.runs.sweep:sweep",
     "textual_ids": "seqloom.runs.textual_ids:textual_ids",
     "train": "seqloom.runs.train:train",

@@ -120,9 +120,12 @@ def test_compare(stage, capsys) -> None:
     row = dict.fromkeys(("reference", "run", "difference", "low", "high", "p_holm"), 0.0625)
     pair = {
         "sentence": "b is better.",
+        "pays": "It pays.",
         "differences": [{"group": "all", "users": 9, "metric": "hr@10", "p": 0.04, **row}],
     }
-    recorder = stage("compare", {"confidence": 0.95, "comparisons": 10, "pairs": [pair]})
+    over_seeds = [{"sentence": "Over seeds too."}]
+    document = {"confidence": 0.95, "comparisons": 10, "pairs": [pair], "over_seeds": over_seeds}
+    recorder = stage("compare", document)
     assert run(["compare", "a", "b", "c", "--report", "x.html", "--all-pairs"]) == 0
     assert recorder.arguments == ([Path("a"), Path("b"), Path("c")],)
     assert recorder.options == {
@@ -133,7 +136,16 @@ def test_compare(stage, capsys) -> None:
         "item_map": 1000,
     }
     out = capsys.readouterr().out
-    for shown in ("b is better.", "hr@10", "0.0625", "95%", "10 comparisons"):
+    words = (
+        "b is better.",
+        "It pays.",
+        "Over seeds too.",
+        "hr@10",
+        "0.0625",
+        "95%",
+        "10 comparisons",
+    )
+    for shown in words:
         assert shown in out
 
 

@@ -167,3 +167,20 @@ def test_samples_show_ids_titles_and_ranks(dataset: Dataset) -> None:
 def test_matplotlib_loads_only_to_draw() -> None:
     code = "import sys, seqloom.evaluation.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_grid_parts_all_users_and_leaves_out_what_is_empty(
+    data: ReportData, tmp_path: Path
+) -> None:
+    for system in data.systems:
+        assert sum(cell.users for cell in system.grid) == 60
+        assert [(cell.user, cell.item) for cell in system.grid][:3] == [
+            ("tail", "cold"),
+            ("tail", "tail"),
+            ("tail", "head"),
+        ]
+        whole = sum(cell.users * cell.metrics["ndcg@10"] for cell in system.grid if cell.metrics)
+        assert whole / 60 == pytest.approx(system.metrics["ndcg@10"])
+    page = write_report(tmp_path / "report.html", data).read_text(encoding="utf-8")
+    full = [cell for cell in data.systems[0].grid if cell.users]
+    assert page.count("<br>\n<span") == len(full) + 4  # and the four groups

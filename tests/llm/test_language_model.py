@@ -129,10 +129,25 @@ def test_peft_reads_the_adapter(base, folder, embeddings, tmp_path):
     targets = ["gate_proj", "up_proj", "down_proj"]
     LoraConfig(r=4, lora_alpha=8, target_modules=targets).save_pretrained(tmp_path)
     model, _ = load_causal_lm(folder)
-    loaded = PeftModel.from_pretrained(model, tmp_path).base_model.model.model
+    loaded = PeftModel.from_pretrained(model, tmp_path)
+    ours = output(made, embeddings)
     with torch.no_grad():
-        expected = loaded(inputs_embeds=embeddings).last_hidden_state
-    torch.testing.assert_close(output(made, embeddings), expected)
+        expected = loaded.base_model.model.model(inputs_embeds=embeddings).last_hidden_state
+        merged = loaded.merge_and_unload().model(inputs_embeds=embeddings).last_hidden_state
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(ours, merged)
+
+
+def test_the_forward_pass_is_that_of_transformers(base, folder):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokens = [3, 7, 1, 4, 4, 9]
+    with torch.inference_mode():
+        expected = model(torch.tensor([tokens])).logits
+        states = Adapter(base, None).run(base.embed(tokens)[None]).last_hidden_state
+        found = base.head(states)
+    torch.testing.assert_close(found, expected)
 
 
 def test_one_base_in_memory_while_it_is_used(folder):

@@ -23,7 +23,10 @@ def dataset(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("system", [pytest.param("sasrec", marks=pytest.mark.slow), "llmesr"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("sasrec", "bert4rec")]
+
+
+@pytest.mark.parametrize("system", [*SLOW, "llmesr"])
 def test_scores_are_those_of_the_library(system, dataset, tmp_path) -> None:
     run = tmp_path / system
     train(dataset, system, out=run, config=small_config(system), device="cpu")
@@ -44,6 +47,21 @@ def test_scores_are_those_of_the_library(system, dataset, tmp_path) -> None:
         for row, lists in zip(scores, expected, strict=True):
             found = {item["item_id"]: item["score"] for item in lists["items"]}
             assert dict(zip(ids, row.tolist(), strict=True)) == pytest.approx(found, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["logits", "z_score"])
+def test_an_ensemble_is_exported_whole(scale, dataset, tmp_path) -> None:
+    shapes = {
+        "sasrec": {"hidden_size": 16, "max_len": 4},
+        "gru4rec": {"hidden_size": 8, "max_len": 8},
+    }
+    for system, encoder in shapes.items():
+        config = {**small_config(system), "encoder": encoder}
+        train(dataset, system, out=tmp_path / system, config=config, device="cpu")
+    runs = {"runs": [str(tmp_path / system) for system in shapes], "scale": scale}
+    train(dataset, "ensemble", out=tmp_path / "both", config=runs, device="cpu")
+    assert export(tmp_path / "both", tmp_path / "model.onnx").difference < 1e-4
 
 
 def test_what_cannot_be_exported_is_said(dataset, tmp_path) -> None:

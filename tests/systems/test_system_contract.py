@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers import small_config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.protocols import Scorer
 from seqloom.data.sequences import Sequences
@@ -55,9 +54,9 @@ def test_saving_and_loading_keeps_the_scores(run, trained):
     assert torch.equal(scores(run, HISTORIES), scores(load_run(trained), HISTORIES))
 
 
-def test_same_seed_same_weights_other_seed_others(trained, dataset, tmp_path):
+def test_same_seed_same_weights_other_seed_others(trained, dataset, configured, tmp_path):
     system = trained.name
-    config = small_config(system)
+    config = configured(system)
     first = load_run(trained).system.state_dict()
     train(dataset, system, out=tmp_path / "again", config=config, device="cpu")
     second = load_run(tmp_path / "again").system.state_dict()

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
 from seqloom.evaluation.groups import GROUPS
 from seqloom.evaluation.metrics import per_user
+from seqloom.evaluation.pays import Price, pays_sentence
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranks_file import RankTable
+from seqloom.evaluation.seeds import OverSeeds, Series, compare_series
 from seqloom.evaluation.sentences import comparison_sentence
 from seqloom.evaluation.significance import (
     FLIPS,
@@ -46,6 +49,25 @@ class EvaluatedRun:
     train_seconds: float | None = None
     parameters: int | None = None
     """Number of parameters, trained or not."""
+    seed: int = 0
+    series: str = ""
+    """What runs have in common that differ in their seed alone; empty where that is not known."""
+    uses_language_model: bool = False
+    embed_seconds: float = 0.0
+    """Time to embed the texts that the run was trained with."""
+    latency_ms: float | None = None
+    """One request, median."""
+
+    @property
+    def price(self) -> Price:
+        """What it costs."""
+        return Price(
+            self.name,
+            self.uses_language_model,
+            self.train_seconds,
+            self.embed_seconds,
+            self.latency_ms,
+        )
 
 
 class Difference(Config):
@@ -80,6 +102,8 @@ class Pair(Config):
     differences: list[Difference]
     sentence: str
     """The result in plain words."""
+    pays: str | None = None
+    """Whether the language model pays, where one of the two uses one."""
 
 
 class Comparison(Config):
@@ -95,6 +119,8 @@ class Comparison(Config):
     comparisons: int
     """Size of the family that the corrections take into account."""
     pairs: list[Pair]
+    over_seeds: list[OverSeeds] = Field(default_factory=list)
+    """Systems against each other over their seeds, where some were trained with several."""
 
 
 def compare_runs(
@@ -131,7 +157,7 @@ def compare_runs(
     masks = {ALL_USERS: torch.ones(len(runs[0].table), dtype=torch.bool)}
     masks |= {group: runs[0].table.members[group] for group in groups}
     cells = list(itertools.product(metrics, masks))
-    options = {"resamples": resamples, "flips": flips, "confidence": confidence}
+    options: dict[str, Any] = {"resamples": resamples, "flips": flips, "confidence": confidence}
     tests = [
         [
             _test(reference, run, metric, masks[group], derive_seed(seed, metric, group), options)
@@ -149,9 +175,16 @@ def compare_runs(
             else _difference(metric, group, test, *next(corrected))
             for (metric, group), test in zip(cells, row, strict=True)
         ]
-        sentence = comparison_sentence(run.name, reference.name, differences, 1 - confidence)
+        level = 1 - confidence
+        overall = next(d for d in differences if d.group == ALL_USERS)
         results.append(
-            Pair(reference=reference.name, run=run.name, differences=differences, sentence=sentence)
+            Pair(
+                reference=reference.name,
+                run=run.name,
+                differences=differences,
+                sentence=comparison_sentence(run.name, reference.name, differences, level),
+                pays=pays_sentence(run.price, reference.price, overall, level),
+            )
         )
     return Comparison(
         protocol=runs[0].table.protocol,
@@ -161,7 +194,30 @@ def compare_runs(
         flips=flips,
         comparisons=len(flat),
         pairs=results,
+        over_seeds=compare_series(_series_pairs(runs, pairs), metrics, seed=seed, **options),
     )
+
+
+def _series_pairs(runs: Sequence[EvaluatedRun], pairs: str) -> list[tuple[Series, Series]]:
+    """The systems to be tested over their seeds: none unless one of them has several."""
+    grouped: dict[str, list[EvaluatedRun]] = {}
+    for run in runs:
+        grouped.setdefault(run.series or run.name, []).append(run)
+    if all(len(group) == 1 for group in grouped.values()):
+        return []
+    systems = [group[0].system for group in grouped.values()]
+    series = [
+        Series(
+            # A system whose runs differ in more than their seed is told apart by its first run.
+            name=group[0].system if systems.count(group[0].system) == 1 else group[0].name,
+            seeds=tuple(run.seed for run in group),
+            ranks=tuple(run.table.ranks for run in group),
+        )
+        for group in grouped.values()
+    ]
+    if pairs == "reference":
+        return [(series[0], other) for other in series[1:]]
+    return list(itertools.combinations(series, 2))
 
 
 def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:

@@ -6,7 +6,7 @@ Figures stand inside the file and, as SVG with the numbers behind them as CSV, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -16,11 +16,15 @@ from seqloom.core.files import atomic_file
 from seqloom.evaluation.compare import Comparison, Pair
 from seqloom.evaluation.figure_style import Figure
 from seqloom.evaluation.figures import forest, group_bars, long_tail_figure, training_curves
+from seqloom.evaluation.figures_tradeoff import shows_tradeoff, tradeoff
 from seqloom.evaluation.groups import GROUPS
 from seqloom.evaluation.item_map import item_map_figure
 from seqloom.evaluation.markup import Markup, duration, join, number, section, table, tag, text
 from seqloom.evaluation.metrics import RANK_METRICS, metric_label
+from seqloom.evaluation.report_columns import in_group, marked, overall
 from seqloom.evaluation.report_data import ReportData, SampleUser, ShownItem, SystemResult
+from seqloom.evaluation.report_grid import grid_table
+from seqloom.evaluation.report_seeds import seeds_table
 from seqloom.evaluation.sentences import format_p
 
 _LIST_LABELS = {
@@ -67,6 +71,8 @@ def draw_figures(data: ReportData) -> list[Figure]:
         drawn.append(group_bars(systems, "items", metric))
     if all(system.user_bins for system in systems):
         drawn.append(group_bars(systems, "users", metric))
+    if len(systems) > 1 and shows_tradeoff(systems, metric):
+        drawn.append(tradeoff(systems, metric))
     if data.item_maps:
         drawn.append(item_map_figure(data.item_maps))
     trained = [system for system in systems if system.log]
@@ -81,7 +87,7 @@ def _body(data: ReportData, drawn: Sequence[Figure], path: Path) -> Markup:
         tag("p", f"Data set {data.dataset}. {data.created}.", class_="soft"),
     ]
     if data.comparison:
-        found = [tag("li", pair.sentence) for pair in data.comparison.pairs]
+        found = [tag("li", sentence) for sentence in _findings(data.comparison)]
         parts.append(section("Findings", tag("ul", *found, class_="findings")))
     if data.notes:
         noted = tag("ul", *(tag("li", note) for note in data.notes))
@@ -93,10 +99,14 @@ def _body(data: ReportData, drawn: Sequence[Figure], path: Path) -> Markup:
     ]
     if any(system.groups for system in data.systems):
         parts.append(section("Tail and head", _groups(data)))
+    if all(system.grid for system in data.systems):
+        parts.append(section("Short and long histories, rare and popular items", grid_table(data)))
     if any(_list_metrics(system) for system in data.systems):
         parts.append(section("What is recommended", _lists(data.systems)))
     if data.comparison:
         parts.append(section("Significance", *_significance(data.comparison)))
+        if data.comparison.over_seeds:
+            parts.append(section("Over seeds", seeds_table(data.comparison.over_seeds)))
     if drawn:
         parts.append(section("Figures", *(_figure(figure, path) for figure in drawn)))
     parts.append(section("Cost", _cost(data.systems)))
@@ -105,6 +115,16 @@ def _body(data: ReportData, drawn: Sequence[Figure], path: Path) -> Markup:
     if data.versions:
         parts.append(section("Versions", table(["Package", "Version"], [*data.versions.items()])))
     return join(parts)
+
+
+def _findings(comparison: Comparison) -> list[str]:
+    """What the comparison says in words: each pair, over seeds, whether the language model pays."""
+    main = comparison.over_seeds[0].metric if comparison.over_seeds else ""
+    return [
+        *(pair.sentence for pair in comparison.pairs),
+        *(each.sentence for each in comparison.over_seeds if each.metric == main),
+        *(pair.pays for pair in comparison.pairs if pair.pays),
+    ]
 
 
 def _fingerprint(data: ReportData) -> Markup:
@@ -127,7 +147,7 @@ def _fact(value: float | str) -> str:
 
 def _accuracy(systems: Sequence[SystemResult]) -> Markup:
     names = [name for name in RANK_METRICS if any(name in s.metrics for s in systems)]
-    rows = _marked(systems, [_overall(name) for name in names])
+    rows = marked(systems, [overall(name) for name in names])
     head = ["Run", *(metric_label(name) for name in names)]
     return table(head, rows, "Means over users. The best of each column is bold.")
 
@@ -136,7 +156,7 @@ def _groups(data: ReportData) -> Markup:
     metric = data.figure_metric
     first = next(system for system in data.systems if system.groups)
     names = [name for name in GROUPS if name in first.groups]
-    columns = [_overall(metric), *(_in_group(metric, name) for name in names)]
+    columns = [overall(metric), *(in_group(metric, name) for name in names)]
     head: list[object] = ["Run", "All users"]
     head += [
         join([_label(name).capitalize(), Markup("<br>"), _users(first, name)]) for name in names
@@ -147,7 +167,7 @@ def _groups(data: ReportData) -> Markup:
         cut = (
             f" Head items have {at.item:,} or more training events, head users {at.user:,} or more."
         )
-    return table(head, _marked(data.systems, columns), f"{metric_label(metric)}.{cut}")
+    return table(head, marked(data.systems, columns), f"{metric_label(metric)}.{cut}")
 
 
 def _users(system: SystemResult, group: str) -> Markup:
@@ -225,13 +245,15 @@ def _figure(figure: Figure, path: Path) -> Markup:
 
 
 def _cost(systems: Sequence[SystemResult]) -> Markup:
-    head = ["Run", "System", "Training", "Evaluation", "Peak memory (MiB)"]
-    head += ["Parameters", "Trained", "Device"]
+    head = ["Run", "System", "Embedding texts", "Training", "One request (ms)", "Evaluation"]
+    head += ["Peak memory (MiB)", "Parameters", "Trained", "Device"]
     rows = [
         [
             s.name,
             s.system,
+            duration(s.embed_seconds or None),
             duration(s.train_seconds),
+            number(s.latency_ms, 1),
             duration(s.evaluate_seconds),
             number(s.peak_rss_mb, 0),
             number(s.parameters),
@@ -240,7 +262,12 @@ def _cost(systems: Sequence[SystemResult]) -> Markup:
         ]
         for s in systems
     ]
-    return table(head, rows)
+    caption = (
+        "Training: all attempts together, of an ensemble its members too. One request: the median time "
+        "from one history to its ten best items, without a server. Evaluation: scoring and ranking all "
+        "users. Peak memory is that of the training process."
+    )
+    return table(head, rows, caption)
 
 
 def _sample(user: SampleUser) -> Markup:
@@ -265,33 +292,3 @@ def _list(title: str, items: Sequence[ShownItem], target: ShownItem) -> Markup:
         for item in items
     ]
     return tag("div", tag("h4", title), tag("ol", *lines))
-
-
-_Column = Callable[[SystemResult], float | None]
-
-
-def _overall(metric: str) -> _Column:
-    return lambda system: system.metrics.get(metric)
-
-
-def _in_group(metric: str, group: str) -> _Column:
-    def value(system: SystemResult) -> float | None:
-        found = system.groups.get(group)
-        return found.metrics.get(metric) if found and found.metrics else None
-
-    return value
-
-
-def _marked(systems: Sequence[SystemResult], columns: Sequence[_Column]) -> list[list[object]]:
-    """A row a system; the largest number of each column is marked where there is a choice."""
-    rows: list[list[object]] = [[system.name] for system in systems]
-    for column in columns:
-        values = [column(system) for system in systems]
-        known = [value for value in values if value is not None]
-        best = max(known) if len(known) > 1 else None
-        for row, value in zip(rows, values, strict=True):
-            shown = number(value)
-            row.append(
-                tag("span", shown, class_="best") if value is not None and value == best else shown
-            )
-    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -11,10 +11,11 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import Comparison, EvaluatedRun
-from seqloom.evaluation.groups import GroupThresholds, bin_metrics
+from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metrics
 from seqloom.evaluation.item_map import ItemMap
 from seqloom.evaluation.metrics import parse_metric
 from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.ranks_file import RankTable
 
 
 class GroupResult(Config):
@@ -32,6 +33,13 @@ class BinResult(GroupResult):
     high: int
 
 
+class GridCell(GroupResult):
+    """The users of one length whose target is of one popularity."""
+
+    user: Literal["tail", "head"]
+    item: Literal["cold", "tail", "head"]
+
+
 class SystemResult(Config):
     """One run: how good it is and what it costs. A cost that is not known is None."""
 
@@ -43,9 +51,15 @@ class SystemResult(Config):
     """By the target's training events."""
     user_bins: list[BinResult] = Field(default_factory=list)
     """By the user's training events."""
+    grid: list[GridCell] = Field(default_factory=list)
+    """Tail and head users by cold, tail and head targets, in this order; also those without users."""
     log: list[dict[str, Any]] = Field(default_factory=list)
     """Rows of `log.jsonl`: `phase`, `epoch`, `train` and, where validated, `valid`."""
     train_seconds: float | None = None
+    embed_seconds: float = 0.0
+    """Embedding the texts that it was trained with."""
+    latency_ms: float | None = None
+    """One request, median."""
     evaluate_seconds: float | None = None
     peak_rss_mb: float | None = None
     parameters: int | None = None
@@ -132,14 +146,32 @@ def system_result(
         groups={name: GroupResult.build(group) for name, group in run.groups.items()},
         item_bins=by_item,
         user_bins=by_user,
+        grid=_grid(table, names),
         log=list(log),
         train_seconds=run.train_seconds,
+        embed_seconds=run.embed_seconds,
+        latency_ms=run.latency_ms,
         evaluate_seconds=evaluate_seconds,
         peak_rss_mb=peak_rss_mb,
         parameters=run.parameters,
         trained_parameters=trained_parameters,
         device=device,
     )
+
+
+def _grid(table: RankTable, names: Sequence[str]) -> list[GridCell]:
+    cold, members = table.target_counts == 0, table.members
+    items = {"cold": cold, "tail": members["tail_item"] & ~cold, "head": members["head_item"]}
+    masks = {
+        (user, item): members[f"{user}_user"] & mask
+        for user in ("tail", "head")
+        for item, mask in items.items()
+    }
+    found = group_metrics(table.ranks, {f"{u} {i}": mask for (u, i), mask in masks.items()}, names)
+    return [
+        GridCell.build({"user": user, "item": item, **found[f"{user} {item}"]})
+        for user, item in masks
+    ]
 
 
 def long_tail(dataset: Dataset, thresholds: GroupThresholds) -> LongTail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqloom.core.errors import ConfigError
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import sha256_text
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import VectorScorer
 from seqloom.core.random import generator
@@ -36,11 +38,14 @@ from seqloom.runs.evaluate import (
     read_evaluation,
 )
 from seqloom.runs.folder import Run, load_run
+from seqloom.runs.latency import measure_latency
 from seqloom.runs.prepare import statistics_table
 from seqloom.text.prompts import text_columns, title_column
 
 SAMPLE_USERS = 3
 ITEMS_ON_MAP = 1000
+_REQUESTS = 100
+"""Histories that single requests are timed with."""
 _FEWEST_ITEMS = 5
 """Below, a map says nothing."""
 
@@ -69,7 +74,12 @@ def compare(
     if len(opened) < 2:
         raise ConfigError(f"found {len(opened)} run(s); a comparison needs at least two")
     found = [_evaluated(run, on, mask_seen, progress) for run in opened]
-    evaluated = [_with_ranks(run, one) for run, one in zip(opened, found, strict=True)]
+    latencies = []
+    with progress.task("time single requests", len(opened), "runs") as task:
+        for run in opened:
+            latencies.append(_latency(run, on, progress))
+            task.advance()
+    evaluated = [_with_ranks(*each) for each in zip(opened, found, latencies, strict=True)]
     with progress.task("compare", None, "tests"):
         result = compare_runs(evaluated, pairs="all" if all_pairs else "reference")
     if report is not None:
@@ -93,7 +103,25 @@ def _evaluated(run: Run, on: Part, mask_seen: bool, progress: Progress) -> Evalu
     return found
 
 
-def _with_ranks(run: Run, found: Evaluation) -> EvaluatedRun:
+def _latency(run: Run, on: Part, progress: Progress) -> float | None:
+    """The median of single requests, in ms, with the histories of users drawn at random, the same for every
+    run; None where the data set is no longer there."""
+    try:
+        histories = run.dataset().held_out(on).histories
+    except ArtefactError as error:
+        progress.warn(f"the latency of {run.name} is not measured: {error}")
+        return None
+    drawn = torch.randperm(len(histories), generator=generator(0, "latency"))[:_REQUESTS]
+    return measure_latency(run, histories.select(drawn)).median_ms
+
+
+def _series(run: Run) -> str:
+    """Equal for runs that differ in their seed alone."""
+    config = run.system.config.model_dump(mode="json", exclude={"seed"})
+    return sha256_text(run.manifest.system, json.dumps(config, sort_keys=True))
+
+
+def _with_ranks(run: Run, found: Evaluation, latency_ms: float | None) -> EvaluatedRun:
     _, ranks = evaluation_files(run.path, found.details)
     return EvaluatedRun(
         name=run.name,
@@ -101,8 +129,13 @@ def _with_ranks(run: Run, found: Evaluation) -> EvaluatedRun:
         table=read_ranks(ranks),
         metrics=found.metrics,
         groups=found.groups,
-        train_seconds=run.manifest.cost.seconds_total,
+        train_seconds=run.manifest.cost.seconds_with_members,
         parameters=run.manifest.parameters,
+        seed=run.system.config.seed,
+        series=_series(run),
+        uses_language_model=run.system.uses_language_model,
+        embed_seconds=sum(run.manifest.embed_seconds.values()),
+        latency_ms=latency_ms,
     )
 
 

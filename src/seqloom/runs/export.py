@@ -16,8 +16,10 @@ from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, SeqloomError
 from seqloom.core.files import atomic_file
 from seqloom.core.progress import SILENT, Progress
-from seqloom.nn.attention import last_position
+from seqloom.core.protocols import Scorer
 from seqloom.runs.folder import Run, load_run
+from seqloom.systems.ensemble.scorer import cut, standardise
+from seqloom.systems.ensemble.system import Ensemble
 from seqloom.systems.sequence import SequenceSystem
 
 _TOLERANCE = 1e-3
@@ -52,57 +54,107 @@ def export(
     """Write `out` (an `.onnx` file) and the item ids beside it, and compare with torch.
 
     Raises:
-        ConfigError: the system is no sequence system, `out` exists, or the ONNX libraries are not there.
+        ConfigError: the system is no sequence system and no ensemble of some, `out` exists, or the ONNX
+            libraries are not there.
         SeqloomError: the exported model gives other scores.
     """
     run = run if isinstance(run, Run) else load_run(run)
     file = Path(out)
     ids = file.with_suffix(".items.txt")
-    system = run.system
-    if not isinstance(system, SequenceSystem):
-        raise ConfigError(
-            f"{system.name} is no sequence encoder; only systems over one can be exported to ONNX"
-        )
+    model, max_len = _scores(run)
     if file.suffix != ".onnx":
         raise ConfigError(f"--out is {file}; give a file that ends in .onnx")
     if file.exists() and not overwrite:
         raise ConfigError(f"{file} exists; choose another --out or give --overwrite")
     _check_ids(run.item_ids)
-    model = _Scores(system).eval()
     progress.note(f"exporting {run.path}")
-    program = _program(model, system.max_len)
+    program = _program(model, max_len)
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(file) as work:
         program.save(str(work))
-        difference = _difference(model, work, run.manifest.sizes.num_items, system.max_len)
+        difference = _difference(run.scorer, work, run.manifest.sizes.num_items, max_len)
     with atomic_file(ids) as work:
         work.write_text("".join(f"{item}\n" for item in run.item_ids), encoding="utf-8")
     return ExportedRun(
         file=str(file),
         item_ids=str(ids),
-        system=system.name,
+        system=run.system.name,
         num_items=len(run.item_ids),
-        max_len=system.max_len,
+        max_len=max_len,
         difference=difference,
     )
+
+
+class _Queries(nn.Module):
+    """The state after each history, times a weight, in one system's space."""
+
+    vectors: Tensor
+    covariance: Tensor | None
+
+    def __init__(
+        self,
+        system: SequenceSystem[Any],
+        weight: float = 1.0,
+        covariance: Tensor | None = None,
+        longest: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.system = system
+        self.weight = weight
+        self.cut = system.max_len if longest is not None and longest > system.max_len else None
+        with torch.inference_mode():
+            found = system.item_vectors()
+        self.register_buffer("vectors", found.clone())
+        self.register_buffer("covariance", None if covariance is None else covariance.clone())
+
+    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, D']."""
+        if self.cut is not None:
+            items, lengths = cut(items, lengths, self.cut)
+        found = self.system.queries(items, lengths, self.vectors)
+        if self.covariance is not None:
+            found = standardise(found, self.covariance)
+        return self.weight * found
 
 
 class _Scores(nn.Module):
     """Scores of the catalogue after each history, the items' vectors computed once."""
 
-    vectors: Tensor
-
-    def __init__(self, system: SequenceSystem[Any]) -> None:
+    def __init__(self, parts: list[_Queries]) -> None:
         super().__init__()
-        self.system = system
-        with torch.inference_mode():
-            found = system.item_vectors()
-        self.register_buffer("vectors", found.clone())
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N]."""
-        states = self.system.states(items, lengths, self.vectors)
-        return last_position(states, lengths) @ self.vectors.t()
+        scores = [part(items, lengths) @ part.vectors.t() for part in self.parts]
+        return torch.stack(scores).sum(0) if len(scores) > 1 else scores[0]
+
+
+def _scores(run: Run) -> tuple[_Scores, int]:
+    """The run's scores as one module, and the longest history that it reads.
+
+    Raises:
+        ConfigError: the system, or a member of an ensemble, is no sequence system.
+    """
+    system = run.system
+    members = system.systems if isinstance(system, Ensemble) else [system]
+    other = next((each.name for each in members if not isinstance(each, SequenceSystem)), None)
+    if other is not None:
+        raise ConfigError(
+            f"{other} is no sequence encoder; only systems over one, and ensembles of such, can be "
+            "exported to ONNX"
+        )
+    longest = system.max_len
+    assert longest is not None
+    if not isinstance(system, Ensemble):
+        return _Scores([_Queries(system)]).eval(), longest
+    parts = [
+        _Queries(member, float(weight), scorer.covariance, longest)
+        for member, scorer, weight in zip(
+            members, system.member_scorers(), system.weights, strict=True
+        )
+    ]
+    return _Scores(parts).eval(), longest
 
 
 def _program(model: _Scores, max_len: int) -> Any:
@@ -127,7 +179,7 @@ def _program(model: _Scores, max_len: int) -> Any:
         raise ConfigError(f"export needs {error.name}; pip install 'seqloom[onnx]'") from None
 
 
-def _difference(model: _Scores, file: Path, num_items: int, max_len: int) -> float:
+def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> float:
     """Largest difference of scores from torch's, over histories of many lengths."""
     try:
         import onnxruntime
@@ -140,7 +192,7 @@ def _difference(model: _Scores, file: Path, num_items: int, max_len: int) -> flo
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (found,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
     with torch.inference_mode():
-        expected = model(items, lengths)
+        expected = scorer.score(items, lengths)
     apart = float((torch.from_numpy(found) - expected).abs().max())
     if not apart <= _TOLERANCE * max(1.0, float(expected.abs().max())):
         raise SeqloomError(

@@ -35,7 +35,7 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.data.store import Dataset
-from seqloom.systems.base import MODEL_FOLDER, Sizes, System
+from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import text_columns, title_column
 
@@ -61,9 +61,31 @@ class Cost(Config):
     """Training targets in an epoch of the last phase."""
     seconds_total: float = 0.0
     """Wall-clock seconds, validation included; of all attempts of a resumed run together."""
+    members_seconds: float = 0.0
+    """What training the members of an ensemble took, beside `seconds_total`."""
     peak_rss_mb: float = 0.0
     """Largest memory of the training process, MiB."""
     device: str = "cpu"
+    threads: int = 0
+    """Threads of a CPU's sums, which decide their bits; 0 in a run of an older seqloom."""
+
+    @property
+    def seconds_with_members(self) -> float:
+        """What it took to have the run, an ensemble's members included."""
+        return round(self.seconds_total + self.members_seconds, 3)
+
+
+class MemberReference(Config):
+    """A run that an ensemble was made of."""
+
+    run: str
+    """Where it was then."""
+    system: str
+    weights_sha256: str
+    seconds_total: float = 0.0
+    """What its own training took."""
+    embed_seconds: dict[str, float] = Field(default_factory=dict)
+    """What embedding the texts took it was trained with, by the vectors' hash: members may share them."""
 
 
 class RunManifest(Config):
@@ -81,6 +103,8 @@ class RunManifest(Config):
     """The run whose item vectors the system started from, where it takes some."""
     base: dict[str, Any] | None = None
     """The frozen language model that the run is a plug-in of: name, weights' hash, layers."""
+    members: list[MemberReference] = Field(default_factory=list)
+    """The runs that an ensemble holds."""
     added_items: int = 0
     """Items put in after training, without events; the last of the catalogue."""
     versions: dict[str, str]
@@ -96,6 +120,17 @@ class RunManifest(Config):
     weights_sha256: str = ""
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of each further file of the system, by its path in the run."""
+
+    @property
+    def embed_seconds(self) -> dict[str, float]:
+        """What embedding the texts took, of the items and of the users, by the vectors' hash."""
+        text = self.text or {}
+        own = {
+            part["content_hash"]: float(part.get("seconds", 0.0))
+            for part in (text.get("items"), text.get("users"))
+            if part
+        }
+        return own | {k: v for member in self.members for k, v in member.embed_seconds.items()}
 
 
 class Run:
@@ -258,15 +293,10 @@ def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
     Raises:
         ArtefactError: it is another one.
     """
-    found = system.base_reference()
-    trained = manifest.base
-    if trained is None or found is None:
-        return
-    if (found["sha256"], found["num_layers"]) != (trained["sha256"], trained["num_layers"]):
+    wrong = base_differences(manifest.base, system.base_reference())
+    if wrong:
         raise ArtefactError(
-            f"{path} is a plug-in of {trained['name']} with {trained['num_layers']} layers and weights "
-            f"{trained['sha256'][:12]}, but {found['name']} has {found['num_layers']} layers and weights "
-            f"{found['sha256'][:12]}; name the right one as llm.name in {path / 'config.yaml'}, or "
+            f"{path} is a plug-in of {wrong}; name the right one as llm.name in {path / 'config.yaml'}, or "
             "train again"
         )
 

@@ -36,6 +36,7 @@ from seqloom.runs.folder import (
     write_weights,
 )
 from seqloom.runs.ids import IdTable, given_ids, trained_ids
+from seqloom.runs.members import load_members
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
@@ -98,20 +99,25 @@ def train(
     cls = system_class(system)
     resolved = cls.config_class.build(config)
     sizes = _sizes(dataset, cls, resolved)
-    # What is wrong with either is said before anything is written or trained.
+    manifest = _check_same(out, dataset, system, resolved) if out.exists() and resume else None
+    if manifest is not None and manifest.status == "complete":
+        progress.note(f"{out} is complete; nothing to do")
+        return _summary(out, manifest)
+    # What is wrong with any of them is said before anything is written or trained.
     ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
+    runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
+    members = load_members(dataset, runs, device)
     shared = cls.load_shared(resolved, progress)
-    if out.exists() and resume:
-        manifest = _check_same(out, dataset, system, resolved)
-        if manifest.status == "complete":
-            progress.note(f"{out} is complete; nothing to do")
-            return _summary(out, manifest)
-    else:
+    if manifest is None:
         _clear(out, overwrite)
         manifest = _start(out, dataset, cls, resolved, sizes)
     data = TrainingData(dataset, progress)
     if cls.uses_ids:
         data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
+    if cls.combines_runs:
+        data = replace(data, members=members.systems)
+        manifest = manifest.model_copy(update={"members": members.references})
+        write_manifest(out, manifest)
     place = resolve_device(device)
     finished = _train(out, data, resolved, manifest, place, checkpoint_every_s, watch)
     del shared
@@ -195,7 +201,7 @@ def _train(
             "trained_parameters": trained if phases else 0,
             "best_epoch": position.best_epoch,
             "valid": valid,
-            "cost": _cost(position, time.monotonic() - started, device),
+            "cost": _cost(position, manifest, time.monotonic() - started, device),
             "weights_sha256": write_weights(out, model),
             "files": write_model_files(out, model),
         }
@@ -303,7 +309,7 @@ def _no_validation() -> dict[str, float]:
     )
 
 
-def _cost(position: Position, seconds: float, device: torch.device) -> Cost:
+def _cost(position: Position, manifest: RunManifest, seconds: float, device: torch.device) -> Cost:
     rows = position.history
     logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
     return Cost(
@@ -311,8 +317,10 @@ def _cost(position: Position, seconds: float, device: torch.device) -> Cost:
         seconds_per_epoch=[row["seconds"] for row in rows],
         targets_per_epoch=rows[-1]["targets"] if rows else 0,
         seconds_total=round(max(seconds, logged), 3),
+        members_seconds=round(sum(each.seconds_total for each in manifest.members), 3),
         peak_rss_mb=round(peak_rss_mb(), 1),
         device=str(device),
+        threads=torch.get_num_threads(),
     )
 
 

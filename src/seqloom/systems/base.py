@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -43,6 +43,15 @@ class Sizes(Config):
 
 
 @dataclass(frozen=True)
+class Member:
+    """A trained system that takes part in another."""
+
+    name: str
+    """Name of its run."""
+    system: System[Any]
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """What a system may see: the data set's training part, and embeddings made from it."""
 
@@ -50,6 +59,8 @@ class TrainingData:
     progress: Progress = SILENT
     ids: Tensor | None = None
     """[N, d] item vectors of another run over the same training part, where the system takes some."""
+    members: Sequence[Member] = ()
+    """Trained systems over the same data set, where the system combines some."""
 
 
 class System(nn.Module, ABC, Generic[ConfigT]):
@@ -60,6 +71,8 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     uses_text: ClassVar[bool] = False
     uses_ids: ClassVar[bool] = False
     """Whether it starts from the item vectors of another run, named in its configuration `ids`."""
+    combines_runs: ClassVar[bool] = False
+    """Whether it is made of trained runs, named in its configuration `runs`."""
     new_items_by: ClassVar[Literal["embedding", "words"] | None] = None
     """What a system that is an `ExtendsCatalogue` goes by: a text embedding (that of its training, else
     one of the data set), or the texts themselves. None: it knows the items of its training alone."""
@@ -113,6 +126,25 @@ class System(nn.Module, ABC, Generic[ConfigT]):
         return frozenset()
 
     @property
+    def uses_language_model(self) -> bool:
+        """Whether a language model, as an embedding of texts or itself, has a part in its scores."""
+        return self.uses_text
+
+    @property
     def max_len(self) -> int | None:
         """The longest history that the system reads; None reads all."""
         return None
+
+
+def base_differences(
+    trained: Mapping[str, Any] | None, found: Mapping[str, Any] | None
+) -> str | None:
+    """Where a plug-in meets another language model than it was trained with: both in words."""
+    if trained is None or found is None:
+        return None
+    if (found["sha256"], found["num_layers"]) == (trained["sha256"], trained["num_layers"]):
+        return None
+    return (
+        f"{trained['name']} with {trained['num_layers']} layers and weights {trained['sha256'][:12]}, but "
+        f"{found['name']} has {found['num_layers']} layers and weights {found['sha256'][:12]}"
+    )

@@ -43,6 +43,10 @@ _SYSTEMS = {
         "seqloom.systems.idgenrec.system:IDGenRec",
         "items named by words, the next item's name written by a language model",
     ),
+    "ensemble": (
+        "seqloom.systems.ensemble.system:Ensemble",
+        "trained runs, their scores summed with weights fitted on validation",
+    ),
 }
 
 

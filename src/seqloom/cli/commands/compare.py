@@ -69,6 +69,11 @@ def _render(document: Any) -> Iterable[RenderableType]:
         yield pair["sentence"]
         rows = [{name: row[name] for name in _SHOWN} for row in pair["differences"]]
         yield rows_table(rows)
+    for row in document["over_seeds"]:
+        yield row["sentence"]
+    for pair in document["pairs"]:
+        if pair["pays"]:
+            yield pair["pays"]
     yield (
         f"low, high: {document['confidence']:.0%} confidence interval of the difference; p_holm: "
         f"corrected for {document['comparisons']} comparisons."

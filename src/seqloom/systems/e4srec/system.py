@@ -82,6 +82,11 @@ class E4SRec(System[E4SRecConfig]):
         """The frozen ID embeddings."""
         return frozenset({"ids"})
 
+    @property
+    def uses_language_model(self) -> bool:
+        """It is one."""
+        return True
+
     def base_reference(self) -> dict[str, Any]:
         """The language model that the plug-in fits."""
         return self.base.reference.model_dump(mode="json")

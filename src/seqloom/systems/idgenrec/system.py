@@ -202,6 +202,11 @@ class IDGenRec(System[IDGenRecConfig]):
         self._texts, self._item_ids = [], []
         del self.item_prompts
 
+    @property
+    def uses_language_model(self) -> bool:
+        """It is one."""
+        return True
+
     def write_files(self, folder: Path) -> None:
         """Write tokenizer, words, prompts and the shapes of the two models."""
         self.language.save(folder)

@@ -1,0 +1,76 @@
+"""Does the language model pay? One sentence: what it brings, how surely, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqloom.evaluation.metrics import metric_label
+from seqloom.evaluation.sentences import Result, format_p
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a run costs. What is not known is None."""
+
+    name: str
+    uses_language_model: bool
+    train_seconds: float | None = None
+    """Training, with that of an ensemble's members."""
+    embed_seconds: float = 0.0
+    """Embedding the texts that it was trained with."""
+    latency_ms: float | None = None
+    """One request, median."""
+
+
+def pays_sentence(run: Price, reference: Price, result: Result, level: float = 0.05) -> str | None:
+    """The sentence; None unless exactly one of the two uses a language model.
+
+    `result` is the difference over all users, run minus reference. The model pays where the run with
+    it is ahead and the Holm-corrected p-value is below `level`; whether that is worth its costs is left
+    to the reader.
+    """
+    if run.uses_language_model == reference.uses_language_model:
+        return None
+    if result.run is None or result.reference is None or result.p_holm is None:
+        return None
+    model, plain = (run, reference) if run.uses_language_model else (reference, run)
+    gain = result.run - result.reference
+    gain = gain if model is run else -gain
+    base = result.reference if model is run else result.run
+    amount = f"{100 * abs(gain) / base:.1f} %" if base else f"{abs(gain):.4f} (from 0)"
+    label, p = metric_label(result.metric), format_p(result.p_holm)
+    if result.p_holm >= level:
+        verdict = "It is not shown that the language model pays"
+    elif gain > 0:
+        verdict = "The language model pays"
+    else:
+        verdict = "The language model does not pay"
+    where = "above" if gain >= 0 else "below"
+    return (
+        f"{verdict}: {model.name} is {amount} {where} {plain.name} on {label} ({p}), "
+        f"{_costs(model, plain)}."
+    )
+
+
+def _costs(model: Price, plain: Price) -> str:
+    parts = []
+    ours, theirs = _training(model), _training(plain)
+    if ours is not None and theirs is not None:
+        texts = ", embedding the texts included" if model.embed_seconds else ""
+        parts.append(
+            f"{_times(ours, theirs)} the training ({ours:,.0f} s against {theirs:,.0f} s{texts})"
+        )
+    if model.latency_ms is not None and plain.latency_ms is not None:
+        times = _times(model.latency_ms, plain.latency_ms)
+        parts.append(
+            f"{times} the latency ({model.latency_ms:.1f} ms against {plain.latency_ms:.1f} ms a request)"
+        )
+    return f"for {' and '.join(parts)}" if parts else "at a cost that is not known"
+
+
+def _training(price: Price) -> float | None:
+    return None if price.train_seconds is None else price.train_seconds + price.embed_seconds
+
+
+def _times(ours: float, theirs: float) -> str:
+    return f"{ours / theirs:,.1f} times" if theirs else "any number of times"

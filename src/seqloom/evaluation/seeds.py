@@ -1,0 +1,235 @@
+"""Two systems, each trained with one or more seeds: what holds for other users and for other seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.random import derive_seed
+from seqloom.evaluation.metrics import metric_label, per_user
+from seqloom.evaluation.sentences import format_p
+from seqloom.evaluation.significance import (
+    FLIPS,
+    RESAMPLES,
+    Floats,
+    benjamini_hochberg,
+    holm,
+    paired_test,
+)
+
+_CELLS = 4_000_000  # counts of the resampling that are held at once
+_MOST_SPLITS = 100_000
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs of one system that differ in their seed alone."""
+
+    name: str
+    seeds: tuple[int, ...]
+    ranks: tuple[Tensor, ...]
+    """For each seed [R] int64, the same users in the same order."""
+
+    def values(self, metric: str) -> Floats:
+        """Shapes: -> [S, R], the metric of each user under each seed."""
+        return torch.stack([per_user(metric, ranks) for ranks in self.ranks]).numpy()
+
+
+class OverSeeds(Config):
+    """One metric over all users: run minus reference, both averaged over their seeds."""
+
+    metric: str
+    reference: str
+    run: str
+    reference_seeds: list[int]
+    run_seeds: list[int]
+    reference_mean: float
+    reference_std: float | None
+    """Standard deviation over seeds; None where there is one seed."""
+    run_mean: float
+    run_std: float | None
+    difference: float
+    relative: float | None
+    """difference / reference_mean; None where that is 0."""
+    low: float
+    """Lower end of the interval from resampling seeds and users together."""
+    high: float
+    p_users: float
+    """Sign flips over users, of each user's mean over seeds: would it hold for other users?"""
+    p_users_holm: float = 1.0
+    """Corrected over all pairs of series and all metrics of the comparison."""
+    p_users_bh: float = 1.0
+    effect_size: float | None
+    """Cohen's d_z over users."""
+    p_seeds: float | None
+    """Exact permutation of the runs between the two systems: would it hold for other seeds? None
+    where one of them has a single seed."""
+    least_p_seeds: float | None
+    """The smallest value that `p_seeds` can take with so many runs."""
+    sentence: str = Field("")
+
+
+def compare_series(
+    pairs: Sequence[tuple[Series, Series]],
+    metrics: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    flips: int = FLIPS,
+    confidence: float = 0.95,
+) -> list[OverSeeds]:
+    """Test each pair (reference, run) on each metric; corrections are over all of them.
+
+    The interval is a bootstrap of two levels: seeds are drawn with replacement within each system and,
+    independently, users, the same ones for both. With few seeds it is somewhat too narrow, since
+    drawing from S seeds gives (S - 1) / S of their variance.
+
+    Source: Efron and Tibshirani 1993, chapter 8 (bootstrap of more than one level); Fisher 1935 (exact
+    permutation); Agarwal et al. 2021 (uncertainty over few training runs).
+    """
+    found = [
+        _compare(first, second, metric, derive_seed(seed, metric), resamples, flips, confidence)
+        for first, second in pairs
+        for metric in metrics
+    ]
+    p_values = [each.p_users for each in found]
+    corrected = zip(holm(p_values), benjamini_hochberg(p_values), strict=True)
+    return [
+        done.model_copy(update={"sentence": _sentence(done, 1.0 - confidence)})
+        for each, (by_holm, by_bh) in zip(found, corrected, strict=True)
+        for done in [each.model_copy(update={"p_users_holm": by_holm, "p_users_bh": by_bh})]
+    ]
+
+
+def _compare(
+    first: Series,
+    second: Series,
+    metric: str,
+    seed: int,
+    resamples: int,
+    flips: int,
+    confidence: float,
+) -> OverSeeds:
+    before, after = first.values(metric), second.values(metric)
+    users = paired_test(
+        torch.from_numpy(before.mean(0)),
+        torch.from_numpy(after.mean(0)),
+        seed=seed,
+        flips=flips,
+        confidence=confidence,
+    )
+    random = np.random.default_rng(derive_seed(seed, "seeds and users"))
+    drawn = two_level_means(before, after, resamples, random)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(drawn, [tail, 1.0 - tail])
+    p_seeds, least = None, None
+    if min(len(before), len(after)) > 1:
+        p_seeds, least = permuted_seeds_p(before.mean(1), after.mean(1))
+    return OverSeeds(
+        metric=metric,
+        reference=first.name,
+        run=second.name,
+        reference_seeds=list(first.seeds),
+        run_seeds=list(second.seeds),
+        reference_mean=users.first,
+        reference_std=_spread(before.mean(1)),
+        run_mean=users.second,
+        run_std=_spread(after.mean(1)),
+        difference=users.difference,
+        relative=users.difference / users.first if users.first else None,
+        low=float(low),
+        high=float(high),
+        p_users=users.p_value,
+        effect_size=users.effect_size,
+        p_seeds=p_seeds,
+        least_p_seeds=least,
+    )
+
+
+def two_level_means(
+    before: Floats, after: Floats, resamples: int, random: np.random.Generator
+) -> Floats:
+    """Differences of means when seeds and users are drawn with replacement.
+
+    As in `significance`, how often each distinct row of values occurs is drawn instead of the users.
+
+    Shapes: before [S, R], after [S', R] -> [resamples].
+    """
+    both = np.concatenate([before, after])  # [S + S', R]
+    rows, counts = np.unique(both, axis=1, return_counts=True)
+    users, shares = int(counts.sum()), counts / counts.sum()
+    at_once = max(1, _CELLS // len(counts))
+    parts = []
+    for start in range(0, resamples, at_once):
+        many = min(at_once, resamples - start)
+        means = random.multinomial(users, shares, many) @ rows.T / users  # [many, S + S']
+        old = _draw_seeds(means[:, : len(before)], random)
+        parts.append(_draw_seeds(means[:, len(before) :], random) - old)
+    return np.concatenate(parts)
+
+
+def permuted_seeds_p(before: Floats, after: Floats) -> tuple[float, float]:
+    """Two-sided exact p of the difference of means when runs are exchanged between two systems.
+
+    Also gives the smallest p that so many runs can show. All splits are counted; of more than
+    100,000, as many are drawn.
+
+    Shapes: before [S], after [S'].
+    """
+    both = np.concatenate([before, after])
+    size, total = len(after), len(both)
+    splits = math.comb(total, size)
+    if splits <= _MOST_SPLITS:
+        chosen = np.array(list(itertools.combinations(range(total), size)))
+    else:
+        random = np.random.default_rng(0)
+        chosen = random.random((_MOST_SPLITS, total)).argsort(1)[:, :size]
+    taken = both[chosen].sum(1)
+    gaps = np.abs(taken / size - (both.sum() - taken) / (total - size))
+    observed = abs(float(after.mean() - before.mean()))
+    extreme = int((gaps >= observed - 1e-12).sum())
+    if splits > _MOST_SPLITS:
+        return (1 + extreme) / (1 + len(gaps)), 1 / (1 + len(gaps))
+    return extreme / splits, (2 if 2 * size == total else 1) / splits
+
+
+def _draw_seeds(means: Floats, random: np.random.Generator) -> Floats:
+    """The mean over seeds drawn with replacement. Shapes: [many, S] -> [many]."""
+    picked = random.integers(0, means.shape[1], means.shape)
+    return np.take_along_axis(means, picked, axis=1).mean(1)
+
+
+def _spread(values: Floats) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _sentence(found: OverSeeds, level: float) -> str:
+    """Who is better over seeds, by how much, and how surely for users and for seeds."""
+    ahead = found.difference >= 0
+    names = (found.run, found.reference) if ahead else (found.reference, found.run)
+    old = _mean(found.reference_mean, found.reference_std)
+    new = _mean(found.run_mean, found.run_std)
+    figures = (new, old) if ahead else (old, new)
+    low = min(found.run_mean, found.reference_mean)
+    amount = f" by {100 * abs(found.difference) / low:.1f} %" if low else ""
+    verb = "beats" if found.p_users_holm < level else "is not shown to beat"
+    told = (
+        f"Over seeds, {names[0]} {verb} {names[1]} on {metric_label(found.metric)}{amount} "
+        f"({figures[0]} against {figures[1]}; {format_p(found.p_users_holm)} over users"
+    )
+    if found.p_seeds is None or found.least_p_seeds is None:
+        return f"{told}; one system has a single seed, so nothing is known of others)."
+    least = ", the least that so many runs can show" if found.p_seeds <= found.least_p_seeds else ""
+    return f"{told}, {format_p(found.p_seeds)} over seeds{least})."
+
+
+def _mean(mean: float, spread: float | None) -> str:
+    return f"{mean:.4f}" if spread is None else f"{mean:.4f} ± {spread:.4f}"

@@ -1,0 +1,1 @@
+"""Several trained systems as one."""

@@ -1,0 +1,30 @@
+"""Configuration of an ensemble."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from seqloom.systems.base import SystemConfig
+
+
+class EnsembleConfig(SystemConfig):
+    """What is combined, and how the weights are found."""
+
+    runs: list[str] = Field(min_length=2)
+    """Folders of the member runs: complete, and trained on the same data set. Read at training alone; the
+    ensemble holds a copy of each."""
+    scale: Literal["logits", "z_score"] = "logits"
+    """How the members' scores are made comparable: times a constant (the log of a softmax with its own
+    temperature, but for a constant of the history), or divided by their spread after each history."""
+    objective: Literal["likelihood", "ndcg"] = "likelihood"
+    """What the weights maximise over the validation targets: the log-likelihood under the softmax of
+    the sum, or NDCG@10 by a search that starts from the former."""
+    l2: float = Field(1e-3, ge=0)
+    """Pull of the weights towards their mean, per validation user: 0 trusts the validation part, a
+    large value sums all members alike."""
+    candidates: int = Field(50, ge=10)
+    """Best items of each member that the weights are fitted on, beside the target."""
+    others: int = Field(200, ge=1)
+    """Items drawn at random that stand for the rest of the catalogue in the fit."""

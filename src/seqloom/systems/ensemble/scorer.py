@@ -1,0 +1,115 @@
+"""Scores of an ensemble: the weighted sum of what its members give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seqloom.core.protocols import ListScorer, Scorer, VectorScorer
+
+Scale = Literal["logits", "z_score"]
+_LEAST_SPREAD = 1e-6
+"""Scores that differ by less say nothing, and are not blown up."""
+
+
+class MemberScorer:
+    """One member's scores on the ensemble's scale; a history is cut to what the member reads."""
+
+    def __init__(self, scorer: Scorer, max_len: int | None, scale: Scale) -> None:
+        self.scorer = scorer.exact() if isinstance(scorer, ListScorer) else scorer
+        self.scale = scale
+        self._max_len = max_len
+        self.covariance: Tensor | None = None
+        """[D', D'] of the item vectors, where scores are dot products that are to be standardised."""
+        if scale == "z_score" and isinstance(self.scorer, VectorScorer):
+            self.covariance = torch.cov(self.scorer.item_vectors.float().t(), correction=0)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N]."""
+        scores = self.scorer.score(*newest(items, lengths, self._max_len)).float()
+        if self.scale == "logits":
+            return scores
+        return scores / scores.std(1, correction=0, keepdim=True).clamp(min=_LEAST_SPREAD)
+
+    def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Queries of a member that scores by dot products. Shapes: [B, L], [B] -> [B, D']."""
+        assert isinstance(self.scorer, VectorScorer)
+        queries = self.scorer.queries(*newest(items, lengths, self._max_len)).float()
+        return queries if self.covariance is None else standardise(queries, self.covariance)
+
+
+class EnsembleScorer:
+    """The weighted sum of all members' scores, one member at a time."""
+
+    def __init__(self, members: Sequence[MemberScorer], weights: Tensor) -> None:
+        self.num_items = members[0].scorer.num_items
+        self._members = members
+        self._weights = weights
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N]."""
+        total = torch.zeros(len(items), self.num_items, device=items.device)
+        for member, weight in zip(self._members, self._weights, strict=True):
+            total += weight * member.score(items, lengths)
+        return total
+
+
+class VectorEnsembleScorer:
+    """An ensemble of members that score by dot products is one too: their vectors end to end."""
+
+    def __init__(self, members: Sequence[MemberScorer], weights: Tensor) -> None:
+        self._members = members
+        self._weights = weights
+        self.item_vectors = torch.cat([vectors(member).float() for member in members], dim=1)
+        self.num_items = len(self.item_vectors)
+
+    def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Each member's query times its weight. Shapes: [B, L], [B] -> [B, D']."""
+        pairs = zip(self._members, self._weights, strict=True)
+        return torch.cat([weight * member.queries(items, lengths) for member, weight in pairs], 1)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N]."""
+        return self.queries(items, lengths) @ self.item_vectors.t()
+
+
+def build_scorer(
+    members: Sequence[MemberScorer], weights: Tensor
+) -> EnsembleScorer | VectorEnsembleScorer:
+    """Dot products where every member scores by them."""
+    if all(isinstance(member.scorer, VectorScorer) for member in members):
+        return VectorEnsembleScorer(members, weights)
+    return EnsembleScorer(members, weights)
+
+
+def standardise(queries: Tensor, covariance: Tensor) -> Tensor:
+    """Queries divided by the standard deviation of their scores, the root of q' C q over all items.
+
+    Shapes: queries [B, D'], covariance [D', D'] of the items' vectors -> [B, D'].
+    """
+    variance = ((queries @ covariance) * queries).sum(1, keepdim=True)
+    return queries / variance.clamp(min=0).sqrt().clamp(min=_LEAST_SPREAD)
+
+
+def vectors(member: MemberScorer) -> Tensor:
+    """The item vectors of a member that scores by dot products. Shapes: [N, D']."""
+    assert isinstance(member.scorer, VectorScorer)
+    return member.scorer.item_vectors
+
+
+def newest(items: Tensor, lengths: Tensor, max_len: int | None) -> tuple[Tensor, Tensor]:
+    """Padded histories cut to their last `max_len` items. Shapes: [B, L], [B] -> [B, L'], [B]."""
+    if max_len is None or items.shape[1] <= max_len:
+        return items, lengths
+    return cut(items, lengths, max_len)
+
+
+def cut(items: Tensor, lengths: Tensor, max_len: int) -> tuple[Tensor, Tensor]:
+    """The same without a look at L, for a graph in which it is free. Shapes: -> [B, max_len], [B]."""
+    kept = lengths.clamp(max=max_len)
+    places = torch.arange(max_len, device=items.device)
+    found = items.gather(1, ((lengths - kept)[:, None] + places).clamp(max=items.shape[1] - 1))
+    return torch.where(places < kept[:, None], found, 0), kept

@@ -1,0 +1,207 @@
+"""Ensemble: the weighted sum of the scores of trained systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import read_json, write_json
+from seqloom.core.phase import Phase
+from seqloom.core.protocols import ListScorer, VectorScorer
+from seqloom.systems.base import Member, Sizes, System, TrainingData, base_differences
+from seqloom.systems.ensemble.candidates import gather_candidates
+from seqloom.systems.ensemble.config import EnsembleConfig
+from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
+from seqloom.systems.ensemble.scorer import (
+    EnsembleScorer,
+    MemberScorer,
+    VectorEnsembleScorer,
+    build_scorer,
+    vectors,
+)
+from seqloom.systems.registry import system_class
+
+_LIST = "members.json"
+
+
+class StoredMember(Config):
+    """What it takes to build a member again; its tensors lie with those of the ensemble."""
+
+    name: str
+    """Name of the member's run."""
+    system: str
+    config: dict[str, Any]
+    sizes: Sizes
+    base: dict[str, Any] | None = None
+    """The frozen language model that the member is a plug-in of."""
+
+
+class Ensemble(System[EnsembleConfig]):
+    """score(u, i) = sum over members m of w_m s_m(u, i), the weights fitted on the validation part.
+
+    The members are trained systems of any kind over the same data set. They are not trained further;
+    their weights and files are part of the ensemble's own. A sum of dot products is one, so an
+    ensemble of such members ranks, serves and exports as they do. It takes no new items
+    (`ExtendsCatalogue`), even where its members do.
+
+    Source: a logarithmic opinion pool (Genest and Zidek, Statistical Science 1986).
+    """
+
+    name: ClassVar[str] = "ensemble"
+    config_class: ClassVar[type[EnsembleConfig]] = EnsembleConfig
+    combines_runs: ClassVar[bool] = True
+    weights: Tensor
+
+    def __init__(self, config: EnsembleConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.names: list[str] = []
+        self.members = nn.ModuleList()
+        self.register_buffer("weights", torch.zeros(len(config.runs)))
+
+    @property
+    def systems(self) -> list[System[Any]]:
+        """The members, in the order of the weights."""
+        return [member for member in self.members if isinstance(member, System)]
+
+    @property
+    def max_len(self) -> int | None:
+        """The longest history that any member reads."""
+        longest = [member.max_len for member in self.systems]
+        return None if None in longest else max((n for n in longest if n is not None), default=None)
+
+    @property
+    def uses_language_model(self) -> bool:
+        """Whether a member with a weight uses one."""
+        pairs = zip(self.systems, self.weights.tolist(), strict=True)
+        return any(member.uses_language_model and weight > 0 for member, weight in pairs)
+
+    def initialise(self, data: TrainingData) -> None:
+        """Take the members and fit their weights on the validation part.
+
+        Raises:
+            ConfigError: there are no validation events.
+        """
+        self._take(data.members)
+        held_out = data.dataset.held_out("valid")
+        if not len(held_out.users):
+            raise ConfigError(
+                "the data set has no validation events to fit an ensemble's weights on; prepare it with "
+                "histories of at least three events or another split"
+            )
+        for name, member in zip(self.names, self.systems, strict=True):
+            if isinstance(member.scorer(), ListScorer):
+                data.progress.warn(
+                    f"{name} ({member.name}) lists items by a beam search; in an ensemble it scores the "
+                    "whole catalogue, which is slow"
+                )
+        config = self.config
+        candidates = gather_candidates(
+            self.member_scorers(),
+            held_out,
+            best=config.candidates,
+            others=config.others,
+            max_len=self.max_len,
+            seed=config.seed,
+            device=_device(self.systems),
+            progress=data.progress,
+        )
+        weights = fit_likelihood(candidates, config.l2)
+        if config.objective == "ndcg":
+            weights = search_ndcg(candidates, weights)
+        self.weights.copy_(weights)
+        shares = weights * candidates.spread
+        shares = shares / shares.sum()
+        told = ", ".join(f"{n} {s:.2f}" for n, s in zip(self.names, shares.tolist(), strict=True))
+        data.progress.note(
+            f"shares of the ensemble: {told}; NDCG@10 on what they were fitted on: "
+            f"{ndcg(candidates, weights):.4f}"
+        )
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """None: the members are trained, and the weights are found by `initialise`."""
+        return []
+
+    def scorer(self) -> EnsembleScorer | VectorEnsembleScorer:
+        """The members' scorers under the present weights."""
+        return build_scorer(self.member_scorers(), self.weights)
+
+    def member_scorers(self) -> list[MemberScorer]:
+        """The members' scores on the scale on which the weights count."""
+        return [
+            MemberScorer(member.scorer(), member.max_len, self.config.scale)
+            for member in self.systems
+        ]
+
+    def view_columns(self) -> dict[str, slice]:
+        """The columns of each member's vectors; empty where a member has none."""
+        scorers = self.member_scorers()
+        if not all(isinstance(each.scorer, VectorScorer) for each in scorers):
+            return {}
+        columns, first = {}, 0
+        for name, each in zip(self.names, scorers, strict=True):
+            last = first + vectors(each).shape[1]
+            columns[name] = slice(first, last)
+            first = last
+        return columns
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """The weights, and each member as it stores itself."""
+        state = {"weights": self.weights}
+        for number, member in enumerate(self.systems):
+            state |= {f"members.{number}.{k}": v for k, v in member.saved_state().items()}
+        return state
+
+    def write_files(self, folder: Path) -> None:
+        """Write what the members are, and each one's files in a folder of its own."""
+        stored = []
+        for number, (name, member) in enumerate(zip(self.names, self.systems, strict=True)):
+            (folder / str(number)).mkdir()
+            member.write_files(folder / str(number))
+            stored.append(
+                StoredMember(
+                    name=name,
+                    system=member.name,
+                    config=member.config.model_dump(mode="json"),
+                    sizes=member.sizes,
+                    base=member.base_reference(),
+                ).model_dump(mode="json")
+            )
+        write_json(folder / _LIST, stored)
+
+    def read_files(self, folder: Path) -> None:
+        """Build the members; their weights are to be loaded.
+
+        Raises:
+            ArtefactError: the list is missing or damaged, or a plug-in meets another language model.
+        """
+        members = []
+        for number, entry in enumerate(read_json(folder / _LIST, "ensemble")):
+            stored = StoredMember.build(entry)
+            cls = system_class(stored.system)
+            system = cls(cls.config_class.build(stored.config), stored.sizes)
+            wrong = base_differences(stored.base, system.base_reference())
+            if wrong:
+                raise ArtefactError(
+                    f"member {stored.name} of the ensemble in {folder.parent} is a plug-in of {wrong}; "
+                    "make that language model available under its name, or train again"
+                )
+            system.read_files(folder / str(number))
+            members.append(Member(stored.name, system))
+        self._take(members)
+
+    def _take(self, members: Sequence[Member]) -> None:
+        assert len(members) == len(self.weights)
+        self.names = [member.name for member in members]
+        self.members = nn.ModuleList(member.system.eval() for member in members)
+
+
+def _device(systems: Sequence[System[Any]]) -> torch.device:
+    """Where the members are."""
+    tensors = (t for system in systems for t in system.state_dict().values())
+    return next((t.device for t in tensors), torch.device("cpu"))

@@ -97,7 +97,9 @@ def test_a_system_that_sees_both_sides_is_asked_with_the_past_alone(dataset, nam
     lengths = torch.tensor([3])
     with torch.inference_mode():
         vectors = system.item_vectors()
-        asked = [system.queries(items, lengths, vectors) for items in (ITEMS, CHANGED, ITEMS[:, :3])]
+        asked = [
+            system.queries(items, lengths, vectors) for items in (ITEMS, CHANGED, ITEMS[:, :3])
+        ]
     torch.testing.assert_close(asked[0], asked[1])
     torch.testing.assert_close(asked[0], asked[2])
     # And these states do see both sides, or the test would show nothing.

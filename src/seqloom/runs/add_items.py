@@ -87,7 +87,7 @@ def add_items(
         raise ConfigError(
             f"a run of {run.system.name} cannot take new items; those of {', '.join(able)} can"
         )
-    data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+    data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
     check_fingerprint(run.manifest, data)
     new = _read(items, run, Findings(progress))
     known = _known(data, run, text)

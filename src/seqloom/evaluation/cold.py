@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,62 +11,47 @@ from seqloom.data.store import HeldOut
 from seqloom.evaluation.metrics import RANK_METRICS, parse_metric
 
 
-@dataclass(frozen=True)
 class WithNewVectors:
     """A scorer by dot products that knows vectors of further items."""
 
-    scorer: VectorScorer
-    new_vectors: Tensor
-    """[M, D'] of the items after those of the scorer."""
-
-    @property
-    def num_items(self) -> int:
-        """N + M."""
-        return self.scorer.num_items + len(self.new_vectors)
+    def __init__(self, scorer: VectorScorer, new_vectors: Tensor) -> None:
+        """`new_vectors` [M, D'] are of the items after those of `scorer`."""
+        self.num_items = scorer.num_items + len(new_vectors)
+        self._scorer, self._new = scorer, new_vectors
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N + M]."""
-        queries = self.scorer.queries(items, lengths)
-        new = self.new_vectors.to(queries)
-        return torch.cat([queries @ self.scorer.item_vectors.t(), queries @ new.t()], 1)
+        queries = self._scorer.queries(items, lengths)
+        new = self._new.to(queries)
+        return torch.cat([queries @ self._scorer.item_vectors.t(), queries @ new.t()], 1)
 
 
-@dataclass(frozen=True)
 class BehindAllOthers:
     """A scorer that knows nothing of further items: they share the last place."""
 
-    scorer: Scorer
-    more: int
-    """M, how many they are."""
-
-    @property
-    def num_items(self) -> int:
-        """N + M."""
-        return self.scorer.num_items + self.more
+    def __init__(self, scorer: Scorer, more: int) -> None:
+        """`more` is how many they are, M."""
+        self.num_items = scorer.num_items + more
+        self._scorer, self._more = scorer, more
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N + M]."""
-        known = self.scorer.score(items, lengths)
+        known = self._scorer.score(items, lengths)
         lowest = known.amin(1, keepdim=True)
         below = lowest - lowest.abs() - 1.0
-        return torch.cat([known, below.expand(-1, self.more)], 1)
+        return torch.cat([known, below.expand(-1, self._more)], 1)
 
 
-@dataclass(frozen=True)
 class LastItems:
     """A scorer's items from number `first` on alone, numbered from 1."""
 
-    scorer: Scorer
-    first: int
-
-    @property
-    def num_items(self) -> int:
-        """How many they are."""
-        return self.scorer.num_items - self.first + 1
+    def __init__(self, scorer: Scorer, first: int) -> None:
+        self.num_items = scorer.num_items - first + 1
+        self._scorer, self._first = scorer, first
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, M]."""
-        return self.scorer.score(items, lengths)[:, self.first - 1 :].contiguous()
+        return self._scorer.score(items, lengths)[:, self._first - 1 :].contiguous()
 
 
 class TextNeighbours:

@@ -149,7 +149,9 @@ def read_ranks(path: Path) -> RankTable:
     cold = None
     if _COLD in frame.column_names:
         cold = torch.from_numpy(frame.column(_COLD).to_numpy().copy())
-    return RankTable(protocol, thresholds, columns["user_id"], columns["target"], *numbers, cold)
+    ids = (columns["user_id"], columns["target"])
+    ranks, histories, training, counts = numbers
+    return RankTable(protocol, thresholds, *ids, ranks, histories, training, counts, cold)
 
 
 def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThresholds]:

@@ -40,6 +40,14 @@ from seqloom.systems.registry import system_class
 from seqloom.text.prompts import text_columns, title_column
 
 FORMAT_VERSION = 1
+SAW = {
+    "popularity": "training part",
+    "start": "training part; item and user texts; item vectors of another run",
+    "batches": "training part",
+    "choice of weights": "validation part",
+    "textual ids": "item texts",
+}
+"""What each thing that a run is made of may see; `audit` makes them again to prove it."""
 
 
 class DatasetReference(Config):
@@ -85,6 +93,8 @@ class RunManifest(Config):
     """The frozen language model that the run is a plug-in of: name, weights' hash, layers."""
     added_items: int = 0
     """Items put in after training, without events; the last of the catalogue."""
+    saw: dict[str, str] = Field(default_factory=dict)
+    """What each thing that the run is made of was allowed to see; empty in a run of an older seqloom."""
     start: dict[str, list[float]] = Field(default_factory=dict)
     """Two numbers for each state entry before the first step, by which `audit` knows it again."""
     versions: dict[str, str]

@@ -26,6 +26,7 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.runs.folder import (
+    SAW,
     Cost,
     DatasetReference,
     RunManifest,
@@ -263,6 +264,7 @@ def _start(
             training=dataset.training_hash,
         ),
         text=text,
+        saw=dict(SAW),
         versions=_versions(),
     )
     out.mkdir(parents=True)

@@ -147,8 +147,12 @@ def _check_start(run: Run, blind: TrainingData, checks: Checks) -> None:
     """Build the system from the training part alone; it must start as the run did."""
     manifest = run.manifest
     sizes = manifest.sizes.model_copy(update={"num_items": run.trained_items})
-    fresh = start_system(manifest.system, run.system.config, sizes, blind)
     what = ("start of the weights", "training part; texts; item vectors of another run")
+    try:
+        fresh = start_system(manifest.system, run.system.config, sizes, blind)
+    except SeqloomError as error:
+        checks.unknown(*what, f"the system cannot be built from the training part alone: {error}")
+        return
     if manifest.start:
         wrong = _unlike(manifest.start, tensor_marks(fresh.state_dict()))
         checks.judge(
@@ -206,14 +210,18 @@ def _check_batches(run: Run, data: Dataset, blind: Dataset, checks: Checks) -> N
             "training batches", _TRAINING, "items were added since; audit the run before that"
         )
         return
-    with_all = batch_digests(load_run(run.path).system, TrainingData(data))
-    without = batch_digests(load_run(run.path).system, TrainingData(blind))
+    what = ("training batches and prompts", _TRAINING)
+    try:
+        with_all = batch_digests(load_run(run.path).system, TrainingData(data))
+        without = batch_digests(load_run(run.path).system, TrainingData(blind))
+    except SeqloomError as error:
+        checks.unknown(*what, f"the batches cannot be cut from the training part alone: {error}")
+        return
     if not with_all:
         return
     wrong = [name for name in with_all if with_all[name] != without.get(name)]
     checks.judge(
-        "training batches and prompts",
-        _TRAINING,
+        *what,
         not wrong,
         good=f"the same with and without held-out events, first epoch of {', '.join(with_all)}",
         bad=f"held-out events change the batches of {', '.join(wrong)}",

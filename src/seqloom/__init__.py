@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from seqloom.core.errors import SeqloomError
     from seqloom.data.store import Dataset
     from seqloom.runs.add_items import add_items
+    from seqloom.runs.audit import audit
     from seqloom.runs.compare import compare
     from seqloom.runs.embed import embed
     from seqloom.runs.evaluate import evaluate
@@ -36,6 +37,7 @@ __all__ = [
     "SeqloomError",
     "__version__",
     "add_items",
+    "audit",
     "compare",
     "embed",
     "evaluate",
@@ -56,6 +58,7 @@ __all__ = [
 _HOMES = {
     "SeqloomError": "seqloom.core.errors:SeqloomError",
     "add_items": "seqloom.runs.add_items:add_items",
+    "audit": "seqloom.runs.audit:audit",
     "compare": "seqloom.runs.compare:compare",
     "embed": "seqloom.runs.embed:embed",
     "evaluate": "seqloom.runs.evaluate:evaluate",

@@ -40,6 +40,11 @@ class Log:
         items, item_ids = _without_gaps(self.items, self.item_ids)
         return Log(users, items, self.times, user_ids, item_ids)
 
+    def compact_users(self) -> Log:
+        """The same for users alone; items keep their codes, with events or without."""
+        users, user_ids = _without_gaps(self.users, self.user_ids)
+        return Log(users, self.items, self.times, user_ids, self.item_ids)
+
 
 def _without_gaps(codes: np.ndarray, ids: pl.Series) -> tuple[np.ndarray, pl.Series]:
     used = np.bincount(codes, minlength=len(ids)) > 0

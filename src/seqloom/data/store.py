@@ -49,6 +49,8 @@ class Manifest(Config):
     """Harmless faults of the input: kind, count, examples."""
     fingerprint: str
     """SHA-256 over ids, events and split: equal data, equal fingerprint."""
+    training: str = ""
+    """SHA-256 of the training part; empty in a data set of an older seqloom."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,15 @@ class HeldOut:
 class Dataset:
     """A prepared data set. Opening it reads the manifest; arrays are mapped, tables read when asked."""
 
-    def __init__(self, path: Path, manifest: Manifest, events: Events) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, events: Events, num_items: int | None = None
+    ) -> None:
+        """`num_items` are the first items alone; all where it is not given."""
         self.path = path
         self.manifest = manifest
         self.events = events
+        self.num_items = manifest.statistics["items"] if num_items is None else num_items
+        """N: items are numbered 1..N, 0 is padding."""
 
     @classmethod
     def load(cls, path: str | Path) -> Dataset:
@@ -135,9 +142,37 @@ class Dataset:
         return len(self.events.offsets) - 1
 
     @property
-    def num_items(self) -> int:
-        """N: items are numbered 1..N, 0 is padding."""
-        return int(self.manifest.statistics["items"])
+    def num_cold_items(self) -> int:
+        """Items that training never meets; they have the last numbers."""
+        warm = self.manifest.statistics["items"] - self.manifest.statistics.get("cold_items", 0)
+        return max(0, self.num_items - int(warm))
+
+    @property
+    def has_cold_users(self) -> bool:
+        """Whether validation and test users have no training part."""
+        return "cold_test_users" in self.manifest.statistics
+
+    @property
+    def split(self) -> str:
+        """How the data set was split, in a few words; with what is cold."""
+        told = str(self.manifest.options.get("split", "leave-one-out"))
+        if self.has_cold_users:
+            told = "last event of users who are not in training"
+        cold = self.manifest.statistics.get("cold_items", 0)
+        return f"{told}, {cold:,} cold items" if cold else told
+
+    @cached_property
+    def warm(self) -> Dataset:
+        """The data set as if its cold items did not exist; itself where there are none."""
+        if not self.num_cold_items:
+            return self
+        first_cold = self.num_items - self.num_cold_items + 1
+        return Dataset(
+            self.path,
+            self.manifest,
+            _without(self.events, self.events.items >= first_cold),
+            first_cold - 1,
+        )
 
     @property
     def num_events(self) -> int:
@@ -146,7 +181,7 @@ class Dataset:
     @cached_property
     def items(self) -> pa.Table:
         """Row i describes item number i + 1: `item_id` (string), then text columns (string)."""
-        return pq.read_table(self.path / "items.parquet")
+        return pq.read_table(self.path / "items.parquet").slice(0, self.num_items)
 
     @cached_property
     def users(self) -> pa.Table:
@@ -178,6 +213,11 @@ class Dataset:
         """Every user's training part."""
         return Sequences(self.events.items, self.events.offsets[:-1], self.events.train_end)
 
+    @cached_property
+    def training_hash(self) -> str:
+        """SHA-256 of the training part: what an artefact that was made from it alone depends on."""
+        return training_hash(self.train)
+
     def held_out(self, part: Part) -> HeldOut:
         """The users that have a held-out event in `part`, with the history before it and the item."""
         at = self.events.valid if part == "valid" else self.events.test
@@ -193,8 +233,58 @@ class Dataset:
         return torch.bincount(items, minlength=self.num_items + 1)
 
 
-def fingerprint(item_ids: list[str], user_ids: list[str], events: Events) -> str:
-    """SHA-256 over ids, events and split."""
+def _without(events: Events, gone: Tensor) -> Events:
+    """The events that are not `gone`; a held-out one that is gone is no target any more.
+
+    Shapes: gone [events] bool.
+    """
+    place = torch.cat([torch.zeros(1, dtype=torch.int64), (~gone).long().cumsum(0)])
+
+    def moved(at: Tensor) -> Tensor:
+        there = (at >= 0) & ~gone[at.clamp(min=0)]
+        return torch.where(there, place[at.clamp(min=0)], -1)
+
+    times = events.timestamps
+    return Events(
+        items=events.items[~gone],
+        offsets=place[events.offsets],
+        train_end=place[events.train_end],
+        valid=moved(events.valid),
+        test=moved(events.test),
+        timestamps=None if times is None else times[~gone],
+    )
+
+
+def training_hash(train: Sequences) -> str:
+    """SHA-256 over the number of items of each row and the items themselves."""
+    _, items = train.flat()
+    digest = hashlib.sha256()
+    for part in (train.lengths, items):
+        digest.update(f"{len(part)}\n".encode())
+        digest.update(part.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def training_only(dataset: Dataset) -> Dataset:
+    """The data set as if what is held out had never happened: users and items stay, with their numbers.
+
+    What is made from it cannot have seen a held-out event; the audit makes artefacts from it again.
+    """
+    train = dataset.train
+    ends = train.lengths.cumsum(0)
+    nobody = torch.full_like(ends, -1)
+    events = Events(
+        items=train.flat()[1].int(),
+        offsets=torch.cat([ends.new_zeros(1), ends]),
+        train_end=ends,
+        valid=nobody,
+        test=nobody,
+    )
+    return Dataset(dataset.path, dataset.manifest, events, dataset.num_items)
+
+
+def fingerprint(item_ids: list[str], user_ids: list[str], events: Events, num_cold: int = 0) -> str:
+    """SHA-256 over ids, events and split, and which items are cold."""
     digest = hashlib.sha256()
     for ids in (item_ids, user_ids):
         digest.update(f"{len(ids)}\n".encode())
@@ -205,6 +295,8 @@ def fingerprint(item_ids: list[str], user_ids: list[str], events: Events) -> str
     for name, tensor in sorted(events.tensors().items()):
         digest.update(f"{name}:{tensor.dtype}:{len(tensor)}\n".encode())
         digest.update(tensor.numpy().data)
+    if num_cold:
+        digest.update(f"cold items:{num_cold}\n".encode())
     return digest.hexdigest()
 
 
@@ -235,8 +327,12 @@ def write_dataset(
         statistics=statistics,
         warnings=warnings,
         fingerprint=fingerprint(
-            items.column("item_id").to_pylist(), users.column("user_id").to_pylist(), events
+            items.column("item_id").to_pylist(),
+            users.column("user_id").to_pylist(),
+            events,
+            statistics.get("cold_items", 0),
         ),
+        training=training_hash(Sequences(events.items, events.offsets[:-1], events.train_end)),
     )
     with atomic_folder(path, overwrite=overwrite) as work:
         pq.write_table(items, work / "items.parquet")

@@ -19,6 +19,8 @@ from seqloom.data.thresholds import HEAD_SHARE, head_threshold
 from seqloom.evaluation.metrics import RANK_METRICS, rank_metrics
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
+COLD_GROUPS = ("cold_item", "warm_item")
+"""Further groups of a data set with cold items."""
 
 
 class GroupThresholds(Config):
@@ -31,10 +33,13 @@ class GroupThresholds(Config):
 
 
 def default_thresholds(dataset: Dataset, head_share: float = HEAD_SHARE) -> GroupThresholds:
-    """Thresholds over all items of the catalogue and all users of the data set."""
+    """Thresholds over the items of the catalogue and the users of the data set that are not cold."""
+    lengths = dataset.train.lengths
+    if dataset.has_cold_users:
+        lengths = lengths[lengths > 0]
     return GroupThresholds(
-        item=head_threshold(dataset.popularity[1:], head_share),
-        user=head_threshold(dataset.train.lengths, head_share),
+        item=head_threshold(dataset.warm.popularity[1:], head_share),
+        user=head_threshold(lengths, head_share),
     )
 
 

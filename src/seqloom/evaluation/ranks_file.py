@@ -1,8 +1,8 @@
 """The rank of each user's target, with what is needed to compare runs later without their models.
 
 Parquet columns: `user_id`, `target` (string, the user's own ids), `rank`, `history_length`,
-`training_length` and `target_count` (int64). The schema's metadata holds, under `seqloom`, a JSON
-object: format, version, protocol, thresholds of the groups.
+`training_length` and `target_count` (int64), and where the data set has cold items `cold` (bool). The
+schema's metadata holds, under `seqloom`, a JSON object: format, version, protocol, thresholds of the groups.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ from torch import Tensor
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file
 from seqloom.data.store import Dataset
-from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_members
+from seqloom.evaluation.groups import (
+    COLD_GROUPS,
+    GroupThresholds,
+    default_thresholds,
+    group_members,
+)
 from seqloom.evaluation.protocol import RankingProtocol
 
 FORMAT = "seqloom-ranks"
 FORMAT_VERSION = 1
 _KEY = b"seqloom"
 _STRINGS = ("user_id", "target")
+_COLD = "cold"
 _NUMBERS = ("rank", "history_length", "training_length", "target_count")
 
 
@@ -48,14 +54,23 @@ class RankTable:
     """[R] int64, the user's events in the training part."""
     target_counts: Tensor
     """[R] int64, the target's events in the training part."""
+    cold: Tensor | None = None
+    """[R] bool, whether the target is a cold item; None where the data set has none."""
 
     def __len__(self) -> int:
         return len(self.ranks)
 
     @property
     def members(self) -> dict[str, Tensor]:
-        """The masks of tail and head groups at this table's thresholds, each [R] bool."""
-        return group_members(self.target_counts, self.training_lengths, self.thresholds)
+        """The masks of tail and head groups at this table's thresholds, each [R] bool.
+
+        With cold items there are two groups more, and a tail item is a warm one.
+        """
+        found = group_members(self.target_counts, self.training_lengths, self.thresholds)
+        if self.cold is None:
+            return found
+        found["tail_item"] = found["tail_item"] & ~self.cold
+        return found | dict(zip(COLD_GROUPS, (self.cold, ~self.cold), strict=True))
 
 
 def build_rank_table(
@@ -82,6 +97,7 @@ def build_rank_table(
         history_lengths=history_lengths.cpu().long(),
         training_lengths=dataset.train.lengths[users],
         target_counts=dataset.popularity[targets],
+        cold=targets > dataset.warm.num_items if dataset.num_cold_items else None,
     )
 
 
@@ -101,6 +117,8 @@ def write_ranks(path: Path, table: RankTable) -> None:
     )
     columns = [table.user_ids, table.targets, *(pa.array(column.numpy()) for column in numbers)]
     frame = pa.table(columns, names=[*_STRINGS, *_NUMBERS])
+    if table.cold is not None:
+        frame = frame.append_column(_COLD, pa.array(table.cold.numpy()))
     with atomic_file(Path(path)) as work:
         pq.write_table(frame.replace_schema_metadata({_KEY: json.dumps(about)}), work)
 
@@ -128,7 +146,12 @@ def read_ranks(path: Path) -> RankTable:
     numbers = [torch.from_numpy(columns[name].to_numpy().copy()) for name in _NUMBERS]
     if len(numbers[0]) and int(numbers[0].min()) < 1:
         raise ArtefactError(f"{path} holds ranks below 1; evaluate the run again")
-    return RankTable(protocol, thresholds, columns["user_id"], columns["target"], *numbers)
+    cold = None
+    if _COLD in frame.column_names:
+        cold = torch.from_numpy(frame.column(_COLD).to_numpy().copy())
+    ids = (columns["user_id"], columns["target"])
+    ranks, histories, training, counts = numbers
+    return RankTable(protocol, thresholds, *ids, ranks, histories, training, counts, cold)
 
 
 def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThresholds]:

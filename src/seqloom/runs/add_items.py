@@ -98,7 +98,7 @@ def _dataset(run: Run, dataset: Dataset | str | Path | None) -> Dataset | None:
     """The data set that was named; None leaves it to be found where it was at the training."""
     if dataset is None:
         return None
-    data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+    data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
     check_fingerprint(run.manifest, data)
     return data
 

@@ -192,13 +192,15 @@ def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResul
 def _samples(
     runs: Sequence[Run], evaluated: Sequence[EvaluatedRun], data: Dataset
 ) -> list[SampleUser]:
-    """A few users drawn at random, with each run's list for them."""
+    """A few users drawn at random, with each run's list for them; their targets are not cold."""
     table = evaluated[0].table
     held_out = data.held_out(table.protocol.part)
-    drawn = torch.randperm(len(table), generator=generator(0, "report users"))[:SAMPLE_USERS]
+    cold = torch.zeros(len(table), dtype=torch.bool) if table.cold is None else table.cold
+    warm = torch.nonzero(~cold).flatten()
+    drawn = torch.randperm(len(warm), generator=generator(0, "report users"))[:SAMPLE_USERS]
     few = HeldOut(held_out.users[drawn], held_out.histories.select(drawn), held_out.targets[drawn])
     lists = {run.name: _lists(run, few, table.protocol.masked) for run in runs}
-    ranks = {one.name: one.table.ranks[drawn] for one in evaluated}
+    ranks = {one.name: one.table.ranks[warm[drawn]] for one in evaluated}
     columns = text_columns(data.items)
     title = title_column(columns) if columns else "item_id"
     return sample_users(data, few, lists, ranks, count=SAMPLE_USERS, title_column=title)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
+
+from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
@@ -17,7 +20,8 @@ from seqloom.evaluation.metrics import list_metrics, rank_metrics
 from seqloom.evaluation.negatives import NEGATIVES, sample_negatives, users_with_fewer
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import Ranks, rank_targets
-from seqloom.evaluation.ranks_file import build_rank_table, write_ranks
+from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
+from seqloom.runs.cold import ColdItems, cold_scorers, rank_cold
 from seqloom.runs.folder import Run, load_run
 
 LIST_LENGTH = 20
@@ -36,11 +40,16 @@ class Evaluation(Config):
     statement: str
     """The protocol in plain sentences."""
     thresholds: GroupThresholds
+    thresholds_given: bool = False
+    """Whether a threshold was set by hand; if not, both are of the training part."""
     users: int
     metrics: dict[str, float]
     """hr and ndcg at 5, 10 and 20, mrr; full ranking adds coverage, popularity and novelty."""
     groups: dict[str, dict[str, Any]]
-    """tail_item, head_item, tail_user, head_user: each `users` and `metrics` (None without users)."""
+    """tail_item, head_item, tail_user, head_user, with cold items cold_item and warm_item: each `users`
+    and `metrics` (None without users)."""
+    cold: ColdItems | None = None
+    """The users whose target is a cold item, with yardsticks; None where no target is cold."""
     seconds: float
     """Time to score and rank."""
 
@@ -68,7 +77,7 @@ def evaluate(
         ConfigError: the data set has no event in that part.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
-    data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+    data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset, with_cold=True)
     held_out = data.held_out(on)
     if not len(held_out.users):
         raise ConfigError(f"the data set has no {on} events; prepare it with another split")
@@ -76,16 +85,28 @@ def evaluate(
         kind=protocol,
         part=on,
         masked=mask_seen if protocol == "full" else True,
-        split=run.manifest.dataset.split,
+        split=data.split,
         negatives=negatives if protocol == "sampled" else None,
         seed=NEGATIVES_SEED if protocol == "sampled" else None,
         fingerprint=data.fingerprint,
     )
     thresholds = choose_thresholds(data, tail_item_below, tail_user_below)
-    started = time.monotonic()
-    ranks = _rank(run, data, held_out, details, progress)
-    seconds = time.monotonic() - started
-    return _write(run, data, held_out, ranks, details, thresholds, seconds)
+    given = tail_item_below is not None or tail_user_below is not None
+    ranked = _rank(run, data, held_out, details, progress)
+    table = build_rank_table(
+        data,
+        details,
+        users=held_out.users,
+        targets=held_out.targets,
+        ranks=ranked.ranks.ranks,
+        history_lengths=held_out.histories.lengths,
+        thresholds=thresholds,
+    )
+    found = _evaluation(run, data, details, ranked, table, given=given)
+    metrics_file, ranks_file = evaluation_files(run.path, details)
+    write_ranks(ranks_file, table)
+    write_json(metrics_file, found.model_dump(mode="json"))
+    return found
 
 
 def choose_thresholds(
@@ -118,6 +139,12 @@ def read_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
     return found if found.details == details else None
 
 
+def thresholds_are_given(ranks: Path) -> bool:
+    """Whether the groups of the evaluation that wrote the rank file `ranks` were cut by hand."""
+    file = ranks.with_name(ranks.name.replace("ranks", "metrics", 1)).with_suffix(".json")
+    return file.exists() and bool(read_json(file, "evaluation").get("thresholds_given"))
+
+
 def _scorer(run: Run, num_items: int) -> Scorer:
     """The run's scorer without items that were put in after training: the protocol does not know them."""
     if not run.manifest.added_items:
@@ -126,67 +153,81 @@ def _scorer(run: Run, num_items: int) -> Scorer:
     return cast(ExtendsCatalogue, run.system).scorer_over(first)
 
 
+@dataclass(frozen=True)
+class _Ranked:
+    """All targets ranked, and the cold ones beside their yardsticks."""
+
+    ranks: Ranks
+    cold: ColdItems | None
+    seconds: float
+    """Time to score and rank all targets."""
+
+
 def _rank(
     run: Run, data: Dataset, held_out: HeldOut, details: RankingProtocol, progress: Progress
-) -> Ranks:
-    negatives = None
-    if details.kind == "sampled":
-        assert details.negatives is not None
-        negatives = sample_negatives(
-            data, held_out.users, details.negatives, details.seed or NEGATIVES_SEED
-        )
-        fewer = users_with_fewer(negatives)
-        if fewer:
-            progress.warn(
-                f"{fewer} users have fewer than {details.negatives} items left to sample; their "
-                "target is ranked among all of these"
-            )
-    return rank_targets(
-        _scorer(run, data.num_items),
+) -> _Ranked:
+    started = time.monotonic()
+    cold = cold_scorers(run, data, progress) if data.num_cold_items else None
+    ranks = rank_targets(
+        cold.everything if cold else _scorer(run, data.num_items),
         held_out,
         max_len=run.system.max_len,
         mask_seen=details.masked,
-        negatives=negatives,
+        negatives=_negatives(data, held_out, details, progress),
         list_length=LIST_LENGTH if details.kind == "full" else 0,
         device=run.device,
         progress=progress,
     )
+    seconds = time.monotonic() - started
+    if cold is None or details.kind == "sampled":
+        return _Ranked(ranks, None, seconds)
+    masked = details.masked
+    apart = rank_cold(run, data, held_out, cold, ranks.ranks, masked=masked, progress=progress)
+    return _Ranked(ranks, apart, seconds)
 
 
-def _write(
+def _negatives(
+    data: Dataset, held_out: HeldOut, details: RankingProtocol, progress: Progress
+) -> Tensor | None:
+    if details.kind == "full":
+        return None
+    assert details.negatives is not None
+    drawn = sample_negatives(
+        data, held_out.users, details.negatives, details.seed or NEGATIVES_SEED
+    )
+    fewer = users_with_fewer(drawn)
+    if fewer:
+        progress.warn(
+            f"{fewer} users have fewer than {details.negatives} items left to sample; their "
+            "target is ranked among all of these"
+        )
+    return drawn
+
+
+def _evaluation(
     run: Run,
     data: Dataset,
-    held_out: HeldOut,
-    ranks: Ranks,
     details: RankingProtocol,
-    thresholds: GroupThresholds,
-    seconds: float,
+    ranked: _Ranked,
+    table: RankTable,
+    *,
+    given: bool,
 ) -> Evaluation:
-    table = build_rank_table(
-        data,
-        details,
-        users=ranks.users,
-        targets=ranks.targets,
-        ranks=ranks.ranks,
-        history_lengths=held_out.histories.lengths,
-        thresholds=thresholds,
-    )
+    ranks = ranked.ranks
     metrics = rank_metrics(ranks.ranks)
     if details.kind == "full":
         metrics |= list_metrics(ranks.lists, data.popularity)
-    found = Evaluation(
+    return Evaluation(
         run=str(run.path),
         system=run.manifest.system,
         protocol=details.kind,
         details=details,
         statement=details.statement(),
-        thresholds=thresholds,
+        thresholds=table.thresholds,
+        thresholds_given=given,
         users=len(ranks.users),
         metrics=metrics,
         groups=group_metrics(ranks.ranks, table.members),
-        seconds=round(seconds, 3),
+        cold=ranked.cold,
+        seconds=round(ranked.seconds, 3),
     )
-    metrics_file, ranks_file = evaluation_files(run.path, details)
-    write_ranks(ranks_file, table)
-    write_json(metrics_file, found.model_dump(mode="json"))
-    return found

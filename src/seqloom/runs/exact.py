@@ -69,7 +69,7 @@ def evaluate_exact(
             f"a run of {run.manifest.system!r} with these settings scores the whole catalogue, so there "
             "is nothing that a list could lose; evaluate it without --exact"
         )
-    data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+    data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
     held_out = _sampled(data.held_out(on), sample)
     if not len(held_out.users):
         raise ConfigError(f"the data set has no {on} events; prepare it with another split")

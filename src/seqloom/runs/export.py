@@ -18,6 +18,7 @@ from seqloom.core.files import atomic_file
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.runs.folder import Run, load_run
+from seqloom.systems.base import System
 from seqloom.systems.ensemble.scorer import cut, standardise
 from seqloom.systems.ensemble.system import Ensemble
 from seqloom.systems.sequence import SequenceSystem
@@ -85,8 +86,8 @@ def export(
     )
 
 
-class _Queries(nn.Module):
-    """The state after each history, times a weight, in one system's space."""
+class _WeightedScores(nn.Module):
+    """One system's scores of the catalogue, times a weight; the items' vectors are computed once."""
 
     vectors: Tensor
     covariance: Tensor | None
@@ -108,25 +109,25 @@ class _Queries(nn.Module):
         self.register_buffer("covariance", None if covariance is None else covariance.clone())
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, D']."""
+        """Shapes: [B, L], [B] -> [B, N]."""
         if self.cut is not None:
             items, lengths = cut(items, lengths, self.cut)
         found = self.system.queries(items, lengths, self.vectors)
         if self.covariance is not None:
             found = standardise(found, self.covariance)
-        return self.weight * found
+        return (self.weight * found) @ self.vectors.t()
 
 
 class _Scores(nn.Module):
-    """Scores of the catalogue after each history, the items' vectors computed once."""
+    """The sum of the parts' scores after each history."""
 
-    def __init__(self, parts: list[_Queries]) -> None:
+    def __init__(self, parts: list[_WeightedScores]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N]."""
-        scores = [part(items, lengths) @ part.vectors.t() for part in self.parts]
+        scores = [part(items, lengths) for part in self.parts]
         return torch.stack(scores).sum(0) if len(scores) > 1 else scores[0]
 
 
@@ -137,24 +138,27 @@ def _scores(run: Run) -> tuple[_Scores, int]:
         ConfigError: the system, or a member of an ensemble, is no sequence system.
     """
     system = run.system
-    members = system.systems if isinstance(system, Ensemble) else [system]
-    other = next((each.name for each in members if not isinstance(each, SequenceSystem)), None)
-    if other is not None:
-        raise ConfigError(
-            f"{other} is no sequence encoder; only systems over one, and ensembles of such, can be "
-            "exported to ONNX"
-        )
-    longest = system.max_len
-    assert longest is not None
     if not isinstance(system, Ensemble):
-        return _Scores([_Queries(system)]).eval(), longest
+        own = _sequence_system(system)
+        return _Scores([_WeightedScores(own)]).eval(), own.max_len
+    members = [_sequence_system(member) for member in system.systems]
+    longest = max(member.max_len for member in members)
     parts = [
-        _Queries(member, float(weight), scorer.covariance, longest)
+        _WeightedScores(member, float(weight), scorer.covariance, longest)
         for member, scorer, weight in zip(
             members, system.member_scorers(), system.weights, strict=True
         )
     ]
     return _Scores(parts).eval(), longest
+
+
+def _sequence_system(system: System[Any]) -> SequenceSystem[Any]:
+    if not isinstance(system, SequenceSystem):
+        raise ConfigError(
+            f"{system.name} is no sequence encoder; only systems over one, and ensembles of such, can be "
+            "exported to ONNX"
+        )
+    return system
 
 
 def _program(model: _Scores, max_len: int) -> Any:

@@ -49,6 +49,8 @@ class DatasetReference(Config):
     """Where it was then."""
     fingerprint: str
     split: str = "leave-one-out"
+    training: str = ""
+    """SHA-256 of the training part; empty in a run of an older seqloom."""
 
 
 class Cost(Config):
@@ -107,6 +109,10 @@ class RunManifest(Config):
     """The runs that an ensemble holds."""
     added_items: int = 0
     """Items put in after training, without events; the last of the catalogue."""
+    saw: dict[str, str] = Field(default_factory=dict)
+    """What each thing that the run is made of was allowed to see; empty in a run of an older seqloom."""
+    start: dict[str, list[float]] = Field(default_factory=dict)
+    """Two numbers for each state entry before the first step, by which `audit` knows it again."""
     versions: dict[str, str]
     """Of Python and of the libraries that the numbers depend on."""
     status: Literal["training", "complete"] = "training"
@@ -246,8 +252,10 @@ class Run:
         self.items, self.item_tables = both, tables
         self.scorer = cast(ExtendsCatalogue, self.system).scorer_over(tables)
 
-    def dataset(self, path: str | Path | None = None) -> Dataset:
+    def dataset(self, path: str | Path | None = None, *, with_cold: bool = False) -> Dataset:
         """The data set the run was trained on, from where it was then or from `path`.
+
+        Cold items, which training did not know, are in it only `with_cold`.
 
         Raises:
             ArtefactError: it is not there, or it is another data set.
@@ -260,7 +268,7 @@ class Run:
             )
         dataset = Dataset.load(where)
         check_fingerprint(self.manifest, dataset)
-        return dataset
+        return dataset if with_cold else dataset.warm
 
     def recommend(
         self, histories: list[list[str]], k: int = 10, **options: Any

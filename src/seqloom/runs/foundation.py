@@ -39,7 +39,7 @@ def train_foundation(
         raise ConfigError(
             f"{system!r} learns one catalogue by number; a foundation model is a run of 'idgenrec'"
         )
-    loaded = [d if isinstance(d, Dataset) else Dataset.load(d) for d in datasets]
+    loaded = [(d if isinstance(d, Dataset) else Dataset.load(d)).warm for d in datasets]
     out = Path(out)
     merged = merge(loaded, out.with_name(f"{out.name}-data"), renew=overwrite)
     return train(

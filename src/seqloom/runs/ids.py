@@ -33,7 +33,7 @@ def given_ids(dataset: Dataset, config: IdsConfig) -> IdTable | None:
         ConfigError: the system has no item vectors (its score is no dot product).
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    return None if config.run is None else _read(dataset, Path(config.run))
+    return None if config.run is None else read_ids_of(dataset, Path(config.run))
 
 
 def trained_ids(
@@ -57,10 +57,16 @@ def trained_ids(
         device=device,
         progress=progress,
     )
-    return _read(dataset, out)
+    return read_ids_of(dataset, out)
 
 
-def _read(dataset: Dataset, path: Path) -> IdTable:
+def read_ids_of(dataset: Dataset, path: Path) -> IdTable:
+    """The item vectors of the run at `path`.
+
+    Raises:
+        ConfigError: the system has no item vectors.
+        ArtefactError: the run is missing, unfinished or of another data set.
+    """
     run = load_run(path)
     check_fingerprint(run.manifest, dataset)
     scorer = run.scorer

@@ -26,7 +26,7 @@ ITEMS = "itm_emb_np.pkl"
 USERS = "usr_emb_np.pkl"
 COMPONENTS = "pca64_itm_emb_np.pkl"
 SIMILAR = "sim_user_100.pkl"
-_SAW = "not known to seqloom: imported, made by the authors of the file"
+_SAW = f"{store.UNKNOWN_SOURCE}: imported, made by the authors of the file"
 
 
 class ImportSummary(Config):
@@ -127,7 +127,7 @@ def _add_text(
         if USERS not in matrices:
             raise DataError(f"{folder} has {SIMILAR} but no {USERS}, which it was made from")
         neighbours = _similar(matrices[SIMILAR], user_rows, folder / SIMILAR)
-        store.write_similar_users(embeddings, neighbours)
+        store.write_similar_users(embeddings, neighbours, saw=f"{_SAW} ({SIMILAR})")
         similar = neighbours.shape[1]
     missing = [file for file in (USERS, COMPONENTS, SIMILAR) if file not in matrices]
     for file in missing:

@@ -69,13 +69,13 @@ def new_item_reader(
     if not columns:
         raise ConfigError("the catalogue has no text columns, so nothing is known of new items")
     if system.new_items_by == "words":
-        return NewItemReader(columns, None, system.rows_of(_nothing_known))
+        return NewItemReader(columns, None, system.rows_of(nothing_known))
     if run.manifest.text is not None:
         told = ItemText(run.manifest.text, columns)
-        return NewItemReader(columns, told, system.rows_of(_nothing_known))
+        return NewItemReader(columns, told, system.rows_of(nothing_known))
     data = dataset if dataset is not None else run.dataset()
     embeddings = load_embeddings(data, text)
-    known = _known(data, run, embeddings)
+    known = known_items(data, run, embeddings)
     told = ItemText(embeddings.manifest.model_dump(mode="json"), columns)
     return NewItemReader(columns, told, system.rows_of(lambda: known))
 
@@ -85,7 +85,13 @@ def extended(tables: Mapping[str, Tensor], rows: NewRows) -> dict[str, Tensor]:
     return {name: torch.cat([table, rows.tables[name].to(table)]) for name, table in tables.items()}
 
 
-def _known(data: Dataset, run: Run, text: TextEmbeddings) -> KnownItems:
+def known_items(data: Dataset, run: Run, text: TextEmbeddings) -> KnownItems:
+    """The items of the training part, with their texts.
+
+    Raises:
+        ArtefactError: the embedding is not one of the items that the run was trained on.
+        ConfigError: fewer than two items have training events.
+    """
     if len(text.items) != run.trained_items:
         raise ArtefactError(
             f"{text.path} has {len(text.items)} items, the run was trained on {run.trained_items}"
@@ -96,5 +102,6 @@ def _known(data: Dataset, run: Run, text: TextEmbeddings) -> KnownItems:
     return KnownItems(text.items[rows], rows)
 
 
-def _nothing_known() -> KnownItems:
+def nothing_known() -> KnownItems:
+    """For systems that have what they go by in their weights."""
     raise AssertionError("the system has what it goes by in its weights")

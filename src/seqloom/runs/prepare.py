@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from seqloom.core.errors import ArtefactError, DataError
 from seqloom.core.files import sha256_file
@@ -18,14 +17,13 @@ from seqloom.data.assemble import code_log, in_time_order
 from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
 from seqloom.data.checks import Findings, Missing
 from seqloom.data.filters import Duplicates, Log, k_core, repeats_in_place, wanted_events
-from seqloom.data.sources import ReadOptions, Source, Table, read_items, read_log
-from seqloom.data.split import Split, leave_one_out, temporal, temporal_bounds
-from seqloom.data.statistics import describe, describe_split
-from seqloom.data.store import Dataset, Events, write_dataset
-from seqloom.data.times import SECOND, iso, parse_moment
+from seqloom.data.sources import Source, Table, read_items, read_log
+from seqloom.data.statistics import describe
+from seqloom.data.store import Dataset, write_dataset
+from seqloom.runs.splitting import SplitOptions, split_log
 
 
-class PrepareOptions(ReadOptions):
+class PrepareOptions(SplitOptions):
     """How a log becomes a data set."""
 
     min_count: int = Field(default=5, ge=0)
@@ -42,27 +40,6 @@ class PrepareOptions(ReadOptions):
     each run of the same item)."""
     missing: Missing = "error"
     """Rows without a user, an item or a time: stop with an `error`, or `drop` and count them."""
-    split: Literal["leave-one-out", "temporal"] = "leave-one-out"
-    """`leave-one-out`: each user's last event is the test target, the one before it the validation
-    target. `temporal`: one moment for all users parts training from what is held out."""
-    valid_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Temporal split: share of the events that lie in the validation period."""
-    test_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Temporal split: share of the events that lie in the test period."""
-    valid_from: str | int | None = None
-    """Temporal split: begin of the validation period (seconds since 1970 or an ISO date)."""
-    test_from: str | int | None = None
-    """Temporal split: begin of the test period; give it together with `valid_from`."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.valid_from is None) != (self.test_from is None):
-            raise ValueError("valid_from and test_from are given together or not at all")
-        if self.valid_from is not None and self.split != "temporal":
-            raise ValueError("valid_from and test_from need split='temporal'")
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise ValueError("valid_fraction + test_fraction must be below 1")
-        return self
 
     @property
     def core(self) -> tuple[int, int]:
@@ -107,7 +84,7 @@ def prepare(
         task.advance()
         log, removed = _filter(log, ratings, raw, options, findings)
         task.advance()
-        events, facts = _split(log, options, findings)
+        log, events, facts = split_log(log, options, findings)
         task.advance()
         table = _items_table(raw, items, options, progress)
         users = raw.users() if raw.users is not None else None
@@ -121,6 +98,7 @@ def prepare(
             options=options.model_dump(mode="json") | {"format": raw.format},
             statistics={
                 **describe(log),
+                "items": len(log.item_ids),
                 "items_without_text": without_text,
                 **facts,
                 "removed": removed,
@@ -183,60 +161,6 @@ def _filter(
     return log.compact(), removed
 
 
-def _split(log: Log, options: PrepareOptions, findings: Findings) -> tuple[Events, dict[str, Any]]:
-    """The events as they are stored, and the facts of the split."""
-    offsets = np.zeros(len(log.user_ids) + 1, np.int64)
-    np.cumsum(np.bincount(log.users, minlength=len(log.user_ids)), out=offsets[1:])
-    bounds: dict[str, Any] = {}
-    if options.split == "leave-one-out":
-        split = leave_one_out(offsets)
-        findings.add(
-            "short-user",
-            int((split.test < 0).sum()),
-            "users with fewer than 3 events stay in training only",
-            log.user_ids.filter(pl.Series(split.test < 0)).head(5),
-        )
-    else:
-        split, bounds = _temporal(log, offsets, options)
-        findings.add(
-            "unused-event",
-            split.unused,
-            "events of the held-out periods are neither target nor in the history of one",
-        )
-    facts = describe_split(log.items, offsets, split, len(log.item_ids)) | bounds
-    for part in ("valid", "test"):
-        if facts[f"{part}_targets"] == 0:
-            findings.add(f"no-{part}-targets", 1, f"no user has a {part} target: nothing to rank")
-    cold = facts["valid_targets_without_history"] + facts["test_targets_without_history"]
-    findings.add("target-without-history", cold, "targets are the first event of their user")
-    seconds = None if log.times is None else torch.from_numpy(log.times // SECOND)
-    events = Events(
-        items=torch.from_numpy((log.items + 1).astype(np.int32, copy=False)),
-        offsets=torch.from_numpy(offsets),
-        train_end=torch.from_numpy(split.train_end.astype(np.int64, copy=False)),
-        valid=torch.from_numpy(split.valid.astype(np.int64, copy=False)),
-        test=torch.from_numpy(split.test.astype(np.int64, copy=False)),
-        timestamps=seconds,
-    )
-    return events, facts
-
-
-def _temporal(
-    log: Log, offsets: np.ndarray, options: PrepareOptions
-) -> tuple[Split, dict[str, Any]]:
-    if log.times is None:
-        raise DataError("split='temporal' needs times, and the log has none; use leave-one-out")
-    if options.valid_from is not None and options.test_from is not None:
-        valid_from = parse_moment(options.valid_from, "valid_from")
-        test_from = parse_moment(options.test_from, "test_from")
-    else:
-        valid_from, test_from = temporal_bounds(
-            log.times, options.valid_fraction, options.test_fraction
-        )
-    split = temporal(log.times, log.users, offsets, valid_from, test_from)
-    return split, {"valid_from": iso(valid_from), "test_from": iso(test_from)}
-
-
 def _items_table(
     raw: Source, items: Any, options: PrepareOptions, progress: Progress
 ) -> Table | None:
@@ -296,6 +220,10 @@ def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:
     for part in ("valid", "test"):
         begin = f" from {facts[f'{part}_from']}" if f"{part}_from" in facts else ""
         rows.append((f"{part} targets", f"{facts[f'{part}_targets']:,}{begin}"))
+    if "cold_items" in facts:
+        rows.append(("cold items", f"{facts['cold_items']:,}"))
+        rows.append(("test targets that are cold", f"{facts['test_targets_cold']:,}"))
+        rows.append(("events of cold items left out", f"{facts['cold_events_removed']:,}"))
     rows.append(("users in training only", f"{facts['train_only_users']:,}"))
     if facts["unused_events"]:
         rows.append(("unused events", f"{facts['unused_events']:,}"))

@@ -70,7 +70,7 @@ def recommend(
         names: list[str | None] = [None] * len(histories)
         rows, unknown = _numbers(run, histories)
     else:
-        data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+        data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
         ids = list(users or [])
         names = list(ids)
         rows, unknown = _stored(data, ids), [[] for _ in ids]

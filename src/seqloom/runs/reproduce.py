@@ -95,7 +95,7 @@ def reproduce(
         raise ConfigError(
             f"{run} has items that were added after training; reproduce the run that it was made from"
         )
-    data = dataset if isinstance(dataset, Dataset) else first.dataset(dataset)
+    data = dataset if isinstance(dataset, Dataset) else first.dataset(dataset, with_cold=True)
     again = Path(out) if out is not None else first.path.with_name(f"{first.name}-again")
     if again.resolve() == first.path.resolve():
         raise ConfigError(f"--out is the run itself, {again}; give another folder")
@@ -145,15 +145,16 @@ def _evaluations(
     apart = 0
     for file in sorted(first.path.glob("metrics*.json")):
         before = Evaluation.build(read_json(file, "evaluation"))
-        details = before.details
+        details, limits = before.details, before.thresholds
+        by_hand = before.thresholds_given
         now = evaluate(
             second,
             protocol=details.kind,
             on=details.part,
             mask_seen=details.masked,
             negatives=details.negatives or NEGATIVES,
-            tail_item_below=before.thresholds.item,
-            tail_user_below=before.thresholds.user,
+            tail_item_below=limits.item if by_hand else None,
+            tail_user_below=limits.user if by_hand else None,
             dataset=data,
             progress=progress,
         )

@@ -21,9 +21,11 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
+from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import rank_targets
+from seqloom.runs import saw
 from seqloom.runs.folder import (
     Cost,
     DatasetReference,
@@ -94,7 +96,7 @@ def train(
             set, system or configuration.
         TrainingError: the loss is not finite.
     """
-    dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    dataset = (dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)).warm
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
@@ -157,11 +159,8 @@ def _train(
     watch: Watch | None,
 ) -> RunManifest:
     started = time.monotonic()
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(config.seed, "initialise"))
-        model = system_class(manifest.system)(config, manifest.sizes)
-        model.initialise(data)
-    manifest = _with_base(out, manifest, model)
+    model = start_system(manifest.system, config, manifest.sizes, data)
+    manifest = _with_start(out, manifest, model)
     model.to(device)
     held_out = data.dataset.held_out("valid")
 
@@ -223,12 +222,22 @@ def _round(model: System[Any]) -> bool:
     return True
 
 
-def _with_base(out: Path, manifest: RunManifest, model: System[Any]) -> RunManifest:
-    """Note the shared language model at the start; a resumed run must have the same one."""
+def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingData) -> System[Any]:
+    """A system as it is before the first step; what is drawn depends on the configured seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, "initialise"))
+        model = system_class(name)(config, sizes)
+        model.initialise(data)
+    return model
+
+
+def _with_start(out: Path, manifest: RunManifest, model: System[Any]) -> RunManifest:
+    """Note how the run starts and over which shared language model; a resumed run must have the same."""
     if manifest.base is not None:
         check_base(out, manifest, model)
         return manifest
-    manifest = manifest.model_copy(update={"base": model.base_reference()})
+    noted = {"base": model.base_reference(), "start": tensor_marks(model.state_dict())}
+    manifest = manifest.model_copy(update=noted)
     write_manifest(out, manifest)
     return manifest
 
@@ -257,9 +266,11 @@ def _start(
         dataset=DatasetReference(
             path=str(dataset.path.resolve()),
             fingerprint=dataset.fingerprint,
-            split=str(dataset.manifest.options.get("split", "leave-one-out")),
+            split=dataset.split,
+            training=dataset.training_hash,
         ),
         text=text,
+        saw=dict(saw.COMBINED if cls.combines_runs else saw.TRAINED),
         versions=_versions(),
     )
     out.mkdir(parents=True)

@@ -106,6 +106,9 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     def finish(self) -> None:
         """Let go of what only training needs; called once, after the last phase."""
 
+    def reopen(self, data: TrainingData) -> None:
+        """Take back what `finish` let go of, so that `phases` can be asked of a loaded system."""
+
     def base_reference(self) -> dict[str, Any] | None:
         """The frozen language model that the system shares and does not store, where it has one."""
         return None

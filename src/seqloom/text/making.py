@@ -66,14 +66,19 @@ def plan_users(
             template=None,
             mode="mean",
             saw=saw,
+            training=dataset.training_hash,
             content_hash=sha256_text("mean", items.manifest.content_hash, dataset.fingerprint),
             without_text=int((dataset.train.lengths == 0).sum()),
         )
         return Plan(told, None)
+    max_items, max_words = prompts.limits or (None, None)
     told = PartManifest(
         rows=len(prompts.texts),
         template=prompts.template,
         saw=saw,
+        training=dataset.training_hash,
+        max_items=max_items,
+        max_words=max_words,
         content_hash=content_hash(encoder, prompts.texts),
         without_text=prompts.without_text,
         cut_items=prompts.cut,
@@ -171,5 +176,7 @@ class Maker:
                 self.progress.warn(f"{error}; the {part} are embedded again")
                 continue
             self.progress.note(f"{part}: embeddings {name!r} have the same texts and are reused")
-            return Made(there, vectors, reused=True)
+            measured = ("file_sha256", "truncated", "seconds")
+            told = plan.manifest.model_copy(update={key: getattr(there, key) for key in measured})
+            return Made(told, vectors, reused=True)
         return None

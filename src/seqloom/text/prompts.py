@@ -29,6 +29,8 @@ class Prompts:
     """Rows whose every attribute was missing (users: rows that are None)."""
     cut: int = 0
     """Users whose oldest items were left out to keep to the limits."""
+    limits: tuple[int, int] | None = None
+    """Most titles and most words of a user's text."""
 
 
 def text_columns(items: pa.Table) -> list[str]:
@@ -122,7 +124,7 @@ def user_prompts(
             kept.append(titles[item - 1])
         cut += len(kept) < end - start
         texts.append(parsed.render({"titles": ", ".join(reversed(kept))}) if kept else None)
-    return Prompts(texts, text, sum(t is None for t in texts), cut)
+    return Prompts(texts, text, sum(t is None for t in texts), cut, (max_items, max_words))
 
 
 def template_text(template: str, kind: str) -> str:

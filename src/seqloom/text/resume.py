@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,12 @@ from seqloom.text.encoders.base import TextEncoder, check_vectors
 
 def content_hash(encoder: TextEncoder, texts: Sequence[str | None]) -> str:
     """SHA-256 of everything that decides the vectors: the encoder and the texts in their order."""
-    identity = json.dumps(encoder.provenance(), sort_keys=True, ensure_ascii=False)
+    return content_hash_of(encoder.provenance(), texts)
+
+
+def content_hash_of(provenance: dict[str, Any], texts: Sequence[str | None]) -> str:
+    """The same, of an encoder that is known by its provenance alone."""
+    identity = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
     return sha256_text(identity, *("\0" if text is None else text for text in texts))
 
 

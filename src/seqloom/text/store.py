@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -28,6 +28,8 @@ from seqloom.text.neighbours import top_similar
 
 FORMAT_VERSION = 1
 Users = Literal["prompt", "mean", "none"]
+UNKNOWN_SOURCE = "not known to seqloom"
+"""How `saw` begins where an artefact came from elsewhere."""
 
 
 class PartManifest(Config):
@@ -39,6 +41,12 @@ class PartManifest(Config):
     mode: Literal["prompt", "mean"] = "prompt"
     saw: str
     """What the texts were allowed to hold."""
+    training: str | None = None
+    """SHA-256 of the training part that texts or means were made of; None where no event entered."""
+    max_items: int | None = None
+    """Most titles of a user's text; None where users have no text."""
+    max_words: int | None = None
+    """Most words of a user's titles; None where users have no text."""
     content_hash: str
     """SHA-256 of encoder and texts: equal hash, equal vectors."""
     file_sha256: str = ""
@@ -128,17 +136,34 @@ class TextEmbeddings:
                 raise ArtefactError(f"{file} is damaged; delete it, it is made again")
             return found[:, :k].contiguous()
         found = top_similar(users, k, progress=progress)
-        write_similar_users(self.path, found)
+        write_similar_users(self.path, found, saw="user embeddings")
         return found
 
 
-def write_similar_users(path: Path, similar: Tensor) -> None:
+def write_similar_users(path: Path, similar: Tensor, *, saw: str) -> None:
     """Keep the similar users beside the embeddings at `path`, the most similar first.
+
+    `saw` is what they were computed from; the file's header keeps it.
 
     Shapes: similar [U, k] int64 user numbers.
     """
     with atomic_file(_neighbours_file(path, similar.shape[1])) as work:
-        write_tensors(work, {"users": similar})
+        write_tensors(work, {"users": similar}, {"saw": saw})
+
+
+def kept_similar_users(path: Path) -> dict[int, tuple[Tensor, str]]:
+    """For each number k of similar users kept at `path`: the users [U, k], and what they were computed from.
+
+    Raises:
+        ArtefactError: a file is damaged.
+    """
+    found = {}
+    for file in sorted(path.glob("neighbours-*.safetensors")):
+        similar = _read(file, "users")
+        with safe_open(file, framework="pt") as handle:
+            saw = (handle.metadata() or {}).get("saw", "")
+        found[similar.shape[1]] = (similar, saw)
+    return found
 
 
 def _neighbours_file(path: Path, k: int) -> Path:
@@ -171,6 +196,7 @@ def load_embeddings(dataset: Dataset, name: str | None = None) -> TextEmbeddings
     path = dataset.path / "text" / (name or _default_name(dataset))
     manifest = read_manifest(dataset, path.name)
     items = _checked(path / "items.safetensors", manifest.items, manifest.width)
+    items = items[: dataset.num_items]
     users = None
     if manifest.users is not None:
         users = _checked(path / "users.safetensors", manifest.users, manifest.width)

@@ -120,12 +120,21 @@ def evaluate(
 
 
 def _render(document: Any) -> Iterable[RenderableType]:
-    from seqloom.cli.show import fields_table, metrics_table
+    from seqloom.cli.show import fields_table, metrics_table, rows_table
 
     yield f"{document['run']} ({document['system']}): {document['statement']}"
     by_group = ("hr@", "ndcg@", "mrr")
     ranks = {k: v for k, v in document["metrics"].items() if k.startswith(by_group)}
     yield metrics_table(document["users"], ranks, document["groups"])
+    if document["cold"]:
+        cold = document["cold"]
+        yield (
+            f"{cold['users']:,} users have one of {cold['items']:,} cold items as target; scored: "
+            f"{cold['how']}; text of the yardstick: {cold['text'] or 'none'}"
+        )
+        yield rows_table(
+            [{"among": r["among"], "by": r["by"], **r["metrics"]} for r in cold["rankings"]]
+        )
     lists = {k: v for k, v in document["metrics"].items() if k not in ranks}
     limits = {f"head_{kind} from": count for kind, count in document["thresholds"].items()}
     yield fields_table({**lists, **limits, "seconds": document["seconds"]})

@@ -140,6 +140,27 @@ def prepare(
         str | None,
         typer.Option(metavar="WHEN", help="temporal: begin of the test.", rich_help_panel=_SPLIT),
     ] = None,
+    cold_items: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the items that training never meets; they remain as test targets.",
+            rich_help_panel=_SPLIT,
+        ),
+    ] = None,
+    cold_users: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the users that are test users, and as many validation users: training "
+            "never meets them, their last event is the target.",
+            rich_help_panel=_SPLIT,
+        ),
+    ] = None,
+    cold_seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the choice of cold items and users.", rich_help_panel=_SPLIT),
+    ] = None,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,

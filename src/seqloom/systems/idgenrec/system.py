@@ -95,9 +95,7 @@ class IDGenRec(System[IDGenRecConfig]):
 
     def initialise(self, data: TrainingData) -> None:
         """Load or draw the models; the first IDs are made when training begins, on its device."""
-        self._progress = data.progress
-        self._texts = self.texts_of(data.dataset.items)
-        self._item_ids = data.dataset.item_ids
+        self._read_items(data)
         if self.config.start_from is not None:
             self._take_over(Path(self.config.start_from))
         else:
@@ -187,6 +185,19 @@ class IDGenRec(System[IDGenRecConfig]):
         """See `ExtendsCatalogue`."""
         return self.over(tables[IDS])
 
+    def reopen(self, data: TrainingData) -> None:
+        """Read the items' texts again."""
+        self._read_items(data)
+        self.item_prompts = self.prompts_of(self._texts)
+
+    def named_again(self, data: TrainingData) -> Tensor:
+        """The IDs that the generator as it is gives the training catalogue.
+
+        Shapes: -> [N, longest + 1] output numbers.
+        """
+        self.reopen(data)
+        return self._named(max(0, int(self.made)) if self.config.generation.epochs else 0)
+
     def words(self, ids: Tensor | None = None) -> list[str]:
         """The IDs as words; those of the catalogue if none are given. Shapes: [M, T] output numbers."""
         rows = self.ids[1:] if ids is None else ids
@@ -231,6 +242,11 @@ class IDGenRec(System[IDGenRecConfig]):
             torch.manual_seed(self.config.seed)
             network = build_network(self.config.recommender, self.language.tokenizer)
         return self._recommender_of(network, self.language)
+
+    def _read_items(self, data: TrainingData) -> None:
+        self._progress = data.progress
+        self._texts = self.texts_of(data.dataset.items)
+        self._item_ids = data.dataset.item_ids
 
     def _named(self, number: int) -> Tensor:
         """IDs of the training items: given ones in the first round, else those of the generator."""

@@ -1,0 +1,85 @@
+"""Ranking items that training never met: scorers over a longer catalogue, and yardsticks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqloom.core.protocols import Scorer
+from seqloom.data.store import HeldOut
+from seqloom.evaluation.metrics import RANK_METRICS, parse_metric
+
+
+class BehindAllOthers:
+    """A scorer that knows nothing of further items: they share the last place."""
+
+    def __init__(self, scorer: Scorer, more: int) -> None:
+        """`more` is how many they are, M."""
+        self.num_items = scorer.num_items + more
+        self._scorer, self._more = scorer, more
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N + M]."""
+        known = self._scorer.score(items, lengths)
+        lowest = known.amin(1, keepdim=True)
+        below = lowest - lowest.abs() - 1.0
+        return torch.cat([known, below.expand(-1, self._more)], 1)
+
+
+class LastItems:
+    """A scorer's items from number `first` on alone, numbered from 1."""
+
+    def __init__(self, scorer: Scorer, first: int) -> None:
+        self.num_items = scorer.num_items - first + 1
+        self._scorer, self._first = scorer, first
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, M]."""
+        return self._scorer.score(items, lengths)[:, self._first - 1 :].contiguous()
+
+
+class TextNeighbours:
+    """The text yardstick: cosine of an item's text vector and the mean of the history's."""
+
+    def __init__(self, text: Tensor) -> None:
+        """`text` [N, E] are the item text vectors."""
+        self.num_items = len(text)
+        self._rows = F.pad(text, (0, 0, 1, 0))  # row 0 for padding
+        self._unit = F.normalize(text, dim=1)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Nought everywhere for an empty history. Shapes: [B, L], [B] -> [B, N]."""
+        if not items.shape[1]:
+            return self._unit.new_zeros(len(items), self.num_items)
+        mean = F.embedding_bag(items, self._rows, mode="mean", padding_idx=0)
+        return F.normalize(mean, dim=1) @ self._unit.t()
+
+
+def only(held_out: HeldOut, rows: Tensor, first: int = 1) -> HeldOut:
+    """Some rows of a ranking task, with targets numbered from item `first` on.
+
+    Shapes: rows [R] bool.
+    """
+    at = torch.nonzero(rows).flatten()
+    targets = held_out.targets[at] - first + 1
+    return HeldOut(held_out.users[at], held_out.histories.select(at), targets)
+
+
+def random_metrics(competitors: Tensor) -> dict[str, float]:
+    """What a random order gives on average, exactly: every rank from 1 to C is as likely.
+
+    Shapes: competitors [R] int64, C of each user, the target included.
+    """
+    found = {}
+    ranks = torch.arange(1, int(competitors.max()) + 1, dtype=torch.float64)
+    for name in RANK_METRICS:
+        kind, cutoff = parse_metric(name)
+        if kind == "hr":
+            gain = torch.ones_like(ranks)
+        else:
+            gain = 1.0 / (ranks if kind == "mrr" else torch.log2(1.0 + ranks))
+        if cutoff is not None:
+            gain[cutoff:] = 0.0
+        found[name] = float((gain.cumsum(0)[competitors - 1] / competitors).mean())
+    return found

@@ -1,0 +1,107 @@
+"""Checks of a run's evaluations: targets, groups and sampled items against the data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from seqloom.core.errors import SeqloomError
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import Dataset
+from seqloom.evaluation.groups import default_thresholds
+from seqloom.evaluation.negatives import sample_negatives
+from seqloom.evaluation.ranks_file import RankTable, build_rank_table, read_ranks
+from seqloom.runs.audit.report import Checks
+from seqloom.runs.evaluate import thresholds_are_given
+from seqloom.runs.folder import Run
+
+_AGAIN = "run `seqloom evaluate` again"
+
+
+def check_evaluations(run: Run, data: Dataset, checks: Checks) -> None:
+    """Every rank file of the run."""
+    for file in sorted(run.path.glob("ranks*.parquet")):
+        try:
+            table = read_ranks(file)
+        except SeqloomError as error:
+            checks.judge(
+                file.name, "the held-out part", False, good="", bad=str(error), action=_AGAIN
+            )
+            continue
+        _check_targets(file, table, data, checks)
+        _check_thresholds(file, table, data, checks)
+        if table.protocol.kind == "sampled":
+            _check_negatives(file, table, data, checks)
+
+
+def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) -> None:
+    held_out = data.held_out(table.protocol.part)
+    wanted = build_rank_table(
+        data,
+        table.protocol,
+        users=held_out.users,
+        targets=held_out.targets,
+        ranks=torch.ones_like(held_out.users),
+        history_lengths=held_out.histories.lengths,
+    )
+    same = table.protocol.fingerprint == data.fingerprint and len(table) == len(wanted)
+    differing = [
+        name
+        for name in ("user_ids", "targets", "history_lengths", "training_lengths", "target_counts")
+        if same and not _equal(getattr(table, name), getattr(wanted, name))
+    ]
+    checks.judge(
+        f"targets and counts, {file.name}",
+        f"targets: {table.protocol.part} part; counts: training part",
+        same and not differing,
+        good=f"{len(table):,} users, targets and counts are the data set's",
+        bad=f"{', '.join(differing)} differ from the data set's"
+        if same
+        else "the file is of other users or of another data set",
+        action=_AGAIN,
+    )
+
+
+def _equal(first: object, second: object) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return torch.equal(first, second)
+    return bool(first.to_pylist() == second.to_pylist())  # type: ignore[attr-defined]
+
+
+def _check_thresholds(file: Path, table: RankTable, data: Dataset, checks: Checks) -> None:
+    what = (f"thresholds of the groups, {file.name}", "training part")
+    wanted, found = default_thresholds(data), table.thresholds
+    if found != wanted and thresholds_are_given(file):
+        checks.unknown(*what, f"given by hand: {found.item} for items, {found.user} for users")
+        return
+    checks.judge(
+        *what,
+        found == wanted,
+        good=f"{found.item} for items, {found.user} for users, computed again",
+        bad=f"{found.item} and {found.user}; the training part gives {wanted.item} and {wanted.user}",
+        action=_AGAIN,
+    )
+
+
+def _check_negatives(file: Path, table: RankTable, data: Dataset, checks: Checks) -> None:
+    """Draw the sampled items again; none may be an item of the user, in whatever part."""
+    protocol = table.protocol
+    users = data.held_out(protocol.part).users
+    drawn = sample_negatives(data, users, protocol.negatives or 1, protocol.seed or 0)
+    events = data.events
+    rows, own = (
+        Sequences(events.items, events.offsets[:-1], events.offsets[1:]).select(users).flat()
+    )
+    stride = data.num_items + 1
+    at = torch.arange(len(users))[:, None].expand_as(drawn)[drawn > 0]
+    hits = torch.isin(at * stride + drawn[drawn > 0], rows * stride + own)
+    too_far = int((table.ranks > (drawn > 0).sum(1) + 1).sum()) if len(table) == len(users) else 1
+    checks.judge(
+        f"sampled items, {file.name}",
+        "the users' items in all parts, to leave them out",
+        not bool(hits.any()) and not too_far,
+        good=f"drawn again: {drawn.shape[1]} a user, none an item of the user",
+        bad=f"{int(hits.sum())} are items of their user; {too_far} ranks lie beyond the sample",
+        action=_AGAIN,
+    )

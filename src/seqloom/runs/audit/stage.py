@@ -1,0 +1,61 @@
+"""The order of an audit: the data set, its embeddings, then the run and its evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seqloom.core.errors import ArtefactError
+from seqloom.core.files import read_json
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.store import Dataset
+from seqloom.runs.audit.dataset import check_dataset
+from seqloom.runs.audit.evaluations import check_evaluations
+from seqloom.runs.audit.report import Audit, Checks
+from seqloom.runs.audit.run import check_catalogue, check_run
+from seqloom.runs.audit.text import check_embeddings
+from seqloom.runs.folder import load_run
+from seqloom.text.store import text_names
+
+
+def audit(
+    path: str | Path,
+    *,
+    dataset: Dataset | str | Path | None = None,
+    encode: bool = True,
+    thorough: bool = False,
+    progress: Progress = SILENT,
+) -> Audit:
+    """Make what was derived from a data set, or used by a run, again without the held-out events.
+
+    Args:
+        path: a prepared data set or a run; of a run its data set is audited too.
+        dataset: where the run's data set is now.
+        encode: whether a sample of texts goes through the encoder again.
+        thorough: whether textual IDs are made again however large the catalogue is.
+
+    Raises:
+        ArtefactError: the path is neither, or the run's data set is gone or another one.
+    """
+    path = Path(path)
+    raw = read_json(path / "manifest.json", "prepared data set or run")
+    kind = raw.get("format") if isinstance(raw, dict) else None
+    checks = Checks()
+    if kind == "seqloom-dataset":
+        _check_data(Dataset.load(path), checks, encode, progress)
+        return checks.report(str(path), "data set")
+    if kind != "seqloom-run":
+        raise ArtefactError(f"{path} is neither a prepared data set nor a run")
+    run = load_run(path)
+    data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset, with_cold=True)
+    _check_data(data, checks, encode, progress)
+    check_catalogue(run, data, checks)
+    check_run(run, data.warm, checks, thorough=thorough, progress=progress)
+    check_evaluations(run, data, checks)
+    return checks.report(str(path), "run")
+
+
+def _check_data(data: Dataset, checks: Checks, encode: bool, progress: Progress) -> None:
+    check_dataset(data, checks)
+    for name in text_names(data):
+        progress.note(f"auditing the embeddings {name!r}")
+        check_embeddings(data, name, checks, encode=encode, progress=progress)

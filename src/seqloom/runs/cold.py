@@ -1,0 +1,189 @@
+"""How a run ranks items that training never met, beside a random order and the text alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.progress import Progress
+from seqloom.core.protocols import ExtendsCatalogue, ListScorer, NewItems, NewRows, Scorer
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import Dataset, HeldOut
+from seqloom.evaluation.cold import (
+    BehindAllOthers,
+    LastItems,
+    TextNeighbours,
+    only,
+    random_metrics,
+)
+from seqloom.evaluation.metrics import rank_metrics
+from seqloom.evaluation.ranking import rank_targets
+from seqloom.runs.folder import Run
+from seqloom.runs.new_items import extended, known_items, nothing_known
+from seqloom.text.store import TextEmbeddings, load_embeddings
+
+
+class ColdRanking(Config):
+    """Metrics of one way to rank cold targets."""
+
+    among: str
+    """`all items`, or `cold items`: what a cold target competes with."""
+    by: str
+    """The system, `random`, or `text neighbours`."""
+    metrics: dict[str, float]
+
+
+class ColdItems(Config):
+    """The users whose target is a cold item."""
+
+    items: int
+    """Cold items of the catalogue."""
+    users: int
+    how: str
+    """By which path the system scores them."""
+    text: str | None
+    """The text embedding of the yardstick; None where the data set has none."""
+    rankings: list[ColdRanking]
+
+
+@dataclass(frozen=True)
+class ColdScorers:
+    """A run over the whole catalogue, and over its cold items alone."""
+
+    everything: Scorer
+    cold: Scorer
+    how: str
+
+
+def cold_scorers(run: Run, data: Dataset, progress: Progress) -> ColdScorers:
+    """Take the cold items into the catalogue by the system's own path for new items.
+
+    Systems without one put all of them behind every other item.
+
+    Raises:
+        ConfigError: items were added to the run, whose numbers the cold ones would take.
+    """
+    if run.manifest.added_items:
+        raise ConfigError(
+            f"{run.path} has items that were added after training; evaluate the run as it was before"
+        )
+    try:
+        rows = _new_rows(run, data, progress)
+    except ConfigError as error:
+        scorer: Scorer = BehindAllOthers(run.scorer, data.num_cold_items)
+        how = f"not at all: {error}, so they are behind all others"
+    else:
+        tables = extended(run.item_tables, rows)
+        scorer = cast(ExtendsCatalogue, run.system).scorer_over(tables)
+        how = _told(run, rows)
+    first = data.num_items - data.num_cold_items + 1
+    return ColdScorers(scorer, _last(scorer, first, run.device), how)
+
+
+def rank_cold(
+    run: Run,
+    data: Dataset,
+    held_out: HeldOut,
+    scorers: ColdScorers,
+    ranks: Tensor,
+    *,
+    masked: bool,
+    progress: Progress,
+) -> ColdItems | None:
+    """The rankings of cold targets; None where no target is cold.
+
+    Shapes: ranks [R] int64, of the system among all items.
+    """
+    first = data.num_items - data.num_cold_items + 1
+    rows = held_out.targets >= first
+    if not rows.any():
+        return None
+    among_all, among_cold = only(held_out, rows), only(held_out, rows, first)
+    settings: dict[str, Any] = {"device": run.device, "progress": progress}
+
+    def by_cold(scorer: Scorer, max_len: int | None = None) -> dict[str, float]:
+        found = rank_targets(scorer, among_cold, max_len=max_len, mask_seen=False, **settings)
+        return rank_metrics(found.ranks)
+
+    text = _text(run, data)
+    seen = _distinct(among_all.histories) if masked else torch.zeros_like(among_all.users)
+    count = torch.full_like(among_all.users, data.num_cold_items)
+    found = {
+        ("all items", run.system.name): rank_metrics(ranks[rows]),
+        ("all items", "random"): random_metrics(data.num_items - seen),
+        ("cold items", run.system.name): by_cold(scorers.cold, run.system.max_len),
+        ("cold items", "random"): random_metrics(count),
+    }
+    if text is not None:
+        neighbours = TextNeighbours(text.items.to(run.device))
+        whole = rank_targets(neighbours, among_all, mask_seen=masked, **settings)
+        found["all items", "text neighbours"] = rank_metrics(whole.ranks)
+        found["cold items", "text neighbours"] = by_cold(LastItems(neighbours, first))
+    return ColdItems(
+        items=data.num_cold_items,
+        users=int(rows.sum()),
+        how=scorers.how,
+        text=text.name if text else None,
+        rankings=[
+            ColdRanking(among=among, by=by, metrics=metrics)
+            for (among, by), metrics in sorted(found.items(), key=lambda entry: entry[0][0])
+        ],
+    )
+
+
+def _new_rows(run: Run, data: Dataset, progress: Progress) -> NewRows:
+    """Rows of the cold items, made from their texts.
+
+    Raises:
+        ConfigError: the system or its configuration cannot take new items, or there is no text.
+    """
+    system = run.system
+    if system.new_items_by is None or not isinstance(system, ExtendsCatalogue):
+        raise ConfigError(f"{system.name} knows only the items it was trained on")
+    warm = data.num_items - data.num_cold_items
+    ids, items = data.item_ids[warm:], data.items.slice(warm)
+    if system.new_items_by == "words":
+        progress.note(f"naming {len(ids)} cold items")
+        return system.rows_of(nothing_known)(NewItems(ids, items), run.item_tables)
+    text = _text(run, data)
+    if text is None:
+        raise ConfigError("the data set has no text embedding")
+    rows_of = system.rows_of(
+        lambda: known_items(data.warm, run, load_embeddings(data.warm, text.name))
+    )
+    return rows_of(NewItems(ids, items, text.items[warm:]), run.item_tables)
+
+
+def _told(run: Run, rows: NewRows) -> str:
+    if run.system.new_items_by == "words":
+        return "by the names that it gives their texts"
+    inferred = [f"{name} ({share:.0%} explained)" for name, share in rows.explained.items()]
+    parts = f"; inferred by ridge regression: {', '.join(inferred)}" if inferred else ""
+    return f"by their text{parts}"
+
+
+def _last(scorer: Scorer, first: int, device: torch.device) -> Scorer:
+    """The items from number `first` on alone."""
+    if isinstance(scorer, ListScorer):
+        return scorer.among(torch.arange(first, scorer.num_items + 1, device=device))
+    return LastItems(scorer, first)
+
+
+def _text(run: Run, data: Dataset) -> TextEmbeddings | None:
+    """The run's text embedding, else the data set's default one, if there is any."""
+    try:
+        return load_embeddings(data, run.manifest.text["name"] if run.manifest.text else None)
+    except ArtefactError:
+        return None
+
+
+def _distinct(histories: Sequences) -> Tensor:
+    """How many different items each history holds. Shapes: -> [R] int64."""
+    rows, items = histories.flat()
+    stride = int(items.max()) + 1 if len(items) else 1
+    return torch.bincount((rows * stride + items).unique() // stride, minlength=len(histories))

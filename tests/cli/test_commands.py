@@ -85,6 +85,7 @@ def test_evaluate(stage, capsys) -> None:
                 "tail_item": {"users": 7, "metrics": {"hr@10": 0.25}},
                 "head_item": {"users": 0, "metrics": None},
             },
+            "cold": None,
             "seconds": 1.5,
         },
     )

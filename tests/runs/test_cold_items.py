@@ -15,11 +15,13 @@ from seqloom.core.errors import ConfigError
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.runs.audit import audit
+from seqloom.runs.compare import compare
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.runs.evaluate import evaluate
 from seqloom.runs.folder import load_run
 from seqloom.runs.prepare import PrepareOptions, prepare, statistics_table
 from seqloom.runs.recommend import recommend
+from seqloom.runs.reproduce import reproduce
 from seqloom.runs.train import train
 
 COLOURS = ["red", "blue", "green"]
@@ -139,6 +141,18 @@ def test_e4srec_scores_them_by_inferred_rows(cold, tmp_path):
     assert 0 <= metric(found, "all items", "e4srec") <= 1
     run = load_run(tmp_path / "run")
     assert len(run.item_ids) == len(run.system.head) == 36
+
+
+def test_runs_over_cold_items_are_compared_and_reproduced(cold, tmp_path):
+    for name in ("popularity", "itemknn"):
+        trained(cold, name, tmp_path / name)
+    report = tmp_path / "report.html"
+    compare([tmp_path / "popularity", tmp_path / "itemknn"], report=report)
+    assert report.exists()
+    found = reproduce(tmp_path / "itemknn")
+    assert (found.verdict, found.ranks_apart) == ("bits", 0)
+    again = read_ranks(tmp_path / "itemknn-again" / "ranks.parquet")
+    assert int(again.cold.sum()) > 0
 
 
 @pytest.mark.slow

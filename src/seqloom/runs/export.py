@@ -126,8 +126,13 @@ class _Scores(nn.Module):
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N]."""
-        scores = [part(items, lengths) @ part.vectors.t() for part in self.parts]
-        return torch.stack(scores).sum(0) if len(scores) > 1 else scores[0]
+        total: Tensor | None = None
+        for part in self.parts:
+            assert isinstance(part, _Queries)
+            scores = part(items, lengths) @ part.vectors.t()
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
 
 
 def _scores(run: Run) -> tuple[_Scores, int]:
@@ -138,22 +143,18 @@ def _scores(run: Run) -> tuple[_Scores, int]:
     """
     system = run.system
     members = system.systems if isinstance(system, Ensemble) else [system]
-    other = next((each.name for each in members if not isinstance(each, SequenceSystem)), None)
+    sequence = [member for member in members if isinstance(member, SequenceSystem)]
+    other = next((member.name for member in members if member not in sequence), None)
     if other is not None:
         raise ConfigError(
             f"{other} is no sequence encoder; only systems over one, and ensembles of such, can be "
             "exported to ONNX"
         )
-    longest = system.max_len
-    assert longest is not None
+    longest = max(member.max_len for member in sequence)
     if not isinstance(system, Ensemble):
-        return _Scores([_Queries(system)]).eval(), longest
-    parts = [
-        _Queries(member, float(weight), scorer.covariance, longest)
-        for member, scorer, weight in zip(
-            members, system.member_scorers(), system.weights, strict=True
-        )
-    ]
+        return _Scores([_Queries(sequence[0])]).eval(), longest
+    scorers = zip(sequence, system.member_scorers(), system.weights, strict=True)
+    parts = [_Queries(part, float(w), each.covariance, longest) for part, each, w in scorers]
     return _Scores(parts).eval(), longest
 
 
@@ -190,7 +191,16 @@ def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> flo
     items = torch.randint(1, num_items + 1, (17, max_len), generator=draw)
     items[torch.arange(max_len) >= lengths[:, None]] = 0
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (found,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
+    try:
+        (found,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
+    except Exception as error:
+        # onnxruntime's errors have no common base of their own.
+        if type(error).__module__.partition(".")[0] != "onnxruntime":
+            raise
+        raise SeqloomError(
+            "the exported model does not take histories of any number and length, so it is not written "
+            f"({str(error).splitlines()[0]}); export again in a process of its own"
+        ) from None
     with torch.inference_mode():
         expected = scorer.score(items, lengths)
     apart = float((torch.from_numpy(found) - expected).abs().max())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
 
-from seqloom.core.errors import ConfigError
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss
 
 
@@ -22,6 +20,13 @@ def test_popularity_offset_is_added_in_training():
     torch.testing.assert_close(plain, F.cross_entropy(hidden @ weight.t(), targets))
 
 
-def test_popularity_offset_needs_the_softmax():
-    with pytest.raises(ConfigError, match=r"loss\.kind=softmax"):
-        LossConfig.build({"kind": "bce", "popularity_offset": 0.3})
+def test_popularity_offset_works_with_every_loss():
+    hidden, weight = torch.tensor([[2.0], [1.0]]), torch.tensor([[0.5], [-1.0]])
+    targets = torch.tensor([0, 1])  # of two items the other one is the negative
+    offset = 0.3 * torch.tensor([10.0, 2.0]).log()
+    logits = hidden @ weight.t() + offset - offset.mean()
+    config = LossConfig(kind="bce", negatives=1, popularity_offset=0.3)
+    loss = RankingLoss(config, torch.tensor([0, 9, 1]))(hidden, weight, targets)
+    wrong = logits.gather(1, 1 - targets[:, None])[:, 0]
+    right = logits.gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(loss, -(F.logsigmoid(right) + F.logsigmoid(-wrong)).mean())

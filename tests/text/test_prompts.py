@@ -27,6 +27,11 @@ def test_the_full_prompt_has_every_column_by_name_and_no_empty_label(dataset):
     assert prompts.without_text == 1
 
 
+def test_the_only_column_needs_no_name(tmp_path):
+    only = tiny_dataset(tmp_path / "only", [[1, 2, 1]], titles=["red soap", "comb"])
+    assert item_prompts(only).texts == ["red soap.", "comb."]
+
+
 def test_the_cropped_prompt_is_the_title_alone(dataset):
     assert item_prompts(dataset, "title").texts[0] == "red soap"
 

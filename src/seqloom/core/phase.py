@@ -30,6 +30,9 @@ class Optimisation(Config):
     """Course of the step size after warm-up; cosine falls to 0 at the last of all epochs."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of all gradients together; none if not given."""
+    averaging: float | None = Field(None, ge=1)
+    """The weights that are validated and kept are a mean of those that training passes through, in which
+    step t weighs about t to this power less one; none if not given: the weights themselves."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many validations without a better one; never if not given."""
     validate_every: int = Field(1, ge=1)

@@ -23,6 +23,7 @@ class GRU4RecEncoder(SequenceEncoder):
         width, inner = config.hidden_size, config.inner_factor * config.hidden_size
         self.max_len = config.max_len
         self.dropout = Dropout(config.dropout)
+        self.output_dropout = Dropout(config.output_dropout)
         between = config.dropout if config.num_layers > 1 else 0.0
         self.recurrent = nn.GRU(width, inner, config.num_layers, batch_first=True, dropout=between)
         self.output = nn.Linear(inner, width)
@@ -43,4 +44,4 @@ class GRU4RecEncoder(SequenceEncoder):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
         states, _ = self.recurrent(x)
-        return self.norm(self.output(self.dropout(states)))
+        return self.output_dropout(self.norm(self.output(self.dropout(states))))

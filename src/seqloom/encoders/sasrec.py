@@ -26,6 +26,7 @@ class SASRecEncoder(SequenceEncoder):
         self.max_len = config.max_len
         self.position = nn.Embedding(config.max_len, width)
         self.dropout = Dropout(config.dropout)
+        self.output_dropout = Dropout(config.output_dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, config.num_heads, config.inner_factor * width, config.dropout)
             for _ in range(config.num_layers)
@@ -42,4 +43,4 @@ class SASRecEncoder(SequenceEncoder):
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
         for block in self.blocks:
             x = block(x, causal=True, mask=None)
-        return self.norm(x)
+        return self.output_dropout(self.norm(x))

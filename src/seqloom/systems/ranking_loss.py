@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
@@ -22,19 +22,18 @@ class LossConfig(Config):
     popularity_power: float = Field(0.5, ge=0, le=1)
     """sampled-softmax draws item i with probability proportional to (count + 1) to this power."""
     popularity_offset: float = Field(0.0, ge=0)
-    """softmax: log(count + 1) times this is added to an item's logit in training and left out when
-    ranking, so that vectors need not tell how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
+    """log(count + 1) times this is added to an item's logit in training and left out when ranking, so
+    that vectors need not tell how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
     calibration: float = Field(0.75, ge=0, le=1)
     """gbce: 0 is plain BCE, 1 is fully calibrated. Source: Petrov & Macdonald 2023, section 5."""
 
-    @model_validator(mode="after")
-    def _offset_has_a_use(self) -> Self:
-        if self.popularity_offset and self.kind != "softmax":
-            raise ValueError(
-                f"loss.popularity_offset {self.popularity_offset} goes with loss.kind=softmax, not "
-                f"with {self.kind}; set it to 0"
-            )
-        return self
+
+class OffsetLossConfig(LossConfig):
+    """The loss of systems that start from text: they need not learn popularity, and the tail gains."""
+
+    popularity_offset: float = Field(0.3, ge=0)
+    """log(count + 1) times this is added to an item's logit in training and left out when ranking, so
+    that vectors need not tell how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
 
 
 class RankingLoss(nn.Module):
@@ -55,7 +54,7 @@ class RankingLoss(nn.Module):
         expected = (share * config.negatives).log().float()
         self.register_buffer("log_expected", expected, persistent=False)
         offset = config.popularity_offset * (popularity[1:].double() + 1).log()
-        self.register_buffer("offset", offset.float(), persistent=False)
+        self.register_buffer("offset", (offset - offset.mean()).float(), persistent=False)
 
     def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight -> scalar."""
@@ -63,6 +62,9 @@ class RankingLoss(nn.Module):
         if config.kind == "softmax":
             offset = self.offset if config.popularity_offset else None
             return losses.softmax_loss(hidden, weight, targets, offset=offset)
+        if config.popularity_offset:  # one more column adds it to every logit
+            hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
+            weight = torch.cat([weight, self.offset.to(weight.dtype)[:, None]], 1)
         if config.kind == "sampled-softmax":
             uniform = torch.rand(config.negatives, device=hidden.device)
             drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)

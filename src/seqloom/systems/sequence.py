@@ -47,7 +47,10 @@ class SequenceConfig(SystemConfig):
     """Course of the step size after warm-up; cosine falls to 0 at the last of all `epochs`."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of all gradients together."""
-    patience: int | None = Field(5, ge=1)
+    averaging: float | None = Field(5.0, ge=1)
+    """What is validated and kept is a mean of the weights that training passes through, in which step t
+    weighs about t to this power less one; null keeps the weights as they are. Source: Karras et al. 2024."""
+    patience: int | None = Field(3, ge=1)
     """Validations without improvement before training stops."""
     long_histories: LongHistories = "windows"
     """A history longer than encoder.max_len is cut into windows, or only its last part is used."""

@@ -58,8 +58,9 @@ def title_column(columns: Sequence[str]) -> str:
 def item_prompts(dataset: Dataset, template: str = "full") -> Prompts:
     """One text for each item; entry i describes item number i + 1.
 
-    `template` is `full` (every text column by name), `title` (the title alone), a file, or a text
-    with placeholders for columns; `{title}` always is the column that names an item.
+    `template` is `full` (every text column by name, or the only one as it is), `title` (the title
+    alone), a file, or a text with placeholders for columns; `{title}` always is the column that
+    names an item.
 
     Raises:
         ConfigError: the template does not exist or names a column that is not there.
@@ -71,7 +72,8 @@ def item_texts(items: pa.Table, template: str = "full") -> Prompts:
     """One text for each row of an items table; see `item_prompts`."""
     columns = text_columns(items)
     text = template_text(template, "item")
-    every = ". ".join(f"{name}: {{{name}}}" for name in columns)
+    named = ". ".join(f"{name}: {{{name}}}" for name in columns)
+    every = named if len(columns) > 1 else f"{{{columns[0]}}}"
     parsed = Template(text.replace("{attributes}", every))
     values = {name: _strings(items, name) for name in columns}
     values.setdefault("title", values[title_column(columns)])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
+from seqloom.training.averaging import WeightAverage
 
 
 class Position(Config):
@@ -49,12 +50,18 @@ class Checkpoints:
         self.fixed = fixed
 
     def save_last(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        position: Position,
+        average: WeightAverage | None = None,
     ) -> None:
         """Replace `last/` by the present state, atomically."""
         with atomic_folder(self.folder / "last", overwrite=True) as work:
             save_file(self._state(model), work / "model.safetensors")
             save_file(_flatten(optimiser), work / "optimiser.safetensors")
+            if average is not None:
+                save_file(average.tensors(), work / "average.safetensors")
             write_json(work / "position.json", position.model_dump(mode="json"))
 
     def has_last(self) -> bool:
@@ -76,6 +83,10 @@ class Checkpoints:
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         """Load the state of `last/` into a fresh optimiser over the same parameters."""
         _unflatten(optimiser, _load(self.folder / "last" / "optimiser.safetensors"))
+
+    def read_average(self) -> dict[str, Tensor]:
+        """The state of the weights' mean in `last/`."""
+        return _load(self.folder / "last" / "average.safetensors")
 
     def save_best(self, model: nn.Module) -> None:
         """Keep the present weights as the best."""

@@ -16,11 +16,13 @@ from seqloom.core.errors import TrainingError
 from seqloom.core.phase import Optimisation, Phase, count_targets
 from seqloom.core.progress import SILENT, Progress, Task
 from seqloom.core.random import derive_seed
+from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Position
 from seqloom.training.log import RunLog
 
 Precision = Literal["auto", "fp32", "bf16"]
 Validate = Callable[[], dict[str, float]]
+_STEPS_BETWEEN_AVERAGES = 8
 
 
 @dataclass
@@ -72,16 +74,24 @@ class Trainer:
         if not restore:
             self._move(phase=number, epoch=0, step=0, best_value=None, best_epoch=None, stale=0)
         optimiser = _build_optimiser(phase.module, settings, self.device)
+        average = WeightAverage.over(phase.module, settings.averaging)
         if restore:
             self.checkpoints.restore_optimiser(optimiser)
+            if average is not None:
+                average.restore(self.checkpoints.read_average())
         while self.position.epoch < settings.epochs and not self._out_of_patience(settings):
-            self._run_epoch(phase, optimiser)
-            self._end_epoch(phase)
-            self.checkpoints.save_last(self.model, optimiser, self.position)
+            self._run_epoch(phase, optimiser, average)
+            with average.in_use() if average is not None else nullcontext():
+                self._end_epoch(phase)
+            self.checkpoints.save_last(self.model, optimiser, self.position, average)
         if phase.validated and self.position.best_epoch is not None:
             self.checkpoints.restore_best(self.model)
+        elif average is not None:
+            average.apply()
 
-    def _run_epoch(self, phase: Phase, optimiser: torch.optim.Optimizer) -> None:
+    def _run_epoch(
+        self, phase: Phase, optimiser: torch.optim.Optimizer, average: WeightAverage | None
+    ) -> None:
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
         total = len(steps)
@@ -98,12 +108,14 @@ class Trainer:
                 if hasattr(batch, "to"):
                     batch = batch.to(self.device)
                 parts = self._step(phase, optimiser, batch)
+                if average is not None and step % _STEPS_BETWEEN_AVERAGES == 0:
+                    average.add()
                 meter.add(parts, count_targets(batch))
                 if meter.due(step):
                     meter.check(phase.name, epoch)
                     if time.monotonic() - saved > self.checkpoint_every_s:
                         self._move(step=step + 1, **meter.so_far())
-                        self.checkpoints.save_last(self.model, optimiser, self.position)
+                        self.checkpoints.save_last(self.model, optimiser, self.position, average)
                         saved = time.monotonic()
                 _show(task, meter, step)
         meter.check(phase.name, epoch)

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from seqloom.core.config import Config
+from seqloom.encoders.base import TextEncoderConfig, TextSASRecEncoderConfig
+from seqloom.systems.ranking_loss import OffsetLossConfig
 from seqloom.systems.sequence import SequenceConfig
 
 
@@ -58,6 +60,10 @@ class DistillationConfig(Config):
 class LLMESRConfig(SequenceConfig):
     """Configuration of LLM-ESR."""
 
+    encoder: TextEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    """The sequence encoder."""
+    loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
+    """The ranking loss."""
     text: str | None = None
     """Name of the text embedding; the data set's default one if not given."""
     views: Literal["both", "collaborative", "semantic"] = "both"

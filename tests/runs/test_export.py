@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_library(system, dataset, tmp_path) -> None:
 def test_an_ensemble_is_exported_whole(scale, dataset, tmp_path) -> None:
     shapes = {
         "sasrec": {"hidden_size": 16, "max_len": 4},
-        "gru4rec": {"hidden_size": 8, "max_len": 8},
+        "bert4rec": {"hidden_size": 8, "max_len": 8},
     }
     for system, encoder in shapes.items():
         config = {**small_config(system), "encoder": encoder}

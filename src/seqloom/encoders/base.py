@@ -47,8 +47,17 @@ class SASRecEncoderConfig(TransformerConfig):
 
     kind: Literal["sasrec"] = "sasrec"
     """Which encoder."""
+    dropout: float = Field(0.4, ge=0, lt=1)
+    """Dropout on inputs, attention and residuals."""
+
+
+class TextSASRecEncoderConfig(SASRecEncoderConfig):
+    """The same over item vectors that start from text: they know more, so less is left to the blocks."""
+
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Dropout on inputs, attention and residuals."""
     inner_factor: int = Field(1, ge=1)
-    """Width of the feed-forward part as a multiple of hidden_size; 1 is the paper's."""
+    """Width of the feed-forward part as a multiple of hidden_size."""
 
 
 class GRU4RecEncoderConfig(EncoderConfig):
@@ -83,17 +92,27 @@ def _kind(value: Any) -> str:
     return str(getattr(value, "kind", "sasrec"))
 
 
+_BY_KIND = Discriminator(
+    _kind,
+    custom_error_type="unknown_kind",
+    custom_error_message="kind must be sasrec, gru4rec or bert4rec",
+)
+
 AnyEncoderConfig = Annotated[
     Annotated[SASRecEncoderConfig, Tag("sasrec")]
     | Annotated[GRU4RecEncoderConfig, Tag("gru4rec")]
     | Annotated[BERT4RecEncoderConfig, Tag("bert4rec")],
-    Discriminator(
-        _kind,
-        custom_error_type="unknown_kind",
-        custom_error_message="kind must be sasrec, gru4rec or bert4rec",
-    ),
+    _BY_KIND,
 ]
 """The configuration of any encoder; `kind` says which, and each kind has its own defaults."""
+
+TextEncoderConfig = Annotated[
+    Annotated[TextSASRecEncoderConfig, Tag("sasrec")]
+    | Annotated[GRU4RecEncoderConfig, Tag("gru4rec")]
+    | Annotated[BERT4RecEncoderConfig, Tag("bert4rec")],
+    _BY_KIND,
+]
+"""The same with the defaults of systems whose item vectors start from text."""
 
 
 class SequenceEncoder(nn.Module, ABC):

@@ -63,6 +63,5 @@ class BERT4RecEncoder(SequenceEncoder):
     def as_query(self, items: Tensor, lengths: Tensor, mask_item: int) -> tuple[Tensor, Tensor]:
         """[MASK] after each history. Shapes: items [B, L], lengths [B] -> [B, L + 1], [B]."""
         longer = F.pad(items, (0, 1))
-        rows = torch.arange(len(items), device=items.device)
-        longer[rows, lengths] = mask_item
-        return longer, lengths + 1
+        places = torch.arange(longer.shape[1], device=items.device)
+        return torch.where(places == lengths[:, None], mask_item, longer), lengths + 1

@@ -18,7 +18,6 @@ from seqloom.core.files import atomic_file
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.runs.folder import Run, load_run
-from seqloom.systems.base import System
 from seqloom.systems.ensemble.scorer import cut, standardise
 from seqloom.systems.ensemble.system import Ensemble
 from seqloom.systems.sequence import SequenceSystem
@@ -86,8 +85,8 @@ def export(
     )
 
 
-class _WeightedScores(nn.Module):
-    """One system's scores of the catalogue, times a weight; the items' vectors are computed once."""
+class _Queries(nn.Module):
+    """The state after each history, times a weight, in one system's space."""
 
     vectors: Tensor
     covariance: Tensor | None
@@ -109,26 +108,31 @@ class _WeightedScores(nn.Module):
         self.register_buffer("covariance", None if covariance is None else covariance.clone())
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Shapes: [B, L], [B] -> [B, D']."""
         if self.cut is not None:
             items, lengths = cut(items, lengths, self.cut)
         found = self.system.queries(items, lengths, self.vectors)
         if self.covariance is not None:
             found = standardise(found, self.covariance)
-        return (self.weight * found) @ self.vectors.t()
+        return self.weight * found
 
 
 class _Scores(nn.Module):
-    """The sum of the parts' scores after each history."""
+    """Scores of the catalogue after each history, the items' vectors computed once."""
 
-    def __init__(self, parts: list[_WeightedScores]) -> None:
+    def __init__(self, parts: list[_Queries]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N]."""
-        scores = [part(items, lengths) for part in self.parts]
-        return torch.stack(scores).sum(0) if len(scores) > 1 else scores[0]
+        total: Tensor | None = None
+        for part in self.parts:
+            assert isinstance(part, _Queries)
+            scores = part(items, lengths) @ part.vectors.t()
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
 
 
 def _scores(run: Run) -> tuple[_Scores, int]:
@@ -138,27 +142,20 @@ def _scores(run: Run) -> tuple[_Scores, int]:
         ConfigError: the system, or a member of an ensemble, is no sequence system.
     """
     system = run.system
-    if not isinstance(system, Ensemble):
-        own = _sequence_system(system)
-        return _Scores([_WeightedScores(own)]).eval(), own.max_len
-    members = [_sequence_system(member) for member in system.systems]
-    longest = max(member.max_len for member in members)
-    parts = [
-        _WeightedScores(member, float(weight), scorer.covariance, longest)
-        for member, scorer, weight in zip(
-            members, system.member_scorers(), system.weights, strict=True
-        )
-    ]
-    return _Scores(parts).eval(), longest
-
-
-def _sequence_system(system: System[Any]) -> SequenceSystem[Any]:
-    if not isinstance(system, SequenceSystem):
+    members = system.systems if isinstance(system, Ensemble) else [system]
+    sequence = [member for member in members if isinstance(member, SequenceSystem)]
+    other = next((member.name for member in members if member not in sequence), None)
+    if other is not None:
         raise ConfigError(
-            f"{system.name} is no sequence encoder; only systems over one, and ensembles of such, can be "
+            f"{other} is no sequence encoder; only systems over one, and ensembles of such, can be "
             "exported to ONNX"
         )
-    return system
+    longest = max(member.max_len for member in sequence)
+    if not isinstance(system, Ensemble):
+        return _Scores([_Queries(sequence[0])]).eval(), longest
+    scorers = zip(sequence, system.member_scorers(), system.weights, strict=True)
+    parts = [_Queries(part, float(w), each.covariance, longest) for part, each, w in scorers]
+    return _Scores(parts).eval(), longest
 
 
 def _program(model: _Scores, max_len: int) -> Any:
@@ -194,7 +191,16 @@ def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> flo
     items = torch.randint(1, num_items + 1, (17, max_len), generator=draw)
     items[torch.arange(max_len) >= lengths[:, None]] = 0
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (found,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
+    try:
+        (found,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
+    except Exception as error:
+        # onnxruntime's errors have no common base of their own.
+        if type(error).__module__.partition(".")[0] != "onnxruntime":
+            raise
+        raise SeqloomError(
+            "the exported model does not take histories of any number and length, so it is not written "
+            f"({str(error).splitlines()[0]}); export again in a process of its own"
+        ) from None
     with torch.inference_mode():
         expected = scorer.score(items, lengths)
     apart = float((torch.from_numpy(found) - expected).abs().max())

@@ -55,7 +55,13 @@ def test_members_of_other_lengths_read_their_own_part_of_a_history(dataset, memb
     short = {**small_config("sasrec"), "encoder": {"hidden_size": 8, "max_len": 3}}
     train(dataset, "sasrec", out=tmp_path / "short", config=short, device="cpu")
     paths = [str(tmp_path / "short"), members["gru4rec"]]
-    train(dataset, "ensemble", out=tmp_path / "both", config={"runs": paths}, device="cpu")
+    train(
+        dataset,
+        "ensemble",
+        out=tmp_path / "both",
+        config={"runs": paths, "scale": "logits"},
+        device="cpu",
+    )
     run = load_run(tmp_path / "both")
     assert run.system.max_len == 8
     expected = sum(
@@ -69,7 +75,10 @@ def test_members_of_other_lengths_read_their_own_part_of_a_history(dataset, memb
 def test_an_ensemble_needs_its_members_no_more_and_nests(dataset, members, tmp_path):
     for name in ("sasrec", "gru4rec"):
         shutil.copytree(members[name], tmp_path / name)
-    inner = {"runs": [str(tmp_path / "sasrec"), str(tmp_path / "gru4rec")], "objective": "ndcg"}
+    inner = {
+        "runs": [str(tmp_path / "sasrec"), str(tmp_path / "gru4rec")],
+        "objective": "likelihood",
+    }
     train(dataset, "ensemble", out=tmp_path / "inner", config=inner, device="cpu")
     outer = {"runs": [str(tmp_path / "inner"), members["itemknn"]]}
     train(dataset, "ensemble", out=tmp_path / "outer", config=outer, device="cpu")
@@ -124,7 +133,13 @@ def test_a_damaged_member_list_is_found(dataset, members, tmp_path):
 def test_language_models_can_be_members(dataset, members, system, tmp_path):
     train(dataset, system, out=tmp_path / system, config=small_config(system), device="cpu")
     paths = [members["sasrec"], str(tmp_path / system)]
-    train(dataset, "ensemble", out=tmp_path / "both", config={"runs": paths}, device="cpu")
+    train(
+        dataset,
+        "ensemble",
+        out=tmp_path / "both",
+        config={"runs": paths, "scale": "logits"},
+        device="cpu",
+    )
     run = load_run(tmp_path / "both")
     expected = sum(
         w * own_scores(path, "logits")

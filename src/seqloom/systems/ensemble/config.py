@@ -15,12 +15,13 @@ class EnsembleConfig(SystemConfig):
     runs: list[str] = Field(min_length=2)
     """Folders of the member runs: complete, and trained on the same data set. Read at training alone; the
     ensemble holds a copy of each."""
-    scale: Literal["logits", "z_score"] = "logits"
-    """How the members' scores are made comparable: times a constant (the log of a softmax with its own
-    temperature, but for a constant of the history), or divided by their spread after each history."""
-    objective: Literal["likelihood", "ndcg"] = "likelihood"
-    """What the weights maximise over the validation targets: the log-likelihood under the softmax of
-    the sum, or NDCG@10 by a search that starts from the former."""
+    scale: Literal["z_score", "logits"] = "z_score"
+    """How the members' scores are made comparable: divided by their spread after each history, or times a
+    constant (the log of a softmax with its own temperature, but for a constant of the history)."""
+    objective: Literal["ndcg", "likelihood"] = "ndcg"
+    """What the weights maximise over the validation targets: NDCG@10, by a search that starts from
+    the best likelihood, or the log-likelihood under the softmax of the sum. Source of both defaults:
+    docs/ensembles.md."""
     l2: float = Field(1e-3, ge=0)
     """Pull of the weights towards their mean, per validation user: 0 trusts the validation part, a
     large value sums all members alike."""

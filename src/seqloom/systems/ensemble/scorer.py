@@ -111,5 +111,6 @@ def cut(items: Tensor, lengths: Tensor, max_len: int) -> tuple[Tensor, Tensor]:
     """The same without a look at L, for a graph in which it is free. Shapes: -> [B, max_len], [B]."""
     kept = lengths.clamp(max=max_len)
     places = torch.arange(max_len, device=items.device)
-    found = items.gather(1, ((lengths - kept)[:, None] + places).clamp(max=items.shape[1] - 1))
-    return torch.where(places < kept[:, None], found, 0), kept
+    real = places < kept[:, None]
+    found = items.gather(1, torch.where(real, (lengths - kept)[:, None] + places, 0))
+    return torch.where(real, found, 0), kept

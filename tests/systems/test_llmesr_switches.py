@@ -170,7 +170,7 @@ def test_the_start_of_the_adapter_is_a_choice(dataset):
 def test_a_cropped_prompt_is_an_embedding_of_that_name(dataset, tmp_path):
     shutil.copytree(dataset.path, tmp_path / "data")
     copy = Dataset.load(tmp_path / "data")
-    names = {"full": "full", "cropped": "title"}
+    names = {"full": "a thing that is called {title}", "cropped": "title"}
     for name, template in names.items():
         embed(copy, EmbedOptions(encoder="hash", users="mean", item_template=template, name=name))
     full, cropped = build(copy, "text=full"), build(copy, "text=cropped")

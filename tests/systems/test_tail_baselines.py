@@ -74,7 +74,8 @@ def test_they_say_so(name, tmp_path):
 def test_llminit_starts_from_the_text_and_is_an_id_system_then(dataset):
     system = build(dataset, "llminit")
     text = load_embeddings(dataset).items
-    torch.testing.assert_close(system.items.data, scaled_pca(text, 16, system.config.initial_std))
+    expected = scaled_pca(text, 16, system.config.initial_std, system.config.whitening)
+    torch.testing.assert_close(system.items.data, expected)
     assert system.items.requires_grad
     assert {name for name, _ in system.named_parameters()} == {
         name for name, _ in build(dataset, "sasrec").named_parameters()

@@ -66,6 +66,22 @@ def tiny_dataset(
     )
 
 
+def looping_dataset(path: Path) -> Dataset:
+    """60 users with 3 to 14 items each of a catalogue of 40, in loops so that there is something to
+    learn, with hashed text embeddings."""
+    from seqloom.runs.embed import EmbedOptions, embed
+
+    draw = torch.Generator().manual_seed(0)
+    histories = []
+    for _ in range(60):
+        start, step, length = (int(torch.randint(high, (), generator=draw)) for high in (40, 3, 12))
+        histories.append([(start + (step + 1) * i) % 40 + 1 for i in range(3 + length)])
+    titles = [f"{'red' if i % 2 else 'blue'} thing number {i}" for i in range(1, 41)]
+    made = tiny_dataset(path, histories, titles)
+    embed(made, EmbedOptions(encoder="hash", users="mean"))
+    return made
+
+
 def prepared_dataset(path: Path, users: int = 60, items: int = 40) -> Dataset:
     """A data set that `prepare` wrote, with hashed text embeddings of items and users."""
     from seqloom.runs.embed import EmbedOptions, embed

@@ -73,21 +73,10 @@ def store(opened):
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
-    """60 users with 3 to 14 items each of a catalogue of 40, with text."""
-    import torch
+    """Small histories with text."""
+    from helpers import looping_dataset
 
-    from helpers import tiny_dataset
-    from seqloom.runs.embed import EmbedOptions, embed
-
-    draw = torch.Generator().manual_seed(0)
-    histories = []
-    for _ in range(60):
-        start, step, length = (int(torch.randint(high, (), generator=draw)) for high in (40, 3, 12))
-        histories.append([(start + (step + 1) * i) % 40 + 1 for i in range(3 + length)])
-    titles = [f"{'red' if i % 2 else 'blue'} thing number {i}" for i in range(1, 41)]
-    made = tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", histories, titles)
-    embed(made, EmbedOptions(encoder="hash", users="mean"))
-    return made
+    return looping_dataset(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="session")

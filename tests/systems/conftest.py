@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from helpers import small_config, tiny_dataset
+from helpers import looping_dataset, small_config
 from seqloom.data.store import Dataset
-from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.systems.registry import names
 
 SYSTEMS = names()
@@ -15,16 +13,8 @@ SYSTEMS = names()
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory) -> Dataset:
-    """60 users with 3 to 14 items each of a catalogue of 40, in loops so that there is something to learn."""
-    draw = torch.Generator().manual_seed(0)
-    histories = []
-    for _ in range(60):
-        start, step, length = (int(torch.randint(high, (), generator=draw)) for high in (40, 3, 12))
-        histories.append([(start + (step + 1) * i) % 40 + 1 for i in range(3 + length)])
-    titles = [f"{'red' if i % 2 else 'blue'} thing number {i}" for i in range(1, 41)]
-    made = tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", histories, titles)
-    embed(made, EmbedOptions(encoder="hash", users="mean"))
-    return made
+    """Small histories with text."""
+    return looping_dataset(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -30,3 +30,17 @@ def test_popularity_offset_works_with_every_loss():
     wrong = logits.gather(1, 1 - targets[:, None])[:, 0]
     right = logits.gather(1, targets[:, None])[:, 0]
     torch.testing.assert_close(loss, -(F.logsigmoid(right) + F.logsigmoid(-wrong)).mean())
+
+
+def test_sampled_softmax_with_the_offset_estimates_the_softmax_with_it():
+    draw = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(rows, 4, generator=draw) for rows in (6, 5))
+    targets = torch.randint(5, (6,), generator=draw)
+    popularity = torch.tensor([0, 9, 0, 3, 1, 30])
+    settings = {"negatives": 20_000, "popularity_offset": 0.6}
+    torch.manual_seed(1)
+    sampled, exact = (
+        RankingLoss(LossConfig(kind=kind, **settings), popularity)(hidden, weight, targets)
+        for kind in ("sampled-softmax", "softmax")
+    )
+    torch.testing.assert_close(sampled, exact, rtol=0.02, atol=0)

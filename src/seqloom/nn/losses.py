@@ -112,7 +112,13 @@ def softmax_loss(
 
 
 def sampled_softmax_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, log_expected: Tensor
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    log_expected: Tensor,
+    *,
+    offset: Tensor | None = None,
 ) -> Tensor:
     """Softmax over the target and K negatives shared by the batch, with the logQ correction.
 
@@ -124,16 +130,25 @@ def sampled_softmax_loss(
     Args:
         negatives: [K] item rows, drawn with replacement.
         log_expected: [N] log of the expected number of draws of each item, log(K q_i).
+        offset: [N] constants added to the items' logits.
     """
     target_logit = (hidden * weight[targets]).sum(1)  # [M]
     logits = hidden @ weight[negatives].t() - log_expected[negatives]  # [M, K]
+    if offset is not None:
+        target_logit, logits = target_logit + offset[targets], logits + offset[negatives]
     logits = logits.masked_fill(negatives == targets[:, None], float("-inf"))
     everything = torch.cat([target_logit[:, None], logits], 1)
     return (torch.logsumexp(everything, 1) - target_logit).mean()
 
 
 def binary_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, *, beta: float = 1.0
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    *,
+    beta: float = 1.0,
+    offset: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy of the target against K negatives of its own.
 
@@ -144,9 +159,12 @@ def binary_loss(
 
     Args:
         negatives: [M, K] item rows.
+        offset: [N] constants added to the items' logits.
     """
     positive = (hidden * weight[targets]).sum(1)
     negative = torch.einsum("md,mkd->mk", hidden, weight[negatives])
+    if offset is not None:
+        positive, negative = positive + offset[targets], negative + offset[negatives]
     return (-beta * F.logsigmoid(positive) - F.logsigmoid(-negative).sum(1)).mean()
 
 

@@ -59,20 +59,19 @@ class RankingLoss(nn.Module):
     def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight -> scalar."""
         config = self.config
+        offset = self.offset if config.popularity_offset else None
         if config.kind == "softmax":
-            offset = self.offset if config.popularity_offset else None
             return losses.softmax_loss(hidden, weight, targets, offset=offset)
-        if config.popularity_offset:  # one more column adds it to every logit
-            hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
-            weight = torch.cat([weight, self.offset.to(weight.dtype)[:, None]], 1)
         if config.kind == "sampled-softmax":
             uniform = torch.rand(config.negatives, device=hidden.device)
             drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)
-            return losses.sampled_softmax_loss(hidden, weight, targets, drawn, self.log_expected)
+            return losses.sampled_softmax_loss(
+                hidden, weight, targets, drawn, self.log_expected, offset=offset
+            )
         shape = (len(hidden), config.negatives)
         negatives = torch.randint(self.num_items - 1, shape, device=hidden.device)
         negatives += negatives >= targets[:, None]
         beta = 1.0
         if config.kind == "gbce":
             beta = losses.gbce_beta(config.negatives, self.num_items, config.calibration)
-        return losses.binary_loss(hidden, weight, targets, negatives, beta=beta)
+        return losses.binary_loss(hidden, weight, targets, negatives, beta=beta, offset=offset)

@@ -39,7 +39,7 @@ def phase(base, max_tokens=64, batch_size=3):
 def test_the_loss_is_that_of_transformers_with_prompts_masked(base, folder):
     made = phase(base)
     batch = made.steps(0)[0]
-    found = made.loss(batch)["loss"]
+    found = made.loss(batch)["loss"].value
     model, _ = load_causal_lm(folder)
     labels = batch.inputs.items.clone()
     labels[:, 1:][~batch.learnt] = -100

@@ -145,7 +145,7 @@ def test_a_step_of_training_lowers_the_loss(dataset, mode):
     losses = []
     for _ in range(8):
         optimiser.zero_grad()
-        value = phase.loss(batch)["loss"]
+        value = phase.loss(batch)["loss"].value
         value.backward()
         optimiser.step()
         losses.append(value.item())

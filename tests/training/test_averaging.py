@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqloom.core.phase import Optimisation
+from seqloom.core.phase import Mean, Optimisation
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints
 from seqloom.training.log import RunLog
@@ -89,7 +89,7 @@ class Descent:
         return [1.0]
 
     def loss(self, batch):
-        return {"loss": batch * self.module.weight.sum()}
+        return {"loss": Mean(batch * self.module.weight.sum(), 1)}
 
 
 @pytest.mark.parametrize("validated", [True, False])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from seqloom.core.errors import TrainingError
-from seqloom.core.phase import Optimisation
+from seqloom.core.phase import Mean, Optimisation
 from seqloom.training.checkpoint import Checkpoints
 from seqloom.training.log import RunLog
 from seqloom.training.loop import Trainer, learning_rate_at
@@ -36,7 +36,7 @@ class FakePhase:
         return list(self.losses)
 
     def loss(self, batch):
-        return {"loss": batch * (self.module.weight + 1).sum(), "part": self.module.weight.sum()}
+        return {"slope": Mean(batch * self.module.weight.sum(), 1), "part": Mean(batch * 1.0, 1)}
 
 
 def trainer(tmp_path, phase, values, progress=None):
@@ -61,7 +61,7 @@ def test_the_best_weights_are_kept_and_patience_stops(tmp_path):
     assert float(phase.module.weight.detach()) == pytest.approx(-0.4, abs=1e-3)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["valid"]["ndcg@10"] for row in rows] == [0.1, 0.3, 0.2, 0.2]
-    assert rows[0]["train"].keys() == {"loss", "part"}
+    assert rows[0]["train"].keys() == {"loss", "slope", "part"}
 
 
 def test_without_validation_the_last_weights_stay(tmp_path):

@@ -10,6 +10,7 @@ import traceback
 from typer.exceptions import TyperException
 
 from seqloom.core.errors import SeqloomError
+from seqloom.core.processes import are_several
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -46,8 +47,10 @@ def _usage(error: TyperException) -> str:
 
 def _say(kind: str, message: str, code: int, json_output: bool) -> int:
     lines = message.splitlines() or [kind]
-    block = "\n".join([f"error: {lines[0]}", *(f"  {line}" for line in lines[1:])])
+    rank = os.environ["RANK"] if are_several(os.environ) else "0"
+    who = "error" if rank == "0" else f"error: process {rank}"
+    block = "\n".join([f"{who}: {lines[0]}", *(f"  {line}" for line in lines[1:])])
     print(block, file=sys.stderr, flush=True)
-    if json_output:
+    if json_output and rank == "0":
         print(json.dumps({"error": {"type": kind, "message": message}}, indent=2), flush=True)
     return code

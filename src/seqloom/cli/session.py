@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqloom.core.device import keep_freed_memory
-from seqloom.core.progress import Progress
+from seqloom.core.errors import ConfigError
+from seqloom.core.processes import ALONE, Processes, are_several
+from seqloom.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,8 +24,10 @@ Renderer = Callable[[Any], Iterable["RenderableType"]]
 class Session:
     """Carries the progress to a stage and its result back to the user."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, processes: Processes = ALONE) -> None:
         self.progress = progress
+        self.processes = processes
+        """Those that run the command together, where a launcher started several."""
         self._result: tuple[Any, Renderer] | None = None
 
     def finish(self, result: Any, render: Renderer) -> None:
@@ -48,10 +53,14 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(*, json_output: bool, quiet: bool) -> Iterator[Session]:
+def session(*, json_output: bool, quiet: bool, divides: bool = False) -> Iterator[Session]:
     """Run a command's work: progress on standard error, the result on standard output at the end.
 
-    With `json_output`, whatever a library prints meanwhile is sent to standard error.
+    With `json_output`, whatever a library prints meanwhile is sent to standard error. `divides` says that
+    several processes can run the command together; only the first of them speaks.
+
+    Raises:
+        ConfigError: a launcher started several processes of a command that one has to run.
     """
     from seqloom.cli.progress import open_progress
 
@@ -59,9 +68,26 @@ def session(*, json_output: bool, quiet: bool) -> Iterator[Session]:
     with contextlib.ExitStack() as stack:
         if json_output:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        current = Session(stack.enter_context(open_progress(quiet=quiet)))
+        processes = stack.enter_context(_open_processes(divides=divides))
+        speaks = processes.rank == 0
+        progress = stack.enter_context(open_progress(quiet=quiet)) if speaks else SILENT
+        current = Session(progress, processes)
         yield current
-    current.write(json_output)
+    if speaks:
+        current.write(json_output)
+
+
+def _open_processes(*, divides: bool) -> contextlib.AbstractContextManager[Processes]:
+    if not are_several(os.environ):
+        return contextlib.nullcontext(ALONE)  # torch is not loaded for this
+    if not divides:
+        raise ConfigError(
+            f"a launcher started {os.environ['WORLD_SIZE']} processes, but only train, tune-llm and evaluate "
+            "divide their work among several; run this command without torchrun or accelerate"
+        )
+    from seqloom.core.process_group import open_processes
+
+    return open_processes()
 
 
 def plain(value: Any) -> Any:

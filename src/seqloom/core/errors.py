@@ -41,3 +41,7 @@ class StoreError(SeqloomError):
 
 class ServingError(SeqloomError):
     """A server cannot start, or an answer cannot be given."""
+
+
+class ProcessError(TrainingError):
+    """Another of the processes that train together has failed or is gone."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field
 
@@ -56,6 +60,39 @@ class Steps(Protocol):
     def __getitem__(self, step: int) -> Any: ...
 
 
+@runtime_checkable
+class Divisible(Protocol):
+    """A batch that several processes can divide among them."""
+
+    def __len__(self) -> int:
+        """Its rows."""
+
+    def share(self, rows: slice) -> Self:
+        """Some neighbouring rows as a batch of their own.
+
+        Nothing is drawn anew, and shares that make up the batch hold together what it holds.
+        """
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A part of a loss: a mean over some terms of a batch (targets, tokens, users), times its weight.
+
+    The number of terms lets shares of a batch be put together to the mean over the whole.
+    """
+
+    value: Tensor
+    """Scalar; 0 where there are no terms."""
+    count: int | Tensor
+    """How many terms the mean is over."""
+
+
+def add_up(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parts behind their sum, `loss`, which is what is minimised; a single part is the loss itself."""
+    whole = reduce(add, parts.values())
+    return {"loss": whole, **parts} if len(parts) > 1 else {"loss": whole}
+
+
 class Phase(Protocol):
     """A stretch of training with one objective."""
 
@@ -71,10 +108,12 @@ class Phase(Protocol):
     def steps(self, epoch: int) -> Steps:
         """The batches of epoch 0, 1, ...; the same call gives the same batches."""
 
-    def loss(self, batch: Any) -> dict[str, Tensor]:
-        """The parts of the loss; the entry `loss` is what is minimised.
+    def loss(self, batch: Any) -> dict[str, Mean]:
+        """The parts of the loss by name; their sum is minimised.
 
-        The global random state is set for the step before the call.
+        The global random state is set for the step before the call. A draw that belongs to the batch (a
+        negative, a template), not to a layer, is made for the whole batch, whatever share of it this
+        process has: see `Processes.drawing`.
         """
 
 

@@ -58,6 +58,15 @@ class TrainingBatch:
     """[B] int64, row numbers in the `TrainingRows`."""
     num_targets: int
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def share(self, rows: slice) -> TrainingBatch:
+        """Some rows, with the targets that are theirs."""
+        inputs = self.inputs.share(rows)
+        targets = self.targets[rows, : inputs.items.shape[1]]
+        return TrainingBatch(inputs, targets, self.rows[rows], int((targets > 0).sum()))
+
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on `device`."""
         targets = self.targets.to(device, non_blocking=True)

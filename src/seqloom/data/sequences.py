@@ -28,6 +28,15 @@ class PaddedBatch:
             self.items.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True)
         )
 
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def share(self, rows: slice) -> PaddedBatch:
+        """Some rows, with no more padding than they need."""
+        lengths = self.lengths[rows]
+        width = int(lengths.max()) if len(lengths) else 0
+        return PaddedBatch(self.items[rows, :width], lengths)
+
     @property
     def mask(self) -> Tensor:
         """[B, L] bool, true where an item is real."""

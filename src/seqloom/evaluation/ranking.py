@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import TrainingError
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.data.sequences import Sequences
@@ -46,8 +47,9 @@ def rank_targets(
     list_length: int = 0,
     device: torch.device | None = None,
     progress: Progress = SILENT,
+    processes: Processes = ALONE,
 ) -> Ranks:
-    """Rank every target of `held_out`.
+    """Rank every target of `held_out`. Several processes divide the users, and each gets all ranks.
 
     Args:
         max_len: longest history that the scorer reads; the whole history is masked all the same.
@@ -59,14 +61,17 @@ def rank_targets(
     """
     device = device or torch.device("cpu")
     if isinstance(scorer, ListScorer) and negatives is None:
-        return _rank_listed(scorer, held_out, max_len, mask_seen, list_length, device, progress)
+        return _rank_listed(
+            scorer, held_out, max_len, mask_seen, list_length, device, progress, processes
+        )
     count = len(held_out.users)
     ranks = torch.zeros(count, dtype=torch.int64)
     lists = torch.zeros(count, list_length, dtype=torch.int64)
     by_length = torch.argsort(held_out.histories.lengths, stable=True)
     at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // scorer.num_items))
-    with torch.inference_mode(), progress.task("rank", count, "users") as task:
-        for rows in by_length.split(at_once):
+    own = by_length.split(at_once)[processes.rank :: processes.size]
+    with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
+        for rows in own:
             histories = held_out.histories.select(rows)
             batch = histories.pad(max_len).to(device)
             scores = scorer.score(batch.items, batch.lengths)  # [B, N]
@@ -82,7 +87,7 @@ def rank_targets(
                 if list_length:
                     lists[rows] = best_items(scores, list_length).cpu()
             task.advance(len(rows))
-    return Ranks(held_out.users, held_out.targets, ranks, lists)
+    return _together(held_out, ranks, lists, processes)
 
 
 def _rank_listed(
@@ -93,6 +98,7 @@ def _rank_listed(
     list_length: int,
     device: torch.device,
     progress: Progress,
+    processes: Processes,
 ) -> Ranks:
     """Rank by lists. A target that is in none ties with all that are in none: it has the last rank."""
     count = len(held_out.users)
@@ -100,8 +106,9 @@ def _rank_listed(
     lists = torch.zeros(count, list_length, dtype=torch.int64)
     by_length = torch.argsort(held_out.histories.lengths, stable=True)
     k = max(scorer.list_size, list_length)
-    with torch.inference_mode(), progress.task("rank", count, "users") as task:
-        for rows in by_length.split(_HISTORIES_AT_ONCE):
+    own = by_length.split(_HISTORIES_AT_ONCE)[processes.rank :: processes.size]
+    with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
+        for rows in own:
             histories = held_out.histories.select(rows)
             batch = histories.pad(max_len).to(device)
             target = held_out.targets[rows].to(device)[:, None]
@@ -117,6 +124,12 @@ def _rank_listed(
             ranks[rows] = torch.where(hit.any(1), listed, last).cpu()
             lists[rows] = items[:, :list_length].cpu()
             task.advance(len(rows))
+    return _together(held_out, ranks, lists, processes)
+
+
+def _together(held_out: HeldOut, ranks: Tensor, lists: Tensor, processes: Processes) -> Ranks:
+    """All rows, each of which is 0 in every process but the one that ranked it."""
+    ranks, lists = processes.sum(ranks), processes.sum(lists)
     return Ranks(held_out.users, held_out.targets, ranks, lists)
 
 

@@ -20,6 +20,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm, randomised
 from seqloom.llm.reference import BaseReference, LanguageModelConfig, weights_sha256
+from seqloom.llm.sharding import shard_layers
 
 # Feed-forward layers, by the names that the common architectures give them; the first set that fits.
 _FEED_FORWARD = (
@@ -100,6 +101,26 @@ class LanguageModel:
                 if self.head is not None:
                     self.head.to(device)
             self._cast(self._dtype(device))
+
+    def shard(self, device: torch.device) -> None:
+        """Spread the weights over the processes of this one's group; see `shard_layers`.
+
+        Raises:
+            ConfigError: other plug-ins use it, it is in 8 or 4 bits, or its layers are not known.
+        """
+        with self._lock:
+            self._clean()
+            if len(self.users) > 1 or self.config.quantise is not None:
+                raise ConfigError(
+                    f"the language model {self.reference.name} is used by other plug-ins too, or in 8 or 4 "
+                    "bits; only one of its own in 16 or 32 bits is spread over processes"
+                )
+            # Whoever asks for this model later gets a whole one.
+            for key in [key for key, model in _LOADED.items() if model is self]:
+                del _LOADED[key]
+            self._cast(self._dtype(device))
+            adapters = [p for path, p in self.backbone.named_parameters() if "lora_" in path]
+            shard_layers(self.backbone, device, adapters)
 
     def embed(self, tokens: list[int]) -> Tensor:
         """Input embeddings. Shapes: T tokens -> [T, D]."""

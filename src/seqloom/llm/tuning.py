@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
-from seqloom.core.phase import Optimisation
+from seqloom.core.phase import Mean, Optimisation
 from seqloom.data.batches import EpochPlan, TrainingRows, plan_epoch
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.llm.adapters import Adapter
@@ -101,6 +101,15 @@ class TokenBatch:
     """[B, T - 1] bool, whether the token after each position is one of the response."""
     num_targets: int
 
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def share(self, rows: slice) -> TokenBatch:
+        """Some records."""
+        inputs = self.inputs.share(rows)
+        learnt = self.learnt[rows, : inputs.items.shape[1] - 1]
+        return TokenBatch(inputs, learnt, int(learnt.sum()))
+
     def to(self, device: torch.device) -> TokenBatch:
         """The same batch on `device`."""
         learnt = self.learnt.to(device, non_blocking=True)
@@ -153,13 +162,14 @@ class TuningPhase:
         plan = plan_epoch(self._rows, config.batch_size, config.seed, self.name, epoch)
         return TokenPlan(plan, self._prompt_lengths)
 
-    def loss(self, batch: TokenBatch) -> dict[str, Tensor]:
+    def loss(self, batch: TokenBatch) -> dict[str, Mean]:
         """Cross-entropy of the response tokens, averaged over them."""
         base, tokens = self.module.base, batch.inputs.items
         embeddings = base.backbone.get_input_embeddings()(tokens)
         states = self.module.run(embeddings, use_cache=False).last_hidden_state[:, :-1]
         at = batch.learnt
-        return {"loss": softmax_loss(states[at].float(), base.head.weight, tokens[:, 1:][at])}
+        loss = softmax_loss(states[at].float(), base.head.weight, tokens[:, 1:][at])
+        return {"loss": Mean(loss, batch.num_targets)}
 
 
 def check_head(base: LanguageModel) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.core.files import read_json, write_json
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.data.store import Dataset, HeldOut, Part
@@ -66,8 +67,11 @@ def evaluate(
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Rank every held-out target and write `metrics*.json` and `ranks*.parquet` into the run.
+
+    Several processes, each of which makes this call, divide the users; the first writes.
 
     Groups are tail and head at the data set's 80/20 thresholds, or at those given: a count below
     `tail_item_below` (training events of the target) or `tail_user_below` (of the user) is tail.
@@ -92,7 +96,7 @@ def evaluate(
     )
     thresholds = choose_thresholds(data, tail_item_below, tail_user_below)
     given = tail_item_below is not None or tail_user_below is not None
-    ranked = _rank(run, data, held_out, details, progress)
+    ranked = _rank(run, data, held_out, details, progress, processes)
     table = build_rank_table(
         data,
         details,
@@ -103,9 +107,10 @@ def evaluate(
         thresholds=thresholds,
     )
     found = _evaluation(run, data, details, ranked, table, given=given)
-    metrics_file, ranks_file = evaluation_files(run.path, details)
-    write_ranks(ranks_file, table)
-    write_json(metrics_file, found.model_dump(mode="json"))
+    if processes.rank == 0:
+        metrics_file, ranks_file = evaluation_files(run.path, details)
+        write_ranks(ranks_file, table)
+        write_json(metrics_file, found.model_dump(mode="json"))
     return found
 
 
@@ -164,7 +169,12 @@ class _Ranked:
 
 
 def _rank(
-    run: Run, data: Dataset, held_out: HeldOut, details: RankingProtocol, progress: Progress
+    run: Run,
+    data: Dataset,
+    held_out: HeldOut,
+    details: RankingProtocol,
+    progress: Progress,
+    processes: Processes,
 ) -> _Ranked:
     started = time.monotonic()
     cold = cold_scorers(run, data, progress) if data.num_cold_items else None
@@ -177,6 +187,7 @@ def _rank(
         list_length=LIST_LENGTH if details.kind == "full" else 0,
         device=run.device,
         progress=progress,
+        processes=processes,
     )
     seconds = time.monotonic() - started
     if cold is None or details.kind == "sampled":

@@ -70,6 +70,8 @@ class Cost(Config):
     device: str = "cpu"
     threads: int = 0
     """Threads of a CPU's sums, which decide their bits; 0 in a run of an older seqloom."""
+    processes: int = 1
+    """Processes that divided each batch among them."""
 
     @property
     def seconds_with_members(self) -> float:

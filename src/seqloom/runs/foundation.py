@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset, Events, write_dataset
 from seqloom.runs.train import TrainSummary, train
@@ -28,6 +29,7 @@ def train_foundation(
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
     progress: Progress = SILENT,
+    processes: Processes = ALONE,
 ) -> TrainSummary:
     """Lay data sets together, in the folder `<out>-data`, and train on all of them.
 
@@ -41,7 +43,8 @@ def train_foundation(
         )
     loaded = [(d if isinstance(d, Dataset) else Dataset.load(d)).warm for d in datasets]
     out = Path(out)
-    merged = merge(loaded, out.with_name(f"{out.name}-data"), renew=overwrite)
+    data, renew = out.with_name(f"{out.name}-data"), overwrite and processes.rank == 0
+    merged = processes.in_turn(lambda: merge(loaded, data, renew=renew))
     return train(
         merged,
         system,
@@ -52,6 +55,7 @@ def train_foundation(
         device=device,
         checkpoint_every_s=checkpoint_every_s,
         progress=progress,
+        processes=processes,
     )
 
 

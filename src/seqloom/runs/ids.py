@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import VectorScorer
 from seqloom.data.store import Dataset
@@ -37,7 +38,14 @@ def given_ids(dataset: Dataset, config: IdsConfig) -> IdTable | None:
 
 
 def trained_ids(
-    dataset: Dataset, config: IdsConfig, out: Path, *, seed: int, device: str, progress: Progress
+    dataset: Dataset,
+    config: IdsConfig,
+    out: Path,
+    *,
+    seed: int,
+    device: str,
+    progress: Progress,
+    processes: Processes = ALONE,
 ) -> IdTable:
     """The item vectors of a run of `config.system` at `out`; one that was begun there is gone on with.
 
@@ -56,6 +64,7 @@ def trained_ids(
         resume=True,
         device=device,
         progress=progress,
+        processes=processes,
     )
     return read_ids_of(dataset, out)
 

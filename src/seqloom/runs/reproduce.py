@@ -84,7 +84,8 @@ def reproduce(
     """Train the run again into `out` (RUN-again), evaluate it as it was evaluated, and compare.
 
     The data set must be the one the run was trained on. Configuration and seed are the run's, and so are
-    device and number of threads where they can be had. On a CPU with the same versions the bits are the same.
+    device and number of threads where they can be had. On a CPU with the same versions the bits are the same,
+    unless several processes trained the run: here it is one.
 
     Raises:
         ArtefactError: no complete run, its data set is gone or another one, or `out` exists.
@@ -259,6 +260,7 @@ def _facts(manifest: RunManifest) -> dict[str, str]:
     found = {"seqloom": manifest.seqloom, **manifest.versions, "device": manifest.cost.device}
     if manifest.cost.threads:  # an older seqloom did not note them
         found["threads"] = str(manifest.cost.threads)
+    found["processes"] = str(manifest.cost.processes)
     text = manifest.text or {}
     for part in ("items", "users"):
         if text.get(part):

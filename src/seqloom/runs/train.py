@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import save_file
 
-from seqloom.core.config import Config, read_config_file
+from seqloom.core.config import Config
 from seqloom.core.device import peak_rss_mb, resolve_device
-from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import atomic_file
+from seqloom.core.errors import ConfigError
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
 from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import rank_targets
-from seqloom.runs import saw
+from seqloom.runs.beginning import begin, check_alike, check_same, noted, once, sizes_of
 from seqloom.runs.folder import (
     Cost,
-    DatasetReference,
     RunManifest,
     check_base,
-    check_fingerprint,
-    read_manifest,
     write_manifest,
     write_model_files,
     write_weights,
@@ -41,16 +34,14 @@ from seqloom.runs.ids import IdTable, given_ids, trained_ids
 from seqloom.runs.members import load_members
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.registry import system_class
-from seqloom.text.store import load_embeddings
-from seqloom.training.checkpoint import Checkpoints, Position
-from seqloom.training.log import RunLog
+from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
+from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
 
 VALID_METRICS = ("hr@10", "ndcg@10")
 Watch = Callable[[int, dict[str, float]], None]
 """Told of each validation: how many there were in the run so far, and what was measured. What it
 raises ends the training, which can be resumed."""
-_LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
 
 
 class TrainSummary(Config):
@@ -83,8 +74,13 @@ def train(
     checkpoint_every_s: float = 60.0,
     progress: Progress = SILENT,
     watch: Watch | None = None,
+    processes: Processes = ALONE,
+    shard: bool = False,
 ) -> TrainSummary:
     """Train `system` on `dataset` and write the run at `out`.
+
+    Several processes, each of which makes this call, train one run; the first writes it, and all must see
+    both folders. With `shard` a frozen language model is spread over them. See docs/distributed.md.
 
     With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
     never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
@@ -95,13 +91,20 @@ def train(
         ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
             set, system or configuration.
         TrainingError: the loss is not finite.
+        ProcessError: another process has failed.
     """
     dataset = (dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)).warm
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
-    sizes = _sizes(dataset, cls, resolved)
-    manifest = _check_same(out, dataset, system, resolved) if out.exists() and resume else None
+    _check_shard(cls, processes, shard=shard)
+    check_alike(processes, dataset, resolved)
+    sizes = sizes_of(dataset, cls, resolved)
+
+    def begun() -> RunManifest | None:
+        return check_same(out, dataset, system, resolved) if out.exists() and resume else None
+
+    manifest = once(processes, begun)
     if manifest is not None and manifest.status == "complete":
         progress.note(f"{out} is complete; nothing to do")
         return _summary(out, manifest)
@@ -109,21 +112,35 @@ def train(
     ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
     runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
     members = load_members(dataset, runs, device)
-    shared = cls.load_shared(resolved, progress)
+    shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
     if manifest is None:
-        _clear(out, overwrite)
-        manifest = _start(out, dataset, cls, resolved, sizes)
-    data = TrainingData(dataset, progress)
+        manifest = once(
+            processes, lambda: begin(out, dataset, cls, resolved, sizes, overwrite=overwrite)
+        )
+    assert manifest is not None
+    data = TrainingData(dataset, progress, processes=processes)
     if cls.uses_ids:
         data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
     if cls.combines_runs:
         data = replace(data, members=members.systems)
-        manifest = manifest.model_copy(update={"members": members.references})
-        write_manifest(out, manifest)
+        manifest = noted(out, manifest, processes, members=members.references)
     place = resolve_device(device)
-    finished = _train(out, data, resolved, manifest, place, checkpoint_every_s, watch)
+    finished = _train(out, data, resolved, manifest, place, checkpoint_every_s, watch, shard=shard)
     del shared
     return _summary(out, finished)
+
+
+def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -> None:
+    if shard and not cls.can_shard:
+        raise ConfigError(
+            f"--shard spreads a frozen language model over processes, which {cls.name} does not have; "
+            "leave it out, or train e4srec"
+        )
+    if shard and processes.size == 1:
+        raise ConfigError(
+            "--shard spreads a language model over several processes, and this is one; start several: "
+            "torchrun --nproc-per-node N -m seqloom train ..."
+        )
 
 
 def _with_ids(
@@ -142,10 +159,10 @@ def _with_ids(
         seed=config.seed,
         device=device,
         progress=data.progress,
+        processes=data.processes,
     )
     sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
-    manifest = manifest.model_copy(update={"sizes": sizes, "ids": table.reference})
-    write_manifest(out, manifest)
+    manifest = noted(out, manifest, data.processes, sizes=sizes, ids=table.reference)
     return replace(data, ids=table.vectors), manifest
 
 
@@ -157,15 +174,24 @@ def _train(
     device: torch.device,
     checkpoint_every_s: float,
     watch: Watch | None,
+    *,
+    shard: bool,
 ) -> RunManifest:
     started = time.monotonic()
-    model = start_system(manifest.system, config, manifest.sizes, data)
-    manifest = _with_start(out, manifest, model)
+    processes = data.processes
+    model = processes.in_turn(lambda: start_system(manifest.system, config, manifest.sizes, data))
+    manifest = _with_start(out, manifest, model, processes)
+    if shard:
+        model.shard(device)
     model.to(device)
+    # A model that all hold together cannot score other users in each process.
+    ranking = ALONE if shard else processes
     held_out = data.dataset.held_out("valid")
 
     def measure() -> dict[str, float]:
-        ranks = rank_targets(model.scorer(), held_out, max_len=model.max_len, device=device)
+        ranks = rank_targets(
+            model.scorer(), held_out, max_len=model.max_len, device=device, processes=ranking
+        )
         return rank_metrics(ranks.ranks, VALID_METRICS)
 
     def validate() -> dict[str, float]:
@@ -175,17 +201,20 @@ def _train(
         return metrics
 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    phases = model.phases(data)
+    phases = processes.in_turn(lambda: model.phases(data))
+    first = processes.rank == 0
+    kept = Checkpoints if first else OthersCheckpoints
     trainer = Trainer(
         model,
         phases,
         validate if len(held_out.users) else _no_validation,
         config.seed,
         device,
-        Checkpoints(out / "checkpoints", model.fixed_entries),
-        RunLog(out),
+        kept(out / "checkpoints", model.fixed_entries),
+        RunLog(out) if first else NoLog(),
         checkpoint_every_s=checkpoint_every_s,
         progress=data.progress,
+        processes=processes,
     )
     position = trainer.fit(resume=True)
     model.finish()
@@ -193,21 +222,26 @@ def _train(
     valid = position.best_metrics
     if (_round(model) or not phases) and len(held_out.users):
         valid = measure()
-    done = manifest.model_copy(
-        update={
-            "status": "complete",
-            "parameters": sum(t.numel() for t in model.state_dict().values()),
-            "trained_parameters": trained if phases else 0,
-            "best_epoch": position.best_epoch,
-            "valid": valid,
-            "cost": _cost(position, manifest, time.monotonic() - started, device),
-            "weights_sha256": write_weights(out, model),
-            "files": write_model_files(out, model),
-        }
-    )
-    write_manifest(out, done)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    return done
+    cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
+
+    def finish() -> RunManifest:
+        done = manifest.model_copy(
+            update={
+                "status": "complete",
+                "parameters": sum(t.numel() for t in model.state_dict().values()),
+                "trained_parameters": trained if phases else 0,
+                "best_epoch": position.best_epoch,
+                "valid": valid,
+                "cost": cost,
+                "weights_sha256": write_weights(out, model),
+                "files": write_model_files(out, model),
+            }
+        )
+        write_manifest(out, done)
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        return done
+
+    return cast(RunManifest, once(processes, finish))
 
 
 def _round(model: System[Any]) -> bool:
@@ -231,86 +265,15 @@ def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingDa
     return model
 
 
-def _with_start(out: Path, manifest: RunManifest, model: System[Any]) -> RunManifest:
+def _with_start(
+    out: Path, manifest: RunManifest, model: System[Any], processes: Processes
+) -> RunManifest:
     """Note how the run starts and over which shared language model; a resumed run must have the same."""
     if manifest.base is not None:
         check_base(out, manifest, model)
         return manifest
-    noted = {"base": model.base_reference(), "start": tensor_marks(model.state_dict())}
-    manifest = manifest.model_copy(update=noted)
-    write_manifest(out, manifest)
-    return manifest
-
-
-def _sizes(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
-    if cls.uses_text:
-        text = load_embeddings(dataset, getattr(config, "text", None))
-        return Sizes(num_items=dataset.num_items, text_size=text.width)
-    return Sizes(num_items=dataset.num_items)
-
-
-def _start(
-    out: Path, dataset: Dataset, cls: type[System[Any]], config: SystemConfig, sizes: Sizes
-) -> RunManifest:
-    """Write what is known before training; the manifest comes last and says `training`."""
-    from seqloom import __version__
-
-    text = None
-    if cls.uses_text:
-        found = load_embeddings(dataset, getattr(config, "text", None))
-        text = {"name": found.name, **found.manifest.model_dump(mode="json")}
-    manifest = RunManifest(
-        seqloom=__version__,
-        system=cls.name,
-        sizes=sizes,
-        dataset=DatasetReference(
-            path=str(dataset.path.resolve()),
-            fingerprint=dataset.fingerprint,
-            split=dataset.split,
-            training=dataset.training_hash,
-        ),
-        text=text,
-        saw=dict(saw.COMBINED if cls.combines_runs else saw.TRAINED),
-        versions=_versions(),
-    )
-    out.mkdir(parents=True)
-    with atomic_file(out / "config.yaml") as work:
-        work.write_text(config.to_yaml(), encoding="utf-8")
-    with atomic_file(out / "items.parquet") as work:
-        pq.write_table(dataset.items, work)
-    with atomic_file(out / "popularity.safetensors") as work:
-        save_file({"counts": dataset.popularity[1:].contiguous()}, work)
-    write_manifest(out, manifest)
-    return manifest
-
-
-def _clear(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not overwrite:
-        raise ArtefactError(
-            f"{out} already exists; choose another name, --resume it, or --overwrite it"
-        )
-    read_manifest(out)  # never remove a folder that is no run
-    shutil.rmtree(out)
-
-
-def _check_same(out: Path, dataset: Dataset, system: str, config: SystemConfig) -> RunManifest:
-    manifest = read_manifest(out)
-    check_fingerprint(manifest, dataset)
-    if manifest.system != system:
-        raise ArtefactError(f"{out} is a run of {manifest.system!r}, not of {system!r}")
-    stored = type(config).build(read_config_file(out / "config.yaml"))
-    if stored != config:
-        before, after = stored.model_dump(), config.model_dump()
-        changed = [
-            f"{k}: {before[k]!r} there, {after[k]!r} now" for k in before if before[k] != after[k]
-        ]
-        raise ArtefactError(
-            f"{out} was started with another configuration ({'; '.join(changed)}); resume with the "
-            "same one or choose another folder"
-        )
-    return manifest
+    marks = tensor_marks(model.state_dict())
+    return noted(out, manifest, processes, base=model.base_reference(), start=marks)
 
 
 def _no_validation() -> dict[str, float]:
@@ -320,7 +283,9 @@ def _no_validation() -> dict[str, float]:
     )
 
 
-def _cost(position: Position, manifest: RunManifest, seconds: float, device: torch.device) -> Cost:
+def _cost(
+    position: Position, manifest: RunManifest, seconds: float, device: torch.device, processes: int
+) -> Cost:
     rows = position.history
     logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
     return Cost(
@@ -332,6 +297,7 @@ def _cost(position: Position, manifest: RunManifest, seconds: float, device: tor
         peak_rss_mb=round(peak_rss_mb(), 1),
         device=str(device),
         threads=torch.get_num_threads(),
+        processes=processes,
     )
 
 
@@ -350,13 +316,3 @@ def _summary(out: Path, manifest: RunManifest) -> TrainSummary:
         best_epoch=manifest.best_epoch,
         valid=manifest.valid,
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

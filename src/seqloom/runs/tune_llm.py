@@ -22,6 +22,7 @@ from seqloom.core.config import Config
 from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.quiet import quiet_transformers
 from seqloom.core.random import derive_seed
@@ -31,8 +32,8 @@ from seqloom.llm.base import LanguageModel, shared_language_model
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.reference import TUNED_FILE, BaseReference
 from seqloom.llm.tuning import Encoded, TuneConfig, TuningPhase, encode_records
-from seqloom.training.checkpoint import Checkpoints, Position
-from seqloom.training.log import RunLog
+from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
+from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
 
 _SHOWN = 5
@@ -90,6 +91,7 @@ def tune_llm(
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
     progress: Progress = SILENT,
+    processes: Processes = ALONE,
 ) -> TuneSummary:
     """Tune a language model on Alpaca records and write it at `out`.
 
@@ -107,7 +109,7 @@ def tune_llm(
     resolved = TuneConfig.build(config)
     _check(resolved)
     found = read_records(records, skip_bad=skip_bad)
-    base = shared_language_model(resolved.llm, progress)
+    base = processes.in_turn(lambda: shared_language_model(resolved.llm, progress))
     manifest = TunedManifest(
         base=base.reference,
         merged=merge,
@@ -117,14 +119,19 @@ def tune_llm(
         config=resolved,
     )
     encoded, skipped = _encode(found, base, resolved.max_tokens, skip_bad, progress)
-    _open(out, manifest, resume=resume, overwrite=overwrite)
-    if skipped:
-        with atomic_file(out / "skipped.txt") as work:
-            work.write_text("\n".join(skipped) + "\n", encoding="utf-8")
+
+    def open_() -> str:
+        _open(out, manifest, resume=resume, overwrite=overwrite)
+        if skipped:
+            with atomic_file(out / "skipped.txt") as work:
+                work.write_text("\n".join(skipped) + "\n", encoding="utf-8")
+        return ""
+
+    processes.once(open_)
     started = time.monotonic()
     adapter = _adapter(base, resolved, resolve_device(device))
-    position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress)
-    _write(out, adapter, manifest, progress)
+    position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
+    processes.once(lambda: _write(out, adapter, manifest, progress))
     history = position.history
     return TuneSummary(
         out=str(out),
@@ -218,22 +225,26 @@ def _fit(
     config: TuneConfig,
     checkpoint_every_s: float,
     progress: Progress,
+    processes: Processes,
 ) -> Position:
+    first = processes.rank == 0
+    kept = Checkpoints if first else OthersCheckpoints
     trainer = Trainer(
         adapter,
         [TuningPhase(adapter, encoded, config)],
         dict,  # nothing is validated
         config.seed,
         adapter.base.device,
-        Checkpoints(out / "checkpoints"),
-        RunLog(out),
+        kept(out / "checkpoints"),
+        RunLog(out) if first else NoLog(),
         checkpoint_every_s=checkpoint_every_s,
         progress=progress,
+        processes=processes,
     )
     return trainer.fit(resume=True)
 
 
-def _write(out: Path, adapter: Adapter, manifest: TunedManifest, progress: Progress) -> None:
+def _write(out: Path, adapter: Adapter, manifest: TunedManifest, progress: Progress) -> str:
     """The adapter, or the merged model; the manifest comes last and says `complete`."""
     folder = out / "checkpoints" / "adapter" if manifest.merged else out
     folder.mkdir(parents=True, exist_ok=True)
@@ -250,6 +261,7 @@ def _write(out: Path, adapter: Adapter, manifest: TunedManifest, progress: Progr
             tokenizer.save_pretrained(out)
         write_json(out / TUNED_FILE, done)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return ""
 
 
 def _peft_config(adapter: Adapter, manifest: TunedManifest) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Phase
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
@@ -61,6 +63,8 @@ class TrainingData:
     """[N, d] item vectors of another run over the same training part, where the system takes some."""
     members: Sequence[Member] = ()
     """Trained systems over the same data set, where the system combines some."""
+    processes: Processes = ALONE
+    """Those that train together."""
 
 
 class System(nn.Module, ABC, Generic[ConfigT]):
@@ -78,6 +82,8 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     one of the data set), or the texts themselves. None: it knows the items of its training alone."""
     redescribes_items: ClassVar[bool] = False
     """Whether a new text changes an item of the training too, or that one stays as it was learnt."""
+    can_shard: ClassVar[bool] = False
+    """Whether its language model can be spread over processes (`shard`)."""
     mixes_datasets: ClassVar[bool] = False
     """Whether it can learn from several data sets that are laid together (option `origins`)."""
 
@@ -105,6 +111,10 @@ class System(nn.Module, ABC, Generic[ConfigT]):
 
     def finish(self) -> None:
         """Let go of what only training needs; called once, after the last phase."""
+
+    def shard(self, device: torch.device) -> None:
+        """Spread the language model over the processes that train; all must then run it together."""
+        raise NotImplementedError(self.name)
 
     def reopen(self, data: TrainingData) -> None:
         """Take back what `finish` let go of, so that `phases` can be asked of a loaded system."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
+from seqloom.core.processes import ALONE, Processes
 from seqloom.nn import losses
 
 
@@ -37,15 +38,21 @@ class OffsetLossConfig(LossConfig):
 
 
 class RankingLoss(nn.Module):
-    """Turns states at target positions into a loss; negatives come from the global random state."""
+    """Turns states at target positions into a loss; negatives come from the global random state.
+
+    They are drawn for the whole batch, of which the states may be one process's share.
+    """
 
     cumulative: Tensor
     log_expected: Tensor
     offset: Tensor
 
-    def __init__(self, config: LossConfig, popularity: Tensor) -> None:
+    def __init__(
+        self, config: LossConfig, popularity: Tensor, processes: Processes = ALONE
+    ) -> None:
         """`popularity` [N + 1] are the training counts, entry 0 for padding."""
         super().__init__()
+        self._processes = processes
         self.config = config
         self.num_items = len(popularity) - 1
         weight = (popularity[1:].double() + 1) ** config.popularity_power
@@ -63,13 +70,16 @@ class RankingLoss(nn.Module):
         if config.kind == "softmax":
             return losses.softmax_loss(hidden, weight, targets, offset=offset)
         if config.kind == "sampled-softmax":
-            uniform = torch.rand(config.negatives, device=hidden.device)
+            with self._processes.drawing():
+                uniform = torch.rand(config.negatives, device=hidden.device)
             drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)
             return losses.sampled_softmax_loss(
                 hidden, weight, targets, drawn, self.log_expected, offset=offset
             )
-        shape = (len(hidden), config.negatives)
-        negatives = torch.randint(self.num_items - 1, shape, device=hidden.device)
+        whole, own = self._processes.span(len(hidden))
+        shape = (whole, config.negatives)
+        with self._processes.drawing():
+            negatives = torch.randint(self.num_items - 1, shape, device=hidden.device)[own]
         negatives += negatives >= targets[:, None]
         beta = 1.0
         if config.kind == "gbce":

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.core.phase import Optimisation, Phase, Schedule, Steps
+from seqloom.core.phase import Mean, Optimisation, Phase, Schedule, Steps
 from seqloom.data.batches import (
     LongHistories,
     TrainingBatch,
@@ -131,7 +131,7 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         """Item vectors computed once; histories are encoded when asked."""
         return DotProductScorer(self)
 
-    def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Tensor]:
+    def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Mean]:
         """Weighted losses beside the ranking loss, by name. Shapes: states [B, L, D']."""
         return {}
 
@@ -156,7 +156,7 @@ class RankingPhase:
             data.dataset.train, system.max_len, config.long_histories
         )
         device = next(system.parameters()).device
-        self.ranking = RankingLoss(config.loss, data.dataset.popularity).to(device)
+        self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
 
     def steps(self, epoch: int) -> Steps:
         """The batches of an epoch."""
@@ -166,16 +166,14 @@ class RankingPhase:
         encoder, mask_item = self.module.encoder, self.module.mask_item
         return encoder.training_batches(plan, mask_item, config.seed, epoch)
 
-    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+    def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Ranking loss at every position with a target, and the system's own losses."""
         vectors = self.module.item_vectors()
         states = self.module.states(batch.inputs.items, batch.inputs.lengths, vectors)
         at = batch.targets > 0
         rank = self.ranking(states[at], vectors, batch.targets[at] - 1)
         extra = self.module.extra_losses(batch, states)
-        return (
-            {"loss": sum(extra.values(), rank), "rank": rank, **extra} if extra else {"loss": rank}
-        )
+        return {"rank": Mean(rank, batch.num_targets), **extra}
 
 
 class DotProductScorer:

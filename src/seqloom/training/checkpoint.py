@@ -114,6 +114,19 @@ class Checkpoints:
             )
 
 
+class OthersCheckpoints(Checkpoints):
+    """Those of a run that another process writes: here they are only read."""
+
+    def save_last(self, *state: Any) -> None:
+        """Nothing."""
+
+    def save_best(self, model: nn.Module) -> None:
+        """Nothing."""
+
+    def drop_last(self) -> None:
+        """Nothing."""
+
+
 def _load(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)

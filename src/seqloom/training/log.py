@@ -44,3 +44,19 @@ class RunLog:
             for name, value in row.get(section, {}).items():
                 self._board.add_scalar(f"{row['phase']}/{section}/{name}", value, row["epoch"])
         self._board.add_scalar(f"{row['phase']}/seconds", row["seconds"], row["epoch"])
+
+
+class NoLog(RunLog):
+    """The log of a process that keeps none, because another one does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def restart(self, rows: list[dict[str, Any]]) -> None:
+        """Nothing."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import TrainingError
 from seqloom.core.phase import Optimisation, Phase, count_targets
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress, Task
 from seqloom.core.random import derive_seed
 from seqloom.training.averaging import WeightAverage
@@ -31,6 +32,9 @@ class Trainer:
 
     A step's random state depends on (seed, phase, epoch, step) alone and checkpoints hold everything
     else, so a run that was killed and resumed ends with the bits of an unbroken one (on a CPU).
+
+    With several processes each runs this same program on its share of every batch, and all of them
+    decide alike, because losses, gradients and metrics are those of the whole.
     """
 
     model: nn.Module
@@ -46,6 +50,7 @@ class Trainer:
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints inside an epoch; there is always one after an epoch."""
     progress: Progress = SILENT
+    processes: Processes = ALONE
     position: Position = field(default_factory=Position)
 
     def fit(self, *, resume: bool = False) -> Position:
@@ -55,12 +60,7 @@ class Trainer:
             TrainingError: a loss is not finite; the message names phase, epoch and step.
             ArtefactError: `resume` and the checkpoint is missing or of another model.
         """
-        if resume and self.checkpoints.has_last():
-            self.position = self.checkpoints.read_position()
-            self.checkpoints.restore_model(self.model)
-            resumed = True
-        else:
-            resumed = False
+        resumed = resume and self._restore()
         self.log.restart(self.position.history)
         with torch.random.fork_rng(devices=self._random_devices()):
             for number in range(self.position.phase, len(self.phases)):
@@ -68,6 +68,20 @@ class Trainer:
                 resumed = False
         self.log.close()
         return self.position
+
+    def _restore(self) -> bool:
+        """Take position and weights of the last checkpoint, where there is one."""
+
+        def last() -> str:
+            found = self.checkpoints.has_last()
+            return self.checkpoints.read_position().model_dump_json() if found else ""
+
+        position = self.processes.once(last)
+        if not position:
+            return False
+        self.position = Position.model_validate_json(position)
+        self.checkpoints.restore_model(self.model)
+        return True
 
     def _run_phase(self, number: int, phase: Phase, *, restore: bool) -> None:
         settings = phase.optimisation
@@ -84,6 +98,7 @@ class Trainer:
             with average.in_use() if average is not None else nullcontext():
                 self._end_epoch(phase)
             self.checkpoints.save_last(self.model, optimiser, self.position, average)
+        self.processes.wait()  # the first process has written the best weights
         if phase.validated and self.position.best_epoch is not None:
             self.checkpoints.restore_best(self.model)
         elif average is not None:
@@ -94,6 +109,7 @@ class Trainer:
     ) -> None:
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
+        self.processes.same(self._changing())  # machines of different make drift apart
         total = len(steps)
         meter = _Meter(self.position, self.device)
         phase.module.train()
@@ -103,14 +119,16 @@ class Trainer:
             task.advance(first)
             for step in range(first, total):
                 self._set_rate(optimiser, phase.optimisation, epoch * total + step, total)
-                torch.manual_seed(derive_seed(self.seed, "step", phase.name, epoch, step))
+                self.processes.seed(derive_seed(self.seed, "step", phase.name, epoch, step))
                 batch = steps[step]
+                targets = count_targets(batch)
+                batch = self.processes.share(batch)
                 if hasattr(batch, "to"):
                     batch = batch.to(self.device)
                 parts = self._step(phase, optimiser, batch)
                 if average is not None and step % _STEPS_BETWEEN_AVERAGES == 0:
                     average.add()
-                meter.add(parts, count_targets(batch))
+                meter.add(parts, targets)
                 if meter.due(step):
                     meter.check(phase.name, epoch)
                     if time.monotonic() - saved > self.checkpoint_every_s:
@@ -126,12 +144,17 @@ class Trainer:
     ) -> dict[str, Tensor]:
         optimiser.zero_grad(set_to_none=True)
         with self._autocast():
-            parts = phase.loss(batch)
+            parts = self.processes.add_up(phase.loss(batch))
         parts["loss"].backward()
+        parts = self.processes.sum_gradients(phase.module, parts)
         if phase.optimisation.clip_norm is not None:
             nn.utils.clip_grad_norm_(phase.module.parameters(), phase.optimisation.clip_norm)
         optimiser.step()
         return parts
+
+    def _changing(self) -> Iterator[Tensor]:
+        state = self.model.state_dict()
+        return (value for name, value in state.items() if name not in self.checkpoints.fixed)
 
     def _end_epoch(self, phase: Phase) -> None:
         at = self.position

@@ -87,7 +87,7 @@ def evaluate(
             "--exact, --zero-shot and --protocol sampled exclude one another", param_hint=special[0]
         )
     shared: dict[str, Any] = {"on": on, "mask_seen": mask_seen, "device": device}
-    with session(json_output=json_output, quiet=quiet) as current:
+    with session(json_output=json_output, quiet=quiet, divides=not special) as current:
         if zero_shot:
             if dataset is None:
                 raise typer.BadParameter("--zero-shot needs --dataset", param_hint="--dataset")
@@ -106,6 +106,7 @@ def evaluate(
             return
         from seqloom.runs.evaluate import evaluate as run_stage
 
+        shared["device"] = current.processes.device(device)
         evaluation = run_stage(
             run,
             protocol=protocol,
@@ -115,6 +116,7 @@ def evaluate(
             dataset=dataset,
             **shared,
             progress=current.progress,
+            processes=current.processes,
         )
         current.finish(evaluation, _render)
 

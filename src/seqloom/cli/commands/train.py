@@ -51,6 +51,14 @@ def train(
         bool,
         typer.Option("--foundation", help="Train one recommender on several data sets (idgenrec)."),
     ] = False,
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard",
+            help="Of several processes: spread the frozen language model over them (e4srec), "
+            "where it is too large for each.",
+        ),
+    ] = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
@@ -59,10 +67,15 @@ def train(
     """Train a system on a prepared data set.
 
     `seqloom systems NAME` lists the keys that --config and --set take; --set wins.
+    On several processes or GPUs: torchrun --nproc-per-node N -m seqloom train ...
     """
+    if shard and foundation:
+        raise typer.BadParameter(
+            "--shard and --foundation exclude each other", param_hint="--shard"
+        )
     if len(dataset) > 1 and not foundation:
         raise typer.BadParameter("several data sets need --foundation", param_hint="DATASET")
-    with session(json_output=json_output, quiet=quiet) as current:
+    with session(json_output=json_output, quiet=quiet, divides=True) as current:
         from seqloom.core.config import apply_overrides, read_config_file
 
         values = apply_overrides(read_config_file(config) if config else {}, overrides or [])
@@ -76,9 +89,10 @@ def train(
             "out": out,
             "resume": resume,
             "overwrite": overwrite,
-            "device": device,
+            "device": current.processes.device(device),
             "checkpoint_every_s": checkpoint_every,
             "progress": current.progress,
+            "processes": current.processes,
         }
         if foundation:
             from seqloom.runs.foundation import train_foundation
@@ -87,7 +101,7 @@ def train(
         else:
             from seqloom.runs.train import train as run_stage
 
-            summary = run_stage(loaded[0], system, **settings)
+            summary = run_stage(loaded[0], system, shard=shard, **settings)
         current.finish(summary, _render)
 
 

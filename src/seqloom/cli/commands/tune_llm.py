@@ -61,7 +61,7 @@ def tune_llm(
 
     docs/e4srec.md lists the keys that --config and --set take; --set wins.
     """
-    with session(json_output=json_output, quiet=quiet) as current:
+    with session(json_output=json_output, quiet=quiet, divides=True) as current:
         from seqloom.core.config import apply_overrides, read_config_file
 
         given = [*(overrides or []), *([f"llm.name={llm}"] if llm else [])]
@@ -77,9 +77,10 @@ def tune_llm(
             merge=merge,
             resume=resume,
             overwrite=overwrite,
-            device=device,
+            device=current.processes.device(device),
             checkpoint_every_s=checkpoint_every,
             progress=current.progress,
+            processes=current.processes,
         )
         current.finish(summary, _render)
 

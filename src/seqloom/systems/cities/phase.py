@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqloom.core.phase import Mean
 from seqloom.core.random import generator
 from seqloom.systems.base import TrainingData
 from seqloom.systems.occurrences import Occurrences, find_occurrences, head_from
@@ -29,6 +30,13 @@ class ContextBatch:
     @property
     def num_targets(self) -> int:
         return len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def share(self, rows: slice) -> ContextBatch:
+        """Some items."""
+        return ContextBatch(self.items[rows], self.contexts[rows])
 
     def to(self, device: torch.device) -> ContextBatch:
         """The same batch on `device`."""
@@ -74,13 +82,13 @@ class ContextPhase:
         around = self.occurrences.around(which, self.config.reach)
         return torch.where(real[..., None], around, 0)
 
-    def loss(self, batch: ContextBatch) -> dict[str, Tensor]:
+    def loss(self, batch: ContextBatch) -> dict[str, Mean]:
         """Squared error of the inferred rows, as a share of the table's variance."""
         table = self.system.items.detach()
         inferred = self.system.inference(batch.contexts, table)
         truth = table[batch.items - 1]
         scale = self.system.inference.scale
-        return {"loss": F.mse_loss(inferred / scale, truth / scale)}
+        return {"loss": Mean(F.mse_loss(inferred / scale, truth / scale), len(batch.items))}
 
 
 @dataclass(frozen=True)

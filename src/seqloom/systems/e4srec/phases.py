@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seqloom.core.phase import Mean
 from seqloom.data.batches import (
     EpochPlan,
     TrainingBatch,
@@ -38,18 +39,19 @@ class CausalPhase:
         self.optimisation = config.optimisation()
         self.rows = training_rows(data.dataset.train, system.max_len, config.long_histories)
         device = next(system.parameters()).device
-        self.ranking = RankingLoss(config.loss, data.dataset.popularity).to(device)
+        self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
 
     def steps(self, epoch: int) -> EpochPlan:
         """The batches of an epoch."""
         config = self.module.config
         return plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
 
-    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+    def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Ranking loss at every position with a target."""
         states = self.module.states(batch.inputs.items, batch.inputs.lengths)
         at = batch.targets > 0
-        return {"loss": self.ranking(states[at], self.module.head, batch.targets[at] - 1)}
+        loss = self.ranking(states[at], self.module.head, batch.targets[at] - 1)
+        return {"loss": Mean(loss, batch.num_targets)}
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class PromptBatch:
     def num_targets(self) -> int:
         """B."""
         return len(self.targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def share(self, rows: slice) -> PromptBatch:
+        """Some prompts."""
+        return PromptBatch(self.inputs.share(rows), self.targets[rows])
 
     def to(self, device: torch.device) -> PromptBatch:
         """The same batch on `device`."""
@@ -100,17 +109,19 @@ class PromptPhase:
         self.optimisation = system.config.optimisation()
         self.rows = prompt_rows(data.dataset.train, system.max_len)
         device = next(system.parameters()).device
-        self.ranking = RankingLoss(system.config.loss, data.dataset.popularity).to(device)
+        loss = system.config.loss
+        self.ranking = RankingLoss(loss, data.dataset.popularity, data.processes).to(device)
 
     def steps(self, epoch: int) -> PromptPlan:
         """The batches of an epoch."""
         config = self.module.config
         return PromptPlan(plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch))
 
-    def loss(self, batch: PromptBatch) -> dict[str, Tensor]:
+    def loss(self, batch: PromptBatch) -> dict[str, Mean]:
         """Ranking loss of each prompt's target."""
         states = self.module.last_states(batch.inputs.items, batch.inputs.lengths)
-        return {"loss": self.ranking(states, self.module.head, batch.targets - 1)}
+        loss = self.ranking(states, self.module.head, batch.targets - 1)
+        return {"loss": Mean(loss, batch.num_targets)}
 
 
 def prompt_rows(train: Sequences, max_len: int) -> TrainingRows:

@@ -41,6 +41,7 @@ class E4SRec(System[E4SRecConfig]):
     name: ClassVar[str] = "e4srec"
     config_class: ClassVar[type[E4SRecConfig]] = E4SRecConfig
     uses_ids: ClassVar[bool] = True
+    can_shard: ClassVar[bool] = True
     new_items_by: ClassVar = "embedding"
     ids: Tensor
 
@@ -139,6 +140,10 @@ class E4SRec(System[E4SRecConfig]):
     def scorer_over(self, tables: Mapping[str, Tensor]) -> E4SRecScorer:
         """See `ExtendsCatalogue`."""
         return E4SRecScorer(self, tables["ids"], tables["head"])
+
+    def shard(self, device: torch.device) -> None:
+        """Spread the frozen weights; what is trained stays whole, and so does the state."""
+        self.base.shard(device)
 
     def states(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The state at every item; for mode causal alone. Shapes: [B, L], [B] -> [B, L, D]."""

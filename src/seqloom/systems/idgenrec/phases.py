@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqloom.core.phase import Optimisation
+from seqloom.core.phase import Mean, Optimisation
+from seqloom.core.processes import ALONE, Processes
 from seqloom.core.random import generator as random_generator
 from seqloom.data.batches import EpochPlan, TrainingBatch, training_rows
 from seqloom.llm.decoder_only import DecoderOnly
@@ -39,7 +40,14 @@ class RecommenderPhase:
 
     validated = True
 
-    def __init__(self, system: IDGenRec, train: Sequences, users: list[int], number: int) -> None:
+    def __init__(
+        self,
+        system: IDGenRec,
+        train: Sequences,
+        users: list[int],
+        number: int,
+        processes: Processes = ALONE,
+    ) -> None:
         config = system.config
         self.name = f"recommender-{number + 1}"
         self.optimisation: Optimisation = config.optimisation()
@@ -51,6 +59,7 @@ class RecommenderPhase:
             else prefix_rows(train, config.max_len)
         )
         self._mixture = Mixture(rows, users, config.temperature, config.seed)
+        self._processes = processes
 
     @property
     def module(self) -> nn.Module:
@@ -63,28 +72,27 @@ class RecommenderPhase:
         plan = self._mixture.epoch(self.name, epoch, self._system.config.batch_size)
         return plan if self._windows else PrefixPlan(plan)
 
-    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+    def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Cross-entropy of the tokens of the targets' IDs, end mark included."""
         system = self._system
-        which = torch.randint(system.language.templates.seen, batch.rows.shape)
-        which = which.to(batch.targets.device)
+        which = draw_templates(system, batch, self._processes)
         if self._windows:
             return {"loss": self._of_windows(batch, which)}
         prompts = system.builder(system.table, batch.inputs.items, which)
         targets = system.table[_last_targets(batch)]
         embeddings = system.recommender.embed(prompts.tokens)
-        return {
-            "loss": _cross_entropy(system.recommender(embeddings, prompts.mask, targets), targets)
-        }
+        logits = system.recommender(embeddings, prompts.mask, targets)
+        return {"loss": Mean(_cross_entropy(logits, targets), _tokens(targets))}
 
-    def _of_windows(self, batch: TrainingBatch, which: Tensor) -> Tensor:
+    def _of_windows(self, batch: TrainingBatch, which: Tensor) -> Mean:
         system, model = self._system, self._system.recommender
         assert isinstance(model, DecoderOnly)
         whole = torch.cat([batch.inputs.items[:, :1], batch.targets], 1)  # [B, L + 1]
         prompts = system.builder(system.table, whole, which)
         hidden = model.hidden(model.embed(prompts.tokens), prompts.mask)
         at = prompts.following != PAD
-        return F.cross_entropy(model.project(hidden[at]).float(), prompts.following[at])
+        loss = F.cross_entropy(model.project(hidden[at]).float(), prompts.following[at])
+        return Mean(loss, at.sum())
 
 
 class GeneratorPhase:
@@ -97,7 +105,14 @@ class GeneratorPhase:
 
     validated = False
 
-    def __init__(self, system: IDGenRec, train: Sequences, users: list[int], number: int) -> None:
+    def __init__(
+        self,
+        system: IDGenRec,
+        train: Sequences,
+        users: list[int],
+        number: int,
+        processes: Processes = ALONE,
+    ) -> None:
         config = system.config.generation
         self.name = f"generator-{number + 1}"
         self.optimisation = Optimisation(
@@ -109,6 +124,7 @@ class GeneratorPhase:
         self._system, self._prompts = system, system.item_prompts
         rows = prefix_rows(train, system.config.max_len)
         self._mixture = Mixture(rows, users, system.config.temperature, system.config.seed)
+        self._processes = processes
 
     @property
     def module(self) -> nn.Module:
@@ -120,10 +136,11 @@ class GeneratorPhase:
         size = self._system.config.generation.batch_size
         return PrefixPlan(self._mixture.epoch(self.name, epoch, size))
 
-    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+    def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Cross-entropy of the target's ID given soft IDs of the history."""
         system, items = self._system, batch.inputs.items
-        which = torch.randint(system.language.templates.seen, (len(items),)).to(items.device)
+        which = draw_templates(system, batch, self._processes)
+        targets = _last_targets(batch)
         with _frozen(system.recommender) as recommender:
             loss = soft_loss(
                 system.generator,
@@ -132,9 +149,9 @@ class GeneratorPhase:
                 self._latest(batch),
                 system.table,
                 self._prompts,
-                _last_targets(batch),
+                targets,
             )
-        return {"loss": loss}
+        return {"loss": Mean(loss, _tokens(system.table[targets]))}
 
     def _latest(self, batch: TrainingBatch) -> Tensor:
         """The items whose IDs are soft, in their places; 0 elsewhere. Shapes: -> [B, L]."""
@@ -180,6 +197,14 @@ class TaggingBatch:
     targets: Tensor
     """[B, T] output numbers, PAD after the end."""
     num_targets: int
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def share(self, rows: slice) -> TaggingBatch:
+        """Some items."""
+        targets = self.targets[rows]
+        return TaggingBatch(self.tokens[rows], self.mask[rows], targets, len(targets))
 
     def to(self, device: torch.device) -> TaggingBatch:
         """The same batch on `device`."""
@@ -243,11 +268,24 @@ class TaggingPhase:
         places = torch.randperm(len(batches), generator=draw).tolist()
         return _TaggingPlan(self._prompts, self._targets, tuple(batches[p] for p in places))
 
-    def loss(self, batch: TaggingBatch) -> dict[str, Tensor]:
+    def loss(self, batch: TaggingBatch) -> dict[str, Mean]:
         """Cross-entropy of the words."""
         model = self._system.generator
         logits = model(model.embed(batch.tokens), batch.mask, batch.targets)
-        return {"loss": _cross_entropy(logits, batch.targets)}
+        return {"loss": Mean(_cross_entropy(logits, batch.targets), _tokens(batch.targets))}
+
+
+def draw_templates(system: IDGenRec, batch: TrainingBatch, processes: Processes) -> Tensor:
+    """A prompt for each history of the batch. Shapes: -> [B] template numbers."""
+    whole, own = processes.span(len(batch))
+    with processes.drawing():
+        which = torch.randint(system.language.templates.seen, (whole,))[own]
+    return which.to(batch.targets.device)
+
+
+def _tokens(targets: Tensor) -> Tensor:
+    """How many places are real. Shapes: [B, T] output numbers -> scalar."""
+    return (targets != PAD).sum()
 
 
 def _last_targets(batch: TrainingBatch) -> Tensor:

@@ -112,8 +112,8 @@ class IDGenRec(System[IDGenRecConfig]):
             found.append(TaggingPhase(self, self._texts))
         for number in range(self.config.rounds):
             if number and self.config.generation.epochs:
-                found.append(GeneratorPhase(self, train, users, number - 1))
-            found.append(RecommenderPhase(self, train, users, number))
+                found.append(GeneratorPhase(self, train, users, number - 1, data.processes))
+            found.append(RecommenderPhase(self, train, users, number, data.processes))
         return found
 
     def make_ids(self, number: int) -> None:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqloom.core.phase import Mean
+from seqloom.core.processes import Processes
 from seqloom.data.batches import TrainingBatch, TrainingRows
 from seqloom.data.sequences import Sequences
 from seqloom.nn.attention import last_position
@@ -36,10 +38,12 @@ class Distillation(nn.Module):
         rows: TrainingRows,
         similar: Tensor,
         state_size: int,
+        processes: Processes,
     ) -> None:
         """`similar` [U, N] are user numbers; `state_size` is D'."""
         super().__init__()
         self.config = config
+        self._processes = processes
         self._train = train
         self._similar = similar
         self._users = rows.users
@@ -50,15 +54,18 @@ class Distillation(nn.Module):
         self.register_buffer("bank_epoch", torch.tensor(-1))
 
     def begin_epoch(self, epoch: int, represent: Represent) -> None:
-        """Encode all users with the present weights, once an epoch."""
+        """Encode all users with the present weights, once an epoch; each process some of them."""
         if self.config.teacher == "step" or int(self.bank_epoch) == epoch:
             return
-        order = torch.argsort(self._train.lengths, stable=True)
-        parts = [represent(self._train.select(rows)) for rows in order.split(_ENCODED_AT_ONCE)]
-        self.bank[order.to(self.bank.device)] = torch.cat(parts)
+        order = torch.argsort(self._train.lengths, stable=True).split(_ENCODED_AT_ONCE)
+        self.bank.zero_()
+        for rows in order[self._processes.rank :: self._processes.size]:
+            states = represent(self._train.select(rows))
+            self.bank[rows.to(self.bank.device)] = states.to(self.bank.dtype)
+        self._processes.sum(self.bank)
         self.bank_epoch.fill_(epoch)
 
-    def forward(self, batch: TrainingBatch, states: Tensor, represent: Represent) -> Tensor:
+    def forward(self, batch: TrainingBatch, states: Tensor, represent: Represent) -> Mean:
         """The weighted loss over the batch's rows that end a user's training part.
 
         The student is the state that predicts the last item; a row in which that item is no target
@@ -69,17 +76,37 @@ class Distillation(nn.Module):
         rows = batch.rows.cpu()
         predicts_last = last_position(batch.targets, batch.inputs.lengths) > 0
         chosen = torch.nonzero(self._is_last[rows] & predicts_last.cpu()).flatten()
+        if self.config.kind == "contrast":
+            return self._contrast(batch, states, chosen, represent)
         if not len(chosen):
-            return states.sum() * 0.0
+            return Mean(states.sum() * 0.0, 0)
+        students, teachers = self._pairs(batch, states, chosen, represent)
+        return Mean(self.config.alpha * F.mse_loss(students, teachers), len(chosen))
+
+    def _contrast(
+        self, batch: TrainingBatch, states: Tensor, chosen: Tensor, represent: Represent
+    ) -> Mean:
+        """The teachers of the whole batch compete, those of other processes' shares too."""
+        students = teachers = states[:0, 0]
+        if len(chosen):
+            students, teachers = self._pairs(batch, states, chosen, represent)
+        every, own = self._processes.gather(teachers)
+        if not len(chosen):
+            return Mean(states.sum() * 0.0, 0)
+        alike = F.normalize(students, dim=1) @ F.normalize(every, dim=1).t()
+        places = torch.arange(own.start, own.stop, device=states.device)
+        loss = F.cross_entropy(alike / self.config.temperature, places)
+        return Mean(self.config.alpha * loss, len(chosen))
+
+    def _pairs(
+        self, batch: TrainingBatch, states: Tensor, chosen: Tensor, represent: Represent
+    ) -> tuple[Tensor, Tensor]:
+        """Students and their teachers. Shapes: states [B, L, D'], chosen [C] -> two of [C, D']."""
+        rows = batch.rows.cpu()
         at = chosen.to(states.device)
         students = last_position(states[at], batch.inputs.lengths[at])
         similar = self._similar[self._users[rows[chosen]], : self.config.num_similar]
-        teachers = self._teachers(similar, represent).to(students.dtype)
-        if self.config.kind == "mse":
-            return self.config.alpha * F.mse_loss(students, teachers)
-        alike = F.normalize(students, dim=1) @ F.normalize(teachers, dim=1).t()
-        own = torch.arange(len(students), device=students.device)
-        return self.config.alpha * F.cross_entropy(alike / self.config.temperature, own)
+        return students, self._teachers(similar, represent).to(students.dtype)
 
     def _teachers(self, similar: Tensor, represent: Represent) -> Tensor:
         """Shapes: similar [B, N] -> [B, D']."""

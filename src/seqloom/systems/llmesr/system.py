@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.phase import Phase
+from seqloom.core.phase import Mean, Phase
 from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
@@ -104,7 +104,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             embeddings = load_embeddings(data.dataset, self.config.text)
             similar = embeddings.similar_users(settings.num_similar, data.progress)
             self.distillation = Distillation(
-                settings, data.dataset.train, phase.rows, similar, self.vector_size
+                settings, data.dataset.train, phase.rows, similar, self.vector_size, data.processes
             )
             self.distillation.to(next(self.parameters()).device)
         return [phase]
@@ -166,7 +166,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.distillation is not None:
             self.distillation.begin_epoch(epoch, self._represent)
 
-    def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Tensor]:
+    def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Mean]:
         """The distillation loss."""
         if self.distillation is None:
             return {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seqloom.core.phase import Steps
+from seqloom.core.phase import Mean, Steps
 from seqloom.core.random import generator
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import PaddedBatch, Sequences
@@ -30,6 +30,10 @@ class UserBatch:
     weights: Tensor
     """[B] the curriculum's."""
 
+    def share(self, rows: slice) -> UserBatch:
+        """Some users."""
+        return UserBatch(self.full.share(rows), self.few.share(rows), self.weights[rows])
+
 
 @dataclass(frozen=True)
 class ItemBatch:
@@ -43,6 +47,13 @@ class ItemBatch:
     weights: Tensor
     """[B] the curriculum's."""
 
+    def share(self, rows: slice) -> ItemBatch:
+        """Some items with the histories that are theirs; `owner` is rising."""
+        bounds = torch.searchsorted(self.owner, torch.tensor([rows.start, rows.stop]))
+        own = slice(*bounds.tolist())
+        owner = self.owner[own] - rows.start
+        return ItemBatch(self.items[rows], self.contexts.share(own), owner, self.weights[rows])
+
 
 @dataclass(frozen=True)
 class JointBatch:
@@ -55,6 +66,23 @@ class JointBatch:
     @property
     def num_targets(self) -> int:
         return self.ranking.num_targets
+
+    def __len__(self) -> int:
+        return len(self.ranking)
+
+    def share(self, rows: slice) -> JointBatch:
+        """Some rows to rank, with head users and items in proportion."""
+        users, items = self.users, self.items
+        of_users = self._proportion(rows, len(users.weights) if users else 0)
+        of_items = self._proportion(rows, len(items.weights) if items else 0)
+        return JointBatch(
+            self.ranking.share(rows),
+            users.share(of_users) if users and of_users.start < of_users.stop else None,
+            items.share(of_items) if items and of_items.start < of_items.stop else None,
+        )
+
+    def _proportion(self, rows: slice, count: int) -> slice:
+        return slice(rows.start * count // len(self), rows.stop * count // len(self))
 
     def to(self, device: torch.device) -> JointBatch:
         """The same batch on `device`."""
@@ -111,17 +139,20 @@ class JointPhase(RankingPhase):
         owner = torch.arange(len(items))[:, None].expand_as(real)[real]
         return owner, self.occurrences.before(which[real])
 
-    def loss(self, batch: JointBatch) -> dict[str, Tensor]:  # type: ignore[override]
+    def loss(self, batch: JointBatch) -> dict[str, Mean]:  # type: ignore[override]
         """The ranking loss and the weighted losses of both branches."""
         parts = super().loss(batch.ranking)
-        total = parts.pop("loss")
-        parts.setdefault("rank", total)
         joint = self.system.config.joint
-        zero = total.new_zeros(())
+        zero = parts["rank"].value.new_zeros(())
         users = self._user_loss(batch.users) if batch.users else zero
         items = self._item_loss(batch.items) if batch.items else zero
-        users, items = joint.user_weight * users, joint.item_weight * items
-        return {"loss": total + users + items, **parts, "users": users, "items": items}
+        num_users = len(batch.users.weights) if batch.users else 0
+        num_items = len(batch.items.weights) if batch.items else 0
+        return {
+            **parts,
+            "users": Mean(joint.user_weight * users, num_users),
+            "items": Mean(joint.item_weight * items, num_items),
+        }
 
     def _user_loss(self, batch: UserBatch) -> Tensor:
         system = self.system

@@ -1,0 +1,66 @@
+"""What each of several processes runs in the tests: jobs of training, whose losses the first notes.
+
+    python joined.py JOBS.json
+
+JOBS is a list of {"system", "out", "config", ...}; the environment is that which torchrun makes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from seqloom.core.process_group import open_processes
+from seqloom.data.store import Dataset
+from seqloom.runs.evaluate import evaluate
+from seqloom.runs.train import train
+from seqloom.training.loop import Trainer
+
+
+def do(job: dict, processes) -> list[dict[str, float]]:
+    """Train and evaluate as `job` says; gives the losses of every step."""
+    losses: list[dict[str, float]] = []
+    step = Trainer._step
+
+    def noted(self, *arguments):
+        if processes.rank == job.get("dies"):
+            if len(losses) == job["after"]:
+                os.kill(os.getpid(), job.get("signal", signal.SIGKILL))
+        elif job.get("stops") == len(losses):
+            raise KeyboardInterrupt
+        parts = step(self, *arguments)
+        losses.append({name: float(value.detach()) for name, value in parts.items()})
+        return parts
+
+    Trainer._step = noted
+    try:
+        data = Dataset.load(job["data"])
+        train(
+            data,
+            job["system"],
+            out=job["out"],
+            config=job["config"],
+            resume=True,
+            device="cpu",
+            checkpoint_every_s=0,
+            processes=processes,
+            shard=job.get("shard", False),
+        )
+        evaluate(job["out"], device="cpu", processes=processes)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        Trainer._step = step
+    return losses
+
+
+if __name__ == "__main__":
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    with open_processes() as processes:
+        for job in jobs:
+            losses = do(job, processes)
+            if processes.rank == 0:
+                Path(job["out"], "losses.json").write_text(json.dumps(losses))

@@ -22,6 +22,7 @@ from seqloom.core.process_group import part_of
 from seqloom.data.batches import plan_epoch, training_rows
 from seqloom.data.store import Dataset
 from seqloom.runs.beginning import check_alike
+from seqloom.runs.evaluate import evaluate
 from seqloom.runs.folder import load_run
 from seqloom.runs.train import train
 from seqloom.systems.sasrec import SASRec
@@ -61,27 +62,35 @@ def without_dropout(config: dict) -> dict:
     return {**config, **{name: {**config[name], "dropout": 0.0} for name in models}}
 
 
-def long_jobs(llama: Path) -> dict:
-    """More than fifty steps."""
-    return {
-        "sasrec": ("sasrec", sequence(epochs=13)),
-        "gru4rec": ("gru4rec", sequence("gru4rec", epochs=13)),
-        "bert4rec": ("bert4rec", sequence("bert4rec", epochs=13)),
-        "llmesr": ("llmesr", sequence(epochs=13)),
-        "e4srec": ("e4srec", plug_in(llama, epochs=13, patience=None)),
+def long_jobs(llama: Path) -> dict[str, dict]:
+    """More than fifty steps of each."""
+    systems = {
+        "sasrec": sequence(epochs=13),
+        "gru4rec": sequence("gru4rec", epochs=13),
+        "bert4rec": sequence("bert4rec", epochs=13),
+        "llmesr": sequence(epochs=13),
+        "e4srec": plug_in(llama, epochs=13, patience=None),
     }
+    return {name: {"system": name, "config": config} for name, config in systems.items()}
 
 
-def short_jobs(llama: Path) -> dict:
-    """Losses that look at a whole batch, and draws that are made for one."""
-    return {
+def short_jobs() -> dict[str, dict]:
+    """Losses that look at a whole batch, draws that are made for one, and the other systems."""
+    contexts = {"epochs": 2, "dropout": 0.0}
+    systems = {
         "contrast": ("llmesr", sequence(distillation={"kind": "contrast"})),
         "gbce": ("sasrec", sequence(loss={"kind": "gbce", "negatives": 4})),
         "sampled": ("sasrec", sequence(loss={"kind": "sampled-softmax", "negatives": 8})),
         "melt": ("melt", sequence(epochs=1, joint={"epochs": 2})),
-        "cities": ("cities", sequence(epochs=1, inference={"epochs": 2, "dropout": 0.0})),
+        "cities": ("cities", sequence(epochs=1, inference=contexts)),
         "idgenrec": ("idgenrec", without_dropout(SMALL_IDGENREC)),
     }
+    return {name: {"system": system, "config": c} for name, (system, c) in systems.items()}
+
+
+RESUMED = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0)}
+STOPPED = {**RESUMED, "stops": 6}
+"""Within the second epoch."""
 
 
 class Folder:
@@ -92,12 +101,11 @@ class Folder:
         self.data = looping_dataset(path / "data")
         self.llama = tiny_llama(path / "llama")
 
-    def start(self, jobs: dict, name: str, size: int, **more) -> list[subprocess.Popen[str]]:
+    def start(self, jobs: dict[str, dict], name: str, size: int) -> list[subprocess.Popen[str]]:
         """`size` processes with the environment that torchrun gives them."""
+        data = str(self.data.path)
         rows = [
-            {"system": system, "config": config, "out": str(self.out(job, name))}
-            | {"data": str(self.data.path), **more}
-            for job, (system, config) in jobs.items()
+            {"data": data, "out": str(self.out(name, job)), **told} for job, told in jobs.items()
         ]
         file = self.path / f"{name}-{size}.json"
         file.write_text(json.dumps(rows))
@@ -115,16 +123,16 @@ class Folder:
             )
         return found
 
-    def run(self, jobs: dict, name: str, size: int, **more) -> None:
-        for process in self.start(jobs, name, size, **more):
+    def run(self, jobs: dict[str, dict], name: str, size: int) -> None:
+        for process in self.start(jobs, name, size):
             _, errors = process.communicate()
             assert process.returncode == 0, errors
 
-    def out(self, job: str, name: str) -> Path:
+    def out(self, name: str, job: str) -> Path:
         return self.path / name / job
 
-    def losses(self, job: str, name: str) -> list[dict[str, float]]:
-        return json.loads((self.out(job, name) / "losses.json").read_text())
+    def read(self, name: str, job: str, file: str):
+        return json.loads((self.out(name, job) / file).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -132,80 +140,97 @@ def folder(tmp_path_factory) -> Folder:
     return Folder(tmp_path_factory.mktemp("processes"))
 
 
-def assert_alike(folder: Folder, job: str, one: str, two: str) -> None:
-    first, second = folder.losses(job, one), folder.losses(job, two)
+@pytest.fixture(scope="module")
+def both(folder) -> Folder:
+    """The same jobs by one process and by two; the latter spread a language model and stop once, too."""
+    jobs = long_jobs(folder.llama)
+    folder.run({**jobs, "resumed": RESUMED}, "one", 1)
+    spread = {**jobs["e4srec"], "shard": True}
+    folder.run({**jobs, "spread": spread, "resumed": STOPPED}, "two", 2)
+    return folder
+
+
+def assert_alike(folder: Folder, one: tuple[str, str], two: tuple[str, str]) -> None:
+    """The losses of every step to 5 digits, and all that `evaluate` found."""
+    first, second = (folder.read(*run, "losses.json") for run in (one, two))
     assert len(first) == len(second)
     for step, (a, b) in enumerate(zip(first, second, strict=True)):
         assert a.keys() == b.keys()
         for part in a:
             assert math.isclose(a[part], b[part], rel_tol=1e-5, abs_tol=1e-7), (step, part, a, b)
-    metrics = [
-        json.loads((folder.out(job, name) / "metrics.json").read_text()) for name in (one, two)
-    ]
+    metrics = [folder.read(*run, "metrics.json") for run in (one, two)]
     for entry in ("users", "metrics", "groups", "thresholds"):
         assert metrics[0][entry] == metrics[1][entry]
 
 
-def test_one_and_two_processes_have_the_same_losses_and_metrics(folder):
-    jobs = long_jobs(folder.llama)
-    folder.run(jobs, "long-one", 1)
-    folder.run(jobs, "long-two", 2)
-    for job in jobs:
-        assert len(folder.losses(job, "long-one")) >= 50
-        assert_alike(folder, job, "long-one", "long-two")
-        cost = json.loads((folder.out(job, "long-two") / "manifest.json").read_text())["cost"]
-        assert cost["processes"] == 2
+@pytest.mark.parametrize("job", ["sasrec", "gru4rec", "bert4rec", "llmesr", "e4srec"])
+def test_one_and_two_processes_have_the_same_losses_and_metrics(both, job):
+    assert len(both.read("one", job, "losses.json")) >= 50
+    assert_alike(both, ("one", job), ("two", job))
+    assert both.read("two", job, "manifest.json")["cost"]["processes"] == 2
+    rows = (both.out("two", job) / "log.jsonl").read_text().splitlines()
+    assert len(rows) == 13, "one process writes the log"
+
+
+def test_a_language_model_spread_over_processes_changes_nothing(both):
+    assert_alike(both, ("one", "e4srec"), ("two", "spread"))
+
+
+def test_a_run_of_two_processes_is_resumed_by_one(both):
+    out = both.out("two", "resumed")
+    assert both.read("two", "resumed", "manifest.json")["status"] == "training"
+    train(both.data, "llmesr", out=out, config=RESUMED["config"], resume=True, device="cpu")
+    assert_ends_alike(both, out)
 
 
 @pytest.mark.slow
-def test_so_do_losses_over_a_whole_batch_and_every_other_system(folder):
-    jobs = short_jobs(folder.llama)
-    folder.run(jobs, "short-one", 1)
-    folder.run(jobs, "short-two", 2)
+def test_a_run_of_one_process_is_resumed_by_two(both):
+    both.run({"resumed": STOPPED}, "later", 1)
+    both.run({"resumed": RESUMED}, "later", 2)
+    assert_ends_alike(both, both.out("later", "resumed"))
+
+
+def assert_ends_alike(folder: Folder, out: Path) -> None:
+    """The resumed run, and the one that one process trained without a break."""
+    rows = [
+        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        for run in (folder.out("one", "resumed"), out)
+    ]
+    for whole, resumed in zip(*rows, strict=True):
+        assert resumed["train"] == pytest.approx(whole["train"], rel=1e-5)
+        assert resumed["valid"] == pytest.approx(whole["valid"])
+        assert resumed["targets"] == whole["targets"]
+    found = evaluate(out, device="cpu").model_dump(mode="json")
+    assert found["metrics"] == folder.read("one", "resumed", "metrics.json")["metrics"]
+
+
+@pytest.mark.slow
+def test_so_have_losses_over_a_whole_batch_and_the_other_systems(folder):
+    jobs = short_jobs()
+    folder.run(jobs, "one", 1)
+    folder.run(jobs, "two", 2)
     for job in jobs:
-        assert_alike(folder, job, "short-one", "short-two")
-
-
-def test_a_language_model_spread_over_processes_changes_nothing(folder):
-    jobs = {"e4srec": ("e4srec", plug_in(folder.llama, epochs=2))}
-    folder.run(jobs, "whole", 1)
-    folder.run(jobs, "spread", 2, shard=True)
-    assert_alike(folder, "e4srec", "whole", "spread")
-
-
-@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
-def test_a_run_is_resumed_by_another_number_of_processes(folder, before, after):
-    jobs = {"llmesr": ("llmesr", sequence(epochs=3, averaging=3.0))}
-    name = f"resumed-{before}-{after}"
-    folder.run(jobs, "unbroken", 1)
-    folder.run(jobs, name, before, stops=8)  # within the second epoch
-    head = folder.losses("llmesr", name)
-    assert len(head) == 8
-    folder.run(jobs, name, after)
-    joined = head + folder.losses("llmesr", name)
-    (folder.out("llmesr", name) / "losses.json").write_text(json.dumps(joined))
-    assert_alike(folder, "llmesr", "unbroken", name)
+        assert_alike(folder, ("one", job), ("two", job))
 
 
 def test_a_killed_process_stops_the_others_with_a_message(folder):
-    jobs = {"sasrec": ("sasrec", sequence(epochs=100))}
-    first, second = folder.start(jobs, "killed", 2, dies=1, after=9)
-    assert second.wait() == -9
+    long = {"system": "sasrec", "config": sequence(epochs=100), "dies": 1, "after": 9}
+    first, second = folder.start({"sasrec": long}, "killed", 2)
+    assert second.wait() == -signal.SIGKILL
     started = time.monotonic()
     _, errors = first.communicate(timeout=60)
     assert time.monotonic() - started < 60
     assert first.returncode > 0
     assert "another process is gone" in errors
     assert "--resume" in errors
-    manifest = json.loads((folder.out("sasrec", "killed") / "manifest.json").read_text())
-    assert manifest["status"] == "training"
+    assert folder.read("killed", "sasrec", "manifest.json")["status"] == "training"
 
 
 @pytest.mark.slow
 def test_a_process_that_hangs_stops_the_others_within_a_minute(folder):
-    jobs = {"sasrec": ("sasrec", sequence(epochs=100))}
-    stop = {"dies": 1, "after": 9, "signal": signal.SIGSTOP}
-    first, second = folder.start(jobs, "hung", 2, **stop)
+    long = {"system": "sasrec", "config": sequence(epochs=100), "dies": 1, "after": 9}
+    long["signal"] = signal.SIGSTOP
+    first, second = folder.start({"sasrec": long}, "hung", 2)
     try:
         while "T (stopped)" not in Path(f"/proc/{second.pid}/status").read_text():
             assert first.poll() is None

@@ -94,10 +94,10 @@ def test_teachers_of_the_step_follow_the_weights_and_those_of_the_epoch_do_not(d
         (phase,) = system.phases(TrainingData(dataset))
         batch = phase.steps(0)[0]
         states = torch.zeros(*batch.inputs.items.shape, system.vector_size)
-        before = system.distillation(batch, states, system._represent)
+        before = system.distillation(batch, states, system._represent).value
         with torch.no_grad():
             system.collaborative.mul_(-1.5)
-        after = system.distillation(batch, states, system._represent)
+        after = system.distillation(batch, states, system._represent).value
         assert torch.isclose(before, after) != moves
 
 

@@ -70,7 +70,12 @@ class ProcessGroup:
 
     def in_turn(self, make: Callable[[], T]) -> T:
         made: list[T] = []
-        self.once(lambda: str(made.append(make())))
+
+        def act() -> str:
+            made.append(make())
+            return ""
+
+        self.once(act)
         return made[0] if made else make()
 
     def wait(self) -> None:

@@ -36,7 +36,10 @@ class FakePhase:
         return list(self.losses)
 
     def loss(self, batch):
-        return {"slope": Mean(batch * self.module.weight.sum(), 1), "part": Mean(torch.tensor(batch), 1)}
+        return {
+            "slope": Mean(batch * self.module.weight.sum(), 1),
+            "part": Mean(torch.tensor(batch), 1),
+        }
 
 
 def trainer(tmp_path, phase, values, progress=None):

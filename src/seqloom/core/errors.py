@@ -41,3 +41,7 @@ class StoreError(SeqloomError):
 
 class ServingError(SeqloomError):
     """A server cannot start, or an answer cannot be given."""
+
+
+class EngineError(SeqloomError):
+    """A cluster cannot be reached, or its workers die at the same piece of work again and again."""

@@ -11,8 +11,24 @@ from seqloom.engines import EngineOptions, build_engine
 from seqloom.engines.processes import ProcessEngine
 
 
-def test_results_come_in_the_order_of_the_pieces_from_several_processes():
-    made = ProcessEngine(2).run(square, [3, 1, 2, 5], name="x")
+@pytest.fixture
+def two():
+    with ProcessEngine(2) as engine:
+        yield engine
+
+
+def test_workers_stay_from_one_job_to_the_next_and_end_at_the_close():
+    with ProcessEngine(1) as engine:
+        first = engine.run(square, [1], name="x")
+        second = engine.run(square, [2], name="x")
+        pid = first[0][1]
+        assert second[0][1] == pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_results_come_in_the_order_of_the_pieces_from_several_processes(two):
+    made = two.run(square, [3, 1, 2, 5], name="x")
     assert [value for value, _, _ in made] == [9, 1, 4, 25]
     assert os.getpid() not in {pid for _, pid, _ in made}
     assert {threads for _, _, threads in made} == {os.environ.get("OMP_NUM_THREADS", "1")}
@@ -20,7 +36,8 @@ def test_results_come_in_the_order_of_the_pieces_from_several_processes():
 
 def test_a_killed_worker_is_replaced_and_its_piece_begun_again(tmp_path):
     work = functools.partial(dies_once, str(tmp_path), 2)
-    assert ProcessEngine(1).run(work, range(4), name="x") == [0, 1, 2, 3]
+    with ProcessEngine(1) as engine:
+        assert engine.run(work, range(4), name="x") == [0, 1, 2, 3]
     begun = sorted(file.name.split("-")[1] for file in tmp_path.iterdir())
     assert begun == ["0", "1", "2", "2", "3"]
 
@@ -37,8 +54,8 @@ def test_an_error_stops_the_job_and_keeps_its_kind():
         ProcessEngine(1).run(complains, [0], name="x")
 
 
-def test_no_pieces_are_no_work():
-    assert ProcessEngine(2).run(square, [], name="x") == []
+def test_no_pieces_are_no_work(two):
+    assert two.run(square, [], name="x") == []
 
 
 def test_options_of_another_engine_are_refused():

@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import psutil
 import pytest
 import torch
@@ -21,6 +23,11 @@ from seqloom.core.errors import ConfigError, DataError, EngineError
 from seqloom.engines import EngineOptions, build_engine
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.runs.embed_shards import embed_by
+from seqloom.runs.parts import prepare_by
+from seqloom.runs.prepare import prepare
+from seqloom.runs.recommend import recommend
+from seqloom.runs.recommend_shards import ListsJob, open_lists, recommend_by
+from seqloom.runs.train import train
 from seqloom.text.store import load_embeddings
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'seqloom[ray]'")
@@ -180,6 +187,34 @@ def kill_a_busy_worker(cluster: Cluster, path: Path, killed: list[int]) -> None:
                         killed.append(process.pid)
                         return
         time.sleep(0.005)
+
+
+def test_a_log_is_prepared_and_users_are_recommended_to(engine, tmp_path):
+    """Both are what a single process makes, by every user and event and by every list."""
+    draw = np.random.default_rng(0)
+    log = pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in draw.integers(0, 300, 4000)],
+            "item_id": [f"i{n}" for n in (draw.pareto(1.0, 4000) * 9).astype(int) % 80],
+            "timestamp": draw.integers(1_500_000_000, 1_500_900_000, 4000),
+        }
+    )
+    (tmp_path / "log").mkdir()
+    for number, part in enumerate(log.iter_slices(900)):
+        part.write_parquet(tmp_path / "log" / f"{number}.parquet")
+    expected = prepare(log, tmp_path / "one")
+    made = prepare_by(engine, tmp_path / "log", tmp_path / "parts", parts=3)
+    assert made.fingerprint == expected.fingerprint
+    assert made.manifest.statistics == expected.manifest.statistics
+    train(made, "popularity", out=tmp_path / "run")
+    lists = recommend_by(
+        engine, ListsJob(run=str(tmp_path / "run"), out=str(tmp_path / "out")), shards=3
+    )
+    _, table = open_lists(lists.out)
+    single = recommend(tmp_path / "run", all_users=True)
+    rows = [(entry.user, item.item_id, item.score) for entry in single for item in entry.items]
+    columns = (table.column(name).to_pylist() for name in ("user_id", "item_id", "score"))
+    assert list(zip(*columns, strict=True)) == rows
 
 
 def test_a_killed_node_loses_nothing(cluster, engine, tmp_path):

@@ -148,7 +148,8 @@ def test_merging_twice_changes_nothing(data):
 
 
 def test_worker_processes_embed_as_a_single_call(data, tmp_path):
-    summary = embed_by(ProcessEngine(2), data, options(), shards=3)
+    with ProcessEngine(2) as engine:
+        summary = embed_by(engine, data, options(), shards=3)
     other = tiny_dataset(tmp_path / "other", HISTORIES, TITLES)
     embed(other, options())
     assert summary.encoded == 50 + sum(len(h) > 0 for h in HISTORIES)

@@ -2,6 +2,7 @@
 
 import json
 
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,6 +13,7 @@ from seqloom.core.shards import Shard, every_shard
 from seqloom.engines.processes import ProcessEngine
 from seqloom.runs import recommend as one_machine
 from seqloom.runs import recommend_shards
+from seqloom.runs.prepare import PrepareOptions, prepare
 from seqloom.runs.recommend_shards import (
     ListsJob,
     merge_lists,
@@ -101,7 +103,8 @@ def test_an_incomplete_folder_does_not_open(model, tmp_path):
 
 
 def test_worker_processes_and_the_command_line(model, tmp_path, capsys):
-    made = recommend_by(ProcessEngine(2), job(model, tmp_path), shards=2)
+    with ProcessEngine(2) as engine:
+        made = recommend_by(engine, job(model, tmp_path), shards=2)
     assert (made.users, made.rows, made.reused) == (60, 240, 0)
     command = ["recommend", str(model), "--all-users", "--k", "4", "--json"]
     assert run([*command, "--out", made.out, "--merge"]) == 0
@@ -110,3 +113,15 @@ def test_worker_processes_and_the_command_line(model, tmp_path, capsys):
     assert "--out FOLDER" in capsys.readouterr().err
     assert run([*command, "--out", made.out]) == 2
     assert "--shard 0/1" in capsys.readouterr().err
+
+
+def test_items_without_text_have_no_title(tmp_path):
+    log = pl.DataFrame({"user_id": ["a", "a", "a", "b"], "item_id": ["x", "y", "z", "x"]})
+    made = prepare(log, tmp_path / "data", options=PrepareOptions(min_count=0))
+    train(made, "popularity", out=tmp_path / "run")
+    asked = job(tmp_path / "run", tmp_path)
+    recommend_shard(asked, Shard(0, 1))
+    merge_lists(asked)
+    _, table = open_lists(asked.out)
+    assert table.column("title").to_pylist() == [None, None]
+    assert table.column("user_id").to_pylist() == ["b", "b"]

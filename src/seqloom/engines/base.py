@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from pydantic import Field
 
@@ -41,6 +41,13 @@ class Engine(Protocol):
 
     def slots(self) -> int:
         """How many pieces run at a time, for choosing the number of shards."""
+
+    def close(self) -> None:
+        """Give up the workers. An engine is also a context that closes at its end."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 class EngineOptions(Config):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import Any, Self
 
 from seqloom.core.errors import EngineError, SeqloomError
 from seqloom.core.progress import SILENT, Progress
@@ -22,7 +22,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 class ProcessEngine:
-    """`workers` processes, started afresh (no fork: torch and polars hold threads).
+    """`workers` processes, started afresh (no fork: torch and polars hold threads) and kept until `close`.
 
     The cores are divided among them, unless the environment says how many threads there are.
     """
@@ -31,41 +31,52 @@ class ProcessEngine:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self._crew: list[_Worker] = []
 
     def slots(self) -> int:
         """One piece a worker."""
         return self.workers
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        while self._crew:
+            self._crew.pop().stop()
+
     def run(
         self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
         """See `seqloom.engines.base.Engine`."""
-        queue = _Queue(pieces)
-        count = min(self.workers, len(pieces))
-        crew: list[_Worker] = []
+        queue = _Queue(work, pieces)
         try:
             with progress.task(name, total=len(pieces), unit="pieces") as task:
                 while queue.left:
-                    while len(crew) < min(count, queue.left):
-                        crew.append(_Worker(work, max(1, cores() // count)))
-                    for worker in crew:
+                    while len(self._crew) < min(self.workers, queue.left):
+                        self._crew.append(_Worker(max(1, cores() // self.workers)))
+                    for worker in self._crew:
                         worker.give(queue)
-                    for worker in _heard(crew):
+                    for worker in _heard(self._crew):
                         if worker.collect(queue):
                             task.advance()
                         else:
-                            crew.remove(worker)
+                            self._crew.remove(worker)
                             progress.warn(worker.epitaph(queue, name))
-        finally:
-            for worker in crew:
-                worker.stop()
+        except BaseException:
+            self.close()
+            raise
         return [queue.results[piece] for piece in pieces]
 
 
 class _Queue:
     """Pieces that wait, and the results of those that are done."""
 
-    def __init__(self, pieces: Sequence[int]) -> None:
+    def __init__(self, work: Work, pieces: Sequence[int]) -> None:
+        self.work = work
         self.waiting = deque(pieces)
         self.left = len(pieces)
         self.results: dict[int, Any] = {}
@@ -79,9 +90,9 @@ class _Queue:
 class _Worker:
     """One process, the pipe to it, and the piece that it works on."""
 
-    def __init__(self, work: Work, threads: int) -> None:
+    def __init__(self, threads: int) -> None:
         self.pipe, theirs = _SPAWN.Pipe()
-        self.process: SpawnProcess = _SPAWN.Process(target=_serve, args=(work, theirs), daemon=True)
+        self.process: SpawnProcess = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
         with _environment(threads):
             self.process.start()
         theirs.close()
@@ -92,7 +103,7 @@ class _Worker:
         if self.piece is None and queue.waiting:
             self.piece = queue.waiting.popleft()
             try:
-                self.pipe.send(self.piece)
+                self.pipe.send((queue.work, self.piece))
             except OSError:
                 self.process.join(1)
 
@@ -146,12 +157,12 @@ def _heard(crew: list[_Worker]) -> list[_Worker]:
     return [worker for worker in crew if worker.pipe in ready]
 
 
-def _serve(work: Work, pipe: Connection) -> None:
+def _serve(pipe: Connection) -> None:
     """A worker's life: pieces in, results out, until the other end is gone."""
     sys.stdout = sys.stderr  # standard output belongs to the command's one document
     while True:
         try:
-            piece = pipe.recv()
+            work, piece = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from seqloom.core.errors import ConfigError, EngineError, SeqloomError
 from seqloom.core.progress import SILENT, Progress
@@ -54,6 +54,16 @@ class RayEngine:
         asked = {"CPU": self._cpus, "GPU": self._gpus}
         room = min(there.get(kind, 0.0) / share for kind, share in asked.items() if share)
         return self._workers or max(1, int(room))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the cluster, which stays; a Ray that was started here ends."""
+        self._ray.shutdown()
 
     def run(
         self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,19 +152,21 @@ def embed_by(
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     encoder = build_encoder(options, progress)
     count = shards or 4 * engine.slots()
-    work = functools.partial(_piece, str(dataset.path.resolve()), options.model_dump(), count)
+    job = secrets.token_hex(8)
+    work = functools.partial(_piece, job, str(dataset.path.resolve()), options.model_dump(), count)
     engine.run(work, range(count), name="embed", progress=progress)
     return merge_shards(dataset, options, overwrite=overwrite, progress=progress, encoder=encoder)
 
 
-def _piece(path: str, values: dict[str, Any], count: int, index: int) -> None:
-    dataset, encoder = _opened(path, EmbedOptions.build(values))
-    embed_shard(dataset, EmbedOptions.build(values), Shard(index, count), encoder=encoder)
+def _piece(job: str, path: str, values: dict[str, Any], count: int, index: int) -> None:
+    options = EmbedOptions.build(values)
+    dataset, encoder = _opened(job, path, options)
+    embed_shard(dataset, options, Shard(index, count), encoder=encoder)
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: str, options: EmbedOptions) -> tuple[Dataset, TextEncoder]:
-    """Opened once in each worker: loading a model may take longer than a shard."""
+def _opened(job: str, path: str, options: EmbedOptions) -> tuple[Dataset, TextEncoder]:
+    """Opened once a job in each worker: loading a model may take longer than a shard."""
     return Dataset.load(path), build_encoder(options)
 
 

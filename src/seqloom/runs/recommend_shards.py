@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,20 +264,23 @@ def recommend_by(
         }
     )
     count = shards or 4 * engine.slots()
-    work = functools.partial(_piece, job.model_dump(), count, overwrite)
+    number = secrets.token_hex(8)
+    work = functools.partial(_piece, number, job.model_dump(), count, overwrite)
     made = engine.run(work, range(count), name="recommend", progress=progress)
     done = merge_lists(job)
     return done.model_copy(update={"reused": sum(made)})
 
 
-def _piece(values: dict[str, Any], count: int, overwrite: bool, index: int) -> int:
+def _piece(number: str, values: dict[str, Any], count: int, overwrite: bool, index: int) -> int:
     job = ListsJob.build(values)
-    made = recommend_shard(job, Shard(index, count), overwrite=overwrite, opened=_open_once(job))
-    return made.reused
+    opened = _open_once(number, job)
+    return recommend_shard(job, Shard(index, count), overwrite=overwrite, opened=opened).reused
 
 
-_open_once = functools.lru_cache(maxsize=1)(open_job)
-"""In a worker: loading a run may take longer than a shard."""
+@functools.lru_cache(maxsize=1)
+def _open_once(number: str, job: ListsJob) -> OpenedJob:
+    """Opened once a job in each worker: loading a run may take longer than a shard."""
+    return open_job(job)
 
 
 def _read(file: Path) -> ListsShard | None:

@@ -42,9 +42,10 @@ def test_movielens(movielens, values, tmp_path):
     for number, part in enumerate(log.iter_slices(15_000)):
         part.write_parquet(tmp_path / "log" / f"{number}.parquet")
     items = next(movielens.glob("*.item"))
-    made = prepare_by(
-        ProcessEngine(2), tmp_path / "log", tmp_path / "two", items=items, options=options, parts=4
-    )
+    with ProcessEngine(2) as engine:
+        made = prepare_by(
+            engine, tmp_path / "log", tmp_path / "two", items=items, options=options, parts=4
+        )
     assert_equal(made, expected)
 
 
@@ -61,7 +62,8 @@ def test_beauty(tmp_path):
     for number in range(5):
         cut = lines[number * len(lines) // 5 : (number + 1) * len(lines) // 5]
         (tmp_path / "log" / f"{number}.txt").write_text("".join(cut))
-    made = prepare_by(
-        ProcessEngine(2), tmp_path / "log", tmp_path / "two", items=source / "items.csv", parts=4
-    )
+    with ProcessEngine(2) as engine:
+        made = prepare_by(
+            engine, tmp_path / "log", tmp_path / "two", items=source / "items.csv", parts=4
+        )
     assert_equal(made, expected)

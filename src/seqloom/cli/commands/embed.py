@@ -152,8 +152,8 @@ def _divided(
         )
     if given["merge"]:
         return merge_shards(dataset, chosen, **common)
-    engine = options.build_engine(context)
-    return embed_by(engine, dataset, chosen, shards=given["shards"], **common)
+    with options.build_engine(context) as engine:
+        return embed_by(engine, dataset, chosen, shards=given["shards"], **common)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

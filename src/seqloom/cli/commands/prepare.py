@@ -202,7 +202,8 @@ def prepare(
         else:
             from seqloom.runs.parts import prepare_by
 
-            dataset = prepare_by(options.build_engine(context), log, out, parts=parts, **common)
+            with options.build_engine(context) as runner:
+                dataset = prepare_by(runner, log, out, parts=parts, **common)
         rows = statistics_table(dataset)
         document = {
             "dataset": str(dataset.path),

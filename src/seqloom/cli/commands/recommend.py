@@ -126,8 +126,10 @@ def _lists(
         return recommend_shard(job, shard, overwrite=overwrite, progress=progress)
     if given["merge"]:
         return merge_lists(job)
-    engine = options.build_engine(context)
-    return recommend_by(engine, job, shards=given["shards"], overwrite=overwrite, progress=progress)
+    with options.build_engine(context) as engine:
+        return recommend_by(
+            engine, job, shards=given["shards"], overwrite=overwrite, progress=progress
+        )
 
 
 def _split(text: str) -> list[str]:

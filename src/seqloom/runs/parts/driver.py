@@ -255,8 +255,7 @@ class _Driver:
 
         counts = stored_counts(self.folder, written)
         facts = tell_split(counts, stored_plan(self.folder), self.options, self.findings)
-        names = Names(*_roles(told[0]["names"])) if told[0]["names"] else None
-        source = Source(self.job.format, self.name, {}, names)
+        source = Source(self.job.format, self.name, {}, _names(told[0]["names"]))
         table = items_table(source, self.items, self.options, self.progress)
         rows, without_text = catalogue(ids, all_items, table, self.options, self.findings)
         records = [PartRecord.build(one["record"]) for one in written]
@@ -293,5 +292,8 @@ class _Driver:
         return Dataset.load(self.out)
 
 
-def _roles(names: dict[str, str]) -> list[str | None]:
-    return [names.get(role) for role in ("user_id", "item_id", "timestamp", "rating")]
+def _names(roles: dict[str, str] | None) -> Names | None:
+    """The columns of the log, as its first file names them."""
+    if roles is None:
+        return None
+    return Names(roles["user_id"], roles["item_id"], roles.get("timestamp"), roles.get("rating"))

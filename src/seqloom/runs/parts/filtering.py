@@ -60,7 +60,7 @@ def _survey(folder: Folder, core: str, piece: int) -> dict[str, Any]:
     told: dict[str, Any] = {"users": len(keys), "events": total}
     if "times" in events and total:
         seconds = events["times"][keep] // SECOND
-        arrays["blocks"], arrays["block_counts"] = np.unique(seconds >> _COARSE, return_counts=True)
+        arrays["blocks"], arrays["block_counts"] = np.unique(coarse(seconds), return_counts=True)
         told["first"] = int(events["times"][keep].min())
     folder.write_arrays("survey", piece, arrays)
     if folder.job().options.cold_users:
@@ -77,7 +77,7 @@ def count_seconds(path: str, core: str, blocks: list[int], piece: int) -> dict[s
     def work() -> dict[str, Any]:
         events = folder.arrays("gather", piece)
         seconds = events["times"][kept_events(folder, core, events)] // SECOND
-        within = seconds[np.isin(seconds >> _COARSE, blocks)]
+        within = seconds[np.isin(coarse(seconds), blocks)]
         values, counts = np.unique(within, return_counts=True)
         folder.write_arrays("times", piece, {"seconds": values, "counts": counts})
         return {}
@@ -85,9 +85,9 @@ def count_seconds(path: str, core: str, blocks: list[int], piece: int) -> dict[s
     return folder.once("times", piece, work)
 
 
-def coarse(second: int) -> int:
-    """The block of a second."""
-    return second >> _COARSE
+def coarse(seconds: np.ndarray) -> np.ndarray:
+    """The blocks of seconds."""
+    return seconds >> _COARSE
 
 
 def scatter_bucket(path: str, core: str, piece: int) -> dict[str, Any]:

@@ -83,32 +83,28 @@ class Planner:
 
     def _quantiles(self, core: str, number: int) -> tuple[int, int]:
         """The very seconds that `data.split.temporal_bounds` finds, without one array of all times."""
-        count = self._job.parts
-        arrays = [self._folder.arrays("survey", piece) for piece in range(count)]
-        timed = [one for one in arrays if "blocks" in one]
-        blocks, upto = _added([(one["blocks"], one["block_counts"]) for one in timed])
+        pieces = range(self._job.parts)
+        found = [self._folder.arrays("survey", piece) for piece in pieces]
+        blocks, counts = _added([(f["blocks"], f["block_counts"]) for f in found if "blocks" in f])
+        upto = counts.cumsum()
         shares = (self._options.valid_fraction, self._options.test_fraction)
         ranks = temporal_ranks(number, *shares)
-        found = [int(blocks[np.searchsorted(upto, rank, side="right")]) for rank in ranks]
-        self._each(count_seconds, core, sorted(set(found)))
-        fine = [self._folder.arrays("times", piece) for piece in range(count)]
+        places = [int(np.searchsorted(upto, rank, side="right")) for rank in ranks]
+        self._each(count_seconds, core, sorted({int(blocks[place]) for place in places}))
+        fine = [self._folder.arrays("times", piece) for piece in pieces]
+        seconds, counts = _added([(f["seconds"], f["counts"]) for f in fine])
         bounds = []
-        for rank, block in zip(ranks, found, strict=True):
-            inside = [
-                (one["seconds"][mine], one["counts"][mine])
-                for one in fine
-                for mine in [np.array([coarse(s) == block for s in one["seconds"].tolist()], bool)]
-            ]
-            seconds, within = _added(inside)
-            at = int(np.searchsorted(blocks, block))
-            before = int(upto[at - 1]) if at else 0
-            bounds.append(int(seconds[np.searchsorted(within, rank - before, side="right")]))
+        for rank, place in zip(ranks, places, strict=True):
+            mine = coarse(seconds) == blocks[place]
+            before = int(upto[place - 1]) if place else 0
+            at = np.searchsorted(counts[mine].cumsum(), rank - before, side="right")
+            bounds.append(int(seconds[mine][at]))
         return bounds[0], bounds[1]
 
 
 def _added(counted: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The values of several counts in their order, and how many there are up to each."""
+    """The values of several counts in their order, and how many there are of each."""
     values, where = np.unique(np.concatenate([v for v, _ in counted]), return_inverse=True)
     totals = np.zeros(len(values), np.int64)
     np.add.at(totals, where, np.concatenate([n for _, n in counted]))
-    return values, totals.cumsum()
+    return values, totals

@@ -61,7 +61,7 @@ lock: ## Make requirements.lock again in a clean environment (TORCH=VERSION for 
 	rm -rf $(LOCK_VENV)
 	$(PYTHON) -m venv $(LOCK_VENV)
 	$(LOCK_VENV)/bin/python $(PIP) install -qq torch==$(TORCH)
-	$(LOCK_VENV)/bin/python $(PIP) install -qq '.[dev,serve,postgresql,redis,onnx]'
+	$(LOCK_VENV)/bin/python $(PIP) install -qq '.[dev,serve,postgresql,redis,onnx,ray]'
 	{ echo '# Made by `make lock`. torch is first because it is installed first, alone.'; \
 	  echo 'torch==$(TORCH)'; \
 	  $(LOCK_VENV)/bin/python $(PIP) freeze --exclude seqloom --exclude torch \

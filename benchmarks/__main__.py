@@ -13,7 +13,7 @@ from benchmarks.machine import describe
 from benchmarks.report import to_markdown
 from benchmarks.result import Result
 
-PARTS = ("training", "processes", "neighbours", "e4srec", "serving")
+PARTS = ("training", "processes", "neighbours", "e4srec", "serving", "clusters")
 ROOT = Path(__file__).resolve().parents[1]
 
 

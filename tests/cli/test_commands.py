@@ -14,6 +14,7 @@ import seqloom
 from helpers import tiny_dataset
 from seqloom.cli.config_docs import config_keys
 from seqloom.cli.main import build_app, run
+from seqloom.cli.options import IN_PARTS, SHARDED
 
 
 class Recorder:
@@ -157,7 +158,7 @@ ONE = [
         "unknown": ["zz"],
     }
 ]
-RECOMMEND_DEFAULTS = {"mask_seen": True, "dataset": None, "device": "auto"}
+RECOMMEND_DEFAULTS = {"all_users": False, "mask_seen": True, "dataset": None, "device": "auto"}
 
 
 def test_recommend_to_histories(stage, capsys) -> None:
@@ -297,7 +298,7 @@ def test_every_option_of_the_stage_is_on_the_command_line(
     """And every word that an option allows is in its help."""
     module, _, name = model.partition(":")
     keys = {row["key"]: row for row in config_keys(getattr(import_module(module), name))}
-    shared = {"overwrite", "json_output", "quiet", "help"}
+    shared = {"overwrite", "json_output", "quiet", "help", *SHARDED, *IN_PARTS}
     parameters = {p.name: p for p in typer.main.get_command(build_app()).commands[command].params}
     assert set(keys) == set(parameters) - apart - shared
     for key, row in keys.items():

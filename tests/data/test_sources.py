@@ -24,7 +24,7 @@ def events_of(source: object, **options: object) -> tuple[str, list[tuple[str, s
     """(format, events in file order with times in seconds)."""
     chosen = ReadOptions.build(options)
     raw = read_log(source, chosen)
-    log, _ = code_log(raw, chosen.timestamp_unit, "error", Findings())
+    log = code_log(raw, chosen.timestamp_unit, "error", Findings()).log
     users = [log.user_ids[int(code)] for code in log.users]
     items = [log.item_ids[int(code)] for code in log.items]
     times = [0] * len(users) if log.times is None else [int(t) // 10**6 for t in log.times]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from seqloom.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seqloom.engines import Engine
 
 Json = Annotated[
     bool,
@@ -37,6 +42,91 @@ MaskSeen = Annotated[
 Part = Annotated[
     Literal["test", "valid"], typer.Option("--on", help="The held-out part that counts.")
 ]
+
+_SHARDS = "Shards"
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Do share I (from 0) of N alone; any scheduler may run the shares.",
+        rich_help_panel=_SHARDS,
+    ),
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Divide the job: local (processes of this machine) or ray.",
+        rich_help_panel=_SHARDS,
+    ),
+]
+Shards = Annotated[
+    int | None,
+    typer.Option(
+        "--shards",
+        min=1,
+        help="Into how many shares --engine divides the job; default: four a worker.",
+        rich_help_panel=_SHARDS,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Shares at a time for --engine.", rich_help_panel=_SHARDS),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else Ray starts here.",
+        rich_help_panel=_SHARDS,
+    ),
+]
+TaskCpus = Annotated[
+    float | None,
+    typer.Option(
+        "--task-cpus", help="Cores that a share asks of Ray (1).", rich_help_panel=_SHARDS
+    ),
+]
+TaskGpus = Annotated[
+    float | None,
+    typer.Option("--task-gpus", help="GPUs that a share asks of Ray (0).", rich_help_panel=_SHARDS),
+]
+_ENGINE = ("engine", "workers", "ray_address", "task_cpus", "task_gpus")
+SHARDED = frozenset({"shard", "merge", "shards", *_ENGINE})
+"""Names of the options that divide a job."""
+IN_PARTS = frozenset({"parts", *_ENGINE} - {"task_gpus"})
+"""Names of the options that prepare a data set in parts."""
+
+
+def one_way(context: typer.Context) -> None:
+    """Refuse options of several ways to divide a job.
+
+    Raises:
+        ConfigError: --shard, --merge and --engine exclude each other, or an option of --engine stands
+            without it.
+    """
+    given_here = {name for name in SHARDED | IN_PARTS if context.params.get(name)}
+    ways = sorted(given_here & {"shard", "merge", "engine"})
+    if len(ways) > 1:
+        raise ConfigError(f"--{ways[0]} and --{ways[1]} exclude each other; give one")
+    alone = sorted(given_here - {"shard", "merge", "engine"})
+    if alone and "engine" not in given_here:
+        raise ConfigError(f"--{alone[0].replace('_', '-')} needs --engine local or --engine ray")
+
+
+def build_engine(context: typer.Context) -> Engine:
+    """The engine that the options of `SHARDED` name. Raises what `engines.build_engine` raises."""
+    from seqloom.engines import EngineOptions
+    from seqloom.engines import build_engine as build
+
+    return build(EngineOptions.build(_present(context.params, _ENGINE)))
+
+
+def _present(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def given(context: typer.Context, *, apart: Collection[str]) -> dict[str, Any]:

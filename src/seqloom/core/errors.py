@@ -45,3 +45,7 @@ class ServingError(SeqloomError):
 
 class ProcessError(TrainingError):
     """Another of the processes that train together has failed or is gone."""
+
+
+class EngineError(SeqloomError):
+    """A cluster cannot be reached, or its workers die at the same piece of work again and again."""

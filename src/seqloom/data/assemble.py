@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -13,13 +15,21 @@ from seqloom.data.sources.base import Source, TimestampUnit
 from seqloom.data.times import Times, parse_times
 
 
-def code_log(
-    source: Source, unit: TimestampUnit, missing: Missing, findings: Findings
-) -> tuple[Log, np.ndarray | None]:
+@dataclass(frozen=True)
+class CodedLog:
+    """A log as numbers, rows in file order."""
+
+    log: Log
+    ratings: np.ndarray | None
+    """[events] float64, NaN where a row has none; None where the log has no rating column."""
+    spelling: str | None
+    """What the times were read as (see `Times.spelling`); None where there are none."""
+
+
+def code_log(source: Source, unit: TimestampUnit, missing: Missing, findings: Findings) -> CodedLog:
     """Number the ids, read the times, deal with missing values. Rows stay in file order.
 
-    The columns are taken out of `source`. Returns the log and the ratings (float64, NaN where a row
-    has none), or None where the log has no rating column.
+    The columns are taken out of `source`.
 
     Raises:
         DataError: a missing id or time (unless they are dropped), a value that is no time or no
@@ -52,7 +62,7 @@ def code_log(
     if times is not None:
         assert log.times is not None
         check_times(log.times, times.spelling, findings)
-    return log, ratings
+    return CodedLog(log, ratings, None if times is None else times.spelling)
 
 
 def in_time_order(log: Log, name: str, findings: Findings, *, ordered_format: bool) -> Log:

@@ -41,6 +41,11 @@ def choose(ids: pl.Series, number: int, seed: int, what: str) -> np.ndarray:
     return chosen
 
 
+def cold_last(cold: np.ndarray) -> np.ndarray:
+    """[items] the items in their new order: the warm ones, then the cold ones."""
+    return np.argsort(cold, kind="stable")
+
+
 def hold_out_items(log: Log, cold: np.ndarray, split: Callable[[Log], Split]) -> ColdLog:
     """Take out every event of a cold item that is no test target, and number the cold items last.
 
@@ -50,7 +55,7 @@ def hold_out_items(log: Log, cold: np.ndarray, split: Callable[[Log], Split]) ->
     Shapes: cold [items of the log] bool.
     """
     before = len(log)
-    order = np.argsort(cold, kind="stable")
+    order = cold_last(cold)
     number = np.empty_like(order)
     number[order] = np.arange(len(order))
     first_cold = len(cold) - int(cold.sum())

@@ -45,13 +45,36 @@ def temporal_bounds(
 
     `times` in microseconds, in any order.
     """
-    ranks = [
-        min(int(len(times) * (1 - valid_fraction - test_fraction)), len(times) - 1),
-        min(int(len(times) * (1 - test_fraction)), len(times) - 1),
-    ]
+    ranks = temporal_ranks(len(times), valid_fraction, test_fraction)
     sorted_there = np.partition(times, ranks)
     valid_from, test_from = (int(sorted_there[rank]) // SECOND for rank in ranks)
     return valid_from, test_from
+
+
+def temporal_ranks(number: int, valid_fraction: float, test_fraction: float) -> list[int]:
+    """Which of `number` times in their order begin validation and test."""
+    return [
+        min(int(number * (1 - valid_fraction - test_fraction)), number - 1),
+        min(int(number * (1 - test_fraction)), number - 1),
+    ]
+
+
+def check_temporal(first: int, valid_from: int, test_from: int) -> None:
+    """Whether a log whose first event is at `first` (microseconds) can be split at these seconds.
+
+    Raises:
+        DataError: the test period begins before the validation period, or training is empty.
+    """
+    if test_from < valid_from:
+        raise DataError(
+            f"the test period ({iso(test_from)}) begins before the validation period "
+            f"({iso(valid_from)}); exchange them"
+        )
+    if first >= valid_from * SECOND:
+        raise DataError(
+            f"no event lies before the validation period ({iso(valid_from)}); the log begins at "
+            f"{iso(first // SECOND)}: choose a later time or smaller fractions"
+        )
 
 
 def temporal(
@@ -65,21 +88,19 @@ def temporal(
     Raises:
         DataError: the test period begins before the validation period, or training is empty.
     """
-    if test_from < valid_from:
-        raise DataError(
-            f"the test period ({iso(test_from)}) begins before the validation period "
-            f"({iso(valid_from)}); exchange them"
-        )
+    check_temporal(int(times.min()), valid_from, test_from)
+    return cut_at(times, users, offsets, valid_from, test_from)
+
+
+def cut_at(
+    times: np.ndarray, users: np.ndarray, offsets: np.ndarray, valid_from: int, test_from: int
+) -> Split:
+    """The same for some users of a log, of whom nobody need have a training event."""
     num_users = len(offsets) - 1
     before_valid = offsets[:-1] + np.bincount(
         users[times < valid_from * SECOND], minlength=num_users
     )
     before_test = offsets[:-1] + np.bincount(users[times < test_from * SECOND], minlength=num_users)
-    if not (before_valid > offsets[:-1]).any():
-        raise DataError(
-            f"no event lies before the validation period ({iso(valid_from)}); the log begins at "
-            f"{iso(int(times.min()) // SECOND)}: choose a later time or smaller fractions"
-        )
     valid = np.where(before_valid < before_test, before_valid, -1)
     test = np.where(before_test < offsets[1:], before_test, -1)
     last_used = np.maximum(before_valid, np.maximum(valid, test) + 1)

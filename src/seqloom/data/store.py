@@ -6,11 +6,13 @@ users.parquet        row u is user number u: `user_id`
 events.safetensors   items int32 [events], offsets int64 [users + 1], timestamps int64 [events]
                      when known, and the split: train_end, valid, test int64 [users]
 text/<name>/         embeddings of items and users (see `seqloom.text.store`)
+
+A data set that was prepared in parts has folders `users/` and `events/` in place of the two files
+(see `seqloom.data.parts`); opened, it is the same.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +21,21 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
+from seqloom.data.events import Events
+from seqloom.data.marks import fingerprint, training_hash
+from seqloom.data.parts import PartRecord, read_events, read_parts, read_users
 from seqloom.data.sequences import Sequences
 
 FORMAT_VERSION = 1
+PARTS_VERSION = 2
+"""Of a data set in parts, which older versions of seqloom do not read."""
 Part = Literal["valid", "test"]
 
 
@@ -51,36 +58,8 @@ class Manifest(Config):
     """SHA-256 over ids, events and split: equal data, equal fingerprint."""
     training: str = ""
     """SHA-256 of the training part; empty in a data set of an older seqloom."""
-
-
-@dataclass(frozen=True)
-class Events:
-    """All interactions, user by user, oldest first, and where each user's split falls.
-
-    `train_end[u]` is the position after user u's last training event; `valid[u]` and `test[u]` are
-    the positions of the held-out events, or -1. The history for a held-out event is everything of
-    that user before it. Positions count in the flat arrays.
-    """
-
-    items: Tensor
-    """[events] int32, item numbers 1..N."""
-    offsets: Tensor
-    """[users + 1] int64: user u owns items[offsets[u]:offsets[u + 1]]."""
-    train_end: Tensor
-    """[users] int64."""
-    valid: Tensor
-    """[users] int64, -1 where the user has no validation event."""
-    test: Tensor
-    """[users] int64, -1 where the user has no test event."""
-    timestamps: Tensor | None = None
-    """[events] int64, seconds since 1970, or None where only the order is known."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The arrays by name, as they are stored."""
-        named = {k: getattr(self, k) for k in ("items", "offsets", "train_end", "valid", "test")}
-        if self.timestamps is not None:
-            named["timestamps"] = self.timestamps
-        return {name: tensor.contiguous() for name, tensor in named.items()}
+    parts: list[PartRecord] = Field(default_factory=list)
+    """The parts in the order of their users; empty where one file holds all."""
 
 
 @dataclass(frozen=True)
@@ -119,18 +98,15 @@ class Dataset:
         raw = read_json(path / "manifest.json", "prepared data set")
         if not isinstance(raw, dict) or raw.get("format") != "seqloom-dataset":
             raise ArtefactError(f"{path} is no prepared data set; make one with `seqloom prepare`")
-        if raw.get("version") != FORMAT_VERSION:
+        if raw.get("version") not in (FORMAT_VERSION, PARTS_VERSION):
             raise ArtefactError(
                 f"{path} has data set format {raw.get('version')}, this seqloom reads "
-                f"{FORMAT_VERSION}; run `seqloom prepare` again"
+                f"{FORMAT_VERSION} and {PARTS_VERSION}; run `seqloom prepare` again"
             )
-        file = path / "events.safetensors"
-        try:
-            with safe_open(file, framework="pt") as handle:
-                events = Events(**{name: handle.get_tensor(name) for name in handle.keys()})  # noqa: SIM118
-        except (OSError, SafetensorError, TypeError) as error:
-            raise ArtefactError(f"{file} is damaged ({error}); prepare the data again") from None
-        return cls(path, Manifest.build(raw), events)
+        manifest = Manifest.build(raw)
+        if manifest.parts:
+            return cls(path, manifest, read_parts(path, manifest.parts))
+        return cls(path, manifest, read_events(path / "events.safetensors"))
 
     @property
     def fingerprint(self) -> str:
@@ -186,6 +162,8 @@ class Dataset:
     @cached_property
     def users(self) -> pa.Table:
         """Row u describes user number u: `user_id` (string)."""
+        if self.manifest.parts:
+            return read_users(self.path, self.manifest.parts)
         return pq.read_table(self.path / "users.parquet")
 
     @cached_property
@@ -216,7 +194,7 @@ class Dataset:
     @cached_property
     def training_hash(self) -> str:
         """SHA-256 of the training part: what an artefact that was made from it alone depends on."""
-        return training_hash(self.train)
+        return training_hash([self.train])
 
     def held_out(self, part: Part) -> HeldOut:
         """The users that have a held-out event in `part`, with the history before it and the item."""
@@ -255,16 +233,6 @@ def _without(events: Events, gone: Tensor) -> Events:
     )
 
 
-def training_hash(train: Sequences) -> str:
-    """SHA-256 over the number of items of each row and the items themselves."""
-    _, items = train.flat()
-    digest = hashlib.sha256()
-    for part in (train.lengths, items):
-        digest.update(f"{len(part)}\n".encode())
-        digest.update(part.contiguous().numpy().data)
-    return digest.hexdigest()
-
-
 def training_only(dataset: Dataset) -> Dataset:
     """The data set as if what is held out had never happened: users and items stay, with their numbers.
 
@@ -281,23 +249,6 @@ def training_only(dataset: Dataset) -> Dataset:
         test=nobody,
     )
     return Dataset(dataset.path, dataset.manifest, events, dataset.num_items)
-
-
-def fingerprint(item_ids: list[str], user_ids: list[str], events: Events, num_cold: int = 0) -> str:
-    """SHA-256 over ids, events and split, and which items are cold."""
-    digest = hashlib.sha256()
-    for ids in (item_ids, user_ids):
-        digest.update(f"{len(ids)}\n".encode())
-        for value in ids:
-            data = value.encode("utf-8", "surrogatepass")
-            digest.update(len(data).to_bytes(4, "little"))
-            digest.update(data)
-    for name, tensor in sorted(events.tensors().items()):
-        digest.update(f"{name}:{tensor.dtype}:{len(tensor)}\n".encode())
-        digest.update(tensor.numpy().data)
-    if num_cold:
-        digest.update(f"cold items:{num_cold}\n".encode())
-    return digest.hexdigest()
 
 
 def write_dataset(
@@ -332,7 +283,7 @@ def write_dataset(
             events,
             statistics.get("cold_items", 0),
         ),
-        training=training_hash(Sequences(events.items, events.offsets[:-1], events.train_end)),
+        training=training_hash([Sequences(events.items, events.offsets[:-1], events.train_end)]),
     )
     with atomic_folder(path, overwrite=overwrite) as work:
         pq.write_table(items, work / "items.parquet")

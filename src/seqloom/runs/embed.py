@@ -17,6 +17,7 @@ from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.encoders.factory import EncoderOptions
 from seqloom.text.making import Made, Maker, plan_items, plan_users
 from seqloom.text.prompts import Prompts, item_prompts, user_prompts
+from seqloom.text.shards import Shards
 from seqloom.text.store import TextManifest, Users
 
 
@@ -72,11 +73,13 @@ def embed(
     overwrite: bool = False,
     progress: Progress = SILENT,
     encoder: TextEncoder | None = None,
+    shards: Shards | None = None,
 ) -> EmbedSummary:
     """Embed the items and the users of a data set into DATASET/text/<name>/.
 
     What an earlier call has made with the same encoder and the same texts is reused, and a call
     that was killed goes on where it stopped. `encoder` stands in for the one that `options` names.
+    With `shards` (see `runs.embed_shards`) vectors come from these; nothing is encoded.
 
     Raises:
         ConfigError: an option is out of range or does not fit the encoder.
@@ -94,7 +97,7 @@ def embed(
     item_plan = plan_items(encoder, prompts)
     of_users = _user_prompts(dataset, options) if options.users == "prompt" else None
     user_plan = plan_users(dataset, encoder, item_plan, of_users, options.users)
-    maker = Maker(dataset, name, encoder, progress)
+    maker = Maker(dataset, name, encoder, progress, shards)
     same = maker.holds(item_plan, user_plan)
     if not same and not overwrite and maker.path.exists():
         raise ArtefactError(

@@ -178,10 +178,10 @@ class Run:
     @cached_property
     def titles(self) -> list[str | None]:
         """Entry i is the title of item number i + 1; None where the catalogue has none."""
-        columns = text_columns(self.items)
-        if not columns:
+        if self.items.column_names == ["item_id"]:
             return [None] * len(self.item_ids)
-        return [text or None for text in self.items.column(title_column(columns)).to_pylist()]
+        title = title_column(text_columns(self.items))
+        return [text or None for text in self.items.column(title).to_pylist()]
 
     @cached_property
     def item_numbers(self) -> dict[str, int]:

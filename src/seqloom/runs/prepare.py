@@ -78,17 +78,18 @@ def prepare(
             findings.add(record["kind"], record["count"], record["message"], record["examples"])
         rows = len(raw.columns["user_id"])
         task.advance()
-        log, ratings = code_log(raw, options.timestamp_unit, options.missing, findings)
+        coded = code_log(raw, options.timestamp_unit, options.missing, findings)
+        log = coded.log
         before = {"rows": rows, **describe(log)}
         all_items = log.item_ids
         task.advance()
-        log, removed = _filter(log, ratings, raw, options, findings)
+        log, removed = _filter(log, coded.ratings, raw, options, findings)
         task.advance()
         log, events, facts = split_log(log, options, findings)
         task.advance()
-        table = _items_table(raw, items, options, progress)
+        table = items_table(raw, items, options, progress)
         users = raw.users() if raw.users is not None else None
-        item_rows, without_text = _catalog(log, all_items, table, options, findings)
+        item_rows, without_text = catalogue(log.item_ids, all_items, table, options, findings)
         dataset = write_dataset(
             out,
             items=item_rows,
@@ -131,15 +132,12 @@ def _filter(
         removed[name] = len(log) - len(kept)
         counts.append(f"{len(kept):,} after {name}")
         if len(kept) == 0:
-            raise DataError(
-                f"{raw.name} is empty after filtering ({', '.join(counts)}); lower min_count "
-                f"({options.core[0]} for users, {options.core[1]} for items) or min_rating"
-            )
+            raise nothing_left(raw.name, counts, options)
         return kept
 
     if options.min_rating is not None:
         if ratings is None:
-            raise DataError(f"{raw.name} has no rating column, but min_rating is set; unset it")
+            raise no_ratings(raw.name)
         absent = int(np.isnan(ratings).sum())
         findings.add("missing-rating", absent, "rows without a rating fail min_rating")
         log = step("min_rating", log.take(ratings >= options.min_rating))
@@ -161,9 +159,27 @@ def _filter(
     return log.compact(), removed
 
 
-def _items_table(
+def nothing_left(name: str, counts: list[str], options: PrepareOptions) -> DataError:
+    """What is said where the filters leave no event; `counts` tells what each step left."""
+    return DataError(
+        f"{name} is empty after filtering ({', '.join(counts)}); lower min_count "
+        f"({options.core[0]} for users, {options.core[1]} for items) or min_rating"
+    )
+
+
+def no_ratings(name: str) -> DataError:
+    """What is said where a minimum rating is asked for and there are no ratings."""
+    return DataError(f"{name} has no rating column, but min_rating is set; unset it")
+
+
+def items_table(
     raw: Source, items: Any, options: PrepareOptions, progress: Progress
 ) -> Table | None:
+    """The table that describes the items: the one given, else the one that came with the log.
+
+    Raises:
+        DataError: it cannot be read, or text columns are asked for and there is none.
+    """
     if items is not None:
         return read_items(items, options, raw)
     if raw.items is not None:
@@ -176,12 +192,21 @@ def _items_table(
     return None
 
 
-def _catalog(
-    log: Log, all_items: pl.Series, table: Table | None, options: PrepareOptions, findings: Findings
+def catalogue(
+    ids: pl.Series,
+    all_items: pl.Series,
+    table: Table | None,
+    options: PrepareOptions,
+    findings: Findings,
 ) -> tuple[pa.Table, int]:
+    """The items `ids` with their text, and how many have none; `all_items` are those of the raw log.
+
+    Raises:
+        DataError: a text column is not there, or no row of the table fits any item.
+    """
     if table is None:
-        return arrow_strings(pl.DataFrame({"item_id": log.item_ids})), len(log.item_ids)
-    rows = join_text(log.item_ids, all_items, table, options.text_columns, findings)
+        return arrow_strings(pl.DataFrame({"item_id": ids})), len(ids)
+    rows = join_text(ids, all_items, table, options.text_columns, findings)
     return arrow_strings(rows), int((~has_text(rows)).sum())
 
 
@@ -194,15 +219,19 @@ def _sources(
         parts.append(("items", table.files, table.name, table.frame.height))
     if users is not None:
         parts.append(("users", users.files, users.name, users.frame.height))
-    records: list[dict[str, Any]] = []
-    for role, files, name, height in parts:
-        records.extend(
-            {"role": role, "path": str(f), "bytes": f.stat().st_size, "sha256": sha256_file(f)}
-            for f in files
-        )
-        if not files:
-            records.append({"role": role, "frame": name, "rows": height})
-    return records
+    return [record for part in parts for record in source_records(*part)]
+
+
+def source_records(
+    role: str, files: tuple[Path, ...], name: str, rows: int
+) -> list[dict[str, Any]]:
+    """One input, as the manifest names it."""
+    if not files:
+        return [{"role": role, "frame": name, "rows": rows}]
+    return [
+        {"role": role, "path": str(f), "bytes": f.stat().st_size, "sha256": sha256_file(f)}
+        for f in files
+    ]
 
 
 def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:

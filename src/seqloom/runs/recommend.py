@@ -17,7 +17,8 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import best_items, mask_items
 from seqloom.runs.folder import Run, load_run
 
-_AT_ONCE = 256
+AT_ONCE = 256
+"""Histories that are ranked together; a job in shards keeps these blocks whole."""
 
 
 class RecommendedItem(Config):
@@ -46,13 +47,15 @@ def recommend(
     *,
     histories: Sequence[Sequence[str]] | None = None,
     users: Iterable[str] | None = None,
+    all_users: bool = False,
     k: int = 10,
     mask_seen: bool = True,
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> list[Recommendation]:
-    """The `k` best items for each history of item ids, or for each user with all stored events.
+    """The `k` best items for each history of item ids, or for each (or every) user with all stored
+    events.
 
     A history may be of anybody and of any length; ids that the catalogue does not hold are left out
     and named in the answer. An empty history gets what the system gives without one.
@@ -61,8 +64,8 @@ def recommend(
         ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1.
         DataError: a user is not in the data set, or a history holds no known item at all.
     """
-    if (histories is None) == (users is None):
-        raise ConfigError("give either histories or users")
+    if (histories is not None) + (users is not None) + all_users != 1:
+        raise ConfigError("give either histories, or users, or ask for all users")
     if k < 1:
         raise ConfigError(f"k is {k}; it must be at least 1")
     run = run if isinstance(run, Run) else load_run(run, device=device)
@@ -71,7 +74,7 @@ def recommend(
         rows, unknown = _numbers(run, histories)
     else:
         data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
-        ids = list(users or [])
+        ids = data.user_ids if all_users else list(users or [])
         names = list(ids)
         rows, unknown = _stored(data, ids), [[] for _ in ids]
     lists = _rank(run, rows, k, mask_seen, progress)
@@ -86,7 +89,7 @@ def _rank(
 ) -> list[list[RecommendedItem]]:
     lists: list[list[RecommendedItem]] = []
     with torch.inference_mode(), progress.task("recommend", len(rows), "users") as task:
-        for part in torch.arange(len(rows)).split(_AT_ONCE):
+        for part in torch.arange(len(rows)).split(AT_ONCE) if len(rows) else ():
             histories = rows.select(part)
             batch = histories.pad(run.system.max_len).to(run.device)
             if not batch.items.shape[1]:  # only empty histories: one padded position for all

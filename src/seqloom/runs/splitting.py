@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,16 +12,20 @@ import torch
 from pydantic import Field, model_validator
 
 from seqloom.core.errors import DataError
-from seqloom.data.checks import Findings
+from seqloom.data.checks import MAX_EXAMPLES, Findings
 from seqloom.data.cold import choose, cold_users, hold_out_items
+from seqloom.data.events import Events
 from seqloom.data.filters import Log
 from seqloom.data.sources import ReadOptions
-from seqloom.data.split import Split, leave_one_out, temporal, temporal_bounds
-from seqloom.data.statistics import describe_split
-from seqloom.data.store import Events
+from seqloom.data.split import (
+    Split,
+    check_temporal,
+    cut_at,
+    leave_one_out,
+    temporal_bounds,
+)
+from seqloom.data.statistics import SplitTally
 from seqloom.data.times import SECOND, iso, parse_moment
-
-Splitter = Callable[[Log], Split]
 
 
 class SplitOptions(ReadOptions):
@@ -60,6 +65,61 @@ class SplitOptions(ReadOptions):
         return self
 
 
+@dataclass(frozen=True)
+class SplitPlan:
+    """What a split decides over all users together; the rest each user's events decide alone."""
+
+    bounds: tuple[int, int] | None = None
+    """Temporal split: the seconds at which validation and test begin."""
+    cold_items: np.ndarray | None = None
+    """[items] bool: the items that training never meets."""
+    cold_users: tuple[pl.Series, pl.Series] | None = None
+    """Ids of the validation users and of the test users, where these are cold."""
+
+    def split(self, log: Log) -> Split:
+        """The split of a log that holds whole users."""
+        offsets = user_offsets(log)
+        if self.bounds is not None:
+            assert log.times is not None
+            return cut_at(log.times, log.users, offsets, *self.bounds)
+        if self.cold_users is None:
+            return leave_one_out(offsets)
+        among = [log.user_ids.is_in(chosen.implode()).to_numpy() for chosen in self.cold_users]
+        return cold_users(offsets, *among)
+
+    def facts(self) -> dict[str, Any]:
+        """What the rule was given."""
+        if self.bounds is not None:
+            return {
+                f"{part}_from": iso(at)
+                for part, at in zip(("valid", "test"), self.bounds, strict=True)
+            }
+        if self.cold_users is None:
+            return {}
+        valid, test = self.cold_users
+        return {"cold_test_users": len(test), "cold_valid_users": len(valid)}
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """What is counted of a split of some users."""
+
+    tally: SplitTally
+    cold_events_removed: int
+    short: list[str]
+    """The first users with too few events for leave-one-out."""
+    num_short: int
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """Some users' events, split."""
+
+    log: Log
+    events: Events
+    counts: SplitCounts
+
+
 def split_log(
     log: Log, options: SplitOptions, findings: Findings
 ) -> tuple[Log, Events, dict[str, Any]]:
@@ -68,27 +128,115 @@ def split_log(
     Raises:
         DataError: the split does not fit the log, or too few items or users are there to be cold.
     """
-    splitter, facts = _splitter(log, options)
+    plan = plan_split(log, options)
+    part = split_part(log, plan)
+    return part.log, part.events, tell_split([part.counts], plan, options, findings)
+
+
+def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
+    """Decide what concerns all users.
+
+    Raises:
+        DataError: as `split_log`.
+    """
+    cold = None
     if options.cold_items:
-        share = options.cold_items * len(log.item_ids)
-        cold = choose(log.item_ids, round(share), options.cold_seed, "items")
-        held = hold_out_items(log, cold, splitter)
-        log = held.log
-        facts |= {"cold_items": held.num_cold, "cold_events_removed": held.removed}
+        cold = choose_cold_items(log.item_ids, options)
+    if options.split == "temporal":
+        bounds = given_bounds(options, timed=log.times is not None)
+        assert log.times is not None
+        bounds = bounds or temporal_bounds(log.times, options.valid_fraction, options.test_fraction)
+        check_temporal(int(log.times.min()), *bounds)
+        return SplitPlan(bounds=bounds, cold_items=cold)
+    if not options.cold_users:
+        return SplitPlan(cold_items=cold)
+    able = log.user_ids.filter(pl.Series(np.diff(user_offsets(log)) >= 2))
+    return SplitPlan(
+        cold_items=cold, cold_users=choose_cold_users(able, len(log.user_ids), options)
+    )
+
+
+def choose_cold_items(ids: pl.Series, options: SplitOptions) -> np.ndarray:
+    """[items] bool: the items that are cold. Raises what `data.cold.choose` raises."""
+    return choose(ids, round(options.cold_items * len(ids)), options.cold_seed, "items")
+
+
+def choose_cold_users(
+    able: pl.Series, num_users: int, options: SplitOptions
+) -> tuple[pl.Series, pl.Series]:
+    """The ids of validation and test users among those who have two events or more."""
+    number = round(options.cold_users * num_users)
+    both = able.filter(pl.Series(choose(able, 2 * number, options.cold_seed, "users")))
+    tested = pl.Series(choose(both, number, options.cold_seed, "test users"))
+    return both.filter(~tested), both.filter(tested)
+
+
+def given_bounds(options: SplitOptions, *, timed: bool) -> tuple[int, int] | None:
+    """The bounds of a temporal split where the options name them.
+
+    Raises:
+        DataError: the log has no times.
+    """
+    if not timed:
+        raise DataError("split='temporal' needs times, and the log has none; use leave-one-out")
+    if options.valid_from is None or options.test_from is None:
+        return None
+    return (
+        parse_moment(options.valid_from, "valid_from"),
+        parse_moment(options.test_from, "test_from"),
+    )
+
+
+def split_part(log: Log, plan: SplitPlan) -> SplitPart:
+    """Split the events of some users, or of all."""
+    removed = 0
+    if plan.cold_items is not None:
+        held = hold_out_items(log, plan.cold_items, plan.split)
+        log, removed = held.log, held.removed
     offsets = user_offsets(log)
-    split = splitter(log)
-    _tell(log, split, options, findings)
-    facts = describe_split(log.items, offsets, split, len(log.item_ids)) | facts
-    if options.cold_items:
-        targets = log.items[split.test[split.test >= 0]]
-        warm = len(log.item_ids) - facts["cold_items"]
-        facts["test_targets_cold"] = int((targets >= warm).sum())
-    for part in ("valid", "test"):
-        if facts[f"{part}_targets"] == 0:
-            findings.add(f"no-{part}-targets", 1, f"no user has a {part} target: nothing to rank")
+    split = plan.split(log)
+    without = split.test < 0
+    counts = SplitCounts(
+        tally=SplitTally.of(log.items, offsets, split, len(log.item_ids)),
+        cold_events_removed=removed,
+        short=log.user_ids.filter(pl.Series(without)).head(MAX_EXAMPLES).to_list(),
+        num_short=int(without.sum()),
+    )
+    return SplitPart(log, _events(log, offsets, split), counts)
+
+
+def tell_split(
+    parts: Sequence[SplitCounts], plan: SplitPlan, options: SplitOptions, findings: Findings
+) -> dict[str, Any]:
+    """The facts of the split of all parts; what is odd goes to `findings`."""
+    tally = SplitTally.sum(part.tally for part in parts)
+    facts = tally.facts() | plan.facts()
+    if plan.cold_items is not None:
+        number = int(plan.cold_items.sum())
+        facts |= {
+            "cold_items": number,
+            "cold_events_removed": sum(part.cold_events_removed for part in parts),
+            "test_targets_cold": int(tally.targets["test"][len(tally.train) - number :].sum()),
+        }
+    if options.split == "leave-one-out" and not options.cold_users:
+        findings.add(
+            "short-user",
+            sum(part.num_short for part in parts),
+            "users with fewer than 3 events stay in training only",
+            [user for part in parts for user in part.short],
+        )
+    else:
+        findings.add(
+            "unused-event",
+            facts["unused_events"],
+            "events of the held-out part are neither target nor in the history of one",
+        )
+    for name in ("valid", "test"):
+        if facts[f"{name}_targets"] == 0:
+            findings.add(f"no-{name}-targets", 1, f"no user has a {name} target: nothing to rank")
     without = facts["valid_targets_without_history"] + facts["test_targets_without_history"]
     findings.add("target-without-history", without, "targets are the first event of their user")
-    return log, _events(log, offsets, split), facts
+    return facts
 
 
 def user_offsets(log: Log) -> np.ndarray:
@@ -96,58 +244,6 @@ def user_offsets(log: Log) -> np.ndarray:
     offsets = np.zeros(len(log.user_ids) + 1, np.int64)
     np.cumsum(np.bincount(log.users, minlength=len(log.user_ids)), out=offsets[1:])
     return offsets
-
-
-def _splitter(log: Log, options: SplitOptions) -> tuple[Splitter, dict[str, Any]]:
-    """The rule for this log and for any part of it, and what the rule was given."""
-    if options.split == "temporal":
-        valid_from, test_from = _bounds(log, options)
-
-        def by_time(part: Log) -> Split:
-            assert part.times is not None
-            return temporal(part.times, part.users, user_offsets(part), valid_from, test_from)
-
-        return by_time, {"valid_from": iso(valid_from), "test_from": iso(test_from)}
-    if not options.cold_users:
-        return lambda part: leave_one_out(user_offsets(part)), {}
-    able = log.user_ids.filter(pl.Series(np.diff(user_offsets(log)) >= 2))
-    number = round(options.cold_users * len(log.user_ids))
-    both = able.filter(pl.Series(choose(able, 2 * number, options.cold_seed, "users")))
-    tested = pl.Series(choose(both, number, options.cold_seed, "test users"))
-    test, valid = both.filter(tested), both.filter(~tested)
-
-    def by_user(part: Log) -> Split:
-        among = [part.user_ids.is_in(chosen.implode()).to_numpy() for chosen in (valid, test)]
-        return cold_users(user_offsets(part), *among)
-
-    return by_user, {"cold_test_users": number, "cold_valid_users": len(both) - number}
-
-
-def _bounds(log: Log, options: SplitOptions) -> tuple[int, int]:
-    if log.times is None:
-        raise DataError("split='temporal' needs times, and the log has none; use leave-one-out")
-    if options.valid_from is not None and options.test_from is not None:
-        return (
-            parse_moment(options.valid_from, "valid_from"),
-            parse_moment(options.test_from, "test_from"),
-        )
-    return temporal_bounds(log.times, options.valid_fraction, options.test_fraction)
-
-
-def _tell(log: Log, split: Split, options: SplitOptions, findings: Findings) -> None:
-    if options.split == "leave-one-out" and not options.cold_users:
-        findings.add(
-            "short-user",
-            int((split.test < 0).sum()),
-            "users with fewer than 3 events stay in training only",
-            log.user_ids.filter(pl.Series(split.test < 0)).head(5),
-        )
-        return
-    findings.add(
-        "unused-event",
-        split.unused,
-        "events of the held-out part are neither target nor in the history of one",
-    )
 
 
 def _events(log: Log, offsets: np.ndarray, split: Split) -> Events:

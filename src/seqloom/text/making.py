@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, ConfigError
@@ -17,7 +15,8 @@ from seqloom.data.store import Dataset
 from seqloom.text import store
 from seqloom.text.encoders import TextEncoder
 from seqloom.text.prompts import Prompts
-from seqloom.text.resume import content_hash, encode_all
+from seqloom.text.resume import Encoded, content_hash, encode_timed
+from seqloom.text.shards import Shards
 from seqloom.text.store import PartManifest, TextManifest, Users
 from seqloom.text.users import mean_of_items
 
@@ -87,17 +86,26 @@ def plan_users(
 
 
 class Maker:
-    """One call of `embed`: where its vectors come from, and where its unfinished work lies."""
+    """One call of `embed`: where its vectors come from, and where its unfinished work lies.
+
+    With `shards`, what no earlier embeddings hold comes from these and not from the encoder.
+    """
 
     def __init__(
-        self, dataset: Dataset, name: str, encoder: TextEncoder, progress: Progress
+        self,
+        dataset: Dataset,
+        name: str,
+        encoder: TextEncoder,
+        progress: Progress,
+        shards: Shards | None = None,
     ) -> None:
         self.dataset = dataset
         self.name = name
         self.path = dataset.path / "text" / name
         self.encoder = encoder
         self.progress = progress
-        self._work: list[Path] = []
+        self._shards = shards
+        self._work: list[Path] = [] if shards is None else [shards.folder]
         self._earlier: dict[str, TextManifest] = {}
         for other in store.text_names(dataset):
             try:
@@ -121,29 +129,24 @@ class Maker:
         texts = plan.texts or []
         if part == "items" and plan.manifest.without_text:
             self.progress.warn(f"{plan.manifest.without_text} items have no text")
-        rows = [row for row, text in enumerate(texts) if text is not None]
+        if self._shards is not None:
+            made = self._shards.part(part, self.encoder.provenance(), texts)
+        else:
+            made = self._encoded(part, plan, texts, ids)
+        if made.truncated:
+            self.progress.warn(
+                f"the encoder cut off the end of {made.truncated} of {made.texts} texts ({part})"
+            )
+        told = plan.manifest.model_copy(
+            update={"truncated": made.truncated, "seconds": made.seconds}
+        )
+        return Made(told, made.vectors, reused=False, encoded=made.encoded, seconds=made.seconds)
+
+    def _encoded(self, part: str, plan: Plan, texts: list[str | None], ids: list[str]) -> Encoded:
         work = self.dataset.path / "text" / f".{part}-{plan.manifest.content_hash[:16]}.work"
         self._work.append(work)
-        started = time.perf_counter()
-        vectors, cut, kept = encode_all(
-            self.encoder,
-            [text for text in texts if text is not None],
-            [ids[row] for row in rows],
-            work,
-            name=f"encoding {part}",
-            progress=self.progress,
-        )
-        seconds = time.perf_counter() - started
-        if cut:
-            self.progress.warn(
-                f"the encoder cut off the end of {cut} of {len(rows)} texts ({part})"
-            )
-        if len(rows) < len(texts):
-            full = torch.zeros(len(texts), vectors.shape[1])
-            full[rows] = vectors
-            vectors = full
-        told = plan.manifest.model_copy(update={"truncated": cut, "seconds": seconds})
-        return Made(told, vectors, reused=False, encoded=len(rows) - kept, seconds=seconds)
+        name = f"encoding {part}"
+        return encode_timed(self.encoder, texts, ids, work, name=name, progress=self.progress)
 
     def make_users(self, plan: Plan | None, items: Made) -> Made | None:
         """The user embeddings, or None where none are wanted."""

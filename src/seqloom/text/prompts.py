@@ -57,8 +57,8 @@ def title_column(columns: Sequence[str]) -> str:
     return columns[0]
 
 
-def item_prompts(dataset: Dataset, template: str = "full") -> Prompts:
-    """One text for each item; entry i describes item number i + 1.
+def item_prompts(dataset: Dataset, template: str = "full", *, rows: range | None = None) -> Prompts:
+    """One text for each item; entry i describes item number i + 1. With `rows`, of these alone.
 
     `template` is `full` (every text column by name, or the only one as it is), `title` (the title
     alone), a file, or a text with placeholders for columns; `{title}` always is the column that
@@ -67,7 +67,8 @@ def item_prompts(dataset: Dataset, template: str = "full") -> Prompts:
     Raises:
         ConfigError: the template does not exist or names a column that is not there.
     """
-    return item_texts(dataset.items, template)
+    items = dataset.items
+    return item_texts(items if rows is None else items.slice(rows.start, len(rows)), template)
 
 
 def item_texts(items: pa.Table, template: str = "full") -> Prompts:
@@ -87,13 +88,18 @@ def item_texts(items: pa.Table, template: str = "full") -> Prompts:
 
 
 def user_prompts(
-    dataset: Dataset, template: str = "titles", *, max_items: int = 20, max_words: int = 110
+    dataset: Dataset,
+    template: str = "titles",
+    *,
+    max_items: int = 20,
+    max_words: int = 110,
+    rows: range | None = None,
 ) -> Prompts:
     """One text for each user: the titles of the training part's last items, the most recent last.
 
-    Held-out items are never read. Of a long history the oldest items are left out, first beyond
-    `max_items` titles, then until all titles have at most `max_words` words; the most recent title
-    always stays. A user without training items has None.
+    With `rows`, for these users alone. Held-out items are never read. Of a long history the oldest
+    items are left out, first beyond `max_items` titles, then until all titles have at most
+    `max_words` words; the most recent title always stays. A user without training items has None.
 
     Source: LLM-ESR (arXiv 2405.20646), the user prompt of retrieval augmented self-distillation.
     Differs: the limit is in items and words, so that an encoder's own limit does not cut off the
@@ -111,7 +117,8 @@ def user_prompts(
     words = [len(title.split()) for title in titles]
     items = dataset.events.items.numpy()
     train = dataset.train
-    bounds = zip(train.starts.tolist(), train.ends.tolist(), strict=True)
+    chosen = slice(None) if rows is None else slice(rows.start, rows.stop)
+    bounds = zip(train.starts[chosen].tolist(), train.ends[chosen].tolist(), strict=True)
     texts: list[str | None] = []
     cut = 0
     for start, end in bounds:

@@ -10,21 +10,24 @@ import typer
 
 from seqloom.cli import options
 from seqloom.cli.session import session
+from seqloom.core.shards import Shard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from seqloom.runs.embed import EmbedOptions
+
 ORDER = 20
 _ENCODER, _TEXT = "Encoder", "Text"
-_APART = frozenset({"dataset", "overwrite", "json_output", "quiet"})
+_APART = frozenset({"dataset", "overwrite", "json_output", "quiet", *options.SHARDED})
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("embed")(embed)
+    app.command("embed")(command)
 
 
-def embed(
+def command(
     context: typer.Context,
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="The folder that `prepare` wrote.")
@@ -98,6 +101,19 @@ def embed(
         bool | None,
         typer.Option("--default", help="Make these the ones that `train` takes unasked."),
     ] = None,
+    shard: options.ShardOption = None,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge", help="Make the embeddings of finished shards.", rich_help_panel="Shards"
+        ),
+    ] = False,
+    engine: options.EngineName = None,
+    shards: options.Shards = None,
+    workers: options.Workers = None,
+    ray_address: options.RayAddress = None,
+    task_cpus: options.TaskCpus = None,
+    task_gpus: options.TaskGpus = None,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
@@ -105,19 +121,39 @@ def embed(
     """Embed the texts of a data set's items and users.
 
     What was embedded before from the same texts is reused, and a call that
-    was stopped goes on.
+    was stopped goes on. A job may be divided: by an engine (--engine), or by
+    any scheduler that calls --shard i/n for each share and then --merge.
     """
     with session(json_output=json_output, quiet=quiet) as current:
+        options.one_way(context)
         from seqloom.runs.embed import EmbedOptions
         from seqloom.runs.embed import embed as run_stage
 
-        summary = run_stage(
-            dataset,
-            EmbedOptions.build(options.given(context, apart=_APART)),
-            overwrite=overwrite,
-            progress=current.progress,
-        )
+        chosen = EmbedOptions.build(options.given(context, apart=_APART))
+        common: dict[str, Any] = {"overwrite": overwrite, "progress": current.progress}
+        summary: Any
+        if shard is None and not merge and engine is None:
+            summary = run_stage(dataset, chosen, **common)
+        else:
+            summary = _divided(context, dataset, chosen, common)
         current.finish(summary, _render)
+
+
+def _divided(
+    context: typer.Context, dataset: Path, chosen: EmbedOptions, common: dict[str, Any]
+) -> Any:
+    """One shard, the merge, or both by an engine."""
+    from seqloom.runs.embed_shards import embed_by, embed_shard, merge_shards
+
+    given = context.params
+    if given["shard"] is not None:
+        return embed_shard(
+            dataset, chosen, Shard.parse(given["shard"]), progress=common["progress"]
+        )
+    if given["merge"]:
+        return merge_shards(dataset, chosen, **common)
+    with options.build_engine(context) as engine:
+        return embed_by(engine, dataset, chosen, shards=given["shards"], **common)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

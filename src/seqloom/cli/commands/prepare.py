@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ORDER = 10
 _READ, _FILTER, _SPLIT = "Reading", "Filtering", "Splitting"
-_APART = frozenset({"log", "out", "items", "overwrite", "json_output", "quiet"})
+_APART = frozenset({"log", "out", "items", "overwrite", "json_output", "quiet", *options.IN_PARTS})
 
 
 def register(app: typer.Typer) -> None:
@@ -161,6 +161,18 @@ def prepare(
         int | None,
         typer.Option(help="Seed of the choice of cold items and users.", rich_help_panel=_SPLIT),
     ] = None,
+    engine: options.EngineName = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Into how many parts --engine cuts the data set; default: one for each 256 MiB.",
+            rich_help_panel="Shards",
+        ),
+    ] = None,
+    workers: options.Workers = None,
+    ray_address: options.RayAddress = None,
+    task_cpus: options.TaskCpus = None,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
@@ -168,23 +180,30 @@ def prepare(
     """Read, check, filter and split an interaction log.
 
     The log needs a user, an item, and a time or else an order of its rows.
-    Columns with usual names are found by themselves.
+    Columns with usual names are found by themselves. A log that is too large
+    for one process is a folder of files, and --engine prepares it in parts.
     """
     with session(json_output=json_output, quiet=quiet) as current:
+        options.one_way(context)
         from seqloom.runs.prepare import PrepareOptions, statistics_table
         from seqloom.runs.prepare import prepare as run_stage
 
         values = options.given(context, apart=_APART)
         if text_columns is not None:
             values["text_columns"] = options.comma_list(text_columns)
-        dataset = run_stage(
-            log,
-            out,
-            items=items,
-            options=PrepareOptions.build(values),
-            overwrite=overwrite,
-            progress=current.progress,
-        )
+        common: dict[str, Any] = {
+            "items": items,
+            "options": PrepareOptions.build(values),
+            "overwrite": overwrite,
+            "progress": current.progress,
+        }
+        if engine is None:
+            dataset = run_stage(log, out, **common)
+        else:
+            from seqloom.runs.parts import prepare_by
+
+            with options.build_engine(context) as runner:
+                dataset = prepare_by(runner, log, out, parts=parts, **common)
         rows = statistics_table(dataset)
         document = {
             "dataset": str(dataset.path),

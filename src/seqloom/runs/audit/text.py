@@ -99,8 +99,9 @@ class _Embeddings:
             return item_prompts(self.blind, told.template)
         if told.max_items is None or told.max_words is None:
             return None
-        limits = {"max_items": told.max_items, "max_words": told.max_words}
-        return user_prompts(self.blind, told.template, **limits)
+        return user_prompts(
+            self.blind, told.template, max_items=told.max_items, max_words=told.max_words
+        )
 
     def _sample(self, part: str, prompts: Prompts, vectors: Tensor) -> None:
         saw = _ITEMS if part == "items" else _USERS

@@ -1,0 +1,67 @@
+"""What a data set is known by: hashes over ids, events and split, and over the training part.
+
+Both are computed piece by piece, so that a data set in parts has the same as one in a single file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor
+
+from seqloom.data.events import Events
+from seqloom.data.sequences import Sequences
+
+Chunks = Callable[[str], Iterable[Tensor]]
+"""The pieces of one of the event arrays by its name, in their order; may be asked again."""
+
+
+def fingerprint(
+    item_ids: Sequence[str], user_ids: Sequence[str], events: Events, num_cold: int = 0
+) -> str:
+    """SHA-256 over ids, events and split, and which items are cold."""
+    arrays = events.tensors()
+    return fingerprint_of(
+        item_ids, len(user_ids), [user_ids], list(arrays), lambda name: [arrays[name]], num_cold
+    )
+
+
+def fingerprint_of(
+    item_ids: Sequence[str],
+    num_users: int,
+    user_ids: Iterable[Sequence[str]],
+    names: Sequence[str],
+    chunks: Chunks,
+    num_cold: int = 0,
+) -> str:
+    """The same over pieces: `user_ids` in the order of the users, arrays as `chunks` gives them."""
+    digest = hashlib.sha256()
+    for count, pieces in ((len(item_ids), [item_ids]), (num_users, user_ids)):
+        digest.update(f"{count}\n".encode())
+        for ids in pieces:
+            for value in ids:
+                data = value.encode("utf-8", "surrogatepass")
+                digest.update(len(data).to_bytes(4, "little"))
+                digest.update(data)
+    for name in sorted(names):
+        length = sum(len(chunk) for chunk in chunks(name))
+        for number, chunk in enumerate(chunks(name)):
+            if number == 0:
+                digest.update(f"{name}:{chunk.dtype}:{length}\n".encode())
+            digest.update(chunk.contiguous().numpy().data)
+    if num_cold:
+        digest.update(f"cold items:{num_cold}\n".encode())
+    return digest.hexdigest()
+
+
+def training_hash(train: Iterable[Sequences]) -> str:
+    """SHA-256 over the number of items of each row and the items themselves; rows in any pieces."""
+    pieces = list(train)
+    digest = hashlib.sha256(f"{sum(map(len, pieces))}\n".encode())
+    for piece in pieces:
+        digest.update(piece.lengths.contiguous().numpy().data)
+    digest.update(f"{sum(int(piece.lengths.sum()) for piece in pieces)}\n".encode())
+    for piece in pieces:
+        digest.update(piece.flat()[1].numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,128 @@
+"""A prepared data set in parts: each part holds the users of one range of numbers, whole.
+
+users/part-00000.parquet        `user_id`, in the order of the users' numbers
+events/part-00000.safetensors   the event arrays of `data.events`, positions counted in the part
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError
+from seqloom.core.files import atomic_file
+from seqloom.core.tensors import write_tensors
+from seqloom.data.events import Events
+from seqloom.data.marks import fingerprint_of, training_hash
+from seqloom.data.sequences import Sequences
+
+
+class PartRecord(Config):
+    """What the manifest says of a part."""
+
+    users: int
+    """Users of the part."""
+    events: int
+    """Events of the part."""
+
+
+def users_file(folder: Path, index: int) -> Path:
+    """Where the users of a part lie."""
+    return folder / "users" / f"part-{index:05d}.parquet"
+
+
+def events_file(folder: Path, index: int) -> Path:
+    """Where the events of a part lie."""
+    return folder / "events" / f"part-{index:05d}.safetensors"
+
+
+def write_part(folder: Path, index: int, users: pa.Table, events: Events) -> PartRecord:
+    """Write one part; each of its files is whole or not there."""
+    with atomic_file(users_file(folder, index)) as work:
+        pq.write_table(users, work)
+    with atomic_file(events_file(folder, index)) as work:
+        write_tensors(work, events.tensors())
+    return PartRecord(users=users.num_rows, events=len(events.items))
+
+
+def read_events(file: Path) -> Events:
+    """The event arrays of one file, mapped from disk.
+
+    Raises:
+        ArtefactError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as handle:
+            return Events(**{name: handle.get_tensor(name) for name in handle.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, TypeError) as error:
+        raise ArtefactError(f"{file} is damaged ({error}); prepare the data again") from None
+
+
+def read_parts(folder: Path, records: Sequence[PartRecord]) -> Events:
+    """All parts as one: positions counted over all of them. The arrays are in memory.
+
+    Raises:
+        ArtefactError: a part is missing, damaged or of another size than its record says.
+    """
+    pieces = list(_moved(folder, records))
+    arrays = [piece.tensors() for piece in pieces]
+    return Events(**{name: torch.cat([part[name] for part in arrays]) for name in arrays[0]})
+
+
+def read_users(folder: Path, records: Sequence[PartRecord]) -> pa.Table:
+    """The users of all parts."""
+    return pa.concat_tables(_users(folder, len(records)))
+
+
+def fingerprint_parts(
+    item_ids: Sequence[str], folder: Path, records: Sequence[PartRecord], num_cold: int
+) -> str:
+    """The fingerprint of the data set, one part in memory at a time."""
+
+    def chunks(name: str) -> Iterator[Tensor]:
+        for piece in _moved(folder, records):
+            yield piece.tensors()[name]
+
+    user_ids = (table.column("user_id").to_pylist() for table in _users(folder, len(records)))
+    names = list(read_events(events_file(folder, 0)).tensors())
+    users = sum(record.users for record in records)
+    return fingerprint_of(item_ids, users, user_ids, names, chunks, num_cold)
+
+
+def training_parts(folder: Path, records: Sequence[PartRecord]) -> str:
+    """The hash of the training part."""
+    parts = (read_events(events_file(folder, index)) for index in range(len(records)))
+    return training_hash(Sequences(e.items, e.offsets[:-1], e.train_end) for e in parts)
+
+
+def _users(folder: Path, count: int) -> Iterable[pa.Table]:
+    return (pq.read_table(users_file(folder, index)) for index in range(count))
+
+
+def _moved(folder: Path, records: Sequence[PartRecord]) -> Iterator[Events]:
+    """Each part with positions counted from the first event of all."""
+    before = 0
+    for index, record in enumerate(records):
+        file = events_file(folder, index)
+        part = read_events(file)
+        if (len(part.items), len(part.offsets)) != (record.events, record.users + 1):
+            raise ArtefactError(
+                f"{file} holds {len(part.offsets) - 1} users and {len(part.items)} events, the manifest "
+                f"says {record.users} and {record.events}; prepare the data again"
+            )
+        yield Events(
+            items=part.items,
+            offsets=part.offsets[int(index > 0) :] + before,
+            train_end=part.train_end + before,
+            valid=torch.where(part.valid >= 0, part.valid + before, -1),
+            test=torch.where(part.test >= 0, part.test + before, -1),
+            timestamps=part.timestamps,
+        )
+        before += record.events

@@ -1,0 +1,7 @@
+"""Where pure pieces of work run: processes of this machine, or a Ray cluster, behind one interface."""
+
+from __future__ import annotations
+
+from seqloom.engines.base import ATTEMPTS, Engine, EngineOptions, Work, build_engine
+
+__all__ = ["ATTEMPTS", "Engine", "EngineOptions", "Work", "build_engine"]

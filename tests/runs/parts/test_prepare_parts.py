@@ -1,0 +1,196 @@
+"""A data set prepared in parts is the one that `prepare` makes: ids, events, split, statistics."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from inline import Inline
+from same import assert_equal
+
+from seqloom.core.errors import ArtefactError, DataError
+from seqloom.data.store import Dataset
+from seqloom.runs.parts import prepare_by
+from seqloom.runs.prepare import PrepareOptions, prepare
+
+ROWS = 900
+
+
+def make_log(seed: int, rows: int = ROWS) -> pl.DataFrame:
+    """Users and items of very unequal weight, repeated events, equal times, ratings."""
+    draw = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in (draw.pareto(0.7, rows) * 9).astype(int) % 150],
+            "item_id": [f"i{n}" for n in (draw.pareto(0.9, rows) * 6).astype(int) % 90],
+            "timestamp": draw.integers(1_500_000_000, 1_500_300_000, rows) // 700 * 700,
+            "rating": draw.integers(1, 6, rows).astype(float),
+        }
+    )
+
+
+def write_files(log: pl.DataFrame, folder: Path, count: int, kind: str = "parquet") -> Path:
+    """The log cut into files of unequal size."""
+    folder.mkdir()
+    edges = [
+        0,
+        *sorted(np.random.default_rng(1).integers(1, len(log), count - 1).tolist()),
+        len(log),
+    ]
+    for number, (first, last) in enumerate(itertools.pairwise(edges)):
+        if first == last:
+            continue
+        part = log[first:last]
+        if kind == "parquet":
+            part.write_parquet(folder / f"log-{number:02d}.parquet")
+        elif kind == "csv":
+            part.write_csv(folder / f"log-{number:02d}.csv")
+        else:
+            part.write_ndjson(folder / f"log-{number:02d}.jsonl")
+    return folder
+
+
+OPTIONS = {
+    "5-core": {},
+    "all": {"min_count": 0},
+    "apart": {"min_count": 3, "min_user_count": 2, "min_item_count": 6},
+    "rating": {"min_rating": 3.0, "min_count": 3},
+    "first": {"duplicates": "first", "min_count": 3},
+    "consecutive": {"duplicates": "consecutive", "min_count": 3},
+    "temporal": {"split": "temporal", "min_count": 3},
+    "bounds": {"split": "temporal", "valid_from": 1_500_100_000, "test_from": 1_500_200_000},
+    "cold items": {"cold_items": 0.2, "min_count": 3},
+    "cold items in time": {"cold_items": 0.2, "split": "temporal", "min_count": 3},
+    "cold users": {"cold_users": 0.1, "min_count": 2},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_parts_equal_one_machine(name, tmp_path):
+    log = make_log(len(name))
+    options = PrepareOptions.build(OPTIONS[name])
+    items = pl.DataFrame(
+        {"item_id": [f"i{n}" for n in range(80)], "title": [f"t{n}" for n in range(80)]}
+    )
+    expected = prepare(log, tmp_path / "one", items=items, options=options)
+    folder = write_files(log, tmp_path / "log", 4)
+    made = prepare_by(Inline(), folder, tmp_path / "parts", items=items, options=options, parts=3)
+    assert_equal(made, expected)
+    assert len(made.manifest.parts) == 3
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+@settings(
+    deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 10**6), files=st.integers(1, 6), parts=st.integers(1, 9))
+def test_any_cut_of_the_log_gives_the_same(seed, files, parts, tmp_path_factory):
+    place = tmp_path_factory.mktemp("cut")
+    log, options = make_log(seed, 300), PrepareOptions(min_count=2)
+    expected = prepare(log, place / "one", options=options)
+    folder = write_files(log, place / "log", files)
+    assert_equal(
+        prepare_by(Inline(), folder, place / "parts", options=options, parts=parts), expected
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_text_files_are_read_as_one(kind, tmp_path):
+    log = make_log(5)
+    log = log.with_columns(
+        pl.col("timestamp").cast(pl.Int64), user_id=pl.col("user_id").str.tail(-1)
+    )
+    expected = prepare(log, tmp_path / "one", options=PrepareOptions(min_count=3))
+    folder = write_files(log, tmp_path / "log", 3, kind)
+    options = PrepareOptions(min_count=3)
+    assert_equal(
+        prepare_by(Inline(), folder, tmp_path / "parts", options=options, parts=2), expected
+    )
+
+
+def test_missing_values_are_counted_over_all_files(tmp_path):
+    log = make_log(6).with_columns(
+        user_id=pl.when(pl.int_range(pl.len()) % 50 == 7).then(None).otherwise("user_id"),
+        item_id=pl.when(pl.int_range(pl.len()) % 60 == 9).then(None).otherwise("item_id"),
+    )
+    options = PrepareOptions(min_count=2, missing="drop")
+    expected = prepare(log, tmp_path / "one", options=options)
+    folder = write_files(log, tmp_path / "log", 3)
+    assert_equal(prepare_by(Inline(), folder, tmp_path / "two", options=options, parts=2), expected)
+    with pytest.raises(DataError, match=r"log-00.parquet, row 8: no user"):
+        prepare_by(Inline(), folder, tmp_path / "three", options=PrepareOptions(), parts=2)
+
+
+def test_files_that_seem_to_differ_in_their_unit_are_read_in_the_one_of_all(tmp_path):
+    """Milliseconds shortly after 1970 look like seconds where a file holds no others."""
+    times = [1_000 * n for n in range(40)] + [1_500_000_000_000 + 1_000 * n for n in range(40)]
+    log = pl.DataFrame(
+        {"user_id": ["a", "b"] * 40, "item_id": ["x", "y", "z", "x"] * 20, "timestamp": times}
+    )
+    options = PrepareOptions(min_count=0)
+    expected = prepare(log, tmp_path / "one", options=options)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    log[:40].write_parquet(folder / "a.parquet")
+    log[40:].write_parquet(folder / "b.parquet")
+    assert_equal(
+        prepare_by(Inline(), folder, tmp_path / "parts", options=options, parts=2), expected
+    )
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    log = make_log(1, 50)
+    log.write_parquet(folder / "a.parquet")
+    log.drop("timestamp").write_parquet(folder / "b.parquet")
+    with pytest.raises(DataError, match="differ in their times"):
+        prepare_by(Inline(), folder, tmp_path / "out", parts=2)
+    (tmp_path / "u.data").write_text("1\t2\t3\t881250949\n")
+    with pytest.raises(DataError, match="an engine reads"):
+        prepare_by(Inline(), tmp_path / "u.data", tmp_path / "out", parts=2)
+    log.write_parquet(tmp_path / "a.parquet")
+    many = PrepareOptions(min_count=40)
+    with pytest.raises(DataError, match=r"after filtering \(50 events read, 0 after k-core\)"):
+        prepare_by(Inline(), tmp_path / "a.parquet", tmp_path / "out", options=many)
+    assert not list(tmp_path.glob(".*"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    log = make_log(3)
+    folder = write_files(log, tmp_path / "log", 3)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_by(Inline(stop_after=8), folder, tmp_path / "out", parts=3)
+    assert not (tmp_path / "out").exists()
+    engine = Inline()
+    made = prepare_by(engine, folder, tmp_path / "out", parts=3)
+    assert_equal(made, prepare(log, tmp_path / "one"))
+    again = Inline()
+    prepare_by(again, folder, tmp_path / "more", parts=3)
+    assert engine.worked < again.worked, "finished pieces were done again"
+
+
+def test_a_part_that_was_changed_is_noticed(tmp_path):
+    made = prepare_by(
+        Inline(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
+    )
+    file = made.path / "events" / "part-00001.safetensors"
+    file.write_bytes((made.path / "events" / "part-00000.safetensors").read_bytes())
+    with pytest.raises(ArtefactError, match="manifest says"):
+        Dataset.load(made.path)
+    file.unlink()
+    with pytest.raises(ArtefactError, match="damaged"):
+        Dataset.load(made.path)
+
+
+def test_an_older_seqloom_is_told_the_format(tmp_path):
+    made = prepare_by(
+        Inline(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
+    )
+    assert json.loads((made.path / "manifest.json").read_text())["version"] == 2

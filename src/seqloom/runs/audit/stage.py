@@ -50,7 +50,7 @@ def audit(
     _check_data(data, checks, encode, progress)
     check_catalogue(run, data, checks)
     check_run(run, data.warm, checks, thorough=thorough, progress=progress)
-    check_evaluations(run, data, checks)
+    check_evaluations(run, data, checks, thorough=thorough, progress=progress)
     return checks.report(str(path), "run")
 
 

@@ -24,7 +24,8 @@ def audit_tables(systems: Sequence[SystemResult]) -> list[Markup]:
     remarks = _remarks(audited)
     if remarks:
         parts.append(tag("h3", "What did not pass"))
-        parts.append(table(["Artefact", "Verdict", "Found"], remarks))
+        head = ["Artefact", "Verdict", tag("span", "Found", class_="long")]
+        parts.append(table(head, remarks))
     return parts
 
 

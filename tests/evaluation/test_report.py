@@ -18,7 +18,13 @@ from seqloom.evaluation.compare import compare_runs
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.evaluation.metrics import list_metrics
 from seqloom.evaluation.report import write_report
-from seqloom.evaluation.report_data import ReportData, long_tail, system_result
+from seqloom.evaluation.report_data import (
+    AuditResult,
+    AuditRow,
+    ReportData,
+    long_tail,
+    system_result,
+)
 from seqloom.evaluation.samples import sample_users
 
 SCRIPT = "<script>alert('x')</script> & Söhne"
@@ -184,3 +190,28 @@ def test_the_grid_parts_all_users_and_leaves_out_what_is_empty(
     page = write_report(tmp_path / "report.html", data).read_text(encoding="utf-8")
     full = [cell for cell in data.systems[0].grid if cell.users]
     assert page.count("<br>\n<span") == len(full) + 4  # and the four groups
+
+
+def test_audits_stand_side_by_side(data: ReportData, tmp_path: Path) -> None:
+    rows = [
+        AuditRow(artefact="popularity", verdict="pass"),
+        AuditRow(artefact="<ids>", verdict="fail", checks=14, found="2 & more"),
+    ]
+    found = AuditResult(date="then", passed=False, proved=14, failed=1, unknown=0, rows=rows)
+    first, second = data.systems
+    page = _page(data, tmp_path, [first.model_copy(update={"audit": found}), second])
+    text = re.sub(r"<[^>]+>", "|", page.partition("<h2>Audit</h2>")[2])
+    assert "FAILED" in text
+    assert "then" in text
+    assert "fail (14 checks)" in text
+    assert "&lt;ids&gt;" in text
+    assert "2 &amp; more" in text
+    assert "not audited" in text  # the other run
+    late = found.model_copy(update={"passed": True, "changed": ["ranks.parquet"]})
+    page = _page(data, tmp_path, [first.model_copy(update={"audit": late}), second])
+    assert "out of date: ranks.parquet changed since" in page
+
+
+def _page(data: ReportData, folder: Path, systems: list) -> str:
+    changed = data.model_copy(update={"systems": systems})
+    return write_report(folder / "audit.html", changed).read_text(encoding="utf-8")

@@ -113,3 +113,16 @@ def test_shape_and_weights_make_the_model_again(source, pruned, tmp_path):
 def test_a_folder_without_a_shape_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match="no model configuration"):
         load_shape(tmp_path)
+
+
+def test_the_shape_of_a_pretrained_model_is_its_own():
+    with pytest.raises(ConfigError, match=r"hidden_size: for models from scratch alone"):
+        NetworkConfig.build({"hidden_size": 64})
+
+
+def test_a_recommender_whose_shape_is_set_is_still_from_scratch():
+    from seqloom.systems.idgenrec.config import IDGenRecConfig
+
+    config = IDGenRecConfig.build({"recommender": {"hidden_size": 64}})
+    assert (config.recommender.source, config.recommender.hidden_size) == ("llama", 64)
+    assert IDGenRecConfig.build(config.model_dump(mode="json")) == config

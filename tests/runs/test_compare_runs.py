@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from html import escape
 
 import pytest
 
 from helpers import small_config
+from seqloom.core.errors import ConfigError
+from seqloom.runs.audit import audit
+from seqloom.runs.audit.stored import read_audit
 from seqloom.runs.compare import compare
 from seqloom.runs.evaluate import evaluate
 from seqloom.runs.folder import load_run
@@ -86,3 +90,28 @@ def test_one_request_is_timed(runs, shop) -> None:
     found = measure_latency(load_run(runs[0]), shop.held_out("test").histories)
     assert found.requests >= 5
     assert 0 < found.median_ms <= found.p95_ms
+
+
+def test_the_report_shows_audits_and_makes_those_that_are_missing(runs, tmp_path) -> None:
+    copies = [shutil.copytree(run, tmp_path / run.name) for run in (runs[0], runs[2])]
+    audit(copies[0])
+    kept = (copies[0] / "audit.json").read_bytes()
+    page = compare_to(copies, tmp_path)
+    assert "not audited" in page  # the second run
+    page = compare_to(copies, tmp_path, audit_runs=True)
+    assert "not audited" not in page
+    assert "frozen tensors" in page
+    assert (copies[0] / "audit.json").read_bytes() == kept  # it held still
+    found = read_audit(copies[1])
+    assert found is not None
+    assert (found.audit.passed, found.changed) == (True, [])
+    evaluate(copies[1], tail_item_below=99)
+    assert read_audit(copies[1]).changed == ["ranks.parquet"]
+    assert "out of date: ranks.parquet changed since" in compare_to(copies, tmp_path)
+    with pytest.raises(ConfigError, match="give --report"):
+        compare(copies, audit_runs=True)
+
+
+def compare_to(runs, folder, **options) -> str:
+    compare(runs, report=folder / "report.html", item_map=0, **options)
+    return (folder / "report.html").read_text(encoding="utf-8")

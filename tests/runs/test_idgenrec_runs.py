@@ -134,6 +134,11 @@ def test_zero_shot_needs_a_system_of_texts(three, tmp_path):
         evaluate_exact(tmp_path / "p")
 
 
+def test_zero_shot_is_on_data_that_was_not_trained_on(foundation, three):
+    with pytest.raises(ConfigError, match="nothing is zero-shot there"):
+        zero_shot(foundation, three[0], device="cpu")
+
+
 def test_few_shot_goes_on_from_the_foundation(foundation, three, tmp_path):
     config = {**SMALL, "start_from": str(foundation)}
     summary = train(three[2], "idgenrec", out=tmp_path / "few", config=config, device="cpu")

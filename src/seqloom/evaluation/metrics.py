@@ -119,7 +119,7 @@ def list_metrics(
         total = places.sum()
         if not total:
             raise DataError("no list holds an item, so there is nothing to measure")
-        results[f"coverage@{k}"] = float((places > 0).sum() / num_items)
+        results[f"coverage@{k}"] = int((places > 0).sum()) / num_items
         results[f"popularity@{k}"] = float(places @ counts / total)
         results[f"popularity_percentile@{k}"] = float(places @ percentile / total)
         results[f"novelty@{k}"] = float(places @ surprise / total)

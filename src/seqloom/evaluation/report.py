@@ -21,6 +21,7 @@ from seqloom.evaluation.groups import GROUPS
 from seqloom.evaluation.item_map import item_map_figure
 from seqloom.evaluation.markup import Markup, duration, join, number, section, table, tag, text
 from seqloom.evaluation.metrics import RANK_METRICS, metric_label
+from seqloom.evaluation.report_audit import audit_tables
 from seqloom.evaluation.report_columns import in_group, marked, overall
 from seqloom.evaluation.report_data import ReportData, SampleUser, ShownItem, SystemResult
 from seqloom.evaluation.report_grid import grid_table
@@ -110,6 +111,7 @@ def _body(data: ReportData, drawn: Sequence[Figure], path: Path) -> Markup:
     if drawn:
         parts.append(section("Figures", *(_figure(figure, path) for figure in drawn)))
     parts.append(section("Cost", _cost(data.systems)))
+    parts.append(section("Audit", *audit_tables(data.systems)))
     if data.samples:
         parts.append(section("Sample users", *(_sample(user) for user in data.samples)))
     if data.versions:

@@ -27,12 +27,12 @@ def in_group(metric: str, group: str) -> Column:
 
 
 def marked(systems: Sequence[SystemResult], columns: Sequence[Column]) -> list[list[object]]:
-    """A row a system; the largest number of each column is marked where there is a choice."""
+    """A row a system; the largest number of each column is marked where they differ."""
     rows: list[list[object]] = [[system.name] for system in systems]
     for column in columns:
         values = [column(system) for system in systems]
         known = [value for value in values if value is not None]
-        best = max(known) if len(known) > 1 else None
+        best = max(known) if len(set(known)) > 1 else None
         for row, value in zip(rows, values, strict=True):
             shown = number(value)
             row.append(

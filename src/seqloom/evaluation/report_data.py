@@ -40,6 +40,31 @@ class GridCell(GroupResult):
     item: Literal["cold", "tail", "head"]
 
 
+class AuditRow(Config):
+    """One artefact, or all those of one part of a run."""
+
+    artefact: str
+    verdict: Literal["pass", "fail", "unknown"]
+    checks: int = 1
+    """How many checks stand behind it; the verdict is the worst of them."""
+    found: str = ""
+    """What a verdict that is no pass goes by."""
+
+
+class AuditResult(Config):
+    """What the last audit of a run found."""
+
+    date: str
+    passed: bool
+    proved: int
+    """Checks that passed."""
+    failed: int
+    unknown: int
+    rows: list[AuditRow]
+    changed: list[str] = Field(default_factory=list)
+    """Files of the run that changed since, so that the verdict holds no more."""
+
+
 class SystemResult(Config):
     """One run: how good it is and what it costs. A cost that is not known is None."""
 
@@ -65,6 +90,8 @@ class SystemResult(Config):
     parameters: int | None = None
     trained_parameters: int | None = None
     device: str | None = None
+    audit: AuditResult | None = None
+    """None where the run was never audited."""
 
 
 class LongTail(Config):
@@ -131,6 +158,7 @@ def system_result(
     peak_rss_mb: float | None = None,
     trained_parameters: int | None = None,
     device: str | None = None,
+    audit: AuditResult | None = None,
 ) -> SystemResult:
     """Plain data of a run, with its bins by item popularity and by user length."""
     table = run.table
@@ -156,6 +184,7 @@ def system_result(
         parameters=run.parameters,
         trained_parameters=trained_parameters,
         device=device,
+        audit=audit,
     )
 
 

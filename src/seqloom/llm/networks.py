@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
@@ -18,11 +18,14 @@ from seqloom.llm.decoder_only import DecoderOnly
 from seqloom.llm.encoder_decoder import EncoderDecoder
 from seqloom.llm.text_model import TextModel
 
+Source = Literal["pretrained", "t5", "llama"]
+_FROM_SCRATCH = ("hidden_size", "num_layers", "num_heads", "feed_forward_size", "dropout")
+
 
 class NetworkConfig(Config):
     """A language model, by name or by shape."""
 
-    source: Literal["pretrained", "t5", "llama"] = "pretrained"
+    source: Source = "pretrained"
     """A pretrained model, or one from scratch: encoder-decoder (t5) or decoder-only (llama)."""
     name: str = "smollm2-135m-instruct"
     """pretrained: a named model, a folder, a GGUF file or a hub name; decoder-only or T5 family."""
@@ -36,6 +39,18 @@ class NetworkConfig(Config):
     """From scratch: width inside the feed-forward layers."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """From scratch: dropout rate (t5: everywhere; llama: of the attention)."""
+
+    @model_validator(mode="after")
+    def _shape_is_used(self) -> Self:
+        """A shape that a pretrained model would not have is a mistake, not a wish."""
+        fields = type(self).model_fields
+        given = [n for n in _FROM_SCRATCH if getattr(self, n) != fields[n].default]
+        if self.source == "pretrained" and given:
+            raise ValueError(
+                f"{', '.join(given)}: for models from scratch alone; set source to t5 or llama, or "
+                "leave the shape out"
+            )
+        return self
 
 
 def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SILENT) -> Any:

@@ -24,7 +24,7 @@ from seqloom.evaluation.cold import (
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.runs.folder import Run
-from seqloom.runs.new_items import extended, known_items, nothing_known
+from seqloom.runs.new_items import extended, extending, known_items, nothing_known
 from seqloom.text.store import TextEmbeddings, load_embeddings
 
 
@@ -142,12 +142,12 @@ def _new_rows(run: Run, data: Dataset, progress: Progress) -> NewRows:
     Raises:
         ConfigError: the system or its configuration cannot take new items, or there is no text.
     """
-    system = run.system
-    if system.new_items_by is None or not isinstance(system, ExtendsCatalogue):
-        raise ConfigError(f"{system.name} knows only the items it was trained on")
+    system = extending(run)
+    if system is None:
+        raise ConfigError(f"{run.system.name} knows only the items it was trained on")
     warm = data.num_items - data.num_cold_items
     ids, items = data.item_ids[warm:], data.items.slice(warm)
-    if system.new_items_by == "words":
+    if run.system.new_items_by == "words":
         progress.note(f"naming {len(ids)} cold items")
         return system.rows_of(nothing_known)(NewItems(ids, items), run.item_tables)
     text = _text(run, data)

@@ -30,6 +30,9 @@ from seqloom.evaluation.report_data import (
     system_result,
 )
 from seqloom.evaluation.samples import sample_users
+from seqloom.runs.audit import audit
+from seqloom.runs.audit.report import Check
+from seqloom.runs.audit.stored import read_audit, summary
 from seqloom.runs.evaluate import (
     LIST_LENGTH,
     Evaluation,
@@ -58,21 +61,25 @@ def compare(
     mask_seen: bool = True,
     all_pairs: bool = False,
     item_map: int = ITEMS_ON_MAP,
+    audit_runs: bool = False,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Compare the full ranking of runs, user by user; the first run is the yardstick.
 
     A run that was not evaluated yet under this protocol is evaluated first. With `report`, an HTML
     file with tables, figures and sample recommendations is written too. Its map shows `item_map` items
-    of every run that has item vectors; 0 draws none.
+    of every run that has item vectors; 0 draws none. It shows what the last audit of each run found; with
+    `audit_runs` those that have none, or changed since, are audited first.
 
     Raises:
-        ConfigError: fewer than two runs, or two of the same name.
+        ConfigError: fewer than two runs, two of the same name, or audits without a report.
         DataError: the runs are of different data sets, users or protocols.
     """
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     if len(opened) < 2:
         raise ConfigError(f"found {len(opened)} run(s); a comparison needs at least two")
+    if audit_runs and report is None:
+        raise ConfigError("audits are shown in the report; give --report FILE too")
     found = [_evaluated(run, on, mask_seen, progress) for run in opened]
     latencies = []
     with progress.task("time single requests", len(opened), "runs") as task:
@@ -83,6 +90,8 @@ def compare(
     with progress.task("compare", None, "tests"):
         result = compare_runs(evaluated, pairs="all" if all_pairs else "reference")
     if report is not None:
+        if audit_runs:
+            _audit_all(opened, progress)
         maps = _item_maps(opened, item_map, progress)
         data = _report(opened, evaluated, found, result, maps)
         progress.note(f"report: {write_report(report, data)}")
@@ -101,6 +110,17 @@ def _evaluated(run: Run, on: Part, mask_seen: bool, progress: Progress) -> Evalu
         progress.note(f"{run.name} is not evaluated under this protocol yet; doing it now")
         found = evaluate(run, on=on, mask_seen=mask_seen, progress=progress)
     return found
+
+
+def _audit_all(runs: Sequence[Run], progress: Progress) -> None:
+    """Audit the runs whose last audit is none, or of other files."""
+    known: dict[str, list[Check]] = {}
+    with progress.task("audit", len(runs), "runs") as task:
+        for run in runs:
+            stored = read_audit(run.path)
+            if stored is None or stored.changed:
+                audit(run.path, known=known, progress=progress)
+            task.advance()
 
 
 def _latency(run: Run, on: Part, progress: Progress) -> float | None:
@@ -179,6 +199,7 @@ def _item_maps(runs: Sequence[Run], count: int, progress: Progress) -> list[Item
 
 def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResult:
     cost = run.manifest.cost
+    stored = read_audit(run.path)
     return system_result(
         evaluated,
         log=run.log,
@@ -186,6 +207,7 @@ def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResul
         peak_rss_mb=cost.peak_rss_mb,
         trained_parameters=run.manifest.trained_parameters,
         device=cost.device,
+        audit=None if stored is None else summary(stored),
     )
 
 

@@ -22,7 +22,7 @@ from seqloom.evaluation.negatives import NEGATIVES, sample_negatives, users_with
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
-from seqloom.runs.cold import ColdItems, cold_scorers, rank_cold
+from seqloom.runs.cold import ColdItems, ColdScorers, cold_scorers, rank_cold
 from seqloom.runs.folder import Run, load_run
 
 LIST_LENGTH = 20
@@ -168,15 +168,15 @@ class _Ranked:
     """Time to score and rank all targets."""
 
 
-def _rank(
+def rank_held_out(
     run: Run,
     data: Dataset,
     held_out: HeldOut,
     details: RankingProtocol,
     progress: Progress,
-    processes: Processes,
-) -> _Ranked:
-    started = time.monotonic()
+    processes: Processes = ALONE,
+) -> tuple[Ranks, ColdScorers | None]:
+    """Rank targets under a protocol; with cold items, beside the scorers that know them."""
     cold = cold_scorers(run, data, progress) if data.num_cold_items else None
     ranks = rank_targets(
         cold.everything if cold else _scorer(run, data.num_items),
@@ -189,6 +189,19 @@ def _rank(
         progress=progress,
         processes=processes,
     )
+    return ranks, cold
+
+
+def _rank(
+    run: Run,
+    data: Dataset,
+    held_out: HeldOut,
+    details: RankingProtocol,
+    progress: Progress,
+    processes: Processes,
+) -> _Ranked:
+    started = time.monotonic()
+    ranks, cold = rank_held_out(run, data, held_out, details, progress, processes)
     seconds = time.monotonic() - started
     if cold is None or details.kind == "sampled":
         return _Ranked(ranks, None, seconds)

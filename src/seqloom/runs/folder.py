@@ -8,6 +8,7 @@ items.parquet         the catalogue's ids and texts, so that the run answers wit
 popularity.safetensors  training events of each item
 log.jsonl             one line an epoch; tensorboard/ holds the same
 metrics*.json         what `evaluate` found; ranks*.parquet the rank of every user's target
+audit.json            what the last `audit` found
 ids/                  the run that supplied the item ids, where one was trained for it
 checkpoints/          while training: last/ to resume from, best/ the weights chosen on validation
 """

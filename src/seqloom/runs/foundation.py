@@ -101,7 +101,7 @@ def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Da
         path,
         items=_items(names, datasets),
         users=pa.concat_tables(users),
-        events=_events(datasets),
+        events=merged_events(datasets),
         sources=[source for dataset in datasets for source in dataset.manifest.sources],
         options={"split": " + ".join(splits), "origins": origins},
         statistics={
@@ -123,7 +123,8 @@ def _items(names: Sequence[str], datasets: Sequence[Dataset]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default")
 
 
-def _events(datasets: Sequence[Dataset]) -> Events:
+def merged_events(datasets: Sequence[Dataset]) -> Events:
+    """The events of all, users and items of each numbered after those of the one before."""
     parts: dict[str, list[torch.Tensor]] = {}
     before_items = before_events = 0
     for number, dataset in enumerate(datasets):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pyarrow as pa
 import torch
@@ -46,6 +47,13 @@ class NewItemReader:
         return self.rows_of(NewItems(items.column("item_id").to_pylist(), items, vectors), tables)
 
 
+def extending(run: Run) -> ExtendsCatalogue | None:
+    """The run's system as one that takes new items; None where it knows the items of its training alone."""
+    system = run.system
+    able = system.new_items_by is not None and isinstance(system, ExtendsCatalogue)
+    return cast(ExtendsCatalogue, system) if able else None
+
+
 def new_item_reader(
     run: Run, *, text: str | None = None, dataset: Dataset | None = None
 ) -> NewItemReader:
@@ -59,16 +67,16 @@ def new_item_reader(
         ConfigError: the run's system or its configuration cannot.
         ArtefactError: the data set or its text embedding is missing.
     """
-    system = run.system
-    if system.new_items_by is None or not isinstance(system, ExtendsCatalogue):
+    system = extending(run)
+    if system is None:
         able = [name for name in names() if system_class(name).new_items_by]
         raise ConfigError(
-            f"a run of {system.name} cannot take new items; those of {', '.join(able)} can"
+            f"a run of {run.system.name} cannot take new items; those of {', '.join(able)} can"
         )
     columns = [name for name in run.items.column_names if name != "item_id"]
     if not columns:
         raise ConfigError("the catalogue has no text columns, so nothing is known of new items")
-    if system.new_items_by == "words":
+    if run.system.new_items_by == "words":
         return NewItemReader(columns, None, system.rows_of(nothing_known))
     if run.manifest.text is not None:
         told = ItemText(run.manifest.text, columns)

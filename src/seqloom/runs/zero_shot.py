@@ -8,11 +8,11 @@ from pathlib import Path
 from torch import Tensor
 
 from seqloom.core.config import Config
-from seqloom.core.errors import ConfigError
+from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
-from seqloom.data.store import Dataset, Part
+from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import per_user, rank_metrics
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
@@ -69,16 +69,12 @@ def zero_shot(
     Writes `zero-shot-<data set>.json` and `.parquet` (ranks) into the run; nothing is trained.
 
     Raises:
-        ConfigError: the system knows items by number alone, or there is nothing to rank.
+        ConfigError: the system knows items by number alone, it was trained on this data set, or there is
+            nothing to rank.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
-    system = run.system
-    if not isinstance(system, IDGenRec):
-        raise ConfigError(
-            f"{run.path} is a run of {run.manifest.system!r}, which knows its own items alone; zero-shot "
-            "needs a run of 'idgenrec'"
-        )
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    system = _able(run, data)
     held_out = data.held_out(on)
     if not len(held_out.users):
         raise ConfigError(f"{data.path} has no {on} events; prepare it with another split")
@@ -97,16 +93,12 @@ def zero_shot(
         ).ranks
 
     started = time.monotonic()
-    ranks = rank(system.over(ids))
+    ranks = {"zero-shot": rank(system.over(ids))}
     seconds = time.monotonic() - started
-    popular = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
-    untrained = rank(system.over(ids, system.fresh_recommender()))
-    test = paired_test(per_user(METRIC, popular), per_user(METRIC, ranks))
+    ranks["popularity"] = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
+    ranks["untrained"] = rank(system.over(ids, system.fresh_recommender()))
     protocol = RankingProtocol(
-        part=on,
-        masked=mask_seen,
-        split=str(data.manifest.options.get("split", "leave-one-out")),
-        fingerprint=data.fingerprint,
+        part=on, masked=mask_seen, split=data.split, fingerprint=data.fingerprint
     )
     found = ZeroShot(
         run=str(run.path),
@@ -114,23 +106,59 @@ def zero_shot(
         statement=f"Zero-shot: nothing of this data set was trained on. {protocol.statement()}",
         users=len(held_out.users),
         items=data.num_items,
-        systems={
-            "zero-shot": rank_metrics(ranks),
-            "popularity": rank_metrics(popular),
-            "untrained": rank_metrics(untrained),
-        },
-        against_popularity=AgainstPopularity(
-            difference=test.difference, low=test.low, high=test.high, p_value=test.p_value
-        ),
-        ids={
-            "greedy": statistics.greedy,
-            "diverse": statistics.diverse,
-            "extended": statistics.extended,
-        },
+        systems={name: rank_metrics(each) for name, each in ranks.items()},
+        against_popularity=_against(ranks["popularity"], ranks["zero-shot"]),
+        ids={name: getattr(statistics, name) for name in ("greedy", "diverse", "extended")},
         ids_seconds=round(ids_seconds, 3),
         seconds=round(seconds, 3),
     )
-    name = f"zero-shot-{data.path.resolve().name}{'' if on == 'test' else '-valid'}"
+    _write(run, data, found, protocol, held_out, ranks["zero-shot"])
+    return found
+
+
+def _able(run: Run, data: Dataset) -> IDGenRec:
+    """The run's system, if it can recommend items of another data set than its own."""
+    system = run.system
+    if not isinstance(system, IDGenRec):
+        raise ConfigError(
+            f"{run.path} is a run of {run.manifest.system!r}, which knows its own items alone; zero-shot "
+            "needs a run of 'idgenrec'"
+        )
+    if data.fingerprint in _trained_on(run):
+        raise ConfigError(
+            f"{run.path} was trained on {data.path}, so nothing is zero-shot there; leave "
+            "--zero-shot out, or give a data set that it has not seen"
+        )
+    return system
+
+
+def _trained_on(run: Run) -> set[str]:
+    """Fingerprints of the run's data set and of those that were laid together in it, if it is there."""
+    known = {run.manifest.dataset.fingerprint}
+    try:
+        origins = run.dataset().manifest.options.get("origins", [])
+    except ArtefactError:
+        return known
+    return known | {origin["fingerprint"] for origin in origins}
+
+
+def _against(popular: Tensor, ranks: Tensor) -> AgainstPopularity:
+    test = paired_test(per_user(METRIC, popular), per_user(METRIC, ranks))
+    return AgainstPopularity(
+        difference=test.difference, low=test.low, high=test.high, p_value=test.p_value
+    )
+
+
+def _write(
+    run: Run,
+    data: Dataset,
+    found: ZeroShot,
+    protocol: RankingProtocol,
+    held_out: HeldOut,
+    ranks: Tensor,
+) -> None:
+    suffix = "" if protocol.part == "test" else "-valid"
+    name = f"zero-shot-{data.path.resolve().name}{suffix}"
     table = build_rank_table(
         data,
         protocol,
@@ -141,4 +169,3 @@ def zero_shot(
     )
     write_ranks(run.path / f"{name}.parquet", table)
     write_json(run.path / f"{name}.json", found.model_dump(mode="json"))
-    return found

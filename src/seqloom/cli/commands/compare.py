@@ -40,6 +40,10 @@ def compare(
     item_map: Annotated[
         int, typer.Option(min=0, help="Items on the report's map by t-SNE; 0 draws none.")
     ] = 1000,
+    audit_runs: Annotated[
+        bool,
+        typer.Option("--audit", help="Audit runs for the report that have no valid audit yet."),
+    ] = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -54,6 +58,7 @@ def compare(
             mask_seen=mask_seen,
             all_pairs=all_pairs,
             item_map=item_map,
+            audit_runs=audit_runs,
             progress=current.progress,
         )
         current.finish(comparison, _render)

@@ -1,34 +1,71 @@
-"""A digest of what training is given: the batches of the first epoch of every phase."""
+"""What training is given and what it makes of it: the first epoch's batches, and a loss, of every phase."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields, is_dataclass
+import math
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from seqloom.core.phase import Phase
+from seqloom.core.random import derive_seed
 from seqloom.systems.base import System, TrainingData
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+_ROUNDING = 1e-5
 
-def batch_digests(system: System[Any], data: TrainingData) -> dict[str, str]:
-    """SHA-256 over the first epoch's batches of each phase, by the phase's name.
+
+@dataclass(frozen=True)
+class FirstEpoch:
+    """The first epoch of one phase, in short."""
+
+    batches: str
+    """SHA-256 over all its batches."""
+    loss: dict[str, float]
+    """The parts of the first batch's loss: what prompts, teachers, negatives and counts come to."""
+
+    def same_loss(self, other: FirstEpoch) -> bool:
+        """Whether the parts are the same but for rounding."""
+        return self.loss.keys() == other.loss.keys() and all(
+            math.isclose(value, other.loss[name], rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+            for name, value in self.loss.items()
+        )
+
+
+def first_epochs(system: System[Any], data: TrainingData) -> dict[str, FirstEpoch]:
+    """The first epoch of each phase that is trained, by the phase's name.
 
     The system is changed as training changes it between phases; use one that nobody needs.
     """
     system.reopen(data)
-    found = {}
-    for phase in system.phases(data):
-        digest = hashlib.sha256()
-        if phase.optimisation.epochs:
-            steps = phase.steps(0)
-            for step in range(len(steps)):
-                _add(digest, steps[step])
-        found[phase.name] = digest.hexdigest()
-    return found
+    return {phase.name: _first(phase) for phase in system.phases(data)}
+
+
+def _first(phase: Phase) -> FirstEpoch:
+    digest = hashlib.sha256()
+    loss: dict[str, float] = {}
+    if phase.optimisation.epochs:
+        steps = phase.steps(0)
+        for step in range(len(steps)):
+            _add(digest, steps[step])
+        if len(steps):
+            loss = _loss(phase, steps[0])
+    return FirstEpoch(digest.hexdigest(), loss)
+
+
+def _loss(phase: Phase, batch: Any) -> dict[str, float]:
+    """As the training loop asks for it, with a random state of its own."""
+    device = next((p.device for p in phase.module.parameters()), torch.device("cpu"))
+    phase.module.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(derive_seed(0, "audit", phase.name))
+        parts = phase.loss(batch.to(device) if hasattr(batch, "to") else batch)
+    return {name: float(value) for name, value in parts.items()}
 
 
 def _add(digest: _Hash, value: Any) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqloom.core.errors import ArtefactError
 from seqloom.data.cold import cold_users
 from seqloom.data.split import Split, leave_one_out, temporal
 from seqloom.data.statistics import describe_split
 from seqloom.data.store import Dataset, fingerprint
 from seqloom.data.times import SECOND, parse_moment
 from seqloom.runs.audit.report import Checks
+from seqloom.runs.foundation import merged_events
 
 _AGAIN = "run `seqloom prepare` again, then embed and train again"
 
@@ -28,7 +30,10 @@ def check_dataset(data: Dataset, checks: Checks) -> None:
         bad=f"the manifest's fingerprint is {data.fingerprint[:12]}, the files' is {found[:12]}",
         action=_AGAIN,
     )
-    _check_split(data, checks)
+    if "origins" in data.manifest.options:
+        _check_origins(data, checks)
+    else:
+        _check_split(data, checks)
     _check_hash(data, checks)
     _check_statistics(data, checks)
     if data.num_cold_items:
@@ -69,6 +74,33 @@ def _check_split(data: Dataset, checks: Checks) -> None:
         bad=f"{len(users)} users have them elsewhere, the first is {_name(data, users)}",
         action=_AGAIN,
     )
+
+
+def _check_origins(data: Dataset, checks: Checks) -> None:
+    """Lay the data sets of a foundation run together again, and check each of them."""
+    what = ("held-out positions", "what each data set that was laid in holds out")
+    origins = data.manifest.options["origins"]
+    try:
+        parts = [Dataset.load(origin["path"]) for origin in origins]
+    except ArtefactError as error:
+        checks.unknown(*what, str(error), "keep the data sets that were laid together")
+        return
+    same = all(
+        part.fingerprint == origin["fingerprint"]
+        for part, origin in zip(parts, origins, strict=True)
+    )
+    wanted = merged_events([part.warm for part in parts]).tensors() if same else {}
+    found = data.events.tensors()
+    wrong = [n for n in found if n not in wanted or not torch.equal(found[n], wanted[n])]
+    checks.judge(
+        *what,
+        not wrong,
+        good=f"{len(parts)} data sets, laid together again, give these events and parts",
+        bad=f"{', '.join(wrong)} are not what the data sets give" if same else "a data set changed",
+        action="train the foundation run again",
+    )
+    for part, origin in zip(parts, origins, strict=True):
+        check_dataset(part, checks.within(origin["name"]))
 
 
 def _name(data: Dataset, users: list[int]) -> str:

@@ -7,19 +7,26 @@ from pathlib import Path
 import torch
 
 from seqloom.core.errors import SeqloomError
+from seqloom.core.progress import Progress
+from seqloom.core.random import generator
 from seqloom.data.sequences import Sequences
-from seqloom.data.store import Dataset
+from seqloom.data.store import Dataset, HeldOut
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.evaluation.negatives import sample_negatives
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, read_ranks
 from seqloom.runs.audit.report import Checks
-from seqloom.runs.evaluate import thresholds_are_given
+from seqloom.runs.evaluate import rank_held_out, thresholds_are_given
 from seqloom.runs.folder import Run
 
 _AGAIN = "run `seqloom evaluate` again"
+_SAMPLE = 64
+_ALIKE = 0.9
+"""Least share of ranks that come out within a tenth again: another device rounds scores differently."""
 
 
-def check_evaluations(run: Run, data: Dataset, checks: Checks) -> None:
+def check_evaluations(
+    run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
+) -> None:
     """Every rank file of the run."""
     for file in sorted(run.path.glob("ranks*.parquet")):
         try:
@@ -33,6 +40,7 @@ def check_evaluations(run: Run, data: Dataset, checks: Checks) -> None:
         _check_thresholds(file, table, data, checks)
         if table.protocol.kind == "sampled":
             _check_negatives(file, table, data, checks)
+        _check_ranks(file, table, run, data, checks, thorough=thorough, progress=progress)
 
 
 def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) -> None:
@@ -59,6 +67,41 @@ def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) 
         bad=f"{', '.join(differing)} differ from the data set's"
         if same
         else "the file is of other users or of another data set",
+        action=_AGAIN,
+    )
+
+
+def _check_ranks(
+    file: Path,
+    table: RankTable,
+    run: Run,
+    data: Dataset,
+    checks: Checks,
+    *,
+    thorough: bool,
+    progress: Progress,
+) -> None:
+    """Rank a sample again: the same competitors, and nothing but the history to go by."""
+    what = (f"ranks, {file.name}", f"histories before the targets; {table.protocol.kind} ranking")
+    held_out = data.held_out(table.protocol.part)
+    if table.protocol.fingerprint != data.fingerprint or len(table) != len(held_out.users):
+        return  # said above
+    if data.num_cold_items and run.system.new_items_by == "words" and not thorough:
+        why = "cold items would have to be named again"
+        checks.unknown(*what, why, "audit with --thorough")
+        return
+    rows = torch.randperm(len(table), generator=generator(0, "audit", "ranks"))[:_SAMPLE]
+    rows = rows.sort().values
+    few = HeldOut(held_out.users[rows], held_out.histories.select(rows), held_out.targets[rows])
+    made = rank_held_out(run, data, few, table.protocol, progress)[0].ranks
+    kept = table.ranks[rows]
+    apart = (made - kept).abs() > (0.1 * kept).clamp(min=2)
+    alike = 1 - float(apart.double().mean())
+    checks.judge(
+        *what,
+        alike >= _ALIKE,
+        good=f"{len(rows)} targets ranked again have these ranks, but for rounding",
+        bad=f"of {len(rows)} targets ranked again {int(apart.sum())} have other ranks",
         action=_AGAIN,
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
+
+from pydantic import Field
 
 from seqloom.core.config import Config
 
@@ -28,6 +31,12 @@ class Audit(Config):
 
     path: str
     kind: Literal["data set", "run"]
+    audited: str
+    """When, as text."""
+    seqloom: str
+    """The version that audited."""
+    of: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that the verdict is about."""
     passed: bool
     """Whether no check failed."""
     failed: int
@@ -72,12 +81,17 @@ class Checks:
             )
         )
 
-    def report(self, path: str, kind: Literal["data set", "run"]) -> Audit:
-        """All of them."""
+    def report(self, path: str, kind: Literal["data set", "run"], of: dict[str, str]) -> Audit:
+        """All of them; `of` are the hashes of the files that were audited."""
+        from seqloom import __version__
+
         failed = sum(check.verdict == "fail" for check in self.made)
         return Audit(
             path=path,
             kind=kind,
+            audited=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            seqloom=__version__,
+            of=of,
             passed=not failed,
             failed=failed,
             unknown=sum(check.verdict == "unknown" for check in self.made),

@@ -12,7 +12,8 @@ from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
 from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset, training_only
-from seqloom.runs.audit.batches import batch_digests
+from seqloom.runs.audit.batches import first_epochs
+from seqloom.runs.audit.names import check_names, check_prompts, earlier_run
 from seqloom.runs.audit.report import Checks
 from seqloom.runs.folder import Run, check_fingerprint, load_run
 from seqloom.runs.ids import read_ids_of
@@ -24,14 +25,12 @@ from seqloom.text.store import read_manifest
 
 _TRAINING = "training part"
 _AGAIN = "train again"
-_IDS_AT_MOST = 2000
-"""Items whose textual IDs are made again unasked; naming more takes minutes."""
 
 
 def check_run(
     run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
 ) -> None:
-    """Training part, popularity, text, start, batches, textual IDs; and the run of the item ids.
+    """Training part, popularity, text, start, batches, textual IDs; and the runs that this one began with.
 
     Of an ensemble, which is not trained, the members are checked instead.
     """
@@ -47,7 +46,12 @@ def check_run(
         _check_start(run, TrainingData(blind, ids=given.get("vectors")), checks)
     _check_batches(run, data, blind, checks)
     if isinstance(run.system, IDGenRec):
-        _check_names(run, run.system, blind, checks, thorough=thorough, progress=progress)
+        check_names(run, blind, checks, thorough=thorough, progress=progress)
+        check_prompts(run, blind, checks)
+        earlier = earlier_run(run, data, checks)
+        if earlier is not None:
+            within, theirs = checks.within("went on from"), earlier.dataset()
+            check_run(earlier, theirs, within, thorough=thorough, progress=progress)
 
 
 def check_catalogue(run: Run, data: Dataset, checks: Checks) -> None:
@@ -254,54 +258,38 @@ def _same(kept: Tensor, made: Tensor) -> bool:
 
 
 def _check_batches(run: Run, data: Dataset, blind: Dataset, checks: Checks) -> None:
-    """Cut the first epoch's batches twice: from the data set, and with held-out events gone."""
+    """Cut and weigh the first epoch twice: from the data set, and with held-out events gone."""
     if run.manifest.added_items:
-        checks.unknown(
-            "training batches", _TRAINING, "items were added since; audit the run before that"
-        )
+        why = "items were added since; audit the run before that"
+        checks.unknown("training batches", _TRAINING, why)
         return
-    what = ("training batches and prompts", _TRAINING)
     try:
-        with_all = batch_digests(load_run(run.path).system, TrainingData(data))
-        without = batch_digests(load_run(run.path).system, TrainingData(blind))
+        seen = first_epochs(load_run(run.path).system, TrainingData(data))
+        unseen = first_epochs(load_run(run.path).system, TrainingData(blind))
     except SeqloomError as error:
-        checks.unknown(*what, f"the batches cannot be cut from the training part alone: {error}")
+        why = f"training cannot be begun from the training part alone: {error}"
+        checks.unknown("training batches", _TRAINING, why)
         return
-    if not with_all:
+    if not seen:
         return
-    wrong = [name for name in with_all if with_all[name] != without.get(name)]
+    pairs = {name: (seen[name], unseen[name]) for name in seen if name in unseen}
+    gone = sorted(seen.keys() ^ unseen.keys())
+    batches = gone + [name for name, (a, b) in pairs.items() if a.batches != b.batches]
+    losses = gone + [name for name, (a, b) in pairs.items() if not a.same_loss(b)]
+    action = "this is a fault of the system's code; do not trust its numbers"
     checks.judge(
-        *what,
-        not wrong,
-        good=f"the same with and without held-out events, first epoch of {', '.join(with_all)}",
-        bad=f"held-out events change the batches of {', '.join(wrong)}",
-        action="this is a fault of the system's code; do not trust its numbers",
+        "training batches",
+        _TRAINING,
+        not batches,
+        good=f"the same with and without held-out events, first epoch of {', '.join(seen)}",
+        bad=f"held-out events change the batches of {', '.join(batches)}",
+        action=action,
     )
-
-
-def _check_names(
-    run: Run,
-    system: IDGenRec,
-    blind: Dataset,
-    checks: Checks,
-    *,
-    thorough: bool,
-    progress: Progress,
-) -> None:
-    what = ("textual IDs of items", "item texts alone; there are no IDs of users")
-    if run.trained_items > _IDS_AT_MOST and not thorough:
-        why = f"{run.trained_items:,} items are too many to name again unasked"
-        checks.unknown(*what, why, "audit with --thorough")
-        return
-    kept = system.ids[1 : run.trained_items + 1]
-    fresh = load_run(run.path).system
-    assert isinstance(fresh, IDGenRec)
-    made = fresh.named_again(TrainingData(blind, progress))
-    wrong = int((made.to(kept.device) != kept).any(dim=1).sum())
     checks.judge(
-        *what,
-        not wrong,
-        good=f"{len(kept)} IDs, made again from the texts, are those of the run",
-        bad=f"{wrong} of {len(kept)} IDs are not what the run's generator makes of the texts",
-        action=_AGAIN,
+        "training losses",
+        f"{_TRAINING}: prompts, teachers, negatives, counts",
+        not losses,
+        good=f"the same with and without held-out events, first batch of {', '.join(seen)}",
+        bad=f"held-out events change the loss of {', '.join(losses)}",
+        action=action,
     )

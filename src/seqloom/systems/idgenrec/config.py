@@ -8,7 +8,7 @@ from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.llm.networks import NetworkConfig
+from seqloom.llm.networks import NetworkConfig, Source
 from seqloom.systems.base import SystemConfig
 
 
@@ -67,6 +67,13 @@ class GeneratorConfig(Config):
     """Most recent items of a history whose soft tokens are computed at a step."""
 
 
+class RecommenderNetworkConfig(NetworkConfig):
+    """The recommender's model; by default from scratch, whatever of its shape is set."""
+
+    source: Source = "llama"
+    """A pretrained model, or one from scratch: encoder-decoder (t5) or decoder-only (llama)."""
+
+
 class IDGenRecConfig(SystemConfig):
     """IDGenRec: an ID generator, a recommender over IDs, and their alternate training."""
 
@@ -122,7 +129,7 @@ class IDGenRecConfig(SystemConfig):
     """How the generator is trained."""
     generator: NetworkConfig = Field(default_factory=NetworkConfig)
     """The generator's language model."""
-    recommender: NetworkConfig = Field(default_factory=lambda: NetworkConfig(source="llama"))
+    recommender: RecommenderNetworkConfig = Field(default_factory=RecommenderNetworkConfig)
     """The recommender's language model. The paper: t5-small."""
 
     def optimisation(self) -> Optimisation:

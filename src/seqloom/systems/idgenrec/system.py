@@ -198,6 +198,12 @@ class IDGenRec(System[IDGenRecConfig]):
         self.reopen(data)
         return self._named(max(0, int(self.made)) if self.config.generation.epochs else 0)
 
+    @property
+    def ids_are_given(self) -> bool:
+        """Whether the present IDs were read from a file."""
+        renewed = self.config.generation.epochs and int(self.made) > 0
+        return self.config.ids.file is not None and not renewed
+
     def words(self, ids: Tensor | None = None) -> list[str]:
         """The IDs as words; those of the catalogue if none are given. Shapes: [M, T] output numbers."""
         rows = self.ids[1:] if ids is None else ids

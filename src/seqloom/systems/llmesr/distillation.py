@@ -66,9 +66,8 @@ class Distillation(nn.Module):
 
         Shapes: states [B, L, D'] -> scalar.
         """
-        rows = batch.rows.cpu()
-        predicts_last = last_position(batch.targets, batch.inputs.lengths) > 0
-        chosen = torch.nonzero(self._is_last[rows] & predicts_last.cpu()).flatten()
+        rows = batch.rows
+        chosen = torch.nonzero(self._is_last[rows] & batch.predicts_last).flatten()
         if not len(chosen):
             return states.sum() * 0.0
         at = chosen.to(states.device)

@@ -92,7 +92,13 @@ class Recorder:
             self.rank_seconds.append(time.perf_counter() - started)
 
     def write(self) -> None:
-        """The JSON file."""
+        """The JSON file.
+
+        Raises:
+            RuntimeError: no training was seen.
+        """
+        if not self.step_seconds and not self.epoch_seconds:
+            raise RuntimeError("no step of the training was seen")
         found = {key: value for key, value in vars(self).items() if not key.startswith("_")}
         found["options"] = {key: str(value) for key, value in vars(self.options).items()}
         found["threads"] = torch.get_num_threads()

@@ -19,6 +19,9 @@ class _Steps(Callback):
     def __init__(self, recorder: common.Recorder) -> None:
         self._recorder = recorder
 
+    def __deepcopy__(self, _: object) -> _Steps:
+        return self  # the model trains with a copy of its trainer
+
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         self._recorder.steps_per_epoch = len(trainer.train_dataloader)
         self._recorder.stepped()

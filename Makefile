@@ -54,8 +54,8 @@ format: $(STAMP) ## Repair what ruff can repair.
 test-slow: $(STAMP) ## The tests that take minutes.
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m slow
 
-bench: $(STAMP) ## The benchmarks.
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) ## All benchmarks beside their yardsticks (BENCH=--quick: minutes), into docs/benchmarks.md.
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lock: ## Make requirements.lock again in a clean environment (TORCH=VERSION for another torch).
 	rm -rf $(LOCK_VENV)

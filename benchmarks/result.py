@@ -48,3 +48,19 @@ class Result:
         ours = Measurement(**raw["ours"])
         yardstick = Measurement(**raw["yardstick"]) if raw["yardstick"] else None
         return Result(raw["title"], ours, yardstick, raw["missing"], raw["notes"])
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of the benchmarks measured."""
+
+    results: list[Result]
+    quick: bool = False
+    """Whether only a part of the work was done and scaled."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(raw: dict[str, Any]) -> Part:
+        return Part([Result.from_dict(each) for each in raw["results"]], raw["quick"])

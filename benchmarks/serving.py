@@ -28,15 +28,16 @@ _ROOT = Path(__file__).resolve().parents[1]
 RATE = 600
 """Requests a second that a server must answer, and the steady rate that is sent."""
 P99_MS, SINGLE_MS, RESTART_S, NEW_ITEM_S = 50.0, 8.0, 5.0, 1.0
-REQUESTS, MANY, PARTS, RESTARTS = 5000, 100_000, 5, 3
+REQUESTS, MANY, QUICK_MANY, PARTS, RESTARTS = 5000, 100_000, 20_000, 5, 3
 
 
-def run(folder: Path, trained: Path | None = None) -> list[Result]:
+def run(folder: Path, trained: Path | None = None, quick: bool = False) -> list[Result]:
     """Serve, load, and put what was seen beside the bars."""
     trained = trained or _trained(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        told = measure(trained, Path(scratch), REQUESTS, MANY)
-    return results(told, trained)
+        many = QUICK_MANY if quick else MANY
+        told = measure(trained, Path(scratch), REQUESTS, many)
+    return results(told, trained, many)
 
 
 def measure(trained: Path, folder: Path, requests: int, many: int) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def measure(trained: Path, folder: Path, requests: int, many: int) -> dict[str, 
     return told
 
 
-def results(told: dict[str, Any], trained: Path) -> list[Result]:
+def results(told: dict[str, Any], trained: Path, many: int = MANY) -> list[Result]:
     """What was measured, beside the bars."""
     single, fastest, steady = told["single"], told["fastest"], told["steady"]
     reload, memory = told["reload"], told["memory_mb"]
@@ -92,7 +93,7 @@ def results(told: dict[str, Any], trained: Path) -> list[Result]:
         _beside("One request at a time, p50", single["p50_ms"], SINGLE_MS),
         _beside("Restart to ready", told["restart_s"], RESTART_S, "s"),
         Result(
-            f"Memory after {MANY:,} requests",
+            f"Memory after {many:,} requests",
             Measurement("after", "MiB", [memory[-1]]),
             Measurement("before", "MiB", [memory[0]]),
         ),

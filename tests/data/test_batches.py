@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqloom.data.batches import plan_epoch, training_rows
-from seqloom.data.sequences import Sequences
+from seqloom.data.batches import TrainingBatch, plan_epoch, training_rows
+from seqloom.data.sequences import PaddedBatch, Sequences
 
 
 def targets_of(rows):
@@ -62,3 +62,15 @@ def test_targets_are_the_next_items():
     assert batch.inputs.items[1 - at].tolist() == [8, 0]
     assert batch.targets[1 - at].tolist() == [9, 0]
     assert batch.num_targets == 3
+    assert batch.predicts_last.tolist() == [True, True]
+
+
+def test_states_and_targets_are_taken_where_there_is_a_target():
+    inputs = PaddedBatch(torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]))
+    targets = torch.tensor([[0, 7, 0], [8, 9, 0]])
+    batch = TrainingBatch.of(inputs, targets, torch.tensor([0, 1])).to(torch.device("cpu"))
+    states, found = batch.at_targets(torch.arange(12.0).view(2, 3, 2))
+    assert found.tolist() == [7, 8, 9]
+    assert states.tolist() == [[2, 3], [6, 7], [8, 9]]
+    assert batch.num_targets == 3
+    assert batch.predicts_last.tolist() == [False, True]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -54,9 +54,21 @@ class TrainingBatch:
     inputs: PaddedBatch
     targets: Tensor
     """[B, L] int64, the item after each input; 0 where padded."""
+    places: Tensor
+    """[M] int64, where the flattened targets hold one. Known before the batch goes to a device, so that
+    a step need not wait for the device to count them."""
     rows: Tensor
-    """[B] int64, row numbers in the `TrainingRows`."""
+    """[B] int64 on the host, row numbers in the `TrainingRows`."""
+    predicts_last: Tensor
+    """[B] bool on the host, whether a row's last real position has a target."""
     num_targets: int
+
+    @classmethod
+    def of(cls, inputs: PaddedBatch, targets: Tensor, rows: Tensor) -> TrainingBatch:
+        """The batch of `targets` [B, L], 0 where there is none."""
+        places = torch.nonzero(targets.flatten()).flatten()
+        last = targets.gather(1, (inputs.lengths - 1).clamp(min=0)[:, None])[:, 0]
+        return cls(inputs, targets, places, rows, last > 0, len(places))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,13 +77,20 @@ class TrainingBatch:
         """Some rows, with the targets that are theirs."""
         inputs = self.inputs.share(rows)
         targets = self.targets[rows, : inputs.items.shape[1]]
-        return TrainingBatch(inputs, targets, self.rows[rows], int((targets > 0).sum()))
+        return TrainingBatch.of(inputs, targets, self.rows[rows])
 
     def to(self, device: torch.device) -> TrainingBatch:
-        """The same batch on `device`."""
-        targets = self.targets.to(device, non_blocking=True)
-        rows = self.rows.to(device, non_blocking=True)
-        return TrainingBatch(self.inputs.to(device), targets, rows, self.num_targets)
+        """The same batch with what enters the model on `device`."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device),
+            targets=self.targets.to(device, non_blocking=True),
+            places=self.places.to(device, non_blocking=True),
+        )
+
+    def at_targets(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The states that have a target, and the targets. Shapes: [B, L, D] -> [M, D], [M]."""
+        return states.flatten(0, 1)[self.places], self.targets.flatten()[self.places]
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class EpochPlan:
         lengths = whole.lengths - 1
         inputs = PaddedBatch(whole.items[:, :-1], lengths)
         inputs = PaddedBatch(torch.where(inputs.mask, inputs.items, 0), lengths)
-        return TrainingBatch(inputs, whole.items[:, 1:], rows, int(lengths.sum()))
+        return TrainingBatch.of(inputs, whole.items[:, 1:], rows)
 
 
 def plan_epoch(rows: TrainingRows, batch_size: int, seed: int, *keys: str | int) -> EpochPlan:

@@ -40,7 +40,7 @@ class ClozePlan:
         masked = choose_masked(whole, self.mask_probability, self.last_probability, draw)
         inputs = PaddedBatch(torch.where(masked, self.mask_item, whole.items), whole.lengths)
         targets = torch.where(masked, whole.items, 0)
-        return TrainingBatch(inputs, targets, rows, int(masked.sum()))
+        return TrainingBatch.of(inputs, targets, rows)
 
 
 def choose_masked(

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from seqloom.encoders.base import GRU4RecEncoderConfig, SequenceEncoder
 from seqloom.nn.dropout import Dropout
+from seqloom.nn.linear import Linear
 
 
 class GRU4RecEncoder(SequenceEncoder):
@@ -26,7 +27,7 @@ class GRU4RecEncoder(SequenceEncoder):
         self.output_dropout = Dropout(config.output_dropout)
         between = config.dropout if config.num_layers > 1 else 0.0
         self.recurrent = nn.GRU(width, inner, config.num_layers, batch_first=True, dropout=between)
-        self.output = nn.Linear(inner, width)
+        self.output = Linear(inner, width)
         self.norm = nn.LayerNorm(width)
         for name, weight in self.recurrent.named_parameters():
             if name.startswith("weight"):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.nn.dropout import Dropout
+from seqloom.nn.linear import Linear
 
 
 class Attention(nn.Module):
@@ -21,9 +22,9 @@ class Attention(nn.Module):
             raise ValueError(f"hidden_size {hidden_size} is no multiple of num_heads {num_heads}")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query = nn.Linear(hidden_size, hidden_size)
-        self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
+        self.query = Linear(hidden_size, hidden_size)
+        self.key_value = Linear(hidden_size, 2 * hidden_size)
+        self.output = Linear(hidden_size, hidden_size)
 
     def forward(
         self, queries: Tensor, keys: Tensor, *, causal: bool, mask: Tensor | None
@@ -65,10 +66,10 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(hidden_size, num_heads, dropout)
         self.feed_forward_norm = nn.LayerNorm(hidden_size)
         self.feed_forward = nn.Sequential(
-            nn.Linear(hidden_size, inner_size),
+            Linear(hidden_size, inner_size),
             nn.GELU(),
             Dropout(dropout),
-            nn.Linear(inner_size, hidden_size),
+            Linear(inner_size, hidden_size),
         )
         self.dropout = Dropout(dropout)
 

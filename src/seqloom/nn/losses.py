@@ -14,8 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqloom.nn.linear import product
+
 _CPU_CHUNK_BYTES = 12 << 20
 _DEVICE_CHUNK_BYTES = 512 << 20
+_ITEMS_AT_ONCE = 1 << 16
+"""Of the weight's gradient, so that a product's result is small beside a large catalogue."""
 
 
 def chunk_rows(num_items: int, device: torch.device) -> int:
@@ -36,37 +40,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
         chunk: int,
         offset: Tensor | None,
     ) -> Tensor:
-        num_targets = len(hidden)
         compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
         hidden_c, weight_c = hidden.to(compute), weight.to(compute)
         grad_hidden = torch.empty_like(hidden)
-        # A frozen weight (a language model's output layer) needs no gradient.
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        # A frozen weight (a language model's output layer) needs no gradient. [D, N]: turned, because so
+        # its product reads the errors as they lie.
+        turned = weight.new_zeros(weight.shape[::-1]) if ctx.needs_input_grad[1] else None
         loss = hidden.new_zeros((), dtype=torch.float32)
-        transposed = weight_c.t()
-        for start in range(0, num_targets, chunk):
+        for start in range(0, len(hidden), chunk):
             rows, truth = hidden_c[start : start + chunk], targets[start : start + chunk]
-            logits = (rows @ transposed).float()  # [chunk, N]
+            logits = product(rows, weight_c).float()  # [chunk, N]
             if offset is not None:
                 logits += offset
-            target_logit = logits.gather(1, truth[:, None])[:, 0]
-            largest = logits.amax(1)
-            probabilities = torch.softmax(logits, 1, out=logits)
-            # The largest probability is at least 1/N, so its logarithm is safe where the target's is not.
-            loss += (largest - probabilities.amax(1).log() - target_logit).sum()
-            probabilities[torch.arange(len(rows), device=hidden.device), truth] -= 1.0
-            error = probabilities.to(compute)
-            grad_hidden[start : start + chunk] = error @ weight_c
-            if grad_weight is None:
-                continue
-            if compute == weight.dtype:
-                grad_weight.addmm_(error.t(), rows)
-            else:
-                grad_weight += error.t() @ rows
-        if grad_weight is not None:
-            grad_weight.div_(num_targets)
-        ctx.save_for_backward(grad_hidden.div_(num_targets), grad_weight)
-        return loss / num_targets
+            error, part = _softmax_error(logits, truth)
+            loss += part
+            error = error.to(compute)
+            grad_hidden[start : start + chunk] = product(error, weight_c.t())
+            if turned is not None:
+                for items in range(0, len(weight), _ITEMS_AT_ONCE):
+                    cut = slice(items, items + _ITEMS_AT_ONCE)
+                    turned[:, cut] += product(rows.t(), error[:, cut].t())
+        grad_weight = None
+        if turned is not None:
+            grad_weight = turned.div_(len(hidden)).t().contiguous()
+        ctx.save_for_backward(grad_hidden.div_(len(hidden)), grad_weight)
+        return loss / len(hidden)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,6 +77,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _softmax_error(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of the summed cross-entropy by the logits, and its value; overwrites the logits.
+
+    Shapes: logits [M, N], truth [M] -> [M, N], scalar.
+    """
+    target_logit = logits.gather(1, truth[:, None])[:, 0]
+    largest = logits.amax(1)
+    probabilities = torch.softmax(logits, 1, out=logits)
+    # The largest probability is at least 1/N, so its logarithm is safe where the target's is not.
+    value = (largest - probabilities.amax(1).log() - target_logit).sum()
+    probabilities[torch.arange(len(truth), device=truth.device), truth] -= 1.0
+    return probabilities, value
 
 
 def _autocast(tensor: Tensor) -> bool:

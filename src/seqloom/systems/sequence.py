@@ -170,8 +170,8 @@ class RankingPhase:
         """Ranking loss at every position with a target, and the system's own losses."""
         vectors = self.module.item_vectors()
         states = self.module.states(batch.inputs.items, batch.inputs.lengths, vectors)
-        at = batch.targets > 0
-        rank = self.ranking(states[at], vectors, batch.targets[at] - 1)
+        hidden, targets = batch.at_targets(states)
+        rank = self.ranking(hidden, vectors, targets - 1)
         extra = self.module.extra_losses(batch, states)
         return {"rank": Mean(rank, batch.num_targets), **extra}
 

@@ -49,8 +49,8 @@ class CausalPhase:
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Ranking loss at every position with a target."""
         states = self.module.states(batch.inputs.items, batch.inputs.lengths)
-        at = batch.targets > 0
-        loss = self.ranking(states[at], self.module.head, batch.targets[at] - 1)
+        hidden, targets = batch.at_targets(states)
+        loss = self.ranking(hidden, self.module.head, targets - 1)
         return {"loss": Mean(loss, batch.num_targets)}
 
 

@@ -73,9 +73,7 @@ class Distillation(nn.Module):
 
         Shapes: states [B, L, D'] -> scalar.
         """
-        rows = batch.rows.cpu()
-        predicts_last = last_position(batch.targets, batch.inputs.lengths) > 0
-        chosen = torch.nonzero(self._is_last[rows] & predicts_last.cpu()).flatten()
+        chosen = torch.nonzero(self._is_last[batch.rows] & batch.predicts_last).flatten()
         if self.config.kind == "contrast":
             return self._contrast(batch, states, chosen, represent)
         if not len(chosen):
@@ -102,10 +100,9 @@ class Distillation(nn.Module):
         self, batch: TrainingBatch, states: Tensor, chosen: Tensor, represent: Represent
     ) -> tuple[Tensor, Tensor]:
         """Students and their teachers. Shapes: states [B, L, D'], chosen [C] -> two of [C, D']."""
-        rows = batch.rows.cpu()
         at = chosen.to(states.device)
         students = last_position(states[at], batch.inputs.lengths[at])
-        similar = self._similar[self._users[rows[chosen]], : self.config.num_similar]
+        similar = self._similar[self._users[batch.rows[chosen]], : self.config.num_similar]
         return students, self._teachers(similar, represent).to(students.dtype)
 
     def _teachers(self, similar: Tensor, represent: Represent) -> Tensor:

@@ -1,71 +1,60 @@
-"""Constrained beam search against `generate` with `prefix_allowed_tokens_fn`: users per second.
+"""Constrained beam search beside `generate` with `prefix_allowed_tokens_fn`.
 
-    python benchmarks/constrained_decoding.py RUN [--users 64] [--beams 20] [--device auto]
-
-RUN is a run of idgenrec. Both sides see the same model, prompts and prefix tree, mask nothing, and list ten
-items. The library's probabilities are over the model's whole vocabulary, ours over the tokens of IDs, so its
-lists may differ a little; the agreement with exact scores is what `seqloom evaluate RUN --exact` reports.
+`python -m benchmarks decoding --idgenrec RUN`: both sides see the same model, prompts and prefix tree, mask
+nothing, and list ten items. The library's probabilities are over the model's whole vocabulary, ours over the
+tokens of IDs, so its lists may differ a little; the agreement with exact scores is what
+`seqloom evaluate RUN --exact` reports.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.llm.prefix_tree import PAD
 from seqloom.llm.text_model import END
 from seqloom.runs.folder import load_run
 
-TOP = 10
+TOP, BEAMS, USERS, QUICK_USERS = 10, 20, 64, 16
 
 
-def main() -> None:
-    """Time both and print one JSON document."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("run")
-    options.add_argument("--users", type=int, default=64)
-    options.add_argument("--beams", type=int, default=20)
-    options.add_argument("--dataset")
-    options.add_argument("--device", default="auto")
-    given = options.parse_args()
+def run(folder: Path, idgenrec: Path, quick: bool = False) -> list[Result]:
+    """Time both on the run `idgenrec`."""
     keep_freed_memory()
-    run = load_run(given.run, device=given.device)
+    users = QUICK_USERS if quick else USERS
+    run = load_run(idgenrec)
     system = run.system
-    held_out = run.dataset(given.dataset).held_out("test")
-    rows = torch.linspace(0, len(held_out.users) - 1, given.users).long()
+    held_out = run.dataset().held_out("test")
+    rows = torch.linspace(0, len(held_out.users) - 1, users).long()
     batch = held_out.histories.select(rows).pad(system.max_len).to(run.device)
     scorer = system.over(system.ids[1:])
-    scorer._num_beams = given.beams
+    scorer._num_beams = BEAMS
     ours, seconds, cpu = timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0], run.device)
     library = Library(system)
     theirs, library_seconds, library_cpu = timed(
-        lambda: library.best(batch.items, given.beams), run.device
+        lambda: library.best(batch.items, BEAMS), run.device
     )
     same = [len(set(a) & set(b)) / TOP for a, b in zip(ours.tolist(), theirs, strict=True)]
-    print(
-        json.dumps(
-            {
-                "run": given.run,
-                "device": str(run.device),
-                "items": scorer.num_items,
-                "users": given.users,
-                "beams": given.beams,
-                "users_per_s": given.users / seconds,
-                "library_users_per_s": given.users / library_seconds,
-                "times_faster": library_seconds / seconds,
-                "cpu_s": cpu,
-                "library_cpu_s": library_cpu,
-                "items_in_common": sum(same) / len(same),
-            },
-            indent=2,
+    notes = {
+        "run": f"{idgenrec.name}, {scorer.num_items:,} items, {users} users, {BEAMS} beams",
+        "device": str(run.device),
+        "items in common": f"{sum(same) / len(same):.3f}",
+        "processor time": f"{cpu:.2f} s and {library_cpu:.2f} s",
+    }
+    return [
+        Result(
+            "Constrained beam search",
+            Measurement("seqloom", "ms a user", [1000 * seconds / users]),
+            Measurement("transformers' generate", "ms a user", [1000 * library_seconds / users]),
+            notes=notes,
         )
-    )
+    ]
 
 
 def timed(work: Any, device: torch.device) -> tuple[Any, float, float]:
@@ -131,7 +120,3 @@ class Library:
             cut = tuple(sequence[: sequence.index(self.end) + 1]) if self.end in sequence else ()
             lists[number // TOP].append(self.items.get(cut, 0))
         return lists
-
-
-if __name__ == "__main__":
-    main()

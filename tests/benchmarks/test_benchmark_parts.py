@@ -1,0 +1,121 @@
+"""What the benchmarks say, and what they say where a yardstick is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks.data import sequence_file
+from benchmarks.report import to_markdown
+from benchmarks.result import Measurement, Part, Result
+from benchmarks.yardsticks import YARDSTICKS, common, environment
+from benchmarks.yardsticks.environment import Yardstick, YardstickError
+
+from benchmarks import __main__ as command
+from benchmarks import libraries
+from helpers import tiny_dataset
+from seqloom.evaluation.metrics import rank_metrics
+
+OURS = Measurement("ours", "s", [2.0, 4.0])
+
+
+def test_the_page_says_what_is_quick_what_is_missing_and_why() -> None:
+    results = [
+        Result("a", OURS, Measurement("theirs", "s", [6.0]), notes={"seed": "42"}),
+        Result("b", OURS, missing="pip said\nno | never"),
+    ]
+    raw = json.loads(json.dumps(Part(results, quick=True).to_dict()))
+    page = to_markdown({"cores": "2"}, {"training": Part.from_dict(raw)}, {"decoding": "needs RUN"})
+    assert "## Training (quick)" in page
+    assert "| a | 3 ± 2 s (ours) | 6 s (theirs) | 2.00 |" in page
+    assert "none: pip said no / never | - |" in page
+    assert "## Not measured\n\n- decoding: needs RUN\n" in page
+
+
+def test_a_yardstick_that_cannot_be_installed_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "TORCH", str(tmp_path / "no-such.whl"))
+    with pytest.raises(YardstickError, match=r"pip install .* gave 1: .*no-such"):
+        Yardstick("replay", "RePlay", (), 128).install(tmp_path)
+    assert not (tmp_path / "replay" / "installed.txt").exists()
+
+
+def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+
+    def called(command: list[str]) -> None:
+        calls.append(command)
+        (tmp_path / "replay").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(environment, "_call", called)
+    first = Yardstick("replay", "RePlay", ("a==1",), 128)
+    first.install(tmp_path)
+    first.install(tmp_path)
+    assert len(calls) == 3
+    assert calls[1][-1] == environment.TORCH  # first and alone
+    Yardstick("replay", "RePlay", ("a==2",), 128).install(tmp_path)
+    assert len(calls) == 6
+
+
+def test_a_part_of_an_epoch_is_scaled_and_said_to_be() -> None:
+    told = {"epoch_seconds": [], "step_seconds": [0.5, 1.0], "steps_per_epoch": 175}
+    seconds, name = libraries._epoch(YARDSTICKS[0], told)
+    assert seconds == [87.5, 175.0]
+    assert name == "quick: 2 of 175 steps scaled to all, batch 128"
+    seconds, name = libraries._epoch(YARDSTICKS[0], {**told, "epoch_seconds": [9.0]})
+    assert (seconds, name) == ([9.0], "1 epochs, batch 128")
+
+
+def test_time_until_an_accuracy() -> None:
+    assert libraries._seconds_until([2.0, 3.0, 4.0], [0.01, 0.061, 0.07]) == (5.0, 0.061)
+    assert libraries._seconds_until([2.0, 3.0], [0.01, 0.05]) == (5.0, 0.05)
+    assert libraries._told(0.05).startswith("not reached")
+
+
+def test_the_yardsticks_are_judged_as_we_are() -> None:
+    lists = torch.tensor([[7, *range(20, 29)], [*range(20, 29), 7], list(range(20, 30))])
+    ranks = torch.tensor([1, 10, 11])
+    expected = rank_metrics(ranks, ("ndcg@10",))["ndcg@10"]
+    assert common.ndcg(lists, torch.tensor([7, 7, 7])) == pytest.approx(expected)
+
+
+def test_the_yardsticks_read_the_same_histories(tmp_path: Path) -> None:
+    dataset = tiny_dataset(tmp_path / "data", [[1, 2, 3, 4], [4, 3, 2]])
+    rows = common.read(sequence_file(dataset, tmp_path))
+    assert rows == [[0, 1, 2, 3], [3, 2, 1]]
+
+
+def test_every_yardstick_has_its_script() -> None:
+    folder = Path(environment.__file__).parent
+    assert {path.stem for path in folder.glob("run_*.py")} == {
+        f"run_{each.name}" for each in YARDSTICKS
+    }
+    assert set(libraries.QUICK_STEPS) == {each.name for each in YARDSTICKS}
+
+
+def test_a_part_that_fails_is_named_and_the_others_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "page.md"
+    good = (
+        "import json, pathlib; pathlib.Path({file!r}).write_text("
+        "json.dumps({{'results': [], 'quick': False}}))"
+    )
+    codes = {
+        "training": "raise SystemExit(3)",
+        "e4srec": good.format(file=str(tmp_path / "e4srec.json")),
+    }
+    monkeypatch.setattr(command, "_command", lambda _, part: [sys.executable, "-c", codes[part]])
+    arguments = ["benchmarks", "training", "e4srec", "decoding", "--work", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 1
+    page = out.read_text()
+    assert "- training: failed with exit status 3" in page
+    assert "- decoding: needs a trained run: --idgenrec RUN" in page
+    assert "## E4srec" in page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqloom.llm.text_model import Ancestors, TextModel, shifted
@@ -55,7 +54,7 @@ class DecoderOnlyState:
 
         self._model = model
         self._mask = mask
-        self._head = model.head()
+        self.head = model.head()
         self._lengths = mask.sum(1)
         self._cache = DynamicCache()
         hidden = model._body(
@@ -65,32 +64,34 @@ class DecoderOnlyState:
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        self.first = self._log_probs(last_of(hidden, mask))
-        self._ancestors = Ancestors()
+        self.first = last_of(hidden, mask)
+        self._ancestors = Ancestors(0, mask.device)
 
     def rewind(self) -> None:
         """Forget every token but keep the prompts."""
-        laid = len(self._ancestors.depths)
-        if laid:
-            self._cache.crop(-laid)
-        self._ancestors = Ancestors()
+        if self._ancestors.laid:
+            self._cache.crop(-self._ancestors.laid)
+        self._ancestors = Ancestors(0, self._mask.device)
 
-    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Shapes: [B, K], [B, K] -> [B, K, V']."""
-        own = self._ancestors.grow(parents)
-        prompt = self._mask[:, None].expand(-1, tokens.shape[1], -1)
-        position = self._lengths[:, None] + self._ancestors.depths[-1]
-        hidden = self._model._body(
+    def keep(self, rows: Tensor) -> None:
+        """See `DecodingState`."""
+        self._cache.batch_select_indices(rows)
+        self._mask, self._lengths, self.first = self._mask[rows], self._lengths[rows], self.first[rows]
+        self._ancestors.keep(rows)
+
+    def step(self, tokens: Tensor, parents: Tensor, runs: Tensor) -> Tensor:
+        """Shapes: [B, M], [B, M], [B, M] -> [B, M, D]."""
+        batch, count = tokens.shape
+        own, depths = self._ancestors.grow(parents, runs)
+        prompt = self._mask[:, None].expand(-1, count, -1)
+        hidden: Tensor = self._model._body(
             inputs_embeds=self._model.embed_outputs(tokens),
-            attention_mask=torch.cat([prompt, own], 2)[:, None],  # [B, 1, K, P + S]
-            position_ids=position.expand(-1, tokens.shape[1]),
+            attention_mask=torch.cat([prompt, own.expand(batch, -1, -1)], 2)[:, None],  # [B, 1, M, P + S]
+            position_ids=self._lengths[:, None] + depths,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        return self._log_probs(hidden)
-
-    def _log_probs(self, hidden: Tensor) -> Tensor:
-        return F.log_softmax((hidden @ self._head.t()).float(), dim=-1)
+        return hidden
 
 
 def last_of(hidden: Tensor, mask: Tensor) -> Tensor:

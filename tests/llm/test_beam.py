@@ -72,6 +72,9 @@ def test_exact_scores_are_the_likelihoods(model, prompts, tree, scoring, truth):
     # In pieces, and again with the same state.
     pieces = exact_scores(state, tree, likelihood, leaves_at_once=5)
     torch.testing.assert_close(pieces, truth, rtol=1e-5, atol=1e-5)
+    some = torch.tensor([9, 2, 12])
+    got = exact_scores(state, tree, likelihood, items=some, leaves_at_once=2)
+    torch.testing.assert_close(got, truth[:, some - 1], rtol=1e-5, atol=1e-5)
     if scoring is AmongBranches:
         torch.testing.assert_close(scores.exp().sum(1), torch.ones(3))
 
@@ -150,7 +153,9 @@ def slow_beam_search(model, prompt, scoring, num_beams, top, seen):
     left = {row for number, row in enumerate(IDS, start=1) if number not in seen}
 
     def after(row):
-        return {other[len(row)] for other in IDS if len(other) > len(row) and other[: len(row)] == row}
+        return {
+            other[len(row)] for other in IDS if len(other) > len(row) and other[: len(row)] == row
+        }
 
     def cost(row):
         with torch.inference_mode():

@@ -76,7 +76,11 @@ class DecoderOnlyState:
     def keep(self, rows: Tensor) -> None:
         """See `DecodingState`."""
         self._cache.batch_select_indices(rows)
-        self._mask, self._lengths, self.first = self._mask[rows], self._lengths[rows], self.first[rows]
+        self._mask, self._lengths, self.first = (
+            self._mask[rows],
+            self._lengths[rows],
+            self.first[rows],
+        )
         self._ancestors.keep(rows)
 
     def step(self, tokens: Tensor, parents: Tensor, runs: Tensor) -> Tensor:
@@ -86,7 +90,9 @@ class DecoderOnlyState:
         prompt = self._mask[:, None].expand(-1, count, -1)
         hidden: Tensor = self._model._body(
             inputs_embeds=self._model.embed_outputs(tokens),
-            attention_mask=torch.cat([prompt, own.expand(batch, -1, -1)], 2)[:, None],  # [B, 1, M, P + S]
+            attention_mask=torch.cat([prompt, own.expand(batch, -1, -1)], 2)[
+                :, None
+            ],  # [B, 1, M, P + S]
             position_ids=self._lengths[:, None] + depths,
             past_key_values=self._cache,
             use_cache=True,

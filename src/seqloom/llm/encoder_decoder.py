@@ -146,7 +146,9 @@ def _distance_bias(attention: Any) -> Tensor:
     Shapes: -> [H, distances].
     """
     table = attention.relative_attention_bias
-    distance = torch.arange(attention.relative_attention_max_distance + 1, device=table.weight.device)
+    distance = torch.arange(
+        attention.relative_attention_max_distance + 1, device=table.weight.device
+    )
     bucket = attention._relative_position_bucket(
         -distance,
         bidirectional=False,

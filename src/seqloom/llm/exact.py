@@ -13,28 +13,35 @@ from seqloom.llm.text_model import ROOT, DecodingState
 
 @torch.inference_mode()
 def exact_scores(
-    state: DecodingState, tree: PrefixTree, likelihood: Likelihood, *, leaves_at_once: int = 64
+    state: DecodingState,
+    tree: PrefixTree,
+    likelihood: Likelihood,
+    *,
+    items: Tensor | None = None,
+    leaves_at_once: int = 64,
 ) -> Tensor:
-    """The log-likelihood of every item for each prompt. Column j belongs to item number j + 1.
+    """The log-likelihood of every item, or of some, for each prompt.
 
-    The time grows with the catalogue. Meant for small catalogues and for measuring what a beam loses.
+    The time grows with the number of items. Column j belongs to item number j + 1, or to items[j].
 
-    Shapes: -> [B, N].
+    Shapes: items [C] item numbers -> [B, N] or [B, C].
     """
-    batch, device = len(state.first), state.first.device
-    scores = torch.empty(batch, tree.num_items, device=device)
-    for first in range(0, tree.num_items, leaves_at_once):
-        end = min(first + leaves_at_once, tree.num_items)
-        leaves, values = _walk(state, tree, likelihood, first, end)
-        scores[:, tree.item[leaves] - 1] = values
+    numbers = torch.arange(1, tree.num_items + 1, device=tree.item.device)
+    leaves, places = tree.leaf[numbers if items is None else items].sort()
+    scores = torch.empty(len(state.first), len(leaves), device=state.first.device)
+    for wanted, columns in zip(
+        leaves.split(leaves_at_once), places.split(leaves_at_once), strict=True
+    ):
+        found, values = _walk(state, tree, likelihood, wanted)
+        scores[:, columns[torch.searchsorted(wanted, found)]] = values
         state.rewind()
     return scores
 
 
 def _walk(
-    state: DecodingState, tree: PrefixTree, likelihood: Likelihood, first: int, end: int
+    state: DecodingState, tree: PrefixTree, likelihood: Likelihood, wanted: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Score the leaves first..end-1, run by run. Shapes: -> leaves [M], scores [B, M]."""
+    """Score leaves, run by run. Shapes: wanted [M], rising -> the same in another order, [B, M]."""
     device = state.first.device
     nodes = torch.zeros(1, dtype=torch.int64, device=device)  # the same for all prompts
     slots = nodes + ROOT
@@ -42,7 +49,7 @@ def _walk(
     done: list[tuple[Tensor, Tensor]] = []
     laid = 0
     while True:
-        nodes, scores, parents = _children(tree, likelihood, nodes, scores, states, first, end)
+        nodes, scores, parents = _children(tree, likelihood, nodes, scores, states, wanted)
         ends = tree.end[nodes]
         closed = tree.num_children[ends] == 0
         decided = tree.run[nodes] - 1 if likelihood.forced_cost else torch.zeros_like(nodes)
@@ -68,10 +75,9 @@ def _children(
     nodes: Tensor,
     scores: Tensor,
     states: Tensor,
-    first: int,
-    end: int,
+    wanted: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The children that lead to leaves first..end-1, their scores, and whose children they are.
+    """The children that lead to leaves which are wanted, their scores, and whose children they are.
 
     Shapes: nodes [n], scores [B, n], states [B, n, D] -> [m], [B, m], [m].
     """
@@ -83,7 +89,8 @@ def _children(
     children = tree.first_child[nodes][:, None] + offset  # [n, C]
     real = offset < tree.num_children[nodes][:, None]
     children = torch.where(real, children, 0)
-    inside = real & (tree.first_leaf[children] < end) & (tree.end_leaf[children] > first)
+    before, after = tree.first_leaf[children], tree.end_leaf[children]
+    inside = real & (torch.searchsorted(wanted, before) < torch.searchsorted(wanted, after))
     parents, places = torch.nonzero(inside, as_tuple=True)
     return children[parents, places], scores[:, parents] + gained[:, parents, places], parents
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from seqloom.llm.beam import beam_search
 from seqloom.llm.exact import exact_scores
-from seqloom.llm.likelihood import AmongTokens
+from seqloom.llm.likelihood import AmongBranches, AmongTokens, Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
 from seqloom.llm.text_model import DecodingState, TextModel
 from seqloom.systems.idgenrec.prompts import PromptBuilder
@@ -18,6 +20,19 @@ from seqloom.systems.idgenrec.prompts import PromptBuilder
 _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 1 << 15}
 _ROWS_AT_ONCE = {"cpu": 32, "cuda": 1024}
 _LEAVES_AT_ONCE = {"cpu": 64, "cuda": 256}
+
+
+LIKELIHOODS = {"text": AmongTokens, "catalogue": AmongBranches}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a recommender is asked."""
+
+    template: int
+    """The number of the prompt."""
+    num_beams: int
+    likelihood: Literal["text", "catalogue"]
 
 
 class _IDScorer:
@@ -29,36 +44,26 @@ class _IDScorer:
         builder: PromptBuilder,
         table: Tensor,
         tree: PrefixTree,
-        template: int,
-        num_beams: int,
+        decoding: Decoding,
+        only: Tensor | None = None,
     ) -> None:
-        """`table` [N + 1, T] are the IDs, row 0 of nobody; `template` is the number of the prompt."""
-        self.num_items = tree.num_items
+        """`table` [N + 1, T] are the IDs, row 0 of nobody; `only` [C] the items to score, else all."""
+        self.num_items = tree.num_items if only is None else len(only)
         self._recommender = recommender.eval()
         self._builder, self._table, self._tree = builder, table, tree
-        self._template, self._num_beams = template, num_beams
+        self._decoding, self._only = decoding, only
 
     def exact(self) -> ExactScorer:
         """The same by the likelihood of every item."""
-        return ExactScorer(
-            self._recommender,
-            self._builder,
-            self._table,
-            self._tree,
-            self._template,
-            self._num_beams,
-        )
+        return self._exact(None)
 
     def among(self, numbers: Tensor) -> ExactScorer:
         """A scorer of these items alone; see `core.protocols`. Shapes: numbers [C] int64."""
-        tree = PrefixTree.build(self._table[numbers.to(self._table.device)])
+        return self._exact(numbers.to(self._table.device))
+
+    def _exact(self, only: Tensor | None) -> ExactScorer:
         return ExactScorer(
-            self._recommender,
-            self._builder,
-            self._table,
-            tree.to(self._table.device),
-            self._template,
-            self._num_beams,
+            self._recommender, self._builder, self._table, self._tree, self._decoding, only
         )
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
@@ -69,15 +74,20 @@ class _IDScorer:
         found = torch.empty(len(items), self.num_items, device=items.device)
         leaves = _size(_LEAVES_AT_ONCE, items)
         for rows, state in self._states(items):
-            likelihood = AmongTokens(self._tree, state.head)
-            found[rows] = exact_scores(state, self._tree, likelihood, leaves_at_once=leaves)
+            found[rows] = exact_scores(
+                state, self._tree, self._likelihood(state), items=self._only, leaves_at_once=leaves
+            )
         return found
+
+    def _likelihood(self, state: DecodingState) -> Likelihood:
+        kind: type[AmongTokens] | type[AmongBranches] = LIKELIHOODS[self._decoding.likelihood]
+        return kind(self._tree, state.head)
 
     def _states(self, items: Tensor) -> Iterator[tuple[Tensor, DecodingState]]:
         """Encoded prompts of like length together, with the numbers of their rows."""
         if not items.shape[1]:
             items = items.new_zeros(len(items), 1)
-        which = torch.full((len(items),), self._template, device=items.device)
+        which = torch.full((len(items),), self._decoding.template, device=items.device)
         with torch.inference_mode():
             prompts = self._builder(self._table, items, which)
             lengths = prompts.mask.sum(1)
@@ -88,7 +98,7 @@ class _IDScorer:
 
 
 class ExactScorer(_IDScorer):
-    """Scores the whole catalogue."""
+    """Scores the whole catalogue, or some items of it."""
 
 
 class BeamScorer(_IDScorer):
@@ -97,7 +107,7 @@ class BeamScorer(_IDScorer):
     @property
     def list_size(self) -> int:
         """How many items a list has if not asked for more: one for each beam."""
-        return min(self._num_beams, self.num_items)
+        return min(self._decoding.num_beams, self.num_items)
 
     def best(
         self, items: Tensor, lengths: Tensor, k: int, seen: Tensor | None = None
@@ -106,7 +116,7 @@ class BeamScorer(_IDScorer):
 
         Shapes: items [B, L], lengths [B], seen [B, S] -> items and scores [B, k].
         """
-        beams = min(max(k, self._num_beams), self.num_items)
+        beams = min(max(k, self._decoding.num_beams), self.num_items)
         found = items.new_zeros(len(items), k, dtype=torch.int64)
         scores = torch.full((len(items), k), float("-inf"), device=items.device)
         top = min(k, self.num_items)
@@ -114,7 +124,7 @@ class BeamScorer(_IDScorer):
             best = beam_search(
                 state,
                 self._tree,
-                AmongTokens(self._tree, state.head),
+                self._likelihood(state),
                 num_beams=beams,
                 top=top,
                 seen=None if seen is None else seen[rows],

@@ -1,0 +1,137 @@
+"""Constrained beam search beside transformers' `generate` with `prefix_allowed_tokens_fn`.
+
+Both sides see the same model, prompts and prefix tree, mask nothing, and list ten items. The library is
+called at several batch sizes, and its best one counts. Lists are compared with exact scores too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.data import benchmark_dataset
+from benchmarks.library_beam import LibraryBeam
+from benchmarks.result import Measurement, Result
+from seqloom.core.device import keep_freed_memory
+from seqloom.data.store import Dataset
+from seqloom.runs.folder import load_run
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.idgenrec.config import IDGenRecConfig
+from seqloom.systems.idgenrec.system import IDGenRec
+
+TOP, BEAMS, USERS, QUICK_USERS, EXACT_USERS, REPEATS, SEED = 10, 20, 128, 32, 16, 3, 42
+STEPS = 100
+"""Training steps of a model that is made here, so that its probabilities are not flat."""
+_NAMER = {"source": "t5", "hidden_size": 32, "num_layers": 1, "feed_forward_size": 64}
+_MODELS: dict[str, dict[str, Any]] = {
+    "T5 from scratch, 3 + 3 layers of width 128": {
+        "tokenizer": "catalogue",
+        "recommender": {"source": "t5"},
+    },
+    "SmolLM2-135M-Instruct, first 2 layers": {
+        "tokenizer": "smollm2-135m-instruct",
+        "recommender": {"source": "pretrained", "first_layers": 2},
+        "learning_rate": 2e-4,
+    },
+}
+_LIBRARY_BATCHES = (1, 8, 32)
+
+
+def run(folder: Path, idgenrec: Path | None = None, quick: bool = False) -> list[Result]:
+    """Time both, on the run `idgenrec` or on models that are made here. `quick` takes fewer users."""
+    keep_freed_memory()
+    users = QUICK_USERS if quick else USERS
+    if idgenrec is not None:
+        trained = load_run(idgenrec)
+        return [_beside(idgenrec.name, trained.system, trained.dataset(), users)]
+    dataset = benchmark_dataset(folder)
+    return [
+        _beside(name, _system(dataset, settings, 10 if quick else STEPS), dataset, users)
+        for name, settings in _MODELS.items()
+    ]
+
+
+def _system(dataset: Dataset, settings: dict[str, Any], steps: int) -> IDGenRec:
+    """A recommender after a few steps of training, over IDs by a small untrained generator."""
+    torch.manual_seed(SEED)
+    ids = {"max_text_tokens": 24}
+    config = IDGenRecConfig.build({"generator": _NAMER, "ids": ids, "rounds": 1, **settings})
+    system = IDGenRec(config, Sizes(num_items=dataset.num_items))
+    data = TrainingData(dataset)
+    system.initialise(data)
+    phase = system.phases(data)[-1]
+    plan = phase.steps(0)
+    optimiser = torch.optim.AdamW(phase.module.parameters(), lr=config.learning_rate)
+    phase.module.train()
+    for step in range(min(steps, len(plan))):
+        optimiser.zero_grad()
+        phase.loss(plan[step])["loss"].backward()
+        optimiser.step()
+    return system.eval()
+
+
+def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> Result:
+    held_out = dataset.held_out("test")
+    rows = torch.linspace(0, len(held_out.users) - 1, users).long()
+    batch = held_out.histories.select(rows).pad(system.max_len).to(system.ids.device)
+    scorer, library = system.over(system.ids[1:]), LibraryBeam(system, TOP)
+    ours, seconds, cpu = _timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0])
+    sample = torch.linspace(0, users - 1, EXACT_USERS).long()
+    exact = scorer.exact().score(batch.items[sample], batch.lengths[sample]).topk(TOP).indices + 1
+    tried = {
+        size: _timed(lambda: library.best(batch.items, BEAMS, size), repeats=1)  # noqa: B023
+        for size in _LIBRARY_BATCHES
+    }
+    size = min(tried, key=lambda each: tried[each][1][0])
+    theirs, library_seconds, library_cpu = tried[size]
+    notes = {
+        "catalogue": f"{dataset.num_items:,} items, {users} users, {BEAMS} beams, {TOP} items a list",
+        f"{name}: likelihood": system.config.likelihood,
+        f"{name}: items that both lists hold": _common(ours, torch.tensor(theirs)),
+        f"{name}: of the ten best by exact scores, in our lists": _common(ours[sample], exact),
+        f"{name}: processor time a user": f"{_ms(cpu, users)} and {_ms(library_cpu, users)} ms",
+    }
+    return Result(
+        f"Constrained beam search, {name}",
+        Measurement("seqloom", "ms a user", [1000 * each / users for each in seconds]),
+        Measurement(
+            f"generate, batches of {size}",
+            "ms a user",
+            [1000 * each / users for each in library_seconds],
+        ),
+        notes=notes,
+    )
+
+
+def _timed(work: Callable[[], Any], repeats: int = REPEATS) -> tuple[Any, list[float], list[float]]:
+    """The result, seconds, and seconds of processor time, each of every call but a first one."""
+    found = work()
+    seconds, cpu = [], []
+    for _ in range(repeats):
+        _wait()
+        started, busy = time.perf_counter(), time.process_time()
+        found = work()
+        _wait()
+        seconds.append(time.perf_counter() - started)
+        cpu.append(time.process_time() - busy)
+    return found, seconds, cpu
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _ms(seconds: list[float], users: int) -> str:
+    return f"{1000 * min(seconds) / users:.1f}"
+
+
+def _common(first: Tensor, second: Tensor) -> str:
+    """Share of the items of one list that the other holds as well. Shapes: [B, k], [B, k]."""
+    same = (first[:, :, None].cpu() == second[:, None, :].cpu()).sum() / second.numel()
+    return f"{float(same):.3f}"

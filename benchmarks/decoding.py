@@ -93,7 +93,9 @@ def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> Result
         "catalogue": f"{dataset.num_items:,} items, {users} users, {BEAMS} beams, {TOP} items a list",
         f"{name}: likelihood": system.config.likelihood,
         f"{name}: items that both lists hold": _common(ours, torch.tensor(theirs)),
-        f"{name}: of the ten best by exact scores, in our lists": _common(ours[sample], exact),
+        f"{name}: of the ten best by exact scores, in our lists and the library's": (
+            f"{_common(ours[sample], exact)} and {_common(torch.tensor(theirs)[sample], exact)}"
+        ),
         f"{name}: processor time a user": f"{_ms(cpu, users)} and {_ms(library_cpu, users)} ms",
     }
     return Result(

@@ -20,14 +20,20 @@ class DecoderOnly(TextModel):
         last = last_of(hidden[:, : prompt.shape[1]], mask)[:, None]
         return self.project(torch.cat([last, hidden[:, prompt.shape[1] :]], 1))
 
-    def hidden(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states of a causal pass. Shapes: [B, P, D], [B, P] -> [B, P, D]."""
-        return self._body(
+    def hidden(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Hidden states of a causal pass.
+
+        Rows that are padded on the right need no mask: nothing real sees what comes after it.
+
+        Shapes: [B, P, D], [B, P] -> [B, P, D].
+        """
+        found: Tensor = self._body(
             inputs_embeds=embeddings,
-            attention_mask=mask.long(),
-            position_ids=_positions(mask),
+            attention_mask=None if mask is None else mask.long(),
+            position_ids=None if mask is None else _positions(mask),
             use_cache=False,
         ).last_hidden_state
+        return found
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores of the output tokens. Shapes: [..., D] -> [..., V']."""
@@ -58,9 +64,7 @@ class DecoderOnlyState:
         self._lengths = mask.sum(1)
         self._cache = DynamicCache()
         hidden = model._body(
-            inputs_embeds=model.embed(tokens),
-            attention_mask=mask.long(),
-            position_ids=_positions(mask),
+            inputs_embeds=model.embed(tokens),  # padded on the right: see `hidden`
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state

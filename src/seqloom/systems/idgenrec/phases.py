@@ -82,7 +82,7 @@ class RecommenderPhase:
         assert isinstance(model, DecoderOnly)
         whole = torch.cat([batch.inputs.items[:, :1], batch.targets], 1)  # [B, L + 1]
         prompts = system.builder(system.table, whole, which)
-        hidden = model.hidden(model.embed(prompts.tokens), prompts.mask)
+        hidden = model.hidden(model.embed(prompts.tokens))
         at = prompts.following != PAD
         return F.cross_entropy(model.project(hidden[at]).float(), prompts.following[at])
 

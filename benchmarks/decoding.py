@@ -1,122 +1,139 @@
-"""Constrained beam search beside `generate` with `prefix_allowed_tokens_fn`.
+"""Constrained beam search beside transformers' `generate` with `prefix_allowed_tokens_fn`.
 
-`python -m benchmarks decoding --idgenrec RUN`: both sides see the same model, prompts and prefix tree, mask
-nothing, and list ten items. The library's probabilities are over the model's whole vocabulary, ours over the
-tokens of IDs, so its lists may differ a little; the agreement with exact scores is what
-`seqloom evaluate RUN --exact` reports.
+Both sides see the same model, prompts and prefix tree, mask nothing, and list ten items. The library is
+called at several batch sizes, and its best one counts. Lists are compared with exact scores too.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.data import benchmark_dataset
+from benchmarks.library_beam import LibraryBeam
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END
+from seqloom.data.store import Dataset
 from seqloom.runs.folder import load_run
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.idgenrec.config import IDGenRecConfig
+from seqloom.systems.idgenrec.system import IDGenRec
 
-TOP, BEAMS, USERS, QUICK_USERS = 10, 20, 64, 16
+TOP, BEAMS, USERS, QUICK_USERS, EXACT_USERS, REPEATS, SEED = 10, 20, 128, 32, 16, 3, 42
+STEPS = 100
+"""Training steps of a model that is made here, so that its probabilities are not flat."""
+_NAMER = {"source": "t5", "hidden_size": 32, "num_layers": 1, "feed_forward_size": 64}
+_MODELS: dict[str, dict[str, Any]] = {
+    "T5 from scratch, 3 + 3 layers of width 128": {
+        "tokenizer": "catalogue",
+        "recommender": {"source": "t5"},
+    },
+    "SmolLM2-135M-Instruct, first 2 layers": {
+        "tokenizer": "smollm2-135m-instruct",
+        "recommender": {"source": "pretrained", "first_layers": 2},
+        "learning_rate": 2e-4,
+    },
+}
+_LIBRARY_BATCHES = (1, 8, 32)
 
 
-def run(folder: Path, idgenrec: Path, quick: bool = False) -> list[Result]:
-    """Time both on the run `idgenrec`."""
+def run(folder: Path, idgenrec: Path | None = None, quick: bool = False) -> list[Result]:
+    """Time both, on the run `idgenrec` or on models that are made here. `quick` takes fewer users."""
     keep_freed_memory()
     users = QUICK_USERS if quick else USERS
-    run = load_run(idgenrec)
-    system = run.system
-    held_out = run.dataset().held_out("test")
-    rows = torch.linspace(0, len(held_out.users) - 1, users).long()
-    batch = held_out.histories.select(rows).pad(system.max_len).to(run.device)
-    scorer = system.over(system.ids[1:])
-    scorer._num_beams = BEAMS
-    ours, seconds, cpu = timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0], run.device)
-    library = Library(system)
-    theirs, library_seconds, library_cpu = timed(
-        lambda: library.best(batch.items, BEAMS), run.device
-    )
-    same = [len(set(a) & set(b)) / TOP for a, b in zip(ours.tolist(), theirs, strict=True)]
-    notes = {
-        "run": f"{idgenrec.name}, {scorer.num_items:,} items, {users} users, {BEAMS} beams",
-        "device": str(run.device),
-        "items in common": f"{sum(same) / len(same):.3f}",
-        "processor time": f"{cpu:.2f} s and {library_cpu:.2f} s",
-    }
+    if idgenrec is not None:
+        trained = load_run(idgenrec)
+        return [_beside(idgenrec.name, trained.system, trained.dataset(), users)]
+    dataset = benchmark_dataset(folder)
     return [
-        Result(
-            "Constrained beam search",
-            Measurement("seqloom", "ms a user", [1000 * seconds / users]),
-            Measurement("transformers' generate", "ms a user", [1000 * library_seconds / users]),
-            notes=notes,
-        )
+        _beside(name, _system(dataset, settings, 10 if quick else STEPS), dataset, users)
+        for name, settings in _MODELS.items()
     ]
 
 
-def timed(work: Any, device: torch.device) -> tuple[Any, float, float]:
-    """The result, seconds of a second call, and seconds of processor time of it."""
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started, cpu = time.perf_counter(), time.process_time()
+def _system(dataset: Dataset, settings: dict[str, Any], steps: int) -> IDGenRec:
+    """A recommender after a few steps of training, over IDs by a small untrained generator."""
+    torch.manual_seed(SEED)
+    ids = {"max_text_tokens": 24}
+    config = IDGenRecConfig.build({"generator": _NAMER, "ids": ids, "rounds": 1, **settings})
+    system = IDGenRec(config, Sizes(num_items=dataset.num_items))
+    data = TrainingData(dataset)
+    system.initialise(data)
+    phase = system.phases(data)[-1]
+    plan = phase.steps(0)
+    optimiser = torch.optim.AdamW(phase.module.parameters(), lr=config.learning_rate)
+    phase.module.train()
+    for step in range(min(steps, len(plan))):
+        optimiser.zero_grad()
+        sum(part.value for part in phase.loss(plan[step]).values()).backward()
+        optimiser.step()
+    return system.eval()
+
+
+def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> Result:
+    held_out = dataset.held_out("test")
+    rows = torch.linspace(0, len(held_out.users) - 1, users).long()
+    batch = held_out.histories.select(rows).pad(system.max_len).to(system.ids.device)
+    scorer, library = system.over(system.ids[1:]), LibraryBeam(system, TOP)
+    ours, seconds, cpu = _timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0])
+    sample = torch.linspace(0, users - 1, EXACT_USERS).long()
+    exact = scorer.exact().score(batch.items[sample], batch.lengths[sample]).topk(TOP).indices + 1
+    tried = {
+        size: _timed(lambda: library.best(batch.items, BEAMS, size), repeats=1)  # noqa: B023
+        for size in _LIBRARY_BATCHES
+    }
+    size = min(tried, key=lambda each: tried[each][1][0])
+    theirs, library_seconds, library_cpu = tried[size]
+    notes = {
+        "catalogue": f"{dataset.num_items:,} items, {users} users, {BEAMS} beams, {TOP} items a list",
+        f"{name}: likelihood": system.config.likelihood,
+        f"{name}: items that both lists hold": _common(ours, torch.tensor(theirs)),
+        f"{name}: of the ten best by exact scores, in our lists and the library's": (
+            f"{_common(ours[sample], exact)} and {_common(torch.tensor(theirs)[sample], exact)}"
+        ),
+        f"{name}: processor time a user": f"{_ms(cpu, users)} and {_ms(library_cpu, users)} ms",
+    }
+    return Result(
+        f"Constrained beam search, {name}",
+        Measurement("seqloom", "ms a user", [1000 * each / users for each in seconds]),
+        Measurement(
+            f"generate, batches of {size}",
+            "ms a user",
+            [1000 * each / users for each in library_seconds],
+        ),
+        notes=notes,
+    )
+
+
+def _timed(work: Callable[[], Any], repeats: int = REPEATS) -> tuple[Any, list[float], list[float]]:
+    """The result, seconds, and seconds of processor time, each of every call but a first one."""
     found = work()
-    if device.type == "cuda":
+    seconds, cpu = [], []
+    for _ in range(repeats):
+        _wait()
+        started, busy = time.perf_counter(), time.process_time()
+        found = work()
+        _wait()
+        seconds.append(time.perf_counter() - started)
+        cpu.append(time.process_time() - busy)
+    return found, seconds, cpu
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return found, time.perf_counter() - started, time.process_time() - cpu
 
 
-class Library:
-    """The library's beam search over a dictionary of prefixes, with the model's own tokens."""
+def _ms(seconds: list[float], users: int) -> str:
+    return f"{1000 * min(seconds) / users:.1f}"
 
-    def __init__(self, system: Any) -> None:
-        self.system, self.model = system, system.recommender
-        self.outputs = self.model.output_tokens.tolist()
-        self.end = self.outputs[END]
-        self.items: dict[tuple[int, ...], int] = {}
-        self.children: dict[tuple[int, ...], list[int]] = {}
-        for item, row in enumerate(system.ids[1:].tolist(), start=1):
-            tokens = tuple(self.outputs[number] for number in row if number != PAD)
-            self.items[tokens] = item
-            for place in range(len(tokens)):
-                after = self.children.setdefault(tokens[:place], [])
-                if tokens[place] not in after:
-                    after.append(tokens[place])
 
-    @torch.inference_mode()
-    def best(self, items: Tensor, beams: int) -> list[list[int]]:
-        """The ten best items of each history."""
-        which = torch.full((len(items),), self.system.config.template, device=items.device)
-        prompts = self.system.builder(self.system.table, items, which)
-        tokens, mask = prompts.tokens, prompts.mask
-        network = self.model.network
-        start = 1
-        if not network.config.is_encoder_decoder:  # the library wants padding on the left
-            order = mask.long().argsort(dim=1, stable=True)
-            tokens, mask = tokens.gather(1, order), mask.gather(1, order)
-            start = tokens.shape[1]
-
-        def allowed(_row: int, sequence: Tensor) -> list[int]:
-            return self.children.get(tuple(sequence[start:].tolist()), [self.end])
-
-        found = network.generate(
-            input_ids=tokens,
-            attention_mask=mask.long(),
-            num_beams=beams,
-            num_return_sequences=TOP,
-            do_sample=False,
-            length_penalty=0.0,
-            max_new_tokens=max(map(len, self.items)),
-            prefix_allowed_tokens_fn=allowed,
-            eos_token_id=self.end,
-            pad_token_id=self.end,
-            bos_token_id=None,
-        )
-        lists: list[list[int]] = [[] for _ in range(len(items))]
-        for number, sequence in enumerate(found[:, start:].tolist()):
-            cut = tuple(sequence[: sequence.index(self.end) + 1]) if self.end in sequence else ()
-            lists[number // TOP].append(self.items.get(cut, 0))
-        return lists
+def _common(first: Tensor, second: Tensor) -> str:
+    """Share of the items of one list that the other holds as well. Shapes: [B, k], [B, k]."""
+    same = (first[:, :, None].cpu() == second[:, None, :].cpu()).sum() / second.numel()
+    return f"{float(same):.3f}"

@@ -19,7 +19,7 @@ from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.system import E4SRec
 
 LAYERS, WIDTH, SEED = 4, 64, 42
-USERS, LOOP_USERS, REPEATS = 256, 8, 3
+USERS, LOOP_USERS, REPEATS = 512, 16, 3
 
 
 def run(folder: Path) -> list[Result]:
@@ -60,8 +60,9 @@ def _ours(system: E4SRec, histories: Sequences) -> Measurement:
 
 
 def _loop(system: E4SRec, histories: Sequences) -> Measurement:
-    rows = torch.linspace(0, len(histories) - 1, LOOP_USERS).long()
-    lists = _lists(histories.select(rows))
+    by_length = histories.lengths.argsort(stable=True)  # a sample of all lengths
+    middle = (torch.arange(LOOP_USERS) + 0.5) / LOOP_USERS * len(histories)
+    lists = _lists(histories.select(by_length[middle.long()]))
 
     def score() -> list[Tensor]:
         return [full_prompt(system, items) for items in lists]

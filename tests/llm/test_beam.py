@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from seqloom.llm.beam import beam_search, exact_scores
+from seqloom.llm.beam import beam_search
+from seqloom.llm.exact import exact_scores
+from seqloom.llm.likelihood import AmongBranches, AmongTokens
 from seqloom.llm.prefix_tree import PAD, PrefixTree
 
 IDS = [
@@ -18,8 +20,14 @@ def tree():
     return PrefixTree.build(torch.tensor([[*row, *[PAD] * (width - len(row))] for row in IDS]))
 
 
-def likelihood(model, prompt, row):
-    """log p(row | prompt) by one forward pass of the library's model over all tokens."""
+@pytest.fixture(scope="module", params=[AmongTokens, AmongBranches])
+def scoring(request):
+    """The kind of probability."""
+    return request.param
+
+
+def token_costs(model, prompt, row, scoring):
+    """Log-probability of each token of `row`, by one forward pass of the library over all tokens."""
     tokens = model.output_tokens[list(row)]
     network = model.network
     if network.config.is_encoder_decoder:
@@ -29,101 +37,148 @@ def likelihood(model, prompt, row):
     else:
         whole = torch.cat([prompt, tokens[:-1]])[None]
         logits = network(input_ids=whole).logits[0, len(prompt) - 1 :]
-    log_probs = logits[:, model.output_tokens].double().log_softmax(-1)
-    return float(log_probs[range(len(row)), list(row)].sum())
+    logits = logits[:, model.output_tokens].double()
+    if scoring is AmongBranches:
+        for depth in range(len(row)):
+            allowed = {other[depth] for other in IDS if other[:depth] == row[:depth]}
+            barred = [token for token in range(logits.shape[1]) if token not in allowed]
+            logits[depth, barred] = float("-inf")
+    return logits.log_softmax(-1)[range(len(row)), list(row)]
 
 
 @pytest.fixture(scope="module")
-def truth(model, prompts):
+def truth(model, prompts, scoring):
     """[3, N] by the slow loop."""
     with torch.inference_mode():
-        rows = [[likelihood(model, t[m], row) for row in IDS] for t, m in zip(*prompts)]  # noqa: B905
+        rows = [
+            [float(token_costs(model, t[m], row, scoring).sum()) for row in IDS]
+            for t, m in zip(*prompts, strict=True)
+        ]
     return torch.tensor(rows)
 
 
-def test_exact_scores_are_the_likelihoods(model, prompts, tree, truth):
-    state = model.start(*prompts)
-    torch.testing.assert_close(exact_scores(state, tree), truth, rtol=1e-4, atol=1e-4)
+def search(model, prompts, tree, scoring, **options):
+    with torch.inference_mode():
+        state = model.start(*prompts)
+    return beam_search(state, tree, scoring(tree, state.head), **options)
+
+
+def test_exact_scores_are_the_likelihoods(model, prompts, tree, scoring, truth):
+    with torch.inference_mode():
+        state = model.start(*prompts)
+    likelihood = scoring(tree, state.head)
+    scores = exact_scores(state, tree, likelihood)
+    torch.testing.assert_close(scores, truth, rtol=1e-5, atol=1e-5)
     # In pieces, and again with the same state.
-    pieces = exact_scores(state, tree, leaves_at_once=5)
-    torch.testing.assert_close(pieces, truth, rtol=1e-4, atol=1e-4)
+    pieces = exact_scores(state, tree, likelihood, leaves_at_once=5)
+    torch.testing.assert_close(pieces, truth, rtol=1e-5, atol=1e-5)
+    some = torch.tensor([9, 2, 12])
+    got = exact_scores(state, tree, likelihood, items=some, leaves_at_once=2)
+    torch.testing.assert_close(got, truth[:, some - 1], rtol=1e-5, atol=1e-5)
+    if scoring is AmongBranches:
+        torch.testing.assert_close(scores.exp().sum(1), torch.ones(3))
 
 
-def test_teacher_forcing_gives_the_same_likelihoods(model, prompts, truth):
+def test_teacher_forcing_gives_the_same_likelihoods(model, prompts):
     tokens, mask = prompts
-    for column, row in enumerate(IDS):
+    for row in IDS:
         targets = torch.tensor([[*row, PAD, PAD]]).expand(3, -1)
         with torch.inference_mode():
             log_probs = model.logits(model.embed(tokens), mask, targets).log_softmax(-1)
-        got = log_probs[:, : len(row)].gather(2, targets[:, : len(row), None]).sum((1, 2))
-        torch.testing.assert_close(got, truth[:, column], rtol=1e-4, atol=1e-4)
+            expected = [token_costs(model, t[m], row, AmongTokens) for t, m in zip(*prompts)]  # noqa: B905
+        got = log_probs[:, : len(row)].gather(2, targets[:, : len(row), None])[..., 0]
+        torch.testing.assert_close(got.double(), torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_as_many_beams_as_items_find_the_exact_order(model, prompts, tree, truth):
-    found = beam_search(model.start(*prompts), tree, num_beams=len(IDS))
+def test_as_many_beams_as_items_find_the_exact_order(model, prompts, tree, scoring, truth):
+    found = search(model, prompts, tree, scoring, num_beams=len(IDS))
     best = truth.sort(dim=1, descending=True)
     assert torch.equal(found.items, best.indices + 1)
-    torch.testing.assert_close(found.scores, best.values, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.scores, best.values, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_beams", [1, 2, 3])
-def test_few_beams_find_what_a_slow_search_finds(model, prompts, tree, num_beams):
-    found = beam_search(model.start(*prompts), tree, num_beams=num_beams)
-    for row, (tokens, mask) in enumerate(zip(*prompts)):  # noqa: B905
-        expected = slow_beam_search(model, tokens[mask], num_beams, set())
+@pytest.mark.parametrize(("num_beams", "top"), [(1, 1), (2, 2), (3, 3), (3, 2), (2, 5)])
+def test_few_beams_find_what_a_slow_search_finds(model, prompts, tree, scoring, num_beams, top):
+    found = search(model, prompts, tree, scoring, num_beams=num_beams, top=top)
+    for row, (tokens, mask) in enumerate(zip(*prompts, strict=True)):
+        expected = slow_beam_search(model, tokens[mask], scoring, num_beams, top, set())
         assert found.items[row].tolist() == [item for item, _ in expected]
         scores = torch.tensor([score for _, score in expected])
-        torch.testing.assert_close(found.scores[row], scores, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.scores[row], scores, rtol=1e-5, atol=1e-5)
 
 
-def test_seen_items_never_come_out_and_take_no_place(model, prompts, tree):
+def test_seen_items_never_come_out_and_take_no_place(model, prompts, tree, scoring):
     seen = torch.tensor([[1, 2, 3, 0, 1], [7, 8, 9, 6, 0], [12, 11, 10, 5, 4]])
-    found = beam_search(model.start(*prompts), tree, num_beams=3, seen=seen)
-    for row, (tokens, mask) in enumerate(zip(*prompts)):  # noqa: B905
-        expected = slow_beam_search(model, tokens[mask], 3, set(seen[row].tolist()))
+    found = search(model, prompts, tree, scoring, num_beams=3, seen=seen)
+    for row, (tokens, mask) in enumerate(zip(*prompts, strict=True)):
+        gone = set(seen[row].tolist())
+        expected = slow_beam_search(model, tokens[mask], scoring, 3, 3, gone)
         assert found.items[row].tolist() == [item for item, _ in expected]
         assert len(set(found.items[row].tolist())) == 3
-        assert not set(found.items[row].tolist()) & set(seen[row].tolist())
+        assert not set(found.items[row].tolist()) & gone
 
 
-def test_when_fewer_items_are_left_than_beams_all_of_them_come_out(model, prompts, tree):
+def test_when_fewer_items_are_left_than_beams_all_of_them_come_out(model, prompts, tree, scoring):
     seen = torch.arange(1, 11).expand(3, -1)  # 11 and 12 are left
-    found = beam_search(model.start(*prompts), tree, num_beams=5, seen=seen)
+    found = search(model, prompts, tree, scoring, num_beams=5, seen=seen)
     assert all(sorted(row) == [0, 0, 0, 11, 12] for row in found.items.tolist())
     assert torch.isinf(found.scores[:, 2:]).all()
 
 
-def test_a_batch_finds_what_its_rows_find(model, prompts, tree):
-    together = beam_search(model.start(*prompts), tree, num_beams=4)
-    for row, (tokens, mask) in enumerate(zip(*prompts)):  # noqa: B905
-        alone = beam_search(model.start(tokens[mask][None], mask[mask][None]), tree, num_beams=4)
+def test_a_batch_finds_what_its_rows_find(model, prompts, tree, scoring):
+    # Rows with nearly everything seen end early and leave the batch.
+    seen = torch.zeros(3, 11, dtype=torch.int64)
+    seen[0], seen[2] = torch.arange(2, 13), torch.arange(1, 12)
+    together = search(model, prompts, tree, scoring, num_beams=4, seen=seen)
+    for row, (tokens, mask) in enumerate(zip(*prompts, strict=True)):
+        one = (tokens[mask][None], mask[mask][None])
+        alone = search(model, one, tree, scoring, num_beams=4, seen=seen[row : row + 1])
         assert torch.equal(alone.items[0], together.items[row])
 
 
-def test_the_folders_generation_settings_change_nothing(model, prompts, tree):
-    before = beam_search(model.start(*prompts), tree, num_beams=4)
+def test_the_folders_generation_settings_change_nothing(model, prompts, tree, scoring):
+    before = search(model, prompts, tree, scoring, num_beams=4)
     settings = model.network.generation_config
     old = (settings.do_sample, settings.repetition_penalty, settings.length_penalty)
     settings.do_sample, settings.repetition_penalty, settings.length_penalty = True, 9.0, -5.0
     try:
-        after = beam_search(model.start(*prompts), tree, num_beams=4)
+        after = search(model, prompts, tree, scoring, num_beams=4)
     finally:
         settings.do_sample, settings.repetition_penalty, settings.length_penalty = old
     assert torch.equal(before.items, after.items)
 
 
-def slow_beam_search(model, prompt, num_beams, seen):
-    """Open sequences compete with open ones for num_beams places; closed ones are kept apart."""
-    open_rows, closed = [()], []
-    for _ in range(max(map(len, IDS))):
-        allowed = {row for n, row in enumerate(IDS, start=1) if n not in seen}
-        children = {row[: len(p) + 1] for p in open_rows for row in allowed if row[: len(p)] == p}
+def slow_beam_search(model, prompt, scoring, num_beams, top, seen):
+    """Beams at places of choice compete for tokens; what follows without choice is added at once."""
+    left = {row for number, row in enumerate(IDS, start=1) if number not in seen}
+
+    def after(row):
+        return {
+            other[len(row)] for other in IDS if len(other) > len(row) and other[: len(row)] == row
+        }
+
+    def cost(row):
         with torch.inference_mode():
-            scored = [(likelihood(model, prompt, row), row) for row in children]
-        closed += [(score, row) for score, row in scored if row in IDS]
-        rest = sorted(((s, r) for s, r in scored if r not in IDS), reverse=True)
-        closed = sorted(closed, reverse=True)[:num_beams]
-        open_rows = [row for _, row in rest[:num_beams]]
-        if not open_rows:
-            break
-    return [(IDS.index(row) + 1, score) for score, row in closed]
+            return float(token_costs(model, prompt, row, scoring).sum())
+
+    def run(row):
+        while len(after(row)) == 1:
+            row = (*row, *after(row))
+        return row
+
+    def decided(row):  # without asking the model once more
+        return row in IDS if scoring is AmongTokens else run(row) in IDS
+
+    beams, closed = [()], []
+    while beams:
+        chosen = [(*beam, token) for beam in beams for token in after(beam)]
+        chosen = [row for row in chosen if any(other[: len(row)] == row for other in left)]
+        closed += [(cost(row), run(row)) for row in chosen if decided(row)]
+        rest = sorted(((cost(row), row) for row in chosen if not decided(row)), reverse=True)
+        ends = [run(row) for _, row in rest[:num_beams]]
+        closed += [(cost(row), row) for row in ends if row in IDS]
+        beams = [row for row in ends if row not in IDS]
+    best = sorted(closed, reverse=True)[:top]
+    return [(IDS.index(row) + 1, score) for score, row in best] + [(0, float("-inf"))] * (
+        top - len(best)
+    )

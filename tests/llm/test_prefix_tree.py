@@ -41,9 +41,21 @@ def test_the_tree_holds_the_sequences_and_no_others(rows):
     tree = PrefixTree.build(padded(rows))
     assert paths(tree) == dict(enumerate(rows, start=1))
     assert tree.num_items == len(rows)
-    assert len(tree.widest) == max(map(len, rows))
     prefixes = {row[:depth] for row in rows for depth in range(len(row) + 1)}
     assert len(tree.token) == len(prefixes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sequences)
+def test_a_run_goes_on_while_there_is_one_child(rows):
+    tree = PrefixTree.build(padded(rows))
+    for node in range(len(tree.token)):
+        walked = [node]
+        while tree.num_children[walked[-1]] == 1:
+            walked.append(int(tree.first_child[walked[-1]]))
+        assert int(tree.run[node]) == len(walked)
+        assert int(tree.end[node]) == walked[-1]
+        assert tree.along(torch.tensor(node), len(walked)).tolist() == walked
 
 
 @settings(max_examples=40, deadline=None)

@@ -83,6 +83,12 @@ class LanguageModel:
         """Where it is."""
         return next(iter(self.backbone.parameters())).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of its input."""
+        found: torch.dtype = self.backbone.get_input_embeddings().weight.dtype
+        return found
+
     def place(self, device: torch.device) -> None:
         """Bring it to `device`, in the number format that the configuration wants there.
 

@@ -1,4 +1,4 @@
-"""Beam search over a prefix tree for a whole batch at once, and the exact scores of every item.
+"""Beam search over a prefix tree for a whole batch at once.
 
 An item's score is the log-likelihood of its token sequence, end mark included: the sum of the
 log-probabilities, without a length penalty, sampling or any other setting that a model's folder may
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqloom.llm.likelihood import Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
-from seqloom.llm.text_model import DecodingState
+from seqloom.llm.runs import lay_runs
+from seqloom.llm.text_model import ROOT, DecodingState
 
 _NONE = float("-inf")
 
@@ -30,127 +32,174 @@ class Found:
 
 @dataclass
 class _Beams:
-    """The sequences that are still open. A score of minus infinity marks an empty place."""
+    """Sequences that are still open, each at a node that branches. Minus infinity is an empty place."""
 
     nodes: Tensor
     """[B, K] int64."""
     scores: Tensor
     """[B, K]."""
-    log_probs: Tensor
-    """[B, K, V'] of the next token."""
+    slots: Tensor
+    """[B, K] int64, where the last token was laid."""
+    states: Tensor
+    """[B, K, D]."""
+
+    def select(self, rows: Tensor) -> _Beams:
+        return _Beams(self.nodes[rows], self.scores[rows], self.slots[rows], self.states[rows])
 
 
-@torch.inference_mode()
 def beam_search(
-    state: DecodingState, tree: PrefixTree, *, num_beams: int, seen: Tensor | None = None
+    state: DecodingState,
+    tree: PrefixTree,
+    likelihood: Likelihood,
+    *,
+    num_beams: int,
+    top: int | None = None,
+    seen: Tensor | None = None,
 ) -> Found:
-    """The `num_beams` best items that the beams reach.
+    """The `top` best items that the beams reach; as many as beams if not given.
 
-    Seen items are masked inside the beam: a branch whose every item is seen is never entered, so no
-    beam is wasted and as many items come out as are left, up to `num_beams`. Closed sequences do not
-    take the place of open ones; the search ends when no open one can beat the worst that is kept.
+    In each round the beams, which stand at nodes that branch, compete for `num_beams` next tokens, and
+    each of these is followed without a choice up to the next such node or to an item. So a long ID
+    takes no more rounds than it has choices. Items do not take the place of open sequences; an open
+    sequence ends when it can no longer beat the worst item that is kept, and a prompt when it has none.
 
-    Shapes: seen [B, S] item numbers, 0 where padded; -> items and scores [B, num_beams].
+    Seen items are masked inside the search: a branch whose every item is seen is never entered, so no
+    beam is wasted and as many items come out as are left.
+
+    Differs: a usual beam search compares sequences of equal length. Here sequences with equally many
+    choices compete, and one that has no choice left makes room for others.
+
+    Shapes: seen [B, S] item numbers, 0 where padded; -> items and scores [B, top].
     """
-    first = state.first[:, None]  # [B, 1, V']
-    batch, device = len(first), first.device
-    leaves = None if seen is None else tree.seen_leaves(seen)
-    beams = _Beams(
-        torch.zeros(batch, 1, dtype=torch.int64, device=device),
-        torch.zeros(batch, 1, device=device),
-        first,
+    with torch.inference_mode():
+        return _Search(state, tree, likelihood, num_beams, seen).run(top or num_beams)
+
+
+class _Search:
+    """One search; a batch shrinks as its prompts end."""
+
+    def __init__(
+        self,
+        state: DecodingState,
+        tree: PrefixTree,
+        likelihood: Likelihood,
+        num_beams: int,
+        seen: Tensor | None,
+    ) -> None:
+        self._state, self._tree, self._likelihood = state, tree, likelihood
+        self._num_beams = num_beams
+        self._leaves = None if seen is None else tree.seen_leaves(seen)
+        self._laid = 0
+
+    def run(self, top: int) -> Found:
+        first = self._state.first
+        device, batch = first.device, len(first)
+        node = torch.zeros(batch, 1, dtype=torch.int64, device=device)
+        beams = _Beams(node, torch.zeros(batch, 1, device=device), node + ROOT, first[:, None])
+        every = Found(
+            torch.zeros(batch, top, dtype=torch.int64, device=device),
+            torch.full((batch, top), _NONE, device=device),
+        )
+        found, rows = every, torch.arange(batch, device=device)
+        while True:
+            found, beams = self._round(found, beams)
+            every.items[rows], every.scores[rows] = found.items, found.scores
+            alive = torch.nonzero((beams.scores > _NONE).any(1)).flatten()
+            if not len(alive):
+                return every
+            if 2 * len(alive) <= len(rows):
+                rows, beams = rows[alive], beams.select(alive)
+                found = Found(found.items[alive], found.scores[alive])
+                self._state.keep(alive)
+                if self._leaves is not None:
+                    self._leaves = self._leaves[alive]
+
+    def _round(self, found: Found, beams: _Beams) -> tuple[Found, _Beams]:
+        """One choice for every beam, and what follows from it without another."""
+        tree = self._tree
+        nodes, scores, slots = self._choices(beams)
+        fed = self._fed(nodes)
+        found = self._keep_best(found, nodes, scores.masked_fill(fed > 0, _NONE))
+        scores = _still_good(scores.masked_fill(fed == 0, _NONE), found)
+        best = scores.topk(min(self._num_beams, scores.shape[1]), dim=1)
+        scores, chosen = best.values, best.indices
+        nodes, slots = nodes.gather(1, chosen), slots.gather(1, chosen)
+        fed = fed.gather(1, chosen).masked_fill(scores == _NONE, 0)
+        if not bool(fed.any()):
+            return found, _Beams(nodes, scores, slots, beams.states)
+        laid = lay_runs(tree, nodes, fed)
+        states = self._state.step(
+            laid.tokens, slots.gather(1, laid.runs.clamp(min=0)), laid.runs
+        )  # [B, M, D]
+        if self._likelihood.forced_cost:
+            at = (laid.runs >= 0) & (tree.num_children[laid.nodes] == 1)
+            gained = torch.zeros_like(laid.nodes, dtype=scores.dtype)
+            gained[at] = self._likelihood.forced(states[at], laid.nodes[at])
+            scores = scores.scatter_add(1, laid.runs.clamp(min=0), gained)
+        ends = tree.end[nodes]
+        closed = tree.num_children[ends] == 0
+        found = self._keep_best(found, ends, scores.masked_fill(~closed, _NONE))
+        scores = _still_good(scores.masked_fill(closed, _NONE), found)
+        opened = _Beams(ends, scores, laid.last + self._laid, states)
+        self._laid += laid.tokens.shape[1]
+        return found, _close_up(opened, laid.last)
+
+    def _choices(self, beams: _Beams) -> tuple[Tensor, Tensor, Tensor]:
+        """All children of all beams, their scores, and the slots they come from.
+
+        Shapes: -> three of [B, K * C]; a score of minus infinity where there is no child.
+        """
+        tree = self._tree
+        at = beams.scores > _NONE
+        count = tree.num_children[beams.nodes].masked_fill(~at, 0)
+        width = int(count.max())
+        offset = torch.arange(width, device=count.device)
+        real = offset < count[..., None]  # [B, K, C]
+        nodes = torch.where(real, tree.first_child[beams.nodes][..., None] + offset, 0)
+        gained = beams.scores.new_full(real.shape, _NONE)
+        gained[at] = self._likelihood.children(beams.states[at], beams.nodes[at], width)
+        scores = (beams.scores[..., None] + gained).masked_fill(~real, _NONE).flatten(1)
+        nodes = nodes.flatten(1)
+        if self._leaves is not None:
+            scores = scores.masked_fill(tree.all_seen(nodes, self._leaves), _NONE)
+        return nodes, scores, beams.slots[..., None].expand_as(real).flatten(1)
+
+    def _fed(self, nodes: Tensor) -> Tensor:
+        """How many tokens of each node's run the model must read; none where the item is decided."""
+        leads_to_item = self._tree.num_children[self._tree.end[nodes]] == 0
+        run = self._tree.run[nodes]
+        decided = (run - 1) if self._likelihood.forced_cost else torch.zeros_like(run)
+        return torch.where(leads_to_item, decided, run)
+
+    def _keep_best(self, found: Found, nodes: Tensor, scores: Tensor) -> Found:
+        """With the items that these nodes lead to."""
+        kept = found.scores.shape[1]
+        if scores.shape[1] > kept:
+            best = scores.topk(kept, dim=1)
+            nodes, scores = nodes.gather(1, best.indices), best.values
+        items = self._tree.item[self._tree.first_leaf[nodes]].masked_fill(scores == _NONE, 0)
+        merged = torch.cat([found.scores, scores], 1).topk(kept, dim=1)
+        return Found(torch.cat([found.items, items], 1).gather(1, merged.indices), merged.values)
+
+
+def _still_good(scores: Tensor, found: Found) -> Tensor:
+    """Without the scores that cannot beat the worst item kept: a sequence's score only falls."""
+    worst = found.scores[:, -1:]  # minus infinity until enough are found
+    return scores.masked_fill(scores <= worst, _NONE)
+
+
+def _close_up(beams: _Beams, last: Tensor) -> _Beams:
+    """The open ones moved to the left, as few places as the fullest row needs; `last` is their place.
+
+    Shapes: beams.states [B, M, D], last [B, K] -> states [B, K', D].
+    """
+    is_open = beams.scores > _NONE
+    width = max(1, int(is_open.sum(1).max()))
+    order = (~is_open).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    place = last.gather(1, order)[..., None].expand(-1, -1, beams.states.shape[2])
+    return _Beams(
+        beams.nodes.gather(1, order),
+        beams.scores.gather(1, order),
+        beams.slots.gather(1, order),
+        beams.states.gather(1, place),
     )
-    found = Found(
-        torch.zeros(batch, num_beams, dtype=torch.int64, device=device),
-        torch.full((batch, num_beams), _NONE, device=device),
-    )
-    for depth, widest in enumerate(tree.widest):
-        nodes, scores, parents = _expand(tree, beams, widest, leaves)
-        closed = (tree.num_children[nodes] == 0) & (scores > _NONE)
-        found = _keep_best(tree, found, nodes, scores.masked_fill(~closed, _NONE))
-        if depth + 1 == len(tree.widest):
-            break
-        open_scores = scores.masked_fill(closed, _NONE)
-        worst = found.scores[:, -1:]  # minus infinity until num_beams are found
-        open_scores = open_scores.masked_fill(open_scores <= worst, _NONE)
-        top = open_scores.topk(min(num_beams, open_scores.shape[1]), dim=1)
-        if not bool((top.values > _NONE).any()):
-            break
-        nodes, parents = nodes.gather(1, top.indices), parents.gather(1, top.indices)
-        # An empty place must still hold a token that can be fed.
-        log_probs = state.step(tree.token[nodes].clamp(min=0), parents)
-        beams = _Beams(nodes, top.values, log_probs)
-    return found
-
-
-def _expand(
-    tree: PrefixTree, beams: _Beams, widest: int, leaves: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """All children of all beams: node, score and the beam each comes from.
-
-    Shapes: -> three of [B, K * C]; a score of minus infinity where there is no child.
-    """
-    batch, count = beams.nodes.shape
-    offset = torch.arange(widest, device=beams.nodes.device)
-    real = offset < tree.num_children[beams.nodes][..., None]  # [B, K, C]
-    nodes = torch.where(real, tree.first_child[beams.nodes][..., None] + offset, 0)
-    gained = beams.log_probs.gather(2, tree.token[nodes].clamp(min=0))
-    scores = (beams.scores[..., None] + gained).masked_fill(~real, _NONE).flatten(1)
-    nodes = nodes.flatten(1)
-    if leaves is not None:
-        scores = scores.masked_fill(tree.all_seen(nodes, leaves), _NONE)
-    parents = torch.arange(count, device=nodes.device)[:, None].expand(-1, widest).flatten()
-    return nodes, scores, parents.expand(batch, -1)
-
-
-def _keep_best(tree: PrefixTree, found: Found, nodes: Tensor, scores: Tensor) -> Found:
-    kept = found.scores.shape[1]
-    if scores.shape[1] > kept:
-        top = scores.topk(kept, dim=1)
-        nodes, scores = nodes.gather(1, top.indices), top.values
-    items = tree.item[tree.first_leaf[nodes]].masked_fill(scores == _NONE, 0)
-    merged = torch.cat([found.scores, scores], 1).topk(kept, dim=1)
-    return Found(torch.cat([found.items, items], 1).gather(1, merged.indices), merged.values)
-
-
-@torch.inference_mode()
-def exact_scores(state: DecodingState, tree: PrefixTree, *, leaves_at_once: int = 512) -> Tensor:
-    """The log-likelihood of every item for each prompt. Column j belongs to item number j + 1.
-
-    Walks the whole tree, `leaves_at_once` leaves at a time. The time grows with the catalogue; meant for
-    small catalogues and for measuring what a beam loses.
-
-    Shapes: -> [B, N].
-    """
-    batch, device = len(state.first), state.first.device
-    scores = torch.empty(batch, tree.num_items, device=device)
-    for first in range(0, tree.num_items, leaves_at_once):
-        end = min(first + leaves_at_once, tree.num_items)
-        leaves, values = _walk(state, tree, first, end)
-        scores[:, tree.item[leaves] - 1] = values
-        state.rewind()
-    return scores
-
-
-def _walk(state: DecodingState, tree: PrefixTree, first: int, end: int) -> tuple[Tensor, Tensor]:
-    """Score the leaves first..end-1, level by level. Shapes: -> leaves [M], scores [B, M]."""
-    batch, device = len(state.first), state.first.device
-    nodes = torch.zeros(1, dtype=torch.int64, device=device)
-    scores = torch.zeros(batch, 1, device=device)
-    log_probs = state.first[:, None]
-    done: list[tuple[Tensor, Tensor]] = []
-    while len(nodes):
-        count = tree.num_children[nodes]
-        parents = torch.repeat_interleave(torch.arange(len(nodes), device=device), count)
-        offset = torch.arange(len(parents), device=device) - (count.cumsum(0) - count)[parents]
-        children = tree.first_child[nodes[parents]] + offset
-        inside = (tree.first_leaf[children] < end) & (tree.end_leaf[children] > first)
-        children, parents = children[inside], parents[inside]
-        scores = scores[:, parents] + log_probs[:, parents, tree.token[children]]
-        closed = tree.num_children[children] == 0
-        done.append((tree.first_leaf[children[closed]], scores[:, closed]))
-        nodes, scores, parents = children[~closed], scores[:, ~closed], parents[~closed]
-        if len(nodes):
-            fed = tree.token[nodes].expand(batch, -1)
-            log_probs = state.step(fed, parents.expand(batch, -1))
-    return torch.cat([leaf for leaf, _ in done]), torch.cat([value for _, value in done], 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqloom.llm.text_model import Ancestors, TextModel, shifted
@@ -21,14 +20,20 @@ class DecoderOnly(TextModel):
         last = last_of(hidden[:, : prompt.shape[1]], mask)[:, None]
         return self.project(torch.cat([last, hidden[:, prompt.shape[1] :]], 1))
 
-    def hidden(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states of a causal pass. Shapes: [B, P, D], [B, P] -> [B, P, D]."""
-        return self._body(
+    def hidden(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Hidden states of a causal pass.
+
+        Rows that are padded on the right need no mask: nothing real sees what comes after it.
+
+        Shapes: [B, P, D], [B, P] -> [B, P, D].
+        """
+        found: Tensor = self._body(
             inputs_embeds=embeddings,
-            attention_mask=mask.long(),
-            position_ids=_positions(mask),
+            attention_mask=None if mask is None else mask.long(),
+            position_ids=None if mask is None else _positions(mask),
             use_cache=False,
         ).last_hidden_state
+        return found
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores of the output tokens. Shapes: [..., D] -> [..., V']."""
@@ -55,42 +60,48 @@ class DecoderOnlyState:
 
         self._model = model
         self._mask = mask
-        self._head = model.head()
+        self.head = model.head()
         self._lengths = mask.sum(1)
         self._cache = DynamicCache()
         hidden = model._body(
-            inputs_embeds=model.embed(tokens),
-            attention_mask=mask.long(),
-            position_ids=_positions(mask),
+            inputs_embeds=model.embed(tokens),  # padded on the right: see `hidden`
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        self.first = self._log_probs(last_of(hidden, mask))
-        self._ancestors = Ancestors()
+        self.first = last_of(hidden, mask)
+        self._ancestors = Ancestors(0, mask.device)
 
     def rewind(self) -> None:
         """Forget every token but keep the prompts."""
-        laid = len(self._ancestors.depths)
-        if laid:
-            self._cache.crop(-laid)
-        self._ancestors = Ancestors()
+        if self._ancestors.laid:
+            self._cache.crop(-self._ancestors.laid)
+        self._ancestors = Ancestors(0, self._mask.device)
 
-    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Shapes: [B, K], [B, K] -> [B, K, V']."""
-        own = self._ancestors.grow(parents)
-        prompt = self._mask[:, None].expand(-1, tokens.shape[1], -1)
-        position = self._lengths[:, None] + self._ancestors.depths[-1]
-        hidden = self._model._body(
+    def keep(self, rows: Tensor) -> None:
+        """See `DecodingState`."""
+        self._cache.batch_select_indices(rows)
+        self._mask, self._lengths, self.first = (
+            self._mask[rows],
+            self._lengths[rows],
+            self.first[rows],
+        )
+        self._ancestors.keep(rows)
+
+    def step(self, tokens: Tensor, parents: Tensor, runs: Tensor) -> Tensor:
+        """Shapes: [B, M], [B, M], [B, M] -> [B, M, D]."""
+        batch, count = tokens.shape
+        own, depths = self._ancestors.grow(parents, runs)
+        prompt = self._mask[:, None].expand(-1, count, -1)
+        hidden: Tensor = self._model._body(
             inputs_embeds=self._model.embed_outputs(tokens),
-            attention_mask=torch.cat([prompt, own], 2)[:, None],  # [B, 1, K, P + S]
-            position_ids=position.expand(-1, tokens.shape[1]),
+            attention_mask=torch.cat([prompt, own.expand(batch, -1, -1)], 2)[
+                :, None
+            ],  # [B, 1, M, P + S]
+            position_ids=self._lengths[:, None] + depths,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        return self._log_probs(hidden)
-
-    def _log_probs(self, hidden: Tensor) -> Tensor:
-        return F.log_softmax((hidden @ self._head.t()).float(), dim=-1)
+        return hidden
 
 
 def last_of(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqloom.llm.likelihood import log_probs_of
 from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END, DecodingState
+from seqloom.llm.text_model import END, ROOT, DecodingState
 from seqloom.llm.words import WordAutomaton
 
 _NONE = float("-inf")
@@ -51,13 +52,14 @@ def generate_words(
 
     Shapes: -> [B, groups, most + 1] output numbers: words, the end mark, then PAD.
     """
-    batch, outputs = state.first.shape
+    batch, outputs = len(state.first), len(state.head)
     device = state.first.device
     nodes = torch.zeros(batch, groups, dtype=torch.int64, device=device)
     texts = torch.full((batch, groups, lengths.most + 1), PAD, device=device)
     used = torch.zeros(batch, groups, outputs, dtype=torch.bool, device=device)
-    log_probs = state.first[:, None].expand(-1, groups, -1)
-    parents = torch.zeros_like(nodes)
+    log_probs = log_probs_of(state.first[:, None], state.head).expand(-1, groups, -1)
+    runs = torch.arange(groups, device=device)[None]
+    parents = torch.full_like(runs, ROOT)
     done = torch.zeros(batch, groups, dtype=torch.bool, device=device)
     for length in range(lengths.most + 1):
         allowed = _allowed(automaton, nodes, used, wanted, length, lengths)
@@ -71,8 +73,8 @@ def generate_words(
         used.scatter_(2, fed[:, :, None], used.gather(2, fed[:, :, None]) | begins[:, :, None])
         after = automaton.advance(nodes.flatten(), fed.flatten()).view_as(nodes)
         nodes = torch.where(done, nodes, after)
-        log_probs = state.step(fed, parents)
-        parents = torch.arange(groups, device=device).expand(batch, -1)
+        log_probs = log_probs_of(state.step(fed, parents, runs), state.head)
+        parents = runs + length * groups
     return texts
 
 

@@ -72,67 +72,90 @@ class EncoderDecoder(TextModel):
 
 
 class EncoderDecoderState:
-    """Keys and values of the encoder's output, held once a prompt; those of tokens, once a beam."""
+    """Keys and values of the encoder's output, held once a prompt; those of tokens, once a slot."""
 
     def __init__(self, model: EncoderDecoder, encoded: Tensor, mask: Tensor) -> None:
         self._model = model
         self._blocks = model.network.decoder.block
-        self._head = model.head()
+        self.head = model.head()
         self._cross = []
         for block in self._blocks:
             attention = block.layer[1].EncDecAttention
             self._cross.append((_split(attention, "k", encoded), _split(attention, "v", encoded)))
         self._cross_mask = mask[:, None, None, :]  # [B, 1, 1, P]
-        self._batch = len(mask)
-        self.rewind()
+        self._bias = _distance_bias(self._blocks[0].layer[0].SelfAttention)
+        self._start()
+        self.first = self._run(model.start_embedding(len(mask)), self._see_start())[:, 0]
 
     def rewind(self) -> None:
-        """Forget every token; the start token is fed anew."""
-        self._own: list[tuple[Tensor, Tensor] | None] = [None] * len(self._blocks)
-        self._ancestors = Ancestors()
-        root = torch.zeros(self._batch, 1, dtype=torch.int64, device=self._cross_mask.device)
-        self.first = self._feed(self._model.start_embedding(self._batch), root)[:, 0]
+        """Forget every token but the start token."""
+        self._ancestors = Ancestors(1, self.head.device)
+        self._own = [(keys[:, :, :1], values[:, :, :1]) for keys, values in self._own]
 
-    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Shapes: [B, K], [B, K] -> [B, K, V']."""
-        return self._feed(self._model.embed_outputs(tokens), parents)
+    def keep(self, rows: Tensor) -> None:
+        """See `DecodingState`."""
+        self._cross = [(keys[rows], values[rows]) for keys, values in self._cross]
+        self._own = [(keys[rows], values[rows]) for keys, values in self._own]
+        self._cross_mask = self._cross_mask[rows]
+        self.first = self.first[rows]
+        self._ancestors.keep(rows)
 
-    def _feed(self, x: Tensor, parents: Tensor) -> Tensor:
-        mask = self._ancestors.grow(parents)
-        bias = self._bias(mask)  # [B, H, K, S]
+    def step(self, tokens: Tensor, parents: Tensor, runs: Tensor) -> Tensor:
+        """Shapes: [B, M], [B, M], [B, M] -> [B, M, D]."""
+        seen, depths = self._ancestors.grow(parents, runs)
+        distance = depths[:, :, None] - self._ancestors.depths[:, None, :]  # [B, M, S]
+        bias = self._bias[:, distance.clamp(0, self._bias.shape[1] - 1)].transpose(0, 1)
+        bias = bias.masked_fill(~seen[:, None], float("-inf"))  # [B, H, M, S]
+        return self._run(self._model.embed_outputs(tokens), bias)
+
+    def _start(self) -> None:
+        self._ancestors = Ancestors(1, self.head.device)
+        self._own: list[tuple[Tensor, Tensor]] = []
+
+    def _see_start(self) -> Tensor:
+        return self._bias[None, :, :1, None]  # [1, H, 1, 1]
+
+    def _run(self, x: Tensor, bias: Tensor) -> Tensor:
         for number, block in enumerate(self._blocks):
             x = x + self._attend_own(number, block.layer[0], x, bias)
             x = x + self._attend_prompt(number, block.layer[1], x)
             x = block.layer[-1](x)
-        hidden = self._model.network.decoder.final_layer_norm(x)
-        return F.log_softmax((self._model.scaled(hidden) @ self._head.t()).float(), dim=-1)
-
-    def _bias(self, mask: Tensor) -> Tensor:
-        attention = self._blocks[0].layer[0].SelfAttention
-        depths = torch.tensor(self._ancestors.depths, device=mask.device)
-        bucket = attention._relative_position_bucket(
-            depths - depths[-1],
-            bidirectional=False,
-            num_buckets=attention.relative_attention_num_buckets,
-            max_distance=attention.relative_attention_max_distance,
-        )
-        bias = attention.relative_attention_bias(bucket).t()[None, :, None, :]  # [1, H, 1, S]
-        return torch.where(mask[:, None], bias, float("-inf"))
+        return self._model.scaled(self._model.network.decoder.final_layer_norm(x))
 
     def _attend_own(self, number: int, layer: Any, x: Tensor, bias: Tensor) -> Tensor:
         attention = layer.SelfAttention
         normed = layer.layer_norm(x)
         keys, values = _split(attention, "k", normed), _split(attention, "v", normed)
-        before = self._own[number]
-        if before is not None:
+        if number < len(self._own):
+            before = self._own[number]
             keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
-        self._own[number] = (keys, values)
+            self._own[number] = (keys, values)
+        else:
+            self._own.append((keys, values))
         return _attend(attention, normed, keys, values, bias)
 
     def _attend_prompt(self, number: int, layer: Any, x: Tensor) -> Tensor:
         keys, values = self._cross[number]
         normed = layer.layer_norm(x)
         return _attend(layer.EncDecAttention, normed, keys, values, self._cross_mask)
+
+
+def _distance_bias(attention: Any) -> Tensor:
+    """What T5 adds to a score for each distance back; the last entry is for all beyond.
+
+    Shapes: -> [H, distances].
+    """
+    table = attention.relative_attention_bias
+    distance = torch.arange(
+        attention.relative_attention_max_distance + 1, device=table.weight.device
+    )
+    bucket = attention._relative_position_bucket(
+        -distance,
+        bidirectional=False,
+        num_buckets=attention.relative_attention_num_buckets,
+        max_distance=attention.relative_attention_max_distance,
+    )
+    return table(bucket).t()
 
 
 def _split(attention: Any, name: str, x: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def _load(
     with quiet_transformers():
         try:
             config = transformers.AutoConfig.from_pretrained(folder)
-            _keep_layers(config, num_layers, name)
+            keep_layers(config, num_layers, name)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             model = getattr(transformers, kind).from_pretrained(
                 folder, config=config, dtype=dtype or torch.float32, **options
@@ -166,7 +166,12 @@ def _quantised(bits: Quantisation) -> dict[str, Any]:
     return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
 
 
-def _keep_layers(config: Any, num_layers: int | None, name: str | Path) -> None:
+def keep_layers(config: Any, num_layers: int | None, name: str | Path) -> None:
+    """Let a model's configuration build its first layers alone; all if `num_layers` is None.
+
+    Raises:
+        ConfigError: it has not so many.
+    """
     if num_layers is None:
         return
     if not 1 <= num_layers <= config.num_hidden_layers:
@@ -175,6 +180,8 @@ def _keep_layers(config: Any, num_layers: int | None, name: str | Path) -> None:
             f"so 1 to {config.num_hidden_layers} are allowed"
         )
     config.num_hidden_layers = num_layers
+    if config.is_encoder_decoder:
+        config.num_decoder_layers = num_layers
     # Models that mix kinds of attention list one kind a layer.
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:num_layers]

@@ -16,6 +16,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.quiet import quiet_transformers
 from seqloom.llm.decoder_only import DecoderOnly
 from seqloom.llm.encoder_decoder import EncoderDecoder
+from seqloom.llm.loading import keep_layers
 from seqloom.llm.text_model import TextModel
 
 Source = Literal["pretrained", "t5", "llama"]
@@ -29,6 +30,8 @@ class NetworkConfig(Config):
     """A pretrained model, or one from scratch: encoder-decoder (t5) or decoder-only (llama)."""
     name: str = "smollm2-135m-instruct"
     """pretrained: a named model, a folder, a GGUF file or a hub name; decoder-only or T5 family."""
+    first_layers: int | None = Field(None, ge=1)
+    """pretrained: keep so many of its first layers; all if not given."""
     hidden_size: int = Field(128, ge=8)
     """From scratch: D."""
     num_layers: int = Field(3, ge=1)
@@ -58,10 +61,11 @@ def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SI
 
     Raises:
         AssetError: a pretrained model cannot be found or read.
-        ConfigError: the shape does not fit together, or the tokenizer is larger than the model's vocabulary.
+        ConfigError: the shape does not fit together, the tokenizer is larger than the model's vocabulary,
+            or the model has fewer layers than `first_layers`.
     """
     if config.source == "pretrained":
-        return _load(config.name, len(tokenizer), progress)
+        return _load(config, len(tokenizer), progress)
     if config.hidden_size % config.num_heads:
         raise ConfigError(
             f"hidden_size {config.hidden_size} is no multiple of num_heads {config.num_heads}"
@@ -91,7 +95,7 @@ def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SI
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             dropout_rate=config.dropout,
-            feed_forward_proj="gated-gelu",
+            feed_forward_proj="gated-gelu_pytorch_tanh",  # gated-gelu in one operation
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.pad_token_id,
@@ -99,15 +103,17 @@ def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SI
     )
 
 
-def _load(name: str, needed: int, progress: Progress) -> Any:
+def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    name = config.name
     folder = model_folder(name, progress)
     with quiet_transformers():
         try:
             shape = AutoConfig.from_pretrained(folder)
+            keep_layers(shape, config.first_layers, name)
             auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
-            network = auto.from_pretrained(folder, dtype=torch.float32)
+            network = auto.from_pretrained(folder, config=shape, dtype=torch.float32)
         except (ValueError, OSError, KeyError, RuntimeError) as error:
             raise AssetError(f"{name} cannot be loaded as a language model: {error}") from error
     size = network.get_input_embeddings().weight.shape[0]

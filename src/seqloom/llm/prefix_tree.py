@@ -3,12 +3,15 @@
 Nodes are numbered by depth and, within a depth, in the sequences' lexicographic order. The children
 of a node are therefore neighbours, and so are the sequences below it: a node's children are one range
 of nodes, its sequences one range of leaves. Nothing is walked in Python.
+
+From a node with one child there is no choice. Such nodes in a row are a *run*: it ends at a branching
+node or at a leaf, and a search takes it at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -38,8 +41,10 @@ class PrefixTree:
     """[N] int64, the item number of each leaf."""
     leaf: Tensor
     """[N + 1] int64, the leaf of each item number; entry 0 is N, a leaf that is below no node."""
-    widest: tuple[int, ...]
-    """The most children of a node at each depth; its length is the longest sequence."""
+    run: Tensor
+    """[nodes] int64, how many nodes the run from a node has, itself and its end among them."""
+    end: Tensor
+    """[nodes] int64, the node at which the run ends; the node itself if it is a leaf or branches."""
 
     @classmethod
     def build(cls, sequences: Tensor) -> Self:
@@ -84,9 +89,9 @@ class PrefixTree:
         every = np.arange(count)
         _check_distinct(new[every, last], below[node[every, last + 1]], order)
         first_leaf = np.concatenate([[0], row])
-        depths = np.concatenate([[0], column + 1])
         leaf = np.full(count + 1, count, dtype=np.int64)
         leaf[order + 1] = np.arange(count)
+        run, end = _runs(first_child, children)
         return cls(
             token=torch.from_numpy(np.concatenate([[PAD], rows[row, column]])),
             first_child=torch.from_numpy(first_child),
@@ -95,7 +100,8 @@ class PrefixTree:
             end_leaf=torch.from_numpy(first_leaf + below),
             item=torch.from_numpy(order + 1),
             leaf=torch.from_numpy(leaf),
-            widest=tuple(int(children[depths == d].max()) for d in range(depths.max())),
+            run=torch.from_numpy(run),
+            end=torch.from_numpy(end),
         )
 
     @property
@@ -105,11 +111,17 @@ class PrefixTree:
 
     def to(self, device: torch.device) -> Self:
         """The same tree on `device`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {
-            k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()
-        }
-        return type(self)(**moved)
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def along(self, nodes: Tensor, count: int) -> Tensor:
+        """The next `count` nodes of each run, the node itself first; past its end they mean nothing.
+
+        Shapes: [...] -> [..., count].
+        """
+        found = [nodes]
+        for _ in range(count - 1):
+            found.append(self.first_child[found[-1]].clamp(max=len(self.token) - 1))
+        return torch.stack(found, -1)
 
     def seen_leaves(self, seen: Tensor) -> Tensor:
         """The leaves of seen items, rising in each row; equal items once, the rest is N.
@@ -129,6 +141,18 @@ class PrefixTree:
         first, end = self.first_leaf[nodes], self.end_leaf[nodes]
         seen = torch.searchsorted(seen_leaves, end) - torch.searchsorted(seen_leaves, first)
         return seen == end - first
+
+
+def _runs(first_child: np.ndarray, children: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Length and end of the run from each node, by jumps that double."""
+    goes_on = children == 1
+    end = np.where(goes_on, first_child, np.arange(len(children)))
+    steps = goes_on.astype(np.int64)
+    while True:
+        more = steps[end]
+        if not more.any():
+            return steps + 1, end
+        steps, end = steps + more, end[end]
 
 
 def _check_distinct(opens: np.ndarray, below: np.ndarray, order: np.ndarray) -> None:

@@ -17,25 +17,35 @@ from torch import Tensor, nn
 END = 0
 """The output number of the end mark."""
 
+ROOT = -1
+"""In place of a slot: right after the prompt."""
+
 
 class DecodingState(Protocol):
     """Prompts that are encoded, and the tokens that were laid after them so far.
 
-    The tokens after a prompt form a tree: each new token has a parent among the tokens of the step
-    before, and sees the prompt and its own ancestors. So the prompt is computed and held once, however
-    many beams stand on it, and nothing is copied when beams are reordered.
+    The tokens after a prompt form a tree: each sees the prompt and its own ancestors. So the prompt is
+    computed and held once, however many beams stand on it, and nothing is copied when beams are
+    reordered. A token's *slot* is its place among all tokens that were laid after its prompt.
     """
 
     first: Tensor
-    """[B, V'] log-probabilities of the first token."""
+    """[B, D] the state after the prompt: it tells the first token."""
+    head: Tensor
+    """[V', D]: its product with a state are the scores of the next token."""
 
-    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Lay one token after each of K beams: log-probabilities of the token after it.
+    def step(self, tokens: Tensor, parents: Tensor, runs: Tensor) -> Tensor:
+        """Lay M tokens after each prompt: the state at each of them.
 
-        `parents` are places among the beams of the step before, and 0 at the first step.
+        Tokens of one step with the same number in `runs` follow one another. `parents` are the slots
+        after which their runs begin, ROOT for the prompt itself. One row of parents and runs may
+        stand for all prompts.
 
-        Shapes: tokens [B, K] output numbers, parents [B, K] -> [B, K, V'].
+        Shapes: tokens [B, M] output numbers, parents and runs [B, M] or [1, M] -> [B, M, D].
         """
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the prompts alone. Shapes: [B'] places of prompts."""
 
     def rewind(self) -> None:
         """Forget every token but keep the prompts."""
@@ -114,26 +124,44 @@ def shifted(targets: Tensor) -> Tensor:
 
 
 class Ancestors:
-    """Which tokens each beam may see, as the tree of tokens grows. All tensors stay on one device."""
+    """Which slots each token may see, as the tree of tokens grows. All tensors stay on one device."""
 
-    def __init__(self) -> None:
-        self.mask: Tensor | None = None
-        """[B, K, S] bool, true where token slot s lies on beam k's path."""
-        self.depths: list[int] = []
-        """The step at which each slot was filled, rising."""
+    def __init__(self, start: int, device: torch.device) -> None:
+        """`start` slots are laid before the first token and seen by all: 1 for a start token, else 0."""
+        self.mask = torch.ones(1, 1, start, dtype=torch.bool, device=device)
+        """[B, 1 + laid, S] bool: the slots that the prompt's end (row 0) and each token see."""
+        self.depths = torch.zeros(1, start, dtype=torch.int64, device=device)
+        """[B, S] int64: how many ancestors each slot has."""
 
-    def grow(self, parents: Tensor) -> Tensor:
-        """Add one slot for each beam and give the mask of the new beams. Shapes: [B, K] -> [B, K, S]."""
-        batch, beams = parents.shape
-        own = torch.eye(beams, dtype=torch.bool, device=parents.device).expand(batch, -1, -1)
-        if self.mask is None:
-            self.mask = own
-            self.depths = [0] * beams
-        else:
-            index = parents[:, :, None].expand(-1, -1, self.mask.shape[2])
-            self.mask = torch.cat([self.mask.gather(1, index), own], 2)
-            self.depths += [self.depths[-1] + 1] * beams
-        return self.mask
+    @property
+    def laid(self) -> int:
+        """How many tokens there are."""
+        return self.mask.shape[1] - 1
+
+    def grow(self, parents: Tensor, runs: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a slot for each new token; give what it sees and its depth.
+
+        Shapes: [B, M], [B, M] -> [B, M, S], [B, M].
+        """
+        old = self.mask.shape[2]
+        count = parents.shape[1]
+        before = _rows(self.mask, len(parents))
+        index = (parents + 1)[:, :, None].expand(-1, -1, old)
+        same = (runs[:, :, None] == runs[:, None, :]).tril()  # [B, M, M]
+        seen = torch.cat([before.gather(1, index), same], 2)
+        depth = seen.sum(2) - 1
+        self.mask = torch.cat([nn.functional.pad(before, (0, count)), seen], 1)
+        self.depths = torch.cat([_rows(self.depths, len(parents)), depth], 1)
+        return seen, depth
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the prompts."""
+        if len(self.mask) > 1:
+            self.mask, self.depths = self.mask[rows], self.depths[rows]
+
+
+def _rows(value: Tensor, count: int) -> Tensor:
+    return value if len(value) == count else value.expand(count, *value.shape[1:])
 
 
 def _ties(module: nn.Module) -> dict[str, str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
 from seqloom.llm.adapters import Adapter
+from seqloom.llm.after_prefix import Part, knows, last_states
 from seqloom.llm.alpaca import RESPONSE, before_input
 from seqloom.nn.attention import last_position
 from seqloom.nn.dropout import Dropout
@@ -93,6 +96,26 @@ class HistoryReader(nn.Module):
         states = self.dropout(states.float())
         return last_position(states, total) if self.respond else states
 
+    @property
+    def lean(self) -> bool:
+        """Whether `last_states` knows the language model."""
+        return self.causal and knows(self.adapter.base.backbone)
+
+    @torch.no_grad()
+    def lay_out(self, ids: Tensor, lengths: Tensor) -> Part:
+        """What `last_states` takes of histories. Shapes: ids [B, L, d], lengths [B]."""
+        x, total = self._lay_out(self.projection(ids), lengths)
+        return Part(x.to(self.adapter.base.dtype), total.clamp(min=1))
+
+    def last_states(self, parts: Sequence[Part], prefix: Prefix) -> list[Tensor]:
+        """The state after each history, without dropout; the same as the last state of `forward`.
+
+        Shapes: -> for each part [B, D].
+        """
+        adapter = self.adapter
+        with adapter.base.using(adapter.name, training=False) as backbone:
+            return last_states(backbone, adapter.name, prefix.layers, parts)
+
     def _lay_out(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Put the response tokens right after each row's last item. Shapes: -> [B, L', D], [B]."""
         if not self._after:
@@ -121,3 +144,8 @@ class HistoryReader(nn.Module):
         out = self.adapter.run(torch.cat([before, x], 1), attention_mask=mask.long())
         states: Tensor = out.last_hidden_state[:, count:]
         return states
+
+
+def embed(items: Tensor, ids: Tensor) -> Tensor:
+    """ID embeddings of histories. Shapes: items [B, L] item numbers, ids [N, d] -> [B, L, d]."""
+    return F.embedding((items - 1).clamp(min=0), ids)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from seqloom.systems.e4srec.reader import embed
+
 if TYPE_CHECKING:
     from seqloom.systems.e4srec.system import E4SRec
 
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 # Each row holds a copy of the instruction's keys and values in every layer: 3 MB in SmolLM2-135M.
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 1024}
+# Adding the adapter to the weights costs as much as it saves on so many positions.
+_MANY_ITEMS = 256
 
 
 class E4SRecScorer:
@@ -27,21 +31,37 @@ class E4SRecScorer:
         self._ids, self.item_vectors = ids, head
         with torch.no_grad():
             self._prefix = system.reader.read_prefix() if system.reader.causal else None
+        self._lean = self._prefix is not None and system.reader.lean
 
     @torch.no_grad()
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The state after each history. Shapes: [B, L], [B] -> [B, D]."""
         found = torch.empty(len(items), self.item_vectors.shape[1], device=items.device)
         with self._autocast(items.device):
-            for rows in _parts(lengths):
-                width = max(1, int(lengths[rows].max()))
-                states = self._system.last_states(
-                    items[rows, :width], lengths[rows], self._prefix, self._ids
-                )
-                found[rows] = states.float()
+            if self._lean and int(lengths.sum()) >= _MANY_ITEMS:
+                self._read_many(items, lengths, found)
+            else:
+                for rows in _parts(lengths):
+                    width = max(1, int(lengths[rows].max()))
+                    states = self._system.last_states(
+                        items[rows, :width], lengths[rows], self._prefix, self._ids
+                    )
+                    found[rows] = states.float()
         if self._prefix is not None and not self._system.reader.respond:
             found[lengths == 0] = self._prefix.state
         return found
+
+    def _read_many(self, items: Tensor, lengths: Tensor, found: Tensor) -> None:
+        """Fill in `found` [B, D], layer by layer for all histories."""
+        assert self._prefix is not None
+        reader = self._system.reader
+        numbers = list(_parts(lengths))
+        parts = []
+        for rows in numbers:
+            width = max(1, int(lengths[rows].max()))
+            parts.append(reader.lay_out(embed(items[rows, :width], self._ids), lengths[rows]))
+        for rows, states in zip(numbers, reader.last_states(parts, self._prefix), strict=True):
+            found[rows] = states.float()
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N]."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
@@ -20,7 +19,7 @@ from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.new_items import InferredRows
 from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase
-from seqloom.systems.e4srec.reader import HistoryReader
+from seqloom.systems.e4srec.reader import HistoryReader, embed
 from seqloom.systems.e4srec.scorer import E4SRecScorer
 
 _WHOLE = "reader.projection."
@@ -147,7 +146,7 @@ class E4SRec(System[E4SRecConfig]):
 
     def states(self, items: Tensor, lengths: Tensor) -> Tensor:
         """The state at every item; for mode causal alone. Shapes: [B, L], [B] -> [B, L, D]."""
-        states: Tensor = self.reader(_embed(items, self.ids), lengths)
+        states: Tensor = self.reader(embed(items, self.ids), lengths)
         return states
 
     def last_states(
@@ -157,7 +156,7 @@ class E4SRec(System[E4SRecConfig]):
 
         Shapes: items [B, L], lengths [B], ids [N + M, d] -> [B, D].
         """
-        embedded = _embed(items, self.ids if ids is None else ids)
+        embedded = embed(items, self.ids if ids is None else ids)
         states = self.reader(embedded, lengths, prefix)
         return states if self.reader.respond else last_position(states, lengths)
 
@@ -172,11 +171,6 @@ class E4SRec(System[E4SRecConfig]):
         self.base.place(fn(torch.empty(0, device=self.head.device)).device)
         super()._apply(fn, recurse)
         return self
-
-
-def _embed(items: Tensor, ids: Tensor) -> Tensor:
-    """Shapes: items [B, L], ids [N, d] -> [B, L, d]."""
-    return F.embedding((items - 1).clamp(min=0), ids)
 
 
 def _orthonormal(rows: int, columns: int) -> Tensor:

@@ -118,6 +118,10 @@ class IDGenRecConfig(SystemConfig):
     """Which prompt recommends; the unseen ones are numbered after the others."""
     decoding: Literal["beam", "exact"] = "beam"
     """beam lists the best items; exact scores the whole catalogue (small catalogues only)."""
+    likelihood: Literal["text", "catalogue"] = "catalogue"
+    """What an item's score is the probability of: its ID among all texts of the same words (text, as in the
+    paper), or among the IDs of the catalogue (catalogue: a token counts only where another one would lead
+    to an item as well). The latter needs a fraction of the steps."""
     num_beams: int = Field(20, ge=1)
     """Beams; a longer list takes as many as it has places."""
     start_from: str | None = None

@@ -89,7 +89,7 @@ class RecommenderPhase:
         assert isinstance(model, DecoderOnly)
         whole = torch.cat([batch.inputs.items[:, :1], batch.targets], 1)  # [B, L + 1]
         prompts = system.builder(system.table, whole, which)
-        hidden = model.hidden(model.embed(prompts.tokens), prompts.mask)
+        hidden = model.hidden(model.embed(prompts.tokens))
         at = prompts.following != PAD
         loss = F.cross_entropy(model.project(hidden[at]).float(), prompts.following[at])
         return Mean(loss, at.sum())

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from seqloom.llm.beam import beam_search, exact_scores
+from seqloom.llm.beam import beam_search
+from seqloom.llm.exact import exact_scores
+from seqloom.llm.likelihood import AmongBranches, AmongTokens, Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
 from seqloom.llm.text_model import DecodingState, TextModel
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 
-_NUMBERS_AT_ONCE = 1 << 26
-_PROMPT_TOKENS_AT_ONCE = 1 << 15
-_LEAVES_AT_ONCE = 256
+# Prompt tokens that go through the model together: as many as a processor's cache likes.
+_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 1 << 15}
+_ROWS_AT_ONCE = {"cpu": 32, "cuda": 1024}
+_LEAVES_AT_ONCE = {"cpu": 64, "cuda": 256}
+
+
+LIKELIHOODS = {"text": AmongTokens, "catalogue": AmongBranches}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a recommender is asked."""
+
+    template: int
+    """The number of the prompt."""
+    num_beams: int
+    likelihood: Literal["text", "catalogue"]
 
 
 class _IDScorer:
@@ -26,36 +44,26 @@ class _IDScorer:
         builder: PromptBuilder,
         table: Tensor,
         tree: PrefixTree,
-        template: int,
-        num_beams: int,
+        decoding: Decoding,
+        only: Tensor | None = None,
     ) -> None:
-        """`table` [N + 1, T] are the IDs, row 0 of nobody; `template` is the number of the prompt."""
-        self.num_items = tree.num_items
+        """`table` [N + 1, T] are the IDs, row 0 of nobody; `only` [C] the items to score, else all."""
+        self.num_items = tree.num_items if only is None else len(only)
         self._recommender = recommender.eval()
         self._builder, self._table, self._tree = builder, table, tree
-        self._template, self._num_beams = template, num_beams
+        self._decoding, self._only = decoding, only
 
     def exact(self) -> ExactScorer:
         """The same by the likelihood of every item."""
-        return ExactScorer(
-            self._recommender,
-            self._builder,
-            self._table,
-            self._tree,
-            self._template,
-            self._num_beams,
-        )
+        return self._exact(None)
 
     def among(self, numbers: Tensor) -> ExactScorer:
         """A scorer of these items alone; see `core.protocols`. Shapes: numbers [C] int64."""
-        tree = PrefixTree.build(self._table[numbers.to(self._table.device)])
+        return self._exact(numbers.to(self._table.device))
+
+    def _exact(self, only: Tensor | None) -> ExactScorer:
         return ExactScorer(
-            self._recommender,
-            self._builder,
-            self._table,
-            tree.to(self._table.device),
-            self._template,
-            self._num_beams,
+            self._recommender, self._builder, self._table, self._tree, self._decoding, only
         )
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
@@ -63,32 +71,34 @@ class _IDScorer:
 
         Shapes: [B, L], [B] -> [B, N].
         """
-        parts = [
-            exact_scores(state, self._tree, leaves_at_once=_LEAVES_AT_ONCE)
-            for _, state in self._states(items, _LEAVES_AT_ONCE)
-        ]
-        return torch.cat(parts)
+        found = torch.empty(len(items), self.num_items, device=items.device)
+        leaves = _size(_LEAVES_AT_ONCE, items)
+        for rows, state in self._states(items):
+            found[rows] = exact_scores(
+                state, self._tree, self._likelihood(state), items=self._only, leaves_at_once=leaves
+            )
+        return found
 
-    def _states(self, items: Tensor, beams: int) -> Iterator[tuple[slice, DecodingState]]:
-        """Encoded prompts, as many rows at a time as memory allows for `beams` beams each."""
+    def _likelihood(self, state: DecodingState) -> Likelihood:
+        kind: type[AmongTokens] | type[AmongBranches] = LIKELIHOODS[self._decoding.likelihood]
+        return kind(self._tree, state.head)
+
+    def _states(self, items: Tensor) -> Iterator[tuple[Tensor, DecodingState]]:
+        """Encoded prompts of like length together, with the numbers of their rows."""
         if not items.shape[1]:
             items = items.new_zeros(len(items), 1)
-        which = torch.full((len(items),), self._template, device=items.device)
+        which = torch.full((len(items),), self._decoding.template, device=items.device)
         with torch.inference_mode():
             prompts = self._builder(self._table, items, which)
-            width = prompts.tokens.shape[1]
-            rows = _NUMBERS_AT_ONCE // (beams * self._recommender.num_outputs)
-            rows = max(1, min(rows, _PROMPT_TOKENS_AT_ONCE // width))
-            for first in range(0, len(items), rows):
-                part = slice(first, first + rows)
-                mask = prompts.mask[part]
-                longest = int(mask.sum(1).max())
-                tokens = prompts.tokens[part, :longest]
-                yield part, self._recommender.start(tokens, mask[:, :longest])
+            lengths = prompts.mask.sum(1)
+            for rows in _alike(lengths, _size(_TOKENS_AT_ONCE, items), _size(_ROWS_AT_ONCE, items)):
+                longest = int(lengths[rows].max())
+                tokens, mask = prompts.tokens[rows, :longest], prompts.mask[rows, :longest]
+                yield rows, self._recommender.start(tokens, mask)
 
 
 class ExactScorer(_IDScorer):
-    """Scores the whole catalogue."""
+    """Scores the whole catalogue, or some items of it."""
 
 
 class BeamScorer(_IDScorer):
@@ -97,7 +107,7 @@ class BeamScorer(_IDScorer):
     @property
     def list_size(self) -> int:
         """How many items a list has if not asked for more: one for each beam."""
-        return min(self._num_beams, self.num_items)
+        return min(self._decoding.num_beams, self.num_items)
 
     def best(
         self, items: Tensor, lengths: Tensor, k: int, seen: Tensor | None = None
@@ -106,15 +116,33 @@ class BeamScorer(_IDScorer):
 
         Shapes: items [B, L], lengths [B], seen [B, S] -> items and scores [B, k].
         """
-        beams = min(max(k, self._num_beams), self.num_items)
-        found = [
-            beam_search(
-                state, self._tree, num_beams=beams, seen=None if seen is None else seen[part]
+        beams = min(max(k, self._decoding.num_beams), self.num_items)
+        found = items.new_zeros(len(items), k, dtype=torch.int64)
+        scores = torch.full((len(items), k), float("-inf"), device=items.device)
+        top = min(k, self.num_items)
+        for rows, state in self._states(items):
+            best = beam_search(
+                state,
+                self._tree,
+                self._likelihood(state),
+                num_beams=beams,
+                top=top,
+                seen=None if seen is None else seen[rows],
             )
-            for part, state in self._states(items, beams)
-        ]
-        listed = torch.cat([part.items for part in found])[:, :k]
-        scores = torch.cat([part.scores for part in found])[:, :k]
-        missing = k - listed.shape[1]
-        pad = torch.nn.functional.pad
-        return pad(listed, (0, missing)), pad(scores, (0, missing), value=float("-inf"))
+            found[rows, :top], scores[rows, :top] = best.items, best.scores
+        return found, scores
+
+
+def _alike(lengths: Tensor, tokens: int, rows: int) -> Iterator[Tensor]:
+    """Row numbers, longest prompts first, with at most `tokens` tokens or `rows` rows together."""
+    order = lengths.argsort(descending=True, stable=True)
+    first = 0
+    while first < len(order):
+        longest = int(lengths[order[first]])
+        part = order[first : first + max(1, min(rows, tokens // longest))]
+        yield part
+        first += len(part)
+
+
+def _size(sizes: dict[str, int], values: Tensor) -> int:
+    return sizes.get(values.device.type, sizes["cpu"])

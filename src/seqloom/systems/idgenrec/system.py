@@ -28,7 +28,7 @@ from seqloom.systems.idgenrec.item_texts import ItemPrompts, read_texts
 from seqloom.systems.idgenrec.language import Language, build_language, tokens_to_keep
 from seqloom.systems.idgenrec.phases import GeneratorPhase, RecommenderPhase, TaggingPhase
 from seqloom.systems.idgenrec.prompts import PromptBuilder
-from seqloom.systems.idgenrec.scorer import BeamScorer, ExactScorer
+from seqloom.systems.idgenrec.scorer import BeamScorer, Decoding, ExactScorer
 
 IDS = "ids"
 """The name of the item table and of the state entry that holds it."""
@@ -314,6 +314,6 @@ class IDGenRec(System[IDGenRecConfig]):
         count = len(self.language.templates.parts)
         if template >= count:
             raise ConfigError(f"template is {template}; there are prompts 0 to {count - 1}")
-        beams = self.config.num_beams
-        beam = BeamScorer(recommender, self.builder, table, tree, template, beams)
+        decoding = Decoding(template, self.config.num_beams, self.config.likelihood)
+        beam = BeamScorer(recommender, self.builder, table, tree, decoding)
         return beam.exact() if self.config.decoding == "exact" else beam

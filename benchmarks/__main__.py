@@ -13,7 +13,7 @@ from benchmarks.machine import describe
 from benchmarks.report import to_markdown
 from benchmarks.result import Result
 
-PARTS = ("training", "neighbours", "e4srec", "serving")
+PARTS = ("training", "plan", "neighbours", "million", "interactions", "e4srec", "serving")
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -17,7 +17,7 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import best_items, mask_items
 from seqloom.runs.folder import Run, load_run
 
-_AT_ONCE = 256
+_AT_ONCE, _SCORES_AT_ONCE = 256, 64 << 20
 
 
 class RecommendedItem(Config):
@@ -86,7 +86,8 @@ def _rank(
 ) -> list[list[RecommendedItem]]:
     lists: list[list[RecommendedItem]] = []
     with torch.inference_mode(), progress.task("recommend", len(rows), "users") as task:
-        for part in torch.arange(len(rows)).split(_AT_ONCE):
+        at_once = max(1, min(_AT_ONCE, _SCORES_AT_ONCE // run.scorer.num_items))
+        for part in torch.arange(len(rows)).split(at_once):
             histories = rows.select(part)
             batch = histories.pad(run.system.max_len).to(run.device)
             if not batch.items.shape[1]:  # only empty histories: one padded position for all

@@ -100,7 +100,7 @@ def train(
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
-    sizes = _sizes(dataset, cls, resolved)
+    sizes = sizes_of(dataset, cls, resolved)
     manifest = _check_same(out, dataset, system, resolved) if out.exists() and resume else None
     if manifest is not None and manifest.status == "complete":
         progress.note(f"{out} is complete; nothing to do")
@@ -242,7 +242,8 @@ def _with_start(out: Path, manifest: RunManifest, model: System[Any]) -> RunMani
     return manifest
 
 
-def _sizes(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
+def sizes_of(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
+    """The sizes that come from the data: items, and the width of the text where it is used."""
     if cls.uses_text:
         text = load_embeddings(dataset, getattr(config, "text", None))
         return Sizes(num_items=dataset.num_items, text_size=text.width)

@@ -229,8 +229,10 @@ class Dataset:
     @cached_property
     def popularity(self) -> Tensor:
         """[N + 1] int64: training events of each item; entry 0 is 0. Held-out events never count."""
-        _, items = self.train.flat()
-        return torch.bincount(items, minlength=self.num_items + 1)
+        counts = torch.zeros(self.num_items + 1, dtype=torch.int64)
+        for part in self.train.blocks():
+            counts += torch.bincount(part.flat()[1], minlength=len(counts))
+        return counts
 
 
 def _without(events: Events, gone: Tensor) -> Events:
@@ -257,11 +259,12 @@ def _without(events: Events, gone: Tensor) -> Events:
 
 def training_hash(train: Sequences) -> str:
     """SHA-256 over the number of items of each row and the items themselves."""
-    _, items = train.flat()
     digest = hashlib.sha256()
-    for part in (train.lengths, items):
-        digest.update(f"{len(part)}\n".encode())
-        digest.update(part.contiguous().numpy().data)
+    digest.update(f"{len(train)}\n".encode())
+    digest.update(train.lengths.contiguous().numpy().data)
+    digest.update(f"{int(train.lengths.sum())}\n".encode())
+    for part in train.blocks():
+        digest.update(part.flat()[1].contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -12,8 +12,10 @@ from seqloom.runs.workload import Workload
 
 MIB = 2**20
 _NUMBER_BYTES = 8
-_FLAT_ARRAYS = 4
-"""Arrays of one number for each training event that counting and hashing them takes, once."""
+_LOADED_LATER = 60 * MIB
+"""What training loads and `plan` does not: the writer of event files, the optimiser."""
+_FRAGMENTS = 1.35
+"""Tensors of ever new sizes leave gaps in a heap that keeps what was freed."""
 _ROW_ARRAYS = 10
 """Arrays of one number for each row: where rows begin and end, whose they are, their order."""
 
@@ -54,9 +56,8 @@ def memory_of(work: Workload, device: torch.device) -> Memory:
     events, users = data.num_events, len(data.events.offsets) - 1
     mapped = data.events.items.element_size() * events + 4 * _NUMBER_BYTES * users
     rows = _ROW_ARRAYS * _NUMBER_BYTES * len(work.row_lengths) + _NUMBER_BYTES * data.num_items
-    flat = _FLAT_ARRAYS * _NUMBER_BYTES * events
-    # What counting the events took is used again by the steps.
-    return _memory(rss_bytes(), mapped + rows + work.frozen, weights, max(step, saved, flat))
+    most = max(_FRAGMENTS * step, saved)
+    return _memory(rss_bytes() + _LOADED_LATER, mapped + rows + work.frozen, weights, most)
 
 
 def _memory(libraries: float, data: float, weights: float, step: float) -> Memory:

@@ -14,7 +14,9 @@ def test_blocks_are_all_rows_in_order(events):
     whole = Sequences.from_lists(ROWS)
     blocks = list(whole.blocks(events))
     assert torch.cat([block.lengths for block in blocks]).tolist() == [len(row) for row in ROWS]
-    assert torch.cat([block.flat()[1] for block in blocks]).tolist() == sum(ROWS, [])
+    assert torch.cat([block.flat()[1] for block in blocks]).tolist() == [
+        item for row in ROWS for item in row
+    ]
     if events == 3:
         assert len(blocks) > 1
     assert len(list(Sequences.from_lists([]).blocks(events))) == 0

@@ -23,10 +23,13 @@ from benchmarks.result import Part
 
 PARTS = (
     "training",
+    "plan",
     "encoders",
     "libraries",
     "embedding",
     "neighbours",
+    "million",
+    "interactions",
     "processes",
     "clusters",
     "e4srec",
@@ -63,7 +66,9 @@ def _options() -> argparse.Namespace:
         "--run", type=Path, help="serving: a trained run; one of an epoch is made without"
     )
     parser.add_argument(
-        "--idgenrec", type=Path, help="decoding: a trained run; models of a few steps are made without"
+        "--idgenrec",
+        type=Path,
+        help="decoding: a trained run; models of a few steps are made without",
     )
     parser.add_argument(
         "--install", action="store_true", help="only make the libraries' environments"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seqloom.runs.evaluate import evaluate
     from seqloom.runs.folder import load_run
     from seqloom.runs.foundation import train_foundation
+    from seqloom.runs.plan import plan
     from seqloom.runs.prepare import prepare
     from seqloom.runs.recommend import recommend
     from seqloom.runs.reproduce import reproduce
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate",
     "load_dataset",
     "load_run",
+    "plan",
     "prepare",
     "recommend",
     "reproduce",
@@ -64,6 +66,7 @@ _HOMES = {
     "evaluate": "seqloom.runs.evaluate:evaluate",
     "load_dataset": "seqloom.data.store:Dataset.load",
     "load_run": "seqloom.runs.folder:load_run",
+    "plan": "seqloom.runs.plan:plan",
     "prepare": "seqloom.runs.prepare:prepare",
     "recommend": "seqloom.runs.recommend:recommend",
     "reproduce": "seqloom.runs.reproduce:reproduce",

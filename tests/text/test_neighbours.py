@@ -41,29 +41,45 @@ def matrices(rows, width):
 def test_it_is_the_full_comparison_whatever_the_block(kind, rows, width, k):
     matrix = matrices(rows, width)[kind]
     expected = slow(matrix, k)
-    for block in (7, 64, 1024):
-        assert torch.equal(top_similar(matrix, k, block=block), expected)
+    for tile in (7, 64, 1024):
+        assert torch.equal(top_similar(matrix, k, tile=tile), expected)
 
 
-def test_some_rows_have_the_neighbours_that_they_have_among_all():
-    matrix = matrices(150, 8)["many ties"]
+@pytest.mark.parametrize("kind", ["many ties", "scaled copies, some zero"])
+def test_some_rows_have_the_neighbours_that_they_have_among_all(kind):
+    matrix = matrices(150, 8)[kind]
     some = torch.tensor([149, 3, 77, 3])
-    assert torch.equal(top_similar(matrix, 10, of=some), top_similar(matrix, 10)[some])
+    assert torch.equal(top_similar(matrix, 10, of=some, tile=32), top_similar(matrix, 10)[some])
 
 
-def test_the_scores_held_at_once_do_not_grow_with_the_rows(monkeypatch):
-    monkeypatch.setattr("seqloom.text.neighbours._MOST_SCORES", 1000)
-    full, held = torch.full, []
+@pytest.mark.parametrize("rows", [2, 3, 9])
+def test_rows_without_a_direction_come_last(rows):
+    matrix = torch.zeros(rows, 3)
+    matrix[1] = torch.tensor([1.0, 2.0, 3.0])
+    assert torch.equal(top_similar(matrix, rows - 1), slow(matrix, rows - 1))
 
-    def watched(size, value):
-        held.append(size[0] * size[1])
-        return full(size, value)
 
-    monkeypatch.setattr(torch, "full", watched)
+def test_the_memory_held_does_not_grow_with_the_square_of_the_rows(monkeypatch):
+    product, held = torch.mm, []
+
+    def watched(left, right, out):
+        held.append(out.numel())
+        return product(left, right, out=out)
+
+    monkeypatch.setattr(torch, "mm", watched)
     matrix = matrices(150, 8)["normal"]
-    assert torch.equal(top_similar(matrix, 10), slow(matrix, 10))
-    assert held
-    assert max(held) <= 1000
+    assert torch.equal(top_similar(matrix, 10, tile=20), slow(matrix, 10))
+    assert max(held) == 20 * 20
+    assert sum(held) < 150 * 150 * 0.6  # a product serves both rows
+
+
+def test_scores_that_float32_cannot_tell_apart_are_settled_in_float64():
+    one = torch.randn(1, 384, generator=torch.Generator().manual_seed(0))
+    step = torch.randn(1, 384, generator=torch.Generator().manual_seed(1)) * 5e-4
+    matrix = torch.cat([one + step * number for number in (0, 7, 3.3, 5.1, 1.2, 2.6, 6.4, 4.05)])
+    far = torch.randn(40, 384, generator=torch.Generator().manual_seed(2))
+    matrix = torch.cat([matrix, far])
+    assert torch.equal(top_similar(matrix, 7), slow(matrix, 7))
 
 
 def test_nobody_is_their_own_neighbour():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import resource
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqloom.core.errors import ConfigError
@@ -14,6 +16,10 @@ from seqloom.core.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+_GROUP_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -67,3 +73,30 @@ def peak_rss_mb() -> float:
     """The largest resident set of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
+
+
+def rss_bytes() -> int:
+    """The resident set of this process now; the peak so far where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return int(peak_rss_mb() * 2**20)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process may still take: on a GPU its free memory, else the machine's.
+
+    A control group's limit counts where it is the tighter one.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found = [1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1])]
+    for limit, used in _GROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(0, min(found))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import Findings, Missing, check_ids, check_times, present_rows
@@ -84,6 +85,7 @@ def _where(source: Source, role: str) -> str:
 
 def _code(source: Source, role: str, findings: Findings) -> Coded:
     coded = encode(source.columns.pop(f"{role}_id"), _where(source, f"{role}_id"))
+    pa.default_memory_pool().release_unused()  # what the reader's column took
     check_ids(role, coded.labels, findings)
     return coded
 

@@ -6,6 +6,7 @@ Both are computed piece by piece, so that a data set in parts has the same as on
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
@@ -62,6 +63,6 @@ def training_hash(train: Iterable[Sequences]) -> str:
     for piece in pieces:
         digest.update(piece.lengths.contiguous().numpy().data)
     digest.update(f"{sum(int(piece.lengths.sum()) for piece in pieces)}\n".encode())
-    for piece in pieces:
-        digest.update(piece.flat()[1].numpy().data)
+    for block in itertools.chain.from_iterable(piece.blocks() for piece in pieces):
+        digest.update(block.flat()[1].contiguous().numpy().data)
     return digest.hexdigest()

@@ -6,7 +6,8 @@ C candidates, E text width, S similar users, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,6 +87,17 @@ class Sequences:
         before = lengths.cumsum(0) - lengths
         positions = torch.arange(len(rows)) - before[rows] + self.starts[rows]
         return rows, self.items[positions].long()
+
+    def blocks(self, events: int = 1 << 20) -> Iterator[Sequences]:
+        """All rows, in blocks of about `events` items, for work that needs an array for each item."""
+        after = self.lengths.cumsum(0)
+        whole = int(after[-1]) if len(self) else 0
+        limits = torch.arange(0, max(whole, 1) + events, events)
+        cuts = torch.searchsorted(after, limits).tolist()
+        cuts[0], cuts[-1] = 0, len(self)
+        for first, last in itertools.pairwise(cuts):
+            if first < last:
+                yield Sequences(self.items, self.starts[first:last], self.ends[first:last])
 
     def pad(self, max_len: int | None = None) -> PaddedBatch:
         """Lay the rows (their last `max_len` items) into one padded batch."""

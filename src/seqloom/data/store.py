@@ -207,8 +207,10 @@ class Dataset:
     @cached_property
     def popularity(self) -> Tensor:
         """[N + 1] int64: training events of each item; entry 0 is 0. Held-out events never count."""
-        _, items = self.train.flat()
-        return torch.bincount(items, minlength=self.num_items + 1)
+        counts = torch.zeros(self.num_items + 1, dtype=torch.int64)
+        for part in self.train.blocks():
+            counts += torch.bincount(part.flat()[1], minlength=len(counts))
+        return counts
 
 
 def _without(events: Events, gone: Tensor) -> Events:

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
+from seqloom.core.cost import BatchShape, Cost
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Steps
 from seqloom.data.batches import EpochPlan
@@ -138,6 +139,14 @@ class SequenceEncoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Encode what `enter` gave. Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
+
+    @abstractmethod
+    def cost(self, rows: int, length: int) -> Cost:
+        """`enter` and `forward` of B x L vectors, and the way back."""
+
+    def batch_shape(self, lengths: Tensor) -> BatchShape:
+        """The shape of a training batch of rows with so many items. Shapes: [B]."""
+        return BatchShape(len(lengths), int(lengths.max()) - 1, float((lengths - 1).sum()))
 
     def training_batches(self, plan: EpochPlan, mask_item: int, seed: int, epoch: int) -> Steps:
         """The epoch's `TrainingBatch`es; `targets` are what the states are trained on."""

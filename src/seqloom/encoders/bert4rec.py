@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
 from seqloom.data.batches import EpochPlan
 from seqloom.data.cloze import ClozePlan
 from seqloom.encoders.base import BERT4RecEncoderConfig, SequenceEncoder, padding_mask
-from seqloom.nn.attention import TransformerBlock, reset_parameters
+from seqloom.nn.attention import TransformerBlock, block_cost, reset_parameters
 from seqloom.nn.dropout import Dropout
 
 
@@ -65,3 +66,20 @@ class BERT4RecEncoder(SequenceEncoder):
         longer = F.pad(items, (0, 1))
         places = torch.arange(longer.shape[1], device=items.device)
         return torch.where(places == lengths[:, None], mask_item, longer), lengths + 1
+
+    def cost(self, rows: int, length: int) -> Cost:
+        """Positions and dropout, the blocks, the norm."""
+        config, positions = self.config, rows * length
+        width = config.hidden_size
+        block = block_cost(width, config.num_heads, config.inner_factor * width, rows, length)
+        ends = Cost(
+            elements=40 * positions * width, calls=80, held=5 * FLOAT_BYTES * positions * width
+        )
+        return block * config.num_layers + ends
+
+    def batch_shape(self, lengths: Tensor) -> BatchShape:
+        """Whole rows, of which the masked items are targets. Shapes: [B]."""
+        config = self.config
+        anywhere = config.mask_probability * lengths + (1 - config.mask_probability) ** lengths
+        targets = config.last_probability + (1 - config.last_probability) * anywhere
+        return BatchShape(len(lengths), int(lengths.max()), float(targets.sum()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from seqloom.core.cost import FLOAT_BYTES, Cost
 from seqloom.encoders.base import GRU4RecEncoderConfig, SequenceEncoder
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
@@ -22,6 +23,7 @@ class GRU4RecEncoder(SequenceEncoder):
     def __init__(self, config: GRU4RecEncoderConfig) -> None:
         super().__init__()
         width, inner = config.hidden_size, config.inner_factor * config.hidden_size
+        self.config = config
         self.max_len = config.max_len
         self.dropout = Dropout(config.dropout)
         self.output_dropout = Dropout(config.output_dropout)
@@ -46,3 +48,16 @@ class GRU4RecEncoder(SequenceEncoder):
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
         states, _ = self.recurrent(x)
         return self.output_dropout(self.norm(self.output(self.dropout(states))))
+
+    def cost(self, rows: int, length: int) -> Cost:
+        """Three gates for input and state, place after place, then the map back and the norm."""
+        config, positions = self.config, rows * length
+        width, inner = config.hidden_size, config.inner_factor * config.hidden_size
+        into = (width + (config.num_layers - 1) * inner) * inner
+        states = config.num_layers * inner
+        return Cost(
+            products=18 * positions * (into + states * inner) + 6 * positions * inner * width,
+            elements=90 * positions * states + 50 * positions * width,
+            calls=80 + 50 * config.num_layers * length,
+            held=FLOAT_BYTES * positions * (16 * states + 8 * width),
+        )

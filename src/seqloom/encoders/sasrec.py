@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from seqloom.core.cost import FLOAT_BYTES, Cost
 from seqloom.encoders.base import SASRecEncoderConfig, SequenceEncoder
-from seqloom.nn.attention import TransformerBlock, reset_parameters
+from seqloom.nn.attention import TransformerBlock, block_cost, reset_parameters
 from seqloom.nn.dropout import Dropout
 
 
@@ -23,6 +24,7 @@ class SASRecEncoder(SequenceEncoder):
     def __init__(self, config: SASRecEncoderConfig) -> None:
         super().__init__()
         width = config.hidden_size
+        self.config = config
         self.max_len = config.max_len
         self.position = nn.Embedding(config.max_len, width)
         self.dropout = Dropout(config.dropout)
@@ -44,3 +46,13 @@ class SASRecEncoder(SequenceEncoder):
         for block in self.blocks:
             x = block(x, causal=True, mask=None)
         return self.output_dropout(self.norm(x))
+
+    def cost(self, rows: int, length: int) -> Cost:
+        """Positions and dropout, the blocks, the norm."""
+        config, positions = self.config, rows * length
+        width = config.hidden_size
+        block = block_cost(width, config.num_heads, config.inner_factor * width, rows, length)
+        ends = Cost(
+            elements=40 * positions * width, calls=80, held=5 * FLOAT_BYTES * positions * width
+        )
+        return block * config.num_layers + ends

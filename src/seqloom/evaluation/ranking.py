@@ -18,6 +18,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
+from seqloom.nn.top import top_scores
 
 _SCORES_AT_ONCE = 4 << 20
 _HISTORIES_AT_ONCE = 512
@@ -162,8 +163,8 @@ def best_items(scores: Tensor, k: int) -> Tensor:
 
     Shapes: [B, N] -> [B, k] int64.
     """
-    top = scores.topk(min(k, scores.shape[1]), dim=1)
-    items = torch.where(top.values == float("-inf"), 0, top.indices + 1)
+    values, columns = top_scores(scores, min(k, scores.shape[1]))
+    items = torch.where(values == float("-inf"), 0, columns + 1)
     return torch.nn.functional.pad(items, (0, k - items.shape[1]))
 
 

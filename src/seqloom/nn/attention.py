@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqloom.core.cost import FLOAT_BYTES, Cost
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 
@@ -78,6 +79,33 @@ class TransformerBlock(nn.Module):
         normed = self.attention_norm(x)
         x = x + self.dropout(self.attention(normed, normed, causal=causal, mask=mask))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+def attention_cost(width: int, heads: int, rows: int, length: int) -> Cost:
+    """`Attention` over B x L vectors, forward and backward.
+
+    Counted on torch's kernels for a CPU: each product is done twice more on the way back, the scores of
+    all pairs are written, dropped out and kept.
+    """
+    positions, pairs = rows * length, rows * heads * length * length
+    return Cost(
+        products=3 * (8 * positions * width**2 + 4 * positions * length * width),
+        elements=20 * positions * width + 12 * pairs,
+        calls=70,
+        held=FLOAT_BYTES * (7 * positions * width + 3 * pairs),
+    )
+
+
+def block_cost(width: int, heads: int, inner: int, rows: int, length: int) -> Cost:
+    """`TransformerBlock` over B x L vectors, forward and backward."""
+    positions = rows * length
+    feed_forward = Cost(
+        products=12 * positions * width * inner,
+        elements=30 * positions * inner + 40 * positions * width,
+        calls=90,
+        held=FLOAT_BYTES * positions * (4 * inner + 7 * width),
+    )
+    return attention_cost(width, heads, rows, length) + feed_forward
 
 
 def reset_parameters(module: nn.Module, std: float) -> None:

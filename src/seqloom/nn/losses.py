@@ -17,15 +17,24 @@ from torch import Tensor
 from seqloom.nn.linear import product
 
 _CPU_CHUNK_BYTES = 12 << 20
+_CPU_MOST_BYTES = 256 << 20
 _DEVICE_CHUNK_BYTES = 512 << 20
 _ITEMS_AT_ONCE = 1 << 16
 """Of the weight's gradient, so that a product's result is small beside a large catalogue."""
+_FEWEST_ROWS, _SHARING_ROWS = 16, 64
 
 
 def chunk_rows(num_items: int, device: torch.device) -> int:
-    """How many targets to score at a time, so that one chunk of logits stays in the last cache."""
-    budget = _CPU_CHUNK_BYTES if device.type == "cpu" else _DEVICE_CHUNK_BYTES
-    return max(16, budget // (4 * num_items))
+    """How many targets to score at a time, so that one chunk of logits stays in the last cache.
+
+    No cache holds the logits of a large catalogue. Every chunk then reads the item vectors and adds to
+    their gradient, so more targets share that, as far as memory goes.
+    """
+    row = 4 * num_items
+    if device.type != "cpu":
+        return max(_FEWEST_ROWS, _DEVICE_CHUNK_BYTES // row)
+    shared = min(_SHARING_ROWS, _CPU_MOST_BYTES // row)
+    return max(_FEWEST_ROWS, shared, _CPU_CHUNK_BYTES // row)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -53,6 +53,7 @@ def noted(out: Path, manifest: RunManifest, processes: Processes, **update: Any)
 
 
 def sizes_of(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
+    """The sizes that come from the data: items, and the width of the text where it is used."""
     if cls.uses_text:
         text = load_embeddings(dataset, getattr(config, "text", None))
         return Sizes(num_items=dataset.num_items, text_size=text.width)

@@ -19,6 +19,8 @@ from seqloom.runs.folder import Run, load_run
 
 AT_ONCE = 256
 """Histories that are ranked together; a job in shards keeps these blocks whole."""
+_SCORES_AT_ONCE = 64 << 20
+"""Of a large catalogue fewer histories: a block is halved until its scores are no more than this."""
 
 
 class RecommendedItem(Config):
@@ -89,7 +91,10 @@ def _rank(
 ) -> list[list[RecommendedItem]]:
     lists: list[list[RecommendedItem]] = []
     with torch.inference_mode(), progress.task("recommend", len(rows), "users") as task:
-        for part in torch.arange(len(rows)).split(AT_ONCE) if len(rows) else ():
+        at_once = AT_ONCE
+        while at_once > 1 and at_once * run.scorer.num_items > _SCORES_AT_ONCE:
+            at_once //= 2
+        for part in torch.arange(len(rows)).split(at_once) if len(rows) else ():
             histories = rows.select(part)
             batch = histories.pad(run.system.max_len).to(run.device)
             if not batch.items.shape[1]:  # only empty histories: one padded position for all

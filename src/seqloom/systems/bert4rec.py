@@ -8,6 +8,7 @@ from pydantic import Field
 
 from seqloom.encoders.base import BERT4RecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
+from seqloom.systems.sequence_cost import SequenceCost
 
 
 class BERT4RecConfig(IDConfig):
@@ -21,7 +22,7 @@ class BERT4RecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class BERT4Rec(IDSystem[BERT4RecConfig]):
+class BERT4Rec(SequenceCost, IDSystem[BERT4RecConfig]):
     """A bidirectional transformer over item ids, trained to fill in masked items.
 
     Source: Sun et al., CIKM 2019.

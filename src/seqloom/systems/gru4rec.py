@@ -8,6 +8,7 @@ from pydantic import Field
 
 from seqloom.encoders.base import GRU4RecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
+from seqloom.systems.sequence_cost import SequenceCost
 
 
 class GRU4RecConfig(IDConfig):
@@ -17,7 +18,7 @@ class GRU4RecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class GRU4Rec(IDSystem[GRU4RecConfig]):
+class GRU4Rec(SequenceCost, IDSystem[GRU4RecConfig]):
     """A recurrent network over item ids.
 
     Source: Hidasi et al., ICLR 2016.

@@ -11,6 +11,7 @@ from seqloom.encoders.base import TextEncoderConfig, TextSASRecEncoderConfig
 from seqloom.systems.base import TrainingData
 from seqloom.systems.id_only import IDConfig, IDSystem
 from seqloom.systems.ranking_loss import OffsetLossConfig
+from seqloom.systems.sequence_cost import SequenceCost
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
@@ -33,7 +34,7 @@ class LLMInitConfig(IDConfig):
     """The ranking loss."""
 
 
-class LLMInit(IDSystem[LLMInitConfig]):
+class LLMInit(SequenceCost, IDSystem[LLMInitConfig]):
     """An ID system whose table starts as the principal components of the items' text.
 
     Source: Harte et al., RecSys 2023, section 3.3; Liu et al., NeurIPS 2024 (LLM-ESR), section 4.1.

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
+from seqloom.core.cost import FLOAT_BYTES, Cost
 from seqloom.core.processes import ALONE, Processes
 from seqloom.nn import losses
 
@@ -85,3 +86,32 @@ class RankingLoss(nn.Module):
         if config.kind == "gbce":
             beta = losses.gbce_beta(config.negatives, self.num_items, config.calibration)
         return losses.binary_loss(hidden, weight, targets, negatives, beta=beta, offset=offset)
+
+
+def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> Cost:
+    """`RankingLoss` of M targets over N items of width D, and the gradient of the item vectors."""
+    table, rows = FLOAT_BYTES * num_items * width, FLOAT_BYTES * targets * width
+    if config.kind == "softmax":
+        chunk = losses.chunk_rows(num_items, torch.device("cpu"))
+        chunks = -(-targets // chunk)
+        # Every chunk adds to the whole gradient, which is then divided, scaled and handed over.
+        return Cost(
+            products=6 * targets * num_items * width,
+            logits=targets * num_items,
+            moved=table * (2 * chunks + 7),
+            calls=12 * chunks + 12,
+            held=3 * table + 3 * rows + 2 * FLOAT_BYTES * min(chunk, targets) * num_items,
+        )
+    shared = config.kind == "sampled-softmax"
+    scored = config.negatives * targets
+    taken = targets + (config.negatives if shared else scored)
+    # The gradient of a gathered table is a table of its own; targets and negatives have one each.
+    return Cost(
+        products=6 * scored * width,
+        elements=10 * scored + 6 * taken * width,
+        logits=2 * scored,
+        moved=8 * table,
+        gathered=4 * taken,
+        calls=60,
+        held=3 * table + FLOAT_BYTES * (3 * taken * width + 5 * scored),
+    )

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from seqloom.encoders.base import SASRecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
+from seqloom.systems.sequence_cost import SequenceCost
 
 
 class SASRecConfig(IDConfig):
@@ -17,7 +18,7 @@ class SASRecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class SASRec(IDSystem[SASRecConfig]):
+class SASRec(SequenceCost, IDSystem[SASRecConfig]):
     """A causal transformer over item ids.
 
     Source: Kang & McAuley, ICDM 2018.

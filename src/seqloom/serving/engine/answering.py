@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqloom.core.errors import ServingError
 from seqloom.core.protocols import ListScorer, VectorScorer
+from seqloom.nn.top import top_scores
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.explaining import explain
 from seqloom.serving.engine.model import ServedModel
@@ -139,7 +140,7 @@ def _lists(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list
         else:
             scores = _scores(model, snapshot, [row.history for row in rows])
         _hide(scores, snapshot, rows)
-        values, columns = scores.topk(min(k, scores.shape[1]), dim=1)
+        values, columns = top_scores(scores, min(k, scores.shape[1]))
     found = zip(rows, columns.tolist(), values.tolist(), strict=True)
     return [_list(model, snapshot, row, *each) for row, *each in found]
 
@@ -224,10 +225,10 @@ def _similar(model: ServedModel, snapshot: Snapshot, query: Similar) -> Answer:
     scores[number - 1] = float("-inf")
     if len(snapshot.columns):
         scores[snapshot.columns] = float("-inf")
-    top = scores.topk(min(query.k, len(scores)))
+    values, columns = top_scores(scores[None], min(query.k, len(scores)))
     items = [
         Scored(snapshot.ids[column], value, column + 1)
-        for column, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        for column, value in zip(columns[0].tolist(), values[0].tolist(), strict=True)
         if value > float("-inf")
     ]
     return Answer(model.name, model.version, items, method=method)

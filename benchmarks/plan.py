@@ -1,0 +1,67 @@
+"""What `seqloom plan` predicts, beside what `seqloom train` then takes: time, memory, disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data import benchmark_dataset
+from benchmarks.result import Measurement, Result
+
+SYSTEMS = ("sasrec", "gru4rec", "bert4rec", "llmesr")
+EPOCHS = 2
+TEXT = "plan"
+_MAIN = "from seqloom.cli.main import main; main()"
+
+
+def run(folder: Path) -> list[Result]:
+    """One process for each plan and each training, so that each has a peak of its own."""
+    from seqloom.runs.embed import EmbedOptions, embed
+    from seqloom.text.store import text_names
+
+    dataset = benchmark_dataset(folder)
+    if TEXT not in text_names(dataset):
+        embed(dataset, EmbedOptions(encoder="hash:384", users="mean", name=TEXT))
+    return [each for system in SYSTEMS for each in _compare(dataset.path, system, folder)]
+
+
+def _compare(dataset: Path, system: str, folder: Path) -> list[Result]:
+    text = ["--set", f"text={TEXT}"] if system == "llmesr" else []
+    out = folder / "runs" / f"plan-{system}"
+    shutil.rmtree(out, ignore_errors=True)
+    told = _command("plan", str(dataset), "--system", system, *text)
+    trained = _command(
+        *(
+            "train",
+            str(dataset),
+            "--system",
+            system,
+            "--out",
+            str(out),
+            "--set",
+            f"epochs={EPOCHS}",
+        ),
+        *text,
+    )
+    disk = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 2**20
+    return [
+        _beside(f"{system}: epoch", "s", told["seconds_per_epoch"], trained["seconds_per_epoch"]),
+        _beside(f"{system}: memory", "MiB", told["memory"]["peak_mb"], [trained["peak_rss_mb"]]),
+        _beside(f"{system}: disk", "MiB", told["disk"]["run_mb"], [disk]),
+    ]
+
+
+def _beside(title: str, unit: str, predicted: float, taken: list[float]) -> Result:
+    ours = Measurement("predicted", unit, [predicted])
+    return Result(f"{title}, predicted against taken", ours, Measurement("taken", unit, taken))
+
+
+def _command(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-c", _MAIN, *arguments, "--json", "--quiet"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -1,0 +1,76 @@
+"""What this machine gives, measured in about a second."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from seqloom.core.cost import FLOAT_BYTES, Rates
+from seqloom.core.random import generator
+from seqloom.nn.dropout import dropout
+from seqloom.nn.losses import chunk_rows
+
+_SECONDS_EACH = 0.12
+_CATALOGUE = 16_384
+"""Items of the softmax that is timed; larger catalogues are scored by the same chunks of logits."""
+_CACHED = 1 << 16
+_STREAMED = 1 << 24
+_ROWS = 4096
+_PASSES = 6
+"""Numbers that dropout and GELU write for each one."""
+
+
+def measure_rates(num_items: int, width: int, device: torch.device) -> Rates:
+    """Seconds for a unit of each kind of work, on tensors of the shapes that training meets.
+
+    Args:
+        num_items: N.
+        width: D', of what the catalogue is scored with.
+    """
+    items = min(num_items, _CATALOGUE)
+    rows = chunk_rows(items, device)
+    draw = generator(0, "calibration")
+    state = torch.randn(rows, width, generator=draw).to(device)
+    table = torch.randn(items, width, generator=draw).to(device)
+    logits = state @ table.t()
+    small = torch.randn(_CACHED, generator=draw).to(device)
+    large = torch.ones(_STREAMED, device=device)
+    places = torch.randint(items, (_ROWS,), generator=draw).to(device)
+    one = torch.ones(1, device=device, requires_grad=True)
+    calls = _seconds(lambda: (one * one).sum().backward(), device) / 4
+    return Rates(
+        # The three products of a softmax, forward and backward.
+        products=_seconds(lambda: (state @ table.t(), logits @ table, logits.t() @ state), device)
+        / (6 * rows * items * width),
+        # Neither the cheapest of the element-wise operations nor the dearest.
+        elements=_seconds(lambda: (dropout(small, 0.5, training=True), F.gelu(small)), device)
+        / (_PASSES * _CACHED),
+        logits=_seconds(lambda: (logits.amax(1), torch.softmax(logits, 1).amax(1)), device)
+        / (rows * items),
+        moved=_seconds(lambda: large.add_(large), device) / (2 * FLOAT_BYTES * _STREAMED),
+        gathered=_seconds(lambda: table[places], device) / _ROWS,
+        calls=calls,
+    )
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The median time of a call, of as many as fit into an eighth of a second, at least three."""
+    work()
+    found: list[float] = []
+    began = time.perf_counter()
+    while len(found) < 3 or time.perf_counter() - began < _SECONDS_EACH:
+        _wait(device)
+        started = time.perf_counter()
+        work()
+        _wait(device)
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,98 @@
+"""The steps that training a system on a data set comes to, counted and not done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost, DeclaresCost
+from seqloom.data.batches import training_rows
+from seqloom.data.store import Dataset
+from seqloom.systems.sequence import SequenceConfig
+
+_SAMPLED_BATCHES = 200
+_HISTORIES_AT_ONCE, _SCORES_AT_ONCE = 512, 4 << 20
+"""As full ranking takes them (`evaluation.ranking`)."""
+_OPTIMISER_PASSES = 7
+"""AdamW reads weights, gradients and two moments, and writes all but the gradients."""
+_AVERAGING_PASSES = 3 / 8
+"""The mean of the weights reads two tables and writes one, at every eighth step."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One system, as configured, on one data set. The model may be on the `meta` device."""
+
+    dataset: Dataset
+    model: torch.nn.Module
+    counted: DeclaresCost
+    """The same object, as what declares its costs."""
+    config: SequenceConfig
+    max_len: int
+
+    @cached_property
+    def row_lengths(self) -> Tensor:
+        """[rows] int64, items in each training row, rising."""
+        rows = training_rows(self.dataset.train, self.max_len, self.config.long_histories)
+        return rows.items.lengths.sort().values
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.row_lengths) // self.config.batch_size)
+
+    @cached_property
+    def sample(self) -> list[BatchShape]:
+        """Batches of an epoch, spread evenly over the lengths; the longest is the last."""
+        batches = self.row_lengths.split(self.config.batch_size)
+        taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
+        return [self.counted.batch_shape(batches[int(at)]) for at in taken]
+
+    @property
+    def targets(self) -> int:
+        """Targets of an epoch."""
+        mean = sum(batch.targets for batch in self.sample) / len(self.sample)
+        return round(mean * self.steps)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers that are trained."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    @cached_property
+    def frozen(self) -> int:
+        """Bytes of what the model holds and does not train."""
+        held = [*self.model.buffers(), *(p for p in self.model.parameters() if not p.requires_grad)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+    def epoch(self) -> Cost:
+        """All of an epoch's work; `held` is that of its largest step."""
+        steps = [self.counted.step_cost(batch) for batch in self.sample]
+        mean = sum(steps, Cost()) * (self.steps / len(steps))
+        beside = self.counted.epoch_cost(self.dataset.train.lengths)
+        held = max(step.held for step in steps) + beside.held
+        whole = mean + self._update() * self.steps + beside
+        return replace(whole, held=held)
+
+    def validation(self) -> Cost:
+        """Ranking every validation target in the whole catalogue; `held` is one batch's."""
+        lengths = self.dataset.held_out("valid").histories.lengths.clamp(max=self.max_len)
+        items = self.dataset.num_items
+        at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // items))
+        batches = lengths.sort().values.split(at_once)
+        taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
+        shapes = [(len(batches[int(at)]), int(batches[int(at)].max())) for at in taken]
+        parts = [self.counted.query_cost(rows, length) for rows, length in shapes if length]
+        if not parts:
+            return Cost()
+        whole = sum(parts, Cost()) * (len(batches) / len(parts))
+        return replace(whole, held=max(part.held for part in parts))
+
+    def _update(self) -> Cost:
+        """The optimiser's step, and the mean of the weights."""
+        passes = _OPTIMISER_PASSES + (_AVERAGING_PASSES if self.config.averaging else 0)
+        tensors = sum(1 for p in self.model.parameters() if p.requires_grad)
+        return Cost(moved=passes * FLOAT_BYTES * self.parameters, calls=4 * tensors)

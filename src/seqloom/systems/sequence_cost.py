@@ -1,0 +1,75 @@
+"""What training a system over a sequence encoder costs, from the counts of its parts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.encoders.base import SequenceEncoder
+from seqloom.systems.base import Sizes
+from seqloom.systems.ranking_loss import loss_cost
+from seqloom.systems.sequence import SequenceConfig
+
+_LAYERS_OF_A_PASS = 6
+"""A pass without a way back holds what one layer works on: about a sixth of what a step keeps."""
+
+
+class SequenceCost:
+    """Declares the costs of a system whose training is the ranking phase alone (`DeclaresCost`)."""
+
+    config: SequenceConfig
+    sizes: Sizes
+    encoder: SequenceEncoder
+    vector_size: int
+
+    def batch_shape(self, lengths: Tensor) -> BatchShape:
+        """As the encoder cuts its batches. Shapes: [B]."""
+        return self.encoder.batch_shape(lengths)
+
+    def step_cost(self, batch: BatchShape) -> Cost:
+        """Item vectors, states, ranking loss."""
+        width, items = self.vector_size, self.sizes.num_items
+        inputs = Cost(
+            elements=12 * batch.positions * width,
+            moved=3 * FLOAT_BYTES * items * width,  # the gradient of the inputs is a whole table
+            gathered=2 * batch.positions,
+            calls=40,
+            held=FLOAT_BYTES * (4 * batch.positions * width + items * width),
+        )
+        ranked = loss_cost(self.config.loss, batch.targets, items, width)
+        states = self.states_cost(batch.rows, batch.length)
+        return inputs + self.vectors_cost() + states + ranked + self.extra_cost(batch)
+
+    def query_cost(self, rows: int, length: int) -> Cost:
+        """States without a way back, and a score for each item, looked at three times."""
+        width, items = self.vector_size, self.sizes.num_items
+        states = self.states_cost(rows, length)
+        scores = Cost(
+            products=2 * rows * items * width,
+            elements=rows * items,
+            logits=rows * items,
+            held=3 * FLOAT_BYTES * rows * items + states.held / _LAYERS_OF_A_PASS,
+        )
+        return replace(states, held=0) * (1 / 3) + scores
+
+    def score_width(self) -> int:
+        """D'."""
+        return self.vector_size
+
+    def epoch_cost(self, rows: Tensor) -> Cost:
+        """Nothing beside the steps. Shapes: [users]."""
+        return Cost()
+
+    def vectors_cost(self) -> Cost:
+        """`item_vectors`; nothing where they are a table."""
+        return Cost()
+
+    def states_cost(self, rows: int, length: int) -> Cost:
+        """`states`, without the inputs."""
+        return self.encoder.cost(rows, length)
+
+    def extra_cost(self, batch: BatchShape) -> Cost:
+        """`extra_losses`."""
+        return Cost()

@@ -1,0 +1,122 @@
+"""Exact cosine search among rows that have a direction, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from seqloom.core.progress import Progress
+from seqloom.text.running_best import RunningBest
+
+_SPARE = 8
+"""Candidates kept beyond k, so that ties are seen."""
+_PAIRS_AT_ONCE = 2**14
+"""Pairs compared in float64 at a time."""
+_SCORES_AT_ONCE = 2**26
+"""Scores held at once where a row is compared with all: 256 MiB."""
+_CLOSE = 2e-6
+"""Above the rounding error of a float32 product of unit vectors: scores this close are compared
+anew in float64."""
+_EQUAL = 1e-12
+"""Scores that agree to so much are ties."""
+
+
+class SimilaritySearch:
+    """Finds the most similar other rows: candidates in float32, close ones settled in float64.
+
+    The product of two tiles of rows serves both, so a search for all rows costs half of the matrix
+    product of all with all.
+    """
+
+    def __init__(self, matrix: Tensor, unit: Tensor, norms: Tensor, tile: int) -> None:
+        """`unit` are the rows of `matrix` divided by their `norms`, in float32; none is zero.
+
+        Shapes: [U, E], [U, E], [U] float64.
+        """
+        self._matrix, self._unit, self._norms = matrix, unit, norms
+        self._tile = tile
+        self._scores = torch.empty(tile * tile)
+
+    def all(self, k: int, progress: Progress) -> Tensor:
+        """The k best of every row, ties to the lower number. Shapes: -> [U, k]."""
+        rows = len(self._unit)
+        starts = range(0, rows, self._tile)
+        best = RunningBest(rows, min(k + _SPARE, rows - 1))
+        pairs = rows * (rows + 1) // 2
+        with progress.task("similar rows", total=pairs, unit="pairs") as task:
+            for upper in starts:
+                for left in starts[upper // self._tile :]:
+                    scores = self._product(self._unit[upper : upper + self._tile], left)
+                    height, width = scores.shape
+                    if upper == left:
+                        scores.fill_diagonal_(-torch.inf)
+                        best.take(scores, upper, left)
+                        task.advance(height * (height + 1) // 2)
+                        continue
+                    best.take(scores, upper, left)
+                    best.take_transposed(scores, left, upper)
+                    task.advance(height * width)
+        return self._settled(best, torch.arange(rows), k)
+
+    def some(self, asked: Tensor, k: int, progress: Progress) -> Tensor:
+        """The k best of the rows `asked`. Shapes: [R] -> [R, k]."""
+        rows = len(self._unit)
+        best = RunningBest(len(asked), min(k + _SPARE, rows - 1))
+        with progress.task("similar rows", total=len(asked) * rows, unit="pairs") as task:
+            for first, own in self._parts(asked):
+                unit = self._unit[own]
+                for left in range(0, rows, self._tile):
+                    scores = self._product(unit, left)
+                    inside = torch.nonzero((own >= left) & (own < left + self._tile)).flatten()
+                    scores[inside, own[inside] - left] = -torch.inf
+                    best.take(scores, first, left)
+                    task.advance(scores.numel())
+        return self._settled(best, asked, k)
+
+    def _parts(self, asked: Tensor) -> Iterator[tuple[int, Tensor]]:
+        for first in range(0, len(asked), self._tile):
+            yield first, asked[first : first + self._tile]
+
+    def _product(self, unit: Tensor, left: int) -> Tensor:
+        """Shapes: unit [b, E] -> [b, c], in memory that the next call takes again."""
+        columns = self._unit[left : left + self._tile]
+        out = self._scores[: len(unit) * len(columns)].view(len(unit), len(columns))
+        return torch.mm(unit, columns.t(), out=out)
+
+    def _settled(self, best: RunningBest, asked: Tensor, k: int) -> Tensor:
+        """The exact choice from candidates: only rows with close scores need a second look."""
+        rows, kept = len(self._unit), best.scores.shape[1]
+        found = best.columns[:, :k].long()
+        gaps = best.scores[:, :-1] - best.scores[:, 1:]  # [R, kept - 1]
+        close = torch.nonzero((gaps[:, :k] <= _CLOSE).any(dim=1)).flatten()
+        for part in close.split(max(1, _PAIRS_AT_ONCE // kept)):
+            found[part] = self._ranked(asked[part], best.columns[part].long(), k)
+        if kept == rows - 1:
+            return found
+        # Where more rows tie than are candidates, look at all of them.
+        bound = best.scores[:, k - 1] - _CLOSE
+        crowded = torch.nonzero(best.scores[:, -1] >= bound).flatten()
+        for part in crowded.split(max(1, _SCORES_AT_ONCE // rows)):
+            scores = self._unit[asked[part]] @ self._unit.t()
+            scores[torch.arange(len(part)), asked[part]] = -torch.inf
+            for row, number in enumerate(part.tolist()):
+                tied = torch.nonzero(scores[row] >= bound[number]).t()  # [1, ties]
+                found[number] = self._ranked(asked[number : number + 1], tied, k)[0]
+        return found
+
+    def _ranked(self, own: Tensor, columns: Tensor, k: int) -> Tensor:
+        """The k best of the candidates by float64 cosine, ties to the lower number.
+
+        Shapes: own [b], columns [b, c] -> [b, k].
+        """
+        columns = columns.sort(dim=1).values
+        left = self._matrix[own].double()
+        parts = [
+            torch.einsum("bce,be->bc", self._matrix[part].double(), left)
+            for part in columns.split(max(1, _PAIRS_AT_ONCE // max(1, len(own))), dim=1)
+        ]
+        exact = torch.cat(parts, 1) / self._norms[columns] / self._norms[own][:, None]
+        ranked = (exact / _EQUAL).round().sort(dim=1, descending=True, stable=True).indices
+        return columns.gather(1, ranked[:, :k])

@@ -7,6 +7,7 @@ JOBS is a list of {"system", "out", "config", ...}; the environment is that whic
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -61,6 +62,7 @@ if __name__ == "__main__":
     jobs = json.loads(Path(sys.argv[1]).read_text())
     with open_processes() as processes:
         for job in jobs:
+            gc.collect()  # a language model that an earlier job has used is not spread
             losses = do(job, processes)
             if processes.rank == 0:
                 Path(job["out"], "losses.json").write_text(json.dumps(losses))

@@ -13,7 +13,8 @@ from benchmarks.machine import describe
 from benchmarks.report import to_markdown
 from benchmarks.result import Result
 
-PARTS = ("training", "neighbours", "e4srec", "serving")
+PARTS = ("training", "neighbours", "e4srec", "serving", "replicas")
+_SERVED = ("serving", "replicas")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -26,14 +27,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "bench", help="scratch folder")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
     parser.add_argument(
-        "--run", type=Path, help="serving: a trained run; one of an epoch is made without"
+        "--run",
+        type=Path,
+        help=f"{', '.join(_SERVED)}: a trained run; one of an epoch is made without",
     )
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.in_process:
         (part,) = options.parts
-        own = {"trained": options.run} if part == "serving" else {}
+        own = {"trained": options.run} if part in _SERVED else {}
         results = importlib.import_module(f"benchmarks.{part}").run(options.work, **own)
         _file(options.work, part).write_text(json.dumps([r.to_dict() for r in results]))
         return

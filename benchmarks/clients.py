@@ -58,7 +58,7 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    def until(self, count: int, since: float = 0.0, patience_s: float = 120) -> None:
+    def until(self, count: int, since: float = 0.0, patience_s: float = 300) -> None:
         """Wait until every client has had so many good answers to what it began after `since`.
 
         Raises:

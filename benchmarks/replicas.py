@@ -24,6 +24,7 @@ from benchmarks.clients import USER, Clients
 from benchmarks.result import Measurement, Result
 from benchmarks.served import Served
 from benchmarks.serving import trained_run
+from seqloom.runs.folder import load_run
 
 STORES = {"PostgreSQL": postgres_server, "Redis": redis_server}
 AGREE_S, TIMES = 2.0, 10
@@ -36,8 +37,10 @@ WARM = 50
 def run(folder: Path, trained: Path | None = None) -> list[Result]:
     """Measure with each store, and put what was seen beside the bars."""
     trained = trained or trained_run(folder)
+    manifest = load_run(trained).manifest
+    what = f"{manifest.system}, {manifest.sizes.num_items:,} items"
     told = {name: measure(trained, server) for name, server in STORES.items()}
-    return [result for name, each in told.items() for result in results(name, each)]
+    return [result for name, each in told.items() for result in results(name, what, each)]
 
 
 def measure(trained: Path, server: Callable[[], contextlib.AbstractContextManager[str]]) -> Any:
@@ -54,10 +57,11 @@ def measure(trained: Path, server: Callable[[], contextlib.AbstractContextManage
     return told
 
 
-def results(store: str, told: dict[str, Any]) -> list[Result]:
+def results(store: str, what: str, told: dict[str, Any]) -> list[Result]:
     """What was measured with one store, beside the bars."""
     most = BARE * told["kills"]
     notes = {
+        "run": what,
         "cores of everything together": str(len(os.sched_getaffinity(0))),
         f"{store}: load average before": f"{told['load']:.2f}",
         f"{store}: requests under load": f"{told['requests']} from {BARE + KEYED + LISTS} clients, "
@@ -69,16 +73,16 @@ def results(store: str, told: dict[str, Any]) -> list[Result]:
         ours, theirs = Measurement("seqloom", unit, values), Measurement("bar", unit, [bar])
         return Result(f"{store}: {title}", ours, theirs, notes=notes)
 
-    def nothing(title: str, count: int) -> Result:
-        ours = Measurement("seqloom", "", [count])
+    def nothing(title: str, count: int, unit: str) -> Result:
+        ours = Measurement("seqloom", unit, [count])
         return Result(f"{store}: {title}", ours, missing="the bar is 0", notes=notes)
 
     return [
         beside("an event, until the other server has it", told["event_s"], AGREE_S),
         beside("a live item, until the other server offers it", told["item_s"], AGREE_S),
-        nothing("acknowledged events lost", told["lost"]),
-        nothing("events kept twice", told["twice"]),
-        nothing("failed lists and events with a key", told["failed_safe"]),
+        nothing("acknowledged events lost", told["lost"], "events"),
+        nothing("events kept twice", told["twice"], "events"),
+        nothing("failed lists and events with a key", told["failed_safe"], "requests"),
         beside("failed events without a key", [told["failed_bare"]], most, "requests"),
         Result(
             f"{store}: from a kill to an answer to every client",

@@ -1,6 +1,7 @@
 """Print the metrics of evaluated runs as a Markdown table, seeds of one configuration as mean ± std.
 
-python scripts/results_table.py FOLDER: a run NAME-SEED is averaged with its like; NAME stands alone.
+python scripts/results_table.py FOLDER [PROTOCOL]: a run NAME-SEED, or NAME,seed=SEED of a sweep, is
+averaged with its like; NAME stands alone. PROTOCOL is `full` (the default) or `sampled`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 def main() -> None:
     """Read every evaluated run below the folder."""
     found: dict[str, list[tuple[RunManifest, dict[str, float]]]] = defaultdict(list)
-    for file in sorted(Path(sys.argv[1]).glob("*/metrics.json")):
-        name = re.sub(r"-\d+$", "", file.parent.name)
+    sampled = sys.argv[2:] == ["sampled"]
+    name_of_file = "metrics-sampled100.json" if sampled else "metrics.json"
+    for file in sorted(Path(sys.argv[1]).glob(f"*/{name_of_file}")):
+        name = re.sub(r"(-|,seed=)\d+$", "", file.parent.name)
         raw = read_json(file, "evaluation")
-        values = {m: raw["metrics"][m] for m in METRICS}
+        values = {m: raw["metrics"][m] for m in METRICS if m in raw["metrics"]}
         for group in GROUPS:
-            values[f"{group} hr@10"] = raw["groups"][group]["metrics"]["hr@10"]
+            metrics = raw["groups"][group]["metrics"] or {}
+            values[f"{group} hr@10"] = metrics.get("hr@10", float("nan"))
         found[name].append((read_manifest(file.parent), values))
     if not found:
         sys.exit(f"no evaluated runs below {sys.argv[1]}; run `seqloom evaluate` on them first")

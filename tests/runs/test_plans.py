@@ -12,7 +12,7 @@ from seqloom.runs.tune_plan import TunePlan, check_space
 from seqloom.systems.llmesr.config import LLMESRConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SWEEPS = ("longtail", "llmesr-ablations", "llmesr-sensitivity", "llmesr-paper")
+SWEEPS = ("systems", "longtail", "llmesr-ablations", "llmesr-sensitivity", "llmesr-paper")
 SEARCHES = ("tune-gru4rec", "tune-bert4rec", "tune-llmesr")
 
 

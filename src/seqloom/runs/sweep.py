@@ -27,6 +27,7 @@ from seqloom.runs.evaluate import (
 from seqloom.runs.folder import read_manifest
 from seqloom.runs.prepare import statistics_table
 from seqloom.runs.sweep_plan import Cell, SweepPlan, cells
+from seqloom.runs.sweep_references import refer
 from seqloom.runs.train import train
 
 
@@ -57,13 +58,14 @@ def sweep(
     run whose loss is not finite is told of and left out of the table; the others go on.
 
     Raises:
-        ConfigError: a run's configuration or a metric is not allowed; nothing is trained then.
+        ConfigError: a run's configuration, a run that it refers to or a metric is not allowed; nothing
+            is trained then.
         ArtefactError: a run of that name is there with another configuration.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     plan = plan if isinstance(plan, SweepPlan) else SweepPlan.build(plan)
     out = Path(out)
-    planned = cells(plan)
+    planned = refer(cells(plan), out / "runs")
     unknown = sorted(set(plan.metrics) - set(RANK_METRICS))
     if unknown:
         allowed = ", ".join(RANK_METRICS)

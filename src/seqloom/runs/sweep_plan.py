@@ -24,7 +24,8 @@ class Variant(Config):
     system: str | None = None
     """The system; the sweep's one if not given."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Configuration keys, nested or dotted, laid over the sweep's."""
+    """Configuration keys, nested or dotted, laid over the sweep's. `@VARIANT` as a value, or in a list,
+    stands for the run folder of an earlier variant."""
     seeds: list[int] | None = Field(None, min_length=1)
     """Seeds of this variant; the sweep's if not given."""
     grid: bool = True

@@ -35,6 +35,7 @@ PARTS = (
     "e4srec",
     "decoding",
     "serving",
+    "replicas",
 )
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,7 +64,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "bench", help="scratch folder")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
     parser.add_argument(
-        "--run", type=Path, help="serving: a trained run; one of an epoch is made without"
+        "--run",
+        type=Path,
+        help="serving, replicas: a trained run; one of an epoch is made without",
     )
     parser.add_argument(
         "--idgenrec",

@@ -16,12 +16,12 @@ _MAIN = "from seqloom.cli.main import main; main()"
 
 
 class Served:
-    """A `seqloom serve` process on a free port."""
+    """A `seqloom serve` process on a free port, with a SQLite store in `folder`, unless others are given."""
 
-    def __init__(self, run: Path, folder: Path) -> None:
+    def __init__(self, run: Path, folder: Path, *, store: str | None = None, port: int = 0) -> None:
         began = time.perf_counter()
-        command = [sys.executable, "-c", _MAIN, "serve", str(run), "--port", "0"]
-        command += ["--store", f"sqlite:///{folder / 'store.db'}", "--json", "--quiet"]
+        command = [sys.executable, "-c", _MAIN, "serve", str(run), "--port", str(port)]
+        command += ["--store", store or f"sqlite:///{folder / 'store.db'}", "--json", "--quiet"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         document = ""
         assert self.process.stdout is not None
@@ -48,6 +48,11 @@ class Served:
         """Processor time of the process so far, seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def kill(self) -> None:
+        """End it as a failing machine would, and wait."""
+        self.process.kill()
+        self.process.wait(60)
 
     def stop(self) -> None:
         """End it and wait."""

@@ -33,7 +33,7 @@ REQUESTS, MANY, QUICK_MANY, PARTS, RESTARTS = 5000, 100_000, 20_000, 5, 3
 
 def run(folder: Path, trained: Path | None = None, quick: bool = False) -> list[Result]:
     """Serve, load, and put what was seen beside the bars."""
-    trained = trained or _trained(folder)
+    trained = trained or trained_run(folder)
     with tempfile.TemporaryDirectory() as scratch:
         many = QUICK_MANY if quick else MANY
         told = measure(trained, Path(scratch), REQUESTS, many)
@@ -114,7 +114,7 @@ def _count(title: str, failures: int) -> Result:
     return Result(title, Measurement("seqloom", "requests", [failures]), missing="the bar is 0")
 
 
-def _trained(folder: Path) -> Path:
+def trained_run(folder: Path) -> Path:
     """A run of one epoch, made once, over hashed text."""
     from seqloom.core.device import keep_freed_memory
     from seqloom.runs.embed import EmbedOptions, embed

@@ -118,6 +118,7 @@ def serve(tmp_path):
 
     def start(*arguments: str) -> Process:
         started.append(Process(tmp_path, *arguments))
+        assert started[-1].url  # it listens
         return started[-1]
 
     yield start

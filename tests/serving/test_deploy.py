@@ -93,8 +93,11 @@ def test_compose_puts_the_parts_together() -> None:
     assert (DEPLOY / app["build"]["context"] / app["build"]["dockerfile"]).exists()
     assert set(app["depends_on"]) <= set(services)
     assert app["ports"] == ["127.0.0.1:8000:8000"]
-    named = {entry.split(":")[0] for each in services.values() for entry in each["volumes"]}
-    assert named - {"../runs"} == set(compose()["volumes"])
+    entries = {entry for each in services.values() for entry in each["volumes"]}
+    folders = {entry.split(":")[0] for entry in entries}
+    named = {folder for folder in folders if not folder.startswith(".")}
+    assert named == set(compose()["volumes"])
+    assert all((DEPLOY / folder).exists() for folder in folders - named - {"../runs"})
     (made,) = [line for line in given("RUN") if "useradd" in line]
     inside = [entry.split(":")[1] for entry in app["volumes"] if not entry.startswith("..")]
     assert all(folder in made for folder in inside)
@@ -103,6 +106,34 @@ def test_compose_puts_the_parts_together() -> None:
     assert float(app["stop_grace_period"].rstrip("s")) > drain
     redis = services["redis"]["command"]
     assert redis[redis.index("--appendfsync") + 1] == "always"
+
+
+def test_the_replicas_differ_in_nothing_but_the_door() -> None:
+    services = compose()["services"]
+    own = {"ports", "profiles"}
+    app, app2 = (
+        {key: value for key, value in services[name].items() if key not in own}
+        for name in ("app", "app2")
+    )
+    assert app == app2
+    text = (DEPLOY / "nginx.conf").read_text()
+    servers = re.findall(r"server (\w+):(\d+) ", text)
+    assert {name for name, _ in servers} == {"app", "app2"} == set(services["nginx"]["depends_on"])
+    assert {port for _, port in servers} == set(given("EXPOSE"))
+    (listens,) = re.findall(r"listen (\d+)", text)
+    assert services["nginx"]["ports"] == [f"127.0.0.1:{listens}:{listens}"]
+    assert services["nginx"]["volumes"] == ["./nginx.conf:/etc/nginx/nginx.conf:ro"]
+
+
+def test_nginx_knows_the_servers_limits() -> None:
+    import uvicorn
+
+    text = (DEPLOY / "nginx.conf").read_text()
+    (body,) = re.findall(r"client_max_body_size (\d+)m", text)
+    assert int(body) << 20 == ServerConfig().limits.max_body_bytes
+    (idle,) = re.findall(r"^ +keepalive_timeout (\d+)s", text, re.MULTILINE)
+    kept = inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default
+    assert int(idle) < kept
 
 
 def test_the_unit_runs_the_command() -> None:

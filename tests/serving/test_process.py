@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from servers import free_port
 
+from seqloom.core.errors import ServingError
 from seqloom.serving.store.sqlite import SqliteStore
 
 HISTORY = {"history": ["i3", "i7"]}
@@ -146,6 +149,27 @@ def test_start_up_faults_are_said(run, tmp_path, capsys) -> None:
     assert "token create" in capsys.readouterr().err
     assert command(["serve", str(run), "--set", "limits.max_kk=1", "--store", store]) == 2
     assert "max_kk" in capsys.readouterr().err
+
+
+def test_nobody_waits_at_the_door_of_a_server_that_loads(run, tmp_path, monkeypatch) -> None:
+    from seqloom.serving import server as module
+
+    port, refused = free_port(), []
+
+    def import_histories(*_) -> int:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        refused.append(True)
+        return 0
+
+    monkeypatch.setattr(module, "import_histories", import_histories)
+    config = module.ServerConfig(port=port, store=f"sqlite:///{tmp_path / 's.db'}")
+    server = module.Server({"m": run}, config)
+    assert refused
+    socket.create_connection(("127.0.0.1", port)).close()
+    with pytest.raises(ServingError, match=f"cannot listen on 127.0.0.1:{port}"):
+        module.Server({"m": run}, config)
+    server.close()
 
 
 def test_tokens_by_command(tmp_path, capsys) -> None:

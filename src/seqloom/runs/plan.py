@@ -15,9 +15,9 @@ from seqloom.core.device import available_memory, resolve_device, rss_bytes
 from seqloom.core.errors import ConfigError
 from seqloom.data.store import Dataset
 from seqloom.nn.losses import chunk_rows
+from seqloom.runs.beginning import sizes_of
 from seqloom.runs.calibration import measure_rates
 from seqloom.runs.footprint import MIB, Disk, Memory, disk_of, memory_of
-from seqloom.runs.beginning import sizes_of
 from seqloom.runs.workload import Workload
 from seqloom.systems.registry import names, system_class
 from seqloom.systems.sequence import SequenceConfig

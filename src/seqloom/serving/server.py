@@ -46,7 +46,7 @@ class Server:
     ) -> None:
         self.tokens = needs_tokens(config)
         with contextlib.ExitStack() as undo:
-            self._socket = undo.enter_context(contextlib.closing(_listen(config)))
+            self._socket = undo.enter_context(contextlib.closing(_bind(config)))
             self.port: int = self._socket.getsockname()[1]
             store = undo.enter_context(contextlib.closing(open_store(config.store, progress)))
             metrics = Metrics()
@@ -59,6 +59,7 @@ class Server:
             if config.import_histories:
                 import_histories(store, self.engine.models.values(), progress)
             app = build_app(config, self.engine, store, metrics)
+            _listen(self._socket, config)
             self._undo = undo.pop_all()
         settings = uvicorn.Config(
             app,
@@ -151,7 +152,7 @@ def name_runs(paths: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-def _listen(config: ServerConfig) -> socket.socket:
+def _bind(config: ServerConfig) -> socket.socket:
     """Take the address before anything is loaded, so that a taken one is said at once."""
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
@@ -159,13 +160,26 @@ def _listen(config: ServerConfig) -> socket.socket:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind((config.host, config.port))
-            made.listen(_BACKLOG)
         except OSError:
             made.close()
             raise
     except OSError as error:
-        raise ServingError(
-            f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); "
-            "choose another --port or --host"
-        ) from None
+        raise _unavailable(config, error) from None
     return made
+
+
+def _listen(bound: socket.socket, config: ServerConfig) -> None:
+    """Take connections, once all is loaded: until then they are refused, so that a proxy asks
+    another server instead of waiting for this one.
+    """
+    try:
+        bound.listen(_BACKLOG)
+    except OSError as error:  # another process bound the address too, and was quicker
+        raise _unavailable(config, error) from None
+
+
+def _unavailable(config: ServerConfig, error: OSError) -> ServingError:
+    return ServingError(
+        f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); "
+        "choose another --port or --host"
+    )

@@ -130,6 +130,38 @@ def test_a_broken_import_leaves_no_event_twice(store) -> None:
     assert store.histories(["u"], 10) == {"u": ["a", "b", "c"]}
 
 
+def test_servers_that_import_at_once_take_turns(opened) -> None:
+    one, other = opened(), opened()
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow():
+        yield [Event("anna", "a", 1)]
+        begun.set()
+        assert may_end.wait(20)
+        yield [Event("ben", "b", 1)]
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(one.import_events, "set", slow())
+        assert begun.wait(20)
+        second = pool.submit(other.import_events, "set", [[Event("anna", "a", 1)]])
+        time.sleep(0.1)
+        assert not second.done()
+        may_end.set()
+        assert (first.result(), second.result()) == (2, 0)
+    assert other.histories(["anna", "ben"], 9) == {"anna": ["a"], "ben": ["b"]}
+
+
+def test_announced_reloads_are_counted(opened) -> None:
+    one, other = opened(), opened()
+    assert one.reloads() == 0
+    assert one.announce_reload() == 1
+    assert other.announce_reload() == 2
+    assert one.reloads() == other.reloads() == 2
+    with ThreadPoolExecutor(6) as pool:
+        numbers = list(pool.map(lambda _: one.announce_reload(), range(20)))
+    assert sorted(numbers) == list(range(3, 23))
+
+
 def test_catalogue_changes_in_their_order(store) -> None:
     store.put_item(LiveItem("a", {"title": "A"}, vectors={"e1": b"\0\1", "e2": b"\2"}))
     middle = store.put_item(LiveItem("b", {"title": "B"}))

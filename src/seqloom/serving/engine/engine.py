@@ -15,6 +15,7 @@ from seqloom.core.errors import ConfigError, SeqloomError, ServingError, StoreEr
 from seqloom.core.protocols import VectorScorer
 from seqloom.serving.config import EngineConfig
 from seqloom.serving.engine.answering import answer
+from seqloom.serving.engine.following import ReloadFollower
 from seqloom.serving.engine.live import LiveCatalogue
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.observer import Observer, Unobserved
@@ -55,6 +56,9 @@ class Engine:
         self.observer: Observer = observer or Unobserved()
         self._paths = dict(runs)
         self._device = device
+        self._reloading = threading.Lock()
+        # Before the models: a reload that is announced while they load is followed afterwards.
+        self._follower = ReloadFollower(store, self.reload, self.config.refresh_s, self.observer)
         self.models = {name: ServedModel(name, path, device=device) for name, path in runs.items()}
         self.default = next(iter(runs))
         self.live = LiveCatalogue(store, lambda: list(self.models.values()))
@@ -63,12 +67,12 @@ class Engine:
         workers = self.config.workers or max(1, usable_cores() - 1)
         self._scheduler = Scheduler(self.config, workers, self.observer.batch)
         self._lanes = {name: self._open_lane(name) for name in runs}
-        self._reloading = threading.Lock()
         self._ended = threading.Event()
         self._refresher = threading.Thread(
             target=self._keep_fresh, name="seqloom-refresh", daemon=True
         )
         self._refresher.start()
+        self._follower.start()
 
     def submit(self, name: str | None, query: Query) -> Future[Any]:
         """Queue a query for a model, the default one where `name` is None.
@@ -116,6 +120,14 @@ class Engine:
                 loaded.append(model)
         return loaded
 
+    def announce_reload(self) -> None:
+        """Let the other servers of the store load all their runs anew, as this one has.
+
+        Raises:
+            StoreError: the store refuses; the others go on with what they have.
+        """
+        self._follower.announce()
+
     def waiting(self) -> dict[str, int]:
         """Queries that wait, by model."""
         return self._scheduler.waiting()
@@ -125,6 +137,7 @@ class Engine:
         self._scheduler.close()
         self._ended.set()
         self._refresher.join()
+        self._follower.close()
 
     def _publish(self, model: ServedModel) -> None:
         # One assignment: a batch sees the old models or the new ones.

@@ -105,6 +105,12 @@ class Store(Protocol):
     def items_since(self, version: int) -> list[LiveItem]:
         """The latest change of every item changed after `version`, in the order of their versions."""
 
+    def announce_reload(self) -> int:
+        """Tell every server of this store to load its runs anew; gives the announcement's number."""
+
+    def reloads(self) -> int:
+        """The number of the last announced reload, 0 where there was none."""
+
     def put_token(self, token: TokenRecord) -> None:
         """Keep a token."""
 

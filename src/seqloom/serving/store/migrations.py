@@ -67,6 +67,7 @@ MIGRATIONS = (
             "expires {bigint}, rate {real})",
         ),
     ),
+    Migration(4, ("INSERT INTO counters (name, value) VALUES ('reloads', 0)",)),
 )
 LATEST = MIGRATIONS[-1].version
 

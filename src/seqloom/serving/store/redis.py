@@ -8,8 +8,10 @@ users               sorted set of user ids, all with score 0, for search by pref
 u:<user>            sorted set of a user's events: score time, member `<number>:<item>`
 receipt:<key>       a hash that expires
 imports             set of imported sources
+importing           lock of the server that imports
 items, item-versions, item-counter   the live catalogue: hash id -> JSON, sorted set id by version
 vectors:<item>      hash encoder -> float32 bytes
+reload-counter      number of announced reloads
 tokens              hash id -> JSON
 
 An acknowledged event is one that Redis has acknowledged: run it with `appendonly yes` and `appendfsync
@@ -37,6 +39,8 @@ from seqloom.serving.store.base import (
 
 SCHEMA = 1
 _AT_ONCE = 2000
+_IMPORT_LOCK_S = 60
+"""A server that imports and is not heard of for so long has ended."""
 _APPEND = """
 local seen = redis.call('HMGET', KEYS[3], 'fingerprint', 'reply')
 if ARGV[1] ~= '' and seen[1] then return seen end
@@ -77,6 +81,8 @@ class RedisStore:
     def __init__(self, url: str, *, prefix: str = "seqloom:", progress: Progress = SILENT) -> None:
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ImportError:
             raise ConfigError(
                 "the Redis store needs the redis package; pip install 'seqloom[redis]'"
@@ -86,7 +92,12 @@ class RedisStore:
         self._prefix = prefix
         self._error_type: type[Exception] = redis.RedisError
         self._client: Any = redis.Redis.from_url(
-            url, socket_connect_timeout=10, socket_timeout=30, health_check_interval=30
+            url,
+            socket_connect_timeout=10,
+            socket_timeout=30,
+            health_check_interval=30,
+            # A command whose reply was lost may have been carried out: sent again, it would append twice.
+            retry=Retry(NoBackoff(), 0),
         )
         self._append = self._client.register_script(_APPEND)
         self._put_item = self._client.register_script(_PUT_ITEM)
@@ -162,12 +173,16 @@ class RedisStore:
             return bool(self._client.sismember(self._key("imports"), source))
 
     def import_events(self, source: str, chunks: Iterable[Sequence[Event]]) -> int:
-        """See `Store`. An import that was cut off is done again and leaves no event twice."""
-        if self.imported(source):
-            return 0
+        """See `Store`. An import that was cut off is done again and leaves no event twice.
+
+        One server imports at a time: a second one could bring a user back who was erased meanwhile.
+        """
         count = 0
-        with self._errors():
+        with self._errors(), self._client.lock(self._key("importing"), _IMPORT_LOCK_S) as lock:
+            if self.imported(source):
+                return 0
             for chunk in chunks:
+                lock.reacquire()
                 for start in range(0, len(chunk), _AT_ONCE):
                     pipe = self._client.pipeline(transaction=False)
                     for event in chunk[start : start + _AT_ONCE]:
@@ -207,6 +222,16 @@ class RedisStore:
                 LiveItem(item_id.decode(), **json.loads(text), vectors=named, version=int(at))
             )
         return items
+
+    def announce_reload(self) -> int:
+        """See `Store`."""
+        with self._errors():
+            return int(self._client.incr(self._key("reload-counter")))
+
+    def reloads(self) -> int:
+        """See `Store`."""
+        with self._errors():
+            return int(self._client.get(self._key("reload-counter")) or 0)
 
     def put_token(self, token: TokenRecord) -> None:
         """See `Store`."""

@@ -156,9 +156,7 @@ class SqlStore(ABC):
         """See `Store`."""
 
         def work(cursor: Cursor) -> int:
-            cursor.execute("UPDATE counters SET value = value + 1 WHERE name = 'catalogue'")
-            cursor.execute("SELECT value FROM counters WHERE name = 'catalogue'")
-            version = int(cursor.fetchone()[0])
+            version = self._count(cursor, "catalogue")
             cursor.execute(
                 self._sql(
                     "INSERT INTO catalogue VALUES (?, ?, ?, ?) ON CONFLICT (item_id) DO UPDATE SET "
@@ -209,6 +207,25 @@ class SqlStore(ABC):
             ]
 
         return self._read(work)
+
+    def announce_reload(self) -> int:
+        """See `Store`."""
+        return self._write(lambda cursor: self._count(cursor, "reloads"))
+
+    def reloads(self) -> int:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> int:
+            cursor.execute("SELECT value FROM counters WHERE name = 'reloads'")
+            return int(cursor.fetchone()[0])
+
+        return self._read(work)
+
+    def _count(self, cursor: Cursor, name: str) -> int:
+        """Raise a counter. Its row is locked until the commit, so numbers become visible in order."""
+        cursor.execute(self._sql("UPDATE counters SET value = value + 1 WHERE name = ?"), (name,))
+        cursor.execute(self._sql("SELECT value FROM counters WHERE name = ?"), (name,))
+        return int(cursor.fetchone()[0])
 
     def put_token(self, token: TokenRecord) -> None:
         """See `Store`."""

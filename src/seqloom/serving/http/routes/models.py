@@ -40,7 +40,8 @@ async def model_metrics(context: Ctx, model: str) -> Response:
 async def reload(body: ReloadRequest, context: Ctx) -> Response:
     """Load one model, or all, anew from their folders. No request fails meanwhile.
 
-    Where a run cannot be opened, the model that is served stays.
+    Where a run cannot be opened, the model that is served stays. Else the other servers of the store
+    are told, and load all of theirs anew.
     """
     try:
         models = await asyncio.to_thread(context.engine.reload, body.model)
@@ -48,6 +49,7 @@ async def reload(body: ReloadRequest, context: Ctx) -> Response:
         raise
     except SeqloomError as error:
         raise ProblemError(409, "reload", "The run cannot be opened", str(error)) from error
+    await asyncio.to_thread(context.engine.announce_reload)
     return reply({"models": [_describe(context, model) for model in models]})
 
 

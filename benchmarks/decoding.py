@@ -18,6 +18,7 @@ from benchmarks.data import benchmark_dataset
 from benchmarks.library_beam import LibraryBeam
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
+from seqloom.core.processes import ALONE
 from seqloom.data.store import Dataset
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData
@@ -70,7 +71,7 @@ def _system(dataset: Dataset, settings: dict[str, Any], steps: int) -> IDGenRec:
     phase.module.train()
     for step in range(min(steps, len(plan))):
         optimiser.zero_grad()
-        sum(part.value for part in phase.loss(plan[step]).values()).backward()
+        ALONE.add_up(phase.loss(plan[step]))["loss"].backward()
         optimiser.step()
     return system.eval()
 

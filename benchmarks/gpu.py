@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from seqloom.core.processes import ALONE
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.store import Dataset, Events, write_dataset
 from seqloom.nn import losses
@@ -120,7 +121,7 @@ class Steps:
         batch = self.batch(number)
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = self.phase.loss(batch)["loss"]
+            loss = ALONE.add_up(self.phase.loss(batch))["loss"]
         loss.backward()
         self.optimiser.step()
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.phase import Phase
+from seqloom.core.processes import ALONE
 from seqloom.core.random import derive_seed
 from seqloom.systems.base import System, TrainingData
 
@@ -64,7 +65,7 @@ def _loss(phase: Phase, batch: Any) -> dict[str, float]:
     phase.module.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(derive_seed(0, "audit", phase.name))
-        parts = phase.loss(batch.to(device) if hasattr(batch, "to") else batch)
+        parts = ALONE.add_up(phase.loss(batch.to(device) if hasattr(batch, "to") else batch))
     return {name: float(value) for name, value in parts.items()}
 
 

@@ -22,7 +22,7 @@ class BERT4RecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class BERT4Rec(SequenceCost, IDSystem[BERT4RecConfig]):
+class BERT4Rec(SequenceCost[BERT4RecConfig], IDSystem[BERT4RecConfig]):
     """A bidirectional transformer over item ids, trained to fill in masked items.
 
     Source: Sun et al., CIKM 2019.

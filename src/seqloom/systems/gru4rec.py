@@ -18,7 +18,7 @@ class GRU4RecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class GRU4Rec(SequenceCost, IDSystem[GRU4RecConfig]):
+class GRU4Rec(SequenceCost[GRU4RecConfig], IDSystem[GRU4RecConfig]):
     """A recurrent network over item ids.
 
     Source: Hidasi et al., ICLR 2016.

@@ -34,7 +34,7 @@ class LLMInitConfig(IDConfig):
     """The ranking loss."""
 
 
-class LLMInit(SequenceCost, IDSystem[LLMInitConfig]):
+class LLMInit(SequenceCost[LLMInitConfig], IDSystem[LLMInitConfig]):
     """An ID system whose table starts as the principal components of the items' text.
 
     Source: Harte et al., RecSys 2023, section 3.3; Liu et al., NeurIPS 2024 (LLM-ESR), section 4.1.

@@ -18,7 +18,7 @@ class SASRecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class SASRec(SequenceCost, IDSystem[SASRecConfig]):
+class SASRec(SequenceCost[SASRecConfig], IDSystem[SASRecConfig]):
     """A causal transformer over item ids.
 
     Source: Kang & McAuley, ICDM 2018.

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Generic
 
 from torch import Tensor
 
 from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
-from seqloom.encoders.base import SequenceEncoder
-from seqloom.systems.base import Sizes
 from seqloom.systems.ranking_loss import loss_cost
-from seqloom.systems.sequence import SequenceConfig
+from seqloom.systems.sequence import SequenceConfigT, SequenceSystem
 
 _LAYERS_OF_A_PASS = 6
 """A pass without a way back holds what one layer works on: about a sixth of what a step keeps."""
 
 
-class SequenceCost:
+class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
     """Declares the costs of a system whose training is the ranking phase alone (`DeclaresCost`)."""
-
-    config: SequenceConfig
-    sizes: Sizes
-    encoder: SequenceEncoder
-    vector_size: int
 
     def batch_shape(self, lengths: Tensor) -> BatchShape:
         """As the encoder cuts its batches. Shapes: [B]."""

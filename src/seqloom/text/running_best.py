@@ -43,8 +43,8 @@ class RunningBest:
     def _take(self, scores: Tensor, passed: Tensor, first_row: int, first_column: int) -> None:
         if _many(passed):
             values, columns = scores.topk(min(self.scores.shape[1], scores.shape[1]), dim=1)
-            rows = slice(first_row, first_row + len(scores))
-            self._merge(rows, values, columns + first_column)
+            tile = slice(first_row, first_row + len(scores))
+            self._merge(tile, values, columns + first_column)
             return
         at = torch.from_numpy(np.flatnonzero(passed.numpy()))
         rows, columns = at // scores.shape[1], at % scores.shape[1]

@@ -12,10 +12,8 @@ from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.sequence_cost import SequenceCost
 
 
-class LLMESRCost(SequenceCost):
+class LLMESRCost(SequenceCost[LLMESRConfig]):
     """Two views through the encoder, the adapter over all texts, the teachers' states."""
-
-    config: LLMESRConfig
 
     def vectors_cost(self) -> Cost:
         """The adapter's product over the catalogue and its gradient; the views side by side."""

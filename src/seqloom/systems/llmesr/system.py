@@ -21,12 +21,12 @@ from seqloom.systems.llmesr.cost import LLMESRCost
 from seqloom.systems.llmesr.distillation import Distillation
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.views import SemanticView
-from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
+from seqloom.systems.sequence import DotProductScorer, RankingPhase
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
 
-class LLMESR(LLMESRCost, SequenceSystem[LLMESRConfig]):
+class LLMESR(LLMESRCost):
     """score(u, i) = [u_c ; u_s] . [c_i ; s_i], each half from one view of the history.
 
     Source: LLM-ESR (arXiv 2405.20646), sections 3.2 to 3.4.

@@ -66,6 +66,13 @@ def queries(system, histories):
         return system.scorer().queries(batch.items, batch.lengths)
 
 
+@pytest.fixture(params=["one by one", "layer by layer"])
+def path(request, monkeypatch):
+    """Both ways of reading histories; the second is for many of them."""
+    monkeypatch.setattr(scorer, "_MANY_ITEMS", 0 if request.param == "layer by layer" else 1 << 60)
+
+
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("which", ["causal", "prompted", "bidirectional"])
 def test_the_shared_instruction_gives_what_the_whole_prompt_gives(which, request):
     system = request.getfixturevalue(which)
@@ -75,6 +82,7 @@ def test_the_shared_instruction_gives_what_the_whole_prompt_gives(which, request
         torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("tokens", "rows"), [(8, 64), (2048, 2), (1, 1)])
 def test_the_cut_into_parts_changes_nothing(causal, monkeypatch, tokens, rows):
     whole = queries(causal, HISTORIES)
@@ -101,6 +109,7 @@ def test_a_later_item_changes_no_earlier_state(causal):
     assert not torch.allclose(first[4], second[4])
 
 
+@pytest.mark.usefixtures("path")
 def test_an_empty_history_is_the_instruction_alone(causal):
     with torch.inference_mode():
         found = causal.scorer().queries(torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0]))

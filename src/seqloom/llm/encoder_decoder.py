@@ -84,7 +84,8 @@ class EncoderDecoderState:
             self._cross.append((_split(attention, "k", encoded), _split(attention, "v", encoded)))
         self._cross_mask = mask[:, None, None, :]  # [B, 1, 1, P]
         self._bias = _distance_bias(self._blocks[0].layer[0].SelfAttention)
-        self._start()
+        self._ancestors = Ancestors(1, self.head.device)
+        self._own: list[tuple[Tensor, Tensor]] = []
         self.first = self._run(model.start_embedding(len(mask)), self._see_start())[:, 0]
 
     def rewind(self) -> None:
@@ -107,10 +108,6 @@ class EncoderDecoderState:
         bias = self._bias[:, distance.clamp(0, self._bias.shape[1] - 1)].transpose(0, 1)
         bias = bias.masked_fill(~seen[:, None], float("-inf"))  # [B, H, M, S]
         return self._run(self._model.embed_outputs(tokens), bias)
-
-    def _start(self) -> None:
-        self._ancestors = Ancestors(1, self.head.device)
-        self._own: list[tuple[Tensor, Tensor]] = []
 
     def _see_start(self) -> Tensor:
         return self._bias[None, :, :1, None]  # [1, H, 1, 1]

@@ -22,9 +22,6 @@ _ROWS_AT_ONCE = {"cpu": 32, "cuda": 1024}
 _LEAVES_AT_ONCE = {"cpu": 64, "cuda": 256}
 
 
-LIKELIHOODS = {"text": AmongTokens, "catalogue": AmongBranches}
-
-
 @dataclass(frozen=True)
 class Decoding:
     """How a recommender is asked."""
@@ -80,8 +77,9 @@ class _IDScorer:
         return found
 
     def _likelihood(self, state: DecodingState) -> Likelihood:
-        kind: type[AmongTokens] | type[AmongBranches] = LIKELIHOODS[self._decoding.likelihood]
-        return kind(self._tree, state.head)
+        if self._decoding.likelihood == "text":
+            return AmongTokens(self._tree, state.head)
+        return AmongBranches(self._tree, state.head)
 
     def _states(self, items: Tensor) -> Iterator[tuple[Tensor, DecodingState]]:
         """Encoded prompts of like length together, with the numbers of their rows."""

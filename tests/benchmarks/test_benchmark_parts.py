@@ -110,12 +110,11 @@ def test_a_part_that_fails_is_named_and_the_others_run_on(
         "e4srec": good.format(file=str(tmp_path / "e4srec.json")),
     }
     monkeypatch.setattr(command, "_command", lambda _, part: [sys.executable, "-c", codes[part]])
-    arguments = ["benchmarks", "training", "e4srec", "decoding", "--work", str(tmp_path)]
+    arguments = ["benchmarks", "training", "e4srec", "--work", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
         command.main()
     assert ended.value.code == 1
     page = out.read_text()
     assert "- training: failed with exit status 3" in page
-    assert "- decoding: needs a trained run: --idgenrec RUN" in page
     assert "## E4srec" in page

@@ -15,6 +15,7 @@ from helpers import tiny_dataset
 from seqloom.cli.config_docs import config_keys
 from seqloom.cli.main import build_app, run
 from seqloom.cli.options import IN_PARTS, SHARDED
+from seqloom.core.processes import ALONE
 
 
 class Recorder:
@@ -56,6 +57,8 @@ def test_train_merges_the_file_and_the_overrides(stage, tmp_path: Path, capsys) 
     dataset, system = recorder.arguments
     assert (dataset.num_items, system) == (3, "sasrec")
     assert recorder.options == {
+        "processes": ALONE,
+        "shard": False,
         "config": {"epochs": 5, "encoder": {"kind": "gru4rec", "dropout": 0.2}},
         "out": Path("r"),
         "resume": True,
@@ -99,6 +102,7 @@ def test_evaluate(stage, capsys) -> None:
     )
     assert recorder.arguments == (Path("R"),)
     assert recorder.options == {
+        "processes": ALONE,
         "protocol": "sampled",
         "on": "valid",
         "mask_seen": False,
@@ -131,6 +135,7 @@ def test_compare(stage, capsys) -> None:
     assert run(["compare", "a", "b", "c", "--report", "x.html", "--all-pairs"]) == 0
     assert recorder.arguments == ([Path("a"), Path("b"), Path("c")],)
     assert recorder.options == {
+        "audit_runs": False,
         "report": Path("x.html"),
         "on": "test",
         "mask_seen": True,

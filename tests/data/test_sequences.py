@@ -30,4 +30,4 @@ def test_the_hash_of_the_training_part_is_that_of_its_arrays():
     for part in (train.lengths, train.flat()[1]):
         digest.update(f"{len(part)}\n".encode())
         digest.update(part.numpy().tobytes())
-    assert training_hash(train) == digest.hexdigest()
+    assert training_hash([train]) == digest.hexdigest()

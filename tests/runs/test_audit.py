@@ -19,6 +19,7 @@ from seqloom.data import store as data_store
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranks_file import read_ranks, write_ranks
+from seqloom.nn.ann import Recall
 from seqloom.runs.audit import audit
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.runs.evaluate import evaluate
@@ -26,6 +27,7 @@ from seqloom.runs.train import train
 from seqloom.systems.llmesr.system import LLMESR
 from seqloom.text import store as text_store
 from seqloom.text.neighbours import top_similar
+from seqloom.text.similar_users import write_similar_users
 
 WORDS = ["soap", "cream", "oil", "comb", "brush", "lamp", "mug", "pot"]
 
@@ -143,11 +145,30 @@ def test_neighbours_by_held_out_items(root):
     users = torch.zeros(30, 24)
     for user, row in enumerate(everything(data).items.split(data.events.offsets.diff().tolist())):
         users[user, row.long() - 1] += 1
-    text_store.write_similar_users(path, top_similar(users, 3), saw="user embeddings")
+    write_similar_users(path, top_similar(users, 3), saw="user embeddings")
     assert failed(root, "data") == {"3 similar users, 'prompt'"}
-    text_store.write_similar_users(path, top_similar(found.users, 3), saw="not known to seqloom")
+    write_similar_users(path, top_similar(found.users, 3), saw="not known to seqloom")
     report = audit(root / "data")
     assert (report.passed, report.unknown) == (True, 1)
+
+
+def test_approximate_neighbours(root):
+    data = Dataset.load(root / "data")
+    path = root / "data" / "text" / "prompt"
+    users = text_store.load_embeddings(data, "prompt").users
+    recall = Recall(1.0, 3, 15, target=0.7, probes=1, lists=1)
+
+    def keep(found):
+        write_similar_users(path, found, saw="user embeddings", recall=recall)
+
+    exact = top_similar(users, 10)
+    mostly = torch.cat([exact[:, :2], exact[:, 3:4]], 1)  # two of three
+    keep(mostly)
+    assert audit(root / "data").passed
+    keep(exact[:, 5:8])
+    assert failed(root, "data") == {"3 similar users, 'prompt'"}
+    keep(exact[:, :3].flip(1))
+    assert failed(root, "data") == {"3 similar users, 'prompt'"}
 
 
 def test_popularity_that_counts_held_out_events(root):

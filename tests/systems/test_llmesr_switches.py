@@ -179,3 +179,11 @@ def test_a_cropped_prompt_is_an_embedding_of_that_name(dataset, tmp_path):
     torch.testing.assert_close(cropped.semantic.text, text)
     assert not torch.allclose(text, full.semantic.text)
     assert not torch.allclose(answers(cropped), answers(full))
+
+
+def test_similar_users_may_be_found_by_an_index(dataset):
+    embeddings = load_embeddings(dataset)
+    _, exact = first_losses(dataset)
+    _, found = first_losses(dataset, "distillation.search=approximate", "distillation.recall=0.8")
+    assert len(list(embeddings.path.glob("neighbours-*-approximate-0.8.safetensors"))) == 1
+    torch.testing.assert_close(found, exact)  # of so few users all are looked at

@@ -6,7 +6,7 @@ import torch
 from helpers import tiny_dataset
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.runs.embed import EmbedOptions, embed
-from seqloom.text import store
+from seqloom.text import similar_users
 from seqloom.text.store import check_name, load_embeddings, text_names
 
 HISTORIES = [[1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3, 1], [3]]
@@ -81,7 +81,7 @@ def test_similar_users_are_computed_once(dataset, monkeypatch):
     make(dataset)
     found = load_embeddings(dataset).similar_users(2)
     assert found.shape == (4, 2)
-    monkeypatch.setattr(store, "top_similar", None)
+    monkeypatch.setattr(similar_users, "top_similar", None)
     assert torch.equal(load_embeddings(dataset).similar_users(2), found)
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="1 to 3"):

@@ -19,6 +19,7 @@ from seqloom.data.pickled_arrays import read_pickled_array
 from seqloom.data.store import Dataset
 from seqloom.runs.prepare import PrepareOptions, prepare
 from seqloom.text import store
+from seqloom.text.similar_users import write_similar_users
 from seqloom.text.store import PartManifest, TextManifest
 
 INTERACTIONS = "inter.txt"
@@ -127,7 +128,7 @@ def _add_text(
         if USERS not in matrices:
             raise DataError(f"{folder} has {SIMILAR} but no {USERS}, which it was made from")
         neighbours = _similar(matrices[SIMILAR], user_rows, folder / SIMILAR)
-        store.write_similar_users(embeddings, neighbours, saw=f"{_SAW} ({SIMILAR})")
+        write_similar_users(embeddings, neighbours, saw=f"{_SAW} ({SIMILAR})")
         similar = neighbours.shape[1]
     missing = [file for file in (USERS, COMPONENTS, SIMILAR) if file not in matrices]
     for file in missing:

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqloom.core.progress import Progress
 from seqloom.text.running_best import RunningBest
 
-_SPARE = 8
+SPARE = 8
 """Candidates kept beyond k, so that ties are seen."""
 _PAIRS_AT_ONCE = 2**14
 """Pairs compared in float64 at a time."""
@@ -43,7 +43,7 @@ class SimilaritySearch:
         """The k best of every row, ties to the lower number. Shapes: -> [U, k]."""
         rows = len(self._unit)
         starts = range(0, rows, self._tile)
-        best = RunningBest(rows, min(k + _SPARE, rows - 1))
+        best = RunningBest(rows, min(k + SPARE, rows - 1))
         pairs = rows * (rows + 1) // 2
         with progress.task("similar rows", total=pairs, unit="pairs") as task:
             for upper in starts:
@@ -63,7 +63,7 @@ class SimilaritySearch:
     def some(self, asked: Tensor, k: int, progress: Progress) -> Tensor:
         """The k best of the rows `asked`. Shapes: [R] -> [R, k]."""
         rows = len(self._unit)
-        best = RunningBest(len(asked), min(k + _SPARE, rows - 1))
+        best = RunningBest(len(asked), min(k + SPARE, rows - 1))
         with progress.task("similar rows", total=len(asked) * rows, unit="pairs") as task:
             for first, own in self._parts(asked):
                 unit = self._unit[own]
@@ -93,9 +93,13 @@ class SimilaritySearch:
         close = torch.nonzero((gaps[:, :k] <= _CLOSE).any(dim=1)).flatten()
         for part in close.split(max(1, _PAIRS_AT_ONCE // kept)):
             found[part] = self._ranked(asked[part], best.columns[part].long(), k)
-        if kept == rows - 1:
-            return found
-        # Where more rows tie than are candidates, look at all of them.
+        if kept < rows - 1:
+            self._settle_crowded(best, asked, k, found)
+        return found
+
+    def _settle_crowded(self, best: RunningBest, asked: Tensor, k: int, found: Tensor) -> None:
+        """Where more rows tie than are candidates, look at all of them. Shapes: found [R, k]."""
+        rows = len(self._unit)
         bound = best.scores[:, k - 1] - _CLOSE
         crowded = torch.nonzero(best.scores[:, -1] >= bound).flatten()
         for part in crowded.split(max(1, _SCORES_AT_ONCE // rows)):
@@ -104,7 +108,6 @@ class SimilaritySearch:
             for row, number in enumerate(part.tolist()):
                 tied = torch.nonzero(scores[row] >= bound[number]).t()  # [1, ties]
                 found[number] = self._ranked(asked[number : number + 1], tied, k)[0]
-        return found
 
     def _ranked(self, own: Tensor, columns: Tensor, k: int) -> Tensor:
         """The k best of the candidates by float64 cosine, ties to the lower number.

@@ -3,7 +3,7 @@
 DATASET/text/<name>/manifest.json            what made them, and what it was allowed to see
 DATASET/text/<name>/items.safetensors        "embeddings" [N, E] float32, row i is item i + 1
 DATASET/text/<name>/users.safetensors        "embeddings" [U, E] float32, row u is user u
-DATASET/text/<name>/neighbours-<k>.safetensors   "users" [U, k] int64, made at first use
+DATASET/text/<name>/neighbours-<k>.safetensors   similar users, made at first use (text.similar_users)
 DATASET/text/default.json                    which of them a training takes unasked
 """
 
@@ -13,18 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
+from seqloom.core.files import atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
-from seqloom.text.neighbours import top_similar
+from seqloom.text.similar_users import find_similar_users
 
 FORMAT_VERSION = 1
 Users = Literal["prompt", "mean", "none"]
@@ -89,7 +88,7 @@ class TextEmbeddings:
     """[N, E] float32; row i belongs to item number i + 1."""
     users: Tensor | None
     """[U, E] float32; row u belongs to user number u, zero where it has no training items."""
-    _neighbours: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _neighbours: dict[tuple[int, float | None], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -100,15 +99,19 @@ class TextEmbeddings:
         """E."""
         return self.manifest.width
 
-    def similar_users(self, k: int, progress: Progress = SILENT) -> Tensor:
+    def similar_users(
+        self, k: int, progress: Progress = SILENT, recall: float | None = None
+    ) -> Tensor:
         """For each user the `k` most similar others by the cosine of their embeddings.
 
-        Computed at the first call and kept beside the embeddings; where more were kept, the first
-        `k` of them are taken.
+        Computed at the first call and kept beside the embeddings; see `text.similar_users`.
+
+        Args:
+            recall: find about this share of them by an approximate index; None finds all.
 
         Raises:
             ArtefactError: there are no user embeddings.
-            ConfigError: `k` is out of range.
+            ConfigError: `k` is out of range, or an index is asked for and faiss is not installed.
 
         Shapes: -> [U, k] int64.
         """
@@ -117,57 +120,10 @@ class TextEmbeddings:
                 f"the embeddings {self.name!r} have no users; make them with "
                 f"`seqloom embed DATASET --users prompt` (or mean)"
             )
-        if k not in self._neighbours:
-            self._neighbours[k] = self._similar_users(k, self.users, progress)
-        return self._neighbours[k]
-
-    def _similar_users(self, k: int, users: Tensor, progress: Progress) -> Tensor:
-        kept = sorted(
-            int(told)
-            for file in self.path.glob("neighbours-*.safetensors")
-            if (told := file.stem.removeprefix("neighbours-")).isdecimal()
-        )
-        for number in kept:
-            if number < k:
-                continue
-            file = _neighbours_file(self.path, number)
-            found = _read(file, "users")
-            if found.shape != (len(users), number) or found.dtype != torch.int64:
-                raise ArtefactError(f"{file} is damaged; delete it, it is made again")
-            return found[:, :k].contiguous()
-        found = top_similar(users, k, progress=progress)
-        write_similar_users(self.path, found, saw="user embeddings")
-        return found
-
-
-def write_similar_users(path: Path, similar: Tensor, *, saw: str) -> None:
-    """Keep the similar users beside the embeddings at `path`, the most similar first.
-
-    `saw` is what they were computed from; the file's header keeps it.
-
-    Shapes: similar [U, k] int64 user numbers.
-    """
-    with atomic_file(_neighbours_file(path, similar.shape[1])) as work:
-        write_tensors(work, {"users": similar}, {"saw": saw})
-
-
-def kept_similar_users(path: Path) -> dict[int, tuple[Tensor, str]]:
-    """For each number k of similar users kept at `path`: the users [U, k], and what they were computed from.
-
-    Raises:
-        ArtefactError: a file is damaged.
-    """
-    found = {}
-    for file in sorted(path.glob("neighbours-*.safetensors")):
-        similar = _read(file, "users")
-        with safe_open(file, framework="pt") as handle:
-            saw = (handle.metadata() or {}).get("saw", "")
-        found[similar.shape[1]] = (similar, saw)
-    return found
-
-
-def _neighbours_file(path: Path, k: int) -> Path:
-    return path / f"neighbours-{k}.safetensors"
+        if (k, recall) not in self._neighbours:
+            found = find_similar_users(self.path, self.users, k, recall, progress)
+            self._neighbours[k, recall] = found
+        return self._neighbours[k, recall]
 
 
 def text_names(dataset: Dataset) -> list[str]:

@@ -11,14 +11,14 @@ from seqloom.core.random import generator
 from seqloom.data.store import Dataset, training_only
 from seqloom.runs.audit.report import Checks
 from seqloom.text.encoders import rebuild_encoder
-from seqloom.text.neighbours import top_similar
+from seqloom.text.neighbours import cosines, top_similar
 from seqloom.text.prompts import Prompts, item_prompts, user_prompts
 from seqloom.text.resume import content_hash_of
+from seqloom.text.similar_users import kept_similar_users
 from seqloom.text.store import (
     UNKNOWN_SOURCE,
     PartManifest,
     TextEmbeddings,
-    kept_similar_users,
     load_embeddings,
 )
 from seqloom.text.users import mean_of_items
@@ -26,6 +26,10 @@ from seqloom.text.users import mean_of_items
 _ITEMS = "item texts alone, no event"
 _USERS = "the users' training part"
 _SAMPLE = 64
+_EQUAL = 1e-9
+"""Cosines that differ by so little count as equal: the copies of one pair may differ in the last bits."""
+_SAMPLING = 0.02
+"""What recall may lack beside its error on the sample."""
 _ALIKE = 0.999
 """Least cosine of a vector and itself made again: another batch or device rounds differently."""
 
@@ -141,23 +145,52 @@ class _Embeddings:
 
     def _neighbours(self, users: Tensor) -> None:
         rows = torch.tensor(_sample(len(users), "neighbours"))
-        for k, (kept, saw) in kept_similar_users(self.found.path).items():
+        for kept in kept_similar_users(self.found.path):
+            k = kept.users.shape[1]
             what = (f"{k} similar users, {self.found.name!r}", "user embeddings")
-            if saw.startswith(UNKNOWN_SOURCE):
-                self.checks.unknown(*what, saw, f"delete neighbours-{k}.safetensors to be sure")
+            if kept.saw.startswith(UNKNOWN_SOURCE):
+                self.checks.unknown(*what, kept.saw, f"delete {kept.file.name} to be sure")
                 continue
-            same = (
-                (kept[rows] == top_similar(users, k, of=rows)).all(dim=1)
-                if kept.shape == (len(users), k)
-                else torch.zeros(len(rows), dtype=torch.bool)
-            )
+            if kept.users.shape != (len(users), k):
+                good, bad = False, "they are of another number of users"
+            elif kept.recall is None:
+                good, bad = _found_again(users, kept.users[rows], rows)
+            else:
+                good, bad = _found_mostly(users, kept.users[rows], rows, kept.recall.target)
             self.checks.judge(
                 *what,
-                bool(same.all()),
-                good=f"found again for {len(rows)} users",
-                bad=f"of {len(rows)} users {int((~same).sum())} have other neighbours when searched again",
-                action=f"delete {self.found.path}/neighbours-{k}.safetensors and train again",
+                good,
+                good=f"found again for {len(rows)} users"
+                if kept.recall is None
+                else f"approximate: {kept.recall.target:.0%} or more are found again for {len(rows)} users",
+                bad=bad,
+                action=f"delete {kept.file} and train again",
             )
+
+
+def _found_again(users: Tensor, kept: Tensor, rows: Tensor) -> tuple[bool, str]:
+    """Whether exact neighbours are those of another search. Shapes: kept [R, k], rows [R]."""
+    same = (kept == top_similar(users, kept.shape[1], of=rows)).all(dim=1)
+    bad = f"of {len(rows)} users {int((~same).sum())} have other neighbours when searched again"
+    return bool(same.all()), bad
+
+
+def _found_mostly(users: Tensor, kept: Tensor, rows: Tensor, target: float) -> tuple[bool, str]:
+    """Whether approximate neighbours stand in the order of their similarity, and are as many of the exact
+    ones as they were to be. Shapes: kept [R, k], rows [R]."""
+    found = cosines(users, rows, kept)
+    ordered = (found.diff(dim=1) <= _EQUAL).all(dim=1) & (kept != rows[:, None]).all(dim=1)
+    last = cosines(users, rows, top_similar(users, kept.shape[1], of=rows))[:, -1:]
+    share = (found >= last - _EQUAL).double().mean(1)  # [R], of each user's
+    error = float(share.std()) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
+    if not bool(ordered.all()):
+        return (
+            False,
+            f"of {len(rows)} users {int((~ordered).sum())} have neighbours in another order",
+        )
+    recall = float(share.mean())
+    bad = f"of {len(rows)} users' neighbours {recall:.1%} are found again, which should be {target:.0%}"
+    return recall >= target - _SAMPLING - 3 * error, bad
 
 
 def _sample(rows: int, what: str) -> list[int]:

@@ -48,6 +48,11 @@ class DistillationConfig(Config):
     """Weight of the distillation loss; 0 turns it off."""
     num_similar: int = Field(10, ge=1)
     """N, similar users whose mean state is the teacher."""
+    search: Literal["exact", "approximate"] = "exact"
+    """How similar users are found: all compared with all, or by an index (faiss, the extra `ann`), for
+    hundreds of thousands of users. What the index finds is measured, logged and kept with the result."""
+    recall: float = Field(0.95, gt=0, le=1)
+    """Of an approximate search: the share of the similar users that it is set up to find."""
     kind: Literal["mse", "contrast"] = "mse"
     """Squared distance to the teacher, or telling it from the teachers of the rest of the batch."""
     temperature: float = Field(0.1, gt=0)

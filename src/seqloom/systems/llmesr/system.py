@@ -103,7 +103,8 @@ class LLMESR(LLMESRCost):
         settings = self.config.distillation
         if settings.alpha > 0:
             embeddings = load_embeddings(data.dataset, self.config.text)
-            similar = embeddings.similar_users(settings.num_similar, data.progress)
+            recall = settings.recall if settings.search == "approximate" else None
+            similar = embeddings.similar_users(settings.num_similar, data.progress, recall)
             self.distillation = Distillation(
                 settings, data.dataset.train, phase.rows, similar, self.vector_size, data.processes
             )

@@ -6,15 +6,18 @@ Also what the sampled losses cost an epoch of Beauty beside the exact one.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.data import benchmark_dataset
 from benchmarks.machine import matmul_rate
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory, peak_rss_mb
 from seqloom.evaluation.ranking import best_items
+from seqloom.nn.ann import ApproximateIndex
 from seqloom.nn.losses import softmax_loss
 from seqloom.runs.train import train
 from seqloom.systems.base import Sizes
@@ -22,6 +25,8 @@ from seqloom.systems.sasrec import SASRec, SASRecConfig
 
 ITEMS, TARGETS, WIDTH, BEST = 1_000_000, 512, 64, 100
 STEPS, QUERIES = 3, 20
+KINDS, SPREAD = 20_000, 0.6
+"""Of the items that an index is measured on."""
 ALLOWED_GIB, ALLOWED_MS = 2.0, 25.0
 LOSSES = {
     "sampled-softmax": {"kind": "sampled-softmax", "negatives": 2048},
@@ -32,7 +37,7 @@ LOSSES = {
 def run(folder: Path) -> list[Result]:
     """Memory first, since the peak of a process never falls."""
     keep_freed_memory()
-    return [*_step(), _best(), *_losses(folder)]
+    return [*_step(), _best(), *_approximate(), *_losses(folder)]
 
 
 def _step() -> list[Result]:
@@ -82,6 +87,43 @@ def _best() -> Result:
         Measurement("exact", "ms", milliseconds[2:]),
         Measurement("bar", "ms", [ALLOWED_MS]),
     )
+
+
+def _approximate() -> list[Result]:
+    """By an index, on items around kinds as training makes them: random ones have no lists of alike ones."""
+    draw = torch.Generator().manual_seed(0)
+    kinds = torch.randn(KINDS, WIDTH, generator=draw)
+    items = kinds[torch.randint(KINDS, (ITEMS,), generator=draw)]
+    items += SPREAD * torch.randn(ITEMS, WIDTH, generator=draw)
+    started = time.perf_counter()
+    index = ApproximateIndex(items)
+    built = Measurement("building the index", "s", [time.perf_counter() - started])
+    near = items[torch.randint(ITEMS, (512,), generator=draw)]
+    queries = near + SPREAD * torch.randn(near.shape, generator=draw)
+    recall = index.tune(queries, BEST, 0.95)
+
+    def times(search: Callable[[Tensor], object]) -> list[float]:
+        taken = []
+        for query in queries[: QUERIES + 2, None]:
+            started = time.perf_counter()
+            search(query)
+            taken.append(1000 * (time.perf_counter() - started))
+        return taken[2:]
+
+    with torch.inference_mode():
+        ours = times(lambda query: index.best(query, BEST))
+        exact = times(lambda query: best_items(query @ items.t(), BEST))
+    notes = {"recall": str(recall), "items": f"{KINDS:,} kinds, spread {SPREAD}"}
+    title = f"The best {BEST} of {ITEMS:,} items by an index"
+    return [
+        Result(
+            f"{title}, one query",
+            Measurement("approximate", "ms", ours),
+            Measurement("exact", "ms", exact),
+            notes=notes,
+        ),
+        Result(f"{title}, once", built, missing="is made once a run"),
+    ]
 
 
 def _losses(folder: Path) -> list[Result]:

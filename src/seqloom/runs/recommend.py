@@ -11,10 +11,11 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import ListScorer
+from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import best_items, mask_items
+from seqloom.runs.approximate import approximate_scorer
 from seqloom.runs.folder import Run, load_run
 
 AT_ONCE = 256
@@ -54,6 +55,7 @@ def recommend(
     mask_seen: bool = True,
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
+    approximate: bool = False,
     progress: Progress = SILENT,
 ) -> list[Recommendation]:
     """The `k` best items for each history of item ids, or for each (or every) user with all stored
@@ -62,8 +64,12 @@ def recommend(
     A history may be of anybody and of any length; ids that the catalogue does not hold are left out
     and named in the answer. An empty history gets what the system gives without one.
 
+    Args:
+        approximate: search an index of the items and not all of them; see `approximate_scorer`.
+
     Raises:
-        ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1.
+        ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1, or
+            an approximate search is asked for and cannot be (see `approximate_scorer`).
         DataError: a user is not in the data set, or a history holds no known item at all.
     """
     if (histories is not None) + (users is not None) + all_users != 1:
@@ -79,7 +85,10 @@ def recommend(
         ids = data.user_ids if all_users else list(users or [])
         names = list(ids)
         rows, unknown = _stored(data, ids), [[] for _ in ids]
-    lists = _rank(run, rows, k, mask_seen, progress)
+    scorer = run.scorer
+    if approximate:
+        scorer = approximate_scorer(run, dataset=dataset, progress=progress)
+    lists = _rank(run, scorer, rows, k, mask_seen, progress)
     return [
         Recommendation(user=name, items=items, unknown=missing)
         for name, items, missing in zip(names, lists, unknown, strict=True)
@@ -87,23 +96,23 @@ def recommend(
 
 
 def _rank(
-    run: Run, rows: Sequences, k: int, mask_seen: bool, progress: Progress
+    run: Run, scorer: Scorer, rows: Sequences, k: int, mask_seen: bool, progress: Progress
 ) -> list[list[RecommendedItem]]:
     lists: list[list[RecommendedItem]] = []
     with torch.inference_mode(), progress.task("recommend", len(rows), "users") as task:
         at_once = AT_ONCE
-        while at_once > 1 and at_once * run.scorer.num_items > _SCORES_AT_ONCE:
+        while at_once > 1 and at_once * scorer.num_items > _SCORES_AT_ONCE:
             at_once //= 2
         for part in torch.arange(len(rows)).split(at_once) if len(rows) else ():
             histories = rows.select(part)
             batch = histories.pad(run.system.max_len).to(run.device)
             if not batch.items.shape[1]:  # only empty histories: one padded position for all
                 batch = type(batch)(batch.items.new_zeros(len(part), 1), batch.lengths)
-            if isinstance(run.scorer, ListScorer):
+            if isinstance(scorer, ListScorer):
                 seen = histories.pad().items.to(run.device) if mask_seen else None
-                top, values = run.scorer.best(batch.items, batch.lengths, k, seen)
+                top, values = scorer.best(batch.items, batch.lengths, k, seen)
             else:
-                scores = run.scorer.score(batch.items, batch.lengths)
+                scores = scorer.score(batch.items, batch.lengths)
                 if mask_seen:
                     mask_items(scores, histories)
                 top = best_items(scores, k)

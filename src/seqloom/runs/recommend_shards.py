@@ -24,6 +24,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.shards import Shard, every_shard
 from seqloom.data.store import Dataset
 from seqloom.engines import Engine
+from seqloom.runs.approximate import ApproximateScorer, approximate_scorer
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.recommend import AT_ONCE, Recommendation, recommend
 from seqloom.runs.user_file import read_users
@@ -56,6 +57,8 @@ class ListsJob(Config):
     """Whether items that the user has seen are left out."""
     dataset: str | None = None
     """Where the run's data set is now, if it is not where it was trained."""
+    approximate: bool = False
+    """Whether an index of the items is searched and not all of them."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, ..."""
 
@@ -70,6 +73,8 @@ class ListsShard(Config):
     """`i/n`."""
     users: int
     """Users of this shard; some may have an empty list, and then have no row."""
+    recall: float | None = None
+    """Of an approximate search, as measured before; None where all items are scored."""
 
 
 class ListsManifest(Config):
@@ -86,6 +91,8 @@ class ListsManifest(Config):
     """Fingerprint of the data set whose stored histories were read."""
     k: int
     mask_seen: bool
+    recall: float | None = None
+    """Of an approximate search, measured on a sample; None where all items were scored."""
     key: str
     shards: int
     users: int
@@ -124,6 +131,8 @@ def open_job(job: ListsJob) -> OpenedJob:
     data = run.dataset(job.dataset)
     users = read_users(Path(job.users)) if job.users is not None else data.user_ids
     told = {"k": job.k, "mask_seen": job.mask_seen, "files": run.manifest.files}
+    if job.approximate:
+        told["approximate"] = True
     key = sha256_text(
         run.manifest.weights_sha256, data.fingerprint, json.dumps(told, sort_keys=True), *users
     )
@@ -157,6 +166,9 @@ def recommend_shard(
             f"{file} holds lists of another run, other users or other options, or is damaged; "
             f"choose another --out, or ask to --overwrite it"
         )
+    if job.approximate and not isinstance(opened.run.scorer, ApproximateScorer):
+        opened.run.scorer = approximate_scorer(opened.run, dataset=opened.data, progress=progress)
+    recall = getattr(opened.run.scorer, "recall", None)
     mine = shard.of(len(opened.users), AT_ONCE)
     chosen = opened.users[mine.start : mine.stop]
     lists = recommend(
@@ -167,7 +179,12 @@ def recommend_shard(
         dataset=opened.data,
         progress=progress,
     )
-    told = ListsShard(key=opened.key, shard=str(shard), users=len(chosen))
+    told = ListsShard(
+        key=opened.key,
+        shard=str(shard),
+        users=len(chosen),
+        recall=recall.recall if recall else None,
+    )
     table = _table(lists).replace_schema_metadata({"seqloom": told.model_dump_json()})
     with atomic_file(file) as work:
         pq.write_table(table, work)
@@ -217,6 +234,7 @@ def merge_lists(job: ListsJob) -> ListsSummary:
         dataset=opened.data.fingerprint,
         k=job.k,
         mask_seen=job.mask_seen,
+        recall=mine[0].recall,
         key=key,
         shards=count,
         users=done,

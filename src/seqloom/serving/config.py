@@ -23,6 +23,11 @@ class EngineConfig(Config):
     """Most recent events of a user that are read. Older ones are neither scored nor masked."""
     refresh_s: float = Field(0.3, gt=0)
     """How often the store is asked for catalogue changes that another server made, seconds."""
+    approximate: bool = False
+    """Search an index of each model's items (faiss, the extra `ann`) and not all of them. For models that
+    score by a dot product; the others go on scoring all."""
+    recall: float = Field(0.95, gt=0, le=1)
+    """Of an approximate search: the share of the exact list that the index is set up to find."""
     budget_ms: float = Field(100.0, gt=0)
     """Latency budget of the cascade where a request names none, milliseconds."""
 

@@ -56,6 +56,9 @@ class Server:
                     Engine(runs, store, config.engine, device=device, observer=metrics)
                 )
             )
+            if config.engine.approximate:
+                for name, model in self.engine.models.items():
+                    progress.note(f"{name}: {model.recall or 'exact, no index serves this system'}")
             if config.import_histories:
                 import_histories(store, self.engine.models.values(), progress)
             app = build_app(config, self.engine, store, metrics)

@@ -51,6 +51,14 @@ def command(
     ] = False,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items for each.")] = 10,
     mask_seen: options.MaskSeen = True,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Search an index of the items and not all of them (large catalogues; needs "
+            "seqloom\\[ann]); its recall is measured and said.",
+        ),
+    ] = False,
     dataset: options.Dataset = None,
     device: options.Device = "auto",
     out: Annotated[
@@ -92,7 +100,7 @@ def command(
         if out is not None:
             job: dict[str, Any] = {"run": run, "out": out, "users": users, "dataset": dataset}
             paths = {name: None if path is None else str(path) for name, path in job.items()}
-            rest = {"k": k, "mask_seen": mask_seen, "device": device}
+            rest = {"k": k, "mask_seen": mask_seen, "approximate": approximate, "device": device}
             summary = _lists(context, paths | rest, overwrite, current.progress)
             current.finish(summary, _render_summary)
             return
@@ -106,6 +114,7 @@ def command(
             all_users=all_users,
             k=k,
             mask_seen=mask_seen,
+            approximate=approximate,
             dataset=dataset,
             device=device,
             progress=current.progress,

@@ -63,6 +63,13 @@ def serve(
     budget_ms: Annotated[
         float | None, typer.Option("--budget-ms", help="Latency budget of the cascade.")
     ] = None,
+    approximate: Annotated[
+        bool | None,
+        typer.Option(
+            "--approximate/--exact",
+            help="Search an index of the items and not all of them (needs seqloom\\[ann]); exact by default.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="A YAML file with the server's settings.")
     ] = None,
@@ -79,13 +86,14 @@ def serve(
     Once it listens, the address and the models are written to standard output; the log, one JSON
     document a line, goes to standard error. SIGHUP loads the runs anew, SIGTERM ends it.
     """
+    engine = {"budget_ms": budget_ms, "approximate": approximate}
     given = {
         "host": host,
         "port": port,
         "store": store,
         "auth": auth,
         "cascade": options.comma_list(cascade),
-        "engine": None if budget_ms is None else {"budget_ms": budget_ms},
+        "engine": {k: v for k, v in engine.items() if v is not None},
     }
     with session(json_output=json_output, quiet=quiet) as current:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server can act on it

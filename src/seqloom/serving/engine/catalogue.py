@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.protocols import ExtendsCatalogue, NewItems, NewRows, Scorer
+from seqloom.runs.approximate import ApproximateScorer
 from seqloom.runs.folder import Run
 from seqloom.runs.new_items import NewItemReader
 from seqloom.serving.engine.tables import GrowingTable
@@ -49,15 +50,18 @@ class Snapshot:
 
 
 class ModelCatalogue:
-    """The live catalogue of one run. `reader` makes rows of new items; None where the system cannot."""
+    """The live catalogue of one run. `reader` makes rows of new items; None where the system cannot.
 
-    def __init__(self, run: Run, reader: NewItemReader | None) -> None:
+    `scorer` is the run's, or one that searches an index of its items; new ones are beside the index.
+    """
+
+    def __init__(self, run: Run, reader: NewItemReader | None, scorer: Scorer) -> None:
         self._run = run
         self._reader = reader
         self._ids = list(run.item_ids)
         self._tables: dict[str, GrowingTable] = {}
         self._lock = threading.Lock()
-        self.snapshot = Snapshot(run.scorer, self._ids, run.item_numbers)
+        self.snapshot = Snapshot(scorer, self._ids, run.item_numbers)
         self.refused: dict[str, str] = {}
         """Why an item that was put in has no place in the catalogue, by id."""
 
@@ -132,6 +136,8 @@ class ModelCatalogue:
         system = self._run.system
         assert isinstance(system, ExtendsCatalogue)
         old = self.snapshot.scorer.num_items
-        return system.scorer_over(
+        longer = system.scorer_over(
             {name: table.put(old, rows.tables[name]) for name, table in self._tables.items()}
         )
+        now = self.snapshot.scorer
+        return now.over(longer) if isinstance(now, ApproximateScorer) else longer

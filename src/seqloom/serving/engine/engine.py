@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from seqloom.serving.engine.queries import Query, Similar
 from seqloom.serving.engine.scheduler import Lane, Scheduler
 from seqloom.serving.store.base import Store
 
+_LOG = logging.getLogger("seqloom.serving")
 _SCORES_AT_ONCE = 16 << 20
 """Most scores of one batch: what a batch takes in memory does not grow with the catalogue."""
 
@@ -59,7 +62,12 @@ class Engine:
         self._reloading = threading.Lock()
         # Before the models: a reload that is announced while they load is followed afterwards.
         self._follower = ReloadFollower(store, self.reload, self.config.refresh_s, self.observer)
-        self.models = {name: ServedModel(name, path, device=device) for name, path in runs.items()}
+        self.models = {name: self._load(name) for name in runs}
+        if self.config.approximate and all(each.recall is None for each in self.models.values()):
+            raise ConfigError(
+                "approximate search is for models that score by a dot product, and none of these does; "
+                "leave --approximate out"
+            )
         self.default = next(iter(runs))
         self.live = LiveCatalogue(store, lambda: list(self.models.values()))
         self.live.refresh()
@@ -111,7 +119,7 @@ class Engine:
         with self._reloading:
             for each in names:
                 try:
-                    model = ServedModel(each, self._paths[each], device=self._device)
+                    model = self._load(each)
                     self.live.install(model, self._publish)
                 except SeqloomError:
                     self.observer.reload(each, ok=False)
@@ -138,6 +146,13 @@ class Engine:
         self._ended.set()
         self._refresher.join()
         self._follower.close()
+
+    def _load(self, name: str) -> ServedModel:
+        recall = self.config.recall if self.config.approximate else None
+        model = ServedModel(name, self._paths[name], device=self._device, recall=recall)
+        if model.recall is not None:
+            _LOG.info("approximate", extra={"fields": {"model": name, **asdict(model.recall)}})
+        return model
 
     def _publish(self, model: ServedModel) -> None:
         # One assignment: a batch sees the old models or the new ones.

@@ -13,6 +13,8 @@ from seqloom.core.errors import ArtefactError, SeqloomError
 from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
+from seqloom.nn.ann import Recall
+from seqloom.runs.approximate import approximate_scorer, can_search
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import NewItemReader, new_item_reader
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
@@ -26,7 +28,10 @@ class ServedModel:
         SeqloomError: the run cannot be opened, or its scores are not finite.
     """
 
-    def __init__(self, name: str, path: Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self, name: str, path: Path, *, device: str = "cpu", recall: float | None = None
+    ) -> None:
+        """`recall` is that of an approximate search, where one is wanted and the model can be searched so."""
         self.name = name
         self.path = path
         self.run: Run = load_run(path, device=device)
@@ -35,6 +40,11 @@ class ServedModel:
         self.device = self.run.device
         self.max_len = self.run.system.max_len
         scorer = self.run.scorer
+        self.recall: Recall | None = None
+        """What an approximate search finds; None where the search is exact."""
+        if recall is not None and can_search(scorer):
+            scorer = approximate_scorer(self.run, target=recall)
+            self.recall = scorer.recall
         self.by_vectors = isinstance(scorer, VectorScorer)
         self.reader: NewItemReader | None = None
         """What makes new items known to the model; None where it cannot take any."""
@@ -48,7 +58,7 @@ class ServedModel:
                 self.reader = new_item_reader(self.run)
             except SeqloomError as error:
                 self.no_new_items = str(error)
-        self._catalogue = ModelCatalogue(self.run, self.reader)
+        self._catalogue = ModelCatalogue(self.run, self.reader, scorer)
         self.counts = _counts(self.run)
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
         self._order = _popular_scores(self.counts)

@@ -55,6 +55,7 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     metrics.watch(
         engine.waiting,
         lambda: {name: (m.version, m.system) for name, m in engine.models.items()},
+        lambda: {n: m.recall.recall for n, m in engine.models.items() if m.recall is not None},
     )
     for module in (health, recommend, users, items, models, pages):
         app.include_router(module.router)

@@ -72,9 +72,11 @@ class Metrics:
         self,
         waiting: Callable[[], Mapping[str, int]],
         versions: Callable[[], Mapping[str, tuple[str, str]]],
+        recalls: Callable[[], Mapping[str, float]],
     ) -> None:
-        """Report queue lengths and the models' (version, system) when asked."""
-        self.registry.register(_Live(waiting, versions))
+        """Report queue lengths, the models' (version, system) and the recall of those that are searched
+        approximately when asked."""
+        self.registry.register(_Live(waiting, versions, recalls))
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -124,9 +126,11 @@ class _Live(Collector):
         self,
         waiting: Callable[[], Mapping[str, int]],
         versions: Callable[[], Mapping[str, tuple[str, str]]],
+        recalls: Callable[[], Mapping[str, float]],
     ) -> None:
         self._waiting = waiting
         self._versions = versions
+        self._recalls = recalls
 
     def collect(self) -> list[Metric]:
         """See `Collector`."""
@@ -138,4 +142,11 @@ class _Live(Collector):
         )
         for model, (version, system) in self._versions().items():
             info.add_metric([model, version, system], 1)
-        return [queue, info]
+        recall = GaugeMetricFamily(
+            "seqloom_search_recall",
+            "Recall of an approximate search, as measured",
+            labels=["model"],
+        )
+        for model, share in self._recalls().items():
+            recall.add_metric([model], share)
+        return [queue, info, recall]

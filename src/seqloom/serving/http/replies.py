@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -160,6 +160,10 @@ class ModelReply(BaseModel):
     system: str
     items: int
     loaded_at: int = Field(description="Seconds since 1970.")
+    search: Literal["exact", "approximate"] = Field(description="How the best items are found.")
+    recall: float | None = Field(
+        None, description="Share of the exact top 10 that an approximate search finds, as measured."
+    )
     new_items: bool = Field(description="Whether items can be put in without training.")
     new_items_reason: str | None = Field(None, description="Why they cannot.")
     columns: list[str] = Field(description="Text columns of the catalogue.")

@@ -60,6 +60,8 @@ def _describe(context: Context, model: ServedModel) -> dict[str, Any]:
         "system": model.system,
         "items": model.snapshot.scorer.num_items - len(model.snapshot.removed),
         "loaded_at": model.loaded_at,
+        "search": "exact" if model.recall is None else "approximate",
+        "recall": None if model.recall is None else model.recall.recall,
         "new_items": model.grows,
         "new_items_reason": model.no_new_items or None,
         "columns": context.columns(model),

@@ -126,25 +126,37 @@ class ApproximateIndex:
     def tune(self, queries: Tensor, k: int, target: float, without: Tensor | None = None) -> Recall:
         """Look through as many lists as give `target` recall on half of `queries`; measure on the rest.
 
-        Where even all lists do not give it, more candidates are scored, up to a limit.
+        Step by step, the lists or the candidates that are scored are doubled, whichever finds more, until
+        there is nothing to double: codes are coarse, so more lists alone may not do.
 
         Shapes: queries [B, D] with B at least 2, without as in `best`.
         """
         exact = self.exact(queries, k, without)[0]
         chosen = torch.arange(len(queries)) % 2 == 0
 
-        def share(rows: Tensor) -> float:
+        def share(rows: Tensor, probes: int, spread: int) -> float:
+            self.probes, self._spread = probes, spread
             less = None if without is None else without[rows]
             return _share(self.best(queries[rows], k, less)[0], exact[rows])
 
-        self.probes, self._spread = min(_FIRST_PROBES, self.lists), _FIRST_SPREAD
-        while share(chosen) < target and self._spread < _MOST_SPREAD:
-            if self.probes < self.lists:
-                self.probes = min(2 * self.probes, self.lists)
-            else:
-                self._spread *= 2
+        setting = (min(_FIRST_PROBES, self.lists), _FIRST_SPREAD)
+        found = share(chosen, *setting)
+        while found < target and (further := self._further(*setting)):
+            found, setting = max(
+                ((share(chosen, *each), each) for each in further), key=lambda tried: tried[0]
+            )
+        recall = share(~chosen, *setting)
         measured = int((~chosen).sum())
-        return Recall(share(~chosen), k, measured, target, self.probes, self.lists)
+        return Recall(recall, k, measured, target, self.probes, self.lists)
+
+    def _further(self, probes: int, spread: int) -> list[tuple[int, int]]:
+        """The settings that come after one."""
+        settings = []
+        if probes < self.lists:
+            settings.append((min(2 * probes, self.lists), spread))
+        if spread < _MOST_SPREAD:
+            settings.append((probes, 2 * spread))
+        return settings
 
     def _build(self) -> Any:
         """The lists and the codes."""

@@ -23,7 +23,7 @@ from several import Folder, assert_alike, plug_in, without_dropout
 
 WHOLE = without_dropout(SMALL_IDGENREC)
 SHORT = {**WHOLE, "rounds": 1, "epochs": 3, "generation": {"tagging_epochs": 1}}
-STOPS = 20
+STOPS = 10
 """Within the recommender's second epoch."""
 CPU = torch.device("cpu")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -81,8 +82,9 @@ def _read_rows(folder: Path, like: Callable[[str], Tensor | None]) -> dict[str, 
         )
     try:
         reader = dcp.HuggingFaceStorageReader(str(folder))
+        kinds: dict[str, Any] = reader.read_metadata().state_dict_metadata  # tensors all of them
         state = {}
-        for name, kind in reader.read_metadata().state_dict_metadata.items():
+        for name, kind in kinds.items():
             model = _of_shape(like(name), kind.size)
             empty = torch.empty(kind.size, dtype=kind.properties.dtype)
             state[name] = empty if model is None else torch.zeros_like(model.detach())

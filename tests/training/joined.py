@@ -46,7 +46,7 @@ def do(job: dict, processes) -> list[dict[str, float]]:
             config=job["config"],
             resume=True,
             device="cpu",
-            checkpoint_every_s=0,
+            checkpoint_every_s=job.get("every_s", 0),
             processes=processes,
             shard=job.get("shard", False),
         )

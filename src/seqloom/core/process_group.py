@@ -23,6 +23,7 @@ from seqloom.core.heartbeat import ADVICE, Heartbeat
 from seqloom.core.phase import Divisible, Mean, add_up
 from seqloom.core.processes import ALONE, Processes, are_several
 from seqloom.core.random import derive_seed
+from seqloom.core.spread import is_spread
 
 T = TypeVar("T")
 _PIECE_BYTES = 32 << 20
@@ -84,6 +85,8 @@ class ProcessGroup:
     def same(self, tensors: Iterable[Tensor]) -> None:
         with _exchange():
             for tensor in tensors:
+                if is_spread(tensor):
+                    continue
                 whole = tensor.detach().contiguous()
                 dist.broadcast(whole, 0)
                 if whole.data_ptr() != tensor.data_ptr():
@@ -147,13 +150,23 @@ class ProcessGroup:
     def sum_gradients(self, module: nn.Module, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         parameters = [p for p in module.parameters() if p.requires_grad]
         self._agree_on_missing(parameters)
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        # FSDP has summed those of spread parameters.
+        gradients = [p.grad for p in parameters if p.grad is not None and not is_spread(p)]
         values = torch.stack([value.detach().float() for value in parts.values()])
         with _exchange():
             waiting = [_Piece(tensors) for tensors in _pieces([*gradients, values])]
             for piece in waiting:
                 piece.finish()
         return dict(zip(parts, values, strict=True))
+
+    @contextmanager
+    def exchanging(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+                raise
+            raise _gone(error) from error
 
     def _agree_on_missing(self, parameters: list[nn.Parameter]) -> None:
         """A parameter that has a gradient somewhere has one everywhere; the optimiser skips the others."""
@@ -234,8 +247,12 @@ def _exchange() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ProcessError(f"another process is gone ({reason}). {ADVICE}") from error
+        raise _gone(error) from error
+
+
+def _gone(error: RuntimeError) -> ProcessError:
+    reason = str(error).strip().splitlines()[0]
+    return ProcessError(f"another process is gone ({reason}). {ADVICE}")
 
 
 @contextmanager

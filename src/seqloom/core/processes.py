@@ -49,7 +49,7 @@ class Processes(Protocol):
         """Go on when all have come here."""
 
     def same(self, tensors: Iterable[Tensor]) -> None:
-        """Give everyone the first process's values, in place."""
+        """Give everyone the first process's values, in place; tensors that are spread are left out."""
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum a tensor of one shape over all processes, in place; gives it back."""
@@ -77,7 +77,13 @@ class Processes(Protocol):
         """The loss of this share and its parts, such that those of all processes add up to the batch's."""
 
     def sum_gradients(self, module: nn.Module, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give every process the whole batch's gradients; returns the whole batch's loss and parts."""
+        """Give every process the whole batch's gradients; returns the whole batch's loss and parts.
+
+        Of spread parameters each has those of its rows, which FSDP has summed.
+        """
+
+    def exchanging(self) -> AbstractContextManager[None]:
+        """Within the block exchanges that torch makes by itself (FSDP) raise `ProcessError` too."""
 
 
 class Alone:
@@ -126,6 +132,9 @@ class Alone:
 
     def sum_gradients(self, module: nn.Module, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         return parts
+
+    def exchanging(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 ALONE: Processes = Alone()

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqloom.llm.sharding import gathered_layer
+
 FAMILY = ("llama",)
 """Values of `model_type` whose layers this module knows."""
 
@@ -56,9 +58,10 @@ def last_states(
     positions = torch.arange(start, start + longest, device=parts[0].x.device)[None]
     cos, sin = (turn[0] for turn in backbone.rotary_emb(parts[0].x, positions))  # [L, d]
     for number, layer in enumerate(backbone.layers):
-        weights = _Weights(layer, adapter)
-        for part in parts:
-            part.x = _layer(layer, weights, prefix[number], part, cos, sin, number == last)
+        with gathered_layer(layer):
+            weights = _Weights(layer, adapter)
+            for part in parts:
+                part.x = _layer(layer, weights, prefix[number], part, cos, sin, number == last)
     return [backbone.norm(part.x)[:, 0] for part in parts]
 
 

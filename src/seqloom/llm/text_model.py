@@ -8,11 +8,15 @@ vocabulary holds other tokens beside them or was pruned to what is used. Continu
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+from seqloom.core.spread import gathered, is_spread
+from seqloom.llm.sharding import shard_trained_layers
 
 END = 0
 """The output number of the end mark."""
@@ -99,6 +103,34 @@ class TextModel(nn.Module, ABC):
     def forward(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
         """The same as `logits`."""
         return self.logits(prompt, mask, targets)
+
+    def shard(self, device: torch.device) -> None:
+        """Spread the layers, which go on being trained, on a GPU under autocast; see `shard_trained_layers`.
+
+        Raises:
+            ConfigError: the architecture does not name its layers.
+        """
+        half = torch.bfloat16 if device.type == "cuda" else None
+        shard_trained_layers(self.network, device, half)
+
+    def whole(self) -> Self:
+        """This model as it is now where no weight is spread, else a copy with all weights.
+
+        All processes must ask for it together; then each can run its copy as it likes.
+        """
+        state = self.state_dict()
+        if not any(map(is_spread, state.values())):
+            return self
+        device = self.output_tokens.device
+        gpus = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(gpus), device:  # what it draws as first weights is replaced
+            network = type(self.network)(copy.deepcopy(self.network.config))
+        found = type(self)(network, self.output_tokens).to(device)
+        places = found.state_dict()
+        with torch.no_grad():
+            for name, value in state.items():
+                places[name].copy_(gathered(value))
+        return found.requires_grad_(False).eval()
 
     @abstractmethod
     def logits(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -29,6 +30,7 @@ import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from seqloom.core.config import Config, read_config_file
 from seqloom.core.device import resolve_device
@@ -334,12 +336,11 @@ def write_manifest(path: Path, manifest: RunManifest) -> None:
     write_json(path / "manifest.json", manifest.model_dump(mode="json"))
 
 
-def write_weights(path: Path, system: System[Any]) -> str:
-    """Write what the system stores of itself; gives the file's SHA-256."""
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> str:
+    """Write what a system stores of itself (`saved_state`); gives the file's SHA-256."""
     file = path / "weights.safetensors"
-    state = {n: value.detach().contiguous().cpu() for n, value in system.saved_state().items()}
     with atomic_file(file) as work:
-        save_file(state, work)
+        save_file({n: value.detach().contiguous().cpu() for n, value in state.items()}, work)
     return sha256_file(file)
 
 

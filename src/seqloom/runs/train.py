@@ -17,6 +17,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
+from seqloom.core.spread import gathered_state, is_spread
 from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import rank_metrics
@@ -37,6 +38,7 @@ from seqloom.systems.registry import system_class
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
 from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
+from seqloom.training.spread_checkpoint import SpreadCheckpoints
 
 VALID_METRICS = ("hr@10", "ndcg@10")
 Watch = Callable[[int, dict[str, float]], None]
@@ -80,7 +82,7 @@ def train(
     """Train `system` on `dataset` and write the run at `out`.
 
     Several processes, each of which makes this call, train one run; the first writes it, and all must see
-    both folders. With `shard` a frozen language model is spread over them. See docs/distributed.md.
+    both folders. With `shard` its language models are spread over them. See docs/distributed.md.
 
     With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
     never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
@@ -131,10 +133,10 @@ def train(
 
 
 def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -> None:
-    if shard and not cls.can_shard:
+    if shard and cls.shards is None:
         raise ConfigError(
-            f"--shard spreads a frozen language model over processes, which {cls.name} does not have; "
-            "leave it out, or train e4srec"
+            f"--shard spreads a language model over processes, which {cls.name} does not have; "
+            "leave it out, or train e4srec or idgenrec"
         )
     if shard and processes.size == 1:
         raise ConfigError(
@@ -184,8 +186,8 @@ def _train(
     if shard:
         model.shard(device)
     model.to(device)
-    # A model that all hold together cannot score other users in each process.
-    ranking = ALONE if shard else processes
+    # A frozen model that all hold together cannot score other users in each process.
+    ranking = ALONE if shard and model.shards == "frozen" else processes
     held_out = data.dataset.held_out("valid")
 
     def measure() -> dict[str, float]:
@@ -203,25 +205,26 @@ def _train(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     phases = processes.in_turn(lambda: model.phases(data))
     first = processes.rank == 0
-    kept = Checkpoints if first else OthersCheckpoints
     trainer = Trainer(
         model,
         phases,
         validate if len(held_out.users) else _no_validation,
         config.seed,
         device,
-        kept(out / "checkpoints", model.fixed_entries),
+        _checkpoints(out, model, processes),
         RunLog(out) if first else NoLog(),
         checkpoint_every_s=checkpoint_every_s,
         progress=data.progress,
         processes=processes,
     )
-    position = trainer.fit(resume=True)
-    model.finish()
-    model.eval()
-    valid = position.best_metrics
-    if (_round(model) or not phases) and len(held_out.users):
-        valid = measure()
+    with processes.exchanging():
+        position = trainer.fit(resume=True)
+        model.finish()
+        model.eval()
+        valid = position.best_metrics
+        if (_round(model) or not phases) and len(held_out.users):
+            valid = measure()
+        saved = gathered_state(model.saved_state(), keep=first)
     cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
 
     def finish() -> RunManifest:
@@ -233,7 +236,7 @@ def _train(
                 "best_epoch": position.best_epoch,
                 "valid": valid,
                 "cost": cost,
-                "weights_sha256": write_weights(out, model),
+                "weights_sha256": write_weights(out, saved),
                 "files": write_model_files(out, model),
             }
         )
@@ -242,6 +245,13 @@ def _train(
         return done
 
     return cast(RunManifest, once(processes, finish))
+
+
+def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpoints:
+    folder, fixed = out / "checkpoints", model.fixed_entries
+    if any(map(is_spread, model.state_dict().values())):
+        return SpreadCheckpoints(folder, fixed, processes)
+    return (Checkpoints if processes.rank == 0 else OthersCheckpoints)(folder, fixed)
 
 
 def _round(model: System[Any]) -> bool:

@@ -82,8 +82,9 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     one of the data set), or the texts themselves. None: it knows the items of its training alone."""
     redescribes_items: ClassVar[bool] = False
     """Whether a new text changes an item of the training too, or that one stays as it was learnt."""
-    can_shard: ClassVar[bool] = False
-    """Whether its language model can be spread over processes (`shard`)."""
+    shards: ClassVar[Literal["frozen", "trained"] | None] = None
+    """Which weights of its language models can be spread over processes (`shard`), if any. A frozen model
+    is run by all processes together; of a trained one each gets a whole copy for ranking."""
     mixes_datasets: ClassVar[bool] = False
     """Whether it can learn from several data sets that are laid together (option `origins`)."""
 
@@ -113,7 +114,7 @@ class System(nn.Module, ABC, Generic[ConfigT]):
         """Let go of what only training needs; called once, after the last phase."""
 
     def shard(self, device: torch.device) -> None:
-        """Spread the language model over the processes that train; all must then run it together."""
+        """Spread its language models over the processes that train; see `shards`."""
         raise NotImplementedError(self.name)
 
     def reopen(self, data: TrainingData) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
 from seqloom.training.averaging import WeightAverage
+from seqloom.training.state_files import read_state, read_whole
 
 
 class Position(Config):
@@ -59,7 +60,7 @@ class Checkpoints:
         """Replace `last/` by the present state, atomically."""
         with atomic_folder(self.folder / "last", overwrite=True) as work:
             save_file(self._state(model), work / "model.safetensors")
-            save_file(_flatten(optimiser), work / "optimiser.safetensors")
+            save_file(flatten(model, optimiser), work / "optimiser.safetensors")
             if average is not None:
                 save_file(average.tensors(), work / "average.safetensors")
             write_json(work / "position.json", position.model_dump(mode="json"))
@@ -78,15 +79,20 @@ class Checkpoints:
 
     def restore_model(self, model: nn.Module) -> None:
         """Load the weights of `last/` into `model`."""
-        self._restore(model, self.folder / "last" / "model.safetensors")
+        self._restore(model, self.folder / "last" / "model")
 
-    def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
-        """Load the state of `last/` into a fresh optimiser over the same parameters."""
-        _unflatten(optimiser, _load(self.folder / "last" / "optimiser.safetensors"))
+    def restore_optimiser(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        """Load the state of `last/` into a fresh optimiser over the same parameters of `model`."""
+        order = _in_order(model, optimiser)
+
+        def parameter(name: str) -> Tensor:
+            return order[int(name.partition(".")[0])]
+
+        _unflatten(order, optimiser, read_state(self.folder / "last" / "optimiser", parameter))
 
     def read_average(self) -> dict[str, Tensor]:
         """The state of the weights' mean in `last/`."""
-        return _load(self.folder / "last" / "average.safetensors")
+        return read_whole(self.folder / "last" / "average.safetensors")
 
     def save_best(self, model: nn.Module) -> None:
         """Keep the present weights as the best."""
@@ -95,7 +101,7 @@ class Checkpoints:
 
     def restore_best(self, model: nn.Module) -> None:
         """Load the best weights into `model`."""
-        self._restore(model, self.folder / "best" / "model.safetensors")
+        self._restore(model, self.folder / "best" / "model")
 
     def drop_last(self) -> None:
         """Remove `last/`: the run is complete."""
@@ -105,8 +111,13 @@ class Checkpoints:
         state = model.state_dict()
         return {k: v.detach().contiguous() for k, v in state.items() if k not in self.fixed}
 
+    def due(self, saved: float, every_s: float) -> bool:
+        """Whether it is time for another, after one at `saved` (`time.monotonic`)."""
+        return time.monotonic() - saved > every_s
+
     def _restore(self, model: nn.Module, file: Path) -> None:
-        missing, unexpected = model.load_state_dict(_load(file), strict=False)
+        state = read_state(file, model.state_dict().get)
+        missing, unexpected = model.load_state_dict(state, strict=False)
         missing = [name for name in missing if name not in self.fixed]
         if missing or unexpected:
             raise ArtefactError(
@@ -127,26 +138,29 @@ class OthersCheckpoints(Checkpoints):
         """Nothing."""
 
 
-def _load(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{file} is missing or damaged ({error}); train again") from None
-
-
-def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def flatten(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Optimiser state as named tensors: `<parameter number>.<entry>`."""
     return {
         f"{number}.{entry}": value.detach().contiguous()
-        for number, state in optimiser.state_dict()["state"].items()
-        for entry, value in state.items()
+        for number, parameter in enumerate(_in_order(model, optimiser))
+        for entry, value in optimiser.state[parameter].items()
     }
 
 
-def _unflatten(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
+def _unflatten(
+    order: list[nn.Parameter], optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    entries: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, _, entry = name.partition(".")
-        state.setdefault(int(number), {})[entry] = value
+        entries.setdefault(id(order[int(number)]), {})[entry] = value
     groups = optimiser.state_dict()["param_groups"]
+    places = enumerate(p for group in optimiser.param_groups for p in group["params"])
+    state = {place: entries[id(p)] for place, p in places if id(p) in entries}
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _in_order(model: nn.Module, optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What is optimised, matrices first: the same in every division, whatever the optimiser's groups."""
+    optimised = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    return sorted((p for p in model.parameters() if id(p) in optimised), key=lambda p: p.ndim < 2)

@@ -17,8 +17,10 @@ from seqloom.core.phase import Optimisation, Phase, count_targets
 from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress, Task
 from seqloom.core.random import derive_seed
+from seqloom.core.spread import is_spread
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Position
+from seqloom.training.clipping import clip_gradients
 from seqloom.training.log import RunLog
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -90,7 +92,7 @@ class Trainer:
         optimiser = _build_optimiser(phase.module, settings, self.device)
         average = WeightAverage.over(phase.module, settings.averaging)
         if restore:
-            self.checkpoints.restore_optimiser(optimiser)
+            self.checkpoints.restore_optimiser(self.model, optimiser)
             if average is not None:
                 average.restore(self.checkpoints.read_average())
         while self.position.epoch < settings.epochs and not self._out_of_patience(settings):
@@ -131,7 +133,7 @@ class Trainer:
                 meter.add(parts, targets)
                 if meter.due(step):
                     meter.check(phase.name, epoch)
-                    if time.monotonic() - saved > self.checkpoint_every_s:
+                    if self.checkpoints.due(saved, self.checkpoint_every_s):
                         self._move(step=step + 1, **meter.so_far())
                         self.checkpoints.save_last(self.model, optimiser, self.position, average)
                         saved = time.monotonic()
@@ -148,7 +150,7 @@ class Trainer:
         parts["loss"].backward()
         parts = self.processes.sum_gradients(phase.module, parts)
         if phase.optimisation.clip_norm is not None:
-            nn.utils.clip_grad_norm_(phase.module.parameters(), phase.optimisation.clip_norm)
+            clip_gradients(phase.module, phase.optimisation.clip_norm, self.processes)
         optimiser.step()
         return parts
 
@@ -272,9 +274,14 @@ def _build_optimiser(
 ) -> torch.optim.Optimizer:
     """AdamW; biases, norms and one-dimensional parameters are not decayed."""
     trained = [p for p in module.parameters() if p.requires_grad]
+    # Spread and whole parameters cannot be stepped in one fused call.
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p in trained if (p.ndim >= 2, is_spread(p)) == (matrix, spread)],
+            "weight_decay": decay,
+        }
+        for matrix, decay in ((True, settings.weight_decay), (False, 0.0))
+        for spread in (False, True)
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

@@ -55,8 +55,8 @@ def train(
         bool,
         typer.Option(
             "--shard",
-            help="Of several processes: spread the frozen language model over them (e4srec), "
-            "where it is too large for each.",
+            help="Of several processes: spread the language models over them (e4srec, idgenrec), "
+            "where these are too large for each.",
         ),
     ] = False,
     device: options.Device = "auto",

@@ -40,7 +40,7 @@ class E4SRec(System[E4SRecConfig]):
     name: ClassVar[str] = "e4srec"
     config_class: ClassVar[type[E4SRecConfig]] = E4SRecConfig
     uses_ids: ClassVar[bool] = True
-    can_shard: ClassVar[bool] = True
+    shards: ClassVar = "frozen"
     new_items_by: ClassVar = "embedding"
     ids: Tensor
 

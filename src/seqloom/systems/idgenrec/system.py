@@ -46,6 +46,7 @@ class IDGenRec(System[IDGenRecConfig]):
     name: ClassVar[str] = "idgenrec"
     config_class: ClassVar[type[IDGenRecConfig]] = IDGenRecConfig
     mixes_datasets: ClassVar[bool] = True
+    shards: ClassVar = "trained"
     new_items_by: ClassVar = "words"
     ids: Tensor
     made: Tensor
@@ -134,7 +135,11 @@ class IDGenRec(System[IDGenRecConfig]):
     ) -> IDMaker:
         """What gives IDs with the generator as it is now; `taken` ones are not given again."""
         return IDMaker(
-            self.generator, language.lexicon, self.config.ids, taken=taken, progress=progress
+            self.generator.whole(),
+            language.lexicon,
+            self.config.ids,
+            taken=taken,
+            progress=progress,
         )
 
     def texts_of(self, items: pa.Table) -> list[str]:
@@ -185,6 +190,11 @@ class IDGenRec(System[IDGenRecConfig]):
         """See `ExtendsCatalogue`."""
         return self.over(tables[IDS])
 
+    def shard(self, device: torch.device) -> None:
+        """Spread the layers of both models."""
+        self.generator.shard(device)
+        self.recommender.shard(device)
+
     def reopen(self, data: TrainingData) -> None:
         """Read the items' texts again."""
         self._read_items(data)
@@ -211,7 +221,7 @@ class IDGenRec(System[IDGenRecConfig]):
 
     def scorer(self) -> Scorer:
         """The recommender over the present IDs."""
-        return self._scorer(self.table, self.recommender)
+        return self._scorer(self.table, self.recommender.whole())
 
     def finish(self) -> None:
         """Let go of the items' texts. A run without a trained epoch gets its IDs here."""

@@ -1,0 +1,28 @@
+"""The norm of all gradients together, kept below a limit."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from seqloom.core.processes import Processes
+from seqloom.core.spread import is_spread, own_rows
+
+
+@torch.no_grad()
+def clip_gradients(module: nn.Module, most: float, processes: Processes) -> None:
+    """Scale the gradients of `module` such that their norm is at most `most`.
+
+    Of spread parameters each process has the gradients of its rows, whose squares add up; all others are
+    the same everywhere.
+    """
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    if not any(map(is_spread, parameters)):
+        nn.utils.clip_grad_norm_(parameters, most)
+        return
+    rows = [own_rows(p.grad) for p in parameters if p.grad is not None and is_spread(p)]
+    whole = [p.grad for p in parameters if p.grad is not None and not is_spread(p)]
+    squares = processes.sum(nn.utils.get_total_norm(rows).square())
+    norm = (squares + nn.utils.get_total_norm(whole).square()).sqrt()
+    # As `clip_grad_norm_` does.
+    torch._foreach_mul_([*rows, *whole], (most / (norm + 1e-6)).clamp(max=1.0))

@@ -15,10 +15,19 @@ import sys
 from pathlib import Path
 
 from seqloom.core.process_group import open_processes
+from seqloom.core.spread import gathered
 from seqloom.data.store import Dataset
 from seqloom.runs.evaluate import evaluate
 from seqloom.runs.train import train
 from seqloom.training.loop import Trainer
+
+
+def norm(module) -> float:
+    """Of all gradients together, after clipping."""
+    squares = [
+        gathered(p.grad).double().square().sum() for p in module.parameters() if p.requires_grad
+    ]
+    return float(sum(squares)) ** 0.5
 
 
 def do(job: dict, processes) -> list[dict[str, float]]:
@@ -34,6 +43,8 @@ def do(job: dict, processes) -> list[dict[str, float]]:
             raise KeyboardInterrupt
         parts = step(self, *arguments)
         losses.append({name: float(value.detach()) for name, value in parts.items()})
+        if job.get("gradients"):  # AdamW hides a gradient's scale from the losses
+            losses[-1]["gradient"] = norm(arguments[0].module)
         return parts
 
     Trainer._step = noted

@@ -23,6 +23,7 @@ from several import Folder, assert_alike, plug_in, without_dropout
 
 WHOLE = without_dropout(SMALL_IDGENREC)
 SHORT = {**WHOLE, "rounds": 1, "epochs": 3, "generation": {"tagging_epochs": 1}}
+FREE = {**SHORT, "clip_norm": None, "warmup_steps": 0}
 STOPS = 10
 """Within the recommender's second epoch."""
 CPU = torch.device("cpu")
@@ -142,12 +143,25 @@ def both(tmp_path_factory) -> Folder:
     folder = Folder(tmp_path_factory.mktemp("spread"))
     frozen = {"system": "e4srec", "config": plug_in(folder.llama, epochs=2), "every_s": 99}
     whole = {"system": "idgenrec", "config": WHOLE, "every_s": 99}
+    summed = {
+        "system": "idgenrec",
+        "config": FREE,
+        "every_s": 99,
+        "gradients": True,
+        "stops": STOPS,
+    }
     short = {"system": "idgenrec", "config": SHORT}
     broken = {**short, "stops": STOPS}
-    jobs = {"frozen": frozen, "whole": whole, "short": short}
+    jobs = {"frozen": frozen, "whole": whole, "short": short, "summed": summed}
     folder.run({**jobs, "broken": broken}, "one", 1)
     gone_on = {**short, "out": str(folder.out("one", "broken"))}
-    jobs = {"frozen": frozen, "whole": whole, "broken": broken, "gone on": gone_on}
+    jobs = {
+        "frozen": frozen,
+        "whole": whole,
+        "summed": summed,
+        "broken": broken,
+        "gone on": gone_on,
+    }
     folder.run({name: {**job, "shard": True} for name, job in jobs.items()}, "two", 2)
     return folder
 
@@ -156,6 +170,13 @@ def both(tmp_path_factory) -> Folder:
 @pytest.mark.parametrize("job", ["frozen", "whole"])
 def test_spread_weights_have_the_losses_and_metrics_of_whole_ones(both, job):
     assert_alike(both, ("one", job), ("two", job))
+
+
+@pytest.mark.slow
+def test_gradients_are_summed_over_processes_and_not_averaged(both):
+    one, two = (both.read(name, "summed", "losses.json") for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        assert b == pytest.approx(a, rel=1e-5)
 
 
 @pytest.mark.slow

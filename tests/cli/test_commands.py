@@ -171,6 +171,7 @@ def test_recommend_to_histories(stage, capsys) -> None:
     assert run(["recommend", "R", "--history", "a, b,c", "--history", "d", "--k", "3"]) == 0
     assert recorder.arguments == (Path("R"),)
     assert recorder.options == {
+        "approximate": False,
         "histories": [["a", "b", "c"], ["d"]],
         "users": None,
         "k": 3,

@@ -1,7 +1,7 @@
 """The unit costs behind docs/scale.md: `python -m benchmarks.unit_costs` writes docs/unit_costs.json.
 
 Processor time on one core, not wall-clock: it can be measured on a busy machine. The part `ann` needs
-faiss-cpu, which is no dependency.
+faiss-cpu, the extra `ann`.
 """
 
 from __future__ import annotations

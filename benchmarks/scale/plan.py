@@ -51,7 +51,7 @@ class Prices:
 
 MODEL_WIDTH, ID_WIDTH, TEXT_WIDTH = 256, 128, 384
 """Of LLM-ESR with its defaults: item vectors, trained id table, frozen text table."""
-REQUEST_MS, TARGETS_PER_CORE_S = 1.05, 131_413 / 7.43 / 2
+REQUEST_MS, TARGETS_PER_CORE_S = 1.05, 131_413 / 5.71 / 2
 """From docs/benchmarks.md: processor time of a request, and training targets on one core."""
 SCORES_AT_ONCE = 16 << 20
 """`serving/engine/engine.py`: most scores of one batch."""

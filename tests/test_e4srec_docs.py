@@ -1,29 +1,23 @@
 """docs/e4srec.md names what exists, and the configurations of the paper's variants are valid."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
+from documented import ROOT, commands, page, parsed
 from seqloom.cli.config_docs import config_keys
-from seqloom.cli.main import build_app
 from seqloom.core.config import apply_overrides, read_config_file
 from seqloom.llm.tuning import TuneConfig
 from seqloom.systems.e4srec.config import E4SRecConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "docs" / "e4srec.md").read_text(encoding="utf-8")
+TEXT = page("e4srec.md")
 CONFIGS = sorted((ROOT / "configs" / "e4srec").glob("*.yaml"))
-COMMANDS = re.findall(r"^seqloom .*$", TEXT, flags=re.MULTILINE)
-GROUP = typer.main.get_command(build_app())
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", commands(TEXT))
 def test_every_command_parses(line: str) -> None:
-    _, name, *rest = shlex.split(line)
-    parameters = GROUP.commands[name].make_context(name, rest).params
+    name, parameters = parsed(line)
     model = {"train": E4SRecConfig, "tune-llm": TuneConfig}.get(name)
     if model is not None and parameters.get("system", "e4srec") == "e4srec":
         model.build(apply_overrides({}, parameters["overrides"] or []))

@@ -1,27 +1,20 @@
 """docs/idgenrec.md names what exists, and its configuration is valid."""
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
-import typer
 
+from documented import ROOT, commands, page, parsed
 from seqloom.cli.config_docs import config_keys
-from seqloom.cli.main import build_app
 from seqloom.core.config import apply_overrides, read_config_file
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "docs" / "idgenrec.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^seqloom .*$", TEXT, flags=re.MULTILINE)
-GROUP = typer.main.get_command(build_app())
+TEXT = page("idgenrec.md")
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", commands(TEXT))
 def test_every_command_parses(line: str) -> None:
-    _, name, *rest = shlex.split(line)
-    parameters = GROUP.commands[name].make_context(name, rest).params
+    name, parameters = parsed(line)
     if name == "train":
         file = parameters["config"]
         values = read_config_file(ROOT / file) if file else {}

@@ -3,17 +3,14 @@
 import ast
 import re
 import shlex
-from pathlib import Path
 
 import pytest
-import typer
 
 import seqloom
-from seqloom.cli.main import build_app
+from documented import GROUP, ROOT, parsed
 from seqloom.core.config import apply_overrides
 from seqloom.systems import registry
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [
@@ -22,13 +19,6 @@ COMMANDS = [
     for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("seqloom ")
 ]
-GROUP = typer.main.get_command(build_app())
-
-
-def parse(line: str) -> dict[str, object]:
-    """The parameters of a command line, parsed and not run."""
-    _, name, *rest = shlex.split(line)
-    return GROUP.commands[name].make_context(name, rest).params
 
 
 def test_the_commands_are_found() -> None:
@@ -38,7 +28,7 @@ def test_the_commands_are_found() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str) -> None:
-    parameters = parse(line)
+    _, parameters = parsed(line)
     if "system" in parameters:
         overrides = parameters["overrides"] or []
         config = registry.config_class(parameters["system"])

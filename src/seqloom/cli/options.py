@@ -33,6 +33,16 @@ Dataset = Annotated[
         "--dataset", help="Where the run's data set is now, if it is not where it was trained."
     ),
 ]
+System = Annotated[
+    str, typer.Option("--system", "-s", help="What to train; `seqloom systems` lists them.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A YAML file with configuration keys.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One configuration key; may be repeated."),
+]
 MaskSeen = Annotated[
     bool,
     typer.Option(

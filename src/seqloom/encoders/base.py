@@ -9,11 +9,12 @@ from pydantic import Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
-from seqloom.core.cost import BatchShape, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Steps
 from seqloom.data.batches import EpochPlan
 from seqloom.data.sequences import PaddedBatch
+from seqloom.nn.attention import block_cost
 
 
 class EncoderConfig(Config):
@@ -186,3 +187,11 @@ def build_encoder(config: EncoderConfig) -> SequenceEncoder:
         return BERT4RecEncoder(config)
     assert isinstance(config, SASRecEncoderConfig)
     return SASRecEncoder(config)
+
+
+def transformer_cost(config: TransformerConfig, rows: int, length: int) -> Cost:
+    """Positions and dropout, the blocks and the norm of an encoder over B x L vectors."""
+    width, positions = config.hidden_size, rows * length
+    block = block_cost(width, config.num_heads, config.inner_factor * width, rows, length)
+    ends = Cost(elements=40 * positions * width, calls=80, held=5 * FLOAT_BYTES * positions * width)
+    return block * config.num_layers + ends

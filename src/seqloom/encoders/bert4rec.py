@@ -6,11 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.cost import BatchShape, Cost
 from seqloom.data.batches import EpochPlan
 from seqloom.data.cloze import ClozePlan
-from seqloom.encoders.base import BERT4RecEncoderConfig, SequenceEncoder, padding_mask
-from seqloom.nn.attention import TransformerBlock, block_cost, reset_parameters
+from seqloom.encoders.base import (
+    BERT4RecEncoderConfig,
+    SequenceEncoder,
+    padding_mask,
+    transformer_cost,
+)
+from seqloom.nn.attention import TransformerBlock, reset_parameters
 from seqloom.nn.dropout import Dropout
 
 
@@ -69,13 +74,7 @@ class BERT4RecEncoder(SequenceEncoder):
 
     def cost(self, rows: int, length: int) -> Cost:
         """Positions and dropout, the blocks, the norm."""
-        config, positions = self.config, rows * length
-        width = config.hidden_size
-        block = block_cost(width, config.num_heads, config.inner_factor * width, rows, length)
-        ends = Cost(
-            elements=40 * positions * width, calls=80, held=5 * FLOAT_BYTES * positions * width
-        )
-        return block * config.num_layers + ends
+        return transformer_cost(self.config, rows, length)
 
     def batch_shape(self, lengths: Tensor) -> BatchShape:
         """Whole rows, of which the masked items are targets. Shapes: [B]."""

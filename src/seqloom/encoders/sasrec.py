@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqloom.core.cost import FLOAT_BYTES, Cost
-from seqloom.encoders.base import SASRecEncoderConfig, SequenceEncoder
-from seqloom.nn.attention import TransformerBlock, block_cost, reset_parameters
+from seqloom.core.cost import Cost
+from seqloom.encoders.base import SASRecEncoderConfig, SequenceEncoder, transformer_cost
+from seqloom.nn.attention import TransformerBlock, reset_parameters
 from seqloom.nn.dropout import Dropout
 
 
@@ -49,10 +49,4 @@ class SASRecEncoder(SequenceEncoder):
 
     def cost(self, rows: int, length: int) -> Cost:
         """Positions and dropout, the blocks, the norm."""
-        config, positions = self.config, rows * length
-        width = config.hidden_size
-        block = block_cost(width, config.num_heads, config.inner_factor * width, rows, length)
-        ends = Cost(
-            elements=40 * positions * width, calls=80, held=5 * FLOAT_BYTES * positions * width
-        )
-        return block * config.num_layers + ends
+        return transformer_cost(self.config, rows, length)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from seqloom.core.cost import FLOAT_BYTES, Rates
 from seqloom.core.random import generator
 from seqloom.nn.dropout import dropout
+from seqloom.nn.linear import product
 from seqloom.nn.losses import chunk_rows
 
 _SECONDS_EACH = 0.12
@@ -36,7 +38,7 @@ def measure_rates(num_items: int, width: int, device: torch.device) -> Rates:
     draw = generator(0, "calibration")
     state = torch.randn(rows, width, generator=draw).to(device)
     table = torch.randn(items, width, generator=draw).to(device)
-    logits = state @ table.t()
+    logits = product(state, table)
     small = torch.randn(_CACHED, generator=draw).to(device)
     large = torch.ones(_STREAMED, device=device)
     places = torch.randint(items, (_ROWS,), generator=draw).to(device)
@@ -44,7 +46,7 @@ def measure_rates(num_items: int, width: int, device: torch.device) -> Rates:
     calls = _seconds(lambda: (one * one).sum().backward(), device) / 4
     return Rates(
         # The three products of a softmax, forward and backward.
-        products=_seconds(lambda: (state @ table.t(), logits @ table, logits.t() @ state), device)
+        products=_seconds(lambda: _softmax_products(state, table, logits), device)
         / (6 * rows * items * width),
         # Neither the cheapest of the element-wise operations nor the dearest.
         elements=_seconds(lambda: (dropout(small, 0.5, training=True), F.gelu(small)), device)
@@ -55,6 +57,13 @@ def measure_rates(num_items: int, width: int, device: torch.device) -> Rates:
         gathered=_seconds(lambda: table[places], device) / _ROWS,
         calls=calls,
     )
+
+
+def _softmax_products(state: Tensor, table: Tensor, logits: Tensor) -> None:
+    """As `nn.losses` makes them. Shapes: [M, D], [N, D], [M, N]."""
+    product(state, table)
+    product(logits, table.t())
+    product(state.t(), logits.t())
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -114,8 +114,7 @@ class System(nn.Module, ABC, Generic[ConfigT]):
         """Let go of what only training needs; called once, after the last phase."""
 
     def shard(self, device: torch.device) -> None:
-        """Spread its language models over the processes that train; see `shards`."""
-        raise NotImplementedError(self.name)
+        """Spread its language models over the processes that train; see `shards`. Without one, nothing."""
 
     def reopen(self, data: TrainingData) -> None:
         """Take back what `finish` let go of, so that `phases` can be asked of a loaded system."""

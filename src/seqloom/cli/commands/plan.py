@@ -26,16 +26,9 @@ def plan(
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="The folder that `prepare` wrote.")
     ],
-    system: Annotated[
-        str, typer.Option("--system", "-s", help="What to train; `seqloom systems` lists them.")
-    ],
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A YAML file with configuration keys.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One configuration key; may be repeated."),
-    ] = None,
+    system: options.System,
+    config: options.ConfigFile = None,
+    overrides: options.Overrides = None,
     memory: Annotated[
         float | None,
         typer.Option(

@@ -30,16 +30,9 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder of the run to write.")],
-    system: Annotated[
-        str, typer.Option("--system", "-s", help="What to train; `seqloom systems` lists them.")
-    ],
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A YAML file with configuration keys.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One configuration key; may be repeated."),
-    ] = None,
+    system: options.System,
+    config: options.ConfigFile = None,
+    overrides: options.Overrides = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of an unfinished run.")
     ] = False,

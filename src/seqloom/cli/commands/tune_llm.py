@@ -32,13 +32,8 @@ def tune_llm(
         str | None,
         typer.Option("--llm", help="The language model to tune; the same as --set llm.name=..."),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A YAML file with configuration keys.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One configuration key; may be repeated."),
-    ] = None,
+    config: options.ConfigFile = None,
+    overrides: options.Overrides = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")
     ] = False,

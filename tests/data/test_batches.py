@@ -74,3 +74,17 @@ def test_states_and_targets_are_taken_where_there_is_a_target():
     assert states.tolist() == [[2, 3], [6, 7], [8, 9]]
     assert batch.num_targets == 3
     assert batch.predicts_last.tolist() == [False, True]
+
+
+def test_batches_have_few_widths_and_none_beyond_the_longest_row():
+    histories = [[1 + n % 9] * (2 + n) for n in range(35)]  # 2 to 36 items
+    rows = training_rows(Sequences.from_lists(histories), 50, "windows")
+    plan = plan_epoch(rows, 1, 0)
+    batches = [plan[step] for step in range(len(plan))]
+    wide = {batch.inputs.items.shape[1] + 1 for batch in batches}
+    assert wide == {2, 3, 4, 5, 6, 7, 8, 16, 24, 32, 36}
+    for batch in batches:
+        length = int(batch.inputs.lengths)
+        assert batch.num_targets == length
+        assert not batch.inputs.items[:, length:].any()
+        assert not batch.targets[:, length:].any()

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from seqloom.nn.attention import Attention, TransformerBlock, last_position
+from seqloom.nn.attention import Attention, TransformerBlock, last_position, reset_parameters
 from seqloom.nn.fusion import CrossViewFusion
 
 
@@ -71,3 +71,15 @@ def test_fusion_takes_queries_from_the_other_view():
 def test_last_position_of_each_row():
     x = torch.arange(12.0).view(2, 3, 2)
     assert last_position(x, torch.tensor([2, 3])).tolist() == [[2.0, 3.0], [10.0, 11.0]]
+
+
+def test_attention_that_starts_as_the_mean_gives_the_mean_of_what_it_reads():
+    attention = Attention(8, 2, 0.0)
+    reset_parameters(attention, std=1e-8)
+    attention.start_as_mean()
+    read = torch.randn(1, 4, 8)
+    seen = torch.tensor([[True, True, True, False]])
+    found = attention(torch.randn(1, 4, 8), read, causal=False, mask=seen)
+    torch.testing.assert_close(
+        found, read[:, :3].mean(1, keepdim=True).expand(1, 4, 8), rtol=0, atol=1e-5
+    )

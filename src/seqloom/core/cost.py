@@ -58,8 +58,8 @@ class BatchShape:
 class DeclaresCost(Protocol):
     """A system that says what its training will take. Its parameters need no memory for that."""
 
-    def batch_shape(self, lengths: Tensor) -> BatchShape:
-        """The shape of the batch of rows that hold so many items. Shapes: [B]."""
+    def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
+        """The shape of the batch of rows that hold so many items, `width` with padding. Shapes: [B]."""
 
     def step_cost(self, batch: BatchShape) -> Cost:
         """One step, forward and backward, without the optimiser."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from seqloom.core.random import generator
 from seqloom.data.sequences import PaddedBatch, Sequences
 
 LongHistories = Literal["windows", "last"]
+_WIDTH_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,27 @@ class TrainingRows:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @cached_property
+    def longest(self) -> int:
+        """Items of the longest row."""
+        return int(self.items.lengths.max())
+
+    def pad(self, rows: Tensor) -> PaddedBatch:
+        """Some rows as a padded batch of one of few widths. Shapes: rows [B] -> [B, L]."""
+        chosen = self.items.select(rows)
+        return chosen.pad(width=padded_width(int(chosen.lengths.max()), self.longest))
+
+
+def padded_width(longest: int, most: int) -> int:
+    """How wide a training batch is whose longest row has so many items; `most` is the longest of all.
+
+    Long rows are few, and every width of its own would cost the kernels that a matrix library keeps for
+    each shape that it meets (half a MiB and 2 ms each on a CPU).
+    """
+    if longest <= _WIDTH_STEP:
+        return longest
+    return min(most, -(-longest // _WIDTH_STEP) * _WIDTH_STEP)
 
 
 def training_rows(train: Sequences, max_len: int, long_histories: LongHistories) -> TrainingRows:
@@ -106,7 +129,7 @@ class EpochPlan:
 
     def __getitem__(self, step: int) -> TrainingBatch:
         rows = self.order[step]
-        whole = self.rows.items.select(rows).pad()
+        whole = self.rows.pad(rows)
         lengths = whole.lengths - 1
         inputs = PaddedBatch(whole.items[:, :-1], lengths)
         inputs = PaddedBatch(torch.where(inputs.mask, inputs.items, 0), lengths)

@@ -35,7 +35,7 @@ class ClozePlan:
 
     def __getitem__(self, step: int) -> TrainingBatch:
         rows = self.plan.order[step]
-        whole = self.plan.rows.items.select(rows).pad()
+        whole = self.plan.rows.pad(rows)
         draw = generator(self.seed, "mask", self.epoch, step)
         masked = choose_masked(whole, self.mask_probability, self.last_probability, draw)
         inputs = PaddedBatch(torch.where(masked, self.mask_item, whole.items), whole.lengths)

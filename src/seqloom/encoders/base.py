@@ -78,9 +78,11 @@ class BERT4RecEncoderConfig(TransformerConfig):
 
     kind: Literal["bert4rec"] = "bert4rec"
     """Which encoder."""
-    weight_std: float = Field(0.02, gt=0)
-    """Standard deviation of the weight matrices at the start. Not small: [MASK] has no vector of an item
-    to speak first."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout on inputs, attention and residuals. Masking items is much of it already."""
+    attention_start: Literal["mean", "random"] = "mean"
+    """Attention starts as the mean of the items that it reads, so that [MASK], which has no vector of an item
+    to speak first, is a mean of its neighbours from the first step; or with random weights."""
     mask_probability: float = Field(0.4, gt=0, lt=1)
     """Chance of each item to be masked in training; a row without a mask gets one."""
     last_probability: float = Field(0.3, ge=0, le=1)
@@ -145,9 +147,9 @@ class SequenceEncoder(nn.Module, ABC):
     def cost(self, rows: int, length: int) -> Cost:
         """`enter` and `forward` of B x L vectors, and the way back."""
 
-    def batch_shape(self, lengths: Tensor) -> BatchShape:
-        """The shape of a training batch of rows with so many items. Shapes: [B]."""
-        return BatchShape(len(lengths), int(lengths.max()) - 1, float((lengths - 1).sum()))
+    def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
+        """The shape of a training batch of rows with so many items, padded to `width`. Shapes: [B]."""
+        return BatchShape(len(lengths), width - 1, float((lengths - 1).sum()))
 
     def training_batches(self, plan: EpochPlan, mask_item: int, seed: int, epoch: int) -> Steps:
         """The epoch's `TrainingBatch`es; `targets` are what the states are trained on."""

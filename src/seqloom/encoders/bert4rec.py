@@ -25,7 +25,8 @@ class BERT4RecEncoder(SequenceEncoder):
     Source: Sun et al., CIKM 2019, sections 3.2 to 3.6.
     Differs: pre-norm blocks; no projection before the output, as in the other encoders; a share of
     the rows masks the last item alone, in place of extra rows that do so. Positions count from
-    the newest item, which is what the paper's padding on the left amounts to.
+    the newest item, which is what the paper's padding on the left amounts to. Attention may start
+    as the mean of what it reads.
     """
 
     causal = False
@@ -45,6 +46,9 @@ class BERT4RecEncoder(SequenceEncoder):
         )
         self.norm = nn.LayerNorm(width)
         reset_parameters(self, config.weight_std)
+        if config.attention_start == "mean":
+            for block in self.blocks:
+                block.attention.start_as_mean()
 
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """Add positions, then dropout. Shapes: [B, L, D], [B] -> [B, L, D]."""
@@ -76,9 +80,9 @@ class BERT4RecEncoder(SequenceEncoder):
         """Positions and dropout, the blocks, the norm."""
         return transformer_cost(self.config, rows, length)
 
-    def batch_shape(self, lengths: Tensor) -> BatchShape:
+    def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
         """Whole rows, of which the masked items are targets. Shapes: [B]."""
         config = self.config
         anywhere = config.mask_probability * lengths + (1 - config.mask_probability) ** lengths
         targets = config.last_probability + (1 - config.last_probability) * anywhere
-        return BatchShape(len(lengths), int(lengths.max()), float(targets.sum()))
+        return BatchShape(len(lengths), width, float(targets.sum()))

@@ -22,6 +22,8 @@ _DEVICE_CHUNK_BYTES = 512 << 20
 _ITEMS_AT_ONCE = 1 << 16
 """Of the weight's gradient, so that a product's result is small beside a large catalogue."""
 _FEWEST_ROWS, _SHARING_ROWS = 16, 64
+_ROWS_MULTIPLE = 32
+"""Of a chunk on a CPU: oneDNN keeps a kernel of a quarter MiB for every shape that it has met."""
 
 
 def chunk_rows(num_items: int, device: torch.device) -> int:
@@ -50,13 +52,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         offset: Tensor | None,
     ) -> Tensor:
         compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
-        hidden_c, weight_c = hidden.to(compute), weight.to(compute)
-        grad_hidden = torch.empty_like(hidden)
+        hidden_c, weight_c = _whole_rows(hidden.to(compute), chunk), weight.to(compute)
+        grad_hidden = hidden.new_empty(hidden_c.shape)
         # A frozen weight (a language model's output layer) needs no gradient. [D, N]: turned, because so
         # its product reads the errors as they lie.
         turned = weight.new_zeros(weight.shape[::-1]) if ctx.needs_input_grad[1] else None
         loss = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(hidden), chunk):
+        for start in range(0, len(hidden_c), chunk):
             rows, truth = hidden_c[start : start + chunk], targets[start : start + chunk]
             logits = product(rows, weight_c).float()  # [chunk, N]
             if offset is not None:
@@ -72,7 +74,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = None
         if turned is not None:
             grad_weight = turned.div_(len(hidden)).t().contiguous()
-        ctx.save_for_backward(grad_hidden.div_(len(hidden)), grad_weight)
+        ctx.save_for_backward(grad_hidden[: len(hidden)].div_(len(hidden)), grad_weight)
         return loss / len(hidden)
 
     @staticmethod
@@ -91,15 +93,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _softmax_error(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient of the summed cross-entropy by the logits, and its value; overwrites the logits.
 
-    Shapes: logits [M, N], truth [M] -> [M, N], scalar.
+    Rows after the M that have a target count for nothing.
+
+    Shapes: logits [M', N] with M' of at least M, truth [M] -> [M', N], scalar.
     """
-    target_logit = logits.gather(1, truth[:, None])[:, 0]
-    largest = logits.amax(1)
-    probabilities = torch.softmax(logits, 1, out=logits)
+    logits[len(truth) :] = 0.0
+    counted = logits[: len(truth)]
+    target_logit = counted.gather(1, truth[:, None])[:, 0]
+    largest = counted.amax(1)
+    probabilities = torch.softmax(counted, 1, out=counted)
     # The largest probability is at least 1/N, so its logarithm is safe where the target's is not.
     value = (largest - probabilities.amax(1).log() - target_logit).sum()
     probabilities[torch.arange(len(truth), device=truth.device), truth] -= 1.0
-    return probabilities, value
+    return logits, value
+
+
+def _whole_rows(hidden: Tensor, chunk: int) -> Tensor:
+    """On a CPU, zero rows added so that chunks have few different sizes. Shapes: [M, D] -> [M', D]."""
+    if hidden.device.type != "cpu":
+        return hidden
+    last = len(hidden) % chunk
+    missing = min(-last % _ROWS_MULTIPLE, chunk - last) if last else 0
+    return F.pad(hidden, (0, 0, 0, missing))
 
 
 def _autocast(tensor: Tensor) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost, DeclaresCost
-from seqloom.data.batches import training_rows
+from seqloom.data.batches import padded_width, training_rows
 from seqloom.data.store import Dataset
 from seqloom.systems.sequence import SequenceConfig
 
@@ -39,6 +39,10 @@ class Workload:
         rows = training_rows(self.dataset.train, self.max_len, self.config.long_histories)
         return rows.items.lengths.sort().values
 
+    def _shape(self, lengths: Tensor) -> BatchShape:
+        width = padded_width(int(lengths[-1]), int(self.row_lengths[-1]))
+        return self.counted.batch_shape(lengths, width)
+
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
@@ -49,7 +53,7 @@ class Workload:
         """Batches of an epoch, spread evenly over the lengths; the longest is the last."""
         batches = self.row_lengths.split(self.config.batch_size)
         taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
-        return [self.counted.batch_shape(batches[int(at)]) for at in taken]
+        return [self._shape(batches[int(at)]) for at in taken]
 
     @property
     def targets(self) -> int:

@@ -18,9 +18,9 @@ _LAYERS_OF_A_PASS = 6
 class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
     """Declares the costs of a system whose training is the ranking phase alone (`DeclaresCost`)."""
 
-    def batch_shape(self, lengths: Tensor) -> BatchShape:
+    def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
         """As the encoder cuts its batches. Shapes: [B]."""
-        return self.encoder.batch_shape(lengths)
+        return self.encoder.batch_shape(lengths, width)
 
     def step_cost(self, batch: BatchShape) -> Cost:
         """Item vectors, states, ranking loss."""

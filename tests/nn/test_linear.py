@@ -38,11 +38,24 @@ def test_product_equals_float64(turned: bool, calls: list[tuple[int, ...]]) -> N
     assert calls == [(37, 19)]
 
 
-def test_product_takes_a_cut_of_a_wider_matrix(calls: list[tuple[int, ...]]) -> None:
-    wide, rows = torch.randn(19, 80), torch.randn(5, 19)
-    expected = rows.double() @ wide[:, 7:60].double()
-    found = product(rows, wide[:, 7:60].t())
-    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
+@pytest.mark.usefixtures("calls")
+def test_a_cut_of_a_wider_matrix_reaches_onednn_without_gaps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide, tall = torch.randn(19, 80), torch.randn(19, 40)
+    expected = (tall[:, 3:8].double().t() @ wide[:, 7:60].double()).float()
+    known, dense = linear._onednn, []
+
+    def watched(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        dense.extend(m.is_contiguous() or m.t().is_contiguous() for m in (x, weight))
+        return known(x, weight, bias)
+
+    monkeypatch.setattr(linear, "_onednn", watched)
+    found = product(tall[:, 3:8].t(), wide[:, 7:60].t())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    rows = torch.randn(80, 64)[:, 10:29]  # rows with gaps
+    torch.testing.assert_close(product(rows, wide.t()), rows @ wide, rtol=1e-5, atol=1e-5)
+    assert dense == [True] * 4
 
 
 @pytest.mark.parametrize("bias", [True, False])

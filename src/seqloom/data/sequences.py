@@ -100,7 +100,7 @@ class Sequences:
                 yield Sequences(self.items, self.starts[first:last], self.ends[first:last])
 
     def pad(self, max_len: int | None = None, *, width: int | None = None) -> PaddedBatch:
-        """Lay the rows (their last `max_len` items) into one padded batch, as wide as the longest or `width`."""
+        """Lay the rows (their last `max_len` items) into one batch, as wide as the longest or `width`."""
         cut = self if max_len is None else self.tail(max_len)
         lengths = cut.lengths
         width = width or (int(lengths.max()) if len(lengths) else 0)

@@ -15,7 +15,7 @@ from seqloom.encoders.base import (
     padding_mask,
     transformer_cost,
 )
-from seqloom.nn.attention import TransformerBlock, reset_parameters
+from seqloom.nn.attention import Attention, TransformerBlock, reset_parameters
 from seqloom.nn.dropout import Dropout
 
 
@@ -47,8 +47,9 @@ class BERT4RecEncoder(SequenceEncoder):
         self.norm = nn.LayerNorm(width)
         reset_parameters(self, config.weight_std)
         if config.attention_start == "mean":
-            for block in self.blocks:
-                block.attention.start_as_mean()
+            for part in self.modules():
+                if isinstance(part, Attention):
+                    part.start_as_mean()
 
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """Add positions, then dropout. Shapes: [B, L, D], [B] -> [B, L, D]."""

@@ -146,6 +146,26 @@ def test_melt_rewrites_tail_rows_from_the_second_epoch_on(dataset):
     assert torch.equal(system.items, again), "a resumed epoch rewrites nothing"
 
 
+def test_melts_item_branch_starts_at_the_size_of_the_rows(dataset):
+    system = build(dataset, "melt")
+    _, joint = system.phases(TrainingData(dataset))
+    joint.steps(0)
+    rows = system.items[joint.head_items - 1]
+    owner, contexts = joint.contexts(joint.head_items, joint.item_threshold, None)
+    batch = contexts.pad(system.max_len)
+    with torch.no_grad():
+        states = system.eval().queries(batch.items, batch.lengths, system.items)
+        means = torch.stack([states[owner == at].mean(0) for at in range(len(rows))])
+        found = system.item_branch(means)
+    left = (found - rows).square().sum()
+    assert left < 1.01 * (rows - rows.mean(0)).square().sum(), "no worse than the mean row"
+    fitted = system.item_branch.weight.detach().clone()
+    with torch.no_grad():
+        system.item_branch.weight.mul_(2)
+    joint.steps(0)
+    assert torch.equal(system.item_branch.weight, 2 * fitted), "a resumed epoch fits nothing"
+
+
 def test_cities_overwrites_tail_rows_and_no_others(dataset, tmp_path):
     short = {**SMALL, "inference": {"epochs": 0}}
     train(dataset, "cities", out=tmp_path / "without", config=short, device="cpu")

@@ -128,8 +128,13 @@ class JointPhase(RankingPhase):
     def steps(self, epoch: int) -> Steps:
         """The batches of an epoch; from the second on, tail items' rows are rewritten first."""
         if epoch > int(self.system.rewritten):
-            owner, contexts = self.contexts(self.tail_items, self.item_threshold, None)
-            self.system.rewrite_rows(self.tail_items, contexts, owner)
+            items, prepare = (
+                (self.tail_items, self.system.rewrite_rows)
+                if epoch
+                else (self.head_items, self.system.fit_item_branch)
+            )
+            owner, contexts = self.contexts(items, self.item_threshold, None)
+            prepare(items, contexts, owner)
             self.system.rewritten.fill_(epoch)
         return _JointSteps(self, super().steps(epoch), epoch)
 

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation, Phase
 from seqloom.data.sequences import Sequences
+from seqloom.nn.ridge import fit_ridge
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.id_only import IDConfig, IDSystem
 from seqloom.systems.melt.phase import JointPhase
 from seqloom.systems.sequence import RankingPhase
 
 _ENCODED_AT_ONCE = 512
+_FEWEST_FITTED = 2
 
 
 class JointConfig(Config):
@@ -57,10 +59,11 @@ class MELT(IDSystem[MELTConfig]):
     state before a rare item into the item's vector.
 
     Source: Kim et al., SIGIR 2023, sections 3.2 to 3.4.
-    Differs: both maps start as the identity, so that nothing changes before they have learnt; targets
-    are constants; tail users' states are the map's output, which is what it is trained on (the
-    authors' code adds the state again); an item's contexts end before it, so that its own vector
-    is no part of its estimate; tail rows are rewritten from the second joint epoch on.
+    Differs: the user branch starts as the identity, so that nothing changes before it has learnt, the item
+    branch as the best linear map for the head items of the trained backbone, since states and rows differ
+    in size; targets are constants; tail users' states are the map's output, which is what it is trained
+    on (the authors' code adds the state again); an item's contexts end before it, so that its own
+    vector is no part of its estimate; tail rows are rewritten from the second joint epoch on.
     """
 
     name: ClassVar[str] = "melt"
@@ -77,8 +80,8 @@ class MELT(IDSystem[MELTConfig]):
             nn.init.eye_(branch.weight)
             nn.init.zeros_(branch.bias)
         self.register_buffer("user_threshold", torch.tensor(0))
-        # Part of the state, so that a run resumed within an epoch does not rewrite rows again.
-        self.register_buffer("rewritten", torch.tensor(0))
+        # The epoch prepared last. Part of the state, so that a resumed one is not prepared again.
+        self.register_buffer("rewritten", torch.tensor(-1))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """The backbone, then backbone and branches."""
@@ -101,17 +104,35 @@ class MELT(IDSystem[MELTConfig]):
         return torch.where(tail[:, None], self.user_branch(states), states)
 
     @torch.no_grad()
+    def fit_item_branch(self, items: Tensor, contexts: Sequences, owner: Tensor) -> None:
+        """Start the item branch as the best linear map from mean states to some items' rows.
+
+        Shapes: items [T] item numbers, contexts C rows, owner [C] places in `items`.
+        """
+        if len(items) < _FEWEST_FITTED:
+            return
+        states = self._mean_states(contexts, owner, len(items))
+        found = fit_ridge(states, self.items[items.to(states.device) - 1])
+        self.item_branch.weight.copy_(found.weight.t())
+        self.item_branch.bias.copy_(found.bias)
+
+    @torch.no_grad()
     def rewrite_rows(self, items: Tensor, contexts: Sequences, owner: Tensor) -> None:
         """Put what the item branch makes of their contexts in place of some items' rows.
 
         Shapes: items [T] item numbers, contexts C rows, owner [C] places in `items`.
         """
+        states = self._mean_states(contexts, owner, len(items))
+        self.items[items.to(states.device) - 1] = self.item_branch(states)
+
+    def _mean_states(self, contexts: Sequences, owner: Tensor, count: int) -> Tensor:
+        """Mean state of the contexts of each item. Shapes: contexts C rows, owner [C] -> [count, D]."""
         self.eval()
         device = self.items.device
-        sums = torch.zeros(len(items), self.items.shape[1], device=device)
+        sums = torch.zeros(count, self.items.shape[1], device=device)
         for rows in torch.argsort(contexts.lengths, stable=True).split(_ENCODED_AT_ONCE):
             batch = contexts.select(rows).pad(self.max_len).to(device)
             states = self.queries(batch.items, batch.lengths, self.items)
             sums.index_add_(0, owner[rows].to(device), states.to(sums.dtype))
-        counts = torch.bincount(owner, minlength=len(items)).to(device)
-        self.items[items.to(device) - 1] = self.item_branch(sums / counts[:, None])
+        counts = torch.bincount(owner, minlength=count).to(device)
+        return sums / counts[:, None]

@@ -44,17 +44,6 @@ def test_softmax_equals_the_plain_one_in_value_and_gradients(targets, items, chu
     torch.testing.assert_close(weight.grad.double(), w.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("at_once", [1, 7, 53])
-def test_softmax_gradient_of_a_catalogue_in_parts(at_once, monkeypatch):
-    hidden, weight, truth = example()
-    losses.softmax_loss(hidden, weight, truth, chunk=10).backward()
-    whole, weight.grad = weight.grad, None
-    monkeypatch.setattr(losses, "_ITEMS_AT_ONCE", at_once)
-    losses.softmax_loss(hidden, weight, truth, chunk=10).backward()
-    torch.testing.assert_close(weight.grad, whole)
-    assert weight.grad.is_contiguous()
-
-
 def test_softmax_gradient_is_scaled_by_what_comes_from_above():
     hidden, weight, truth = example()
     losses.softmax_loss(hidden, weight, truth).backward()

@@ -17,10 +17,8 @@ from torch import Tensor
 from seqloom.nn.linear import product
 
 _CPU_CHUNK_BYTES = 12 << 20
-_CPU_MOST_BYTES = 256 << 20
+_CPU_MOST_BYTES = 128 << 20
 _DEVICE_CHUNK_BYTES = 512 << 20
-_ITEMS_AT_ONCE = 1 << 16
-"""Of the weight's gradient, so that a product's result is small beside a large catalogue."""
 _FEWEST_ROWS, _SHARING_ROWS = 16, 64
 _ROWS_MULTIPLE = 32
 """Of a chunk on a CPU: oneDNN keeps a kernel of a quarter MiB for every shape that it has met."""
@@ -68,9 +66,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             error = error.to(compute)
             grad_hidden[start : start + chunk] = product(error, weight_c.t())
             if turned is not None:
-                for items in range(0, len(weight), _ITEMS_AT_ONCE):
-                    cut = slice(items, items + _ITEMS_AT_ONCE)
-                    turned[:, cut] += product(rows.t(), error[:, cut].t())
+                turned += product(rows.t(), error.t())
         grad_weight = None
         if turned is not None:
             grad_weight = turned.div_(len(hidden)).t().contiguous()

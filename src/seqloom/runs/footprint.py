@@ -8,6 +8,7 @@ import torch
 from seqloom.core.config import Config
 from seqloom.core.cost import FLOAT_BYTES
 from seqloom.core.device import rss_bytes
+from seqloom.nn.linear import kernel_bytes
 from seqloom.runs.workload import Workload
 
 MIB = 2**20
@@ -25,7 +26,7 @@ class Memory(Config):
 
     peak_mb: float
     libraries_mb: float
-    """The process before it has data: the interpreter and what it has loaded."""
+    """The process without data: the interpreter, what it loads, and kernels that are made as it runs."""
     data_mb: float
     """Histories, rows, and text embeddings as far as they are read."""
     weights_mb: float
@@ -57,7 +58,8 @@ def memory_of(work: Workload, device: torch.device) -> Memory:
     mapped = data.events.items.element_size() * events + 4 * _NUMBER_BYTES * users
     rows = _ROW_ARRAYS * _NUMBER_BYTES * len(work.row_lengths) + _NUMBER_BYTES * data.num_items
     most = max(_FRAGMENTS * step, saved)
-    return _memory(rss_bytes() + _LOADED_LATER, mapped + rows + work.frozen, weights, most)
+    libraries = rss_bytes() + _LOADED_LATER + kernel_bytes()
+    return _memory(libraries, mapped + rows + work.frozen, weights, most)
 
 
 def _memory(libraries: float, data: float, weights: float, step: float) -> Memory:

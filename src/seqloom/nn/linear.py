@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 _KERNELS_BYTES = 170 << 20
 """Half a MiB for each shape of a product; measured on trainings of all encoders."""
 

@@ -107,6 +107,21 @@ def test_binary_loss_follows_its_equation(beta):
     assert float(got) == pytest.approx(total / 6, rel=1e-5)
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_where_nothing_is_known_target_and_negatives_pull_alike(beta):
+    hidden, weight, truth = example(targets=6)
+    negatives = (truth[:, None] + torch.arange(1, 9)) % len(weight)
+    weight = torch.zeros_like(weight).requires_grad_()  # all logits are 0
+    losses.binary_loss(hidden, weight, truth, negatives, beta=beta, balanced=True).backward()
+    pulled, pushed = torch.zeros_like(weight), torch.zeros_like(weight)
+    pulled.index_add_(0, truth, -hidden.detach() / 6)
+    pushed.index_add_(0, negatives.flatten(), hidden.detach().repeat_interleave(8, 0) / 6)
+    rate = beta / (8 + beta)  # the probability at the start
+    expected = beta * (1 - rate) * pulled + rate * pushed
+    torch.testing.assert_close(weight.grad, expected, rtol=1e-4, atol=1e-6)
+    assert 8 * rate == pytest.approx(beta * (1 - rate))
+
+
 def test_gbce_beta_runs_from_plain_to_fully_calibrated():
     assert losses.gbce_beta(10, 1001, 0.0) == pytest.approx(1.0)
     assert losses.gbce_beta(10, 1001, 1.0) == pytest.approx(0.01)

@@ -8,6 +8,7 @@ Shapes: hidden [M, D], weight [N, D], targets [M] int64.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -181,6 +182,7 @@ def binary_loss(
     *,
     beta: float = 1.0,
     offset: Tensor | None = None,
+    balanced: bool = False,
 ) -> Tensor:
     """Binary cross-entropy of the target against K negatives of its own.
 
@@ -192,11 +194,17 @@ def binary_loss(
     Args:
         negatives: [M, K] item rows.
         offset: [N] constants added to the items' logits.
+        balanced: add the constant log(beta / K) to all logits, at which target and negatives pull alike
+            where the model knows nothing. Without it, K negatives push all vectors one way at first, and
+            training stays there for long.
     """
     positive = (hidden * weight[targets]).sum(1)
     negative = torch.einsum("md,mkd->mk", hidden, weight[negatives])
     if offset is not None:
         positive, negative = positive + offset[targets], negative + offset[negatives]
+    if balanced:
+        start = math.log(beta / negatives.shape[1])
+        positive, negative = positive + start, negative + start
     return (-beta * F.logsigmoid(positive) - F.logsigmoid(-negative).sum(1)).mean()
 
 

@@ -44,6 +44,18 @@ def test_softmax_equals_the_plain_one_in_value_and_gradients(targets, items, chu
     torch.testing.assert_close(weight.grad.double(), w.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_softmax_gradient_of_a_large_catalogue_is_added_in_place(monkeypatch):
+    hidden, weight, truth = example()
+    losses.softmax_loss(hidden, weight, truth, chunk=10).backward()
+    usual, weight.grad = weight.grad, None
+    monkeypatch.setattr(losses, "_MANY_ITEMS", 1)
+    monkeypatch.setattr(
+        losses, "product", lambda a, b: a @ b.t() if len(a) != weight.shape[1] else None
+    )
+    losses.softmax_loss(hidden, weight, truth, chunk=10).backward()
+    torch.testing.assert_close(weight.grad, usual, rtol=1e-4, atol=1e-6)
+
+
 def test_softmax_gradient_is_scaled_by_what_comes_from_above():
     hidden, weight, truth = example()
     losses.softmax_loss(hidden, weight, truth).backward()

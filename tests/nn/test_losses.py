@@ -56,6 +56,16 @@ def test_softmax_gradient_of_a_large_catalogue_is_added_in_place(monkeypatch):
     torch.testing.assert_close(weight.grad, usual, rtol=1e-4, atol=1e-6)
 
 
+def test_products_of_lower_precision_are_added_to_a_large_gradient(monkeypatch):
+    """As on a GPU under autocast, where torch adds no product in place to a total of another type."""
+    monkeypatch.setattr(losses, "_MANY_ITEMS", 1)
+    left, right = torch.randn(3, 4).bfloat16(), torch.randn(4, 5).bfloat16()
+    total = torch.ones(3, 5)
+    losses._add_product(total, left, right)
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, 1 + (left.float() @ right.float()), rtol=0.02, atol=0.02)
+
+
 def test_softmax_gradient_is_scaled_by_what_comes_from_above():
     hidden, weight, truth = example()
     losses.softmax_loss(hidden, weight, truth).backward()
@@ -110,11 +120,11 @@ def test_sampled_softmax_estimates_the_full_one():
 def test_binary_loss_follows_its_equation(beta):
     hidden, weight, truth = example(targets=6)
     negatives = (truth[:, None] + torch.tensor([1, 5])) % len(weight)
-    total = 0.0
+    start, total = math.log(beta / 2), 0.0
     for row, target, others in zip(hidden.double(), truth, negatives, strict=True):
-        total -= beta * math.log(torch.sigmoid(row @ weight[target].double()))
+        total -= beta * math.log(torch.sigmoid(row @ weight[target].double() + start))
         for other in others:
-            total -= math.log(1 - torch.sigmoid(row @ weight[other].double()))
+            total -= math.log(1 - torch.sigmoid(row @ weight[other].double() + start))
     got = losses.binary_loss(hidden, weight, truth, negatives, beta=beta)
     assert float(got) == pytest.approx(total / 6, rel=1e-5)
 
@@ -124,7 +134,7 @@ def test_where_nothing_is_known_target_and_negatives_pull_alike(beta):
     hidden, weight, truth = example(targets=6)
     negatives = (truth[:, None] + torch.arange(1, 9)) % len(weight)
     weight = torch.zeros_like(weight).requires_grad_()  # all logits are 0
-    losses.binary_loss(hidden, weight, truth, negatives, beta=beta, balanced=True).backward()
+    losses.binary_loss(hidden, weight, truth, negatives, beta=beta).backward()
     pulled, pushed = torch.zeros_like(weight), torch.zeros_like(weight)
     pulled.index_add_(0, truth, -hidden.detach() / 6)
     pushed.index_add_(0, negatives.flatten(), hidden.detach().repeat_interleave(8, 0) / 6)

@@ -9,6 +9,7 @@ from seqloom.cli.main import run as command
 from seqloom.core.cost import Cost, Rates
 from seqloom.core.errors import ConfigError
 from seqloom.core.processes import ALONE
+from seqloom.data.store import Dataset
 from seqloom.runs.plan import plan
 from seqloom.runs.train import sizes_of, start_system, train
 from seqloom.runs.workload import Workload
@@ -154,11 +155,12 @@ def test_what_cannot_fit_on_the_disk_is_refused(dataset, monkeypatch):
         plan(dataset, "sasrec", config=SMALL, device="cpu", rates=RATES)
 
 
-def test_a_catalogue_of_a_hundred_million_takes_no_memory_to_plan(dataset, monkeypatch):
-    monkeypatch.setattr(type(dataset), "num_items", 100_000_000, raising=False)
-    monkeypatch.delitem(dataset.__dict__, "num_items")
+def test_a_catalogue_of_a_hundred_million_takes_no_memory_to_plan(dataset):
+    statistics = dataset.manifest.statistics | {"items": 100_000_000}
+    manifest = dataset.manifest.model_copy(update={"statistics": statistics})
+    huge = Dataset(dataset.path, manifest, dataset.events)
     with pytest.raises(ConfigError, match=r"takes .* MiB of memory"):
-        plan(dataset, "sasrec", config=SMALL, device="cpu", rates=RATES, memory_gib=16)
+        plan(huge, "sasrec", config=SMALL, device="cpu", rates=RATES, memory_gib=16)
 
 
 def test_systems_that_declare_nothing_are_refused(dataset):

@@ -91,7 +91,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     """total += a @ b; in place where the result is large. Shapes: total [D, N], a [D, M], b [M, N]."""
-    if b.shape[1] > _MANY_ITEMS:
+    if b.shape[1] > _MANY_ITEMS and total.dtype == b.dtype:
         torch.addmm(total, a, b, out=total)
     else:
         total += product(a, b.t())
@@ -192,29 +192,27 @@ def binary_loss(
     *,
     beta: float = 1.0,
     offset: Tensor | None = None,
-    balanced: bool = False,
 ) -> Tensor:
     """Binary cross-entropy of the target against K negatives of its own.
 
     With `beta` below 1 it is gBCE, which undoes the overconfidence that sampling causes: the
     target's probability is raised to the power beta.
 
+    Differs: log(beta / K) is added to all logits, at which target and negatives pull alike where the
+    model knows nothing; 0 for plain BCE with one negative. Without it, many negatives push all vectors
+    one way at first, and training stays there for long.
+
     Source: Kang & McAuley 2018, eq. 6 (beta = 1, K = 1); Petrov & Macdonald, RecSys 2023, eq. 12.
 
     Args:
         negatives: [M, K] item rows.
         offset: [N] constants added to the items' logits.
-        balanced: add the constant log(beta / K) to all logits, at which target and negatives pull alike
-            where the model knows nothing. Without it, K negatives push all vectors one way at first, and
-            training stays there for long.
     """
-    positive = (hidden * weight[targets]).sum(1)
-    negative = torch.einsum("md,mkd->mk", hidden, weight[negatives])
+    start = math.log(beta / negatives.shape[1])
+    positive = (hidden * weight[targets]).sum(1) + start
+    negative = torch.einsum("md,mkd->mk", hidden, weight[negatives]) + start
     if offset is not None:
         positive, negative = positive + offset[targets], negative + offset[negatives]
-    if balanced:
-        start = math.log(beta / negatives.shape[1])
-        positive, negative = positive + start, negative + start
     return (-beta * F.logsigmoid(positive) - F.logsigmoid(-negative).sum(1)).mean()
 
 

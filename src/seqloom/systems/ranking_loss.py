@@ -85,9 +85,7 @@ class RankingLoss(nn.Module):
         beta = 1.0
         if config.kind == "gbce":
             beta = losses.gbce_beta(config.negatives, self.num_items, config.calibration)
-        return losses.binary_loss(
-            hidden, weight, targets, negatives, beta=beta, offset=offset, balanced=True
-        )
+        return losses.binary_loss(hidden, weight, targets, negatives, beta=beta, offset=offset)
 
 
 def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> Cost:

@@ -47,6 +47,13 @@ def test_nothing_is_pickled(path: Path) -> None:
     assert "torch.save(" not in ast.unparse(tree)
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_tensors_are_written_in_one_place(path: Path) -> None:
+    """`write_tensors` tells of a full disk and lets a service of another user read the file."""
+    if path.name != "tensors.py":
+        assert "save_file(" not in path.read_text(encoding="utf-8")
+
+
 def loaded_by(statement: str) -> set[str]:
     """Top-level modules that are loaded after `statement` in a fresh interpreter."""
     code = f"import sys; {statement}; print(*sys.modules, file=sys.stderr)"

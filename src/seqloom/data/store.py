@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
+from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events
 from seqloom.data.marks import fingerprint, training_hash
 from seqloom.data.parts import PartRecord, read_events, read_parts, read_users
@@ -290,6 +290,6 @@ def write_dataset(
     with atomic_folder(path, overwrite=overwrite) as work:
         pq.write_table(items, work / "items.parquet")
         pq.write_table(users, work / "users.parquet")
-        save_file(events.tensors(), work / "events.safetensors")
+        write_tensors(work / "events.safetensors", events.tensors())
         write_json(work / "manifest.json", manifest.model_dump(mode="json"))
     return Dataset.load(path)

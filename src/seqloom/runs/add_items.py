@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.files import atomic_folder, sha256_file
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.tensors import write_tensors
 from seqloom.data.catalog import arrow_strings, text_table
 from seqloom.data.checks import Findings
 from seqloom.data.sources import ReadOptions, Source, read_items
@@ -143,11 +144,11 @@ def _write(
     sizes = manifest.sizes.model_copy(update={"num_items": items.num_rows})
     with atomic_folder(target, overwrite=overwrite) as work:
         shutil.copytree(run.path, work, dirs_exist_ok=True)
-        save_file(state, work / "weights.safetensors")
+        write_tensors(work / "weights.safetensors", state)
         pq.write_table(items, work / "items.parquet")
         if run.popularity is not None:
             counts = torch.nn.functional.pad(run.popularity, (0, new.num_rows))
-            save_file({"counts": counts}, work / "popularity.safetensors")
+            write_tensors(work / "popularity.safetensors", {"counts": counts})
         changed = {
             "sizes": sizes,
             "added_items": manifest.added_items + new.num_rows,

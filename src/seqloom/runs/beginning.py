@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from safetensors.torch import save_file
 
 from seqloom.core.config import read_config_file
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file
 from seqloom.core.processes import Processes
+from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.runs import saw
 from seqloom.runs.folder import (
@@ -97,7 +97,7 @@ def begin(
     with atomic_file(out / "items.parquet") as work:
         pq.write_table(dataset.items, work)
     with atomic_file(out / "popularity.safetensors") as work:
-        save_file({"counts": dataset.popularity[1:].contiguous()}, work)
+        write_tensors(work, {"counts": dataset.popularity[1:]})
     write_manifest(out, manifest)
     return manifest
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from seqloom.core.config import Config, read_config_file
@@ -37,6 +37,7 @@ from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
+from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
 from seqloom.systems.registry import system_class
@@ -340,7 +341,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> str:
     """Write what a system stores of itself (`saved_state`); gives the file's SHA-256."""
     file = path / "weights.safetensors"
     with atomic_file(file) as work:
-        save_file({n: value.detach().contiguous().cpu() for n, value in state.items()}, work)
+        write_tensors(work, {name: value.detach().cpu() for name, value in state.items()})
     return sha256_file(file)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 
 from seqloom.core.config import Config
 from seqloom.core.device import peak_rss_mb, resolve_device
@@ -26,6 +25,7 @@ from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.quiet import quiet_transformers
 from seqloom.core.random import derive_seed
+from seqloom.core.tensors import write_tensors
 from seqloom.llm.adapters import Adapter
 from seqloom.llm.alpaca import Records, read_records
 from seqloom.llm.base import LanguageModel, shared_language_model
@@ -249,7 +249,7 @@ def _write(out: Path, adapter: Adapter, manifest: TunedManifest, progress: Progr
     folder = out / "checkpoints" / "adapter" if manifest.merged else out
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "adapter_model.safetensors") as work:
-        save_file(adapter.peft_state(), work)
+        write_tensors(work, adapter.peft_state())
     done = manifest.model_copy(update={"status": "complete"}).model_dump(mode="json")
     write_json(folder / TUNED_FILE, done)
     write_json(folder / "adapter_config.json", _peft_config(adapter, manifest))

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
+from seqloom.core.tensors import write_tensors
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.state_files import read_state, read_whole
 
@@ -59,10 +59,10 @@ class Checkpoints:
     ) -> None:
         """Replace `last/` by the present state, atomically."""
         with atomic_folder(self.folder / "last", overwrite=True) as work:
-            save_file(self._state(model), work / "model.safetensors")
-            save_file(flatten(model, optimiser), work / "optimiser.safetensors")
+            write_tensors(work / "model.safetensors", self._state(model))
+            write_tensors(work / "optimiser.safetensors", flatten(model, optimiser))
             if average is not None:
-                save_file(average.tensors(), work / "average.safetensors")
+                write_tensors(work / "average.safetensors", average.tensors())
             write_json(work / "position.json", position.model_dump(mode="json"))
 
     def has_last(self) -> bool:
@@ -97,7 +97,7 @@ class Checkpoints:
     def save_best(self, model: nn.Module) -> None:
         """Keep the present weights as the best."""
         with atomic_folder(self.folder / "best", overwrite=True) as work:
-            save_file(self._state(model), work / "model.safetensors")
+            write_tensors(work / "model.safetensors", self._state(model))
 
     def restore_best(self, model: nn.Module) -> None:
         """Load the best weights into `model`."""

@@ -11,13 +11,14 @@ import pytest
 
 import seqloom.runs.sweep as stage
 from helpers import SMALL
+from seqloom.cli.main import run as command
 from seqloom.core.config import read_config_file
 from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
 from seqloom.core.files import read_json
 from seqloom.data.store import Dataset
 from seqloom.runs.folder import read_manifest
 from seqloom.runs.sweep import sweep
-from seqloom.runs.sweep_plan import SweepPlan, cells, folder_name, nested
+from seqloom.runs.sweep_plan import SweepPlan, cells, folder_name, nested, only_variants
 
 PLAN = {
     "config": SMALL,
@@ -79,6 +80,28 @@ def test_a_plan_of_one_system_needs_no_variant() -> None:
 def test_a_faulty_plan_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         cells(SweepPlan.build(values))
+
+
+def test_a_part_of_a_plan_is_the_variants_that_are_named() -> None:
+    part = only_variants(plan(), ["SASRec"])
+    assert [cell.name for cell in cells(part)] == ["SASRec,seed=1", "SASRec,seed=2"]
+    with pytest.raises(
+        ConfigError, match=r"no variant 'sasrec'; its variants: 'LLM-ESR', 'SASRec'"
+    ):
+        only_variants(plan(), ["sasrec"])
+
+
+def test_the_command_takes_keys_of_the_plan_and_some_of_its_variants(
+    shop: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.yaml").write_text(plan(protocols=["full"]).to_yaml(), encoding="utf-8")
+    arguments = ["--plan", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out"), "--quiet"]
+    part = ["--only", "SASRec", "--set", "seeds=[3]", "--set", "config.encoder.dropout=0.1"]
+    assert command(["sweep", str(shop.path), *arguments, *part, "--device", "cpu"]) == 0
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    assert run.name == "SASRec,seed=3"
+    assert read_config_file(run / "config.yaml")["encoder"]["dropout"] == 0.1
+    assert command(["sweep", str(shop.path), *arguments, "--only", "MELT"]) == 2
 
 
 def test_later_layers_win_and_dotted_keys_open_sections() -> None:

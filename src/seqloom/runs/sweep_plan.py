@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -68,6 +68,20 @@ class SweepPlan(Config):
             if any(key.partition(".")[0] == "seed" for key in keys):
                 raise ValueError("seed is no key of a sweep; list the seeds under `seeds`")
         return self
+
+
+def only_variants(plan: SweepPlan, names: Sequence[str]) -> SweepPlan:
+    """The plan with these of its variants alone.
+
+    Raises:
+        ConfigError: a name is none of its variants'.
+    """
+    for name in names:
+        if name not in plan.variants:
+            known = ", ".join(map(repr, plan.variants)) or "none"
+            raise ConfigError(f"the plan has no variant {name!r}; its variants: {known}")
+    kept = {name: one for name, one in plan.variants.items() if name in names}
+    return plan.model_copy(update={"variants": kept})
 
 
 class Cell(Config):

@@ -30,6 +30,18 @@ def sweep(
         Path, typer.Option("--plan", help="A YAML file: system, config, variants, grid, seeds.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder of the runs, table and figures.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of the plan, over the file's: seeds=[42], config.encoder.hidden_size=64.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="VARIANT", help="Of the plan's variants these alone."),
+    ] = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
     quiet: options.Quiet = False,
@@ -39,10 +51,12 @@ def sweep(
     The same command goes on where it was stopped, and trains only what the plan has anew.
     """
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.core.config import read_config_file
-        from seqloom.runs.sweep_plan import SweepPlan
+        from seqloom.core.config import apply_overrides, read_config_file
+        from seqloom.runs.sweep_plan import SweepPlan, only_variants
 
-        values = SweepPlan.build(read_config_file(plan))
+        values = SweepPlan.build(apply_overrides(read_config_file(plan), overrides or []))
+        if only:
+            values = only_variants(values, only)
 
         from seqloom.runs.sweep import sweep as run_stage
 

@@ -26,6 +26,7 @@ PARTS = (
     "plan",
     "encoders",
     "libraries",
+    "until",
     "embedding",
     "neighbours",
     "million",

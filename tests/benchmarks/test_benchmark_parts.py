@@ -15,7 +15,7 @@ from benchmarks.yardsticks import YARDSTICKS, common, environment
 from benchmarks.yardsticks.environment import Yardstick, YardstickError
 
 from benchmarks import __main__ as command
-from benchmarks import libraries
+from benchmarks import libraries, until
 from helpers import tiny_dataset
 from seqloom.evaluation.metrics import rank_metrics
 
@@ -71,9 +71,10 @@ def test_a_part_of_an_epoch_is_scaled_and_said_to_be() -> None:
 
 
 def test_time_until_an_accuracy() -> None:
-    assert libraries._seconds_until([2.0, 3.0, 4.0], [0.01, 0.061, 0.07]) == (5.0, 0.061)
-    assert libraries._seconds_until([2.0, 3.0], [0.01, 0.05]) == (5.0, 0.05)
-    assert libraries._told(0.05).startswith("not reached")
+    reached = until._until([2.0, 3.0, 4.0], [0.01, 0.061, 0.07])
+    assert (reached.values, reached.name) == ([5.0], "2 epochs, 0.0610")
+    missed = until._until([2.0, 3.0], [0.01, 0.05])
+    assert (missed.values, missed.name) == ([5.0], "not reached: 0.0500 in 2 epochs")
 
 
 def test_the_yardsticks_are_judged_as_we_are() -> None:

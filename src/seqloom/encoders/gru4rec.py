@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from seqloom.core.cost import FLOAT_BYTES, Cost
 from seqloom.encoders.base import GRU4RecEncoderConfig, SequenceEncoder
 from seqloom.nn.dropout import Dropout
+from seqloom.nn.gru import gru
 from seqloom.nn.linear import Linear
 
 
@@ -46,7 +47,7 @@ class GRU4RecEncoder(SequenceEncoder):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
-        states, _ = self.recurrent(x)
+        states = gru(self.recurrent, x)
         return self.output_dropout(self.norm(self.output(self.dropout(states))))
 
     def cost(self, rows: int, length: int) -> Cost:
@@ -57,7 +58,7 @@ class GRU4RecEncoder(SequenceEncoder):
         states = config.num_layers * inner
         return Cost(
             products=18 * positions * (into + states * inner) + 6 * positions * inner * width,
-            elements=90 * positions * states + 50 * positions * width,
+            elements=40 * positions * states + 50 * positions * width,
             calls=80 + 50 * config.num_layers * length,
-            held=FLOAT_BYTES * positions * (16 * states + 8 * width),
+            held=FLOAT_BYTES * positions * (12 * states + 8 * width),
         )

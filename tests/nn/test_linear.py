@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.nn import linear
-from seqloom.nn.linear import Linear, product
+from seqloom.nn.linear import Linear, OneDNNLinear, product, use_onednn
 
 
 @pytest.fixture
@@ -106,3 +106,40 @@ def test_other_number_formats_and_inference_are_torchs_own(calls: list[tuple[int
         assert layer(x).dtype == torch.bfloat16
     product(x.double(), x.double())
     assert calls == []
+
+
+@pytest.mark.parametrize("rows", [1, 37, 100])
+def test_a_large_models_map_equals_torchs_with_and_without_gradients(
+    rows: int, calls: list[tuple[int, ...]]
+) -> None:
+    model = nn.Sequential(nn.Linear(19, 8), nn.ReLU(), nn.Linear(8, 5, bias=False))
+    theirs = copy.deepcopy(model).double()
+    use_onednn(model)
+    x = torch.randn(rows, 2, 19, requires_grad=True)
+    y = x.detach().double().requires_grad_()
+    with torch.no_grad():
+        ranked = model(x)
+    assert len(calls) == 2
+    expected = theirs(y)
+    torch.testing.assert_close(ranked, expected.float(), rtol=1e-5, atol=1e-5)
+    model(x).square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad.float(), rtol=1e-4, atol=1e-5)
+    for mine, other in zip(model.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_only_plain_maps_of_a_large_model_are_changed() -> None:
+    model = nn.ModuleDict({"plain": nn.Linear(3, 3), "own": Linear(3, 3), "norm": nn.LayerNorm(3)})
+    use_onednn(model)
+    assert [type(module) for module in model.values()] == [OneDNNLinear, Linear, nn.LayerNorm]
+
+
+def test_texts_of_all_sizes_make_few_kernels(calls: list[tuple[int, ...]]) -> None:
+    layer = OneDNNLinear(4, 4)
+    wide = torch.randn(1024, 8)
+    with torch.no_grad():
+        for rows in range(1, 1025):
+            assert layer(wide[:rows, :4]).shape == (rows, 4)
+    assert len(set(calls)) <= 32 + 5 * 16
+    assert max((more - rows) / rows for rows, (more, _) in enumerate(calls, 1)) < 1 / 15

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqloom.llm.sharding import gathered_layer
+from seqloom.nn.linear import OneDNNLinear, any_linear
 
 FAMILY = ("llama",)
 """Values of `model_type` whose layers this module knows."""
@@ -38,7 +38,7 @@ def knows(backbone: Any) -> bool:
     if backbone.config.model_type not in FAMILY:
         return False
     linears = (_base(module) for layer in backbone.layers for module in _linears(layer))
-    return all(type(module) is torch.nn.Linear for module in linears)
+    return all(type(module) in (torch.nn.Linear, OneDNNLinear) for module in linears)
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ class _Weights:
         self._merged = {id(module): _merged(module, adapter) for module in _linears(layer)}
 
     def __call__(self, module: Any, x: Tensor) -> Tensor:
-        return F.linear(x, self._merged[id(module)], _base(module).bias)
+        return any_linear(x, self._merged[id(module)], _base(module).bias)
 
 
 def _layer(

@@ -21,6 +21,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm, randomised
 from seqloom.llm.reference import BaseReference, LanguageModelConfig, weights_sha256
 from seqloom.llm.sharding import shard_layers
+from seqloom.nn.linear import use_onednn
 
 # Feed-forward layers, by the names that the common architectures give them; the first set that fits.
 _FEED_FORWARD = (
@@ -66,6 +67,7 @@ class LanguageModel:
         )
         for parameter in model.parameters():
             parameter.requires_grad_(False)
+        use_onednn(model)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._layers: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.text_model import Ancestors, TextModel, shifted
+from seqloom.nn.linear import any_linear
 
 
 class DecoderOnly(TextModel):
@@ -37,7 +38,7 @@ class DecoderOnly(TextModel):
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores of the output tokens. Shapes: [..., D] -> [..., V']."""
-        return hidden @ self.head().t()
+        return any_linear(hidden, self.head())
 
     def start(self, tokens: Tensor, mask: Tensor) -> DecoderOnlyState:
         """Shapes: [B, P], [B, P]."""

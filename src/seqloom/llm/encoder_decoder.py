@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqloom.core.errors import ConfigError
 from seqloom.llm.text_model import Ancestors, TextModel, shifted
+from seqloom.nn.linear import any_linear
 
 FAMILY = ("t5", "mt5")
 """Values of `model_type` whose decoder this module knows how to step."""
@@ -45,7 +46,7 @@ class EncoderDecoder(TextModel):
             encoder_attention_mask=mask,
             use_cache=False,
         ).last_hidden_state
-        return self.scaled(hidden) @ self.head().t()
+        return any_linear(self.scaled(hidden), self.head())
 
     def start(self, tokens: Tensor, mask: Tensor) -> EncoderDecoderState:
         """Shapes: [B, P], [B, P]."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.prefix_tree import PrefixTree
+from seqloom.nn.linear import any_linear
 
 _ROWS_AT_ONCE = {"cpu": 128, "cuda": 16_384}
 """States whose scores of all tokens are held together; few fit a processor's cache."""
@@ -93,4 +94,4 @@ class AmongBranches:
 
 def log_probs_of(states: Tensor, head: Tensor) -> Tensor:
     """Log-probabilities of all output tokens. Shapes: [..., D], [V', D] -> [..., V']."""
-    return (states @ head.t()).float().log_softmax(-1)
+    return any_linear(states, head).float().log_softmax(-1)

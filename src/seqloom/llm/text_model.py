@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from seqloom.core.spread import gathered, is_spread
 from seqloom.llm.sharding import shard_trained_layers
+from seqloom.nn.linear import use_onednn
 
 END = 0
 """The output number of the end mark."""
@@ -63,6 +64,7 @@ class TextModel(nn.Module, ABC):
     def __init__(self, network: Any, output_tokens: Tensor) -> None:
         """`network` is a transformers model; `output_tokens` [V'] are tokens of it, the end mark first."""
         super().__init__()
+        use_onednn(network)
         self.network = network
         self.register_buffer("output_tokens", output_tokens.long(), persistent=False)
         # Tied weights have one place in a state: the first of their names.

@@ -101,3 +101,40 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: [..., I] -> [..., O]."""
         return linear(x, self.weight, self.bias)
+
+
+def any_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` for large models on a CPU, with and without gradients.
+
+    Batches of texts come in all sizes, and oneDNN keeps a kernel for each, so rows are padded to few sizes.
+
+    Shapes: x [..., I], weight [O, I], bias [O] -> [..., O].
+    """
+    if not (fits_onednn(x) and x.numel()):
+        return F.linear(x, weight, bias)
+    flat = _dense(x.reshape(-1, x.shape[-1]))
+    rows = len(flat)
+    padded = F.pad(flat, (0, 0, 0, _few_sizes(rows) - rows))
+    out: Tensor = _Linear.apply(padded, _dense(weight), bias)
+    return out[:rows].view(*x.shape[:-1], len(weight))
+
+
+class OneDNNLinear(nn.Linear):
+    """`nn.Linear` of a large model, faster on a CPU with and without gradients."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes: [..., I] -> [..., O]."""
+        return any_linear(x, self.weight, self.bias)
+
+
+def use_onednn(model: nn.Module) -> None:
+    """Make every `nn.Linear` of a model of another library a `OneDNNLinear`, in place."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = OneDNNLinear
+
+
+def _few_sizes(rows: int) -> int:
+    """The next of sixteen sizes between each power of two and the next."""
+    step = max(1, (1 << (rows - 1).bit_length()) >> 5)
+    return -(-rows // step) * step

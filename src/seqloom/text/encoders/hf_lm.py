@@ -14,6 +14,7 @@ from seqloom.core.device import resolve_device
 from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
 from seqloom.core.models import weights_hash
 from seqloom.core.quiet import quiet_transformers
+from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import by_length
 
 Pooling = Literal["mean", "last", "cls"]
@@ -90,6 +91,7 @@ class LanguageModelEncoder:
             # Padded positions are masked, so any token will do.
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         tokenizer.padding_side = "right"
+        use_onednn(model)
         return model.to(self.device).eval(), tokenizer
 
     def encode(self, texts: Sequence[str]) -> Tensor:

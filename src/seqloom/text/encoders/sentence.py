@@ -14,6 +14,7 @@ from seqloom.core.device import resolve_device
 from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
 from seqloom.core.models import weights_hash
 from seqloom.core.quiet import quiet_transformers
+from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import by_length
 
 
@@ -78,6 +79,7 @@ class SentenceEncoder:
                     f"max_tokens is {self.max_tokens}; {self.name} reads {own} at most"
                 )
             model.max_seq_length = self.max_tokens
+        use_onednn(model)
         return model
 
     def encode(self, texts: Sequence[str]) -> Tensor:

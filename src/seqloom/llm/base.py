@@ -21,6 +21,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm, randomised
 from seqloom.llm.reference import BaseReference, LanguageModelConfig, weights_sha256
 from seqloom.llm.sharding import shard_layers
+from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import use_onednn
 
 # Feed-forward layers, by the names that the common architectures give them; the first set that fits.
@@ -162,6 +163,9 @@ class LanguageModel:
                 for path, layer in self.backbone.named_modules()
                 if isinstance(layer, LoraLayer)
             }
+            for layer in self._layers.values():
+                layer.lora_dropout[name] = Dropout(settings.dropout)  # in place of torch's
+            use_onednn(self.backbone)
             self._active = None
             return name, dict(self._parameters(name))
 

@@ -114,9 +114,10 @@ def any_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     flat = _dense(x.reshape(-1, x.shape[-1]))
     rows = len(flat)
-    padded = F.pad(flat, (0, 0, 0, _few_sizes(rows) - rows))
+    more = _few_sizes(rows) - rows
+    padded = F.pad(flat, (0, 0, 0, more)) if more else flat
     out: Tensor = _Linear.apply(padded, _dense(weight), bias)
-    return out[:rows].view(*x.shape[:-1], len(weight))
+    return (out[:rows] if more else out).view(*x.shape[:-1], len(weight))
 
 
 class OneDNNLinear(nn.Linear):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import benchmark_dataset
+from benchmarks.plain import as_library
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.data.sequences import Sequences
@@ -65,7 +66,8 @@ def _loop(system: E4SRec, histories: Sequences) -> Measurement:
     lists = _lists(histories.select(by_length[middle.long()]))
 
     def score() -> list[Tensor]:
-        return [full_prompt(system, items) for items in lists]
+        with as_library(system.base.backbone):
+            return [full_prompt(system, items) for items in lists]
 
     return Measurement(
         f"the full prompt, a user at a time ({LOOP_USERS} users)",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import benchmark_dataset
+from benchmarks.plain import as_library
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.text.encoders import build_encoder
@@ -42,12 +43,13 @@ def run(folder: Path, quick: bool = False) -> list[Result]:
 
     def library() -> Tensor:
         by_length = sorted(texts, key=len, reverse=True)
-        vectors = encoder.model.encode(
-            by_length,
-            batch_size=encoder.batch_size,
-            convert_to_tensor=True,
-            show_progress_bar=False,
-        )
+        with as_library(encoder.model):
+            vectors = encoder.model.encode(
+                by_length,
+                batch_size=encoder.batch_size,
+                convert_to_tensor=True,
+                show_progress_bar=False,
+            )
         place = sorted(range(len(texts)), key=lambda row: len(texts[row]), reverse=True)
         result = torch.empty_like(vectors)
         result[place] = vectors

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.plain import as_library
 from seqloom.llm.prefix_tree import PAD
 from seqloom.llm.text_model import END
 
@@ -32,7 +33,8 @@ class LibraryBeam:
     @torch.inference_mode()
     def best(self, items: Tensor, beams: int, batch_size: int) -> list[list[int]]:
         """The best items of each history. Shapes: items [B, L]."""
-        return [row for part in items.split(batch_size) for row in self._batch(part, beams)]
+        with as_library(self.model):
+            return [row for part in items.split(batch_size) for row in self._batch(part, beams)]
 
     def _batch(self, items: Tensor, beams: int) -> list[list[int]]:
         which = torch.full((len(items),), self.system.config.template, device=items.device)

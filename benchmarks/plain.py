@@ -1,12 +1,16 @@
-"""The yardstick for training: SASRec from torch's own layers, with every logit in memory."""
+"""Yardsticks of plain torch: SASRec from its own layers with every logit in memory, libraries as they are."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.data.sequences import Sequences
+from seqloom.nn.linear import OneDNNLinear
 
 
 class PlainSASRec(nn.Module):
@@ -48,3 +52,16 @@ def plain_pair(train: Sequences, rows: Tensor, max_len: int) -> tuple[Tensor, Te
     wide = F.pad(whole.items, (0, max_len + 1 - whole.items.shape[1]))
     targets = wide[:, 1:]
     return torch.where(targets > 0, wide[:, :-1], 0), targets
+
+
+@contextmanager
+def as_library(model: nn.Module) -> Iterator[None]:
+    """Within the block a model of another library multiplies as that library does."""
+    ours = [module for module in model.modules() if type(module) is OneDNNLinear]
+    for module in ours:
+        module.__class__ = nn.Linear
+    try:
+        yield
+    finally:
+        for module in ours:
+            module.__class__ = OneDNNLinear

@@ -91,7 +91,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear`, faster to train on a CPU. Shapes: x [..., I], weight [O, I], bias [O] -> [..., O]."""
     if not (torch.is_grad_enabled() and fits_onednn(x) and x.numel()):
         return F.linear(x, weight, bias)
-    out: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)
+    out: Tensor = _Linear.apply(_dense(x.reshape(-1, x.shape[-1])), weight, bias)
     return out.view(*x.shape[:-1], len(weight))
 
 

@@ -177,7 +177,7 @@ def test_an_existing_folder_is_kept_unless_asked(log: Path, tmp_path: Path) -> N
     assert again.fingerprint != first
 
 
-@pytest.mark.parametrize("stage", ["save_file", "write_json"])
+@pytest.mark.parametrize("stage", ["write_tensors", "write_json"])
 def test_an_interrupted_run_leaves_no_folder(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

@@ -12,7 +12,7 @@ from seqloom.nn.linear import fits_onednn, linear, product
 
 
 def gru(network: nn.GRU, x: Tensor) -> Tensor:
-    """The states `network(x)[0]`, whose gradients on a CPU take half the time for wide states.
+    """The states `network(x)[0]`, whose gradients take less time on a CPU, the wider the states the less.
 
     All inputs go through one product before the recurrence, and the gradient of the recurrent weights is one
     product after it; torch makes one for each place. Products are oneDNN's, see `nn.linear`. Without

@@ -24,6 +24,8 @@ class Told:
     began: float
     """By `time.monotonic`."""
     ended: float
+    error: str = ""
+    """Of the connection."""
 
     @property
     def ok(self) -> bool:
@@ -90,12 +92,12 @@ class Clients:
             number = 0
             while not self._ended.is_set():
                 number += 1
-                name, began = f"{client_name}-{number}", time.monotonic()
+                name, began, error = f"{client_name}-{number}", time.monotonic(), ""
                 try:
                     status = _send(client, kind, name)
-                except httpx.HTTPError:
-                    status = 0
-                self.told.append(Told(kind, name, status, began, time.monotonic()))
+                except httpx.HTTPError as broken:
+                    status, error = 0, repr(broken)
+                self.told.append(Told(kind, name, status, began, time.monotonic(), error))
 
 
 def _send(client: httpx.Client, kind: str, name: str) -> int:

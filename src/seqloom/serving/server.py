@@ -17,6 +17,7 @@ import uvicorn
 from seqloom.core.errors import ConfigError, SeqloomError, ServingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.serving.config import ServerConfig
+from seqloom.serving.connection import Connection
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.http.app import build_app
 from seqloom.serving.http.guard import needs_tokens
@@ -66,6 +67,7 @@ class Server:
             self._undo = undo.pop_all()
         settings = uvicorn.Config(
             app,
+            http=Connection,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=math.ceil(config.drain_s),

@@ -129,4 +129,4 @@ def small_config(system: str) -> dict:
         return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
     if system == "idgenrec":
         return SMALL_IDGENREC
-    return {} if system in ("popularity", "itemknn") else SMALL
+    return {} if system in ("popularity", "itemknn", "textknn") else SMALL

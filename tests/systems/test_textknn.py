@@ -1,0 +1,76 @@
+"""Neighbours by text, against the same by plain numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from seqloom.core.protocols import NewItems
+from seqloom.data.sequences import Sequences
+from seqloom.runs.folder import load_run
+from seqloom.runs.train import train
+from seqloom.text.store import load_embeddings
+
+HISTORIES = [[3], [1, 2, 9], [40, 7, 7, 12, 5]]
+
+
+def made(dataset, folder, **config):
+    train(dataset, "textknn", out=folder, config=config, device="cpu")
+    return load_run(folder)
+
+
+def expected(text, decay, whitening, kept, dims=None):
+    """Scores of HISTORIES, from the singular values of the centred text."""
+    centred = text - text.mean(0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    some = values > values[0] * 1e-6
+    values, left = values[some][:dims], left[:, some][:, :dims]
+    rows = left * values ** (1.0 - whitening)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    scores = []
+    for history in HISTORIES:
+        weighted = [
+            decay**age * rows[item - 1] for age, item in enumerate(history[: -kept - 1 : -1])
+        ]
+        scores.append(rows @ np.sum(weighted, axis=0))
+    return np.stack(scores)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"whitening": 0.0, "decay": 1.0},
+        {"whitening": 0.5, "decay": 0.3, "dims": 5},
+        {"max_len": 2},
+    ],
+)
+def test_scores_are_weighted_cosines_in_the_whitened_space(dataset, tmp_path, config):
+    run = made(dataset, tmp_path / "run", **config)
+    text = load_embeddings(dataset).items.double().numpy()
+    told = {"decay": 0.6, "whitening": 1.0, "max_len": 50} | config
+    want = expected(text, told["decay"], told["whitening"], told["max_len"], told.get("dims"))
+    batch = Sequences.from_lists(HISTORIES).pad(run.system.max_len)
+    found = run.scorer.score(batch.items, batch.lengths)
+    np.testing.assert_allclose(found.numpy(), want, atol=2e-5)
+
+
+def test_more_components_than_there_are_mean_all(dataset, tmp_path):
+    every = made(dataset, tmp_path / "all")
+    more = made(dataset, tmp_path / "more", dims=10_000)
+    assert torch.equal(every.system.vectors, more.system.vectors)
+
+
+def test_a_new_item_stands_where_its_text_does(dataset, tmp_path):
+    run = made(dataset, tmp_path / "run")
+    text = load_embeddings(dataset).items[[4, 11]]
+    new = NewItems(["x", "y"], dataset.items.slice(0, 2), text)
+    rows = run.system.rows_of(lambda: pytest.fail("nothing has to be fitted"))(new, run.item_tables)
+    torch.testing.assert_close(rows.tables["vectors"], run.system.vectors[[4, 11]])
+
+
+def test_an_empty_history_is_near_to_nothing(dataset, tmp_path):
+    run = made(dataset, tmp_path / "run")
+    nobody = Sequences.from_lists([[]]).pad(4)
+    assert not run.scorer.score(nobody.items, nobody.lengths).any()

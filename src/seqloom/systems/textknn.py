@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -14,8 +13,8 @@ from seqloom.core.phase import Phase
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf
 from seqloom.data.sequences import PaddedBatch
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
-from seqloom.text.pca import principal_axes
 from seqloom.text.store import load_embeddings
+from seqloom.text.whitening import fit_whitening, whitened
 
 VECTORS = "vectors"
 """The name of the one item table."""
@@ -26,11 +25,9 @@ class TextKNNConfig(SystemConfig):
 
     text: str | None = None
     """Name of the text embedding; the data set's default one if not given."""
-    dims: int | None = Field(None, ge=1)
-    """Principal components of the text that are compared, the largest first; all if not given."""
-    whitening: float = Field(1.0, ge=0, le=1)
-    """Each component is divided by its standard deviation to this power. 0 is the plain cosine; 1 counts
-    every direction alike, so that what most texts share counts little."""
+    whitening: float = Field(0.75, ge=0, le=1)
+    """Each principal component is divided by its standard deviation to this power. 0 is the cosine of the
+    centred vectors; 1 counts every direction alike, so that what most texts vary in counts little."""
     decay: float = Field(0.6, gt=0, le=1)
     """Weight of a history item relative to the one after it; 1 weighs all alike."""
     max_len: int = Field(50, ge=1)
@@ -44,7 +41,7 @@ class TextKNN(System[TextKNNConfig]):
 
     Source: content-based filtering by cosine (Lops et al., 2011); whitening of text embeddings as in Su et
     al., 2021 (arXiv 2103.15316).
-    Differs: recent items of the history weigh more.
+    Differs: recent items of the history weigh more; the covariance is shrunk (`text.whitening`).
     """
 
     name: ClassVar[str] = "textknn"
@@ -54,15 +51,14 @@ class TextKNN(System[TextKNNConfig]):
     redescribes_items: ClassVar[bool] = True
     vectors: Tensor
     mean: Tensor
-    axes: Tensor
+    matrix: Tensor
 
     def __init__(self, config: TextKNNConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        most = min(sizes.num_items, sizes.text_size)
-        width = most if config.dims is None else min(config.dims, most)
+        width = sizes.text_size
         self.register_buffer("vectors", torch.zeros(sizes.num_items, width))
-        self.register_buffer("mean", torch.zeros(sizes.text_size, dtype=torch.float64))
-        self.register_buffer("axes", torch.zeros(sizes.text_size, width, dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("matrix", torch.zeros(width, width, dtype=torch.float64))
 
     @property
     def max_len(self) -> int:
@@ -72,10 +68,10 @@ class TextKNN(System[TextKNNConfig]):
     def initialise(self, data: TrainingData) -> None:
         """Whiten the text embedding."""
         text = load_embeddings(data.dataset, self.config.text).items
-        found = principal_axes(text, self.vectors.shape[1])
+        found = fit_whitening(text, self.config.whitening)
         self.mean.copy_(found.mean)
-        self.axes.copy_(found.weighted(self.config.whitening))
-        self.vectors.copy_(self._vectors(text))
+        self.matrix.copy_(found.matrix)
+        self.vectors.copy_(whitened(text, self.mean, self.matrix))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """None: there is nothing to train."""
@@ -86,26 +82,21 @@ class TextKNN(System[TextKNNConfig]):
         return TextKNNScorer(self.vectors, self.config.decay)
 
     def item_tables(self) -> dict[str, Tensor]:
-        """See `ExtendsCatalogue`. Shapes: [N, D]."""
+        """See `ExtendsCatalogue`. Shapes: [N, E]."""
         return {VECTORS: self.vectors}
 
     def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
-        """See `ExtendsCatalogue`: the directions of the training's catalogue, for any text."""
+        """See `ExtendsCatalogue`: the space of the training's catalogue, for any text."""
 
         def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
             assert new.vectors is not None
-            return NewRows({VECTORS: self._vectors(new.vectors)})
+            return NewRows({VECTORS: whitened(new.vectors, self.mean, self.matrix)})
 
         return rows
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> TextKNNScorer:
         """See `ExtendsCatalogue`."""
         return TextKNNScorer(tables[VECTORS], self.config.decay)
-
-    def _vectors(self, text: Tensor) -> Tensor:
-        """Of length 1. Shapes: [M, E] -> [M, D] float32."""
-        components = (text.to(self.mean) - self.mean) @ self.axes
-        return F.normalize(components, dim=1).float()
 
 
 class TextKNNScorer:
@@ -117,11 +108,11 @@ class TextKNNScorer:
         self._decay = decay
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, D]; nought for an empty history."""
+        """Shapes: [B, L], [B] -> [B, E]; nought for an empty history."""
         mask = PaddedBatch(items, lengths).mask
         age = (lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)).clamp(0)
         weight = torch.where(mask, self._decay**age, 0.0)  # [B, L]
-        rows = self.item_vectors[(items - 1).clamp(min=0)]  # [B, L, D]
+        rows = self.item_vectors[(items - 1).clamp(min=0)]  # [B, L, E]
         return torch.einsum("bl,bld->bd", weight, rows)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:

@@ -48,17 +48,8 @@ def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
             f"cannot take {dims} principal components of {rows} rows of width {width}; "
             f"1 to {min(rows, width)} are allowed"
         )
-    if not torch.isfinite(matrix).all():
-        raise ConfigError("cannot take principal components: the matrix holds NaN or infinity")
-    mean = torch.zeros(width, dtype=torch.float64)
-    for block in matrix.split(_BLOCK):
-        mean += block.double().sum(dim=0)
-    mean /= rows
-    covariance = torch.zeros(width, width, dtype=torch.float64)
-    for block in matrix.split(_BLOCK):
-        centred = block.double() - mean
-        covariance += centred.T @ centred
-    variances, vectors = torch.linalg.eigh(covariance / rows)  # rising order
+    mean, covariance, _ = moments(matrix)
+    variances, vectors = torch.linalg.eigh(covariance)  # rising order
     variances = variances.flip(0)[:dims]
     axes = vectors.flip(1)[:, :dims]
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))  # [1, dims]
@@ -67,6 +58,29 @@ def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
     noise = variances[0].clamp(min=0) * width * torch.finfo(torch.float64).eps
     deviations = torch.where(variances > noise, variances.clamp(min=0).sqrt(), 0.0)
     return PrincipalAxes(mean, axes, deviations)
+
+
+def moments(matrix: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Mean and covariance (divided by N) of the rows, and the mean fourth power of a centred row's length.
+
+    Raises:
+        ConfigError: a value is not finite.
+
+    Shapes: matrix [N, E] -> [E], [E, E] float64, and a number.
+    """
+    if not torch.isfinite(matrix).all():
+        raise ConfigError("the matrix of text vectors holds NaN or infinity")
+    rows, width = matrix.shape
+    mean = torch.zeros(width, dtype=torch.float64)
+    for block in matrix.split(_BLOCK):
+        mean += block.double().sum(dim=0)
+    mean /= rows
+    covariance, fourth = torch.zeros(width, width, dtype=torch.float64), 0.0
+    for block in matrix.split(_BLOCK):
+        centred = block.double() - mean
+        covariance += centred.T @ centred
+        fourth += float((centred.square().sum(1) ** 2).sum())
+    return mean, covariance / rows, fourth / rows
 
 
 def pca(matrix: Tensor, dims: int, whitening: float = 0.0) -> Tensor:

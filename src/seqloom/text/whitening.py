@@ -1,0 +1,58 @@
+"""A space in which no direction that all texts vary in drowns the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqloom.text.pca import moments
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """What brings text vectors into the whitened space."""
+
+    mean: Tensor
+    """[E] float64, of the rows that it was fitted on."""
+    matrix: Tensor
+    """[E, E] float64, symmetric."""
+
+
+def fit_whitening(matrix: Tensor, power: float) -> Whitening:
+    """C to the power of -power / 2, for C the covariance of the rows, shrunk towards one of equal variances.
+
+    1 gives every direction the same variance, 0 leaves the rows as they are but for their mean. Fewer rows
+    than columns have no variance in most directions, and whitened by their own covariance would all be
+    equally far from each other; the shrinkage, which needs no setting, keeps that from happening.
+
+    Source: Ledoit and Wolf, 2004, "A well-conditioned estimator for large-dimensional covariance matrices",
+    lemmas 3.2 to 3.4; powers between 0 and 1 are ours.
+
+    Raises:
+        ConfigError: a value is not finite.
+
+    Shapes: matrix [N, E].
+    """
+    mean, covariance, fourth = moments(matrix)
+    rows, width = matrix.shape
+    scale = float(covariance.trace()) / width
+    square = float(covariance.square().sum())
+    apart = square - width * scale**2  # |C - scale I|^2
+    noise = (fourth - square) / rows  # expected |sample C - true C|^2
+    share = min(1.0, noise / apart) if apart > 0 else 1.0
+    shrunk = (1.0 - share) * covariance + share * scale * torch.eye(width, dtype=torch.float64)
+    variances, vectors = torch.linalg.eigh(shrunk)
+    some = variances > 0
+    weights = torch.where(some, torch.where(some, variances, 1.0) ** (-power / 2), 0.0)
+    return Whitening(mean, (vectors * weights) @ vectors.T)
+
+
+def whitened(text: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
+    """Rows of length 1 in the whitened space; 0 for a text that lies at the mean.
+
+    Shapes: text [M, E], mean [E], matrix [E, E] -> [M, E] float32.
+    """
+    return F.normalize((text.to(mean) - mean) @ matrix, dim=1).float()

@@ -124,3 +124,15 @@ def test_every_name_resolves_and_others_are_refused():
         assert system_class(name).name == name
     with pytest.raises(ConfigError, match="allowed: popularity"):
         system_class("sasrek")
+
+
+def test_a_batch_of_empty_histories_is_scored(run, dataset):
+    found = scores(run, Sequences.from_lists([[], []]))
+    assert found.shape == (2, dataset.num_items)
+    assert torch.isfinite(found).all()
+
+
+def test_a_request_without_history_is_timed(run):
+    from seqloom.runs.latency import measure_latency
+
+    assert measure_latency(run, Sequences.from_lists([[]])).median_ms > 0

@@ -100,10 +100,13 @@ class Sequences:
                 yield Sequences(self.items, self.starts[first:last], self.ends[first:last])
 
     def pad(self, max_len: int | None = None, *, width: int | None = None) -> PaddedBatch:
-        """Lay the rows (their last `max_len` items) into one batch, as wide as the longest or `width`."""
+        """Lay the rows (their last `max_len` items) into one batch, as wide as the longest or `width`.
+
+        One column at least, so that a batch of empty histories is one for every model.
+        """
         cut = self if max_len is None else self.tail(max_len)
         lengths = cut.lengths
-        width = width or (int(lengths.max()) if len(lengths) else 0)
+        width = width or max(1, int(lengths.max()) if len(lengths) else 0)
         offsets = torch.arange(width)
         real = offsets < lengths[:, None]
         positions = torch.where(real, cut.starts[:, None] + offsets, 0)

@@ -35,7 +35,7 @@ class PaddedBatch:
     def share(self, rows: slice) -> PaddedBatch:
         """Some rows, with no more padding than they need."""
         lengths = self.lengths[rows]
-        width = int(lengths.max()) if len(lengths) else 0
+        width = max(1, int(lengths.max()) if len(lengths) else 0)
         return PaddedBatch(self.items[rows, :width], lengths)
 
     @property
@@ -43,6 +43,12 @@ class PaddedBatch:
         """[B, L] bool, true where an item is real."""
         positions = torch.arange(self.items.shape[1], device=self.items.device)
         return positions < self.lengths[:, None]
+
+    def recency(self, decay: float) -> Tensor:
+        """[B, L], 1 for the last item, `decay` times that for each one before it, 0 where padded."""
+        positions = torch.arange(self.items.shape[1], device=self.items.device)
+        age = (self.lengths[:, None] - 1 - positions).clamp(min=0)
+        return torch.where(self.mask, decay**age, 0.0)
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,7 @@ class ItemKNNScorer:
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N]."""
         system = self._system
-        mask = PaddedBatch(items, lengths).mask
-        age = (lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)).clamp(0)
-        weight = torch.where(mask, system.config.decay**age, 0.0)  # [B, L]
+        weight = PaddedBatch(items, lengths).recency(system.config.decay)  # [B, L]
         rows = (items - 1).clamp(min=0)
         votes = system.similarities[rows] * weight[..., None]  # [B, L, K]
         scores = torch.zeros(len(items), self.num_items, device=items.device)

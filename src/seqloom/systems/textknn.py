@@ -109,9 +109,7 @@ class TextKNNScorer:
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, E]; nought for an empty history."""
-        mask = PaddedBatch(items, lengths).mask
-        age = (lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)).clamp(0)
-        weight = torch.where(mask, self._decay**age, 0.0)  # [B, L]
+        weight = PaddedBatch(items, lengths).recency(self._decay)  # [B, L]
         rows = self.item_vectors[(items - 1).clamp(min=0)]  # [B, L, E]
         return torch.einsum("bl,bld->bd", weight, rows)
 

@@ -69,7 +69,9 @@ def moments(matrix: Tensor) -> tuple[Tensor, Tensor, float]:
     Shapes: matrix [N, E] -> [E], [E, E] float64, and a number.
     """
     if not torch.isfinite(matrix).all():
-        raise ConfigError("the matrix of text vectors holds NaN or infinity")
+        raise ConfigError(
+            "the text vectors hold NaN or infinity; run `seqloom embed` again with --overwrite"
+        )
     rows, width = matrix.shape
     mean = torch.zeros(width, dtype=torch.float64)
     for block in matrix.split(_BLOCK):

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from seqloom.text.pca import moments
 
+_BLOCK = 65_536
+
 
 @dataclass(frozen=True)
 class Whitening:
@@ -55,4 +57,5 @@ def whitened(text: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
 
     Shapes: text [M, E], mean [E], matrix [E, E] -> [M, E] float32.
     """
-    return F.normalize((text.to(mean) - mean) @ matrix, dim=1).float()
+    blocks = text.split(_BLOCK)  # in float64 all at once would take three times the result
+    return torch.cat([F.normalize((b.to(mean) - mean) @ matrix, dim=1).float() for b in blocks])

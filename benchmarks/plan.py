@@ -12,9 +12,10 @@ from typing import Any
 from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
 
-SYSTEMS = ("sasrec", "gru4rec", "bert4rec", "llmesr")
 EPOCHS = 2
 TEXT = "plan"
+LAYERS = 2
+"""Of the language model."""
 _MAIN = "from seqloom.cli.main import main; main()"
 
 
@@ -26,14 +27,27 @@ def run(folder: Path) -> list[Result]:
     dataset = benchmark_dataset(folder)
     if TEXT not in text_names(dataset):
         embed(dataset, EmbedOptions(encoder="hash:384", users="mean", name=TEXT))
-    return [each for system in SYSTEMS for each in _compare(dataset.path, system, folder)]
+    keys: dict[str, list[str]] = {
+        "sasrec": [],
+        "gru4rec": [],
+        "bert4rec": [],
+        "llmesr": [f"text={TEXT}"],
+        "e4srec": [f"ids.run={_run_of('sasrec', folder)}", f"llm.num_layers={LAYERS}"],
+    }
+    return [
+        each for system in keys for each in _compare(dataset.path, system, keys[system], folder)
+    ]
 
 
-def _compare(dataset: Path, system: str, folder: Path) -> list[Result]:
-    text = ["--set", f"text={TEXT}"] if system == "llmesr" else []
-    out = folder / "runs" / f"plan-{system}"
+def _run_of(system: str, folder: Path) -> Path:
+    return folder / "runs" / f"plan-{system}"
+
+
+def _compare(dataset: Path, system: str, keys: list[str], folder: Path) -> list[Result]:
+    given = [part for key in keys for part in ("--set", key)]
+    out = _run_of(system, folder)
     shutil.rmtree(out, ignore_errors=True)
-    told = _command("plan", str(dataset), "--system", system, *text)
+    told = _command("plan", str(dataset), "--system", system, *given)
     trained = _command(
         *(
             "train",
@@ -45,7 +59,7 @@ def _compare(dataset: Path, system: str, folder: Path) -> list[Result]:
             "--set",
             f"epochs={EPOCHS}",
         ),
-        *text,
+        *given,
     )
     disk = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 2**20
     return [

@@ -33,7 +33,7 @@ def built(dataset, system, **keys):
     data = TrainingData(dataset)
     model = start_system(system, config, sizes_of(dataset, cls, config), data)
     (phase,) = model.phases(data)
-    return model, phase, Workload(dataset, model, model, config, model.max_len)
+    return model, phase, Workload(dataset, model, model, config)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

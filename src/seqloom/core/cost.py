@@ -58,6 +58,9 @@ class BatchShape:
 class DeclaresCost(Protocol):
     """A system that says what its training will take. Its parameters need no memory for that."""
 
+    def row_lengths(self, histories: Tensor) -> Tensor:
+        """Items in each row that training cuts from histories of so many. Shapes: [users] -> [rows]."""
+
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
         """The shape of the batch of rows that hold so many items, `width` with padding. Shapes: [B]."""
 
@@ -72,6 +75,9 @@ class DeclaresCost(Protocol):
 
     def score_width(self) -> int:
         """Width of the vectors that the catalogue is scored with."""
+
+    def shared_bytes(self) -> int:
+        """What it needs on its device beside its own state: a frozen language model."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,12 @@ class Sequences:
         items = torch.tensor([item for row in rows for item in row], dtype=torch.int32)
         return cls(items, ends - lengths, ends)
 
+    @classmethod
+    def shaped(cls, lengths: Tensor) -> Sequences:
+        """Rows of these lengths without items, to count what cuts of them come to. Shapes: [rows]."""
+        ends = lengths.cumsum(0)
+        return cls(torch.empty(0, dtype=torch.int32), ends - lengths, ends)
+
     def __len__(self) -> int:
         return len(self.starts)
 

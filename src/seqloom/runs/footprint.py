@@ -30,7 +30,7 @@ class Memory(Config):
     data_mb: float
     """Histories, rows, and text embeddings as far as they are read."""
     weights_mb: float
-    """Weights, gradients, both moments, and the mean of the weights."""
+    """Weights, gradients, both moments, and the mean of the weights; on a GPU a language model too."""
     step_mb: float
     """The largest of a training step, a validation batch and the writing of a checkpoint."""
 
@@ -46,13 +46,13 @@ class Disk(Config):
 
 def memory_of(work: Workload, device: torch.device) -> Memory:
     """The memory on `device`: a GPU holds neither libraries nor data."""
-    copies = 4 + bool(work.config.averaging)
+    copies = 4 + work.averages
     weights = copies * FLOAT_BYTES * work.parameters + work.frozen
     own = FLOAT_BYTES * work.parameters  # put aside while the mean is validated
     saved = 2 * FLOAT_BYTES * work.parameters  # both moments as bytes, on their way to a file
     step = max(work.epoch().held, work.validation().held + own)
     if device.type != "cpu":
-        return _memory(0, 0, weights, step)
+        return _memory(0, 0, weights + work.counted.shared_bytes(), step)
     data = work.dataset
     events, users = data.num_events, len(data.events.offsets) - 1
     mapped = data.events.items.element_size() * events + 4 * _NUMBER_BYTES * users
@@ -82,8 +82,9 @@ def disk_of(work: Workload) -> Disk:
         for column in group
     )
     counts = _NUMBER_BYTES * data.num_items
-    run = weights + work.frozen + catalogue + counts
-    last = (3 + bool(work.config.averaging)) * weights
+    stored = work.model.saved_state().values()
+    run = sum(each.numel() * each.element_size() for each in stored) + catalogue + counts
+    last = (3 + work.averages) * weights
     # A checkpoint is whole before the one before it goes.
     training = catalogue + counts + 2 * last + 2 * weights
     return Disk(training_mb=round(training / MIB, 1), run_mb=round(run / MIB, 1))

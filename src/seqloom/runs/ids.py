@@ -14,8 +14,11 @@ from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import VectorScorer
 from seqloom.data.store import Dataset
+from seqloom.runs.beginning import sizes_of
 from seqloom.runs.folder import check_fingerprint, load_run
 from seqloom.systems.e4srec.config import IdsConfig
+from seqloom.systems.registry import system_class
+from seqloom.systems.sequence import SequenceSystem
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,24 @@ def trained_ids(
         processes=processes,
     )
     return read_ids_of(dataset, out)
+
+
+def id_size(dataset: Dataset, config: IdsConfig) -> int:
+    """The width of the ID embeddings that `config` names, or that are to be trained.
+
+    Raises:
+        ConfigError: the system has no item vectors, or its configuration is bad.
+        ArtefactError: the run is missing, unfinished or of another data set.
+    """
+    given = given_ids(dataset, config)
+    if given is not None:
+        return given.vectors.shape[1]
+    cls = system_class(config.system)
+    if not issubclass(cls, SequenceSystem):
+        raise ConfigError(f"ids.system is {config.system}, which has no vector for each item")
+    own = cls.config_class.build(config.config)
+    with torch.device("meta"):
+        return int(cls(own, sizes_of(dataset, cls, own)).vector_size)
 
 
 def read_ids_of(dataset: Dataset, path: Path) -> IdTable:

@@ -13,14 +13,15 @@ from seqloom.core.config import Config
 from seqloom.core.cost import DeclaresCost, Rates
 from seqloom.core.device import available_memory, resolve_device, rss_bytes
 from seqloom.core.errors import ConfigError
+from seqloom.core.progress import SILENT
 from seqloom.data.store import Dataset
 from seqloom.nn.losses import chunk_rows
 from seqloom.runs.beginning import sizes_of
 from seqloom.runs.calibration import measure_rates
 from seqloom.runs.footprint import MIB, Disk, Memory, disk_of, memory_of
-from seqloom.runs.workload import Workload
+from seqloom.runs.ids import id_size
+from seqloom.runs.workload import InBatches, Workload
 from seqloom.systems.registry import names, system_class
-from seqloom.systems.sequence import SequenceConfig
 
 _SMALLEST_BATCH = 8
 _FILLED = 0.95
@@ -105,13 +106,13 @@ def plan(
         threads=torch.get_num_threads(),
         parameters=work.parameters,
         batch_size=batch_size,
-        loss_chunk=min(chunk_rows(dataset.num_items, place), batch_size * work.max_len),
+        loss_chunk=min(chunk_rows(dataset.num_items, place), work.most_targets),
         set=[] if _says(config, batch_size) else [f"batch_size={batch_size}"],
         steps_per_epoch=work.steps,
         targets_per_epoch=work.targets,
         seconds_per_epoch=round(rates.seconds(work.epoch()), 3),
         seconds_per_validation=round(rates.seconds(work.validation()), 3),
-        most_epochs=work.config.epochs,
+        most_epochs=work.config.optimisation().epochs,
         memory=memory,
         memory_free_mb=round(free / MIB, 1),
         disk=disk,
@@ -150,7 +151,7 @@ def _fitting(
     way = (
         f"batch_size {work.config.batch_size} takes {memory.peak_mb:,.0f} MiB"
         if fits
-        else "no batch_size is small enough: lower encoder.hidden_size, or sample the loss "
+        else "no batch_size is small enough: take a smaller model, or sample the loss "
         "(loss.kind=sampled-softmax)"
     )
     raise ConfigError(
@@ -162,16 +163,21 @@ def _fitting(
 def _workload(dataset: Dataset, system: str, values: Mapping[str, Any]) -> Workload:
     cls = system_class(system)
     config = cls.config_class.build(values)
-    if not issubclass(cls, DeclaresCost) or not isinstance(config, SequenceConfig):
+    if not issubclass(cls, DeclaresCost) or not isinstance(config, InBatches):
         able = [name for name in names() if issubclass(system_class(name), DeclaresCost)]
         raise ConfigError(
             f"{system} declares no costs, so it cannot be planned; the systems that do: "
             f"{', '.join(able)}"
         )
     sizes = sizes_of(dataset, cls, config)
+    if cls.uses_ids:
+        width = id_size(dataset, getattr(config, "ids"))  # noqa: B009
+        sizes = sizes.model_copy(update={"id_size": width})
+    shared = cls.load_shared(config, SILENT)
     with torch.device("meta"):  # shapes alone: a table of any size takes no memory
         model = cls(config, sizes)
-    work = Workload(dataset, model, model, config, config.encoder.max_len)
+    del shared  # the model holds it
+    work = Workload(dataset, model, model, config)
     if not len(work.row_lengths):
         raise ConfigError(f"{dataset.path} has no history with two training events to train on")
     return work

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost, DeclaresCost
-from seqloom.data.batches import padded_width, training_rows
+from seqloom.core.phase import Optimisation
+from seqloom.data.batches import padded_width
 from seqloom.data.store import Dataset
-from seqloom.systems.sequence import SequenceConfig
+from seqloom.systems.base import System
 
 _SAMPLED_BATCHES = 200
 _HISTORIES_AT_ONCE, _SCORES_AT_ONCE = 512, 4 << 20
@@ -22,26 +24,39 @@ _AVERAGING_PASSES = 3 / 8
 """The mean of the weights reads two tables and writes one, at every eighth step."""
 
 
+@runtime_checkable
+class InBatches(Protocol):
+    """The configuration of a system with one phase, over batches of rows."""
+
+    batch_size: int
+
+    def optimisation(self) -> Optimisation:
+        """The settings of the phase."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """One system, as configured, on one data set. The model may be on the `meta` device."""
 
     dataset: Dataset
-    model: torch.nn.Module
+    model: System[Any]
     counted: DeclaresCost
     """The same object, as what declares its costs."""
-    config: SequenceConfig
-    max_len: int
+    config: InBatches
 
     @cached_property
     def row_lengths(self) -> Tensor:
         """[rows] int64, items in each training row, rising."""
-        rows = training_rows(self.dataset.train, self.max_len, self.config.long_histories)
-        return rows.items.lengths.sort().values
+        return self.counted.row_lengths(self.dataset.train.lengths).sort().values
 
     def _shape(self, lengths: Tensor) -> BatchShape:
         width = padded_width(int(lengths[-1]), int(self.row_lengths[-1]))
         return self.counted.batch_shape(lengths, width)
+
+    @property
+    def averages(self) -> bool:
+        """Whether a mean of the weights is kept beside them."""
+        return self.config.optimisation().averaging is not None
 
     @property
     def steps(self) -> int:
@@ -60,6 +75,11 @@ class Workload:
         """Targets of an epoch."""
         mean = sum(batch.targets for batch in self.sample) / len(self.sample)
         return round(mean * self.steps)
+
+    @cached_property
+    def most_targets(self) -> int:
+        """Targets of the largest batch."""
+        return round(max(batch.targets for batch in self.sample))
 
     @cached_property
     def parameters(self) -> int:
@@ -83,7 +103,7 @@ class Workload:
 
     def validation(self) -> Cost:
         """Ranking every validation target in the whole catalogue; `held` is one batch's."""
-        lengths = self.dataset.held_out("valid").histories.lengths.clamp(max=self.max_len)
+        lengths = self.dataset.held_out("valid").histories.lengths.clamp(max=self.model.max_len)
         items = self.dataset.num_items
         at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // items))
         batches = lengths.sort().values.split(at_once)
@@ -97,6 +117,6 @@ class Workload:
 
     def _update(self) -> Cost:
         """The optimiser's step, and the mean of the weights."""
-        passes = _OPTIMISER_PASSES + (_AVERAGING_PASSES if self.config.averaging else 0)
+        passes = _OPTIMISER_PASSES + (_AVERAGING_PASSES if self.averages else 0)
         tensors = sum(1 for p in self.model.parameters() if p.requires_grad)
         return Cost(moved=passes * FLOAT_BYTES * self.parameters, calls=4 * tensors)

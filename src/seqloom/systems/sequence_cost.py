@@ -8,6 +8,8 @@ from typing import Generic
 from torch import Tensor
 
 from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.data.batches import training_rows
+from seqloom.data.sequences import Sequences
 from seqloom.systems.ranking_loss import loss_cost
 from seqloom.systems.sequence import SequenceConfigT, SequenceSystem
 
@@ -17,6 +19,11 @@ _LAYERS_OF_A_PASS = 6
 
 class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
     """Declares the costs of a system whose training is the ranking phase alone (`DeclaresCost`)."""
+
+    def row_lengths(self, histories: Tensor) -> Tensor:
+        """As the ranking phase cuts them. Shapes: [users] -> [rows]."""
+        rows = training_rows(Sequences.shaped(histories), self.max_len, self.config.long_histories)
+        return rows.items.lengths
 
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
         """As the encoder cuts its batches. Shapes: [B]."""
@@ -51,6 +58,10 @@ class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
     def score_width(self) -> int:
         """D'."""
         return self.vector_size
+
+    def shared_bytes(self) -> int:
+        """Nothing."""
+        return 0
 
     def epoch_cost(self, rows: Tensor) -> Cost:
         """Nothing beside the steps. Shapes: [users]."""

@@ -64,6 +64,11 @@ class HistoryReader(nn.Module):
         after = base.tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]
         self._after = after if respond else []
 
+    @property
+    def added_tokens(self) -> tuple[int, int]:
+        """How many tokens of words stand before the items, and after them."""
+        return len(self._before), len(self._after)
+
     def read_prefix(self) -> Prefix:
         """Read the instruction alone; at inference once for all histories.
 

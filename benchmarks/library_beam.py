@@ -64,7 +64,7 @@ class LibraryBeam:
             pad_token_id=self.end,
             bos_token_id=None,
             # A pruned network numbers its tokens anew; its stored generation flags may name the old number.
-            decoder_start_token_id=network.config.decoder_start_token_id,
+            decoder_start_token_id=getattr(network.config, "decoder_start_token_id", None),
         )
         lists: list[list[int]] = [[] for _ in range(len(items))]
         for number, sequence in enumerate(found[:, start:].tolist()):

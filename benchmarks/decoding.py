@@ -117,7 +117,7 @@ def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> Result
 def _timed(
     work: Callable[[], Any], repeats: int = REPEATS, *, warm: bool = True
 ) -> tuple[Any, list[float], list[float]]:
-    """The result, seconds, and seconds of processor time, each of every call; a first one does not count."""
+    """The result, seconds, and seconds of processor time, of each call; with `warm` one more goes before."""
     found = work() if warm else None
     seconds, cpu = [], []
     for _ in range(repeats):

@@ -1,6 +1,7 @@
 """docs/idgenrec.md names what exists, and its configuration is valid."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from seqloom.core.config import apply_overrides, read_config_file
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 
 TEXT = page("idgenrec.md")
+CONFIGS = sorted((ROOT / "configs" / "idgenrec").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("line", commands(TEXT))
@@ -19,6 +21,13 @@ def test_every_command_parses(line: str) -> None:
         file = parameters["config"]
         values = read_config_file(ROOT / file) if file else {}
         IDGenRecConfig.build(apply_overrides(values, parameters["overrides"] or []))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_configuration_is_valid_and_told(file: Path) -> None:
+    IDGenRecConfig.build(read_config_file(file))
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert f"`{file.name}`" in TEXT or f"`configs/idgenrec/{file.name}`" in TEXT
 
 
 def test_every_key_that_is_told_exists() -> None:

@@ -84,7 +84,10 @@ def id_size(dataset: Dataset, config: IdsConfig) -> int:
         return given.vectors.shape[1]
     cls = system_class(config.system)
     if not issubclass(cls, SequenceSystem):
-        raise ConfigError(f"ids.system is {config.system}, which has no vector for each item")
+        raise ConfigError(
+            f"ids.system is {config.system!r}, which has no vector for each item; take sasrec, llmesr "
+            "or another system that scores by dot products"
+        )
     own = cls.config_class.build(config.config)
     with torch.device("meta"):
         return int(cls(own, sizes_of(dataset, cls, own)).vector_size)

@@ -78,9 +78,9 @@ class E4SRecCost(System[E4SRecConfig]):
         return self.base.width
 
     def shared_bytes(self) -> int:
-        """The frozen language model."""
+        """The frozen language model; adapters are parameters of the systems that own them."""
         weights = self.base.backbone.parameters()
-        return sum(w.numel() * w.element_size() for w in weights if not w.is_meta)
+        return sum(w.numel() * w.element_size() for w in weights if not w.requires_grad)
 
     def _read(self, rows: int, length: int) -> Cost:
         """The language model over instruction, items and response tokens."""

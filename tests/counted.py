@@ -1,0 +1,28 @@
+"""What a training step does, to be held against the costs that a system declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from seqloom.core.cost import Rates
+
+RATES = Rates(1e-10, 1e-10, 1e-9, 1e-10, 1e-7, 1e-5)
+
+
+def bytes_kept(phase, batch, frozen: Iterable[Tensor] = ()) -> int:
+    """Bytes that autograd keeps of a step until its gradients are known, weights left out."""
+    weights = {weight.untyped_storage().data_ptr() for weight in frozen}
+    kept = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, torch.nn.Parameter) and storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        phase.loss(batch)
+    return sum(kept.values())

@@ -58,7 +58,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=PARTS, choices=[*PARTS, []], help="default: all"
+        "parts", nargs="*", metavar="PART", help=f"default: all of {', '.join(PARTS)}"
     )
     parser.add_argument("--quick", action="store_true", help="part of the work, scaled; minutes")
     parser.add_argument("--data", type=Path, help="folder with sequences.txt and items.csv")
@@ -78,7 +78,13 @@ def _options() -> argparse.Namespace:
         "--install", action="store_true", help="only make the libraries' environments"
     )
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    # not `choices`: argparse holds the default of an empty list of arguments against them
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no part named {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    options.parts = options.parts or list(PARTS)
+    return options
 
 
 def _run_here(options: argparse.Namespace) -> None:

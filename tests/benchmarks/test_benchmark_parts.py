@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -119,3 +120,21 @@ def test_a_part_that_fails_is_named_and_the_others_run_on(
     page = out.read_text()
     assert "- training: failed with exit status 3" in page
     assert "## E4srec" in page
+
+
+def test_no_part_named_means_all_of_them_in_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[list[str]] = []
+
+    def run(options: argparse.Namespace) -> int:
+        given.append(options.parts)
+        return 0
+
+    monkeypatch.setattr(command, "_run_all", run)
+    for arguments in ([], ["until", "plan"], ["no-such"]):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "--work", str(tmp_path), *arguments])
+        with pytest.raises(SystemExit):
+            command.main()
+    assert given == [list(command.PARTS), ["until", "plan"]]
+    assert "no part named no-such; there are training, plan" in capsys.readouterr().err

@@ -92,7 +92,12 @@ def _ranking(dataset: Dataset, trained: TrainSummary) -> tuple[Measurement, str]
     seconds = []
     for _ in range(RANKINGS):
         started = time.perf_counter()
-        ranks = rank_targets(system.scorer(), held_out, max_len=system.max_len).ranks
+        ranks = rank_targets(
+            system.scorer(),
+            held_out,
+            popularity=dataset.popularity[1:],
+            max_len=system.max_len,
+        ).ranks
         seconds.append(time.perf_counter() - started)
     rows = torch.linspace(0, len(ranks) - 1, CHECKED).long().tolist()
     slow = naive_ranks(system, held_out, rows)

@@ -77,7 +77,12 @@ def _ranking(dataset: Dataset, run: Path) -> Result:
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        rank_targets(system.scorer(), held_out, max_len=system.max_len)
+        rank_targets(
+            system.scorer(),
+            held_out,
+            popularity=dataset.popularity[1:],
+            max_len=system.max_len,
+        )
         seconds.append(time.perf_counter() - started)
     users, items = len(held_out.users), dataset.num_items
     flop = 2 * users * items * WIDTH

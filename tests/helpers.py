@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import torch
 
 from lm import kept_llama
-from seqloom.data.store import Dataset, Events, write_dataset
+from seqloom.core.protocols import Scorer
+from seqloom.data.store import Dataset, Events, HeldOut, write_dataset
+from seqloom.evaluation.ranking import Ranks, rank_targets
 
 
 def leave_one_out(histories: list[list[int]]) -> Events:
@@ -28,6 +31,11 @@ def leave_one_out(histories: list[list[int]]) -> Events:
         valid=torch.where(held_out, ends - 2, -1),
         test=torch.where(held_out, ends - 1, -1),
     )
+
+
+def ranked(scorer: Scorer, held_out: HeldOut, **options: Any) -> Ranks:
+    """`rank_targets` where nobody is without a history, so that popularity plays no part."""
+    return rank_targets(scorer, held_out, popularity=torch.ones(scorer.num_items), **options)
 
 
 def tiny_dataset(

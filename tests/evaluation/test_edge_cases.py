@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers import tiny_dataset
+from helpers import ranked, tiny_dataset
 from seqloom.core.errors import ConfigError
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.metrics import rank_metrics
-from seqloom.evaluation.ranking import rank_targets
 
 
 class SameForAll:
@@ -26,7 +25,7 @@ class SameForAll:
 
 def rank(scores, history, target, **options):
     held_out = HeldOut(torch.tensor([0]), Sequences.from_lists([history]), torch.tensor([target]))
-    return rank_targets(SameForAll(scores), held_out, **options)
+    return ranked(SameForAll(scores), held_out, **options)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,7 @@ def rank(scores, history, target, **options):
     [([3.0, 2.0, 2.0, 2.0, 1.0], 4), ([1.0] * 5, 5), ([0.0, 9.0, 0.0, 0.0, 0.0], 1)],
 )
 def test_a_tie_counts_against_the_model_whatever_the_items_number(scores, expected) -> None:
-    assert int(rank(scores, [], 2, mask_seen=False).ranks) == expected
+    assert int(rank(scores, [1], 2, mask_seen=False).ranks) == expected
 
 
 def test_seen_items_that_tie_with_the_target_do_not_compete_when_masked() -> None:
@@ -52,7 +51,7 @@ def test_a_target_in_the_history_competes_and_can_be_recommended() -> None:
 
 
 def test_a_cutoff_above_the_catalogue_counts_every_user() -> None:
-    ranks = rank([4.0, 3.0, 2.0], [], 3, mask_seen=False, list_length=10)
+    ranks = rank([4.0, 3.0, 2.0], [1], 3, mask_seen=False, list_length=10)
     assert ranks.lists.tolist() == [[1, 2, 3, 0, 0, 0, 0, 0, 0, 0]]
     assert rank_metrics(ranks.ranks, ["hr@10"])["hr@10"] == 1.0
 
@@ -61,7 +60,7 @@ def test_users_without_a_test_item_are_not_counted(tmp_path) -> None:
     dataset = tiny_dataset(tmp_path / "data", [[1, 2, 3], [1, 2], [2], [3, 1, 2, 3]])
     held_out = dataset.held_out("test")
     assert held_out.users.tolist() == [0, 3]
-    ranks = rank_targets(SameForAll([3.0, 2.0, 1.0]), held_out)
+    ranks = ranked(SameForAll([3.0, 2.0, 1.0]), held_out)
     assert len(ranks.ranks) == 2
     assert dataset.popularity.tolist() == [0, 3, 2, 1]
 

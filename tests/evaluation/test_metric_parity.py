@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import ranked
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.metrics import list_metrics, per_user, rank_metrics
-from seqloom.evaluation.ranking import rank_targets
 
 ITEMS = 60
 CUTOFFS = (1, 5, 10, 20, 100)
@@ -72,7 +72,7 @@ def by_trec_eval(scores, histories, targets, masked):
 @pytest.mark.parametrize("masked", [True, False])
 def test_every_users_metrics_are_trec_evals(world, masked) -> None:
     scores, histories, held_out = world
-    ranks = rank_targets(FixedScorer(scores), held_out, mask_seen=masked).ranks
+    ranks = ranked(FixedScorer(scores), held_out, mask_seen=masked).ranks
     theirs = by_trec_eval(scores, histories, held_out.targets, masked)
     ours = {f"success_{k}": per_user(f"hr@{k}", ranks) for k in CUTOFFS}
     ours |= {f"ndcg_cut_{k}": per_user(f"ndcg@{k}", ranks) for k in CUTOFFS}
@@ -102,7 +102,7 @@ def by_recbole(request):
         )
         scorer = FixedScorer(scores[user].expand(REPORTED["items"], -1))
         masked = request.param == "masked"
-        rows.append(rank_targets(scorer, one, mask_seen=masked, list_length=max(REPORTED["topk"])))
+        rows.append(ranked(scorer, one, mask_seen=masked, list_length=max(REPORTED["topk"])))
     ranks = torch.cat([row.ranks for row in rows])
     return ranks, torch.cat([row.lists for row in rows]), REPORTED[request.param], request.param
 

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import ranked
 from seqloom.core.errors import TrainingError
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation import ranking
-from seqloom.evaluation.ranking import rank_targets
 
 
 class TableScorer:
@@ -53,7 +53,7 @@ def test_ranks_equal_the_loop(data, masked):
         st.lists(st.lists(item, min_size=1, max_size=5), min_size=rows, max_size=rows)
     )
     targets = data.draw(st.lists(item, min_size=rows, max_size=rows))
-    found = rank_targets(TableScorer(table), held_out(histories, targets), mask_seen=masked)
+    found = ranked(TableScorer(table), held_out(histories, targets), mask_seen=masked)
     expected = [
         slow_rank(table[h[0]], h, t, masked) for h, t in zip(histories, targets, strict=True)
     ]
@@ -65,34 +65,34 @@ def test_chunks_do_not_change_ranks(monkeypatch):
     table = torch.randn(31, 30)
     histories = [[1 + i % 30] * (1 + i % 4) for i in range(50)]
     task = held_out(histories, [1 + (7 * i) % 30 for i in range(50)])
-    whole = rank_targets(TableScorer(table), task, list_length=5)
+    whole = ranked(TableScorer(table), task, list_length=5)
     monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 90)
-    parts = rank_targets(TableScorer(table), task, list_length=5)
+    parts = ranked(TableScorer(table), task, list_length=5)
     assert torch.equal(whole.ranks, parts.ranks)
     assert torch.equal(whole.lists, parts.lists)
 
 
 def test_lists_hold_the_best_unseen_items():
     table = torch.tensor([[0.0] * 4, [4.0, 3.0, 2.0, 1.0]])
-    found = rank_targets(TableScorer(table), held_out([[1, 3]], [4]), list_length=3)
+    found = ranked(TableScorer(table), held_out([[1, 3]], [4]), list_length=3)
     assert found.lists.tolist() == [[2, 4, 0]]
     assert found.ranks.tolist() == [2]
 
 
 def test_a_seen_target_still_competes_and_is_never_masked():
     table = torch.tensor([[0.0] * 3, [1.0, 5.0, 2.0]])
-    found = rank_targets(TableScorer(table), held_out([[1, 2]], [2]))
+    found = ranked(TableScorer(table), held_out([[1, 2]], [2]))
     assert found.ranks.tolist() == [1]
 
 
 def test_sampled_ranks_count_the_given_items_alone():
     table = torch.tensor([[0.0] * 5, [1.0, 9.0, 3.0, 3.0, 0.0]])
     negatives = torch.tensor([[4, 5, 0]])  # item 2 would win, but was not drawn; 0 is none
-    found = rank_targets(TableScorer(table), held_out([[1]], [3]), negatives=negatives)
+    found = ranked(TableScorer(table), held_out([[1]], [3]), negatives=negatives)
     assert found.ranks.tolist() == [2]
 
 
 def test_scores_that_are_not_finite_are_refused():
     table = torch.tensor([[0.0, 0.0], [1.0, float("nan")]])
     with pytest.raises(TrainingError, match="not finite"):
-        rank_targets(TableScorer(table), held_out([[1]], [1]))
+        ranked(TableScorer(table), held_out([[1]], [1]))

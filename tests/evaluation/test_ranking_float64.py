@@ -8,8 +8,7 @@ import pytest
 import torch
 from benchmarks.naive import naive_ranks
 
-from helpers import tiny_dataset
-from seqloom.evaluation.ranking import rank_targets
+from helpers import ranked, tiny_dataset
 from seqloom.runs.train import start_system
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import system_class
@@ -25,6 +24,6 @@ def test_ranks_equal_a_naive_float64_ranking(name: str, tmp_path: Path) -> None:
     config = system_class(name).config_class.build({"encoder": {"hidden_size": 16}})
     system = start_system(name, config, Sizes(num_items=300), TrainingData(dataset)).eval()
     held_out = dataset.held_out("test")
-    ranks = rank_targets(system.scorer(), held_out, max_len=system.max_len).ranks
+    ranks = ranked(system.scorer(), held_out, max_len=system.max_len).ranks
     assert ranks.tolist() == naive_ranks(system, held_out, list(range(len(ranks))))
     assert len(set(ranks.tolist())) > 20

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from helpers import ranked
 from seqloom.core.errors import TrainingError
 from seqloom.core.protocols import ListScorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
-from seqloom.evaluation.ranking import rank_targets
 
 HISTORIES = [[1, 2, 3, 1], [4], [5, 6, 7, 8, 9, 10], [2, 12]]
 TARGETS = [4, 4, 11, 3]  # user 1 has seen its target
@@ -37,6 +37,9 @@ class Lists(All):
         top = scores.topk(k, dim=1)
         return (top.indices + 1).masked_fill(top.values == float("-inf"), 0), top.values
 
+    def score_candidates(self, items, lengths, candidates):
+        return self.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
+
     def exact(self):
         return All()
 
@@ -49,16 +52,16 @@ def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen):
     assert isinstance(Lists(12), ListScorer)
     assert not isinstance(All(), ListScorer)
     options = {"max_len": 3, "mask_seen": mask_seen, "list_length": 5}
-    expected = rank_targets(All(), HELD_OUT, **options)
-    found = rank_targets(Lists(12), HELD_OUT, **options)
+    expected = ranked(All(), HELD_OUT, **options)
+    found = ranked(Lists(12), HELD_OUT, **options)
     assert torch.equal(found.ranks, expected.ranks)
     assert torch.equal(found.lists, expected.lists)
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
 def test_a_target_in_no_list_has_the_last_rank(mask_seen):
-    expected = rank_targets(All(), HELD_OUT, mask_seen=mask_seen).ranks
-    found = rank_targets(Lists(2), HELD_OUT, mask_seen=mask_seen).ranks
+    expected = ranked(All(), HELD_OUT, mask_seen=mask_seen).ranks
+    found = ranked(Lists(2), HELD_OUT, mask_seen=mask_seen).ranks
     last = [12 - len(set(row) - {t}) for row, t in zip(HISTORIES, TARGETS, strict=True)]
     last = torch.tensor(last if mask_seen else [12] * 4)
     assert torch.equal(found, torch.where(expected <= 2, expected, last))
@@ -67,11 +70,11 @@ def test_a_target_in_no_list_has_the_last_rank(mask_seen):
 
 def test_negatives_are_ranked_by_scores():
     negatives = torch.tensor([[5, 6], [1, 2], [1, 2], [4, 5]])
-    found = rank_targets(Lists(2), HELD_OUT, negatives=negatives)
-    assert torch.equal(found.ranks, rank_targets(All(), HELD_OUT, negatives=negatives).ranks)
+    found = ranked(Lists(2), HELD_OUT, negatives=negatives)
+    assert torch.equal(found.ranks, ranked(All(), HELD_OUT, negatives=negatives).ranks)
 
 
 def test_scores_that_are_no_numbers_stop_the_ranking(monkeypatch):
     monkeypatch.setattr(All, "score", lambda self, i, n: torch.full((len(i), 12), float("nan")))
     with pytest.raises(TrainingError, match="not finite"):
-        rank_targets(Lists(3), HELD_OUT)
+        ranked(Lists(3), HELD_OUT)

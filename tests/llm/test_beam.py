@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seqloom.llm.beam import beam_search
-from seqloom.llm.exact import exact_scores
+from seqloom.llm.exact import candidate_scores, exact_scores
 from seqloom.llm.likelihood import AmongBranches, AmongTokens
 from seqloom.llm.prefix_tree import PAD, PrefixTree
 
@@ -88,6 +88,23 @@ def test_teacher_forcing_gives_the_same_likelihoods(model, prompts):
             expected = [token_costs(model, t[m], row, AmongTokens) for t, m in zip(*prompts)]  # noqa: B905
         got = log_probs[:, : len(row)].gather(2, targets[:, : len(row), None])[..., 0]
         torch.testing.assert_close(got.double(), torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_candidates_have_the_scores_that_they_have_among_all(model, prompts, tree, scoring, truth):
+    # Given twice, out of order, none at all, and all of them.
+    candidates = torch.tensor([[9, 2, 12, 0, 2], [3, 1, 4, 8, 7], [0, 0, 0, 0, 0]])
+    with torch.inference_mode():
+        state = model.start(*prompts)
+    likelihood = scoring(tree, state.head)
+    found = candidate_scores(state, tree, likelihood, candidates)
+    expected = truth.gather(1, (candidates - 1).clamp(min=0))
+    expected = expected.masked_fill(candidates == 0, float("-inf"))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    every = torch.arange(12, 0, -1).expand(3, -1)
+    with torch.inference_mode():
+        state = model.start(*prompts)
+    found = candidate_scores(state, tree, likelihood, every)
+    torch.testing.assert_close(found, truth.flip(1), rtol=1e-5, atol=1e-5)
 
 
 def test_as_many_beams_as_items_find_the_exact_order(model, prompts, tree, scoring, truth):

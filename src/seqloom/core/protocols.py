@@ -20,6 +20,9 @@ class Scorer(Protocol):
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Score the whole catalogue for each history; column j belongs to item number j + 1.
 
+        Empty histories are answered elsewhere (`evaluation.without_history`); what this says of one is
+        finite and means nothing.
+
         Shapes: items [B, L] int64 padded with 0 on the right, lengths [B] -> [B, N].
         """
 
@@ -39,6 +42,12 @@ class ListScorer(Scorer, Protocol):
         Where fewer are found, the rest is item 0 with a score of minus infinity.
 
         Shapes: items [B, L], lengths [B], seen [B, S] item numbers, 0 where padded -> [B, k], [B, k].
+        """
+
+    def score_candidates(self, items: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
+        """The exact scores of each history's own candidates alone; minus infinity where there is none.
+
+        Shapes: items [B, L], lengths [B], candidates [B, C] item numbers, 0 where padded -> [B, C].
         """
 
     def exact(self) -> Scorer:

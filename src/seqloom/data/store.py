@@ -73,6 +73,10 @@ class HeldOut:
     targets: Tensor
     """[rows] int64, item numbers 1..N."""
 
+    def select(self, rows: Tensor) -> HeldOut:
+        """The given rows, in the given order. Shapes: rows [B] int64."""
+        return HeldOut(self.users[rows], self.histories.select(rows), self.targets[rows])
+
 
 class Dataset:
     """A prepared data set. Opening it reads the manifest; arrays are mapped, tables read when asked."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,9 +63,8 @@ def only(held_out: HeldOut, rows: Tensor, first: int = 1) -> HeldOut:
 
     Shapes: rows [R] bool.
     """
-    at = torch.nonzero(rows).flatten()
-    targets = held_out.targets[at] - first + 1
-    return HeldOut(held_out.users[at], held_out.histories.select(at), targets)
+    chosen = held_out.select(torch.nonzero(rows).flatten())
+    return replace(chosen, targets=chosen.targets - first + 1)
 
 
 def random_metrics(competitors: Tensor) -> dict[str, float]:

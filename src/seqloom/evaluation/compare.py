@@ -13,7 +13,7 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
-from seqloom.evaluation.groups import GROUPS
+from seqloom.evaluation.groups import GROUPS, KNOWN_USER
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.pays import Price, pays_sentence
 from seqloom.evaluation.protocol import RankingProtocol
@@ -75,7 +75,7 @@ class Difference(Config):
 
     metric: str
     group: str
-    """`all`, or a name of `groups.GROUPS`."""
+    """`all`, or one of the groups of the rank table."""
     users: int
     reference: float | None = None
     """The reference's mean; None where the group has fewer than two users."""
@@ -127,7 +127,7 @@ def compare_runs(
     runs: Sequence[EvaluatedRun],
     *,
     metrics: Sequence[str] = COMPARED_METRICS,
-    groups: Sequence[str] = GROUPS,
+    groups: Sequence[str] | None = None,
     pairs: Literal["reference", "all"] = "reference",
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -137,7 +137,8 @@ def compare_runs(
     """Test each run against the first (`reference`), or every two runs (`all`), on each metric.
 
     With `all`, the earlier run of a pair is its reference. Each metric is tested over all users and
-    over each group.
+    over each group; where none are given, these are `groups.GROUPS` and, where there are new users, the
+    known ones.
 
     Groups are cut at the first run's thresholds. A group of fewer than two users is listed with its
     number of users and no test.
@@ -146,6 +147,7 @@ def compare_runs(
         ConfigError: fewer than two runs, equal names, no metric, or an unknown metric or group.
         DataError: the runs differ in data set, protocol, users or targets.
     """
+    groups = _default_groups(runs) if groups is None else groups
     _check_options(runs, metrics, groups, pairs)
     for run in runs[1:]:
         check_comparable(runs[0], run)
@@ -276,6 +278,12 @@ def _difference(
     )
 
 
+def _default_groups(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """New users are answered alike by all systems: only the known ones can differ."""
+    apart = [KNOWN_USER for run in runs[:1] if KNOWN_USER in run.table.members]
+    return [*GROUPS, *apart]
+
+
 def _check_options(
     runs: Sequence[EvaluatedRun], metrics: Sequence[str], groups: Sequence[str], pairs: str
 ) -> None:
@@ -286,8 +294,9 @@ def _check_options(
         raise ConfigError(f"the runs' names must differ; found {', '.join(names)}")
     if not metrics:
         raise ConfigError("no metric was given; use for instance ndcg@10")
-    unknown = [group for group in groups if group not in GROUPS]
+    known = runs[0].table.members
+    unknown = [group for group in groups if group not in known]
     if unknown:
-        raise ConfigError(f"unknown group {unknown[0]!r}; use some of {', '.join(GROUPS)}")
+        raise ConfigError(f"unknown group {unknown[0]!r}; use some of {', '.join(known)}")
     if pairs not in ("reference", "all"):
         raise ConfigError(f"pairs {pairs!r} is unknown; use 'reference' or 'all'")

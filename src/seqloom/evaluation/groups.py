@@ -21,6 +21,10 @@ from seqloom.evaluation.metrics import RANK_METRICS, rank_metrics
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 COLD_GROUPS = ("cold_item", "warm_item")
 """Further groups of a data set with cold items."""
+KNOWN_USER = "known_user"
+HISTORY_GROUPS = ("new_user", KNOWN_USER)
+"""Further groups where there are new users, who have no event before the target. They are given what is
+popular, by every system alike, so systems differ in the known ones alone."""
 
 
 class GroupThresholds(Config):

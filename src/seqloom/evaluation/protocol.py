@@ -48,5 +48,6 @@ class RankingProtocol(Config):
             )
         return (
             f"Split: {self.split}; ranks are of the {part} part. {ranking} "
-            "Ties count against the model. Popularity and groups come from the training part alone."
+            "Ties count against the model. A user without a history is given what is popular, whatever the "
+            "system. Popularity and groups come from the training part alone."
         )

@@ -2,7 +2,8 @@
 
 A target's rank is 1 plus the number of competitors that score at least as high: ties count against
 the model. Competitors are all items but the target, without the seen items where these are masked, or the
-given negatives alone in the sampled protocol. A target that the user has seen before is never masked.
+given negatives alone in the sampled protocol. A target that the user has seen before is never masked. A user
+without a history is given what is popular, whatever the system.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from seqloom.core.errors import TrainingError
 from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
-from seqloom.data.sequences import Sequences
+from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.data.store import HeldOut
+from seqloom.evaluation.without_history import with_popular
 from seqloom.nn.top import top_scores
 
 _SCORES_AT_ONCE = 4 << 20
@@ -42,6 +44,7 @@ def rank_targets(
     scorer: Scorer,
     held_out: HeldOut,
     *,
+    popularity: Tensor,
     max_len: int | None = None,
     mask_seen: bool = True,
     negatives: Tensor | None = None,
@@ -53,6 +56,8 @@ def rank_targets(
     """Rank every target of `held_out`. Several processes divide the users, and each gets all ranks.
 
     Args:
+        popularity: [N] training events of the scorer's items, which rank for users without a history
+            (`with_popular`).
         max_len: longest history that the scorer reads; the whole history is masked all the same.
         negatives: [R, C] item numbers, 0 for none: rank the target among these alone.
         list_length: how many of the best items to return for each user (full ranking only).
@@ -60,78 +65,91 @@ def rank_targets(
     Raises:
         TrainingError: the scorer gave a score that is not finite.
     """
-    device = device or torch.device("cpu")
-    if isinstance(scorer, ListScorer) and negatives is None:
-        return _rank_listed(
-            scorer, held_out, max_len, mask_seen, list_length, device, progress, processes
-        )
+    scorer = with_popular(scorer, popularity)
     count = len(held_out.users)
     ranks = torch.zeros(count, dtype=torch.int64)
     lists = torch.zeros(count, list_length, dtype=torch.int64)
+    listed = isinstance(scorer, ListScorer)
+    at_once = _HISTORIES_AT_ONCE
+    if not listed:
+        at_once = max(1, min(at_once, _SCORES_AT_ONCE // scorer.num_items))
     by_length = torch.argsort(held_out.histories.lengths, stable=True)
-    at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // scorer.num_items))
     own = by_length.split(at_once)[processes.rank :: processes.size]
     with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
         for rows in own:
             histories = held_out.histories.select(rows)
-            batch = histories.pad(max_len).to(device)
-            scores = scorer.score(batch.items, batch.lengths)  # [B, N]
-            _check_finite(scores)
-            column = (held_out.targets[rows] - 1).to(device)
+            batch = histories.pad(max_len).to(device or torch.device("cpu"))
+            target = held_out.targets[rows].to(batch.items.device)[:, None]  # [B, 1]
             if negatives is not None:
-                ranks[rows] = _rank_among(scores, column, negatives[rows].to(device)).cpu()
+                among = negatives[rows].to(target.device)
+                found = _rank_among(scorer, batch, target, among)
+            elif isinstance(scorer, ListScorer):
+                seen = histories.pad().items.to(target.device) if mask_seen else None
+                found, lists[rows] = _rank_listed(scorer, batch, target, seen, list_length)
             else:
-                if mask_seen:
-                    mask_items(scores, histories, keep=column)
-                truth = scores.gather(1, column[:, None])
-                ranks[rows] = (scores >= truth).sum(1).cpu()
-                if list_length:
-                    lists[rows] = best_items(scores, list_length).cpu()
+                hidden = histories if mask_seen else None
+                found, lists[rows] = _rank_all(scorer, batch, target, hidden, list_length)
+            ranks[rows] = found.cpu()
             task.advance(len(rows))
-    return _together(held_out, ranks, lists, processes)
+    # Each row is 0 in every process but the one that ranked it.
+    ranks, lists = processes.sum(ranks), processes.sum(lists)
+    return Ranks(held_out.users, held_out.targets, ranks, lists)
+
+
+def _rank_all(
+    scorer: Scorer,
+    batch: PaddedBatch,
+    target: Tensor,
+    hidden: Sequences | None,
+    list_length: int,
+) -> tuple[Tensor, Tensor]:
+    """Ranks among the whole catalogue, and lists. Shapes: target [B, 1] -> [B], [B, k]."""
+    scores = scorer.score(batch.items, batch.lengths)  # [B, N]
+    _check_finite(scores)
+    column = target - 1
+    if hidden is not None:
+        mask_items(scores, hidden, keep=column[:, 0])
+    ranks = (scores >= scores.gather(1, column)).sum(1)
+    if not list_length:
+        return ranks, torch.zeros(len(ranks), 0, dtype=torch.int64)
+    return ranks, best_items(scores, list_length).cpu()
 
 
 def _rank_listed(
     scorer: ListScorer,
-    held_out: HeldOut,
-    max_len: int | None,
-    mask_seen: bool,
+    batch: PaddedBatch,
+    target: Tensor,
+    seen: Tensor | None,
     list_length: int,
-    device: torch.device,
-    progress: Progress,
-    processes: Processes,
-) -> Ranks:
-    """Rank by lists. A target that is in none ties with all that are in none: it has the last rank."""
-    count = len(held_out.users)
-    ranks = torch.zeros(count, dtype=torch.int64)
-    lists = torch.zeros(count, list_length, dtype=torch.int64)
-    by_length = torch.argsort(held_out.histories.lengths, stable=True)
+) -> tuple[Tensor, Tensor]:
+    """Ranks by lists, and the lists. A target that is in none ties with all that are in none: last.
+
+    Shapes: target [B, 1], seen [B, S] -> [B], [B, k].
+    """
+    if seen is not None:
+        seen = seen.masked_fill(seen == target, 0)
     k = max(scorer.list_size, list_length)
-    own = by_length.split(_HISTORIES_AT_ONCE)[processes.rank :: processes.size]
-    with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
-        for rows in own:
-            histories = held_out.histories.select(rows)
-            batch = histories.pad(max_len).to(device)
-            target = held_out.targets[rows].to(device)[:, None]
-            seen = histories.pad().items.to(device) if mask_seen else None
-            if seen is not None:
-                seen = seen.masked_fill(seen == target, 0)
-            items, scores = scorer.best(batch.items, batch.lengths, k, seen)
-            _check_no_nan(scores)
-            hit = items == target  # [B, k]
-            truth = scores.masked_fill(~hit, float("inf")).amin(1, keepdim=True)
-            last = scorer.num_items - _distinct(seen, len(rows), device)
-            listed = ((scores >= truth) & (items > 0)).sum(1)
-            ranks[rows] = torch.where(hit.any(1), listed, last).cpu()
-            lists[rows] = items[:, :list_length].cpu()
-            task.advance(len(rows))
-    return _together(held_out, ranks, lists, processes)
+    items, scores = scorer.best(batch.items, batch.lengths, k, seen)
+    _check_no_nan(scores)
+    hit = items == target  # [B, k]
+    truth = scores.masked_fill(~hit, float("inf")).amin(1, keepdim=True)
+    last = scorer.num_items - _distinct(seen, len(target), target.device)
+    above = ((scores >= truth) & (items > 0)).sum(1)
+    return torch.where(hit.any(1), above, last), items[:, :list_length].cpu()
 
 
-def _together(held_out: HeldOut, ranks: Tensor, lists: Tensor, processes: Processes) -> Ranks:
-    """All rows, each of which is 0 in every process but the one that ranked it."""
-    ranks, lists = processes.sum(ranks), processes.sum(lists)
-    return Ranks(held_out.users, held_out.targets, ranks, lists)
+def _rank_among(scorer: Scorer, batch: PaddedBatch, target: Tensor, negatives: Tensor) -> Tensor:
+    """Ranks among the negatives. Shapes: target [B, 1], negatives [B, C], 0 for none -> [B]."""
+    candidates = torch.cat([target, negatives], 1)
+    if isinstance(scorer, ListScorer):
+        scores = scorer.score_candidates(batch.items, batch.lengths, candidates)
+        _check_no_nan(scores)
+    else:
+        every = scorer.score(batch.items, batch.lengths)
+        _check_finite(every)
+        scores = every.gather(1, (candidates - 1).clamp(min=0))
+    against = scores[:, 1:] >= scores[:, :1]
+    return 1 + (against & (negatives > 0)).sum(1)
 
 
 def _distinct(items: Tensor | None, count: int, device: torch.device) -> Tensor:
@@ -166,12 +184,6 @@ def best_items(scores: Tensor, k: int) -> Tensor:
     values, columns = top_scores(scores, min(k, scores.shape[1]))
     items = torch.where(values == float("-inf"), 0, columns + 1)
     return torch.nn.functional.pad(items, (0, k - items.shape[1]))
-
-
-def _rank_among(scores: Tensor, column: Tensor, negatives: Tensor) -> Tensor:
-    truth = scores.gather(1, column[:, None])
-    against = scores.gather(1, (negatives - 1).clamp(min=0))
-    return 1 + ((against >= truth) & (negatives > 0)).sum(1)
 
 
 def _check_finite(scores: Tensor) -> None:

@@ -22,6 +22,7 @@ from seqloom.core.files import atomic_file
 from seqloom.data.store import Dataset
 from seqloom.evaluation.groups import (
     COLD_GROUPS,
+    HISTORY_GROUPS,
     GroupThresholds,
     default_thresholds,
     group_members,
@@ -64,13 +65,16 @@ class RankTable:
     def members(self) -> dict[str, Tensor]:
         """The masks of tail and head groups at this table's thresholds, each [R] bool.
 
-        With cold items there are two groups more, and a tail item is a warm one.
+        With cold items there are two groups more, and a tail item is a warm one; with new users another two.
         """
         found = group_members(self.target_counts, self.training_lengths, self.thresholds)
-        if self.cold is None:
-            return found
-        found["tail_item"] = found["tail_item"] & ~self.cold
-        return found | dict(zip(COLD_GROUPS, (self.cold, ~self.cold), strict=True))
+        if self.cold is not None:
+            found["tail_item"] = found["tail_item"] & ~self.cold
+            found |= dict(zip(COLD_GROUPS, (self.cold, ~self.cold), strict=True))
+        new = self.history_lengths == 0
+        if new.any():
+            found |= dict(zip(HISTORY_GROUPS, (new, ~new), strict=True))
+        return found
 
 
 def build_rank_table(

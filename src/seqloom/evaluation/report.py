@@ -17,7 +17,7 @@ from seqloom.evaluation.compare import Comparison, Pair
 from seqloom.evaluation.figure_style import Figure
 from seqloom.evaluation.figures import forest, group_bars, long_tail_figure, training_curves
 from seqloom.evaluation.figures_tradeoff import shows_tradeoff, tradeoff
-from seqloom.evaluation.groups import GROUPS
+from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS
 from seqloom.evaluation.item_map import item_map_figure
 from seqloom.evaluation.markup import Markup, duration, join, number, section, table, tag, text
 from seqloom.evaluation.metrics import RANK_METRICS, metric_label
@@ -157,7 +157,7 @@ def _accuracy(systems: Sequence[SystemResult]) -> Markup:
 def _groups(data: ReportData) -> Markup:
     metric = data.figure_metric
     first = next(system for system in data.systems if system.groups)
-    names = [name for name in GROUPS if name in first.groups]
+    names = [name for name in (*GROUPS, *HISTORY_GROUPS) if name in first.groups]
     columns = [overall(metric), *(in_group(metric, name) for name in names)]
     head: list[object] = ["Run", "All users"]
     head += [

@@ -12,6 +12,10 @@ _WHERE = {
     "head_item": "on head items",
     "tail_user": "for tail users",
     "head_user": "for head users",
+    "cold_item": "on cold items",
+    "warm_item": "on warm items",
+    "new_user": "for new users",
+    "known_user": "for users with a history",
 }
 
 

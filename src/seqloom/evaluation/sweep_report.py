@@ -16,7 +16,7 @@ from seqloom.core.config import Config
 from seqloom.core.files import atomic_file
 from seqloom.evaluation.figure_style import Figure
 from seqloom.evaluation.figures_sweep import ablation, numeric_keys, sensitivity
-from seqloom.evaluation.groups import GROUPS
+from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS
 from seqloom.evaluation.markup import Markup, join, number, section, table, tag, text
 from seqloom.evaluation.metrics import metric_label
 from seqloom.evaluation.sweep_table import Measurement, SummaryRow, chosen, label
@@ -84,10 +84,11 @@ def _body(data: SweepReport, drawn: Sequence[Figure], path: Path) -> Markup:
 
 def _table(rows: Sequence[SummaryRow], protocol: str, metric: str) -> Markup:
     """Variants by groups: mean ± standard deviation; the highest mean of a column is bold."""
-    groups = [
-        g for g in ("all", *GROUPS) if chosen(rows, protocol=protocol, group=g, metric=metric)
-    ]
-    columns = {g: chosen(rows, protocol=protocol, group=g, metric=metric) for g in groups}
+    columns = {
+        group: found
+        for group in ("all", *GROUPS, *HISTORY_GROUPS)
+        if (found := chosen(rows, protocol=protocol, group=group, metric=metric))
+    }
     best = {group: max(row.mean for row in column) for group, column in columns.items()}
     cells = {
         (label(row), group): tag(
@@ -97,10 +98,10 @@ def _table(rows: Sequence[SummaryRow], protocol: str, metric: str) -> Markup:
         for row in column
     }
     lines = [
-        [label(row), *(cells.get((label(row), group), "–") for group in groups), _seeds(row)]
+        [label(row), *(cells.get((label(row), group), "–") for group in columns), _seeds(row)]
         for row in columns.get("all", [])
     ]
-    head = ["Variant", *(_heading(group, columns[group]) for group in groups), "Seeds"]
+    head = ["Variant", *(_heading(group, column) for group, column in columns.items()), "Seeds"]
     caption = f"{metric_label(metric)}: mean ± standard deviation over seeds. Bold: highest mean."
     return table(head, lines, caption)
 

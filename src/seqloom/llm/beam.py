@@ -55,6 +55,7 @@ def beam_search(
     num_beams: int,
     top: int | None = None,
     seen: Tensor | None = None,
+    only: Tensor | None = None,
 ) -> Found:
     """The `top` best items that the beams reach; as many as beams if not given.
 
@@ -64,15 +65,17 @@ def beam_search(
     sequence ends when it can no longer beat the worst item that is kept, and a prompt when it has none.
 
     Seen items are masked inside the search: a branch whose every item is seen is never entered, so no
-    beam is wasted and as many items come out as are left.
+    beam is wasted and as many items come out as are left. With `only`, a branch is entered where it leads
+    to one of these, so as many beams as these items find them all, and their scores are exact.
 
     Differs: a usual beam search compares sequences of equal length. Here sequences with equally many
     choices compete, and one that has no choice left makes room for others.
 
-    Shapes: seen [B, S] item numbers, 0 where padded; -> items and scores [B, top].
+    Shapes: seen [B, S] item numbers, only [B, C], 0 where padded; -> items and scores [B, top].
     """
     with torch.inference_mode():
-        return _Search(state, tree, likelihood, num_beams, seen).run(top or num_beams)
+        search = _Search(state, tree, likelihood, num_beams, seen, only)
+        return search.run(top or num_beams)
 
 
 class _Search:
@@ -85,10 +88,12 @@ class _Search:
         likelihood: Likelihood,
         num_beams: int,
         seen: Tensor | None,
+        only: Tensor | None,
     ) -> None:
         self._state, self._tree, self._likelihood = state, tree, likelihood
         self._num_beams = num_beams
-        self._leaves = None if seen is None else tree.seen_leaves(seen)
+        self._seen = None if seen is None else tree.leaves_of(seen)
+        self._only = None if only is None else tree.leaves_of(only)
         self._laid = 0
 
     def run(self, top: int) -> Found:
@@ -111,8 +116,8 @@ class _Search:
                 rows, beams = rows[alive], beams.select(alive)
                 found = Found(found.items[alive], found.scores[alive])
                 self._state.keep(alive)
-                if self._leaves is not None:
-                    self._leaves = self._leaves[alive]
+                self._seen = None if self._seen is None else self._seen[alive]
+                self._only = None if self._only is None else self._only[alive]
 
     def _round(self, found: Found, beams: _Beams) -> tuple[Found, _Beams]:
         """One choice for every beam, and what follows from it without another."""
@@ -160,8 +165,10 @@ class _Search:
         gained[at] = self._likelihood.children(beams.states[at], beams.nodes[at], width)
         scores = (beams.scores[..., None] + gained).masked_fill(~real, _NONE).flatten(1)
         nodes = nodes.flatten(1)
-        if self._leaves is not None:
-            scores = scores.masked_fill(tree.all_seen(nodes, self._leaves), _NONE)
+        if self._seen is not None:
+            scores = scores.masked_fill(tree.all_among(nodes, self._seen), _NONE)
+        if self._only is not None:
+            scores = scores.masked_fill(tree.none_among(nodes, self._only), _NONE)
         return nodes, scores, beams.slots[..., None].expand_as(real).flatten(1)
 
     def _fed(self, nodes: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""The exact score of every item: the whole prefix tree, a part of its leaves at a time."""
+"""Exact scores: of every item, a part of the tree's leaves at a time, or of a few items of each prompt."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from seqloom.llm.beam import beam_search
 from seqloom.llm.likelihood import Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
 from seqloom.llm.runs import lay_runs
@@ -36,6 +37,24 @@ def exact_scores(
         scores[:, columns[torch.searchsorted(wanted, found)]] = values
         state.rewind()
     return scores
+
+
+def candidate_scores(
+    state: DecodingState, tree: PrefixTree, likelihood: Likelihood, candidates: Tensor
+) -> Tensor:
+    """The log-likelihood of each prompt's own candidates, minus infinity where there is none.
+
+    The time grows with the number of candidates. What other items an ID competes with at a branch does not
+    depend on them: the scores are those of `exact_scores`.
+
+    Shapes: candidates [B, C] item numbers, 0 where padded -> [B, C].
+    """
+    # An open beam leads to a candidate that no other one leads to, so none is ever left out.
+    found = beam_search(state, tree, likelihood, num_beams=candidates.shape[1], only=candidates)
+    items, order = found.items.sort(1)
+    places = torch.searchsorted(items, candidates.contiguous()).clamp(max=items.shape[1] - 1)
+    scores = found.scores.gather(1, order).gather(1, places)
+    return scores.masked_fill(candidates == 0, float("-inf"))
 
 
 def _walk(

@@ -123,24 +123,31 @@ class PrefixTree:
             found.append(self.first_child[found[-1]].clamp(max=len(self.token) - 1))
         return torch.stack(found, -1)
 
-    def seen_leaves(self, seen: Tensor) -> Tensor:
-        """The leaves of seen items, rising in each row; equal items once, the rest is N.
+    def leaves_of(self, items: Tensor) -> Tensor:
+        """The leaves of items, rising in each row; equal items once, the rest is N.
 
-        Shapes: seen [B, S] int64 item numbers, 0 where padded -> [B, S].
+        Shapes: items [B, S] int64 item numbers, 0 where padded -> [B, S].
         """
-        leaves = self.leaf[seen].sort(1).values
+        leaves = self.leaf[items].sort(1).values
         again = torch.zeros_like(leaves, dtype=torch.bool)
         again[:, 1:] = leaves[:, 1:] == leaves[:, :-1]
         return leaves.masked_fill(again, self.num_items).sort(1).values
 
-    def all_seen(self, nodes: Tensor, seen_leaves: Tensor) -> Tensor:
-        """Whether every leaf at or below a node is seen.
+    def all_among(self, nodes: Tensor, leaves: Tensor) -> Tensor:
+        """Whether every leaf at or below a node is one of `leaves`.
 
-        Shapes: nodes [B, M] int64, seen_leaves [B, S] as `seen_leaves` gives -> [B, M] bool.
+        Shapes: nodes [B, M] int64, leaves [B, S] as `leaves_of` gives -> [B, M] bool.
         """
+        return self._count(nodes, leaves) == self.end_leaf[nodes] - self.first_leaf[nodes]
+
+    def none_among(self, nodes: Tensor, leaves: Tensor) -> Tensor:
+        """Whether no leaf at or below a node is one of `leaves`; shapes as in `all_among`."""
+        return self._count(nodes, leaves) == 0
+
+    def _count(self, nodes: Tensor, leaves: Tensor) -> Tensor:
+        """How many of a row's leaves are at or below each node. Shapes: [B, M], [B, S] -> [B, M]."""
         first, end = self.first_leaf[nodes], self.end_leaf[nodes]
-        seen = torch.searchsorted(seen_leaves, end) - torch.searchsorted(seen_leaves, first)
-        return seen == end - first
+        return torch.searchsorted(leaves, end) - torch.searchsorted(leaves, first)
 
 
 def _runs(first_child: np.ndarray, children: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,6 +55,12 @@ class ApproximateScorer:
         """Exact scores of all items. Shapes: [B, L], [B] -> [B, N]."""
         return self._scorer.score(items, lengths)
 
+    def score_candidates(self, items: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
+        """See `ListScorer`. Shapes: [B, L], [B], [B, C] -> [B, C]."""
+        rows = self.item_vectors[(candidates - 1).clamp(min=0)]  # [B, C, D']
+        scores = torch.einsum("bd,bcd->bc", self.queries(items, lengths), rows)
+        return scores.masked_fill(candidates == 0, -torch.inf)
+
     def exact(self) -> Scorer:
         """See `ListScorer`."""
         return self._scorer

@@ -105,9 +105,17 @@ def rank_cold(
         return None
     among_all, among_cold = only(held_out, rows), only(held_out, rows, first)
     settings: dict[str, Any] = {"device": run.device, "progress": progress}
+    popularity = data.popularity[1:]
 
     def by_cold(scorer: Scorer, max_len: int | None = None) -> dict[str, float]:
-        found = rank_targets(scorer, among_cold, max_len=max_len, mask_seen=False, **settings)
+        found = rank_targets(
+            scorer,
+            among_cold,
+            popularity=popularity[first - 1 :],
+            max_len=max_len,
+            mask_seen=False,
+            **settings,
+        )
         return rank_metrics(found.ranks)
 
     text = _text(run, data)
@@ -121,7 +129,9 @@ def rank_cold(
     }
     if text is not None:
         neighbours = TextNeighbours(text.items.to(run.device))
-        whole = rank_targets(neighbours, among_all, mask_seen=masked, **settings)
+        whole = rank_targets(
+            neighbours, among_all, popularity=popularity, mask_seen=masked, **settings
+        )
         found["all items", "text neighbours"] = rank_metrics(whole.ranks)
         found["cold items", "text neighbours"] = by_cold(LastItems(neighbours, first))
     return ColdItems(

@@ -43,7 +43,7 @@ from seqloom.runs.evaluate import (
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.latency import measure_latency
 from seqloom.runs.prepare import statistics_table
-from seqloom.text.prompts import text_columns, title_column
+from seqloom.text.prompts import naming_column
 
 SAMPLE_USERS = 3
 ITEMS_ON_MAP = 1000
@@ -219,19 +219,19 @@ def _samples(
     held_out = data.held_out(table.protocol.part)
     cold = torch.zeros(len(table), dtype=torch.bool) if table.cold is None else table.cold
     warm = torch.nonzero(~cold).flatten()
-    drawn = torch.randperm(len(warm), generator=generator(0, "report users"))[:SAMPLE_USERS]
-    few = HeldOut(held_out.users[drawn], held_out.histories.select(drawn), held_out.targets[drawn])
-    lists = {run.name: _lists(run, few, table.protocol.masked) for run in runs}
-    ranks = {one.name: one.table.ranks[warm[drawn]] for one in evaluated}
-    columns = text_columns(data.items)
-    title = title_column(columns) if columns else "item_id"
+    drawn = warm[torch.randperm(len(warm), generator=generator(0, "report users"))[:SAMPLE_USERS]]
+    few = held_out.select(drawn)
+    lists = {run.name: _lists(run, data, few, table.protocol.masked) for run in runs}
+    ranks = {one.name: one.table.ranks[drawn] for one in evaluated}
+    title = naming_column(data.items) or "item_id"
     return sample_users(data, few, lists, ranks, count=SAMPLE_USERS, title_column=title)
 
 
-def _lists(run: Run, held_out: HeldOut, masked: bool) -> Tensor:
+def _lists(run: Run, data: Dataset, held_out: HeldOut, masked: bool) -> Tensor:
     return rank_targets(
         run.scorer,
         held_out,
+        popularity=data.popularity[1 : run.scorer.num_items + 1],
         max_len=run.system.max_len,
         mask_seen=masked,
         list_length=LIST_LENGTH,

@@ -47,8 +47,8 @@ class Evaluation(Config):
     metrics: dict[str, float]
     """hr and ndcg at 5, 10 and 20, mrr; full ranking adds coverage, popularity and novelty."""
     groups: dict[str, dict[str, Any]]
-    """tail_item, head_item, tail_user, head_user, with cold items cold_item and warm_item: each `users`
-    and `metrics` (None without users)."""
+    """tail_item, head_item, tail_user, head_user; with cold items cold_item and warm_item; with users
+    who have no history new_user and known_user: each `users` and `metrics` (None without users)."""
     cold: ColdItems | None = None
     """The users whose target is a cold item, with yardsticks; None where no target is cold."""
     seconds: float
@@ -181,6 +181,7 @@ def rank_held_out(
     ranks = rank_targets(
         cold.everything if cold else _scorer(run, data.num_items),
         held_out,
+        popularity=data.popularity[1:],
         max_len=run.system.max_len,
         mask_seen=details.masked,
         negatives=_negatives(data, held_out, details, progress),

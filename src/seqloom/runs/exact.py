@@ -79,6 +79,7 @@ def evaluate_exact(
         ranks = rank_targets(
             by,
             held_out,
+            popularity=data.popularity[1:],
             max_len=run.system.max_len,
             mask_seen=mask_seen,
             list_length=LIST_LENGTH,
@@ -114,8 +115,7 @@ def _sampled(held_out: HeldOut, sample: int | None) -> HeldOut:
     if sample is None or sample >= count:
         return held_out
     rows = torch.randperm(count, generator=generator(_SEED, "exact"))[:sample].sort().values
-    histories = held_out.histories.select(rows)
-    return HeldOut(held_out.users[rows], histories, held_out.targets[rows])
+    return held_out.select(rows)
 
 
 def _common(first: Tensor, second: Tensor) -> Tensor:

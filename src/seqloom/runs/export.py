@@ -31,7 +31,8 @@ class ExportedRun(Config):
     """An ONNX file and how to ask it.
 
     It takes `items` [B, L] int64 (item numbers, oldest first, padded with 0 on the right, 2 <= L <= max_len)
-    and `lengths` [B] int64, and gives `scores` [B, N]; column j belongs to line j of `item_ids`.
+    and `lengths` [B] int64, each at least 1, and gives `scores` [B, N]; column j belongs to line j of
+    `item_ids`.
     """
 
     file: str

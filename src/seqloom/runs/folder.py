@@ -41,7 +41,7 @@ from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
 from seqloom.systems.registry import system_class
-from seqloom.text.prompts import text_columns, title_column
+from seqloom.text.prompts import naming_column
 
 FORMAT_VERSION = 1
 
@@ -182,9 +182,9 @@ class Run:
     @cached_property
     def titles(self) -> list[str | None]:
         """Entry i is the title of item number i + 1; None where the catalogue has none."""
-        if self.items.column_names == ["item_id"]:
+        title = naming_column(self.items)
+        if title is None:
             return [None] * len(self.item_ids)
-        title = title_column(text_columns(self.items))
         return [text or None for text in self.items.column(title).to_pylist()]
 
     @cached_property
@@ -217,6 +217,16 @@ class Run:
                 "train again"
             )
         return counts
+
+    @cached_property
+    def training_counts(self) -> torch.Tensor | None:
+        """`popularity`; of a run of an older seqloom from its data set, None where that is gone too."""
+        if self.popularity is not None:
+            return self.popularity
+        try:
+            return self.dataset().popularity[1:]
+        except ArtefactError:
+            return None
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:

@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 
 from seqloom.core.config import Config
-from seqloom.core.errors import ConfigError, DataError
+from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import best_items, mask_items
+from seqloom.evaluation.without_history import with_popular
 from seqloom.runs.approximate import approximate_scorer
 from seqloom.runs.folder import Run, load_run
 
@@ -62,7 +63,7 @@ def recommend(
     events.
 
     A history may be of anybody and of any length; ids that the catalogue does not hold are left out
-    and named in the answer. An empty history gets what the system gives without one.
+    and named in the answer. An empty history gets what is popular, whatever the system.
 
     Args:
         approximate: search an index of the items and not all of them; see `approximate_scorer`.
@@ -71,6 +72,7 @@ def recommend(
         ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1, or
             an approximate search is asked for and cannot be (see `approximate_scorer`).
         DataError: a user is not in the data set, or a history holds no known item at all.
+        ArtefactError: a history is empty, and the run does not know what is popular.
     """
     if (histories is not None) + (users is not None) + all_users != 1:
         raise ConfigError("give either histories, or users, or ask for all users")
@@ -88,11 +90,26 @@ def recommend(
     scorer = run.scorer
     if approximate:
         scorer = approximate_scorer(run, dataset=dataset, progress=progress)
+    scorer = _for_everyone(run, scorer, rows)
     lists = _rank(run, scorer, rows, k, mask_seen, progress)
     return [
         Recommendation(user=name, items=items, unknown=missing)
         for name, items, missing in zip(names, lists, unknown, strict=True)
     ]
+
+
+def _for_everyone(run: Run, scorer: Scorer, rows: Sequences) -> Scorer:
+    """The scorer with an answer to empty histories, if there are any."""
+    if bool((rows.lengths > 0).all()):
+        return scorer
+    counts = run.training_counts
+    if counts is None:
+        raise ArtefactError(
+            f"a history is empty, and {run.path} does not know what is popular: it was made by an older "
+            "seqloom and its data set is gone; leave that history out, or train again"
+        )
+    later = scorer.num_items - len(counts)  # items put in after training
+    return with_popular(scorer, torch.nn.functional.pad(counts, (0, later)))
 
 
 def _rank(
@@ -106,8 +123,6 @@ def _rank(
         for part in torch.arange(len(rows)).split(at_once) if len(rows) else ():
             histories = rows.select(part)
             batch = histories.pad(run.system.max_len).to(run.device)
-            if not batch.items.shape[1]:  # only empty histories: one padded position for all
-                batch = type(batch)(batch.items.new_zeros(len(part), 1), batch.lengths)
             if isinstance(scorer, ListScorer):
                 seen = histories.pad().items.to(run.device) if mask_seen else None
                 top, values = scorer.best(batch.items, batch.lengths, k, seen)

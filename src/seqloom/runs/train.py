@@ -192,7 +192,12 @@ def _train(
 
     def measure() -> dict[str, float]:
         ranks = rank_targets(
-            model.scorer(), held_out, max_len=model.max_len, device=device, processes=ranking
+            model.scorer(),
+            held_out,
+            popularity=data.dataset.popularity[1:],
+            max_len=model.max_len,
+            device=device,
+            processes=ranking,
         )
         return rank_metrics(ranks.ranks, VALID_METRICS)
 

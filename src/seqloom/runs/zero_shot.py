@@ -86,6 +86,7 @@ def zero_shot(
         return rank_targets(
             scorer,
             held_out,
+            popularity=data.popularity[1:],
             max_len=system.max_len,
             mask_seen=mask_seen,
             device=run.device,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.phase import Phase
+from seqloom.data.popular import popularity_scores
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 
 
@@ -17,10 +18,7 @@ class PopularityConfig(SystemConfig):
 
 
 class Popularity(System[PopularityConfig]):
-    """Scores an item by its number of training events, whatever the history.
-
-    Equal counts are broken by item number, the same way for everybody.
-    """
+    """Scores an item by its number of training events, whatever the history; see `popularity_scores`."""
 
     name: ClassVar[str] = "popularity"
     config_class: ClassVar[type[PopularityConfig]] = PopularityConfig
@@ -44,12 +42,11 @@ class Popularity(System[PopularityConfig]):
 
 
 class PopularityScorer:
-    """The same scores for every history."""
+    """`popularity_scores` for every history."""
 
     def __init__(self, counts: Tensor) -> None:
         self.num_items = len(counts)
-        tie_break = torch.arange(len(counts), device=counts.device) / (2.0 * len(counts))
-        self._scores = counts - tie_break
+        self._scores = popularity_scores(counts)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, N] float64."""

@@ -57,6 +57,12 @@ def title_column(columns: Sequence[str]) -> str:
     return columns[0]
 
 
+def naming_column(items: pa.Table) -> str | None:
+    """`title_column` of an items table; None where it holds ids alone."""
+    columns = [name for name in items.column_names if name != "item_id"]
+    return title_column(columns) if columns else None
+
+
 def item_prompts(dataset: Dataset, template: str = "full", *, rows: range | None = None) -> Prompts:
     """One text for each item; entry i describes item number i + 1. With `rows`, of these alone.
 

@@ -132,7 +132,7 @@ def _lists(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list
     popular = model.popular(snapshot) if empty else None
     if popular is None and isinstance(snapshot.scorer, ListScorer):
         if rows[0].candidates is not None:
-            return [_among(model, snapshot, snapshot.scorer, row) for row in rows]
+            return _among(model, snapshot, snapshot.scorer, rows)
         columns, values = _searched(model, snapshot, snapshot.scorer, rows, k)
     else:
         if popular is not None:
@@ -175,17 +175,24 @@ def _searched(
     return found.cpu() - 1, values.float().cpu()
 
 
-def _among(model: ServedModel, snapshot: Snapshot, scorer: ListScorer, row: _Row) -> Answer:
+def _among(
+    model: ServedModel, snapshot: Snapshot, scorer: ListScorer, rows: Sequence[_Row]
+) -> list[Answer]:
     """The candidates by their exact scores, without scoring the rest of the catalogue."""
-    hidden = snapshot.removed | {column + 1 for column in row.hidden}
-    numbers = sorted({column + 1 for column in row.candidates or ()} - hidden)
-    if not numbers:
-        return _list(model, snapshot, row, [], [])
-    some = scorer.among(torch.tensor(numbers))
-    scores = some.score(*model.pad([row.history]))[0].float().cpu()
-    top = scores.topk(min(row.query.k, len(numbers)))
-    columns = [numbers[at] - 1 for at in top.indices.tolist()]
-    return _list(model, snapshot, row, columns, top.values.tolist())
+    wanted = []
+    for row in rows:
+        hidden = snapshot.removed | {column + 1 for column in row.hidden}
+        wanted.append(sorted({column + 1 for column in row.candidates or ()} - hidden))
+    width = max(map(len, wanted))
+    if not width:
+        return [_list(model, snapshot, row, [], []) for row in rows]
+    numbers = torch.tensor([line + [0] * (width - len(line)) for line in wanted])
+    items, lengths = model.pad([row.history for row in rows])
+    scores = scorer.score_candidates(items, lengths, numbers.to(items.device)).float().cpu()
+    values, places = scores.sort(1, descending=True)
+    columns = numbers.gather(1, places) - 1
+    found = zip(rows, columns.tolist(), values.tolist(), strict=True)
+    return [_list(model, snapshot, row, *each) for row, *each in found]
 
 
 def _hide(scores: Tensor, snapshot: Snapshot, rows: Sequence[_Row]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, SeqloomError
 from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
+from seqloom.data.popular import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
 from seqloom.nn.ann import Recall
@@ -59,9 +60,9 @@ class ServedModel:
             except SeqloomError as error:
                 self.no_new_items = str(error)
         self._catalogue = ModelCatalogue(self.run, self.reader, scorer)
-        self.counts = _counts(self.run)
+        self.counts = self.run.training_counts
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
-        self._order = _popular_scores(self.counts)
+        self._popular = None if self.counts is None else popularity_scores(self.counts)
         self.views = system.view_columns() if isinstance(system, SplitsScore) else {}
         self._warm_up()
 
@@ -106,16 +107,14 @@ class ServedModel:
     def pad(self, histories: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Histories as the scorer reads them. Shapes: -> [B, L], [B]."""
         batch = Sequences.from_lists(histories).pad(self.max_len).to(self.device)
-        if not batch.items.shape[1]:  # only empty histories: one padded position for all
-            return batch.items.new_zeros(len(histories), 1), batch.lengths
         return batch.items, batch.lengths
 
     def popular(self, snapshot: Snapshot) -> Tensor | None:
-        """Scores by training events, none for items put in later. Shapes: -> [N + M]."""
-        if self._order is None:
+        """`popularity_scores`, which know nothing of items put in later. Shapes: -> [N + M]."""
+        if self._popular is None:
             return None
-        more = snapshot.scorer.num_items - len(self._order)
-        return torch.nn.functional.pad(self._order, (0, more), value=-1.0)
+        more = snapshot.scorer.num_items - len(self._popular)
+        return torch.nn.functional.pad(self._popular, (0, more))
 
     def _warm_up(self) -> None:
         """Score once, so that the first request pays for nothing and a broken run is never served."""
@@ -128,20 +127,3 @@ class ServedModel:
                 scores = self.score(self.snapshot, histories)
         if not bool(torch.isfinite(scores).all()):
             raise ArtefactError(f"{self.path} gives scores that are not finite; train it again")
-
-
-def _counts(run: Run) -> Tensor | None:
-    """Training events by item, from the run, else from its data set, else unknown."""
-    if run.popularity is not None:
-        return run.popularity
-    try:
-        return run.dataset().popularity[1:]
-    except SeqloomError:
-        return None
-
-
-def _popular_scores(counts: Tensor | None) -> Tensor | None:
-    """Counts with ties broken by item number, as the popularity system does."""
-    if counts is None:
-        return None
-    return (counts.double() - torch.arange(len(counts)) / (2.0 * len(counts))).float()

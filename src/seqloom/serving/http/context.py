@@ -18,7 +18,7 @@ from seqloom.serving.engine.search import TitleIndex
 from seqloom.serving.http.guard import Guard
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.store.base import Store
-from seqloom.text.prompts import text_columns, title_column
+from seqloom.text.prompts import title_column
 
 
 @dataclass
@@ -54,8 +54,8 @@ class Context:
         return held[1]
 
     def columns(self, model: ServedModel) -> list[str]:
-        """The text columns of a run's catalogue."""
-        return text_columns(model.run.items)
+        """The text columns of a run's catalogue, if it has any."""
+        return [name for name in model.run.items.column_names if name != "item_id"]
 
     def entries(
         self, model: ServedModel, items: Iterable[Scored], details: bool

@@ -89,10 +89,12 @@ class Ensemble(System[EnsembleConfig]):
         """
         self._take(data.members)
         held_out = data.dataset.held_out("valid")
+        # Without a history no member has a say; see `evaluation.without_history`.
+        held_out = held_out.select(torch.nonzero(held_out.histories.lengths).flatten())
         if not len(held_out.users):
             raise ConfigError(
-                "the data set has no validation events to fit an ensemble's weights on; prepare it with "
-                "histories of at least three events or another split"
+                "the data set has no validation events with a history to fit an ensemble's weights on; "
+                "prepare it with histories of at least three events or another split"
             )
         for name, member in zip(self.names, self.systems, strict=True):
             if isinstance(member.scorer(), ListScorer):

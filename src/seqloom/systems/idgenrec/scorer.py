@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.beam import beam_search
-from seqloom.llm.exact import exact_scores
+from seqloom.llm.exact import candidate_scores, exact_scores
 from seqloom.llm.likelihood import AmongBranches, AmongTokens, Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
 from seqloom.llm.text_model import DecodingState, TextModel
@@ -73,6 +73,18 @@ class _IDScorer:
         for rows, state in self._states(items):
             found[rows] = exact_scores(
                 state, self._tree, self._likelihood(state), items=self._only, leaves_at_once=leaves
+            )
+        return found
+
+    def score_candidates(self, items: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
+        """The log-likelihood of each history's own candidates; see `core.protocols`.
+
+        Shapes: [B, L], [B], candidates [B, C] item numbers, 0 where padded -> [B, C].
+        """
+        found = torch.empty(candidates.shape, device=items.device)
+        for rows, state in self._states(items):
+            found[rows] = candidate_scores(
+                state, self._tree, self._likelihood(state), candidates[rows]
             )
         return found
 

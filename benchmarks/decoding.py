@@ -2,6 +2,7 @@
 
 Both sides see the same model, prompts and prefix tree, mask nothing, and list ten items. The library is
 called at the batch size that is fastest for some of the users. Lists are compared with exact scores too.
+And the scores of a few candidates of each user, as sampled ranking asks for them, beside those of every item.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.system import IDGenRec
 
 TOP, BEAMS, USERS, QUICK_USERS, EXACT_USERS, REPEATS, SEED = 10, 20, 128, 32, 16, 3, 42
+CANDIDATES = 101
+"""The target and a hundred negatives."""
 STEPS = 100
 """Training steps of a model that is made here, so that its probabilities are not flat."""
 _NAMER = {"source": "t5", "hidden_size": 32, "num_layers": 1, "feed_forward_size": 64}
@@ -49,12 +52,13 @@ def run(folder: Path, idgenrec: Path | None = None, quick: bool = False) -> list
     users = QUICK_USERS if quick else USERS
     if idgenrec is not None:
         trained = load_run(idgenrec)
-        return [_beside(idgenrec.name, trained.system, trained.dataset(), users)]
+        return _beside(idgenrec.name, trained.system, trained.dataset(), users)
     dataset = benchmark_dataset(folder)
-    return [
-        _beside(name, _system(dataset, settings, 10 if quick else STEPS), dataset, users)
-        for name, settings in _MODELS.items()
-    ]
+    results: list[Result] = []
+    for name, settings in _MODELS.items():
+        system = _system(dataset, settings, 10 if quick else STEPS)
+        results += _beside(name, system, dataset, users)
+    return results
 
 
 def _system(dataset: Dataset, settings: dict[str, Any], steps: int) -> IDGenRec:
@@ -76,14 +80,19 @@ def _system(dataset: Dataset, settings: dict[str, Any], steps: int) -> IDGenRec:
     return system.eval()
 
 
-def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> Result:
+def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> list[Result]:
     held_out = dataset.held_out("test")
     rows = torch.linspace(0, len(held_out.users) - 1, users).long()
     batch = held_out.histories.select(rows).pad(system.max_len).to(system.ids.device)
     scorer, library = system.over(system.ids[1:]), LibraryBeam(system, TOP)
     ours, seconds, cpu = _timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0])
     sample = torch.linspace(0, users - 1, EXACT_USERS).long()
-    exact = scorer.exact().score(batch.items[sample], batch.lengths[sample]).topk(TOP).indices + 1
+    every, every_seconds, _ = _timed(
+        lambda: scorer.exact().score(batch.items[sample], batch.lengths[sample]),
+        repeats=1,
+        warm=False,
+    )
+    exact = every.topk(TOP).indices + 1
     few = batch.items[:QUICK_USERS]
     tried = {
         size: _timed(lambda: library.best(few, BEAMS, size), repeats=1)[1][0]  # noqa: B023
@@ -102,16 +111,30 @@ def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> Result
         ),
         f"{name}: processor time a user": f"{_ms(cpu, users)} and {_ms(library_cpu, users)} ms",
     }
-    return Result(
+    found = Result(
         f"Constrained beam search, {name}",
-        Measurement("seqloom", "ms a user", [1000 * each / users for each in seconds]),
-        Measurement(
-            f"generate, batches of {size}",
-            "ms a user",
-            [1000 * each / users for each in library_seconds],
-        ),
+        _a_user("seqloom", seconds, users),
+        _a_user(f"generate, batches of {size}", library_seconds, users),
         notes=notes,
     )
+    draw = torch.Generator().manual_seed(SEED)
+    candidates = torch.randint(1, dataset.num_items + 1, (users, CANDIDATES), generator=draw)
+    candidates = candidates.to(batch.items.device)
+    few_scores, few_seconds, _ = _timed(
+        lambda: scorer.score_candidates(batch.items, batch.lengths, candidates)
+    )
+    apart = (few_scores[sample] - every.gather(1, candidates[sample] - 1)).abs().max()
+    among = Result(
+        f"Exact scores of {CANDIDATES} candidates, {name}",
+        _a_user("candidates alone", few_seconds, users),
+        _a_user(f"every item, of {EXACT_USERS} users", every_seconds, EXACT_USERS),
+        notes={f"{name}: largest difference of a log-likelihood": f"{float(apart):.1e}"},
+    )
+    return [found, among]
+
+
+def _a_user(name: str, seconds: list[float], users: int) -> Measurement:
+    return Measurement(name, "ms a user", [1000 * each / users for each in seconds])
 
 
 def _timed(

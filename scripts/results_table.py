@@ -17,6 +17,8 @@ from seqloom.runs.folder import RunManifest, read_manifest
 
 METRICS = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr", "coverage@10")
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
+HISTORY_GROUPS = ("known_user", "new_user")
+"""Where there are new users; to be read first then, so with both metrics."""
 
 
 def main() -> None:
@@ -28,9 +30,13 @@ def main() -> None:
         name = re.sub(r"(-|,seed=)\d+$", "", file.parent.name)
         raw = read_json(file, "evaluation")
         values = {m: raw["metrics"][m] for m in METRICS if m in raw["metrics"]}
-        for group in GROUPS:
+        shown = [(group, "hr@10") for group in GROUPS]
+        shown += [
+            (g, m) for g in HISTORY_GROUPS for m in ("ndcg@10", "hr@10") if g in raw["groups"]
+        ]
+        for group, metric in shown:
             metrics = raw["groups"][group]["metrics"] or {}
-            values[f"{group} hr@10"] = metrics.get("hr@10", float("nan"))
+            values[f"{group} {metric}"] = metrics.get(metric, float("nan"))
         found[name].append((read_manifest(file.parent), values))
     if not found:
         sys.exit(f"no evaluated runs below {sys.argv[1]}; run `seqloom evaluate` on them first")

@@ -32,7 +32,7 @@ from seqloom.runs.train import start_system, train
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.sasrec import SASRecConfig
 from seqloom.systems.sequence import RankingPhase
-from seqloom.training.loop import _build_optimiser
+from seqloom.training.step import build_optimiser
 
 SEED = 42
 SHAPE = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "dropout": 0.5, "max_len": 50}
@@ -107,7 +107,7 @@ class Steps:
         self.device = device
         self.system = start_system("sasrec", config, sizes, data).to(device)
         self.phase = RankingPhase(self.system, data)
-        self.optimiser = _build_optimiser(self.system, self.phase.optimisation, device)
+        self.optimiser = build_optimiser(self.system, self.phase.optimisation, device)
         self.plan = self.phase.steps(0)
         self.system.train()
 

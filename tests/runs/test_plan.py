@@ -1,17 +1,22 @@
 import json
+import sys
 
 import pytest
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from counted import RATES, bytes_kept
-from helpers import looping_dataset, tiny_dataset
+from helpers import looping_dataset, small_config, tiny_dataset
 from seqloom.cli.main import run as command
 from seqloom.core.cost import Cost, Rates
+from seqloom.core.device import memory_limit
 from seqloom.core.errors import ConfigError
 from seqloom.core.processes import ALONE
 from seqloom.data.store import Dataset
+from seqloom.runs.folder import load_run
 from seqloom.runs.plan import plan
 from seqloom.runs.train import sizes_of, start_system, train
+from seqloom.runs.trial import OutOfMemoryError, try_system
 from seqloom.runs.workload import Workload
 from seqloom.systems.base import TrainingData
 from seqloom.systems.registry import system_class
@@ -146,9 +151,68 @@ def test_a_catalogue_of_a_hundred_million_takes_no_memory_to_plan(dataset):
         plan(huge, "sasrec", config=SMALL, device="cpu", rates=RATES, memory_gib=16)
 
 
-def test_systems_that_declare_nothing_are_refused(dataset):
-    with pytest.raises(ConfigError, match=r"declares no costs.*sasrec.*llmesr"):
-        plan(dataset, "popularity")
+@pytest.mark.parametrize("system", ["popularity", "ensemble"])
+def test_systems_that_train_nothing_are_refused(dataset, system):
+    config = {"runs": ["a", "b"]} if system == "ensemble" else {}
+    with pytest.raises(ConfigError, match="trains nothing"):
+        plan(dataset, system, config=config)
+
+
+TRIED = {
+    "melt": ["train", "joint"],
+    "cities": ["train", "contexts"],
+    "idgenrec": ["tagging", "recommender-1", "generator-1", "recommender-2"],
+}
+
+
+@pytest.mark.parametrize("system", TRIED)
+def test_a_system_that_declares_nothing_is_tried(dataset, system, tmp_path):
+    second = {"melt": {"joint": {"epochs": 1}}, "cities": {"inference": {"epochs": 1}}}
+    config = small_config(system) | second.get(system, {})
+    told = plan(dataset, system, config=config, device="cpu", out=tmp_path)
+    done = train(dataset, system, config=config, out=tmp_path / "run", device="cpu")
+    log = load_run(tmp_path / "run").log
+    assert told.how == "tried"
+    assert [phase.name for phase in told.phases] == TRIED[system]
+    assert {row["phase"] for row in log} == set(TRIED[system])
+    assert told.parameters == done.trained_parameters
+    for phase in told.phases:
+        rows = [row for row in log if row["phase"] == phase.name]
+        assert phase.targets_per_epoch == pytest.approx(rows[0]["targets"], rel=0.25)
+        assert phase.most_epochs == len(rows)
+        assert phase.seconds_per_epoch > 0
+    assert (told.seconds_before > 0) == (system == "idgenrec")
+    assert told.seconds_at_most > sum(each.seconds_per_epoch for each in told.phases)
+    stored = sum(f.stat().st_size for f in (tmp_path / "run").rglob("*.safetensors")) / 2**20
+    assert told.disk.run_mb == pytest.approx(stored, abs=0.2)
+    weights = 4 * 4 * told.parameters / 2**20
+    assert told.memory.weights_mb >= round(weights, 1)
+    assert told.memory.peak_mb > told.memory.libraries_mb
+
+
+def test_a_trial_that_does_not_fit_is_made_smaller_or_refused(dataset, monkeypatch):
+    tried = []
+
+    def tight(dataset, cls, config, device, free):
+        tried.append(config.batch_size)
+        if config.batch_size > 16:
+            raise OutOfMemoryError
+        return try_system(dataset, cls, config, device, free)
+
+    monkeypatch.setattr("seqloom.runs.plan.try_system", tight)
+    config = {key: value for key, value in SMALL.items() if key != "batch_size"}
+    told = plan(dataset, "melt", config=config, device="cpu")
+    assert tried == [128, 64, 32, 16]
+    assert told.set == ["batch_size=16"]
+    with pytest.raises(ConfigError, match="batch_size 64; take a smaller model"):
+        plan(dataset, "melt", config=config | {"batch_size": 64}, device="cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_step_that_needs_more_than_there_is_fails_instead_of_filling_the_machine():
+    with pytest.raises((MemoryError, RuntimeError), match="allocate memory"), memory_limit(2**28):
+        torch.ones(2**28)  # 1 GiB
+    assert torch.ones(2**27).sum() == 2**27
 
 
 def test_the_command_takes_the_keys_of_train(dataset, capsys):

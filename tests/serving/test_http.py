@@ -2,10 +2,13 @@
 
 import json
 
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from seqloom.runs.folder import load_run
+from seqloom.runs.prepare import PrepareOptions, prepare
+from seqloom.runs.train import train
 from seqloom.serving.config import LimitsConfig, ServerConfig
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.http import replies
@@ -64,6 +67,33 @@ def test_recommend_is_that_of_the_library(model, client, runs) -> None:
     assert ids(reply) == [i["item_id"] for i in run.recommend([HISTORY], k=5)[0]["items"]]
     assert reply["model"] == model
     assert reply["version"] == run.manifest.weights_sha256[:12]
+
+
+def test_a_new_user_gets_from_the_server_what_the_library_gives(client, runs) -> None:
+    for model in ("llmesr", "popularity"):
+        reply = post(client, "recommend", history=[], k=5, model=model)
+        (expected,) = load_run(runs[model]).recommend([[]], k=5)
+        assert ids(reply) == [i["item_id"] for i in expected["items"]]
+        assert reply["fallback"] == "the user has no history"
+
+
+def test_a_run_without_item_texts_is_served(tmp_path) -> None:
+    log = pl.DataFrame(
+        {"user_id": [f"u{n // 4}" for n in range(24)], "item_id": [f"i{n % 7}" for n in range(24)]}
+    )
+    prepare(log, tmp_path / "data", options=PrepareOptions(min_count=0))
+    train(tmp_path / "data", "itemknn", out=tmp_path / "run", device="cpu")
+    store = SqliteStore(tmp_path / "s.db")
+    engine = Engine({"plain": tmp_path / "run"}, store)
+    app = build_app(ServerConfig(limits=LIMITS, auth=False), engine, store, Metrics())
+    with TestClient(app, base_url="http://localhost") as client:
+        (told,) = client.get("/v1/models").json()["models"]
+        assert told["columns"] == []
+        found = client.get("/v1/items/i3")
+        assert found.status_code == 200, found.text
+        assert post(client, "recommend", history=["i3"], k=2, details=True)["items"]
+    engine.close()
+    store.close()
 
 
 def test_details_are_given_where_asked(client) -> None:

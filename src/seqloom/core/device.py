@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,32 @@ def peak_rss_mb() -> float:
     """The largest resident set of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
+
+
+def reset_peak_rss() -> None:
+    """Let `peak_rss_mb` count from now on, where the system can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+@contextlib.contextmanager
+def memory_limit(free: int) -> Iterator[None]:
+    """Within, taking more than `free` bytes beside what is taken fails, where the system can (Linux).
+
+    What fails raises MemoryError, or torch's RuntimeError that it cannot allocate memory.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
+    except OSError:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = pages * os.sysconf("SC_PAGE_SIZE") + max(0, free)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(x for x in (wanted, hard) if x >= 0), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def rss_bytes() -> int:

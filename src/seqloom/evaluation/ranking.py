@@ -69,9 +69,8 @@ def rank_targets(
     count = len(held_out.users)
     ranks = torch.zeros(count, dtype=torch.int64)
     lists = torch.zeros(count, list_length, dtype=torch.int64)
-    listed = isinstance(scorer, ListScorer)
     at_once = _HISTORIES_AT_ONCE
-    if not listed:
+    if not isinstance(scorer, ListScorer):
         at_once = max(1, min(at_once, _SCORES_AT_ONCE // scorer.num_items))
     by_length = torch.argsort(held_out.histories.lengths, stable=True)
     own = by_length.split(at_once)[processes.rank :: processes.size]

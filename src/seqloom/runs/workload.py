@@ -86,12 +86,6 @@ class Workload:
         """Numbers that are trained."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
-    @cached_property
-    def frozen(self) -> int:
-        """Bytes of what the model holds and does not train."""
-        held = [*self.model.buffers(), *(p for p in self.model.parameters() if not p.requires_grad)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in held)
-
     def epoch(self) -> Cost:
         """All of an epoch's work; `held` is that of its largest step."""
         steps = [self.counted.step_cost(batch) for batch in self.sample]

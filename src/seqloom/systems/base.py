@@ -110,6 +110,14 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     def scorer(self) -> Scorer:
         """Freeze the present weights for ranking. Later training does not change the result."""
 
+    def rehearse(self) -> float:
+        """Stand in cheaply for what `phases` prepare before a first step; nothing where that is quick.
+
+        After it a few steps can be tried (`runs.trial`), not a training. Gives the seconds that the real
+        preparation would take.
+        """
+        return 0.0
+
     def finish(self) -> None:
         """Let go of what only training needs; called once, after the last phase."""
 

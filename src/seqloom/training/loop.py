@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,11 @@ from seqloom.core.phase import Optimisation, Phase, count_targets
 from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress, Task
 from seqloom.core.random import derive_seed
-from seqloom.core.spread import is_spread
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Position
-from seqloom.training.clipping import clip_gradients
 from seqloom.training.log import RunLog
+from seqloom.training.step import Precision, Stepper, on_device
 
-Precision = Literal["auto", "fp32", "bf16"]
 Validate = Callable[[], dict[str, float]]
 _STEPS_BETWEEN_AVERAGES = 8
 
@@ -89,26 +87,25 @@ class Trainer:
         settings = phase.optimisation
         if not restore:
             self._move(phase=number, epoch=0, step=0, best_value=None, best_epoch=None, stale=0)
-        optimiser = _build_optimiser(phase.module, settings, self.device)
+        stepper = Stepper.of(phase, self.device, self.precision, self.processes)
         average = WeightAverage.over(phase.module, settings.averaging)
         if restore:
-            self.checkpoints.restore_optimiser(self.model, optimiser)
+            self.checkpoints.restore_optimiser(self.model, stepper.optimiser)
             if average is not None:
                 average.restore(self.checkpoints.read_average())
         while self.position.epoch < settings.epochs and not self._out_of_patience(settings):
-            self._run_epoch(phase, optimiser, average)
+            self._run_epoch(stepper, average)
             with average.in_use() if average is not None else nullcontext():
                 self._end_epoch(phase)
-            self.checkpoints.save_last(self.model, optimiser, self.position, average)
+            self.checkpoints.save_last(self.model, stepper.optimiser, self.position, average)
         self.processes.wait()  # the first process has written the best weights
         if phase.validated and self.position.best_epoch is not None:
             self.checkpoints.restore_best(self.model)
         elif average is not None:
             average.apply()
 
-    def _run_epoch(
-        self, phase: Phase, optimiser: torch.optim.Optimizer, average: WeightAverage | None
-    ) -> None:
+    def _run_epoch(self, stepper: Stepper, average: WeightAverage | None) -> None:
+        phase = stepper.phase
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
         self.processes.same(self._changing())  # machines of different make drift apart
@@ -120,14 +117,13 @@ class Trainer:
         with self.progress.task(name, total, "steps") as task:
             task.advance(first)
             for step in range(first, total):
-                self._set_rate(optimiser, phase.optimisation, epoch * total + step, total)
+                at = epoch * total + step
+                whole = total * phase.optimisation.epochs
+                stepper.set_rate(learning_rate_at(phase.optimisation, at, whole))
                 self.processes.seed(derive_seed(self.seed, "step", phase.name, epoch, step))
                 batch = steps[step]
                 targets = count_targets(batch)
-                batch = self.processes.share(batch)
-                if hasattr(batch, "to"):
-                    batch = batch.to(self.device)
-                parts = self._step(phase, optimiser, batch)
+                parts = stepper(on_device(self.processes.share(batch), self.device))
                 if average is not None and step % _STEPS_BETWEEN_AVERAGES == 0:
                     average.add()
                 meter.add(parts, targets)
@@ -135,24 +131,13 @@ class Trainer:
                     meter.check(phase.name, epoch)
                     if self.checkpoints.due(saved, self.checkpoint_every_s):
                         self._move(step=step + 1, **meter.so_far())
-                        self.checkpoints.save_last(self.model, optimiser, self.position, average)
+                        self.checkpoints.save_last(
+                            self.model, stepper.optimiser, self.position, average
+                        )
                         saved = time.monotonic()
                 _show(task, meter, step)
         meter.check(phase.name, epoch)
         self._move(step=total, **meter.so_far())
-
-    def _step(
-        self, phase: Phase, optimiser: torch.optim.Optimizer, batch: Any
-    ) -> dict[str, Tensor]:
-        optimiser.zero_grad(set_to_none=True)
-        with self._autocast():
-            parts = self.processes.add_up(phase.loss(batch))
-        parts["loss"].backward()
-        parts = self.processes.sum_gradients(phase.module, parts)
-        if phase.optimisation.clip_norm is not None:
-            clip_gradients(phase.module, phase.optimisation.clip_norm, self.processes)
-        optimiser.step()
-        return parts
 
     def _changing(self) -> Iterator[Tensor]:
         state = self.model.state_dict()
@@ -193,19 +178,6 @@ class Trainer:
 
     def _out_of_patience(self, settings: Optimisation) -> bool:
         return settings.patience is not None and self.position.stale >= settings.patience
-
-    def _set_rate(
-        self, optimiser: torch.optim.Optimizer, settings: Optimisation, step: int, per_epoch: int
-    ) -> None:
-        rate = learning_rate_at(settings, step, per_epoch * settings.epochs)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        wanted = self.precision == "bf16" or (
-            self.precision == "auto" and self.device.type == "cuda"
-        )
-        return torch.autocast(self.device.type, torch.bfloat16) if wanted else nullcontext()
 
     def _random_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []
@@ -267,27 +239,6 @@ def learning_rate_at(settings: Optimisation, step: int, total_steps: int) -> flo
         span = max(1, total_steps - settings.warmup_steps)
         return rate * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / span))
     return rate
-
-
-def _build_optimiser(
-    module: nn.Module, settings: Optimisation, device: torch.device
-) -> torch.optim.Optimizer:
-    """AdamW; biases, norms and one-dimensional parameters are not decayed."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    # Spread and whole parameters cannot be stepped in one fused call.
-    groups = [
-        {
-            "params": [p for p in trained if (p.ndim >= 2, is_spread(p)) == (matrix, spread)],
-            "weight_decay": decay,
-        }
-        for matrix, decay in ((True, settings.weight_decay), (False, 0.0))
-        for spread in (False, True)
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
-        fused=device.type in ("cpu", "cuda"),
-    )
 
 
 def _show(task: Task, meter: _Meter, step: int) -> None:

@@ -44,7 +44,8 @@ def plan(
 ) -> None:
     """Predict memory, time and disk space of a training; refuse what does not fit.
 
-    Takes the same keys as `train`, trains nothing, and measures the machine for about a second.
+    Takes the same keys as `train` and keeps nothing: the machine is measured for about a second, and of a
+    system that does not declare its costs a few steps are tried.
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import apply_overrides, read_config_file
@@ -58,6 +59,6 @@ def plan(
 
 
 def _render(document: Any) -> Iterable[RenderableType]:
-    from seqloom.cli.show import fields_table
+    from seqloom.cli.show import document_tables
 
-    yield fields_table(document)
+    return document_tables(document)

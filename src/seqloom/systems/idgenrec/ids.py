@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 
 _OUTPUTS_AT_ONCE = 1 << 25
+_REHEARSED = 64
+"""Items that are named to learn how long naming takes."""
 Row = tuple[int, ...]
 
 
@@ -95,10 +98,40 @@ class IDMaker:
         diverse = len(named) - greedy
         for item in left:
             named[item] = self._extend(first[item][0], texts[item])
-        table = torch.full((len(texts), self._config.longest + 1), PAD)
-        for item, row in named.items():
-            table[item, : len(row) + 1] = torch.tensor([*row, END])
+        table = self._table([named[item] for item in range(len(texts))])
         return table, Statistics(greedy, diverse, len(left))
+
+    def rehearse(self, texts: Sequence[str], prompts: ItemPrompts) -> tuple[Tensor, float]:
+        """IDs like those that `make` would give, and the seconds that naming all items greedily would take.
+
+        Some items are named by the generator; all get words of their own texts, as long as these names are.
+
+        Shapes: -> [N, longest + 1] as `make`.
+        """
+        own = OwnWords.of(texts, self._lexicon)
+        by_length = sorted(range(len(texts)), key=lambda item: len(prompts.rows[item]))
+        sample = by_length[:: -(-len(texts) // _REHEARSED)]
+        narrow = own if self._config.own_words else None
+        started = time.perf_counter()
+        named = self._generate(sample, prompts, narrow, self._lengths(0), 1, 0.0, "some IDs")
+        seconds = (time.perf_counter() - started) * len(texts) / len(sample)
+        tokens = sum(len(rows[0]) for rows in named.values())
+        most = max(1, round(tokens / len(sample)))
+        rows = []
+        for text, tags in zip(texts, words_only(own.tags(most)), strict=True):
+            row = self._whole(tags, most)
+            if not row or row in self._taken:
+                row = self._extend(row, text)
+            self._taken.add(row)
+            rows.append(row)
+        return self._table(rows), seconds
+
+    def _table(self, rows: Sequence[Row]) -> Tensor:
+        """Shapes: -> [N, longest + 1] output numbers: words, the end mark, then PAD."""
+        table = torch.full((len(rows), self._config.longest + 1), PAD)
+        for item, row in enumerate(rows):
+            table[item, : len(row) + 1] = torch.tensor([*row, END])
+        return table
 
     def _lengths(self, stage: int) -> Lengths:
         config = self._config

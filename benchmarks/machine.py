@@ -21,15 +21,9 @@ def describe() -> dict[str, str]:
     from seqloom import __version__
     from seqloom.core.device import usable_cores
 
-    info = Path("/proc/cpuinfo")
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (info.read_text().splitlines() if info.exists() else [])
-        if line.startswith("model name")
-    ]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cores": str(usable_cores()),
         "threads": str(torch.get_num_threads()),
         "memory": f"{memory:.0f} GiB",
@@ -37,6 +31,21 @@ def describe() -> dict[str, str]:
         "seqloom": __version__,
         **{name: version(name) for name in _LIBRARIES},
     }
+
+
+def _processor() -> str:
+    """Name, family and model: a cloud's name alone says nothing of the generation."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    told = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    parts = [
+        f"{name.removeprefix('cpu ')} {told[name]}"
+        for name in ("cpu family", "model")
+        if name in told
+    ]
+    return ", ".join([told["model name"], *parts])
 
 
 def matmul_rate(repeats: int = 5) -> list[float]:

@@ -19,7 +19,7 @@ MIB = 2**20
 _NUMBER_BYTES = 8
 LOADED_LATER = 60 * MIB
 """What training loads and `plan` does not: the writer of event files, the optimiser."""
-_FRAGMENTS = 1.35
+FRAGMENTS = 1.35
 """Tensors of ever new sizes leave gaps in a heap that keeps what was freed."""
 _ROW_ARRAYS = 10
 """Arrays of one number for each row: where rows begin and end, whose they are, their order."""
@@ -83,7 +83,7 @@ def memory_of(work: Workload, device: torch.device) -> Memory:
     events, users = data.num_events, len(data.events.offsets) - 1
     mapped = data.events.items.element_size() * events + 4 * _NUMBER_BYTES * users
     rows = _ROW_ARRAYS * _NUMBER_BYTES * len(work.row_lengths) + _NUMBER_BYTES * data.num_items
-    most = max(_FRAGMENTS * step, saved)
+    most = max(FRAGMENTS * step, saved)
     libraries = rss_bytes() + LOADED_LATER + kernel_bytes()
     return Memory.of(libraries, mapped + rows + frozen_bytes(work.model), weights, most)
 

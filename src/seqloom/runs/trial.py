@@ -20,7 +20,7 @@ from seqloom.core.progress import SILENT
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.runs.beginning import sizes_of
-from seqloom.runs.footprint import LOADED_LATER, MIB, Memory, weights_bytes
+from seqloom.runs.footprint import FRAGMENTS, LOADED_LATER, MIB, Memory, weights_bytes
 from seqloom.runs.train import start_system
 from seqloom.systems.base import System, SystemConfig, TrainingData
 from seqloom.training.step import Stepper, on_device
@@ -29,7 +29,7 @@ _LOOKED_AT = 32
 """Batches of an epoch that are cut to find a large one."""
 _STEPS, _SECONDS = 8, 5.0
 """Steps of a phase that are timed, two at least: as many as fit."""
-_RANKED = 64
+_RANKED = 512
 """Users that are ranked."""
 
 
@@ -104,7 +104,9 @@ def try_system(
     # The trial keeps no mean of the weights; everything else has been there.
     tried_weights = weights_bytes(model, parameters, averages=False)
     step = max(0.0, peak - libraries - tried_weights)
-    later = LOADED_LATER if device.type == "cpu" else 0
+    later = 0
+    if device.type == "cpu":  # a few steps meet few of the sizes that an epoch meets
+        later, step = LOADED_LATER, FRAGMENTS * step
     return Trial(
         model=model,
         phases=tried,

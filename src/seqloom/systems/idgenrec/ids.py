@@ -20,7 +20,7 @@ from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 
 _OUTPUTS_AT_ONCE = 1 << 25
-_REHEARSED = 64
+_REHEARSED = 512
 """Items that are named to learn how long naming takes."""
 Row = tuple[int, ...]
 

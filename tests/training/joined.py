@@ -19,7 +19,7 @@ from seqloom.core.spread import gathered
 from seqloom.data.store import Dataset
 from seqloom.runs.evaluate import evaluate
 from seqloom.runs.train import train
-from seqloom.training.loop import Trainer
+from seqloom.training.step import Stepper
 
 
 def norm(module) -> float:
@@ -33,21 +33,21 @@ def norm(module) -> float:
 def do(job: dict, processes) -> list[dict[str, float]]:
     """Train and evaluate as `job` says; gives the losses of every step."""
     losses: list[dict[str, float]] = []
-    step = Trainer._step
+    step = Stepper.__call__
 
-    def noted(self, *arguments):
+    def noted(self, batch):
         if processes.rank == job.get("dies"):
             if len(losses) == job["after"]:
                 os.kill(os.getpid(), job.get("signal", signal.SIGKILL))
         elif job.get("stops") == len(losses):
             raise KeyboardInterrupt
-        parts = step(self, *arguments)
+        parts = step(self, batch)
         losses.append({name: float(value.detach()) for name, value in parts.items()})
         if job.get("gradients"):  # AdamW hides a gradient's scale from the losses
-            losses[-1]["gradient"] = norm(arguments[0].module)
+            losses[-1]["gradient"] = norm(self.phase.module)
         return parts
 
-    Trainer._step = noted
+    Stepper.__call__ = noted
     try:
         data = Dataset.load(job["data"])
         train(
@@ -65,7 +65,7 @@ def do(job: dict, processes) -> list[dict[str, float]]:
     except KeyboardInterrupt:
         pass
     finally:
-        Trainer._step = step
+        Stepper.__call__ = step
     return losses
 
 

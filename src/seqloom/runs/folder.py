@@ -219,16 +219,6 @@ class Run:
         return counts
 
     @cached_property
-    def training_counts(self) -> torch.Tensor | None:
-        """`popularity`; of a run of an older seqloom from its data set, None where that is gone too."""
-        if self.popularity is not None:
-            return self.popularity
-        try:
-            return self.dataset().popularity[1:]
-        except ArtefactError:
-            return None
-
-    @cached_property
     def log(self) -> list[dict[str, Any]]:
         """The rows of `log.jsonl`."""
         file = self.path / "log.jsonl"

@@ -153,7 +153,7 @@ def plan(
         most_epochs=main.most_epochs,
         seconds_per_validation=validated,
         seconds_before=found.seconds_before,
-        seconds_at_most=round(found.seconds_before + at_most, 1),
+        seconds_at_most=round(found.seconds_before + at_most, 3),
         memory=found.memory,
         memory_free_mb=round(free / MIB, 1),
         disk=disk,

@@ -18,6 +18,7 @@ from seqloom.evaluation.ranking import best_items, mask_items
 from seqloom.evaluation.without_history import with_popular
 from seqloom.runs.approximate import approximate_scorer
 from seqloom.runs.folder import Run, load_run
+from seqloom.runs.popular import training_counts
 
 AT_ONCE = 256
 """Histories that are ranked together; a job in shards keeps these blocks whole."""
@@ -102,7 +103,7 @@ def _for_everyone(run: Run, scorer: Scorer, rows: Sequences) -> Scorer:
     """The scorer with an answer to empty histories, if there are any."""
     if bool((rows.lengths > 0).all()):
         return scorer
-    counts = run.training_counts
+    counts = training_counts(run)
     if counts is None:
         raise ArtefactError(
             f"a history is empty, and {run.path} does not know what is popular: it was made by an older "

@@ -18,6 +18,7 @@ from seqloom.nn.ann import Recall
 from seqloom.runs.approximate import approximate_scorer, can_search
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import NewItemReader, new_item_reader
+from seqloom.runs.popular import training_counts
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
 from seqloom.serving.store.base import LiveItem
 
@@ -60,7 +61,7 @@ class ServedModel:
             except SeqloomError as error:
                 self.no_new_items = str(error)
         self._catalogue = ModelCatalogue(self.run, self.reader, scorer)
-        self.counts = self.run.training_counts
+        self.counts = training_counts(self.run)
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
         self._popular = None if self.counts is None else popularity_scores(self.counts)
         self.views = system.view_columns() if isinstance(system, SplitsScore) else {}

@@ -14,8 +14,10 @@ from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.data.sequences import Sequences
 from seqloom.nn.ridge import fit_ridge
 from seqloom.runs.add_items import add_items
+from seqloom.runs.compare import compare
 from seqloom.runs.embed import EmbedOptions, embed
 from seqloom.runs.evaluate import evaluate
+from seqloom.runs.exact import evaluate_exact
 from seqloom.runs.folder import load_run
 from seqloom.runs.train import train
 from seqloom.text.store import load_embeddings
@@ -94,6 +96,18 @@ def test_a_new_item_is_scored_like_items_of_its_text(grown):
 def test_the_evaluation_is_over_the_items_it_knows(trained, grown, data):
     before = evaluate(trained, dataset=data, device="cpu").metrics
     assert evaluate(grown, dataset=data, device="cpu").metrics == before
+
+
+def test_reports_and_exact_lists_are_over_the_items_it_knows(shop, tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    train(shop, "idgenrec", out=before, config=small_config("idgenrec"), device="cpu")
+    add_items(before, NEW, out=after)
+    report = tmp_path / "report.html"
+    compare([before, after], report=report, item_map=0)
+    assert "red thing number" in report.read_text(encoding="utf-8")
+    first, second = evaluate_exact(before), evaluate_exact(after)
+    assert first.metrics == second.metrics
+    assert first.list_metrics == second.list_metrics
 
 
 def test_items_can_be_added_again(grown, tmp_path):

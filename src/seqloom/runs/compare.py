@@ -39,6 +39,7 @@ from seqloom.runs.evaluate import (
     evaluate,
     evaluation_files,
     read_evaluation,
+    trained_scorer,
 )
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.latency import measure_latency
@@ -229,9 +230,9 @@ def _samples(
 
 def _lists(run: Run, data: Dataset, held_out: HeldOut, masked: bool) -> Tensor:
     return rank_targets(
-        run.scorer,
+        trained_scorer(run),
         held_out,
-        popularity=data.popularity[1 : run.scorer.num_items + 1],
+        popularity=data.popularity[1 : run.trained_items + 1],
         max_len=run.system.max_len,
         mask_seen=masked,
         list_length=LIST_LENGTH,

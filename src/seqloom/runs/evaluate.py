@@ -150,11 +150,11 @@ def thresholds_are_given(ranks: Path) -> bool:
     return file.exists() and bool(read_json(file, "evaluation").get("thresholds_given"))
 
 
-def _scorer(run: Run, num_items: int) -> Scorer:
+def trained_scorer(run: Run) -> Scorer:
     """The run's scorer without items that were put in after training: the protocol does not know them."""
     if not run.manifest.added_items:
         return run.scorer
-    first = {name: table[:num_items] for name, table in run.item_tables.items()}
+    first = {name: table[: run.trained_items] for name, table in run.item_tables.items()}
     return cast(ExtendsCatalogue, run.system).scorer_over(first)
 
 
@@ -179,7 +179,7 @@ def rank_held_out(
     """Rank targets under a protocol; with cold items, beside the scorers that know them."""
     cold = cold_scorers(run, data, progress) if data.num_cold_items else None
     ranks = rank_targets(
-        cold.everything if cold else _scorer(run, data.num_items),
+        cold.everything if cold else trained_scorer(run),
         held_out,
         popularity=data.popularity[1:],
         max_len=run.system.max_len,

@@ -17,6 +17,7 @@ from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import Ranks, rank_targets
+from seqloom.runs.evaluate import trained_scorer
 from seqloom.runs.folder import Run, load_run
 
 LIST_LENGTH = 10
@@ -63,7 +64,7 @@ def evaluate_exact(
         ConfigError: the system scores the whole catalogue anyway, or there is nothing to rank.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
-    scorer = run.scorer
+    scorer = trained_scorer(run)
     if not isinstance(scorer, ListScorer):
         raise ConfigError(
             f"a run of {run.manifest.system!r} with these settings scores the whole catalogue, so there "

@@ -10,7 +10,8 @@ from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.data.batches import plan_epoch, training_rows
 from seqloom.data.sequences import Sequences
-from seqloom.encoders.base import AnyEncoderConfig, EncoderConfig, build_encoder
+from seqloom.encoders.config import AnyEncoderConfig, EncoderConfig
+from seqloom.encoders.factory import build_backbone
 
 KINDS = ["sasrec", "gru4rec", "bert4rec"]
 
@@ -22,7 +23,7 @@ def config_of(kind: str, **keys) -> EncoderConfig:
 
 def encoder_of(kind: str, **keys):
     torch.manual_seed(0)
-    return build_encoder(config_of(kind, **keys)).eval()
+    return build_backbone(config_of(kind, **keys)).eval()
 
 
 def encode(encoder, x, lengths):

@@ -9,12 +9,8 @@ from torch import Tensor, nn
 from seqloom.core.cost import BatchShape, Cost
 from seqloom.data.batches import EpochPlan
 from seqloom.data.cloze import ClozePlan
-from seqloom.encoders.base import (
-    BERT4RecEncoderConfig,
-    SequenceEncoder,
-    padding_mask,
-    transformer_cost,
-)
+from seqloom.encoders.base import SequenceEncoder, padding_mask, transformer_cost
+from seqloom.encoders.config import BERT4RecEncoderConfig
 from seqloom.nn.attention import Attention, TransformerBlock, reset_parameters
 from seqloom.nn.dropout import Dropout
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from seqloom.core.cost import FLOAT_BYTES, Cost
-from seqloom.encoders.base import GRU4RecEncoderConfig, SequenceEncoder
+from seqloom.encoders.base import SequenceEncoder
+from seqloom.encoders.config import GRU4RecEncoderConfig
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.gru import gru
 from seqloom.nn.linear import Linear

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.core.cost import Cost
-from seqloom.encoders.base import SASRecEncoderConfig, SequenceEncoder, transformer_cost
+from seqloom.encoders.base import SequenceEncoder, transformer_cost
+from seqloom.encoders.config import SASRecEncoderConfig
 from seqloom.nn.attention import TransformerBlock, reset_parameters
 from seqloom.nn.dropout import Dropout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from seqloom.engines.base import ATTEMPTS, Engine, EngineOptions, Work, build_engine
+from seqloom.engines.base import ATTEMPTS, Engine, Work
+from seqloom.engines.factory import EngineOptions, build_engine
 
 __all__ = ["ATTEMPTS", "Engine", "EngineOptions", "Work", "build_engine"]

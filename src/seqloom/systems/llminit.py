@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from seqloom.encoders.base import TextEncoderConfig, TextSASRecEncoderConfig
+from seqloom.encoders.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.systems.base import TrainingData
 from seqloom.systems.id_only import IDConfig, IDSystem
 from seqloom.systems.ranking_loss import OffsetLossConfig
@@ -28,7 +28,7 @@ class LLMInitConfig(IDConfig):
     scale_inputs: bool = False
     """Multiply item vectors by sqrt(hidden_size) before a transformer. Source: Vaswani et al. 2017,
     section 3.4."""
-    encoder: TextEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
     """The sequence encoder."""
     loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
     """The ranking loss."""

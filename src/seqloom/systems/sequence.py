@@ -19,12 +19,9 @@ from seqloom.data.batches import (
     plan_epoch,
     training_rows,
 )
-from seqloom.encoders.base import (
-    AnyEncoderConfig,
-    SASRecEncoderConfig,
-    SequenceEncoder,
-    build_encoder,
-)
+from seqloom.encoders.base import SequenceEncoder
+from seqloom.encoders.config import AnyEncoderConfig, SASRecEncoderConfig
+from seqloom.encoders.factory import build_backbone
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss
@@ -74,7 +71,7 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
 
     def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        self.encoder = build_encoder(config.encoder)
+        self.encoder = build_backbone(config.encoder)
         self.mask_vector: nn.Parameter | None = None
         if self.encoder.uses_mask:
             self.mask_vector = nn.Parameter(torch.randn(self.vector_size) * 0.02)

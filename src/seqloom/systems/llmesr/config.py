@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from seqloom.core.config import Config
-from seqloom.encoders.base import TextEncoderConfig, TextSASRecEncoderConfig
+from seqloom.encoders.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.systems.ranking_loss import OffsetLossConfig
 from seqloom.systems.sequence import SequenceConfig
 
@@ -65,7 +65,7 @@ class DistillationConfig(Config):
 class LLMESRConfig(SequenceConfig):
     """Configuration of LLM-ESR."""
 
-    encoder: TextEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
     """The sequence encoder."""
     loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
     """The ranking loss."""

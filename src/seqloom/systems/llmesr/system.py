@@ -13,7 +13,8 @@ from seqloom.core.phase import Mean, Phase
 from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
-from seqloom.encoders.base import build_encoder, padding_mask
+from seqloom.encoders.base import padding_mask
+from seqloom.encoders.factory import build_backbone
 from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
@@ -55,7 +56,7 @@ class LLMESR(LLMESRCost):
         )
         both = views == "both"
         self.second_encoder = (
-            build_encoder(config.encoder) if both and not config.shared_encoder else None
+            build_backbone(config.encoder) if both and not config.shared_encoder else None
         )
         self.fusion = (
             CrossViewFusion(

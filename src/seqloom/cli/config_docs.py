@@ -27,7 +27,7 @@ def config_keys(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]
 
 
 def _field_rows(key: str, field: FieldInfo) -> Iterator[dict[str, Any]]:
-    nested = [part for part in _alternatives(field.annotation) if _is_model(part)]
+    nested = [part for part in alternatives(field.annotation) if _is_model(part)]
     if not nested:
         yield {
             "key": key,
@@ -46,7 +46,7 @@ def type_text(annotation: Any) -> str:
         return "null"
     if get_origin(annotation) is Literal:
         return " | ".join(str(value) for value in get_args(annotation))
-    parts = _alternatives(annotation)
+    parts = alternatives(annotation)
     if len(parts) > 1:
         return " | ".join(type_text(part) for part in parts)
     if get_origin(annotation) in (list, tuple, set, frozenset):
@@ -55,11 +55,12 @@ def type_text(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
+    """The types of a union, or the one type."""
     if hasattr(annotation, "__metadata__"):
-        return _alternatives(get_args(annotation)[0])
+        return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return [part for arg in get_args(annotation) for part in _alternatives(arg)]
+        return [part for arg in get_args(annotation) for part in alternatives(arg)]
     return [annotation]
 
 

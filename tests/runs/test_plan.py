@@ -13,6 +13,7 @@ from seqloom.core.device import memory_limit
 from seqloom.core.errors import ConfigError
 from seqloom.core.processes import ALONE
 from seqloom.data.store import Dataset
+from seqloom.runs.costs import costs_of
 from seqloom.runs.folder import load_run
 from seqloom.runs.plan import plan
 from seqloom.runs.train import sizes_of, start_system, train
@@ -37,7 +38,7 @@ def built(dataset, system, **keys):
     data = TrainingData(dataset)
     model = start_system(system, config, sizes_of(dataset, cls, config), data)
     (phase,) = model.phases(data)
-    return model, phase, Workload(dataset, model, model, config)
+    return model, phase, Workload(dataset, model, costs_of(model), config)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -56,7 +57,7 @@ def test_the_steps_are_those_of_the_training(dataset, system):
 def shape_of(work, batch, system):
     """What is declared for a batch that was cut; its inputs lack the last item of a causal encoder."""
     last = int(system != "bert4rec")
-    return work.counted.batch_shape(batch.inputs.lengths + last, batch.inputs.items.shape[1] + last)
+    return work.costs.batch_shape(batch.inputs.lengths + last, batch.inputs.items.shape[1] + last)
 
 
 @pytest.mark.usefixtures("products_by_torch")
@@ -74,7 +75,7 @@ def test_the_products_declared_are_those_that_a_step_does(dataset, system, loss)
     with FlopCounterMode(display=False) as counter:
         ALONE.add_up(phase.loss(batch))["loss"].backward()
     shape = shape_of(work, batch, system)
-    declared = work.counted.step_cost(shape)
+    declared = work.costs.step_cost(shape)
     if loss == "softmax":
         masked = declared.products - 6 * shape.targets * dataset.num_items * model.vector_size
         exact = masked + 6 * batch.num_targets * dataset.num_items * model.vector_size
@@ -90,7 +91,7 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(dataset, system):
     batch = phase.steps(0)[0]
     kept = bytes_kept(phase, batch)
     shape = shape_of(work, batch, system)
-    held = work.counted.step_cost(shape).held
+    held = work.costs.step_cost(shape).held
     assert 0.8 < held / kept < 2.5  # it also counts what a moment needs
 
 

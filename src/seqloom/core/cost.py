@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Self
 
 FLOAT_BYTES = 4
 
@@ -52,32 +49,6 @@ class BatchShape:
     def positions(self) -> int:
         """B x L, padding included."""
         return self.rows * self.length
-
-
-@runtime_checkable
-class DeclaresCost(Protocol):
-    """A system that says what its training will take. Its parameters need no memory for that."""
-
-    def row_lengths(self, histories: Tensor) -> Tensor:
-        """Items in each row that training cuts from histories of so many. Shapes: [users] -> [rows]."""
-
-    def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
-        """The shape of the batch of rows that hold so many items, `width` with padding. Shapes: [B]."""
-
-    def step_cost(self, batch: BatchShape) -> Cost:
-        """One step, forward and backward, without the optimiser."""
-
-    def query_cost(self, rows: int, length: int) -> Cost:
-        """Ranking the whole catalogue for so many histories, forward alone."""
-
-    def epoch_cost(self, rows: Tensor) -> Cost:
-        """What an epoch takes beside its steps; `held` is held throughout. Shapes: lengths [users]."""
-
-    def score_width(self) -> int:
-        """Width of the vectors that the catalogue is scored with."""
-
-    def shared_bytes(self) -> int:
-        """What it needs on its device beside its own state: a frozen language model."""
 
 
 @dataclass(frozen=True)

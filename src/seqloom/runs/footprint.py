@@ -78,7 +78,7 @@ def memory_of(work: Workload, device: torch.device) -> Memory:
     saved = 2 * FLOAT_BYTES * work.parameters  # both moments as bytes, on their way to a file
     step = max(work.epoch().held, work.validation().held + own)
     if device.type != "cpu":
-        return Memory.of(0, 0, weights + work.counted.shared_bytes(), step)
+        return Memory.of(0, 0, weights + work.costs.shared_bytes(), step)
     data = work.dataset
     events, users = data.num_events, len(data.events.offsets) - 1
     mapped = data.events.items.element_size() * events + 4 * _NUMBER_BYTES * users

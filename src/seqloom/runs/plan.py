@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from seqloom.core.config import Config
-from seqloom.core.cost import DeclaresCost, Rates
+from seqloom.core.cost import Rates
 from seqloom.core.device import available_memory, resolve_device, rss_bytes
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT
@@ -19,6 +19,7 @@ from seqloom.data.store import Dataset
 from seqloom.nn.losses import chunk_rows
 from seqloom.runs.beginning import sizes_of
 from seqloom.runs.calibration import measure_rates
+from seqloom.runs.costs import costs_of, has_costs
 from seqloom.runs.footprint import MIB, Disk, Memory, disk_of, memory_of
 from seqloom.runs.ids import id_size
 from seqloom.runs.trial import OutOfMemoryError, PlannedPhase, try_system
@@ -119,7 +120,7 @@ def plan(
         free += rss_bytes()  # this process is counted in the plan
     cls, values = system_class(system), dict(config or {})
     batch_size: int | None
-    if issubclass(cls, DeclaresCost):
+    if has_costs(system):
         found, batch_size = _counted(dataset, system, values, place, free, rates)
     else:
         found, batch_size = _tried(dataset, cls, values, place, free)
@@ -172,7 +173,7 @@ def _counted(
 ) -> tuple[_Found, int]:
     """By declared costs; with the batch size that fits."""
     work, memory = _fitting(dataset, system, values, device, free)
-    rates = rates or measure_rates(dataset.num_items, work.counted.score_width(), device)
+    rates = rates or measure_rates(dataset.num_items, work.costs.score_width(), device)
     settings = work.config.optimisation()
     phase = PlannedPhase(
         name="train",
@@ -277,8 +278,7 @@ def _workload(dataset: Dataset, system: str, values: Mapping[str, Any]) -> Workl
     with torch.device("meta"):  # shapes alone: a table of any size takes no memory
         model = cls(config, sizes)
     del shared  # the model holds it
-    assert isinstance(model, DeclaresCost)
-    work = Workload(dataset, model, model, config)
+    work = Workload(dataset, model, costs_of(model), config)
     if not len(work.row_lengths):
         raise ConfigError(f"{dataset.path} has no history with two training events to train on")
     return work

@@ -9,10 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost, DeclaresCost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
 from seqloom.core.phase import Optimisation
 from seqloom.data.batches import padded_width
 from seqloom.data.store import Dataset
+from seqloom.runs.costs import TrainingCosts
 from seqloom.systems.base import System
 
 _SAMPLED_BATCHES = 200
@@ -40,18 +41,17 @@ class Workload:
 
     dataset: Dataset
     model: System[Any]
-    counted: DeclaresCost
-    """The same object, as what declares its costs."""
+    costs: TrainingCosts
     config: InBatches
 
     @cached_property
     def row_lengths(self) -> Tensor:
         """[rows] int64, items in each training row, rising."""
-        return self.counted.row_lengths(self.dataset.train.lengths).sort().values
+        return self.costs.row_lengths(self.dataset.train.lengths).sort().values
 
     def _shape(self, lengths: Tensor) -> BatchShape:
         width = padded_width(int(lengths[-1]), int(self.row_lengths[-1]))
-        return self.counted.batch_shape(lengths, width)
+        return self.costs.batch_shape(lengths, width)
 
     @property
     def averages(self) -> bool:
@@ -88,9 +88,9 @@ class Workload:
 
     def epoch(self) -> Cost:
         """All of an epoch's work; `held` is that of its largest step."""
-        steps = [self.counted.step_cost(batch) for batch in self.sample]
+        steps = [self.costs.step_cost(batch) for batch in self.sample]
         mean = sum(steps, Cost()) * (self.steps / len(steps))
-        beside = self.counted.epoch_cost(self.dataset.train.lengths)
+        beside = self.costs.epoch_cost(self.dataset.train.lengths)
         held = max(step.held for step in steps) + beside.held
         whole = mean + self._update() * self.steps + beside
         return replace(whole, held=held)
@@ -103,7 +103,7 @@ class Workload:
         batches = lengths.sort().values.split(at_once)
         taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
         shapes = [(len(batches[int(at)]), int(batches[int(at)].max())) for at in taken]
-        parts = [self.counted.query_cost(rows, length) for rows, length in shapes if length]
+        parts = [self.costs.query_cost(rows, length) for rows, length in shapes if length]
         if not parts:
             return Cost()
         whole = sum(parts, Cost()) * (len(batches) / len(parts))

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from seqloom.encoders.config import BERT4RecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
-from seqloom.systems.sequence_cost import SequenceCost
 
 
 class BERT4RecConfig(IDConfig):
@@ -24,7 +23,7 @@ class BERT4RecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class BERT4Rec(SequenceCost[BERT4RecConfig], IDSystem[BERT4RecConfig]):
+class BERT4Rec(IDSystem[BERT4RecConfig]):
     """A bidirectional transformer over item ids, trained to fill in masked items.
 
     Source: Sun et al., CIKM 2019.

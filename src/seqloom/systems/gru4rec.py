@@ -8,7 +8,6 @@ from pydantic import Field
 
 from seqloom.encoders.config import GRU4RecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
-from seqloom.systems.sequence_cost import SequenceCost
 
 
 class GRU4RecConfig(IDConfig):
@@ -18,7 +17,7 @@ class GRU4RecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class GRU4Rec(SequenceCost[GRU4RecConfig], IDSystem[GRU4RecConfig]):
+class GRU4Rec(IDSystem[GRU4RecConfig]):
     """A recurrent network over item ids.
 
     Source: Hidasi et al., ICLR 2016.

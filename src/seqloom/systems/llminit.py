@@ -11,7 +11,6 @@ from seqloom.encoders.config import TextSASRecEncoderConfig, TextStartEncoderCon
 from seqloom.systems.base import TrainingData
 from seqloom.systems.id_only import IDConfig, IDSystem
 from seqloom.systems.ranking_loss import OffsetLossConfig
-from seqloom.systems.sequence_cost import SequenceCost
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
@@ -34,7 +33,7 @@ class LLMInitConfig(IDConfig):
     """The ranking loss."""
 
 
-class LLMInit(SequenceCost[LLMInitConfig], IDSystem[LLMInitConfig]):
+class LLMInit(IDSystem[LLMInitConfig]):
     """An ID system whose table starts as the principal components of the items' text.
 
     Source: Harte et al., RecSys 2023, section 3.3; Liu et al., NeurIPS 2024 (LLM-ESR), section 4.1.

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from seqloom.encoders.config import SASRecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
-from seqloom.systems.sequence_cost import SequenceCost
 
 
 class SASRecConfig(IDConfig):
@@ -18,7 +17,7 @@ class SASRecConfig(IDConfig):
     """The sequence encoder."""
 
 
-class SASRec(SequenceCost[SASRecConfig], IDSystem[SASRecConfig]):
+class SASRec(IDSystem[SASRecConfig]):
     """A causal transformer over item ids.
 
     Source: Kang & McAuley, ICDM 2018.

@@ -15,9 +15,8 @@ from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.llm.adapters import Adapter
 from seqloom.llm.base import LanguageModel, shared_language_model
 from seqloom.nn.attention import last_position
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
-from seqloom.systems.e4srec.cost import E4SRecCost
 from seqloom.systems.e4srec.new_items import InferredRows
 from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase
 from seqloom.systems.e4srec.reader import HistoryReader, embed
@@ -26,7 +25,7 @@ from seqloom.systems.e4srec.scorer import E4SRecScorer
 _WHOLE = "reader.projection."
 
 
-class E4SRec(E4SRecCost):
+class E4SRec(System[E4SRecConfig]):
     """score(u, i) = h_u . w_i: the language model's last state and a row of the score head.
 
     Trained: the projection of the ID embeddings, LoRA adapters, the head. The ID embeddings and the

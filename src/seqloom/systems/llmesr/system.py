@@ -18,16 +18,15 @@ from seqloom.encoders.factory import build_backbone
 from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
-from seqloom.systems.llmesr.cost import LLMESRCost
 from seqloom.systems.llmesr.distillation import Distillation
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.views import SemanticView
-from seqloom.systems.sequence import DotProductScorer, RankingPhase
+from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
 
-class LLMESR(LLMESRCost):
+class LLMESR(SequenceSystem[LLMESRConfig]):
     """score(u, i) = [u_c ; u_s] . [c_i ; s_i], each half from one view of the history.
 
     Source: LLM-ESR (arXiv 2405.20646), sections 3.2 to 3.4.

@@ -1,9 +1,9 @@
-"""What training a system over a sequence encoder costs, from the counts of its parts."""
+"""Costs of training a system over a backbone, added up from the counts of its parts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Generic
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -11,27 +11,34 @@ from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
 from seqloom.data.batches import training_rows
 from seqloom.data.sequences import Sequences
 from seqloom.systems.ranking_loss import loss_cost
-from seqloom.systems.sequence import SequenceConfigT, SequenceSystem
+from seqloom.systems.sequence import SequenceSystem
+
+SystemT = TypeVar("SystemT", bound=SequenceSystem[Any])
 
 _LAYERS_OF_A_PASS = 6
 """A pass without a way back holds what one layer works on: about a sixth of what a step keeps."""
 
 
-class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
-    """Declares the costs of a system whose training is the ranking phase alone (`DeclaresCost`)."""
+class SequenceCosts(Generic[SystemT]):
+    """Costs of a system whose training is the ranking phase alone (`TrainingCosts`)."""
+
+    def __init__(self, system: SystemT) -> None:
+        self.system = system
 
     def row_lengths(self, histories: Tensor) -> Tensor:
         """As the ranking phase cuts them. Shapes: [users] -> [rows]."""
-        rows = training_rows(Sequences.shaped(histories), self.max_len, self.config.long_histories)
+        rows = training_rows(
+            Sequences.shaped(histories), self.system.max_len, self.system.config.long_histories
+        )
         return rows.items.lengths
 
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
         """As the encoder cuts its batches. Shapes: [B]."""
-        return self.encoder.batch_shape(lengths, width)
+        return self.system.encoder.batch_shape(lengths, width)
 
     def step_cost(self, batch: BatchShape) -> Cost:
         """Item vectors, states, ranking loss."""
-        width, items = self.vector_size, self.sizes.num_items
+        width, items = self.system.vector_size, self.system.sizes.num_items
         inputs = Cost(
             elements=12 * batch.positions * width,
             moved=3 * FLOAT_BYTES * items * width,  # the gradient of the inputs is a whole table
@@ -39,13 +46,13 @@ class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
             calls=40,
             held=FLOAT_BYTES * (4 * batch.positions * width + items * width),
         )
-        ranked = loss_cost(self.config.loss, batch.targets, items, width)
+        ranked = loss_cost(self.system.config.loss, batch.targets, items, width)
         states = self.states_cost(batch.rows, batch.length)
         return inputs + self.vectors_cost() + states + ranked + self.extra_cost(batch)
 
     def query_cost(self, rows: int, length: int) -> Cost:
         """States without a way back, and a score for each item, looked at three times."""
-        width, items = self.vector_size, self.sizes.num_items
+        width, items = self.system.vector_size, self.system.sizes.num_items
         states = self.states_cost(rows, length)
         scores = Cost(
             products=2 * rows * items * width,
@@ -57,7 +64,7 @@ class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
 
     def score_width(self) -> int:
         """D'."""
-        return self.vector_size
+        return self.system.vector_size
 
     def shared_bytes(self) -> int:
         """Nothing."""
@@ -73,7 +80,7 @@ class SequenceCost(SequenceSystem[SequenceConfigT], Generic[SequenceConfigT]):
 
     def states_cost(self, rows: int, length: int) -> Cost:
         """`states`, without the inputs."""
-        return self.encoder.cost(rows, length)
+        return self.system.encoder.cost(rows, length)
 
     def extra_cost(self, batch: BatchShape) -> Cost:
         """`extra_losses`."""

@@ -12,6 +12,7 @@ from helpers import SMALL, looping_dataset
 from lm import kept_llama, tiny_bert
 from seqloom.core.errors import ConfigError
 from seqloom.core.processes import ALONE
+from seqloom.runs.costs import costs_of
 from seqloom.runs.footprint import memory_of
 from seqloom.runs.plan import plan
 from seqloom.runs.train import train
@@ -44,7 +45,7 @@ def built(request, dataset, tmp_path):
     data = TrainingData(dataset, ids=torch.randn(dataset.num_items, WIDTH))
     system.initialise(data)
     (phase,) = system.phases(data)
-    return system.train(), phase, Workload(dataset, system, system, config)
+    return system.train(), phase, Workload(dataset, system, costs_of(system), config)
 
 
 def longest(phase):
@@ -55,7 +56,7 @@ def longest(phase):
 
 def shape_of(system, batch):
     """What is declared for a batch that was cut: its inputs lack the last item."""
-    return system.batch_shape(batch.inputs.lengths + 1, batch.inputs.items.shape[1] + 1)
+    return costs_of(system).batch_shape(batch.inputs.lengths + 1, batch.inputs.items.shape[1] + 1)
 
 
 def test_the_steps_are_those_of_the_training(built):
@@ -72,7 +73,7 @@ def test_the_products_declared_are_those_that_a_step_does(built):
     plain = sdpa_kernel(SDPBackend.MATH)  # the counter knows no other kernel of a CPU
     with plain, FlopCounterMode(display=False) as counter:
         ALONE.add_up(phase.loss(batch))["loss"].backward()
-    declared = work.counted.step_cost(shape_of(system, batch)).products
+    declared = work.costs.step_cost(shape_of(system, batch)).products
     assert declared == pytest.approx(counter.get_total_flops(), rel=0.06)
 
 
@@ -81,7 +82,7 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(built):
     system, phase, work = built
     batch = longest(phase)
     kept = bytes_kept(phase, batch, system.base.backbone.parameters())
-    held = work.counted.step_cost(shape_of(system, batch)).held
+    held = work.costs.step_cost(shape_of(system, batch)).held
     assert 0.8 < held / kept < 2
 
 
@@ -124,6 +125,6 @@ def test_a_language_model_counts_on_a_gpu_alone(built):
     weights = system.base.backbone.parameters()
     shared = sum(4 * w.numel() for w in weights if not w.requires_grad)
     assert shared
-    assert work.counted.shared_bytes() == shared
+    assert work.costs.shared_bytes() == shared
     cpu, gpu = (memory_of(work, torch.device(kind)).weights_mb for kind in ("cpu", "cuda"))
     assert gpu - cpu == pytest.approx(shared / 2**20, abs=0.11)  # both are rounded

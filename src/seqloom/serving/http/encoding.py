@@ -67,12 +67,25 @@ class _StrictRequest(Request):
             ) from None
 
 
+def is_encoded(raw: bytes) -> bool:
+    """Whether a request target has only characters that may stand in one.
+
+    A `#` would end it where it is parsed: two targets would become one.
+    """
+    return raw.isascii() and b"#" not in raw
+
+
+def not_encoded(part: str) -> ProblemError:
+    """The problem where `is_encoded` is false."""
+    return _unreadable(
+        part, "characters beyond ASCII and '#' must be percent-encoded, as UTF-8: é is %C3%A9"
+    )
+
+
 def _check_url(part: str, raw: bytes) -> None:
     """A part of the request target: ASCII whose percent-encoded bytes are UTF-8 without NUL."""
-    if not raw.isascii() or b"#" in raw:
-        raise _unreadable(
-            part, "characters beyond ASCII and '#' must be percent-encoded, as UTF-8: é is %C3%A9"
-        )
+    if not is_encoded(raw):
+        raise not_encoded(part)
     if b"%" not in raw:
         return
     decoded = unquote_to_bytes(raw)

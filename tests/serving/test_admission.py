@@ -55,6 +55,19 @@ def test_the_longest_waiting_gives_way() -> None:
     assert [each.aborted for each in callers] == [False, False, True, True, True] + [False] * 3
 
 
+def test_of_the_spare_ones_the_oldest_gives_way() -> None:
+    place = admission(max_per_address=8)
+    busy = entered(place, *[f"10.0.0.{n}" for n in range(8)], busy=True)
+    spare = entered(place, *["10.0.1.1"] * 6)
+    assert place.spares == 4
+    assert [each.aborted for each in spare] == [True, True] + [False] * 4
+    for each in spare:
+        place.works(each)
+    late = entered(place, "10.0.1.1")  # all are at work: the oldest of them
+    assert [each.aborted for each in spare] == [True] * 3 + [False] * 3
+    assert not any(each.aborted for each in [*busy, *late])
+
+
 @pytest.mark.parametrize(
     ("addresses", "spare"),
     [

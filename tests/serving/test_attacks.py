@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -335,3 +336,38 @@ def test_too_few_open_files_are_an_error(runs, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (48, 48))
     with pytest.raises(ServingError, match=r"open files is 48.*ulimit -n"):
         Server(runs, ServerConfig(port=0, store=f"sqlite:///{tmp_path / 's.db'}"))
+
+
+@pytest.mark.slow
+def test_a_flood_of_silent_connections_keeps_nobody_out(runs, serve, tmp_path) -> None:
+    """Two threads open connections as fast as they can, for 15 s, at 100 open files."""
+    server = serve(str(runs["sasrec"]), open_files=100)
+    stop, opened = threading.Event(), []
+
+    def flood() -> None:
+        held = []
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                held.append(connect(server.port))
+                opened.append(None)
+            if len(held) > 200:
+                held.pop(0).close()
+
+    answered, asked = 0, 0
+    with ThreadPoolExecutor(2) as pool:
+        floods = [pool.submit(flood) for _ in range(2)]
+        ends = time.monotonic() + 15
+        while time.monotonic() < ends:
+            asked += 1
+            with contextlib.suppress(OSError):
+                answers = ask(
+                    server.port, head("/healthz", CLOSE, method="GET"), source="127.0.0.2"
+                )
+                answered += [answer.status for answer in answers] == [200]
+        stop.set()
+        for each in floods:
+            each.result()
+    assert len(opened) > 500
+    assert answered == asked > 5
+    assert server.stop() == 0
+    assert "Too many open files" not in (tmp_path / "server.log").read_text()

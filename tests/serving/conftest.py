@@ -116,8 +116,8 @@ def serve(tmp_path):
     """Start servers; whatever still runs at the end is killed."""
     started = []
 
-    def start(*arguments: str) -> Process:
-        started.append(Process(tmp_path, *arguments))
+    def start(*arguments: str, open_files: int | None = None) -> Process:
+        started.append(Process(tmp_path, *arguments, open_files=open_files))
         assert started[-1].url  # it listens
         return started[-1]
 

@@ -52,11 +52,19 @@ def nginx_server(ports: Sequence[int]) -> AbstractContextManager[str]:
 
 
 class Process:
-    """A running `seqloom serve`, on a free port and a SQLite store where no others are given."""
+    """A running `seqloom serve`, on a free port and a SQLite store where no others are given.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    `open_files` is its limit of open files.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, open_files: int | None = None) -> None:
         self.log = (folder / "server.log").open("ab")
-        command = [sys.executable, "-c", _MAIN, "serve", *arguments, "--json"]
+        main = _MAIN
+        if open_files is not None:
+            main = (
+                f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({open_files},) * 2); {main}"
+            )
+        command = [sys.executable, "-c", main, "serve", *arguments, "--json"]
         if "--port" not in arguments:
             command += ["--port", "0"]
         if "--store" not in arguments:

@@ -126,14 +126,19 @@ def test_the_replicas_differ_in_nothing_but_the_door() -> None:
 
 
 def test_nginx_knows_the_servers_limits() -> None:
-    import uvicorn
-
     text = (DEPLOY / "nginx.conf").read_text()
     (body,) = re.findall(r"client_max_body_size (\d+)m", text)
     assert int(body) << 20 == ServerConfig().limits.max_body_bytes
     (idle,) = re.findall(r"^ +keepalive_timeout (\d+)s", text, re.MULTILINE)
-    kept = inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default
-    assert int(idle) < kept
+    limits = ServerConfig().connections
+    assert int(idle) < limits.idle_timeout_s
+    for name, seconds in [("client_header_timeout", limits.head_timeout_s),
+                          ("client_body_timeout", limits.body_timeout_s),
+                          ("send_timeout", limits.send_timeout_s)]:  # fmt: skip
+        assert re.findall(rf"^ +{name} (\d+)s;", text, re.MULTILINE) == [f"{seconds:g}"]
+    ((count, size),) = re.findall(r"large_client_header_buffers (\d+) (\d+)k", text)
+    assert int(size) << 10 == limits.max_url_bytes
+    assert (int(count) * int(size)) << 10 == limits.max_header_bytes
 
 
 def test_the_unit_runs_the_command() -> None:

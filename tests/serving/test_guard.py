@@ -108,9 +108,30 @@ def test_a_bucket_fills_at_its_rate() -> None:
     assert bucket.take(0) == pytest.approx(0.5)
     assert bucket.take(0.5) == 0
     assert bucket.take(0.5) > 0
-    large = Bucket(2)
-    assert large.take(0, 10) == 0
-    assert large.take(1) == pytest.approx(3.5)
+
+
+def test_a_batch_beyond_the_rate_passes_and_is_paid_for() -> None:
+    bucket = Bucket(2)
+    assert [bucket.take(0), bucket.take_more(9)] == [0, 0]  # 8 requests in debt
+    assert bucket.take(1) == pytest.approx(3.5)
+    assert bucket.take(4.5) == 0
+    # Of two that were let in together, the second meets the debt of the first and costs nothing.
+    bucket = Bucket(2)
+    assert [bucket.take(0), bucket.take(0)] == [0, 0]
+    assert bucket.take_more(4) == 0
+    assert bucket.take_more(4) == pytest.approx(2)
+    assert bucket.take(2) == 0
+
+
+def test_a_tokens_batch_may_be_larger_than_its_rate(guarded) -> None:
+    client, store = guarded
+    _, slow = create_token(store, "slow", ["read"], rate=2)
+    batch = {"requests": [BODY] * 11}
+    assert len(ask(client, slow, "recommend/batch", batch).json()["results"]) == 11
+    refused = ask(client, slow)
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "5"  # 2 at hand, 11 taken, 1 needed: 10 at 2 a second
+    assert "5 s" in refused.json()["detail"]
 
 
 def test_without_tokens_on_loopback_alone() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import ipaddress
+
+from pydantic import Field, field_validator
 
 from seqloom.core.config import Config
 from seqloom.serving.store import DEFAULT_URL
@@ -53,6 +55,42 @@ class LimitsConfig(Config):
     """Requests a second that a token may make where it has no rate of its own."""
 
 
+class ConnectionsConfig(Config):
+    """What a connection may take before its request is known to be worth anything."""
+
+    max_connections: int = Field(2048, ge=8)
+    """Most connections at once; fewer where the limit of open files (`ulimit -n`) is low, which is logged.
+    When all are taken, the connection that has waited longest for a request gives way to a new one."""
+    max_per_address: int | None = Field(None, ge=1)
+    """Most connections of one address (IPv6: of one /64 network); by default half of all."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks (`10.0.0.7`, `10.0.0.0/8`) that `max_per_address` does not apply to, because
+    many clients come through them."""
+    max_url_bytes: int = Field(8192, ge=256)
+    """Longest request target."""
+    max_header_bytes: int = Field(32 << 10, ge=1024)
+    """Largest head of a request: request target and headers."""
+    max_headers: int = Field(100, ge=8)
+    """Most headers of a request."""
+    head_timeout_s: float = Field(10.0, gt=0)
+    """Longest time from a connection's start, or a request's first byte, to the end of its head, seconds."""
+    body_timeout_s: float = Field(10.0, gt=0)
+    """Time for a request's body, seconds; each `min_bytes_per_s` bytes of it give one second more."""
+    idle_timeout_s: float = Field(5.0, gt=0)
+    """How long a connection is kept open after an answer for a next request, seconds."""
+    send_timeout_s: float = Field(30.0, gt=0)
+    """Longest time in which a client reads less than `min_bytes_per_s` of an answer, seconds."""
+    min_bytes_per_s: int = Field(1024, ge=1)
+    """Slowest body that is read, and slowest reader that is written to."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            ipaddress.ip_network(each, strict=False)  # a ValueError names what was found
+        return proxies
+
+
 class ServerConfig(Config):
     """A whole server."""
 
@@ -76,3 +114,5 @@ class ServerConfig(Config):
     """How requests become batches."""
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     """What a request may ask for."""
+    connections: ConnectionsConfig = Field(default_factory=ConnectionsConfig)
+    """What a connection may take."""

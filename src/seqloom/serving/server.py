@@ -16,6 +16,8 @@ import uvicorn
 
 from seqloom.core.errors import ConfigError, SeqloomError, ServingError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.serving.accepting import Acceptor
+from seqloom.serving.admission import Admission
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.connection import Connection
 from seqloom.serving.engine.engine import Engine
@@ -63,11 +65,14 @@ class Server:
             if config.import_histories:
                 import_histories(store, self.engine.models.values(), progress)
             app = build_app(config, self.engine, store, metrics)
+            admission = Admission(config.connections, metrics)
+            admission.fit_open_files()
             _listen(self._socket, config)
             self._undo = undo.pop_all()
         settings = uvicorn.Config(
             app,
             http=Connection,
+            ws="none",
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=math.ceil(config.drain_s),
@@ -75,7 +80,7 @@ class Server:
             server_header=False,
             date_header=False,
         )
-        self._uvicorn = _Uvicorn(settings, self.engine)
+        self._uvicorn = _Uvicorn(settings, self.engine, admission)
         self._host = config.host
 
     def summary(self) -> dict[str, Any]:
@@ -105,16 +110,20 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Reloads the runs on SIGHUP."""
+    """Accepts connections as the admission allows, and reloads the runs on SIGHUP."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, admission: Admission) -> None:
         super().__init__(config)
         self._engine = engine
+        self._admission = admission
+        self._acceptors: list[Acceptor] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See `uvicorn.Server`."""
-        await super().startup(sockets)
+        """See `uvicorn.Server`, which is given no socket to accept from."""
+        await super().startup([])
+        self._acceptors = [Acceptor(each, self._connection) for each in sockets or ()]
+        self._sweeper = asyncio.create_task(self._admission.sweep())
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # no main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup)
 
@@ -124,6 +133,17 @@ class _Uvicorn(uvicorn.Server):
         with contextlib.suppress(KeyboardInterrupt), super().capture_signals():
             yield
             self._captured_signals.clear()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+        self._sweeper.cancel()
+
+    def _connection(self) -> Connection:
+        state = self.lifespan.state
+        return Connection(self.config, self.server_state, state, admission=self._admission)
 
     def _hangup(self) -> None:
         task = asyncio.get_running_loop().create_task(self._reload())

@@ -69,7 +69,11 @@ def matches(token: str, record: TokenRecord, now: float) -> bool:
 
 
 class Bucket:
-    """A rate limit: `rate` requests a second, and as many at once after a rest."""
+    """A rate limit: `rate` requests a second, and as many at once after a rest.
+
+    A batch passes whole where its token is not in debt, however large it is, and its requests are taken from
+    the bucket, which may leave a debt: what follows waits until the rate has paid it.
+    """
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -77,16 +81,23 @@ class Bucket:
         self._left = self._most
         self._seen = float("-inf")
 
-    def take(self, now: float, count: float = 1.0) -> float:
-        """Take `count` at second `now`; gives 0, or the seconds to wait where they are not there.
-
-        More than the bucket holds may be taken from a full one; what follows then waits longer.
-        """
+    def take(self, now: float) -> float:
+        """Take one request at second `now`; gives 0, or the seconds to wait where there is none."""
         self._left = min(self._most, self._left + max(0.0, now - self._seen) * self._rate)
         self._seen = now
-        needed = min(count, self._most)
-        if self._left < needed:
-            return (needed - self._left) / self._rate
+        if self._left < 1.0:
+            return (1.0 - self._left) / self._rate
+        self._left -= 1.0
+        return 0.0
+
+    def take_more(self, count: float) -> float:
+        """Take `count` more for a batch that `take` let in; gives 0, or the seconds to wait.
+
+        Batches that were let in together may not all pass: one that meets a debt gives its request back.
+        """
+        if self._left < 0.0:
+            self._left += 1.0
+            return (1.0 - self._left) / self._rate
         self._left -= count
         return 0.0
 

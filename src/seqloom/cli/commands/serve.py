@@ -70,6 +70,21 @@ def serve(
             help="Search an index of the items and not all of them (needs seqloom\\[ann]); exact by default.",
         ),
     ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            "--max-connections",
+            help="Most connections at once; 2048 by default, fewer where the limit of open files is low.",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            metavar="ADDRESS",
+            help="Address or network of a proxy, which may have any number of them; can be repeated.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="A YAML file with the server's settings.")
     ] = None,
@@ -87,6 +102,7 @@ def serve(
     document a line, goes to standard error. SIGHUP loads the runs anew, SIGTERM ends it.
     """
     engine = {"budget_ms": budget_ms, "approximate": approximate}
+    connections = {"max_connections": max_connections, "trusted_proxies": trusted_proxy or None}
     given = {
         "host": host,
         "port": port,
@@ -94,6 +110,7 @@ def serve(
         "auth": auth,
         "cascade": options.comma_list(cascade),
         "engine": {k: v for k, v in engine.items() if v is not None},
+        "connections": {k: v for k, v in connections.items() if v is not None},
     }
     with session(json_output=json_output, quiet=quiet) as current:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server can act on it

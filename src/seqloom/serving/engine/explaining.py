@@ -63,7 +63,7 @@ def _target(snapshot: Snapshot, query: Explain, whole: Tensor, seen: Sequence[in
     if query.item_id is not None:
         number = snapshot.number(query.item_id)
         if not number:
-            raise NothingToExplainError(f"the model does not know item {query.item_id!r}")
+            raise NothingToExplainError("the model does not know the item")
         return number
     masked = whole.clone()
     masked[torch.tensor(seen) - 1] = float("-inf")

@@ -8,10 +8,10 @@ import re
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seqloom.serving.config import ServerConfig
+from seqloom.serving.http.encoding import check_encoding
 from seqloom.serving.http.guard import Guard
 from seqloom.serving.http.limits import too_large
 from seqloom.serving.http.metrics import Metrics
@@ -56,6 +56,7 @@ class Gate:
 
         self._metrics.in_flight.inc()
         try:
+            check_encoding(scope)
             state["token"] = await self._guard.admit(scope["path"], headers)
             self._check_length(headers)
             await self._app(scope, self._limited(receive), sending)
@@ -63,7 +64,8 @@ class Gate:
             # What the application could not turn into a response itself.
             if status:
                 raise
-            await problem_of(error).response(request_id)(scope, receive, sending)
+            problem = problem_of(error, request_id)
+            await problem.response(request_id)(scope, receive, sending)
         finally:
             self._metrics.in_flight.dec()
             self._told(scope, status, time.perf_counter() - began, request_id)
@@ -87,8 +89,7 @@ class Gate:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > self._most:
-                    # FastAPI lets this kind through while it reads a body.
-                    raise HTTPException(413, too_large(self._most).detail)
+                    raise too_large(self._most)
             return message
 
         return counting

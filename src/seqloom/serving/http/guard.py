@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -87,26 +88,25 @@ class Guard:
         return record
 
     def charge(self, record: TokenRecord | None, count: int) -> None:
-        """Count the other requests of a batch.
+        """Count the other requests of a batch; they may leave the token in debt.
 
         Raises:
             ProblemError: 429.
         """
         if record is not None and count > 1:
-            self._limit(record, count - 1)
+            rate, bucket = self._bucket(record)
+            _refuse(record, rate, bucket.take_more(count - 1))
 
-    def _limit(self, record: TokenRecord, count: int = 1) -> None:
+    def _limit(self, record: TokenRecord) -> None:
+        rate, bucket = self._bucket(record)
+        _refuse(record, rate, bucket.take(time.monotonic()))
+
+    def _bucket(self, record: TokenRecord) -> tuple[float, Bucket]:
         rate = record.rate or self._rate
         held = self._buckets.get(record.token_id)
         if held is None or held[0] != rate:
             held = self._buckets[record.token_id] = (rate, Bucket(rate))
-        wait = held[1].take(time.monotonic(), count)
-        if wait:
-            raise ProblemError(
-                429, "rate", "Too many requests",
-                f"The token {record.name!r} may make {rate:g} requests a second.",
-                headers={"Retry-After": str(max(1, round(wait + 0.5)))},
-            )  # fmt: skip
+        return held
 
     async def _refresh(self) -> None:
         if time.monotonic() - self._tried_at < _REFRESH_S:
@@ -163,6 +163,18 @@ def _check_origin(headers: Mapping[str, str]) -> None:
         raise ProblemError(
             403, "cross-site", "A page of another site may not ask",
             "The server answers without tokens, so to its own pages alone.",
+        )  # fmt: skip
+
+
+def _refuse(record: TokenRecord, rate: float, wait_s: float) -> None:
+    """Raises `ProblemError` 429 where the token has to wait."""
+    if wait_s:
+        seconds = max(1, math.ceil(wait_s))
+        raise ProblemError(
+            429, "rate", "Too many requests",
+            f"The token {record.name!r} may make {rate:g} requests a second, each request of a batch "
+            f"counted; try again in {seconds} s.",
+            headers={"Retry-After": str(seconds)},
         )  # fmt: skip
 
 

@@ -38,6 +38,11 @@ class Metrics:
         self.in_flight = Gauge(
             "seqloom_http_requests_in_flight", "Requests being answered", registry=registry
         )
+        self._connections = Gauge("seqloom_http_connections", "Connections", registry=registry)
+        self._ended = Counter(
+            "seqloom_http_connections_ended", "Connections that the server ended", ["reason"],
+            registry=registry,
+        )  # fmt: skip
         self._sizes = Histogram(
             "seqloom_batch_size", "Queries scored together", ["model"],
             buckets=_SIZES, registry=registry,
@@ -87,6 +92,14 @@ class Metrics:
             series = self._series[key] = (count, self._seconds.labels(route))
         series[0].inc()
         series[1].observe(seconds)
+
+    def connections(self, count: int) -> None:
+        """See `seqloom.serving.admission.Observer`."""
+        self._connections.set(count)
+
+    def connection_ended(self, reason: str) -> None:
+        """See `seqloom.serving.admission.Observer`."""
+        self._ended.labels(reason).inc()
 
     def batch(self, model: str, size: int, waited_s: float, took_s: float) -> None:
         """See `Observer`."""

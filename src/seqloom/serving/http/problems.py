@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from seqloom.core.errors import SeqloomError, StoreError
+from seqloom.core.errors import ArtefactError, SeqloomError, StoreError
 from seqloom.serving.engine.answering import UnknownItemError
 from seqloom.serving.engine.engine import UnknownModelError
 from seqloom.serving.engine.explaining import NothingToExplainError
@@ -24,14 +24,19 @@ from seqloom.serving.engine.scheduler import ClosedError, OverloadedError
 MEDIA_TYPE = "application/problem+json"
 _LOG = logging.getLogger("seqloom.serving")
 _PREFIX = "urn:seqloom:problem:"
+_LONGEST_POINTER = 200
 
-_KINDS: dict[type[SeqloomError], tuple[int, str, str]] = {
-    UnknownModelError: (404, "unknown-model", "No such model"),
-    UnknownItemError: (404, "unknown-item", "No such item"),
-    NothingToExplainError: (422, "nothing-to-explain", "Nothing to explain"),
-    OverloadedError: (503, "overloaded", "Too many requests are waiting"),
-    ClosedError: (503, "closing", "The server is shutting down"),
-}
+_KINDS: dict[type[SeqloomError], tuple[int, str, str, str | None]] = {
+    UnknownModelError: (
+        404, "unknown-model", "No such model",
+        "No model of this name is served; GET /v1/models lists those that are.",
+    ),
+    UnknownItemError: (404, "unknown-item", "No such item", "The model does not know this item."),
+    NothingToExplainError: (422, "nothing-to-explain", "Nothing to explain", None),
+    OverloadedError: (503, "overloaded", "Too many requests are waiting", None),
+    ClosedError: (503, "closing", "The server is shutting down", None),
+}  # fmt: skip
+"""Status, kind, title, and a detail where the error's own message repeats what was sent."""
 _STATUSES = {
     400: ("bad-request", "The request cannot be read"),
     404: ("not-found", "Not found"),
@@ -59,8 +64,13 @@ class ProblemDocument(BaseModel):
     errors: list[FieldFault] | None = Field(None, description="The parts that are wrong.")
 
 
-class ProblemError(Exception):
-    """Raised by an endpoint to end a request; `kind` is the last part of the problem's type."""
+class ProblemError(HTTPException):
+    """Raised by an endpoint to end a request; `kind` is the last part of the problem's type.
+
+    An `HTTPException`, because FastAPI replaces any other error that is raised while it reads a body.
+    """
+
+    headers: dict[str, str]
 
     def __init__(
         self,
@@ -72,13 +82,11 @@ class ProblemError(Exception):
         errors: list[FieldFault] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(status, detail, dict(headers or {}))
         self.status = status
         self.kind = kind
         self.title = title
-        self.detail = detail
         self.errors = errors
-        self.headers = dict(headers or {})
 
     def document(self, request_id: str | None = None) -> dict[str, Any]:
         """The problem as JSON knows it."""
@@ -101,21 +109,30 @@ class ProblemError(Exception):
 
 def invalid(pointer: str, detail: str) -> ProblemError:
     """A request that can be read but asks for what is not allowed."""
-    fault = FieldFault(pointer=pointer, detail=detail)
+    fault = FieldFault(pointer=pointer[:_LONGEST_POINTER], detail=detail)
     return ProblemError(422, "invalid", "The request is not valid", detail, errors=[fault])
 
 
-def problem_of(error: BaseException) -> ProblemError:
-    """The problem that stands for an error; what was not foreseen is logged and not told."""
+def problem_of(error: BaseException, request_id: str | None = None) -> ProblemError:
+    """The problem that stands for an error; what was not foreseen is logged and not sent."""
     if isinstance(error, ProblemError):
         return error
-    for cls, (status, kind, title) in _KINDS.items():
+    for cls, (status, kind, title, detail) in _KINDS.items():
         if isinstance(error, cls):
             headers = {"Retry-After": "1"} if status == 503 else None
-            return ProblemError(status, kind, title, str(error), headers=headers)
+            return ProblemError(status, kind, title, detail or str(error), headers=headers)
+    # Messages may name hosts and folders: they go to the log alone.
+    fields = {"request_id": request_id, "error": str(error)}
+    if isinstance(error, ArtefactError):
+        _LOG.error("a file cannot be read", extra={"fields": fields})
+        return ProblemError(
+            409,
+            "damaged-file",
+            "A file of the run cannot be read",
+            "A file of the run is missing or damaged; the log names it under the request's id.",
+        )
     if isinstance(error, StoreError):
-        # The message may name hosts and folders: it goes to the log alone.
-        _LOG.error("store failed", extra={"fields": {"error": str(error)}})
+        _LOG.error("store failed", extra={"fields": fields})
         return ProblemError(
             503,
             "store",
@@ -123,7 +140,7 @@ def problem_of(error: BaseException) -> ProblemError:
             "Try again soon.",
             headers={"Retry-After": "1"},
         )
-    _LOG.error("unexpected error", exc_info=error)
+    _LOG.error("unexpected error", exc_info=error, extra={"fields": {"request_id": request_id}})
     return ProblemError(
         500, "internal", "The server is at fault", "It is in the log under the request's id."
     )
@@ -133,7 +150,8 @@ def install(app: FastAPI) -> None:
     """Let `app` answer every error with a problem document."""
 
     async def on_error(request: Request, error: Exception) -> Response:
-        return problem_of(error).response(request.state.request_id)
+        request_id = request.state.request_id
+        return problem_of(error, request_id).response(request_id)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -156,13 +174,9 @@ def install(app: FastAPI) -> None:
 def _invalid_request(error: RequestValidationError) -> ProblemError:
     """What is wrong with each field. What was found is not repeated: it may be about a person."""
     faults = [
-        FieldFault(pointer="/".join(map(str, each["loc"])), detail=each["msg"])
+        FieldFault(pointer="/".join(map(str, each["loc"]))[:_LONGEST_POINTER], detail=each["msg"])
         for each in error.errors()
     ]
-    if any(each["type"] == "json_invalid" for each in error.errors()):
-        return ProblemError(
-            400, "bad-json", "The body is not JSON", faults[0].detail, errors=faults[:1]
-        )
     first = f"{faults[0].pointer}: {faults[0].detail}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return ProblemError(

@@ -48,6 +48,8 @@ class Shortcut:
         messages = [await receive()]
         while messages[-1].get("more_body"):
             messages.append(await receive())
+        if messages[-1]["type"] != "http.request":
+            return  # the client left in the middle of the body
         try:
             body = self._body.model_validate_json(b"".join(m.get("body", b"") for m in messages))
         except ValidationError:

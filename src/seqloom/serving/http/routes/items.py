@@ -9,13 +9,14 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.http.context import Context, Ctx, reply
+from seqloom.serving.http.encoding import StrictRoute
 from seqloom.serving.http.guard import Needs
 from seqloom.serving.http.limits import check_item
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.replies import ItemReply, ItemsReply
 from seqloom.serving.http.requests import Identifier, ItemRequest, Text
 
-router = APIRouter(prefix="/v1", tags=["items"])
+router = APIRouter(prefix="/v1", tags=["items"], route_class=StrictRoute)
 _READ, _WRITE = [Depends(Needs("read"))], [Depends(Needs("write"))]
 _MOST_FOUND = 50
 
@@ -36,7 +37,7 @@ async def find_items(
 async def get_item(context: Ctx, item_id: Identifier) -> Response:
     """An item's text, and which models can recommend it."""
     if not _is_known(context, item_id):
-        raise _unknown(item_id)
+        raise _unknown()
     return reply(_item(context, item_id))
 
 
@@ -57,7 +58,7 @@ async def put_item(body: ItemRequest, context: Ctx, item_id: Identifier) -> Resp
 async def delete_item(context: Ctx, item_id: Identifier) -> Response:
     """Take an item out: no model recommends it any more. Histories may still hold it."""
     if not _is_known(context, item_id):
-        raise _unknown(item_id)
+        raise _unknown()
     attributes = {k: v for k, v in _attributes(context, item_id).items() if v is not None}
     await asyncio.to_thread(context.engine.live.remove, item_id, attributes)
     return reply(_item(context, item_id))
@@ -126,7 +127,5 @@ def _find(context: Context, model: ServedModel, query: str, limit: int) -> list[
     return found[:limit]
 
 
-def _unknown(item_id: str) -> ProblemError:
-    return ProblemError(
-        404, "unknown-item", "No such item", f"Item {item_id!r} is in no catalogue."
-    )
+def _unknown() -> ProblemError:
+    return ProblemError(404, "unknown-item", "No such item", "This item is in no catalogue.")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
-from seqloom.core.errors import SeqloomError
+from seqloom.core.errors import ArtefactError, SeqloomError
+from seqloom.core.files import read_json
 from seqloom.serving.engine.engine import UnknownModelError
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.http.context import Context, Ctx, reply
+from seqloom.serving.http.encoding import StrictRoute
 from seqloom.serving.http.guard import Needs
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.replies import MetricsReply, ModelsReply, ReloadReply
 from seqloom.serving.http.requests import ReloadRequest
 
-router = APIRouter(prefix="/v1", tags=["models"])
+router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictRoute)
 _READ, _ADMIN = [Depends(Needs("read"))], [Depends(Needs("admin"))]
 
 
@@ -69,14 +70,22 @@ def _describe(context: Context, model: ServedModel) -> dict[str, Any]:
 
 
 def _metrics(model: ServedModel) -> dict[str, Any]:
-    """The run's own files. Their names are the server's, never a request's."""
+    """The run's own files. Their names are the server's, never a request's.
+
+    Raises:
+        ArtefactError: one of them is damaged.
+    """
     files = sorted(model.run.path.glob("metrics*.json"))
+    evaluations = [read_json(file, "evaluation") for file in files]
+    for file, evaluation in zip(files, evaluations, strict=True):
+        if not isinstance(evaluation, dict):
+            raise ArtefactError(f"{file} holds no JSON object; evaluate the run again")
     manifest = model.run.manifest
     return {
         "model": model.name,
         "version": model.version,
         "parameters": manifest.parameters,
         "seconds_total": manifest.cost.seconds_total,
-        "evaluations": [json.loads(file.read_text(encoding="utf-8")) for file in files],
+        "evaluations": evaluations,
         "log": model.run.log,
     }

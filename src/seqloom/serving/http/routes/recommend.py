@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from seqloom.serving.engine.cascade import Step
 from seqloom.serving.engine.queries import Answer, Explain, Explanation, Recommend, Similar
 from seqloom.serving.http.context import Context, Ctx, reply
+from seqloom.serving.http.encoding import StrictRoute
 from seqloom.serving.http.guard import Needs
 from seqloom.serving.http.limits import check_batch, check_explain, check_k, check_recommend
 from seqloom.serving.http.problems import invalid, problem_of
@@ -21,7 +22,9 @@ from seqloom.serving.http.requests import (
     RecommendRequest,
 )
 
-router = APIRouter(prefix="/v1", tags=["recommend"], dependencies=[Depends(Needs("read"))])
+router = APIRouter(
+    prefix="/v1", tags=["recommend"], dependencies=[Depends(Needs("read"))], route_class=StrictRoute
+)
 
 
 @router.post("/recommend", response_model=ListReply)
@@ -44,7 +47,7 @@ async def recommend_batch(body: BatchRequest, request: Request, context: Ctx) ->
         *(_recommend(context, each) for each in body.requests), return_exceptions=True
     )
     results = [
-        problem_of(each).document(request.state.request_id)
+        problem_of(each, request.state.request_id).document(request.state.request_id)
         if isinstance(each, BaseException)
         else each
         for each in done

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import StringConstraints
 
 from seqloom.serving.http.context import Ctx, reply, unique
+from seqloom.serving.http.encoding import StrictRoute
 from seqloom.serving.http.guard import Needs, caller
 from seqloom.serving.http.limits import check_events
 from seqloom.serving.http.problems import ProblemError
@@ -19,7 +20,7 @@ from seqloom.serving.http.replies import EraseReply, EventsReply, UserReply, Use
 from seqloom.serving.http.requests import EventsRequest, Identifier, Text
 from seqloom.serving.store.base import UNKNOWN_TIME, Event, Receipt
 
-router = APIRouter(prefix="/v1", tags=["users"])
+router = APIRouter(prefix="/v1", tags=["users"], route_class=StrictRoute)
 _READ, _WRITE = [Depends(Needs("read"))], [Depends(Needs("write"))]
 _MOST_FOUND = 20
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]

@@ -146,9 +146,20 @@ def test_events_show_in_the_next_list_and_are_erased(client) -> None:
 
 
 def test_events_of_unknown_items_are_kept_and_named(client) -> None:
-    told = post(client, "events", events=[{"user_id": "k", "item_id": "later"}] * 2)
-    assert told == {"accepted": 2, "unknown_items": ["later"]}
+    events = [{"user_id": "k", "item_id": item} for item in ("later", "i1")]
+    assert post(client, "events", events=events) == {"accepted": 2, "unknown_items": ["later"]}
     assert len(client.get("/v1/users/k").json()["history"]) == 2
+
+
+def test_an_event_that_is_known_counts_once_and_is_reported(client) -> None:
+    event = {"user_id": "zoe", "item_id": "i1", "timestamp": 1_600_000_000}
+    assert post(client, "events", events=[event]) == {"accepted": 1, "unknown_items": []}
+    more = {"events": [event, {**event, "timestamp": 1_600_000_001}, event]}
+    for _ in range(2):
+        answer = client.post("/v1/events", json=more, headers={"Idempotency-Key": "zoe"}).json()
+        assert answer == {"accepted": 3, "unknown_items": [], "repeated": 2}
+    history = client.get("/v1/users/zoe").json()["history"]
+    assert [each["timestamp"] for each in history] == [1_600_000_000, 1_600_000_001]
 
 
 def test_a_retried_post_is_carried_out_once(client) -> None:

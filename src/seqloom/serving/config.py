@@ -28,6 +28,9 @@ class EngineConfig(Config):
     score by a dot product; the others go on scoring all."""
     recall: float = Field(0.95, gt=0, le=1)
     """Of an approximate search: the share of the exact list that the index is set up to find."""
+    accept_other_data: bool = False
+    """Serve runs of a data set although nothing shows that it is of the store's users and items. The store
+    takes note of it: one start with this is enough."""
     budget_ms: float = Field(100.0, gt=0)
     """Latency budget of the cascade where a request names none, milliseconds."""
 

@@ -89,6 +89,8 @@ class Store(Protocol):
 
     name: str
     """The kind, for messages and metrics."""
+    where: str
+    """Kind and place, for messages; without secrets."""
 
     def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Appended:
         """Keep `events`, all or none. When this returns they are on disk.

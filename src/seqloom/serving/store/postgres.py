@@ -103,9 +103,12 @@ class PostgresStore(SqlStore):
                 return work(cursor)
 
     def _read(self, work: Callable[[Cursor], T]) -> T:
-        with self._errors(), self._readers.connection() as connection:
-            with connection.cursor() as cursor:
-                return work(cursor)
+        with (
+            self._errors(),
+            self._readers.connection() as connection,
+            connection.cursor() as cursor,
+        ):
+            return work(cursor)
 
     def _insert(self, cursor: Cursor, rows: Sequence[Event], unless: str = "") -> int:
         if not rows:

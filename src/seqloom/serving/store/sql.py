@@ -38,6 +38,7 @@ class SqlStore(ABC):
     """A store in a relational database. Statements are written with `?`."""
 
     name: str
+    where: str
 
     @abstractmethod
     def _write(self, work: Callable[[Cursor], T]) -> T:
@@ -69,6 +70,7 @@ class SqlStore(ABC):
         No erasure is carried out between this and the end of the transaction.
         """
 
+    @abstractmethod
     def _lock_erasures(self, cursor: Cursor) -> None:
         """Wait for transactions that have read the erasures, and keep others from it."""
 

@@ -49,6 +49,7 @@ class SqliteStore(SqlStore):
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+        self.where = f"SQLite store {self.path}"
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
@@ -180,6 +181,9 @@ class SqliteStore(SqlStore):
         )
         return dict(cursor.fetchall())
 
+    def _lock_erasures(self, cursor: Cursor) -> None:
+        """Nothing to do: SQLite has one writer at a time."""
+
     def ping(self) -> None:
         """See `Store`. A file that was taken away is no store, though open connections still read it."""
         self._read(lambda cursor: cursor.execute("SELECT count(*) FROM sqlite_master").fetchone())
@@ -191,7 +195,7 @@ class SqliteStore(SqlStore):
         )
         if faults != ["ok"]:
             raise StoreError(
-                f"SQLite store {self.path} is damaged: {'; '.join(faults)}; restore it from a backup, "
+                f"{self.where} is damaged: {'; '.join(faults)}; restore it from a backup, "
                 "or save what can be read with `sqlite3 FILE .recover`"
             )
 
@@ -225,7 +229,7 @@ class SqliteStore(SqlStore):
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"SQLite store {self.path}: {error}") from error
+            raise StoreError(f"{self.where}: {error}") from error
 
 
 _INSERT = (

@@ -63,8 +63,10 @@ class ServerConfig(Config):
     """Address to listen on."""
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
-    store: str = DEFAULT_URL
+    store: str = Field(DEFAULT_URL, repr=False)
     """URL of the store: `sqlite:///FILE`, `postgresql://...` or `redis://...`."""
+    check_store: bool = False
+    """Read all that the store holds before anything is served, and do not start where it is damaged."""
     cascade: tuple[str, ...] = ()
     """Models to be asked in this order under a latency budget, where a request names no model."""
     import_histories: bool = True

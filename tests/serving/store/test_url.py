@@ -1,11 +1,15 @@
 """Store URLs: what is read, and that no part of a secret is repeated anywhere."""
 
+import subprocess
+import sys
 import traceback
 
 import pytest
 from servers import free_port
 
 from seqloom.core.errors import ConfigError, SeqloomError
+from seqloom.serving.server import name_runs
+from seqloom.serving.starting import read_settings
 from seqloom.serving.store import open_store
 from seqloom.serving.store.url import parse_store_url
 
@@ -90,3 +94,41 @@ def test_no_server_is_reported_without_the_secret(url, caplog, capfd) -> None:
     assert HALF not in said
     assert SECRET not in repr(parse_store_url(url))
     assert "127.0.0.1" in str(error.value)
+
+
+def test_the_settings_hide_the_url_and_a_bad_one_is_not_repeated(tmp_path) -> None:
+    file = tmp_path / "serve.yaml"
+    url = f"redis://:{SECRET}@h/0"
+    assert SECRET not in repr(read_settings(None, [], {"store": url}))
+    assert read_settings(None, [f"store={url}"], {}).store == url
+    assert read_settings(None, [f"store= {url}: 'x "], {}).store == f"{url}: 'x"
+    attempts: list[tuple[str, list[str]]] = [
+        ("", [f"redis://:{HALF}={HALF}@h/0"]),
+        ("", [url]),
+        (f"store: [{url}]", []),
+        (f"store: {{url: '{url}'}}", []),
+        (f"store: {HALF}: {HALF}@h", []),
+        (f"store: '{url}\nport: [", []),
+    ]
+    for text, overrides in attempts:
+        file.write_text(text)
+        with pytest.raises(ConfigError) as error:
+            read_settings(file, overrides, {})
+        assert HALF not in "".join(traceback.format_exception(error.value)), text
+    with pytest.raises(ConfigError) as error:
+        name_runs([url])
+    assert HALF not in str(error.value)
+
+
+def test_a_server_that_cannot_start_does_not_repeat_it(tmp_path) -> None:
+    for url in (
+        f"redis://:{HALF}/{HALF}@h:6379/0",
+        f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "seqloom", "serve", str(tmp_path), "--port", "0", "--store", url],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode != 0
+        assert HALF not in done.stdout + done.stderr
+        assert "store" in done.stderr

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -13,6 +13,7 @@ from pydantic import StringConstraints
 from seqloom.serving.http.context import Ctx, reply, unique
 from seqloom.serving.http.guard import Needs, caller
 from seqloom.serving.http.limits import check_events
+from seqloom.serving.http.moments import is_quick, moments
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.replies import EraseReply, EventsReply, UserReply, UsersReply
 from seqloom.serving.http.requests import EventsRequest, Identifier, Text
@@ -41,10 +42,12 @@ async def post_events(
     within a day with the same body gives the first answer again, with `Idempotency-Replayed: true`.
     """
     check_events(body, context.config.limits)
-    now = int(time.time())
+    if is_quick(body.events):
+        times = moments(body.events)
+    else:
+        times = await asyncio.to_thread(moments, body.events)
     events = [
-        Event(e.user_id, e.item_id, now if e.timestamp is None else e.timestamp)
-        for e in body.events
+        Event(each.user_id, each.item_id, at) for each, at in zip(body.events, times, strict=True)
     ]
     snapshots = [model.snapshot for model in context.engine.models.values()]
     unknown = [

@@ -36,8 +36,8 @@ _USERS = 200
 _ATTEMPTS = 20
 _AGREES: Final = 0.5
 _DIFFERS: Final = 0.1
-_FEWEST_EVENTS = 3
-"""Fewer comparable events show no difference."""
+_FEWEST = 3
+"""Fewer events or items to compare show no difference."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,12 @@ def _objection(store: Store, known: Lineage | None, run: Run, sample: dict[str, 
     same, comparable = compared
     if comparable and same >= _AGREES * comparable:
         return ""
-    if comparable >= _FEWEST_EVENTS and same < _DIFFERS * comparable:
+    if comparable >= _FEWEST and same < _DIFFERS * comparable:
         return f"users of the same ids have other events ({same} of {comparable} compared agree)"
     if known is None:  # a store of an older seqloom
         items = {event.item_id for user in some_users for event in store.export(user)}
+        if len(items) < _FEWEST:
+            return ""
         return _other_items({_hash(item): "" for item in items}, sample, run.item_ids)
     return _other_items(known.items, sample, run.item_ids)
 

@@ -70,7 +70,7 @@ class ServerConfig(Config):
     cascade: tuple[str, ...] = ()
     """Models to be asked in this order under a latency budget, where a request names no model."""
     import_histories: bool = True
-    """Take the events of the runs' data sets into the store, once for each data set."""
+    """Take the events of the runs' data sets into the store, each event once."""
     auth: bool | None = None
     """Ask for tokens; by default everywhere but on loopback."""
     drain_s: float = Field(30.0, gt=0)

@@ -121,14 +121,9 @@ def test_the_settings_hide_the_url_and_a_bad_one_is_not_repeated(tmp_path) -> No
 
 
 def test_a_server_that_cannot_start_does_not_repeat_it(tmp_path) -> None:
-    for url in (
-        f"redis://:{HALF}/{HALF}@h:6379/0",
-        f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x",
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "seqloom", "serve", str(tmp_path), "--port", "0", "--store", url],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode != 0
-        assert HALF not in done.stdout + done.stderr
-        assert "store" in done.stderr
+    url = f"redis://:{HALF}/{HALF}@h:6379/0"
+    command = [sys.executable, "-m", "seqloom", "serve", str(tmp_path), "--port", "0"]
+    done = subprocess.run([*command, "--store", url], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert HALF not in done.stdout + done.stderr
+    assert "the store's URL (redis) cannot be read" in " ".join(done.stderr.split())

@@ -62,6 +62,7 @@ class Engine:
         self._paths = dict(runs)
         self._device = device
         self._reloading = threading.Lock()
+        self._admitted: set[str] = set()
         # Before the models: a reload that is announced while they load is followed afterwards.
         self._follower = ReloadFollower(store, self.reload, self.config.refresh_s, self.observer)
         self.models = {name: self._load(name) for name in runs}
@@ -152,7 +153,10 @@ class Engine:
     def _load(self, name: str) -> ServedModel:
         recall = self.config.recall if self.config.approximate else None
         model = ServedModel(name, self._paths[name], device=self._device, recall=recall)
-        admit(self.store, name, model.run, accept_other=self.config.accept_other_data)
+        fingerprint = model.run.manifest.dataset.fingerprint
+        if fingerprint not in self._admitted:  # a reload does without the store otherwise
+            admit(self.store, name, model.run, accept_other=self.config.accept_other_data)
+            self._admitted.add(fingerprint)
         if model.recall is not None:
             _LOG.info("approximate", extra={"fields": {"model": name, **asdict(model.recall)}})
         return model

@@ -83,7 +83,9 @@ MIGRATIONS = (
             "WHERE e.user_id = events.user_id AND e.timestamp = events.timestamp "
             "AND e.item_id = events.item_id AND e.seq < events.seq) "
             "WHERE timestamp = {unknown_time}",
-            "CREATE UNIQUE INDEX events_once ON events (user_id, item_id, timestamp, occurrence)",
+            # It orders histories too, but for arrival where times are equal.
+            "CREATE UNIQUE INDEX events_once ON events (user_id, timestamp, item_id, occurrence)",
+            "DROP INDEX events_of_user",
             "ALTER TABLE receipts ADD COLUMN new_events {bigint}",
             "CREATE TABLE erasures (user_key {text} PRIMARY KEY, until {bigint} NOT NULL)",
             "CREATE TABLE lineage (name {text} PRIMARY KEY, value {text} NOT NULL)",

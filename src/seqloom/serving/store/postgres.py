@@ -110,7 +110,7 @@ class PostgresStore(SqlStore):
         ):
             return work(cursor)
 
-    def _insert(self, cursor: Cursor, rows: Sequence[Event], unless: str = "") -> int:
+    def _insert(self, cursor: Cursor, rows: Sequence[Event]) -> int:
         if not rows:
             return 0
         columns = zip(
@@ -121,10 +121,18 @@ class PostgresStore(SqlStore):
             "SELECT user_id, item_id, timestamp, occurrence FROM unnest(%s::text[], %s::text[], "
             "%s::bigint[], %s::bigint[]) WITH ORDINALITY "
             "AS n (user_id, item_id, timestamp, occurrence, number) "
-            f"WHERE NOT ({unless or 'false'}) ORDER BY number ON CONFLICT DO NOTHING",
+            "ORDER BY number ON CONFLICT DO NOTHING",
             [list(column) for column in columns],
         )
         return cursor.rowcount
+
+    def _counts(self, cursor: Cursor, users: Sequence[str]) -> dict[tuple[str, str], int]:
+        cursor.execute(
+            "SELECT user_id, item_id, count(*) FROM events WHERE user_id = ANY(%s) "
+            "GROUP BY user_id, item_id",
+            (list(users),),
+        )
+        return {(user, item): count for user, item, count in cursor.fetchall()}
 
     def _forget_untimed(self, cursor: Cursor, rows: Sequence[Event]) -> None:
         cursor.execute(

@@ -53,11 +53,12 @@ class SqlStore(ABC):
         return statement
 
     @abstractmethod
-    def _insert(self, cursor: Cursor, rows: Sequence[Event], unless: str = "") -> int:
-        """Insert the events that are not there, in their order; returns their number.
+    def _insert(self, cursor: Cursor, rows: Sequence[Event]) -> int:
+        """Insert the events that are not there, in their order; returns their number."""
 
-        `unless` is a further condition (SQL over `n`, the new row) under which one is left out.
-        """
+    @abstractmethod
+    def _counts(self, cursor: Cursor, users: Sequence[str]) -> dict[tuple[str, str], int]:
+        """How many events there are of each of `users` and each item."""
 
     @abstractmethod
     def _forget_untimed(self, cursor: Cursor, rows: Sequence[Event]) -> None:
@@ -204,9 +205,14 @@ class SqlStore(ABC):
         erased = self._erasures(cursor, list(keys.values()))
         kept = [e for e in chunk if e.timestamp > erased.get(keys[e.user_id], UNKNOWN_TIME - 1)]
         timed = [e for e in kept if e.timestamp != UNKNOWN_TIME]
-        untimed = [e for e in kept if e.timestamp == UNKNOWN_TIME]
         self._forget_untimed(cursor, timed)
-        return self._insert(cursor, timed) + self._insert(cursor, untimed, unless=_IS_THERE)
+        new = self._insert(cursor, timed)
+        if len(timed) < len(kept):
+            there = self._counts(cursor, list(keys))
+            untimed = [e for e in kept if e.timestamp == UNKNOWN_TIME]
+            missing = [e for e in untimed if e.occurrence >= there.get((e.user_id, e.item_id), 0)]
+            new += self._insert(cursor, missing)
+        return new
 
     def lineage(self) -> str | None:
         """See `Store`."""
@@ -366,12 +372,6 @@ class SqlStore(ABC):
             return cursor.rowcount
 
         return self._write(work)
-
-
-_IS_THERE = (
-    "(SELECT count(*) FROM events e WHERE e.user_id = n.user_id AND e.item_id = n.item_id) "
-    "> n.occurrence"
-)
 
 
 def _user_key(user_id: str) -> str:

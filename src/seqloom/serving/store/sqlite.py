@@ -12,6 +12,7 @@ files' identities are compared before a read and, before a write is acknowledged
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -159,14 +160,23 @@ class SqliteStore(SqlStore):
         self._read(lambda cursor: cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return erased
 
-    def _insert(self, cursor: Cursor, rows: Sequence[Event], unless: str = "") -> int:
+    def _insert(self, cursor: Cursor, rows: Sequence[Event]) -> int:
         if not rows:
             return 0
         cursor.executemany(
-            _INSERT_UNLESS.format(unless) if unless else _INSERT,
+            "INSERT INTO events (user_id, item_id, timestamp, occurrence) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
             [(e.user_id, e.item_id, e.timestamp, e.occurrence) for e in rows],
         )
         return cursor.rowcount
+
+    def _counts(self, cursor: Cursor, users: Sequence[str]) -> dict[tuple[str, str], int]:
+        cursor.execute(
+            "SELECT user_id, item_id, count(*) FROM events "
+            "WHERE user_id IN (SELECT value FROM json_each(?)) GROUP BY user_id, item_id",
+            (json.dumps(users),),
+        )
+        return {(user, item): count for user, item, count in cursor.fetchall()}
 
     def _forget_untimed(self, cursor: Cursor, rows: Sequence[Event]) -> None:
         cursor.executemany(
@@ -218,7 +228,7 @@ class SqliteStore(SqlStore):
             except FileNotFoundError:
                 now = None
             if now != opened:
-                what = "is gone" if now is None else "was replaced by another file"
+                what = "is gone or empty" if now is None else "was replaced by another file"
                 raise StoreError(
                     f"{name} {what} while it was served: what is written now would be lost; put it "
                     "back, or start the server again"
@@ -232,20 +242,15 @@ class SqliteStore(SqlStore):
             raise StoreError(f"{self.where}: {error}") from error
 
 
-_INSERT = (
-    "INSERT INTO events (user_id, item_id, timestamp, occurrence) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT DO NOTHING"
-)
-_INSERT_UNLESS = (
-    "INSERT INTO events (user_id, item_id, timestamp, occurrence) SELECT * FROM (SELECT "
-    "? AS user_id, ? AS item_id, ? AS timestamp, ? AS occurrence) AS n WHERE NOT ({}) "
-    "ON CONFLICT DO NOTHING"
-)
-
-
 def _identity(path: Path | str) -> tuple[int, int]:
-    """Device and number of the file that is at `path` now."""
+    """Device and number of the file that is at `path` now.
+
+    Raises:
+        FileNotFoundError: there is none, or it is a database that was cut to nothing.
+    """
     found = os.stat(path)
+    if not found.st_size and not str(path).endswith("-wal"):
+        raise FileNotFoundError(errno.ENOENT, "empty", str(path))
     return found.st_dev, found.st_ino
 
 

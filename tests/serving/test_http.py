@@ -146,9 +146,42 @@ def test_events_show_in_the_next_list_and_are_erased(client) -> None:
 
 
 def test_events_of_unknown_items_are_kept_and_named(client) -> None:
-    told = post(client, "events", events=[{"user_id": "k", "item_id": "later"}] * 2)
-    assert told == {"accepted": 2, "unknown_items": ["later"]}
+    events = [{"user_id": "k", "item_id": item} for item in ("later", "i1")]
+    assert post(client, "events", events=events) == {"accepted": 2, "unknown_items": ["later"]}
     assert len(client.get("/v1/users/k").json()["history"]) == 2
+
+
+def test_an_event_that_is_known_counts_once_and_is_reported(client) -> None:
+    event = {"user_id": "zoe", "item_id": "i1", "timestamp": 1_600_000_000}
+    assert post(client, "events", events=[event]) == {"accepted": 1, "unknown_items": []}
+    more = {"events": [event, {**event, "timestamp": 1_600_000_001}, event]}
+    for _ in range(2):
+        answer = client.post("/v1/events", json=more, headers={"Idempotency-Key": "zoe"}).json()
+        assert answer == {"accepted": 3, "unknown_items": [], "repeated": 2}
+    history = client.get("/v1/users/zoe").json()["history"]
+    assert [each["timestamp"] for each in history] == [1_600_000_000, 1_600_000_001]
+
+
+def test_times_in_other_units_are_in_their_order(client) -> None:
+    client.delete("/v1/users/ms")
+    times = {
+        "i1": 1_700_000_000_000,
+        "i2": "2023-11-14T22:13:21Z",
+        "i3": 1_700_000_002.5,
+        "i4": None,
+    }
+    for item, at in times.items():
+        post(client, "events", events=[{"user_id": "ms", "item_id": item, "timestamp": at}])
+    history = client.get("/v1/users/ms").json()["history"]
+    assert [e["item_id"] for e in history] == list(times)
+    assert [e["timestamp"] for e in history[:3]] == [1_700_000_000 + n for n in range(3)]
+    future = {"events": [{"user_id": "ms", "item_id": "i5", "timestamp": 99_999_999_999}]}
+    problem = is_problem(client.post("/v1/events", json=future), 422, "invalid")
+    assert "body/events/0/timestamp" in str(problem)
+    for bad in (True, [1], {"s": 1}, "2023-11-14 25:00", "x" * 65):
+        event = {"user_id": "ms", "item_id": "i5", "timestamp": bad}
+        is_problem(client.post("/v1/events", json={"events": [event]}), 422, "invalid")
+    assert len(client.get("/v1/users/ms").json()["history"]) == 4
 
 
 def test_a_retried_post_is_carried_out_once(client) -> None:

@@ -42,7 +42,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is no YAML or holds no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(
+            encoding="utf-8"
+        ) as stream:  # of a stream, errors quote no line (a password)
+            values = yaml.safe_load(stream)
     except FileNotFoundError:
         raise ConfigError(f"configuration file {path} does not exist") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -30,6 +30,9 @@ class EngineConfig(Config):
     score by a dot product; the others go on scoring all."""
     recall: float = Field(0.95, gt=0, le=1)
     """Of an approximate search: the share of the exact list that the index is set up to find."""
+    accept_other_data: bool = False
+    """Serve runs of a data set although nothing shows that it is of the store's users and items. The store
+    takes note of it: one start with this is enough."""
     budget_ms: float = Field(100.0, gt=0)
     """Latency budget of the cascade where a request names none, milliseconds."""
 
@@ -98,12 +101,14 @@ class ServerConfig(Config):
     """Address to listen on."""
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
-    store: str = DEFAULT_URL
+    store: str = Field(DEFAULT_URL, repr=False)
     """URL of the store: `sqlite:///FILE`, `postgresql://...` or `redis://...`."""
+    check_store: bool = False
+    """Read all that the store holds before anything is served, and do not start where it is damaged."""
     cascade: tuple[str, ...] = ()
     """Models to be asked in this order under a latency budget, where a request names no model."""
     import_histories: bool = True
-    """Take the events of the runs' data sets into the store, once for each data set."""
+    """Take the events of the runs' data sets into the store, each event once."""
     auth: bool | None = None
     """Ask for tokens; by default everywhere but on loopback."""
     drain_s: float = Field(30.0, gt=0)

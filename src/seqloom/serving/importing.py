@@ -1,8 +1,10 @@
-"""The events of the runs' data sets as histories of a new store."""
+"""The events of the runs' data sets as histories of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress, Task
@@ -10,14 +12,18 @@ from seqloom.data.store import Dataset
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.store.base import UNKNOWN_TIME, Event, Store
 
-_USERS_AT_ONCE = 2000
+_EVENTS_AT_ONCE = 20_000
+"""Events of one transaction, about: a server that erases or posts meanwhile waits for no more."""
+_DAY_S = 24 * 3600
 
 
 def import_histories(store: Store, models: Iterable[ServedModel], progress: Progress) -> int:
-    """Keep the events of each model's data set, once for each data set; gives how many are new.
+    """Keep the events of each model's data set; returns how many are new.
 
-    All events count, held-out ones too: a server answers from what it knows. Where a data set is no
-    longer there, that is said, and users begin without history.
+    An event that the store holds already, from another data set or from a request, counts once; events
+    of users who were erased stay out (see `Store.import_events`). All events count, held-out ones too: a
+    server answers from what it knows. Where a data set is no longer there, a warning says so, and users
+    begin without history.
 
     Raises:
         StoreError: the store refuses.
@@ -34,29 +40,57 @@ def import_histories(store: Store, models: Iterable[ServedModel], progress: Prog
         except SeqloomError as error:
             progress.warn(f"the users of {model.name} have no history yet: {error}")
             continue
+        _warn_of_future(dataset, progress)
         with progress.task("import histories", dataset.num_users, "users") as task:
             chunks = _chunks(dataset, task)
             count += store.import_events(reference.fingerprint, chunks)
     return count
 
 
-def _chunks(dataset: Dataset, task: Task) -> Iterator[list[Event]]:
-    """The events of some users at once, each user's in their order."""
-    items, offsets = dataset.events.items, dataset.events.offsets.tolist()
+def events_of(dataset: Dataset, first: int, last: int) -> list[Event]:
+    """The events of the users numbered `first` to `last` - 1, each user's in their order."""
+    users = dataset.user_ids[first:last]
+    bounds = dataset.events.offsets[first : last + 1].tolist()
+    span = slice(bounds[0], bounds[-1])
+    owners = [
+        user
+        for user, start, end in zip(users, bounds[:-1], bounds[1:], strict=True)
+        for _ in range(end - start)
+    ]
+    items = [dataset.item_ids[number - 1] for number in dataset.events.items[span].tolist()]
     times = dataset.events.timestamps
-    for first in range(0, dataset.num_users, _USERS_AT_ONCE):
-        users = dataset.user_ids[first : first + _USERS_AT_ONCE]
-        bounds = offsets[first : first + len(users) + 1]
-        span = slice(bounds[0], bounds[-1])
-        owners = [
-            user
-            for user, start, end in zip(users, bounds[:-1], bounds[1:], strict=True)
-            for _ in range(end - start)
-        ]
-        numbers = items[span].tolist()
-        when = [UNKNOWN_TIME] * len(numbers) if times is None else times[span].tolist()
-        yield [
-            Event(user, dataset.item_ids[number - 1], at)
-            for user, number, at in zip(owners, numbers, when, strict=True)
-        ]
-        task.advance(len(users))
+    if times is None:
+        return _without_times(owners, items)
+    return [
+        Event(user, item, at)
+        for user, item, at in zip(owners, items, times[span].tolist(), strict=True)
+    ]
+
+
+def _without_times(users: Sequence[str], items: Sequence[str]) -> list[Event]:
+    """Events whose order alone is known: the n-th of a user and item is one, the next another."""
+    before: Counter[tuple[str, str]] = Counter()
+    events = []
+    for pair in zip(users, items, strict=True):
+        events.append(Event(*pair, UNKNOWN_TIME, before[pair]))
+        before[pair] += 1
+    return events
+
+
+def _chunks(dataset: Dataset, task: Task) -> Iterator[list[Event]]:
+    """The events of some users at once."""
+    at_once = max(1, _EVENTS_AT_ONCE * dataset.num_users // max(1, dataset.num_events))
+    for first in range(0, dataset.num_users, at_once):
+        last = min(first + at_once, dataset.num_users)
+        yield events_of(dataset, first, last)
+        task.advance(last - first)
+
+
+def _warn_of_future(dataset: Dataset, progress: Progress) -> None:
+    times = dataset.events.timestamps
+    ahead = 0 if times is None else int((times > time.time() + _DAY_S).sum())
+    if ahead:
+        progress.warn(
+            f"{ahead:,} events of {dataset.path} have a time in the future: they stay the last ones of "
+            "their users' histories; prepare the log again with the right --timestamp-unit"
+        )

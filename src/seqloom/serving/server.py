@@ -52,6 +52,9 @@ class Server:
             self._socket = undo.enter_context(contextlib.closing(_bind(config)))
             self.port: int = self._socket.getsockname()[1]
             store = undo.enter_context(contextlib.closing(open_store(config.store, progress)))
+            if config.check_store:
+                progress.note(f"checking {store.where}")
+                store.check()
             metrics = Metrics()
             progress.note(f"loading {', '.join(runs)}")
             self.engine = undo.enter_context(
@@ -164,10 +167,12 @@ def name_runs(paths: Sequence[str]) -> dict[str, Path]:
     """Runs by name: `FOLDER` takes the folder's name, `NAME=FOLDER` the one given.
 
     Raises:
-        ConfigError: two runs have one name.
+        ConfigError: two runs have one name, or one is a URL.
     """
     named: dict[str, Path] = {}
     for text in paths:
+        if "://" in text:  # not repeated: it may hold a password
+            raise ConfigError("a run is a folder; name the store with --store URL")
         name, equals, folder = text.partition("=")
         path = Path(folder if equals else text)
         name = name if equals else path.resolve().name

@@ -23,13 +23,26 @@ def read_settings(
     Raises:
         ConfigError: a setting is unknown or out of its range.
     """
+    for override in overrides:
+        if "://" in override.partition("=")[0]:  # not repeated: it may hold a password
+            raise ConfigError("--set takes KEY=VALUE; name the store with --store URL")
+    urls = [override.partition("=")[2] for override in overrides if _names_store(override)]
+    overrides = [override for override in overrides if not _names_store(override)]
     values = read_config_file(file) if file is not None else {}
+    if not isinstance(values.get("store", ""), str):  # not repeated either
+        raise ConfigError("invalid ServerConfig:\n  store: a URL is needed, such as sqlite:///FILE")
     for key, value in given.items():
         if isinstance(value, Mapping):
             values[key] = {**(values.get(key) or {}), **value}
         elif value is not None:
             values[key] = value
-    return ServerConfig.build(apply_overrides(values, overrides))
+    # The store's URL is taken as it is: what is no valid YAML would be repeated in a message.
+    stores = {"store": urls[-1].strip()} if urls else {}
+    return ServerConfig.build({**apply_overrides(values, overrides), **stores})
+
+
+def _names_store(override: str) -> bool:
+    return override.partition("=")[0].strip() == "store"
 
 
 def start(

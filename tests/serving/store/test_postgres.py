@@ -7,7 +7,8 @@ from servers import free_port
 
 from seqloom.core.errors import StoreError
 from seqloom.serving.store import open_store
-from seqloom.serving.store.base import Event
+from seqloom.serving.store.base import UNKNOWN_TIME, Appended, Event
+from seqloom.serving.store.migrations import steps
 
 pytest.importorskip("psycopg")
 
@@ -29,6 +30,27 @@ def test_servers_that_start_together_make_one_schema(store_url) -> None:
     assert stores[3].export("u") == [Event("u", "i", 1)]
     for store in stores:
         store.close()
+
+
+def test_an_older_store_keeps_its_events_once_each(store_url) -> None:
+    import psycopg
+
+    with psycopg.connect(store_url) as connection:
+        connection.execute("CREATE TABLE seqloom_schema (version BIGINT NOT NULL)")
+        connection.execute("INSERT INTO seqloom_schema VALUES (4)")
+        for _, statements in steps("postgresql", 0, "here")[:4]:
+            for statement in statements:
+                connection.execute(statement)
+        rows = [("u", "a", 7), ("u", "b", 7), ("u", "a", 7)]
+        rows += [("w", item, UNKNOWN_TIME) for item in "aba"]
+        connection.cursor().executemany(
+            "INSERT INTO events (user_id, item_id, timestamp) VALUES (%s, %s, %s)", rows
+        )
+    store = open_store(store_url)
+    assert store.histories(["u", "w"], 9) == {"u": ["a", "b"], "w": ["a", "b", "a"]}
+    assert store.append([Event("u", "a", 7)]) == Appended(0)
+    store.check()
+    store.close()
 
 
 def test_a_connection_that_the_server_closed_is_replaced(store_url) -> None:

@@ -6,7 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from seqloom.serving.store.base import UNKNOWN_TIME, Event, LiveItem, Receipt, TokenRecord
+from seqloom.serving.store.base import (
+    UNKNOWN_TIME,
+    Appended,
+    Event,
+    LiveItem,
+    Receipt,
+    TokenRecord,
+)
 
 ANNA = [Event("anna", "a", 10), Event("anna", "b", 30), Event("anna", "c", 20)]
 
@@ -40,9 +47,130 @@ def test_ids_are_kept_as_they_are(store) -> None:
     assert store.find_users("", 100) == sorted(odd, key=str.encode)
 
 
-def test_the_same_item_twice_is_two_events(store) -> None:
-    store.append([Event("u", "a", 1), Event("u", "a", 1)])
-    assert store.histories(["u"], 10)["u"] == ["a", "a"]
+def test_an_event_counts_once(store) -> None:
+    twice = [Event("u", "a", 1), Event("u", "b", 1), Event("u", "a", 1)]
+    assert store.append(twice) == Appended(2)
+    assert store.append([Event("u", "a", 1), Event("u", "a", 2), Event("v", "a", 1)]) == Appended(2)
+    assert store.histories(["u", "v"], 10) == {"u": ["a", "b", "a"], "v": ["a"]}
+    assert store.import_events("set", [[Event("u", "a", 2), Event("u", "c", 3)]]) == 1
+    assert store.append([Event("u", "c", 3)]) == Appended(0)
+    assert store.histories(["u"], 10) == {"u": ["a", "b", "a", "c"]}
+
+
+def test_an_event_from_many_threads_and_servers_counts_once(opened) -> None:
+    servers = [opened(), opened()]
+    events = [Event(f"u{n % 3}", f"i{n % 7}", n % 21) for n in range(42)]
+
+    def post(number):
+        some = events[number:] + events[:number]
+        if number % 4 == 0:
+            ordered = sorted(some, key=lambda event: event.user_id)
+            return servers[number % 2].import_events(f"set {number}", [ordered])
+        return servers[number % 2].append(some[:: (-1) ** number]).new
+
+    with ThreadPoolExecutor(8) as pool:
+        new = sum(pool.map(post, range(24)))
+    kept = [event for n in range(3) for event in servers[0].export(f"u{n}")]
+    assert new == len(kept) == len(set(events)) == 21
+    assert set(kept) == set(events)
+
+
+def test_two_data_sets_of_one_log_are_one_history(store) -> None:
+    log = [Event("anna", item, n) for n, item in enumerate("abcda")]
+    assert store.import_events("one", [log]) == 5
+    assert store.append([Event("anna", "e", 9)]) == Appended(1)
+    next_day = [*log[1:], Event("anna", "e", 9), Event("anna", "f", 10)]
+    assert store.import_events("next", [next_day]) == 1
+    assert store.histories(["anna"], 99) == {"anna": list("abcdaef")}
+
+
+def _untimed(user: str, items: str) -> list[Event]:
+    return [Event(user, item, UNKNOWN_TIME, items[:n].count(item)) for n, item in enumerate(items)]
+
+
+def test_events_without_times_are_known_by_their_occurrence(store) -> None:
+    assert store.import_events("one", [_untimed("u", "aba")]) == 3
+    assert store.import_events("other split", [_untimed("u", "ba")]) == 0
+    store.append([Event("u", "c", 50)])
+    assert store.import_events("next", [_untimed("u", "abaca")]) == 1  # c was posted, a is new
+    assert store.import_events("again", [_untimed("u", "abaca")]) == 0
+    assert store.histories(["u"], 99) == {"u": list("abaac")}
+
+
+def test_events_with_times_take_the_place_of_those_without(store) -> None:
+    store.import_events("order alone", [_untimed("u", "abad") + _untimed("v", "a")])
+    store.append([Event("u", "b", 90)])  # a repeat, not the b of the import
+    assert store.histories(["u"], 99) == {"u": list("abadb")}
+    timed = [Event("u", item, n) for n, item in enumerate("aba", start=10)]
+    assert store.import_events("with times", [timed]) == 3
+    assert store.histories(["u", "v"], 99) == {"u": list("dabab"), "v": ["a"]}
+    assert store.import_events("order again", [_untimed("u", "abad")]) == 0
+    assert store.histories(["u"], 99) == {"u": list("dabab")}
+
+
+@pytest.mark.parametrize("import_before", [True, False])
+def test_an_erasure_lasts(opened, import_before) -> None:
+    store, now = opened(), int(time.time())
+    log = [Event("anna", "a", 5), Event("anna", "b", 6), Event("ben", "c", 7)]
+    if import_before:
+        store.import_events("one", [log])
+    assert store.erase("anna") == 2 * import_before
+    found_new = store.import_events("two", [[*log, *_untimed("anna", "xy")]])
+    assert found_new == (0 if import_before else 1)
+    assert store.histories(["anna", "ben"], 9) == {"ben": ["c"]}
+    # What comes after the erasure counts, by time in a data set and by arrival in a request.
+    store.append([Event("anna", "new", 8)])
+    again = opened()
+    assert again.import_events("next", [[*log, Event("anna", "later", now + 60)]]) == 1
+    assert again.histories(["anna"], 9) == {"anna": ["new", "later"]}
+
+
+def test_an_erasure_reaches_events_ahead_of_the_clock(store) -> None:
+    ahead = [Event("u", "a", int(time.time()) + 9999)]
+    store.import_events("one", [ahead])
+    assert store.erase("u") == 1
+    assert store.import_events("two", [ahead]) == 0
+    assert store.export("u") == []
+
+
+def test_an_erasure_during_an_import_lasts(opened) -> None:
+    one, other = opened(), opened()
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow():
+        yield [Event("anna", "a", 1), Event("ben", "b", 1)]
+        begun.set()
+        assert may_end.wait(20)
+        yield [Event("ben", "c", 2), Event("cleo", "c", 2)]
+        yield [Event("anna", "z", 3)]
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(one.import_events, "set", slow())
+        assert begun.wait(20)
+        assert other.erase("anna") == 1
+        assert other.erase("cleo") == 0
+        may_end.set()
+        assert running.result() == 3
+    assert other.histories(["anna", "ben", "cleo"], 9) == {"ben": ["b", "c"]}
+
+
+def test_the_lineage_is_exchanged_where_it_is_as_expected(opened) -> None:
+    one, other = opened(), opened()
+    assert one.lineage() is None
+    assert one.set_lineage("a", None)
+    assert not other.set_lineage("b", None)
+    assert not other.set_lineage("b", "c")
+    assert other.set_lineage("b", "a")
+    assert one.lineage() == "b"
+
+
+def test_a_whole_store_passes_its_check(store) -> None:
+    store.append(ANNA, Receipt("k", "p", "r"))
+    store.import_events("set", [_untimed("ben", "aba")])
+    store.put_item(LiveItem("new", {"title": "New"}))
+    store.check()
+    store.probe()
+    store.ping()
 
 
 def test_erase_forgets_one_user(store) -> None:
@@ -61,11 +189,12 @@ def test_users_are_found_by_prefix_in_order(store) -> None:
 
 def test_a_receipt_is_given_again_and_nothing_is_appended(store) -> None:
     receipt = Receipt("key", "print", "answer")
-    assert store.append(ANNA, receipt) is None
-    assert store.append(ANNA, Receipt("key", "other", "else")) == receipt
-    assert len(store.export("anna")) == 3
-    assert store.append(ANNA, Receipt("key2", "print", "answer")) is None
-    assert len(store.export("anna")) == 6
+    assert store.append(ANNA, receipt) == Appended(3)
+    assert store.append(ANNA, Receipt("key", "other", "else")) == Appended(3, receipt)
+    more = [*ANNA, Event("anna", "d", 40)]
+    assert store.append(more, Receipt("key2", "print", "answer")) == Appended(1)
+    assert store.append(more, Receipt("key2", "print", "answer")).new == 1
+    assert len(store.export("anna")) == 4
 
 
 def test_one_key_from_many_threads_appends_once(store) -> None:
@@ -74,7 +203,7 @@ def test_one_key_from_many_threads_appends_once(store) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(post, range(24)))
-    assert replies.count(None) == 1
+    assert replies.count(Appended(1)) == 1
     assert len(store.export("u")) == 1
 
 
@@ -130,12 +259,12 @@ def test_a_broken_import_leaves_no_event_twice(store) -> None:
     assert store.histories(["u"], 10) == {"u": ["a", "b", "c"]}
 
 
-def test_servers_that_import_at_once_take_turns(opened) -> None:
+def test_servers_that_import_at_once_keep_each_event_once(opened) -> None:
     one, other = opened(), opened()
     begun, may_end = threading.Event(), threading.Event()
 
     def slow():
-        yield [Event("anna", "a", 1)]
+        yield [Event("anna", "a", 1), *_untimed("cleo", "xyx")]
         begun.set()
         assert may_end.wait(20)
         yield [Event("ben", "b", 1)]
@@ -143,12 +272,16 @@ def test_servers_that_import_at_once_take_turns(opened) -> None:
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(one.import_events, "set", slow())
         assert begun.wait(20)
-        second = pool.submit(other.import_events, "set", [[Event("anna", "a", 1)]])
-        time.sleep(0.1)
-        assert not second.done()
+        chunk = [Event("anna", "a", 1), *_untimed("cleo", "xyx"), Event("ben", "b", 1)]
+        assert other.import_events("set", [chunk]) == 1
         may_end.set()
-        assert (first.result(), second.result()) == (2, 0)
-    assert other.histories(["anna", "ben"], 9) == {"anna": ["a"], "ben": ["b"]}
+        assert first.result() == 4
+    assert other.histories(["anna", "ben", "cleo"], 9) == {
+        "anna": ["a"],
+        "ben": ["b"],
+        "cleo": ["x", "y", "x"],
+    }
+    assert one.import_events("set", [[Event("ben", "b", 2)]]) == 0
 
 
 def test_announced_reloads_are_counted(opened) -> None:
@@ -198,7 +331,7 @@ def test_old_receipts_are_purged(store) -> None:
     store.append(ANNA, Receipt("k", "p", "r"))
     assert store.purge(int(time.time()) - 60) == 0
     assert store.purge(int(time.time()) + 60) == 1
-    assert store.append(ANNA, Receipt("k", "p", "r")) is None
+    assert store.append(ANNA, Receipt("k", "p", "r")) == Appended(0)
 
 
 def test_close_finishes_what_was_begun(opened) -> None:

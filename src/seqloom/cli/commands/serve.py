@@ -46,6 +46,13 @@ def serve(
             help="sqlite:///FILE (by default seqloom.db), postgresql://... or redis://...",
         ),
     ] = None,
+    check_store: Annotated[
+        bool | None,
+        typer.Option(
+            "--check-store",
+            help="Read the whole store first, and do not start where it is damaged.",
+        ),
+    ] = None,
     auth: Annotated[
         bool | None,
         typer.Option(
@@ -107,6 +114,7 @@ def serve(
         "host": host,
         "port": port,
         "store": store,
+        "check_store": check_store,
         "auth": auth,
         "cascade": options.comma_list(cascade),
         "engine": {k: v for k, v in engine.items() if v is not None},

@@ -23,6 +23,7 @@ from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.observer import Observer, Unobserved
 from seqloom.serving.engine.queries import Query, Similar
 from seqloom.serving.engine.scheduler import Lane, Scheduler
+from seqloom.serving.lineage import admit
 from seqloom.serving.store.base import Store
 
 _LOG = logging.getLogger("seqloom.serving")
@@ -40,7 +41,8 @@ class Engine:
     `runs` are folders by name; the first is the default. The engine owns no store: who made it closes it.
 
     Raises:
-        SeqloomError: a run cannot be opened, or the store does not answer.
+        SeqloomError: a run cannot be opened, it is of other users and items than the store's, or the store
+            does not answer.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Engine:
         self._paths = dict(runs)
         self._device = device
         self._reloading = threading.Lock()
+        self._admitted: set[str] = set()
         # Before the models: a reload that is announced while they load is followed afterwards.
         self._follower = ReloadFollower(store, self.reload, self.config.refresh_s, self.observer)
         self.models = {name: self._load(name) for name in runs}
@@ -150,6 +153,10 @@ class Engine:
     def _load(self, name: str) -> ServedModel:
         recall = self.config.recall if self.config.approximate else None
         model = ServedModel(name, self._paths[name], device=self._device, recall=recall)
+        fingerprint = model.run.manifest.dataset.fingerprint
+        if fingerprint not in self._admitted:  # a reload does without the store otherwise
+            admit(self.store, name, model.run, accept_other=self.config.accept_other_data)
+            self._admitted.add(fingerprint)
         if model.recall is not None:
             _LOG.info("approximate", extra={"fields": {"model": name, **asdict(model.recall)}})
         return model

@@ -17,6 +17,7 @@ from seqloom.core.errors import StoreError
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
+from seqloom.serving.engine.scheduler import OverloadedError
 from seqloom.serving.http import problems
 from seqloom.serving.http.context import Context
 from seqloom.serving.http.gate import Gate
@@ -25,6 +26,7 @@ from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.http.requests import RecommendRequest
 from seqloom.serving.http.routes import health, items, models, pages, recommend, users
 from seqloom.serving.http.shortcut import Shortcut
+from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import RECEIPT_LIFETIME_S, Store
 
 _LOG = logging.getLogger("seqloom.serving")
@@ -50,7 +52,7 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lifespan=_lifespan,
         responses={code: {"model": problems.ProblemDocument} for code in _PROBLEMS},
     )
-    context = Context(config, engine, store, guard, metrics, cascade)
+    context = Context(config, engine, store, guard, metrics, cascade, Storage(store, metrics))
     app.state.context = context
     metrics.watch(
         engine.waiting,
@@ -75,19 +77,22 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    purger = asyncio.create_task(_purge(app.state.context.store))
+    context: Context = app.state.context
+    purger = asyncio.create_task(_purge(context))
     yield
     purger.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await purger
+    context.storage.close()
 
 
-async def _purge(store: Store) -> None:
+async def _purge(context: Context) -> None:
     """Forget idempotency keys that are too old, now and then."""
     while True:
         try:
-            await asyncio.to_thread(store.purge, int(time.time()) - RECEIPT_LIFETIME_S)
-        except StoreError as error:
+            before = int(time.time()) - RECEIPT_LIFETIME_S
+            await context.storage.write("purging receipts", context.store.purge, before)
+        except (StoreError, OverloadedError) as error:
             _LOG.error("receipts cannot be purged", extra={"fields": {"error": str(error)}})
         await asyncio.sleep(_PURGE_EVERY_S)
 

@@ -17,6 +17,7 @@ from seqloom.serving.engine.queries import Scored
 from seqloom.serving.engine.search import TitleIndex
 from seqloom.serving.http.guard import Guard
 from seqloom.serving.http.metrics import Metrics
+from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import Store
 from seqloom.text.prompts import title_column
 
@@ -31,6 +32,7 @@ class Context:
     guard: Guard
     metrics: Metrics
     cascade: Cascade | None
+    storage: Storage
     _indexes: dict[str, tuple[ServedModel, TitleIndex]] = field(default_factory=dict)
 
     def title(self, model: ServedModel, item_id: str) -> str | None:

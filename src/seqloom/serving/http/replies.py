@@ -92,6 +92,9 @@ class EventsReply(BaseModel):
 
     accepted: int
     unknown_items: list[str] = Field(description="Kept, though no model knows them yet.")
+    repeated: int = Field(
+        0, description="Events that the store had already, which count once; left out if none."
+    )
 
 
 class EventOut(BaseModel):

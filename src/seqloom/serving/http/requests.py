@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 
 Identifier = Annotated[
     str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 """A user's or an item's own id: no control characters, which no database keeps faithfully."""
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-_LATEST = 2**53
-"""Times beyond are not exact in every store."""
+Time = StrictInt | StrictFloat | Annotated[str, StringConstraints(strict=True, max_length=64)]
+"""Read by `moments`."""
 
 
 class Request(BaseModel):
@@ -68,8 +76,11 @@ class EventIn(Request):
 
     user_id: Identifier
     item_id: Identifier
-    timestamp: int | None = Field(
-        None, ge=-_LATEST, le=_LATEST, description="Seconds since 1970; now if left out."
+    timestamp: Time | None = Field(
+        None,
+        description="Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their "
+        "size, or an ISO 8601 date (UTC where it names no zone); at most a day ahead of the server's clock. "
+        "Now if left out. A fraction of a second is cut off.",
     )
 
 

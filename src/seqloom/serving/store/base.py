@@ -20,6 +20,8 @@ class Event:
     item_id: str
     timestamp: int = UNKNOWN_TIME
     """Seconds since 1970. A history is ordered by it, and by arrival where it is equal."""
+    occurrence: int = 0
+    """Of an imported event without a time: how often the user had the item before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,16 @@ class Receipt:
     """SHA-256 of the request: the same key with another request is a fault of the caller."""
     reply: str
     """The answer, as it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of appended events."""
+
+    new: int
+    """Events that were not there before."""
+    earlier: Receipt | None = None
+    """The receipt of the first request with the same key; `new` is then of that request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +80,19 @@ class TokenRecord:
 class Store(Protocol):
     """Where a server keeps what must survive it. Every method is safe to call from any thread.
 
+    An event is known by its user, item and time: the same event counts once, however often and by
+    whichever door it comes. The store itself sees to it, also between servers that write at once.
+
     Raises (every method):
         StoreError: the database cannot be reached or refuses.
     """
 
     name: str
     """The kind, for messages and metrics."""
+    where: str
+    """Kind and place, for messages; without secrets."""
 
-    def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Receipt | None:
+    def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Appended:
         """Keep `events`, all or none. When this returns they are on disk.
 
         Where `receipt.key` was used before, nothing is appended and the earlier receipt is returned.
@@ -88,7 +105,11 @@ class Store(Protocol):
         """Everything kept of a user, oldest first."""
 
     def erase(self, user_id: str) -> int:
-        """Forget a user; gives the number of events that were kept."""
+        """Forget a user; returns the number of events that were kept.
+
+        The moment is recorded under a hash of the user's id: no import brings back an event that is
+        not later than it, or that has no time. What is appended afterwards counts.
+        """
 
     def find_users(self, prefix: str, limit: int) -> list[str]:
         """Ids that start with `prefix`, in order."""
@@ -97,7 +118,19 @@ class Store(Protocol):
         """Whether `import_events` of that source has ended."""
 
     def import_events(self, source: str, chunks: Iterable[Sequence[Event]]) -> int:
-        """Keep a data set's events once, all or none; gives their number, 0 where it was done."""
+        """Keep a data set's events; returns how many were new, 0 where the import was done before.
+
+        Each chunk is kept on its own and holds users whole. An import that was cut off is done again.
+        An event without a time is the same as one of that user and item that is there already,
+        whatever its time: its n-th occurrence is new where fewer than n are there. An event with a
+        time takes the place of those of that user and item that were imported without one.
+        """
+
+    def lineage(self) -> str | None:
+        """What `set_lineage` kept, None in a store without."""
+
+    def set_lineage(self, text: str, expected: str | None) -> bool:
+        """Keep what the store knows of its data sets where it still is `expected`; says whether."""
 
     def put_item(self, item: LiveItem) -> int:
         """Keep a change of the catalogue; gives its version."""
@@ -122,6 +155,12 @@ class Store(Protocol):
 
     def ping(self) -> None:
         """Return if the store answers, and is still the one that was opened."""
+
+    def probe(self) -> None:
+        """Return if the store takes a write."""
+
+    def check(self) -> None:
+        """Read all that is kept and return if none of it is damaged; may take minutes."""
 
     def purge(self, before: int) -> int:
         """Forget receipts older than `before` (seconds since 1970); gives how many."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seqloom.core.errors import ArtefactError
+from seqloom.serving.store.base import UNKNOWN_TIME
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ DIALECTS = {
         "bigint": "INTEGER",
         "blob": "BLOB",
         "real": "REAL",
+        "unknown_time": str(UNKNOWN_TIME),
     },
     "postgresql": {
         # The order of bytes, whatever the database's locale: a search by prefix needs it.
@@ -30,6 +32,7 @@ DIALECTS = {
         "bigint": "BIGINT",
         "blob": "BYTEA",
         "real": "DOUBLE PRECISION",
+        "unknown_time": str(UNKNOWN_TIME),
     },
 }
 
@@ -68,8 +71,34 @@ MIGRATIONS = (
         ),
     ),
     Migration(4, ("INSERT INTO counters (name, value) VALUES ('reloads', 0)",)),
+    Migration(
+        5,
+        (
+            # An event is one user, item and time. Older versions kept it as often as it came.
+            "DELETE FROM events WHERE timestamp <> {unknown_time} AND EXISTS (SELECT 1 FROM events e "
+            "WHERE e.user_id = events.user_id AND e.timestamp = events.timestamp "
+            "AND e.item_id = events.item_id AND e.seq < events.seq)",
+            "ALTER TABLE events ADD COLUMN occurrence {bigint} NOT NULL DEFAULT 0",
+            "UPDATE events SET occurrence = (SELECT count(*) FROM events e "
+            "WHERE e.user_id = events.user_id AND e.timestamp = events.timestamp "
+            "AND e.item_id = events.item_id AND e.seq < events.seq) "
+            "WHERE timestamp = {unknown_time}",
+            # It orders histories too, but for arrival where times are equal.
+            "CREATE UNIQUE INDEX events_once ON events (user_id, timestamp, item_id, occurrence)",
+            "DROP INDEX events_of_user",
+            "ALTER TABLE receipts ADD COLUMN new_events {bigint}",
+            "CREATE TABLE erasures (user_key {text} PRIMARY KEY, until {bigint} NOT NULL)",
+            "CREATE TABLE lineage (name {text} PRIMARY KEY, value {text} NOT NULL)",
+            "INSERT INTO counters (name, value) VALUES ('probe', 0)",
+        ),
+    ),
 )
 LATEST = MIGRATIONS[-1].version
+TABLES = (
+    "events", "receipts", "imports", "catalogue", "catalogue_vectors", "counters", "tokens",
+    "erasures", "lineage",
+)  # fmt: skip
+"""All that the migrations make."""
 
 
 def steps(dialect: str, found: int, where: str) -> list[tuple[int, list[str]]]:

@@ -6,9 +6,11 @@ schema              version of this layout
 seq                 counter of events
 users               sorted set of user ids, all with score 0, for search by prefix
 u:<user>            sorted set of a user's events: score time, member `<number>:<item>`
+erasures            hash SHA-1 of an erased user's id -> moment
 receipt:<key>       a hash that expires
 imports             set of imported sources
-importing           lock of the server that imports
+lineage             what is known of the data sets
+probe               written to see whether Redis takes writes
 items, item-versions, item-counter   the live catalogue: hash id -> JSON, sorted set id by version
 vectors:<item>      hash encoder -> float32 bytes
 reload-counter      number of announced reloads
@@ -21,50 +23,32 @@ always`, or it may lose the last second when its machine fails. The server warns
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
-from urllib.parse import urlsplit
 
 from seqloom.core.errors import ArtefactError, ConfigError, StoreError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.serving.store import redis_scripts
 from seqloom.serving.store.base import (
     RECEIPT_LIFETIME_S,
+    UNKNOWN_TIME,
+    Appended,
     Event,
     LiveItem,
     Receipt,
     TokenRecord,
 )
+from seqloom.serving.store.url import StoreUrl
 
-SCHEMA = 1
+SCHEMA = 2
 _AT_ONCE = 2000
-_IMPORT_LOCK_S = 60
-"""A server that imports and is not heard of for so long has ended."""
-_APPEND = """
-local seen = redis.call('HMGET', KEYS[3], 'fingerprint', 'reply')
-if ARGV[1] ~= '' and seen[1] then return seen end
-local first = redis.call('INCRBY', KEYS[1], (#ARGV - 4) / 3) - (#ARGV - 4) / 3
-for i = 5, #ARGV, 3 do
-  first = first + 1
-  redis.call('ZADD', ARGV[2] .. 'u:' .. ARGV[i], ARGV[i + 2],
-             string.format('%020d:', first) .. ARGV[i + 1])
-  redis.call('ZADD', KEYS[2], 0, ARGV[i])
-end
-if ARGV[1] ~= '' then
-  redis.call('HSET', KEYS[3], 'fingerprint', ARGV[1], 'reply', ARGV[3])
-  redis.call('EXPIRE', KEYS[3], ARGV[4])
-end
-return false
-"""
-_PUT_ITEM = """
-local version = redis.call('INCR', KEYS[1])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[3], version, ARGV[1])
-redis.call('DEL', KEYS[4])
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1]) end
-return version
-"""
+_EVENTS_A_SCRIPT = 500
+"""Most events of one import script: no other command runs meanwhile, and Lua takes few arguments."""
 
 
 class RedisStore:
@@ -78,7 +62,9 @@ class RedisStore:
 
     name = "redis"
 
-    def __init__(self, url: str, *, prefix: str = "seqloom:", progress: Progress = SILENT) -> None:
+    def __init__(
+        self, url: StoreUrl, *, prefix: str = "seqloom:", progress: Progress = SILENT
+    ) -> None:
         try:
             import redis
             from redis.backoff import NoBackoff
@@ -87,29 +73,49 @@ class RedisStore:
             raise ConfigError(
                 "the Redis store needs the redis package; pip install 'seqloom[redis]'"
             ) from None
-        parts = urlsplit(url)
-        self.where = f"Redis store {parts.hostname or 'local'}{parts.path}"
+        self._url = url
+        self.where = f"Redis store {url.shown}"
         self._prefix = prefix
         self._error_type: type[Exception] = redis.RedisError
-        self._client: Any = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=10,
-            socket_timeout=30,
-            health_check_interval=30,
-            # A command whose reply was lost may have been carried out: sent again, it would append twice.
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._append = self._client.register_script(_APPEND)
-        self._put_item = self._client.register_script(_PUT_ITEM)
+        try:
+            self._client: Any = redis.Redis.from_url(
+                url.url,
+                socket_connect_timeout=10,
+                socket_timeout=10,
+                health_check_interval=30,
+                # A command whose reply was lost may have been carried out: its caller has to know.
+                retry=Retry(NoBackoff(), 0),
+            )
+            # Options of the URL are its arguments; made here, it connects to nothing yet.
+            pool = self._client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.where}: an option is not valid: {url.clean(error)}") from None
+        self._append = self._client.register_script(redis_scripts.APPEND)
+        self._import = self._client.register_script(redis_scripts.IMPORT)
+        self._erase = self._client.register_script(redis_scripts.ERASE)
+        self._set_lineage = self._client.register_script(redis_scripts.SET_LINEAGE)
+        self._put_item = self._client.register_script(redis_scripts.PUT_ITEM)
         with self._errors():
-            self._client.setnx(self._key("schema"), SCHEMA)
-            found = int(self._client.get(self._key("schema")) or 0)
+            self._migrate()
             self._warn_of_loss(progress)
+
+    def _migrate(self) -> None:
+        """Bring the layout up to date. What is cut off is done again."""
+        key = self._key("schema")
+        if self._client.setnx(key, SCHEMA):
+            return
+        found = int(self._client.get(key))
         if found > SCHEMA:
             raise ArtefactError(
                 f"{self.where} has layout version {found}, this seqloom knows {SCHEMA}; update "
                 "seqloom, or name another --store"
             )
+        if found < SCHEMA:
+            once_each = self._client.register_script(redis_scripts.ONCE_EACH)
+            for user, _ in self._client.zscan_iter(self._key("users"), count=_AT_ONCE):
+                once_each(keys=[self._key("u:").encode() + user], args=[UNKNOWN_TIME])
+            self._client.set(key, SCHEMA)
 
     def _warn_of_loss(self, progress: Progress) -> None:
         with contextlib.suppress(self._error_type):  # CONFIG may be forbidden to us
@@ -120,16 +126,16 @@ class RedisStore:
                     "`appendonly yes` and `appendfsync always`"
                 )
 
-    def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Receipt | None:
+    def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Appended:
         """See `Store`. One script, so all or none and no other command between."""
         told = receipt or Receipt("", "", "")
-        values: list[Any] = [told.fingerprint, self._prefix, told.reply, RECEIPT_LIFETIME_S]
+        values: list[Any] = [self._prefix, told.fingerprint, told.reply, RECEIPT_LIFETIME_S]
         for event in events:
             values += [event.user_id, event.item_id, event.timestamp]
-        keys = [self._key("seq"), self._key("users"), self._key(f"receipt:{told.key}")]
         with self._errors():
-            seen = self._append(keys=keys, args=values)
-        return Receipt(told.key, seen[0].decode(), seen[1].decode()) if seen else None
+            new, *earlier = self._append(keys=[self._key(f"receipt:{told.key}")], args=values)
+        texts = [part.decode() for part in earlier]
+        return Appended(int(new), Receipt(told.key, *texts) if texts else None)
 
     def histories(self, users: Sequence[str], limit: int) -> dict[str, list[str]]:
         """See `Store`."""
@@ -152,11 +158,8 @@ class RedisStore:
 
     def erase(self, user_id: str) -> int:
         """See `Store`."""
-        key = self._key(f"u:{user_id}")
         with self._errors():
-            pipe = self._client.pipeline()
-            pipe.zcard(key).delete(key).zrem(self._key("users"), user_id)
-            return int(pipe.execute()[0])
+            return int(self._erase(args=[self._prefix, user_id, int(time.time())]))
 
     def find_users(self, prefix: str, limit: int) -> list[str]:
         """See `Store`."""
@@ -173,27 +176,35 @@ class RedisStore:
             return bool(self._client.sismember(self._key("imports"), source))
 
     def import_events(self, source: str, chunks: Iterable[Sequence[Event]]) -> int:
-        """See `Store`. An import that was cut off is done again and leaves no event twice.
-
-        One server imports at a time: a second one could bring a user back who was erased meanwhile.
-        """
+        """See `Store`."""
+        if self.imported(source):
+            return 0
         count = 0
-        with self._errors(), self._client.lock(self._key("importing"), _IMPORT_LOCK_S) as lock:
-            if self.imported(source):
-                return 0
+        with self._errors():
             for chunk in chunks:
-                lock.reacquire()
-                for start in range(0, len(chunk), _AT_ONCE):
-                    pipe = self._client.pipeline(transaction=False)
-                    for event in chunk[start : start + _AT_ONCE]:
-                        # Numbers of imported events begin with a dash: before all others.
-                        member = f"-{count:019d}:{event.item_id}"
-                        pipe.zadd(self._key(f"u:{event.user_id}"), {member: event.timestamp})
-                        pipe.zadd(self._key("users"), {event.user_id: 0})
-                        count += 1
-                    pipe.execute()
+                pipe = self._client.pipeline(transaction=False)
+                for user, events in itertools.groupby(chunk, attrgetter("user_id")):
+                    values = [[e.item_id, e.timestamp, e.occurrence] for e in events]
+                    for start in range(0, len(values), _EVENTS_A_SCRIPT):
+                        some = itertools.chain.from_iterable(
+                            values[start : start + _EVENTS_A_SCRIPT]
+                        )
+                        arguments = [self._prefix, UNKNOWN_TIME, user, *some]
+                        self._import(args=arguments, client=pipe)
+                count += sum(map(int, pipe.execute()))
             self._client.sadd(self._key("imports"), source)
         return count
+
+    def lineage(self) -> str | None:
+        """See `Store`."""
+        with self._errors():
+            held = self._client.get(self._key("lineage"))
+        return None if held is None else held.decode()
+
+    def set_lineage(self, text: str, expected: str | None) -> bool:
+        """See `Store`."""
+        with self._errors():
+            return bool(self._set_lineage(keys=[self._key("lineage")], args=[text, expected or ""]))
 
     def put_item(self, item: LiveItem) -> int:
         """See `Store`."""
@@ -257,6 +268,27 @@ class RedisStore:
         if not known:
             raise StoreError(f"{self.where} was emptied; start the server again")
 
+    def probe(self) -> None:
+        """See `Store`."""
+        with self._errors():
+            self._client.set(self._key("probe"), int(time.time()))
+
+    def check(self) -> None:
+        """See `Store`. Every user has readable events, and every sorted set of events has its user."""
+        users, broken = self._key("users"), 0
+        with self._errors():
+            for user, _ in self._client.zscan_iter(users, count=_AT_ONCE):
+                members = self._client.zrange(self._key("u:").encode() + user, 0, -1)
+                broken += not members or any(member[20:21] != b":" for member in members)
+            pattern = self._key("u:")
+            for key in self._client.scan_iter(f"{pattern}*", count=_AT_ONCE):
+                broken += self._client.zscore(users, key[len(pattern.encode()) :]) is None
+        if broken:
+            raise StoreError(
+                f"{self.where} is damaged: the events of {broken} users are incomplete; restore it "
+                "from a backup"
+            )
+
     def purge(self, before: int) -> int:
         """See `Store`. Receipts expire by themselves."""
         return 0
@@ -273,7 +305,7 @@ class RedisStore:
         try:
             yield
         except self._error_type as error:
-            raise StoreError(f"{self.where}: {error}") from error
+            raise StoreError(f"{self.where}: {self._url.clean(error)}") from None
 
 
 def _item(member: bytes) -> str:

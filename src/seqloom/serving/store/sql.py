@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from seqloom.serving.store.base import Event, LiveItem, Receipt, TokenRecord
+from seqloom.serving.store.base import (
+    UNKNOWN_TIME,
+    Appended,
+    Event,
+    LiveItem,
+    Receipt,
+    TokenRecord,
+)
 
 T = TypeVar("T")
 
@@ -29,6 +38,7 @@ class SqlStore(ABC):
     """A store in a relational database. Statements are written with `?`."""
 
     name: str
+    where: str
 
     @abstractmethod
     def _write(self, work: Callable[[Cursor], T]) -> T:
@@ -42,27 +52,57 @@ class SqlStore(ABC):
         """The statement in the dialect's spelling."""
         return statement
 
-    def _bulk_insert(self, cursor: Cursor, rows: Sequence[Event]) -> None:
-        cursor.executemany(self._sql(_INSERT), [(e.user_id, e.item_id, e.timestamp) for e in rows])
+    @abstractmethod
+    def _insert(self, cursor: Cursor, rows: Sequence[Event]) -> int:
+        """Insert the events that are not there, in their order; returns their number."""
 
-    def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Receipt | None:
+    @abstractmethod
+    def _counts(self, cursor: Cursor, users: Sequence[str]) -> dict[tuple[str, str], int]:
+        """How many events there are of each of `users` and each item."""
+
+    @abstractmethod
+    def _forget_untimed(self, cursor: Cursor, rows: Sequence[Event]) -> None:
+        """Delete events without a time that are of the user and item of one of `rows`."""
+
+    @abstractmethod
+    def _erasures(self, cursor: Cursor, keys: Sequence[str]) -> dict[str, int]:
+        """The moments of erasure of those of `keys` that have one.
+
+        No erasure is carried out between this and the end of the transaction.
+        """
+
+    @abstractmethod
+    def _lock_erasures(self, cursor: Cursor) -> None:
+        """Wait for transactions that have read the erasures, and keep others from it."""
+
+    def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Appended:
         """See `Store`."""
 
-        def work(cursor: Cursor) -> Receipt | None:
-            if receipt is not None:
-                values = (receipt.key, receipt.fingerprint, receipt.reply, int(time.time()))
+        def work(cursor: Cursor) -> Appended:
+            if receipt is None:
+                return Appended(self._insert(cursor, events))
+            values = (receipt.key, receipt.fingerprint, receipt.reply, int(time.time()))
+            cursor.execute(
+                self._sql(
+                    "INSERT INTO receipts (key, fingerprint, reply, created) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT DO NOTHING"
+                ),
+                values,
+            )
+            if cursor.rowcount == 0:
                 cursor.execute(
-                    self._sql("INSERT INTO receipts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"),
-                    values,
+                    self._sql(
+                        "SELECT key, fingerprint, reply, new_events FROM receipts WHERE key = ?"
+                    ),
+                    (receipt.key,),
                 )
-                if cursor.rowcount == 0:
-                    cursor.execute(
-                        self._sql("SELECT key, fingerprint, reply FROM receipts WHERE key = ?"),
-                        (receipt.key,),
-                    )
-                    return Receipt(*cursor.fetchone())
-            self._bulk_insert(cursor, events)
-            return None
+                *earlier, new = cursor.fetchone()
+                return Appended(len(events) if new is None else new, Receipt(*earlier))
+            new = self._insert(cursor, events)
+            cursor.execute(
+                self._sql("UPDATE receipts SET new_events = ? WHERE key = ?"), (new, receipt.key)
+            )
+            return Appended(new)
 
         return self._write(work)
 
@@ -105,6 +145,19 @@ class SqlStore(ABC):
         """See `Store`."""
 
         def work(cursor: Cursor) -> int:
+            self._lock_erasures(cursor)
+            cursor.execute(
+                self._sql("SELECT max(timestamp) FROM events WHERE user_id = ?"), (user_id,)
+            )
+            (latest,) = cursor.fetchone()
+            until = max(int(time.time()), latest or 0)
+            cursor.execute(
+                self._sql(
+                    "INSERT INTO erasures VALUES (?, ?) "
+                    "ON CONFLICT (user_key) DO UPDATE SET until = excluded.until"
+                ),
+                (_user_key(user_id), until),
+            )
             cursor.execute(self._sql("DELETE FROM events WHERE user_id = ?"), (user_id,))
             return cursor.rowcount
 
@@ -136,19 +189,58 @@ class SqlStore(ABC):
 
     def import_events(self, source: str, chunks: Iterable[Sequence[Event]]) -> int:
         """See `Store`."""
-
-        def work(cursor: Cursor) -> int:
-            cursor.execute(
-                self._sql("INSERT INTO imports VALUES (?, ?) ON CONFLICT DO NOTHING"),
-                (source, int(time.time())),
+        if self.imported(source):
+            return 0
+        count = sum(self._write(partial(self._import_chunk, chunk)) for chunk in chunks)
+        values = (source, int(time.time()))
+        self._write(
+            lambda cursor: cursor.execute(
+                self._sql("INSERT INTO imports VALUES (?, ?) ON CONFLICT DO NOTHING"), values
             )
-            if cursor.rowcount == 0:
-                return 0
-            count = 0
-            for chunk in chunks:
-                self._bulk_insert(cursor, chunk)
-                count += len(chunk)
-            return count
+        )
+        return count
+
+    def _import_chunk(self, chunk: Sequence[Event], cursor: Cursor) -> int:
+        keys = {user: _user_key(user) for user in {event.user_id for event in chunk}}
+        erased = self._erasures(cursor, list(keys.values()))
+        kept = [e for e in chunk if e.timestamp > erased.get(keys[e.user_id], UNKNOWN_TIME - 1)]
+        timed = [e for e in kept if e.timestamp != UNKNOWN_TIME]
+        self._forget_untimed(cursor, timed)
+        new = self._insert(cursor, timed)
+        if len(timed) < len(kept):
+            there = self._counts(cursor, list(keys))
+            untimed = [e for e in kept if e.timestamp == UNKNOWN_TIME]
+            missing = [e for e in untimed if e.occurrence >= there.get((e.user_id, e.item_id), 0)]
+            new += self._insert(cursor, missing)
+        return new
+
+    def lineage(self) -> str | None:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> str | None:
+            cursor.execute("SELECT value FROM lineage WHERE name = 'data sets'")
+            row = cursor.fetchone()
+            return row[0] if row else None
+
+        return self._read(work)
+
+    def set_lineage(self, text: str, expected: str | None) -> bool:
+        """See `Store`."""
+
+        def work(cursor: Cursor) -> bool:
+            if expected is None:
+                cursor.execute(
+                    self._sql("INSERT INTO lineage VALUES ('data sets', ?) ON CONFLICT DO NOTHING"),
+                    (text,),
+                )
+            else:
+                cursor.execute(
+                    self._sql(
+                        "UPDATE lineage SET value = ? WHERE name = 'data sets' AND value = ?"
+                    ),
+                    (text, expected),
+                )
+            return cursor.rowcount > 0
 
         return self._write(work)
 
@@ -267,6 +359,11 @@ class SqlStore(ABC):
         """See `Store`."""
         self._read(lambda cursor: cursor.execute("SELECT 1"))
 
+    def probe(self) -> None:
+        """See `Store`."""
+        # Another value each time: SQLite writes no page that stays as it is.
+        self._write(lambda cursor: self._count(cursor, "probe"))
+
     def purge(self, before: int) -> int:
         """See `Store`."""
 
@@ -277,4 +374,6 @@ class SqlStore(ABC):
         return self._write(work)
 
 
-_INSERT = "INSERT INTO events (user_id, item_id, timestamp) VALUES (?, ?, ?)"
+def _user_key(user_id: str) -> str:
+    """What an erasure is recorded under: not the id itself, which was to be forgotten."""
+    return hashlib.sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()

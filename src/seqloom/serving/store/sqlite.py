@@ -2,27 +2,39 @@
 
 Write-ahead logging with synchronous=FULL: a transaction that has returned survives the end of the
 process and of the machine. All writes go through one thread, which commits what is waiting in one
-transaction: many writers share the cost of one flush to disk.
+transaction: many writers share the cost of one flush to disk. Reads have connections of their own and
+wait for no writer.
+
+An open connection goes on reading and writing a file that was deleted, renamed or replaced. So the
+files' identities are compared before a read and, before a write is acknowledged, after its commit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from seqloom.core.errors import StoreError
+from seqloom.serving.store.base import UNKNOWN_TIME, Event
 from seqloom.serving.store.migrations import steps
 from seqloom.serving.store.sql import Cursor, SqlStore
 
 T = TypeVar("T")
 _TOGETHER = 256
+_READ_PATIENCE_S = 1.0
+_WRITE_PATIENCE_S = 3.0
+"""How long another process's lock is waited for. Jobs that wait meanwhile wait once more as long."""
+_OPEN_PATIENCE_S = 30.0
+"""The same at the start, where another server may be changing the schema."""
 _Job = tuple[Callable[[Cursor], Any], "Future[Any]"]
 
 
@@ -37,23 +49,25 @@ class SqliteStore(SqlStore):
     name = "sqlite"
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
+        self.where = f"SQLite store {self.path}"
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         with self._errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._connect()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._connect(_OPEN_PATIENCE_S)
             self._migrate()
-            self._file = _identity(path)
+            self._writer.execute(f"PRAGMA busy_timeout = {int(1000 * _WRITE_PATIENCE_S)}")
+            self._files = _identities(self.path)
         self._thread = threading.Thread(target=self._write_all, name="seqloom-sqlite", daemon=True)
         self._thread.start()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, patience_s: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=30, isolation_level=None, check_same_thread=False
+            self.path, timeout=patience_s, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -77,9 +91,10 @@ class SqliteStore(SqlStore):
 
     def _read(self, work: Callable[[Cursor], T]) -> T:
         with self._errors():
+            self._check_files()
             connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
             if connection is None:
-                connection = self._local.connection = self._connect()
+                connection = self._local.connection = self._connect(_READ_PATIENCE_S)
                 with self._lock:
                     self._readers.append(connection)
             return work(connection.cursor())
@@ -116,6 +131,7 @@ class SqliteStore(SqlStore):
     def _commit(self, jobs: list[_Job]) -> None:
         done: list[tuple[Future[Any], Any]] = []
         try:
+            self._check_files()
             cursor = self._writer.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             for work, future in jobs:
@@ -127,6 +143,7 @@ class SqliteStore(SqlStore):
                     future.set_exception(error)
                 cursor.execute("RELEASE one")
             cursor.execute("COMMIT")
+            self._check_files()
         except Exception as error:
             with contextlib.suppress(sqlite3.Error):
                 self._writer.execute("ROLLBACK")
@@ -143,15 +160,53 @@ class SqliteStore(SqlStore):
         self._read(lambda cursor: cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return erased
 
+    def _insert(self, cursor: Cursor, rows: Sequence[Event]) -> int:
+        if not rows:
+            return 0
+        cursor.executemany(
+            "INSERT INTO events (user_id, item_id, timestamp, occurrence) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            [(e.user_id, e.item_id, e.timestamp, e.occurrence) for e in rows],
+        )
+        return cursor.rowcount
+
+    def _counts(self, cursor: Cursor, users: Sequence[str]) -> dict[tuple[str, str], int]:
+        cursor.execute(
+            "SELECT user_id, item_id, count(*) FROM events "
+            "WHERE user_id IN (SELECT value FROM json_each(?)) GROUP BY user_id, item_id",
+            (json.dumps(users),),
+        )
+        return {(user, item): count for user, item, count in cursor.fetchall()}
+
+    def _forget_untimed(self, cursor: Cursor, rows: Sequence[Event]) -> None:
+        cursor.executemany(
+            f"DELETE FROM events WHERE user_id = ? AND item_id = ? AND timestamp = {UNKNOWN_TIME}",
+            [(e.user_id, e.item_id) for e in rows],
+        )
+
+    def _erasures(self, cursor: Cursor, keys: Sequence[str]) -> dict[str, int]:
+        cursor.execute(
+            "SELECT user_key, until FROM erasures WHERE user_key IN (SELECT value FROM json_each(?))",
+            (json.dumps(keys),),
+        )
+        return dict(cursor.fetchall())
+
+    def _lock_erasures(self, cursor: Cursor) -> None:
+        """Nothing to do: SQLite has one writer at a time."""
+
     def ping(self) -> None:
         """See `Store`. A file that was taken away is no store, though open connections still read it."""
-        with self._errors():
-            if _identity(self.path) != self._file:
-                raise StoreError(
-                    f"{self.path} was replaced by another file; start the server again"
-                )
-            self._read(
-                lambda cursor: cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        self._read(lambda cursor: cursor.execute("SELECT count(*) FROM sqlite_master").fetchone())
+
+    def check(self) -> None:
+        """See `Store`. SQLite's own check: every page, row and index."""
+        faults = self._read(
+            lambda cursor: [row[0] for row in cursor.execute("PRAGMA integrity_check(5)")]
+        )
+        if faults != ["ok"]:
+            raise StoreError(
+                f"{self.where} is damaged: {'; '.join(faults)}; restore it from a backup, "
+                "or save what can be read with `sqlite3 FILE .recover`"
             )
 
     def close(self) -> None:
@@ -165,15 +220,45 @@ class SqliteStore(SqlStore):
         for connection in (*self._readers, self._writer):
             connection.close()
 
+    def _check_files(self) -> None:
+        """Raise where the file or its log is no longer the one that was opened."""
+        for name, opened in self._files.items():
+            try:
+                now: tuple[int, int] | None = _identity(name)
+            except FileNotFoundError:
+                now = None
+            if now != opened:
+                what = "is gone or empty" if now is None else "was replaced by another file"
+                raise StoreError(
+                    f"{name} {what} while it was served: what is written now would be lost; put it "
+                    "back, or start the server again"
+                )
+
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"SQLite store {self.path}: {error}") from error
+            raise StoreError(f"{self.where}: {error}") from error
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    """Device and number of the file that is at `path` now."""
+def _identity(path: Path | str) -> tuple[int, int]:
+    """Device and number of the file that is at `path` now.
+
+    Raises:
+        FileNotFoundError: there is none, or it is a database that was cut to nothing.
+    """
     found = os.stat(path)
+    if not found.st_size and not str(path).endswith("-wal"):
+        raise FileNotFoundError(errno.ENOENT, "empty", str(path))
     return found.st_dev, found.st_ino
+
+
+def _identities(path: Path) -> dict[str, tuple[int, int]]:
+    """The file, its write-ahead log and the log's index, by their names.
+
+    SQLite keeps the log where the file is, not where a link to it is.
+    """
+    real = path.resolve()
+    names = (str(path), f"{real}-wal", f"{real}-shm")
+    return {name: _identity(name) for name in names}

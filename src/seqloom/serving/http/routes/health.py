@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -22,8 +20,8 @@ async def healthz() -> Response:
 
 @router.get("/readyz", response_model=ReadyReply)
 async def readyz(context: Ctx) -> Response:
-    """The models are loaded and the store answers; 503 where it does not."""
-    await asyncio.to_thread(context.store.ping)
+    """The models are loaded, the store answers and takes writes; 503 where it does not."""
+    await context.storage.ready()
     versions = {model.name: model.version for model in context.engine.models.values()}
     return reply({"status": "ready", "store": context.store.name, "models": versions})
 

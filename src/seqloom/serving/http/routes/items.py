@@ -48,7 +48,9 @@ async def put_item(body: ItemRequest, context: Ctx, item_id: Identifier) -> Resp
     The text is embedded with the encoder of the training. Models that cannot take new items say so.
     """
     check_item(body, context.config.limits)
-    await asyncio.to_thread(context.engine.live.put, item_id, body.attributes)
+    await context.storage.write(
+        "writing the catalogue", context.engine.live.put, item_id, body.attributes
+    )
     read = {name for model in context.engine.models.values() for name in context.columns(model)}
     unused = sorted(set(body.attributes) - read)
     return reply({**_item(context, item_id), "unused": unused})
@@ -60,7 +62,9 @@ async def delete_item(context: Ctx, item_id: Identifier) -> Response:
     if not _is_known(context, item_id):
         raise _unknown()
     attributes = {k: v for k, v in _attributes(context, item_id).items() if v is not None}
-    await asyncio.to_thread(context.engine.live.remove, item_id, attributes)
+    await context.storage.write(
+        "writing the catalogue", context.engine.live.remove, item_id, attributes
+    )
     return reply(_item(context, item_id))
 
 

@@ -50,7 +50,7 @@ async def reload(body: ReloadRequest, context: Ctx) -> Response:
         raise
     except SeqloomError as error:
         raise ProblemError(409, "reload", "The run cannot be opened", str(error)) from error
-    await asyncio.to_thread(context.engine.announce_reload)
+    await context.storage.write("announcing a reload", context.engine.announce_reload)
     return reply({"models": [_describe(context, model) for model in models]})
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import StringConstraints
@@ -15,6 +14,7 @@ from seqloom.serving.http.context import Ctx, reply, unique
 from seqloom.serving.http.encoding import StrictRoute
 from seqloom.serving.http.guard import Needs, caller
 from seqloom.serving.http.limits import check_events
+from seqloom.serving.http.moments import is_quick, moments
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.replies import EraseReply, EventsReply, UserReply, UsersReply
 from seqloom.serving.http.requests import EventsRequest, Identifier, Text
@@ -38,14 +38,17 @@ async def post_events(
 ) -> Response:
     """Keep interactions. They are on disk when the answer comes, and the next list reflects them.
 
-    Events of items that no model knows are kept too, and the reply names them. A key that was used
+    An event with the same user, item and time as one that is there already is `repeated`: it counts
+    once. Events of items that no model knows are kept too, and the reply names them. A key that was used
     within a day with the same body gives the first answer again, with `Idempotency-Replayed: true`.
     """
     check_events(body, context.config.limits)
-    now = int(time.time())
+    if is_quick(body.events):
+        times = moments(body.events)
+    else:
+        times = await asyncio.to_thread(moments, body.events)
     events = [
-        Event(e.user_id, e.item_id, now if e.timestamp is None else e.timestamp)
-        for e in body.events
+        Event(each.user_id, each.item_id, at) for each, at in zip(body.events, times, strict=True)
     ]
     snapshots = [model.snapshot for model in context.engine.models.values()]
     unknown = [
@@ -58,29 +61,37 @@ async def post_events(
     if idempotency_key is not None:
         fingerprint = hashlib.sha256(await request.body()).hexdigest()
         receipt = Receipt(f"{caller(request)}:{idempotency_key}", fingerprint, json.dumps(answer))
-    earlier = await asyncio.to_thread(context.store.append, events, receipt)
-    if earlier is None:
-        context.metrics.events(len(events))
-        return reply(answer)
-    if receipt is not None and earlier.fingerprint != receipt.fingerprint:
+    done = await context.storage.write("writing events", context.store.append, events, receipt)
+    if done.earlier is None:
+        context.metrics.events(done.new)
+        return reply(_with_repeated(answer, done.new))
+    if receipt is not None and done.earlier.fingerprint != receipt.fingerprint:
         raise ProblemError(
             422, "idempotency-key", "The key was used for another request",
             "An Idempotency-Key stands for one body; take a new key for another one.",
         )  # fmt: skip
-    return reply(json.loads(earlier.reply), {"Idempotency-Replayed": "true"})
+    first = _with_repeated(json.loads(done.earlier.reply), done.new)
+    return reply(first, {"Idempotency-Replayed": "true"})
+
+
+def _with_repeated(answer: dict[str, Any], new: int) -> dict[str, Any]:
+    repeated = answer["accepted"] - new
+    return {**answer, "repeated": repeated} if repeated else answer
 
 
 @router.get("/users", response_model=UsersReply, dependencies=_READ)
 async def find_users(context: Ctx, prefix: Annotated[Text, Query(max_length=512)] = "") -> Response:
     """Users whose ids begin with `prefix`, in order, twenty at most."""
-    users = await asyncio.to_thread(context.store.find_users, prefix, _MOST_FOUND)
+    users = await context.storage.read(
+        "finding users", context.store.find_users, prefix, _MOST_FOUND
+    )
     return reply({"users": users})
 
 
 @router.get("/users/{user_id:path}", response_model=UserReply, dependencies=_READ)
 async def export_user(context: Ctx, user_id: Identifier) -> Response:
     """Everything that is kept of a user, oldest first."""
-    events = await asyncio.to_thread(context.store.export, user_id)
+    events = await context.storage.read("exporting", context.store.export, user_id)
     if not events:
         raise ProblemError(404, "unknown-user", "No such user", "Nothing is kept of this user.")
     model = context.engine.model()
@@ -101,10 +112,10 @@ async def export_user(context: Ctx, user_id: Identifier) -> Response:
 
 @router.delete("/users/{user_id:path}", response_model=EraseReply, dependencies=_WRITE)
 async def erase_user(context: Ctx, user_id: Identifier) -> Response:
-    """Forget a user. Asking again is no error.
+    """Forget a user. Asking again is no error, and no data set brings the user's old events back.
 
     What a model learnt from the user's events in training stays in its weights until it is trained
     again without them.
     """
-    erased = await asyncio.to_thread(context.store.erase, user_id)
+    erased = await context.storage.write("erasing", context.store.erase, user_id)
     return reply({"user_id": user_id, "erased": erased})

@@ -18,7 +18,9 @@ from seqloom.data.batches import EpochPlan, TrainingBatch, training_rows
 from seqloom.llm.decoder_only import DecoderOnly
 from seqloom.llm.prefix_tree import PAD
 from seqloom.llm.text_model import TextModel
+from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
+from seqloom.systems.idgenrec.prompts import Prompts
 from seqloom.systems.idgenrec.samples import Mixture, PrefixPlan, prefix_rows
 from seqloom.systems.idgenrec.soft_tokens import lay_in, soft_tokens
 
@@ -110,6 +112,7 @@ class GeneratorPhase:
         system: IDGenRec,
         train: Sequences,
         users: list[int],
+        choices: IDChoices,
         number: int,
         processes: Processes = ALONE,
     ) -> None:
@@ -122,6 +125,7 @@ class GeneratorPhase:
             clip_norm=system.config.clip_norm,
         )
         self._system, self._prompts = system, system.item_prompts
+        self._choices = choices
         rows = prefix_rows(train, system.config.max_len)
         self._mixture = Mixture(rows, users, system.config.temperature, system.config.seed)
         self._processes = processes
@@ -149,6 +153,7 @@ class GeneratorPhase:
                 self._latest(batch),
                 system.table,
                 self._prompts,
+                self._choices,
                 targets,
             )
         return {"loss": Mean(loss, _tokens(system.table[targets]))}
@@ -164,22 +169,21 @@ class GeneratorPhase:
 def soft_loss(
     generator: TextModel,
     recommender: TextModel,
-    prompts: object,
+    prompts: Prompts,
     latest: Tensor,
     table: Tensor,
     item_prompts: ItemPrompts,
+    choices: IDChoices,
     targets: Tensor,
 ) -> Tensor:
     """The recommender's loss as a function of the generator. Each distinct item is generated once.
 
     Shapes: latest [B, L] item numbers or 0, table [N + 1, T], targets [B] item numbers.
     """
-    from seqloom.systems.idgenrec.prompts import Prompts
-
-    assert isinstance(prompts, Prompts)
     distinct = latest[latest > 0].unique()
     tokens, mask = item_prompts.batch((distinct - 1).tolist(), table.device)
-    soft = soft_tokens(generator, recommender, tokens, mask, table[distinct])
+    ids = table[distinct]
+    soft = soft_tokens(generator, recommender, tokens, mask, ids, choices(distinct, ids))
     rows = torch.searchsorted(distinct, latest).masked_fill(latest == 0, -1)
     embeddings = lay_in(recommender.embed(prompts.tokens), soft, rows, prompts.places)
     numbers = table[targets]

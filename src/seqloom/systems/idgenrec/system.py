@@ -21,6 +21,7 @@ from seqloom.llm.networks import build_network, load_shape, prune, save_shape, t
 from seqloom.llm.prefix_tree import PAD, PrefixTree
 from seqloom.llm.text_model import TextModel
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, TrainingData
+from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.id_file import read_ids
 from seqloom.systems.idgenrec.ids import IDMaker, Statistics, words_only
@@ -111,9 +112,11 @@ class IDGenRec(System[IDGenRecConfig]):
         found: list[Phase] = []
         if self.config.generation.tagging_epochs:
             found.append(TaggingPhase(self, self._texts))
+        choices = IDChoices(self._texts, self.language.lexicon, self.config.ids)
         for number in range(self.config.rounds):
             if number and self.config.generation.epochs:
-                found.append(GeneratorPhase(self, train, users, number - 1, data.processes))
+                before = number - 1
+                found.append(GeneratorPhase(self, train, users, choices, before, data.processes))
             found.append(RecommenderPhase(self, train, users, number, data.processes))
         return found
 

@@ -125,7 +125,10 @@ class RunManifest(Config):
     parameters: int = 0
     """Tensor entries of the system, trained or not."""
     trained_parameters: int = 0
+    best_phase: str | None = None
+    """The phase of the weights that were kept; None too in a run of an older seqloom."""
     best_epoch: int | None = None
+    """The epoch of that phase, from 1."""
     valid: dict[str, float] = Field(default_factory=dict)
     """Validation metrics of the weights that were kept."""
     cost: Cost = Field(default_factory=Cost)

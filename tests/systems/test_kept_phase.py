@@ -1,4 +1,4 @@
-"""A system whose later phases are worse ends with the weights of the earlier one, and all that belongs to them."""
+"""Where later phases are worse, a system ends with the earlier one and all that belongs to it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from seqloom.training.log import NoLog
 from seqloom.training.loop import Trainer
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """In place of a kill: whatever was written before it stays."""
 
 
@@ -55,7 +55,7 @@ class Breaking(Checkpoints):
         if self.left is not None:
             self.left -= 1
             if self.left == 0:
-                raise Killed
+                raise KilledError
 
     def save_last(self, *state):
         super().save_last(*state)
@@ -175,7 +175,7 @@ def test_the_best_of_all_phases_is_kept_wherever_training_was_killed(tmp_path, c
         folder = tmp_path / str(kills)
         try:
             trained(folder, values, phases, k=kills + 1)
-        except Killed:
+        except KilledError:
             kills += 1
         else:
             break
@@ -199,7 +199,7 @@ def test_a_training_that_an_older_version_began_goes_on(tmp_path):
     def one(model):
         return [Phase(model, 0)]
 
-    with pytest.raises(Killed):  # after the checkpoint of the last epoch
+    with pytest.raises(KilledError):  # after the checkpoint of the last epoch
         trained(tmp_path, values, one, k=8)
     folder = tmp_path / "checkpoints"
     (folder / "best-0").rename(folder / "best")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf, Scorer
+from seqloom.core.random import derive_seed
 from seqloom.llm.decoder_only import DecoderOnly
 from seqloom.llm.networks import build_network, load_shape, prune, save_shape, text_model
 from seqloom.llm.prefix_tree import PAD, PrefixTree
@@ -268,12 +270,31 @@ class IDGenRec(System[IDGenRecConfig]):
         self._table = None
         return super().load_state_dict(*arguments, **options)
 
-    def fresh_recommender(self) -> TextModel:
-        """The recommender as it was before any training, drawn with the run's seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            network = build_network(self.config.recommender, self.language.tokenizer)
-        return self._recommender_of(network, self.language)
+    def starting_recommender(self) -> TextModel:
+        """The recommender that training began with: drawn again, or taken again from the run `start_from`.
+
+        Raises:
+            ArtefactError: the run `start_from` cannot be read any more.
+        """
+        if self.config.start_from is not None:
+            model = copy.deepcopy(self.recommender)
+            state = _part(_weights(Path(self.config.start_from)), "recommender")
+            try:
+                model.load_state_dict(state)
+            except RuntimeError as error:
+                raise ArtefactError(
+                    f"{self.config.start_from} is no longer the run that this one went on from: {error}"
+                ) from None
+            return model.eval()
+        gpus = [self.ids.device] if self.ids.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(derive_seed(self.config.seed, "initialise"))
+            _, network = self._networks(self.language.tokenizer)
+        outputs = self.language.lexicon.output_tokens
+        if self.language.kept is not None:
+            prune(network, self.language.kept)
+            outputs = torch.arange(len(outputs))
+        return text_model(network, outputs).to(self.ids.device).eval()
 
     def _read_items(self, data: TrainingData) -> None:
         self._progress = data.progress
@@ -291,8 +312,7 @@ class IDGenRec(System[IDGenRecConfig]):
 
     def _build(self, language: Language) -> None:
         tokenizer = language.tokenizer
-        generator = build_network(self.config.generator, tokenizer, self._progress)
-        recommender = build_network(self.config.recommender, tokenizer, self._progress)
+        generator, recommender = self._networks(tokenizer)
         if self.config.prune_vocabulary:
             start = getattr(recommender.config, "decoder_start_token_id", None)
             builder = PromptBuilder(language.templates, tokenizer)
@@ -302,6 +322,11 @@ class IDGenRec(System[IDGenRecConfig]):
             )
             prune(recommender, kept)
         self._assemble(language, generator, recommender)
+
+    def _networks(self, tokenizer: Any) -> tuple[Any, Any]:
+        """Generator and recommender, loaded or drawn, in this order."""
+        generator = build_network(self.config.generator, tokenizer, self._progress)
+        return generator, build_network(self.config.recommender, tokenizer, self._progress)
 
     def _assemble(self, language: Language, generator: Any, recommender: Any) -> None:
         self.language = language
@@ -315,24 +340,13 @@ class IDGenRec(System[IDGenRecConfig]):
         self.builder = builder
         self.recommender = text_model(recommender, outputs)
 
-    def _recommender_of(self, network: Any, language: Language) -> TextModel:
-        outputs = language.lexicon.output_tokens
-        if language.kept is not None:
-            prune(network, language.kept)
-            outputs = torch.arange(len(outputs))
-        return text_model(network, outputs).to(self.ids.device).eval()
-
     def _take_over(self, run: Path) -> None:
         """Models, tokenizer and prompts of another run, with words for these items."""
         self.read_files(run / MODEL_FOLDER)
         self.language = self.language.speaking(self._texts, self.config.ids)
-        try:
-            state = load_file(run / "weights.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise ArtefactError(f"{run} holds no weights to start from: {error}") from None
+        state = _weights(run)
         for part in ("generator", "recommender"):
-            own = {n.removeprefix(f"{part}."): v for n, v in state.items() if n.startswith(part)}
-            getattr(self, part).load_state_dict(own)
+            getattr(self, part).load_state_dict(_part(state, part))
 
     def _scorer(self, table: Tensor, recommender: TextModel) -> BeamScorer | ExactScorer:
         tree = PrefixTree.build(table[1:]).to(self.ids.device)
@@ -343,3 +357,16 @@ class IDGenRec(System[IDGenRecConfig]):
         decoding = Decoding(template, self.config.num_beams, self.config.likelihood)
         beam = BeamScorer(recommender, self.builder, table, tree, decoding)
         return beam.exact() if self.config.decoding == "exact" else beam
+
+
+def _weights(run: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(run / "weights.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"{run} holds no weights to start from: {error}") from None
+
+
+def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The entries of one of the two models."""
+    own = f"{part}."
+    return {n.removeprefix(own): v for n, v in state.items() if n.startswith(own)}

@@ -62,7 +62,9 @@ class IDMaker:
     Source: IDGenRec (arXiv 2403.19021), section 3.1.
     Differs: greedy for all items first and diverse groups only for those whose ID is taken; items are
         served in the order of their texts (then ids), not in that of the file; only whole words of a
-        lexicon are used; when ten penalties at the first lengths and at longer ones give nothing new,
+        lexicon are used, by default the item's own; an ID has 2 to 8 tokens at first and 16 at most, and
+        longer attempts have 4 more, where the paper has 1 to 11, no limit, and 10 more (`ids.*`); when ten
+        penalties at the first lengths and at longer ones give nothing new,
         the greedy ID is told apart by further words, so that every item is served in bounded time.
     """
 

@@ -37,7 +37,10 @@ class RecommenderPhase:
     Source: IDGenRec (arXiv 2403.19021), section 3.3.
     Differs: padding counts nothing in the loss; the IDs, and with them targets and prefix tree, are
         renewed before each round; a decoder-only recommender may learn from all items of a history in
-        one pass (`samples`).
+        one pass (`samples`); each history is trained with one prompt an epoch, where the authors draw three
+        (`prompts_per_history`); there are no "straightforward" prompts, which ask for a user's next item by
+        the user's ID alone, because no prompt holds a user; warm-up is a number of steps, the paper's is
+        5 % of them; the weights are those of the best validation, the paper's those of the last epoch.
     """
 
     validated = True
@@ -60,7 +63,8 @@ class RecommenderPhase:
             if self._windows
             else prefix_rows(train, config.max_len)
         )
-        self._mixture = Mixture(rows, users, config.temperature, config.seed)
+        times = config.prompts_per_history
+        self._mixture = Mixture(rows, users, config.temperature, config.seed, times)
         self._processes = processes
 
     @property
@@ -101,8 +105,9 @@ class GeneratorPhase:
     """Trains the generator with the recommender frozen: soft tokens take the place of the latest items' IDs.
 
     Source: IDGenRec (arXiv 2403.19021), section 3.3.
-    Differs: the IDs of a history's latest `generation.max_history` items are soft, the older ones are as
-        they stand, which bounds the memory of a step.
+    Differs: the IDs of a history's latest `generation.max_history` items are soft (5; the authors: 10), the
+        older ones are as they stand, which bounds the memory of a step; weight decay and clipping are the
+        recommender's; the step size is larger (`generation.learning_rate`); see also `soft_tokens`.
     """
 
     validated = False

@@ -43,7 +43,10 @@ class IDGenRec(System[IDGenRecConfig]):
     Source: IDGenRec (arXiv 2403.19021).
     Differs: training begins with the recommender (a generator cannot learn from one that knows nothing);
         the prompt holds no user ID, so that a bare history is answered and no held-out item can leak
-        through one; probabilities are over the tokens of IDs alone. See also the phases and `IDMaker`.
+        through one; probabilities are over the tokens of IDs alone, by default among the branches of the
+        tree (`likelihood`); a score is a sum of log-probabilities, which the authors' search divides by the
+        number of tokens (`length_penalty`). See also the phases, `soft_tokens` and `IDMaker`. The paper's
+        form, as far as it goes, is configs/idgenrec/paper.yaml.
     """
 
     name: ClassVar[str] = "idgenrec"
@@ -354,7 +357,8 @@ class IDGenRec(System[IDGenRecConfig]):
         count = len(self.language.templates.parts)
         if template >= count:
             raise ConfigError(f"template is {template}; there are prompts 0 to {count - 1}")
-        decoding = Decoding(template, self.config.num_beams, self.config.likelihood)
+        config = self.config
+        decoding = Decoding(template, config.num_beams, config.likelihood, config.length_penalty)
         beam = BeamScorer(recommender, self.builder, table, tree, decoding)
         return beam.exact() if self.config.decoding == "exact" else beam
 

@@ -10,6 +10,7 @@ from seqloom.cli.config_docs import config_keys
 from seqloom.core.config import apply_overrides, read_config_file
 from seqloom.llm.tuning import TuneConfig
 from seqloom.systems.e4srec.config import E4SRecConfig
+from seqloom.systems.registry import system_class
 
 TEXT = page("e4srec.md")
 CONFIGS = sorted((ROOT / "configs" / "e4srec").glob("*.yaml"))
@@ -41,6 +42,7 @@ def test_every_key_that_is_told_exists() -> None:
 def test_every_configuration_is_valid_and_told(file: Path) -> None:
     config = E4SRecConfig.build(read_config_file(file))
     assert file.read_text(encoding="utf-8").startswith("# ")
+    system_class(config.ids.system).config_class.build(config.ids.config)
     assert f"`{file.stem}`" in TEXT
     assert (config == E4SRecConfig()) == (file.stem == "causal")
 

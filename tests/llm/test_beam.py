@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from seqloom.llm.beam import beam_search
+from seqloom.llm.encoder_decoder import EncoderDecoder
 from seqloom.llm.exact import candidate_scores, exact_scores
+from seqloom.llm.length_penalty import LengthPenalty
 from seqloom.llm.likelihood import AmongBranches, AmongTokens
 from seqloom.llm.prefix_tree import PAD, PrefixTree
+from tiny_lm import tiny_network
 
 IDS = [
     (1, 2, 0), (1, 0), (1, 3, 4, 0), (2, 2, 2, 0), (2, 1, 0), (3, 0), (4, 5, 0), (4, 5, 6, 0),
@@ -163,6 +166,71 @@ def test_the_folders_generation_settings_change_nothing(model, prompts, tree, sc
     finally:
         settings.do_sample, settings.repetition_penalty, settings.length_penalty = old
     assert torch.equal(before.items, after.items)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5, 2.0])
+def test_a_length_penalty_divides_by_the_number_of_tokens(
+    model, prompts, tree, truth, power, scoring
+):
+    lengths = torch.tensor([float(len(row)) for row in IDS])  # the end mark is one of them
+    divided = truth / lengths**power
+    penalty = LengthPenalty.build(tree, power)
+    best = divided.sort(dim=1, descending=True)
+    assert not torch.equal(best.indices, truth.sort(dim=1, descending=True).indices)
+    for num_beams, top in ((12, 12), (12, 3), (12, 1)):
+        options = {"num_beams": num_beams, "top": top, "penalty": penalty}
+        found = search(model, prompts, tree, scoring, **options)
+        assert torch.equal(found.items, best.indices[:, :top] + 1)
+        torch.testing.assert_close(found.scores, best.values[:, :top], rtol=1e-5, atol=1e-5)
+    with torch.inference_mode():
+        state = model.start(*prompts)
+    likelihood = scoring(tree, state.head)
+    some = torch.tensor([9, 2, 12])
+    scores = exact_scores(state, tree, likelihood, items=some, leaves_at_once=2, penalty=penalty)
+    torch.testing.assert_close(scores, divided[:, some - 1], rtol=1e-5, atol=1e-5)
+    with torch.inference_mode():
+        state = model.start(*prompts)
+    candidates = some.expand(3, -1).contiguous()
+    scores = candidate_scores(state, tree, likelihood, candidates, penalty)
+    torch.testing.assert_close(scores, divided[:, some - 1], rtol=1e-5, atol=1e-5)
+
+
+def test_no_length_penalty_divides_by_nothing(tree):
+    assert LengthPenalty.build(tree, 0.0) is None
+
+
+def test_the_penalised_scores_are_those_of_the_librarys_search(tree):
+    """transformers' `generate` over a vocabulary that holds nothing but output tokens."""
+    network = tiny_network("t5", vocabulary=8)
+    outputs = [1, 2, 3, 4, 5, 6, 7, 0]
+    own = EncoderDecoder(network, torch.tensor(outputs)).eval()
+    prompt = torch.tensor([[7, 2, 5]])
+    penalty = LengthPenalty.build(tree, 1.0)
+    mask = torch.ones_like(prompt, dtype=torch.bool)
+    found = search(own, (prompt, mask), tree, AmongTokens, num_beams=len(IDS), penalty=penalty)
+
+    def follow(_row, written):
+        before = tuple(outputs.index(token) for token in written[1:].tolist())
+        size = len(before)
+        after = {row[size] for row in IDS if row[:size] == before and len(row) > size}
+        return sorted(outputs[number] for number in after) or [1]
+
+    with torch.inference_mode():
+        made = network.generate(
+            prompt,
+            num_beams=len(IDS),
+            num_return_sequences=len(IDS),
+            max_new_tokens=6,
+            length_penalty=1.0,
+            eos_token_id=1,
+            prefix_allowed_tokens_fn=follow,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+    rows = [[outputs.index(token) for token in row[1:].tolist()] for row in made.sequences]
+    items = [IDS.index(tuple(row[: row.index(0) + 1])) + 1 for row in rows]
+    assert found.items[0].tolist() == items
+    torch.testing.assert_close(found.scores[0], made.sequences_scores, rtol=1e-4, atol=1e-4)
 
 
 def slow_beam_search(model, prompt, scoring, num_beams, top, seen):

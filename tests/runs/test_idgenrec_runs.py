@@ -1,7 +1,9 @@
 """What a user does with IDGenRec: name items, train on several data sets, try another one, check the beam."""
 
 import json
+import shutil
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,7 +28,7 @@ WORDS = [
     "story", "dark", "night", "city",
 ]
 # fmt: on
-SMALL = {**SMALL_IDGENREC, "rounds": 1, "temperature": 2.0}
+SMALL = {**SMALL_IDGENREC, "rounds": 1, "temperature": 2.0, "warmup_steps": 0}
 
 
 def catalogue(folder, name, items, users, shift):
@@ -137,6 +139,117 @@ def test_zero_shot_needs_a_system_of_texts(three, tmp_path):
 def test_zero_shot_is_on_data_that_was_not_trained_on(foundation, three):
     with pytest.raises(ConfigError, match="nothing is zero-shot there"):
         zero_shot(foundation, three[0], device="cpu")
+
+
+def few_shot(base, data, out, **changes):
+    """A short training on `data` that goes on from `base`."""
+    config = {**SMALL, "start_from": str(base), "generation": {"max_history": 2}, **changes}
+    train(data, "idgenrec", out=out, config=config, device="cpu")
+    return out
+
+
+@pytest.fixture
+def chain(three, tmp_path):
+    """A base on d0 and d1, a run on d2 that went on from it, and one on d1 that went on from that."""
+    base = tmp_path / "base"
+    train_foundation(three[:2], "idgenrec", out=base, config=SMALL, device="cpu")
+    second = few_shot(base, three[2], tmp_path / "second")
+    return base, second, few_shot(second, three[1], tmp_path / "third")
+
+
+def test_what_any_run_of_a_chain_was_trained_on_is_not_zero_shot(chain, three, tmp_path):
+    base, second, third = chain
+    for run, seen in ((base, three[:2]), (second, three), (third, three)):
+        for data in seen:
+            with pytest.raises(ConfigError, match="nothing is zero-shot there"):
+                zero_shot(run, data, device="cpu")
+    unseen = catalogue(tmp_path, "d9", 14, 12, 5)
+    assert zero_shot(third, unseen, device="cpu").systems.keys() >= {"zero-shot", "untrained"}
+    # A data set that holds one of them is not unseen either.
+    with pytest.raises(ConfigError, match=r"d2, of the same events, is among the data sets"):
+        zero_shot(second, merge([three[2], unseen], tmp_path / "both"), device="cpu")
+
+
+def test_data_that_moved_or_went_is_remembered_by_the_run(chain, three, tmp_path):
+    base, second, _ = chain
+    shutil.rmtree(tmp_path / "base-data")
+    with pytest.raises(ConfigError, match="nothing is zero-shot there"):
+        zero_shot(base, three[0], device="cpu")
+    shutil.rmtree(base)
+    with pytest.raises(ConfigError, match="nothing is zero-shot there"):
+        zero_shot(second, three[0], device="cpu")
+
+
+def without_lineage(run):
+    """The run as an older seqloom wrote it."""
+    file = run / "manifest.json"
+    manifest = json.loads(file.read_text())
+    del manifest["lineage"]
+    file.write_text(json.dumps(manifest))
+
+
+def test_a_run_without_a_record_is_traced_or_refused(chain, three, tmp_path):
+    base, second, _ = chain
+    unseen = catalogue(tmp_path, "d9", 14, 12, 5)
+    for run in (base, second):
+        without_lineage(run)
+        assert zero_shot(run, unseen, device="cpu").users == 12
+        for data in three[:2]:
+            with pytest.raises(ConfigError, match="nothing is zero-shot there"):
+                zero_shot(run, data, device="cpu")
+    (tmp_path / "base-data").rename(tmp_path / "elsewhere")
+    for run in (base, second):
+        with pytest.raises(ArtefactError, match=r"unknown what .* was trained on.*no longer at"):
+            zero_shot(run, unseen, device="cpu")
+
+
+def test_the_same_log_prepared_otherwise_is_not_unseen(tmp_path):
+    from seqloom.runs.prepare import PrepareOptions, prepare
+
+    log = tmp_path / "log.csv"
+    rows = [f"u{u},i{(u + 2 * n) % 9},{n}" for u in range(20) for n in range(4 + u % 4)]
+    log.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(9)], "title": WORDS[:9]})
+    made = [
+        prepare(log, tmp_path / f"p{least}", items=items, options=PrepareOptions(min_count=least))
+        for least in (1, 6)
+    ]
+    assert made[0].fingerprint != made[1].fingerprint
+    train(made[0], "idgenrec", out=tmp_path / "r", config=SMALL, device="cpu")
+    with pytest.raises(ConfigError, match="p1, of the same events, is among the data sets"):
+        zero_shot(tmp_path / "r", made[1], device="cpu")
+
+
+def test_the_untrained_model_is_the_one_that_training_began_with(chain, three, tmp_path):
+    base, second, _ = chain
+    nothing = {**SMALL, "epochs": 0, "generation": {}}
+    train(three[2], "idgenrec", out=tmp_path / "began", config=nothing, device="cpu")
+    train(three[2], "idgenrec", out=tmp_path / "trained", config=SMALL, device="cpu")
+    states = [
+        load_run(tmp_path / name).system.recommender.state_dict() for name in ("began", "trained")
+    ]
+    again = load_run(tmp_path / "trained").system.starting_recommender().state_dict()
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in again)
+    for name, value in again.items():
+        assert torch.equal(value, states[0][name]), name
+    # Where training went on from a run, the model before it is that run's.
+    theirs = load_run(base).system.recommender.state_dict()
+    for name, value in load_run(second).system.starting_recommender().state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_a_model_before_training_that_cannot_be_made_again_is_left_out(chain, three, tmp_path):
+    base, second, _ = chain
+    unseen = catalogue(tmp_path, "d9", 14, 12, 5)
+    shutil.rmtree(base)
+    found = zero_shot(second, unseen, device="cpu")
+    assert list(found.systems) == ["zero-shot", "popularity"]
+    assert "The model before training is left out" in found.statement
+    other = {**SMALL, "seed": 7}
+    train_foundation(three[:2], "idgenrec", out=base, config=other, device="cpu")
+    found = zero_shot(second, unseen, device="cpu")
+    assert "untrained" not in found.systems
+    assert "not those that the run recorded at its start" in found.statement
 
 
 def test_few_shot_goes_on_from_the_foundation(foundation, three, tmp_path):

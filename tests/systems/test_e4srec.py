@@ -145,6 +145,27 @@ def test_the_start_ranks_items_by_their_ids(dataset):
     assert not torch.allclose(build(dataset, start="random").head, system.head)
 
 
+def test_ids_that_are_not_scaled_are_those_of_the_recommender(dataset):
+    torch.manual_seed(0)
+    given = 7 * torch.randn(dataset.num_items, WIDTH)
+    plain, scaled = (
+        E4SRec(
+            E4SRecConfig.build({"llm": {"name": str(kept_llama())}, "scale_ids": scale}),
+            Sizes(num_items=dataset.num_items, id_size=WIDTH),
+        )
+        for scale in (False, True)
+    )
+    for system in (plain, scaled):
+        torch.manual_seed(1)
+        system.initialise(TrainingData(dataset, ids=given))
+    assert torch.equal(plain.ids, given)
+    assert float(scaled.ids.square().mean()) == pytest.approx(1, abs=1e-5)
+    # The language model reads the same at the start, and the same items are ranked first.
+    first, second = (system.reader.projection(system.ids) for system in (plain, scaled))
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(plain.head, scaled.head)
+
+
 @pytest.mark.parametrize("mode", ["causal", "prompt"])
 def test_a_step_of_training_lowers_the_loss(dataset, mode):
     system = build(dataset, mode=mode, dropout=0.0, lora={"dropout": 0.0}).train()

@@ -43,6 +43,10 @@ class Optimisation(Config):
     """Epochs between validations."""
     metric: str = "ndcg@10"
     """Validation metric that chooses the weights."""
+    chosen_among: Literal["training", "phase"] = "training"
+    """Which validations compete for the weights that a training ends with: all since the last phase that
+    says otherwise (training), or those from this phase on (phase: it changes what is measured, so that
+    earlier values do not compare). Each phase begins with the best weights of the one before it."""
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -99,7 +103,8 @@ class Phase(Protocol):
     name: str
     optimisation: Optimisation
     validated: bool
-    """Whether weights are chosen on validation; if not, the last ones are kept."""
+    """Whether weights are chosen on validation; if not, the last ones are kept. All that decides the scores
+    at a validation belongs to the model's state, because the weights of any of them may be kept."""
 
     @property
     def module(self) -> nn.Module:

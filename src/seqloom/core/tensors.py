@@ -52,6 +52,17 @@ def tensor_marks(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
     return marks
 
 
+def unlike_marks(kept: Mapping[str, list[float]], made: Mapping[str, list[float]]) -> list[str]:
+    """Names whose marks (`tensor_marks`) differ by more than rounding, or that one side lacks."""
+    wrong = sorted(kept.keys() ^ made.keys())
+    for name in kept.keys() & made.keys():
+        scale = max(abs(kept[name][0]), 1e-6)
+        apart = max(abs(a - b) for a, b in zip(kept[name], made[name], strict=True))
+        if not apart <= 1e-3 * scale:
+            wrong.append(name)
+    return wrong
+
+
 def as_os_error(error: SafetensorError, path: Path) -> OSError:
     """The OSError behind what safetensors' writer raised; it only tells the number in its text."""
     found = re.search(r"os error (\d+)", str(error))

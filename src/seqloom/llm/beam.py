@@ -1,8 +1,9 @@
 """Beam search over a prefix tree for a whole batch at once.
 
 An item's score is the log-likelihood of its token sequence, end mark included: the sum of the
-log-probabilities, without a length penalty, sampling or any other setting that a model's folder may
-bring along. So a beam and an exact search order items by the same number, and a beam can only miss.
+log-probabilities, divided by a power of its length where one is asked for, without sampling or any other
+setting that a model's folder may bring along. So a beam and an exact search order items by the same number,
+and a beam can only miss.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqloom.llm.length_penalty import LengthPenalty
 from seqloom.llm.likelihood import Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
 from seqloom.llm.runs import lay_runs
@@ -56,6 +58,7 @@ def beam_search(
     top: int | None = None,
     seen: Tensor | None = None,
     only: Tensor | None = None,
+    penalty: LengthPenalty | None = None,
 ) -> Found:
     """The `top` best items that the beams reach; as many as beams if not given.
 
@@ -66,7 +69,9 @@ def beam_search(
 
     Seen items are masked inside the search: a branch whose every item is seen is never entered, so no
     beam is wasted and as many items come out as are left. With `only`, a branch is entered where it leads
-    to one of these, so as many beams as these items find them all, and their scores are exact.
+    to one of these, so as many beams as these items find them all, and their scores are exact. With
+    `penalty`, items compete by their divided scores and open sequences by their log-likelihoods, as in
+    transformers' `generate`.
 
     Differs: a usual beam search compares sequences of equal length. Here sequences with equally many
     choices compete, and one that has no choice left makes room for others.
@@ -74,7 +79,7 @@ def beam_search(
     Shapes: seen [B, S] item numbers, only [B, C], 0 where padded; -> items and scores [B, top].
     """
     with torch.inference_mode():
-        search = _Search(state, tree, likelihood, num_beams, seen, only)
+        search = _Search(state, tree, likelihood, num_beams, seen, only, penalty)
         return search.run(top or num_beams)
 
 
@@ -89,7 +94,9 @@ class _Search:
         num_beams: int,
         seen: Tensor | None,
         only: Tensor | None,
+        penalty: LengthPenalty | None,
     ) -> None:
+        self._penalty = penalty
         self._state, self._tree, self._likelihood = state, tree, likelihood
         self._num_beams = num_beams
         self._seen = None if seen is None else tree.leaves_of(seen)
@@ -125,7 +132,7 @@ class _Search:
         nodes, scores, slots = self._choices(beams)
         fed = self._fed(nodes)
         found = self._keep_best(found, nodes, scores.masked_fill(fed > 0, _NONE))
-        scores = _still_good(scores.masked_fill(fed == 0, _NONE), found)
+        scores = self._still_good(scores.masked_fill(fed == 0, _NONE), nodes, found)
         best = scores.topk(min(self._num_beams, scores.shape[1]), dim=1)
         scores, chosen = best.values, best.indices
         nodes, slots = nodes.gather(1, chosen), slots.gather(1, chosen)
@@ -144,7 +151,7 @@ class _Search:
         ends = tree.end[nodes]
         closed = tree.num_children[ends] == 0
         found = self._keep_best(found, ends, scores.masked_fill(~closed, _NONE))
-        scores = _still_good(scores.masked_fill(closed, _NONE), found)
+        scores = self._still_good(scores.masked_fill(closed, _NONE), ends, found)
         opened = _Beams(ends, scores, laid.last + self._laid, states)
         self._laid += laid.tokens.shape[1]
         return found, _close_up(opened, laid.last)
@@ -181,6 +188,8 @@ class _Search:
     def _keep_best(self, found: Found, nodes: Tensor, scores: Tensor) -> Found:
         """With the items that these nodes lead to."""
         kept = found.scores.shape[1]
+        if self._penalty is not None:
+            scores = self._penalty.final(scores, self._tree.item[self._tree.first_leaf[nodes]])
         if scores.shape[1] > kept:
             best = scores.topk(kept, dim=1)
             nodes, scores = nodes.gather(1, best.indices), best.values
@@ -188,11 +197,11 @@ class _Search:
         merged = torch.cat([found.scores, scores], 1).topk(kept, dim=1)
         return Found(torch.cat([found.items, items], 1).gather(1, merged.indices), merged.values)
 
-
-def _still_good(scores: Tensor, found: Found) -> Tensor:
-    """Without the scores that cannot beat the worst item kept: a sequence's score only falls."""
-    worst = found.scores[:, -1:]  # minus infinity until enough are found
-    return scores.masked_fill(scores <= worst, _NONE)
+    def _still_good(self, scores: Tensor, nodes: Tensor, found: Found) -> Tensor:
+        """Without the scores that cannot beat the worst item kept: a sequence's score only falls."""
+        worst = found.scores[:, -1:]  # minus infinity until enough are found
+        reach = scores if self._penalty is None else self._penalty.bound(scores, nodes)
+        return scores.masked_fill(reach <= worst, _NONE)
 
 
 def _close_up(beams: _Beams, last: Tensor) -> _Beams:

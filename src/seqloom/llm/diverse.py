@@ -54,47 +54,91 @@ def generate_words(
     """
     batch, outputs = len(state.first), len(state.head)
     device = state.first.device
-    nodes = torch.zeros(batch, groups, dtype=torch.int64, device=device)
     texts = torch.full((batch, groups, lengths.most + 1), PAD, device=device)
-    used = torch.zeros(batch, groups, outputs, dtype=torch.bool, device=device)
+    written = _Written.nothing(automaton, batch, groups, outputs, device)
     log_probs = log_probs_of(state.first[:, None], state.head).expand(-1, groups, -1)
     runs = torch.arange(groups, device=device)[None]
     parents = torch.full_like(runs, ROOT)
-    done = torch.zeros(batch, groups, dtype=torch.bool, device=device)
     for length in range(lengths.most + 1):
-        allowed = _allowed(automaton, nodes, used, wanted, length, lengths)
-        chosen = _choose(log_probs, allowed, penalty, done)
-        texts[:, :, length] = torch.where(done, PAD, chosen)
-        done = done | (chosen == END)
-        if bool(done.all()) or length == lengths.most:
+        allowed = written.allowed(wanted, length, lengths)
+        chosen = _choose(log_probs, allowed, penalty, written.done)
+        texts[:, :, length] = torch.where(written.done, PAD, chosen)
+        written.take(chosen)
+        if bool(written.done.all()) or length == lengths.most:
             break
-        fed = torch.where(done, END, chosen)
-        begins = (automaton.start[fed] > 0) & ~done
-        used.scatter_(2, fed[:, :, None], used.gather(2, fed[:, :, None]) | begins[:, :, None])
-        after = automaton.advance(nodes.flatten(), fed.flatten()).view_as(nodes)
-        nodes = torch.where(done, nodes, after)
+        fed = torch.where(written.done, END, chosen)
         log_probs = log_probs_of(state.step(fed, parents, runs), state.head)
         parents = runs + length * groups
     return texts
 
 
-def _allowed(
-    automaton: WordAutomaton,
-    nodes: Tensor,
-    used: Tensor,
-    wanted: Tensor | None,
-    length: int,
-    lengths: Lengths,
+def allowed_along(
+    automaton: WordAutomaton, texts: Tensor, lengths: Lengths, wanted: Tensor | None = None
 ) -> Tensor:
-    """The tokens each group may take, the end mark among them. Shapes: -> [B, G, V'] bool."""
-    free = automaton.allowed(nodes.flatten(), lengths.most - length).view_as(used) & ~used
-    if wanted is not None:
-        narrowed = free & wanted[:, None]
-        free = torch.where(narrowed.any(2, keepdim=True), narrowed, free)
-    at_end = automaton.word_end[nodes]
-    stuck = ~free.any(2)
-    free[:, :, END] = at_end & (stuck | (length >= lengths.least))
-    return free
+    """The tokens that `generate_words` chooses among at each place of a text that is given.
+
+    Places after the end mark allow nothing. Where a text could not have been generated, what stands at a
+    place is not among the tokens allowed there.
+
+    Args:
+        wanted: as for `generate_words`.
+
+    Shapes: texts [B, T] output numbers: words, the end mark, then PAD -> [B, T, V'] bool.
+    """
+    outputs = len(automaton.start)
+    written = _Written.nothing(automaton, len(texts), 1, outputs, texts.device)
+    found = torch.zeros(*texts.shape, outputs, dtype=torch.bool, device=texts.device)
+    for place, tokens in enumerate(texts.clamp(min=END).unbind(1)):
+        allowed = written.allowed(wanted, place, lengths) & ~written.done[..., None]
+        found[:, place] = allowed[:, 0]
+        written.take(tokens[:, None])
+    return found
+
+
+@dataclass
+class _Written:
+    """What was written so far, as far as it decides what may follow."""
+
+    automaton: WordAutomaton
+    nodes: Tensor
+    """[B, G] int64, the automaton's states."""
+    used: Tensor
+    """[B, G, V'] bool, the tokens that words began with."""
+    done: Tensor
+    """[B, G] bool, whether the end mark was written."""
+
+    @classmethod
+    def nothing(
+        cls, automaton: WordAutomaton, batch: int, groups: int, outputs: int, device: torch.device
+    ) -> _Written:
+        return cls(
+            automaton,
+            torch.zeros(batch, groups, dtype=torch.int64, device=device),
+            torch.zeros(batch, groups, outputs, dtype=torch.bool, device=device),
+            torch.zeros(batch, groups, dtype=torch.bool, device=device),
+        )
+
+    def allowed(self, wanted: Tensor | None, length: int, lengths: Lengths) -> Tensor:
+        """The tokens each group may take, the end mark among them. Shapes: -> [B, G, V'] bool."""
+        room = lengths.most - length
+        free = self.automaton.allowed(self.nodes.flatten(), room).view_as(self.used) & ~self.used
+        if wanted is not None:
+            narrowed = free & wanted[:, None]
+            free = torch.where(narrowed.any(2, keepdim=True), narrowed, free)
+        at_end = self.automaton.word_end[self.nodes]
+        stuck = ~free.any(2)
+        free[:, :, END] = at_end & (stuck | (length >= lengths.least))
+        return free
+
+    def take(self, tokens: Tensor) -> None:
+        """Write one more token in each group that has not ended. Shapes: [B, G]."""
+        self.done = self.done | (tokens == END)
+        fed = torch.where(self.done, END, tokens)
+        begins = (self.automaton.start[fed] > 0) & ~self.done
+        place = fed[:, :, None]
+        self.used.scatter_(2, place, self.used.gather(2, place) | begins[:, :, None])
+        after = self.automaton.advance(self.nodes.flatten(), fed.flatten()).view_as(self.nodes)
+        self.nodes = torch.where(self.done, self.nodes, after)
 
 
 def _choose(log_probs: Tensor, allowed: Tensor, penalty: float, done: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.beam import beam_search
+from seqloom.llm.length_penalty import LengthPenalty
 from seqloom.llm.likelihood import Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
 from seqloom.llm.runs import lay_runs
@@ -20,15 +21,17 @@ def exact_scores(
     *,
     items: Tensor | None = None,
     leaves_at_once: int = 64,
+    penalty: LengthPenalty | None = None,
 ) -> Tensor:
-    """The log-likelihood of every item, or of some, for each prompt.
+    """The score of every item, or of some, for each prompt: as `beam_search` scores them.
 
     The time grows with the number of items. Column j belongs to item number j + 1, or to items[j].
 
     Shapes: items [C] item numbers -> [B, N] or [B, C].
     """
     numbers = torch.arange(1, tree.num_items + 1, device=tree.item.device)
-    leaves, places = tree.leaf[numbers if items is None else items].sort()
+    numbers = numbers if items is None else items
+    leaves, places = tree.leaf[numbers].sort()
     scores = torch.empty(len(state.first), len(leaves), device=state.first.device)
     for wanted, columns in zip(
         leaves.split(leaves_at_once), places.split(leaves_at_once), strict=True
@@ -36,13 +39,17 @@ def exact_scores(
         found, values = _walk(state, tree, likelihood, wanted)
         scores[:, columns[torch.searchsorted(wanted, found)]] = values
         state.rewind()
-    return scores
+    return scores if penalty is None else penalty.final(scores, numbers)
 
 
 def candidate_scores(
-    state: DecodingState, tree: PrefixTree, likelihood: Likelihood, candidates: Tensor
+    state: DecodingState,
+    tree: PrefixTree,
+    likelihood: Likelihood,
+    candidates: Tensor,
+    penalty: LengthPenalty | None = None,
 ) -> Tensor:
-    """The log-likelihood of each prompt's own candidates, minus infinity where there is none.
+    """The score of each prompt's own candidates, minus infinity where there is none.
 
     The time grows with the number of candidates. What other items an ID competes with at a branch does not
     depend on them: the scores are those of `exact_scores`.
@@ -50,7 +57,8 @@ def candidate_scores(
     Shapes: candidates [B, C] item numbers, 0 where padded -> [B, C].
     """
     # An open beam leads to a candidate that no other one leads to, so none is ever left out.
-    found = beam_search(state, tree, likelihood, num_beams=candidates.shape[1], only=candidates)
+    beams = candidates.shape[1]
+    found = beam_search(state, tree, likelihood, num_beams=beams, only=candidates, penalty=penalty)
     items, order = found.items.sort(1)
     places = torch.searchsorted(items, candidates.contiguous()).clamp(max=items.shape[1] - 1)
     scores = found.scores.gather(1, order).gather(1, places)

@@ -19,12 +19,12 @@ from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.runs import saw
 from seqloom.runs.folder import (
-    DatasetReference,
     RunManifest,
     check_fingerprint,
     read_manifest,
     write_manifest,
 )
+from seqloom.runs.lineage import DatasetReference, lineage_of
 from seqloom.systems.base import Sizes, System, SystemConfig
 from seqloom.text.store import load_embeddings
 
@@ -88,6 +88,7 @@ def begin(
             training=dataset.training_hash,
         ),
         text=text,
+        lineage=lineage_of(dataset, getattr(config, "start_from", None)),
         saw=dict(saw.COMBINED if cls.combines_runs else saw.TRAINED),
         versions=_versions(),
     )

@@ -39,22 +39,12 @@ from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_fil
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
+from seqloom.runs.lineage import DatasetReference, Lineage
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import naming_column
 
 FORMAT_VERSION = 1
-
-
-class DatasetReference(Config):
-    """The data set a run was trained on."""
-
-    path: str
-    """Where it was then."""
-    fingerprint: str
-    split: str = "leave-one-out"
-    training: str = ""
-    """SHA-256 of the training part; empty in a run of an older seqloom."""
 
 
 class Cost(Config):
@@ -115,6 +105,8 @@ class RunManifest(Config):
     """The runs that an ensemble holds."""
     added_items: int = 0
     """Items put in after training, without events; the last of the catalogue."""
+    lineage: Lineage | None = None
+    """The data sets that have a part in the weights; None in a run of an older seqloom."""
     saw: dict[str, str] = Field(default_factory=dict)
     """What each thing that the run is made of was allowed to see; empty in a run of an older seqloom."""
     start: dict[str, list[float]] = Field(default_factory=dict)
@@ -125,7 +117,10 @@ class RunManifest(Config):
     parameters: int = 0
     """Tensor entries of the system, trained or not."""
     trained_parameters: int = 0
+    best_phase: str | None = None
+    """The phase of the weights that were kept; None too in a run of an older seqloom."""
     best_epoch: int | None = None
+    """The epoch of that phase, from 1."""
     valid: dict[str, float] = Field(default_factory=dict)
     """Validation metrics of the weights that were kept."""
     cost: Cost = Field(default_factory=Cost)

@@ -85,6 +85,7 @@ def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Da
             "fingerprint": dataset.fingerprint,
             "items": dataset.num_items,
             "users": dataset.num_users,
+            **_nested(dataset),
         }
         for name, dataset in zip(names, datasets, strict=True)
     ]
@@ -112,6 +113,12 @@ def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Da
         warnings=[],
         overwrite=renew,
     )
+
+
+def _nested(dataset: Dataset) -> dict[str, Any]:
+    """The parts of a data set that was laid together itself."""
+    origins = dataset.manifest.options.get("origins")
+    return {"origins": origins} if origins else {}
 
 
 def _items(names: Sequence[str], datasets: Sequence[Dataset]) -> pa.Table:

@@ -59,7 +59,10 @@ class TrainSummary(Config):
     peak_rss_mb: float
     parameters: int
     trained_parameters: int
+    best_phase: str | None
+    """The phase of the weights that were kept."""
     best_epoch: int | None
+    """The epoch of that phase."""
     valid: dict[str, float]
     """Validation metrics of the weights that were kept."""
 
@@ -238,6 +241,7 @@ def _train(
                 "status": "complete",
                 "parameters": sum(t.numel() for t in model.state_dict().values()),
                 "trained_parameters": trained if phases else 0,
+                "best_phase": position.best_phase,
                 "best_epoch": position.best_epoch,
                 "valid": valid,
                 "cost": cost,
@@ -328,6 +332,7 @@ def _summary(out: Path, manifest: RunManifest) -> TrainSummary:
         peak_rss_mb=cost.peak_rss_mb,
         parameters=manifest.parameters,
         trained_parameters=manifest.trained_parameters,
+        best_phase=manifest.best_phase,
         best_epoch=manifest.best_epoch,
         valid=manifest.valid,
     )

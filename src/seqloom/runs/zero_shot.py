@@ -8,17 +8,20 @@ from pathlib import Path
 from torch import Tensor
 
 from seqloom.core.config import Config
-from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
 from seqloom.core.files import write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
+from seqloom.core.tensors import tensor_marks, unlike_marks
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import per_user, rank_metrics
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import build_rank_table, write_ranks
 from seqloom.evaluation.significance import paired_test
+from seqloom.llm.text_model import TextModel
 from seqloom.runs.folder import Run, load_run
+from seqloom.runs.lineage import lineage_of_run
 from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.systems.popularity import PopularityScorer
 
@@ -46,7 +49,8 @@ class ZeroShot(Config):
     items: int
     systems: dict[str, dict[str, float]]
     """Metrics of `zero-shot`, of `popularity` (which knows the new data's training part), and of
-    `untrained`: the same model over the same IDs with the weights it had before training."""
+    `untrained`: the same model over the same IDs with the weights that its training began with (those of
+    the run `start_from`, where it went on from one)."""
     against_popularity: AgainstPopularity
     ids: dict[str, int]
     """How the new items' IDs came about: greedy, diverse, extended."""
@@ -69,8 +73,9 @@ def zero_shot(
     Writes `zero-shot-<data set>.json` and `.parquet` (ranks) into the run; nothing is trained.
 
     Raises:
-        ConfigError: the system knows items by number alone, it was trained on this data set, or there is
-            nothing to rank.
+        ConfigError: the system knows items by number alone, it was trained on this data set or its
+            events, or there is nothing to rank.
+        ArtefactError: it cannot be traced what the run was trained on.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
@@ -97,14 +102,19 @@ def zero_shot(
     ranks = {"zero-shot": rank(system.over(ids))}
     seconds = time.monotonic() - started
     ranks["popularity"] = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
-    ranks["untrained"] = rank(system.over(ids, system.fresh_recommender()))
+    before = _before_training(run, system)
+    statement = "Zero-shot: nothing of this data set was trained on."
+    if isinstance(before, str):
+        statement += f" The model before training is left out: {before}."
+    else:
+        ranks["untrained"] = rank(system.over(ids, before))
     protocol = RankingProtocol(
         part=on, masked=mask_seen, split=data.split, fingerprint=data.fingerprint
     )
     found = ZeroShot(
         run=str(run.path),
         dataset=str(data.path),
-        statement=f"Zero-shot: nothing of this data set was trained on. {protocol.statement()}",
+        statement=f"{statement} {protocol.statement()}",
         users=len(held_out.users),
         items=data.num_items,
         systems={name: rank_metrics(each) for name, each in ranks.items()},
@@ -125,22 +135,36 @@ def _able(run: Run, data: Dataset) -> IDGenRec:
             f"{run.path} is a run of {run.manifest.system!r}, which knows its own items alone; zero-shot "
             "needs a run of 'idgenrec'"
         )
-    if data.fingerprint in _trained_on(run):
+    lineage = lineage_of_run(run.path)
+    known = lineage.holds(data)
+    if known is not None:
+        what = (
+            "it" if known.fingerprint == data.fingerprint else f"{known.name}, of the same events,"
+        )
         raise ConfigError(
-            f"{run.path} was trained on {data.path}, so nothing is zero-shot there; leave "
-            "--zero-shot out, or give a data set that it has not seen"
+            f"{run.path} was trained on {data.path} ({what} is among the data sets that it, or a run that it "
+            "went on from, was trained on), so nothing is zero-shot there; leave --zero-shot out, or give "
+            "a data set that it has not seen"
+        )
+    if lineage.unknown:
+        raise ArtefactError(
+            f"it is unknown what {run.path} was trained on, so nothing can be called zero-shot: "
+            f"{'; '.join(lineage.unknown)}. Put the folder back to where it was, or train again"
         )
     return system
 
 
-def _trained_on(run: Run) -> set[str]:
-    """Fingerprints of the run's data set and of those that were laid together in it, if it is there."""
-    known = {run.manifest.dataset.fingerprint}
+def _before_training(run: Run, system: IDGenRec) -> TextModel | str:
+    """The recommender that the run's training began with, or in words why it cannot be made again."""
     try:
-        origins = run.dataset().manifest.options.get("origins", [])
-    except ArtefactError:
-        return known
-    return known | {origin["fingerprint"] for origin in origins}
+        model = system.starting_recommender()
+    except SeqloomError as error:
+        return str(error)
+    kept = {n: m for n, m in run.manifest.start.items() if n.startswith("recommender.")}
+    made = tensor_marks({f"recommender.{n}": v for n, v in model.state_dict().items()})
+    if kept and unlike_marks(kept, made):
+        return "made again, its weights are not those that the run recorded at its start"
+    return model
 
 
 def _against(popular: Tensor, ranks: Tensor) -> AgainstPopularity:

@@ -19,6 +19,25 @@ from seqloom.training.averaging import WeightAverage
 from seqloom.training.state_files import read_state, read_whole
 
 
+class Choice(Config):
+    """The validation whose weights a training ends with, as far as it has come."""
+
+    phase: int
+    """Number of the phase."""
+    name: str
+    """Name of the phase."""
+    epoch: int
+    """Epochs of the phase that were complete, from 1."""
+    metric: str
+    """The metric that chose."""
+    metrics: dict[str, float]
+
+    @property
+    def value(self) -> float:
+        """What was compared."""
+        return self.metrics[self.metric]
+
+
 class Position(Config):
     """Where a run stands, and what it has measured so far."""
 
@@ -34,16 +53,20 @@ class Position(Config):
     epoch_seconds: float = 0.0
     """Seconds spent in the running epoch so far."""
     best_value: float | None = None
+    """Of the running phase, as the next four; at the end of the weights that are kept."""
+    best_phase: str | None = None
     best_epoch: int | None = None
     best_metrics: dict[str, float] = Field(default_factory=dict)
     stale: int = 0
-    """Validations of the phase since the best one."""
+    """Validations since the best one."""
+    choice: Choice | None = None
+    """Of the phases so far that compete."""
     history: list[dict[str, Any]] = Field(default_factory=list)
     """One row for each complete epoch of every phase."""
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: `last/` to resume from and `best.safetensors`."""
+    """The folder `checkpoints/` of a run: `last/` to resume from, and the best weights of phases."""
 
     def __init__(self, folder: Path, fixed: frozenset[str] = frozenset()) -> None:
         """`fixed` names state entries that training never changes; they are not written."""
@@ -94,14 +117,28 @@ class Checkpoints:
         """The state of the weights' mean in `last/`."""
         return read_whole(self.folder / "last" / "average.safetensors")
 
-    def save_best(self, model: nn.Module) -> None:
-        """Keep the present weights as the best."""
-        with atomic_folder(self.folder / "best", overwrite=True) as work:
+    def save_best(self, model: nn.Module, phase: int) -> None:
+        """Keep the present weights as the best of a phase."""
+        with atomic_folder(self.best(phase), overwrite=True) as work:
             write_tensors(work / "model.safetensors", self._state(model))
 
-    def restore_best(self, model: nn.Module) -> None:
-        """Load the best weights into `model`."""
-        self._restore(model, self.folder / "best" / "model")
+    def restore_best(self, model: nn.Module, phase: int) -> None:
+        """Load the best weights of a phase into `model`."""
+        folder = self.best(phase)
+        if not folder.exists():
+            folder = self.folder / "best"  # of an older seqloom, which kept those of one phase
+        self._restore(model, folder / "model")
+
+    def keep_best(self, phases: set[int]) -> None:
+        """Remove the best weights of all other phases."""
+        kept = {self.best(phase) for phase in phases}
+        for folder in self.folder.glob("best-*"):
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def best(self, phase: int) -> Path:
+        """Where the best weights of a phase are."""
+        return self.folder / f"best-{phase}"
 
     def drop_last(self) -> None:
         """Remove `last/`: the run is complete."""
@@ -131,7 +168,10 @@ class OthersCheckpoints(Checkpoints):
     def save_last(self, *state: Any) -> None:
         """Nothing."""
 
-    def save_best(self, model: nn.Module) -> None:
+    def save_best(self, model: nn.Module, phase: int) -> None:
+        """Nothing."""
+
+    def keep_best(self, phases: set[int]) -> None:
         """Nothing."""
 
     def drop_last(self) -> None:

@@ -18,12 +18,18 @@ from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress, Task
 from seqloom.core.random import derive_seed
 from seqloom.training.averaging import WeightAverage
-from seqloom.training.checkpoint import Checkpoints, Position
+from seqloom.training.checkpoint import Checkpoints, Choice, Position
 from seqloom.training.log import RunLog
 from seqloom.training.step import Precision, Stepper, on_device
 
 Validate = Callable[[], dict[str, float]]
 _STEPS_BETWEEN_AVERAGES = 8
+_NOTHING_VALIDATED: dict[str, Any] = {
+    "best_value": None,
+    "best_phase": None,
+    "best_epoch": None,
+    "best_metrics": {},
+}
 
 
 @dataclass
@@ -56,6 +62,9 @@ class Trainer:
     def fit(self, *, resume: bool = False) -> Position:
         """Train all phases and leave the chosen weights in the model.
 
+        A phase goes on from the best weights of the one before it. The training ends with the best of
+        all phases that compete (`Optimisation.chosen_among`), and the position says which they are.
+
         Raises:
             TrainingError: a loss is not finite; the message names phase, epoch and step.
             ArtefactError: `resume` and the checkpoint is missing or of another model.
@@ -66,6 +75,7 @@ class Trainer:
             for number in range(self.position.phase, len(self.phases)):
                 self._run_phase(number, self.phases[number], restore=resumed)
                 resumed = False
+        self._choose()
         self.log.close()
         return self.position
 
@@ -86,7 +96,9 @@ class Trainer:
     def _run_phase(self, number: int, phase: Phase, *, restore: bool) -> None:
         settings = phase.optimisation
         if not restore:
-            self._move(phase=number, epoch=0, step=0, best_value=None, best_epoch=None, stale=0)
+            self._move(phase=number, epoch=0, step=0, stale=0, **_NOTHING_VALIDATED)
+            if settings.chosen_among == "phase":
+                self._move(choice=None)
         stepper = Stepper.of(phase, self.device, self.precision, self.processes)
         average = WeightAverage.over(phase.module, settings.averaging)
         if restore:
@@ -98,11 +110,30 @@ class Trainer:
             with average.in_use() if average is not None else nullcontext():
                 self._end_epoch(phase)
             self.checkpoints.save_last(self.model, stepper.optimiser, self.position, average)
+            choice = self.position.choice
+            self.checkpoints.keep_best({number} if choice is None else {number, choice.phase})
         self.processes.wait()  # the first process has written the best weights
         if phase.validated and self.position.best_epoch is not None:
-            self.checkpoints.restore_best(self.model)
+            self.checkpoints.restore_best(self.model, number)
         elif average is not None:
             average.apply()
+
+    def _choose(self) -> None:
+        """End with the best weights of all phases that compete, if the last phase is one of them."""
+        choice = self.position.choice
+        if not self.phases or choice is None or not self.phases[-1].validated:
+            return
+        trained = self.position.epoch > 0 and self.position.best_epoch is None
+        if trained:  # without a validation: there is nothing to compare its weights with
+            return
+        if choice.phase != len(self.phases) - 1:
+            self.checkpoints.restore_best(self.model, choice.phase)
+        self._move(
+            best_value=choice.value,
+            best_phase=choice.name,
+            best_epoch=choice.epoch,
+            best_metrics=choice.metrics,
+        )
 
     def _run_epoch(self, stepper: Stepper, average: WeightAverage | None) -> None:
         phase = stepper.phase
@@ -159,12 +190,7 @@ class Trainer:
             phase.module.eval()
             row["valid"] = self.validate()
             row["valid_seconds"] = round(time.monotonic() - started, 3)
-            value = row["valid"][settings.metric]
-            better = at.best_value is None or value > at.best_value
-            if better:
-                self._move(best_value=value, best_epoch=at.epoch + 1, best_metrics=row["valid"])
-                self.checkpoints.save_best(self.model)
-            self._move(stale=0 if better else at.stale + 1)
+            better = self._compare(phase, row["valid"])
         self.log.write(row)
         self._move(
             epoch=at.epoch + 1,
@@ -175,6 +201,31 @@ class Trainer:
             history=[*at.history, row],
         )
         self.progress.note(_describe(row, better))
+
+    def _compare(self, phase: Phase, metrics: dict[str, float]) -> bool:
+        """Keep the present weights if they are the best of the phase; whether they are the best of all."""
+        at, metric = self.position, phase.optimisation.metric
+        epoch, value = at.epoch + 1, metrics[metric]
+        if at.best_value is not None and value <= at.best_value:
+            self._move(stale=at.stale + 1)
+            return False
+        self._move(
+            best_value=value,
+            best_phase=phase.name,
+            best_epoch=epoch,
+            best_metrics=metrics,
+            stale=0,
+        )
+        self.checkpoints.save_best(self.model, at.phase)
+        choice = at.choice
+        if choice is not None and choice.metric == metric and value <= choice.value:
+            return False
+        self._move(
+            choice=Choice(
+                phase=at.phase, name=phase.name, epoch=epoch, metric=metric, metrics=metrics
+            )
+        )
+        return True
 
     def _out_of_patience(self, settings: Optimisation) -> bool:
         return settings.patience is not None and self.position.stale >= settings.patience

@@ -41,10 +41,15 @@ class SpreadCheckpoints(Checkpoints):
             if self._processes.rank == 0:
                 write_json(work / "position.json", position.model_dump(mode="json"))
 
-    def save_best(self, model: nn.Module) -> None:
-        """Keep the present weights as the best."""
-        with self._together("best") as work:
+    def save_best(self, model: nn.Module, phase: int) -> None:
+        """Keep the present weights as the best of a phase."""
+        with self._together(self.best(phase).name) as work:
             write_rows(work / "model", self._state(model), self._processes)
+
+    def keep_best(self, phases: set[int]) -> None:
+        """Remove the best weights of all other phases."""
+        if self._processes.rank == 0:
+            super().keep_best(phases)
 
     def due(self, saved: float, every_s: float) -> bool:
         """Whether the first process finds it time: clocks differ."""

@@ -7,6 +7,7 @@ import torch
 from helpers import SMALL_IDGENREC, tiny_dataset
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.protocols import NewItems
+from seqloom.llm.prefix_tree import PAD
 from seqloom.runs.folder import load_run
 from seqloom.runs.new_items import extended
 from seqloom.runs.train import train
@@ -54,7 +55,7 @@ def test_the_phases_alternate_and_each_round_has_its_ids(run, data):
     assert [row["phase"] for row in run.log] == [
         "tagging", "recommender-1", "generator-1", "recommender-2"
     ]  # fmt: skip
-    assert int(run.system.made) == 1
+    assert run.manifest.best_phase == f"recommender-{int(run.system.made) + 1}"
     assert len(set(run.system.words())) == 25
     # The IDs of the run are those that its generator gives.
     texts = run.system.texts_of(data.items)
@@ -115,6 +116,36 @@ def test_the_beam_lists_what_the_exact_scores_rank_first(run):
     expected = scores.sort(dim=1, descending=True)
     torch.testing.assert_close(values, expected.values, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scores.gather(1, found - 1), expected.values, rtol=1e-4, atol=1e-4)
+
+
+def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data):
+    plain = build(data, likelihood="text")
+    divided = build(data, likelihood="text", length_penalty=1.0)
+    divided.load_state_dict(plain.state_dict())
+    lengths = (plain.ids[1:] != PAD).sum(1)  # words and end mark
+    with torch.inference_mode():
+        expected = plain.scorer().score(*histories()) / lengths
+        scores = divided.scorer().score(*histories())
+        torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+        found, values = divided.scorer().best(*histories(), 25)
+        asked = torch.tensor([[3, 9]] * 3)
+        some = divided.scorer().score_candidates(*histories(), asked)
+    order = expected.sort(dim=1, descending=True)
+    torch.testing.assert_close(values, order.values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores.gather(1, found - 1), values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(some, expected[:, [2, 8]], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="set likelihood=text"):
+        IDGenRec.config_class.build({"length_penalty": 1.0})
+
+
+def test_each_history_comes_with_as_many_prompts_as_are_asked_for(data):
+    counts = []
+    for times in (1, 3):
+        system = build(data, prompts_per_history=times)
+        phase = next(p for p in system.phases(TrainingData(data)) if p.name == "recommender-1")
+        plan = phase.steps(0)
+        counts.append(sum(len(plan[step]) for step in range(len(plan))))
+    assert counts[1] == 3 * counts[0]
 
 
 def test_exact_decoding_is_a_scorer_without_lists(data):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
-from seqloom.core.tensors import tensor_marks
+from seqloom.core.tensors import tensor_marks, unlike_marks
 from seqloom.data.store import Dataset, training_only
 from seqloom.runs.audit.batches import first_epochs
 from seqloom.runs.audit.names import check_names, check_prompts, earlier_run
@@ -208,7 +208,7 @@ def _check_start(run: Run, blind: TrainingData, checks: Checks) -> None:
         checks.unknown(*what, f"the system cannot be built from the training part alone: {error}")
         return
     if manifest.start:
-        wrong = _unlike(manifest.start, tensor_marks(fresh.state_dict()))
+        wrong = unlike_marks(manifest.start, tensor_marks(fresh.state_dict()))
         checks.judge(
             *what,
             not wrong,
@@ -219,17 +219,6 @@ def _check_start(run: Run, blind: TrainingData, checks: Checks) -> None:
     else:
         checks.unknown(*what, "the run is of an older seqloom, which kept no marks", _AGAIN)
     _check_constants(run, fresh, checks)
-
-
-def _unlike(kept: dict[str, list[float]], made: dict[str, list[float]]) -> list[str]:
-    """Entries whose marks differ by more than rounding."""
-    wrong = sorted(kept.keys() ^ made.keys())
-    for name in kept.keys() & made.keys():
-        scale = max(abs(kept[name][0]), 1e-6)
-        apart = max(abs(a - b) for a, b in zip(kept[name], made[name], strict=True))
-        if not apart <= 1e-3 * scale:
-            wrong.append(name)
-    return wrong
 
 
 def _check_constants(run: Run, fresh: System[Any], checks: Checks) -> None:

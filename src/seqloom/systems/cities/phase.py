@@ -70,7 +70,7 @@ class ContextPhase:
     def steps(self, epoch: int) -> _ContextSteps:
         """The batches of an epoch. From here on, validation sees overwritten rows."""
         system = self.system
-        system.overwriting = True
+        system.overwriting.fill_(1)
         system.inference.scale.copy_(system.items.detach().std())
         draw = generator(system.config.seed, "batches", self.name, epoch)
         order = self.head_items[torch.randperm(len(self.head_items), generator=draw)]

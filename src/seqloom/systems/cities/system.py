@@ -31,6 +31,8 @@ class CITIES(IDSystem[CITIESConfig]):
 
     name: ClassVar[str] = "cities"
     config_class: ClassVar[type[CITIESConfig]] = CITIESConfig
+    overwriting: Tensor
+    """Whether tail rows are those that are inferred; only while training."""
 
     def __init__(self, config: CITIESConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -42,24 +44,27 @@ class CITIES(IDSystem[CITIESConfig]):
             )
         self.inference = ContextInference(config.inference, width)
         self._tail: ContextPhase | None = None
-        self.overwriting = False
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """The recommender, then the inference of rows."""
         self._tail = ContextPhase(self, data)
+        # Part of the state of a checkpoint: weights from before the second phase keep their rows.
+        self.register_buffer("overwriting", torch.tensor(0, device=self.items.device))
         return [RankingPhase(self, data), self._tail]
 
     def item_vectors(self) -> Tensor:
         """The item table; in the second phase with tail rows as they are inferred. Shapes: [N, D]."""
-        return self._overwritten() if self.overwriting else self.items
+        return self._overwritten() if self._tail and self.overwriting else self.items
 
     def finish(self) -> None:
-        """Overwrite the tail rows for good."""
-        if self._tail is not None and self.config.inference.epochs:
+        """Overwrite the tail rows for good, if the weights that are kept are of the second phase."""
+        if self._tail is None:
+            return
+        if self.overwriting:
             self.inference.eval()
             with torch.no_grad():
                 self.items.copy_(self._overwritten())
-        self.overwriting = False
+        del self.overwriting
         self._tail = None
 
     def _overwritten(self) -> Tensor:

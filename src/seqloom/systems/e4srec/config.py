@@ -46,7 +46,7 @@ class E4SRecConfig(SystemConfig):
     learning_rate: float = Field(5e-4, gt=0)
     """Peak step size of AdamW; the paper has 3e-4 for batches of 16 prompts."""
     weight_decay: float = Field(0.01, ge=0)
-    """Decoupled weight decay."""
+    """Decoupled weight decay; the paper has none."""
     warmup_steps: int = Field(100, ge=0)
     """Steps over which the step size rises from 0. Source: E4SRec, section 4.1.4."""
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -54,7 +54,7 @@ class E4SRecConfig(SystemConfig):
     clip_norm: float | None = Field(1.0, gt=0)
     """Largest norm of all gradients together."""
     patience: int | None = Field(3, ge=1)
-    """Validations without improvement before training stops."""
+    """Validations without improvement before training stops; never if not given, as in the paper."""
     mode: Literal["causal", "prompt"] = "causal"
     """causal: every item position of a history predicts the next item, in one pass. prompt (the
     paper's): one prompt for each target, and response tokens before the prediction."""
@@ -65,10 +65,14 @@ class E4SRecConfig(SystemConfig):
     loss: LossConfig = Field(default_factory=LossConfig)
     """The ranking loss; the paper's is softmax over the catalogue."""
     dropout: float = Field(0.2, ge=0, lt=1)
-    """Dropout on the projected ID embeddings and on the states before the score head."""
+    """Dropout on the projected ID embeddings and on the states before the score head; the paper has none
+    beside the adapters'."""
     start: Literal["ids", "random"] = "ids"
     """Projection and score head start from the ID embeddings turned into the language model's space by
     one rotation, or at random as in the paper."""
+    scale_ids: bool = True
+    """Scale the ID embeddings to mean square 1, so that dropout, step size and start mean the same whatever
+    recommender they are of; false reads them as they are, as the paper does."""
     train_adapter: bool = True
     """Train LoRA adapters in the language model; without them only projection and head are trained."""
     llm: LanguageModelConfig = Field(default_factory=LanguageModelConfig)

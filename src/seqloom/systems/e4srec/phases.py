@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class CausalPhase:
     """Trains E4SRec to predict every item of a history from those before it, in one pass.
 
-    Differs: the authors make a prompt of every prefix of a history; see `PromptPhase`.
+    Differs: the authors make a prompt of every prefix of a history (see `PromptPhase`), which ends with the
+        response mark; here an item's own position predicts the next, without a mark.
     """
 
     name = "train"
@@ -98,7 +99,7 @@ class PromptPhase:
     """Trains E4SRec on prompts; every training item after a user's first is a target once an epoch.
 
     Source: E4SRec, section 3.3.
-    Differs: no prompt without history, and none longer than `max_len`.
+    Differs: no prompt without history, none with more than `max_len` items; each target once an epoch.
     """
 
     name = "train"

@@ -34,7 +34,12 @@ class E4SRec(System[E4SRecConfig]):
 
     Source: E4SRec (arXiv 2312.02443), section 3.3.
     Differs: by default every position of a history is a target of one causal pass, in place of a prompt
-    for each target, and projection and head start from the ID embeddings in place of at random.
+    for each target (`mode`), so the response mark of the prompt's template does not stand between the
+    history and the prediction; projection and head start from the ID embeddings in place of at random
+    (`start`); the ID embeddings are scaled to mean square 1 (`scale_ids`); dropout on projected IDs and
+    states (`dropout`), weight decay (`weight_decay`), and early stopping (`patience`), which the paper
+    does not have; the weights are those of the best validation. The paper's form is
+    configs/e4srec/paper.yaml.
     """
 
     name: ClassVar[str] = "e4srec"
@@ -100,10 +105,12 @@ class E4SRec(System[E4SRecConfig]):
 
     @torch.no_grad()
     def initialise(self, data: TrainingData) -> None:
-        """Take the ID embeddings, scaled to mean square 1, and start projection and head."""
+        """Take the ID embeddings, scaled to mean square 1 if wanted, and start projection and head."""
         if data.ids is None:
             raise ConfigError("e4srec needs ID embeddings; it is trained by `seqloom train`")
-        self.ids.copy_(data.ids / data.ids.square().mean().sqrt())
+        size = data.ids.square().mean().sqrt()
+        unit = (data.ids / size).to(self.ids)
+        self.ids.copy_(unit if self.config.scale_ids else data.ids)
         projection, width = self.reader.projection, self.base.width
         nn.init.zeros_(projection.bias)
         if self.config.start == "random":
@@ -115,9 +122,11 @@ class E4SRec(System[E4SRecConfig]):
         token_size = tokens.float().square().mean().sqrt()
         # An ID then looks to the language model as large as one of its words.
         projection.weight.copy_(rotation.t() * token_size * (width / self.sizes.id_size) ** 0.5)
+        if not self.config.scale_ids:
+            projection.weight.div_(size)
         states = self._instruction_states()
         spread = states.square().mean().sqrt() * self.sizes.id_size**0.5
-        self.head.copy_(self.ids @ rotation / spread)
+        self.head.copy_(unit @ rotation / spread)
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """One phase: next items at every position, or a prompt for each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
@@ -97,6 +97,8 @@ class IDGenRecConfig(SystemConfig):
     """Validations without improvement before a round stops; never if not given."""
     validate_every: int = Field(1, ge=1)
     """Epochs between validations."""
+    prompts_per_history: int = Field(1, ge=1)
+    """With how many prompts each history is trained in an epoch, each drawn anew; the authors: 3."""
     max_len: int = Field(20, ge=1)
     """Items of a history in a prompt. Source: as above."""
     samples: Literal["auto", "prefixes", "windows"] = "auto"
@@ -122,6 +124,9 @@ class IDGenRecConfig(SystemConfig):
     """What an item's score is the probability of: its ID among all texts of the same words (text, as in the
     paper), or among the IDs of the catalogue (catalogue: a token counts only where another one would lead
     to an item as well). The latter needs a fraction of the steps."""
+    length_penalty: float = Field(0.0, ge=0)
+    """With likelihood=text, an item's score is divided by its number of tokens, end mark included, to this
+    power; 0 leaves the sum of log-probabilities. The authors' search (transformers' default) has 1."""
     num_beams: int = Field(20, ge=1)
     """Beams; a longer list takes as many as it has places."""
     start_from: str | None = None
@@ -135,6 +140,15 @@ class IDGenRecConfig(SystemConfig):
     """The generator's language model."""
     recommender: RecommenderNetworkConfig = Field(default_factory=RecommenderNetworkConfig)
     """The recommender's language model. The paper: t5-small."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> IDGenRecConfig:
+        if self.length_penalty and self.likelihood == "catalogue":
+            raise ValueError(
+                "length_penalty divides by all tokens of an ID, but with likelihood=catalogue only those "
+                "with a choice count; set likelihood=text, or length_penalty=0"
+            )
+        return self
 
     def optimisation(self) -> Optimisation:
         """The settings of the recommender's phases."""

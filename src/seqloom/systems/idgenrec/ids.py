@@ -37,13 +37,34 @@ class Statistics:
     """Items whose ID had to be told apart by a further word."""
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What the generator may write in one stage of the search for free IDs."""
+
+    lengths: Lengths
+    own_words: bool
+    """Whether it may write the item's own words alone, where these allow any."""
+
+
+def attempts_of(config: IDConfig) -> list[Attempt]:
+    """The stages in order: short IDs of the item's own words, then longer ones of any words."""
+    found = []
+    for stage in range(1 + (config.longest - config.max_tokens) // config.growth):
+        most = min(config.longest, config.max_tokens + stage * config.growth)
+        least = min(most, config.min_tokens + stage * config.growth)
+        found.append(Attempt(Lengths(least, most), config.own_words and stage == 0))
+    return found
+
+
 class IDMaker:
     """Names items with a generator. A name depends on the items' texts and ids, never on their order.
 
     Source: IDGenRec (arXiv 2403.19021), section 3.1.
     Differs: greedy for all items first and diverse groups only for those whose ID is taken; items are
         served in the order of their texts (then ids), not in that of the file; only whole words of a
-        lexicon are used; when ten penalties at the first lengths and at longer ones give nothing new,
+        lexicon are used, by default the item's own; an ID has 2 to 8 tokens at first and 16 at most, and
+        longer attempts have 4 more, where the paper has 1 to 11, no limit, and 10 more (`ids.*`); when ten
+        penalties at the first lengths and at longer ones give nothing new,
         the greedy ID is told apart by further words, so that every item is served in bounded time.
     """
 
@@ -79,20 +100,19 @@ class IDMaker:
         own = OwnWords.of(texts, self._lexicon) if self._config.own_words else None
         order = sorted(range(len(texts)), key=lambda i: (texts[i], item_ids[i]))
         named: dict[int, Row] = {}
-        first = self._generate(order, prompts, own, self._lengths(0), 1, 0.0, "IDs")
+        attempts = attempts_of(self._config)
+        first = self._generate(order, prompts, own, attempts[0].lengths, 1, 0.0, "IDs")
         left = self._accept(order, first, named)
         greedy = len(named)
-        for stage in range(
-            1 + (self._config.longest - self._config.max_tokens) // self._config.growth
-        ):
-            narrow = own if stage == 0 else None
+        for attempt in attempts:
+            narrow = own if attempt.own_words else None
             for penalty in range(1, self._config.max_penalty + 1):
                 if not left:
                     break
                 groups = self._config.groups
                 what = f"diverse IDs, penalty {penalty}"
                 found = self._generate(
-                    left, prompts, narrow, self._lengths(stage), groups, float(penalty), what
+                    left, prompts, narrow, attempt.lengths, groups, float(penalty), what
                 )
                 left = self._accept(left, found, named)
         diverse = len(named) - greedy
@@ -112,8 +132,9 @@ class IDMaker:
         by_length = sorted(range(len(texts)), key=lambda item: len(prompts.rows[item]))
         sample = by_length[:: -(-len(texts) // _REHEARSED)]
         narrow = own if self._config.own_words else None
+        lengths = attempts_of(self._config)[0].lengths
         started = time.perf_counter()
-        named = self._generate(sample, prompts, narrow, self._lengths(0), 1, 0.0, "some IDs")
+        named = self._generate(sample, prompts, narrow, lengths, 1, 0.0, "some IDs")
         seconds = (time.perf_counter() - started) * len(texts) / len(sample)
         tokens = sum(len(rows[0]) for rows in named.values())
         most = max(1, round(tokens / len(sample)))
@@ -132,11 +153,6 @@ class IDMaker:
         for item, row in enumerate(rows):
             table[item, : len(row) + 1] = torch.tensor([*row, END])
         return table
-
-    def _lengths(self, stage: int) -> Lengths:
-        config = self._config
-        most = min(config.longest, config.max_tokens + stage * config.growth)
-        return Lengths(min(most, config.min_tokens + stage * config.growth), most)
 
     def _accept(
         self, items: Sequence[int], found: dict[int, list[Row]], named: dict[int, Row]

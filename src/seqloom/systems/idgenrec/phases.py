@@ -18,7 +18,9 @@ from seqloom.data.batches import EpochPlan, TrainingBatch, training_rows
 from seqloom.llm.decoder_only import DecoderOnly
 from seqloom.llm.prefix_tree import PAD
 from seqloom.llm.text_model import TextModel
+from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
+from seqloom.systems.idgenrec.prompts import Prompts
 from seqloom.systems.idgenrec.samples import Mixture, PrefixPlan, prefix_rows
 from seqloom.systems.idgenrec.soft_tokens import lay_in, soft_tokens
 
@@ -35,7 +37,10 @@ class RecommenderPhase:
     Source: IDGenRec (arXiv 2403.19021), section 3.3.
     Differs: padding counts nothing in the loss; the IDs, and with them targets and prefix tree, are
         renewed before each round; a decoder-only recommender may learn from all items of a history in
-        one pass (`samples`).
+        one pass (`samples`); each history is trained with one prompt an epoch, where the authors draw three
+        (`prompts_per_history`); there are no "straightforward" prompts, which ask for a user's next item by
+        the user's ID alone, because no prompt holds a user; warm-up is a number of steps, the paper's is
+        5 % of them; the weights are those of the best validation, the paper's those of the last epoch.
     """
 
     validated = True
@@ -58,7 +63,8 @@ class RecommenderPhase:
             if self._windows
             else prefix_rows(train, config.max_len)
         )
-        self._mixture = Mixture(rows, users, config.temperature, config.seed)
+        times = config.prompts_per_history
+        self._mixture = Mixture(rows, users, config.temperature, config.seed, times)
         self._processes = processes
 
     @property
@@ -99,8 +105,9 @@ class GeneratorPhase:
     """Trains the generator with the recommender frozen: soft tokens take the place of the latest items' IDs.
 
     Source: IDGenRec (arXiv 2403.19021), section 3.3.
-    Differs: the IDs of a history's latest `generation.max_history` items are soft, the older ones are as
-        they stand, which bounds the memory of a step.
+    Differs: the IDs of a history's latest `generation.max_history` items are soft (5; the authors: 10), the
+        older ones are as they stand, which bounds the memory of a step; weight decay and clipping are the
+        recommender's; the step size is larger (`generation.learning_rate`); see also `soft_tokens`.
     """
 
     validated = False
@@ -110,6 +117,7 @@ class GeneratorPhase:
         system: IDGenRec,
         train: Sequences,
         users: list[int],
+        choices: IDChoices,
         number: int,
         processes: Processes = ALONE,
     ) -> None:
@@ -122,6 +130,7 @@ class GeneratorPhase:
             clip_norm=system.config.clip_norm,
         )
         self._system, self._prompts = system, system.item_prompts
+        self._choices = choices
         rows = prefix_rows(train, system.config.max_len)
         self._mixture = Mixture(rows, users, system.config.temperature, system.config.seed)
         self._processes = processes
@@ -149,6 +158,7 @@ class GeneratorPhase:
                 self._latest(batch),
                 system.table,
                 self._prompts,
+                self._choices,
                 targets,
             )
         return {"loss": Mean(loss, _tokens(system.table[targets]))}
@@ -164,22 +174,21 @@ class GeneratorPhase:
 def soft_loss(
     generator: TextModel,
     recommender: TextModel,
-    prompts: object,
+    prompts: Prompts,
     latest: Tensor,
     table: Tensor,
     item_prompts: ItemPrompts,
+    choices: IDChoices,
     targets: Tensor,
 ) -> Tensor:
     """The recommender's loss as a function of the generator. Each distinct item is generated once.
 
     Shapes: latest [B, L] item numbers or 0, table [N + 1, T], targets [B] item numbers.
     """
-    from seqloom.systems.idgenrec.prompts import Prompts
-
-    assert isinstance(prompts, Prompts)
     distinct = latest[latest > 0].unique()
     tokens, mask = item_prompts.batch((distinct - 1).tolist(), table.device)
-    soft = soft_tokens(generator, recommender, tokens, mask, table[distinct])
+    ids = table[distinct]
+    soft = soft_tokens(generator, recommender, tokens, mask, ids, choices(distinct, ids))
     rows = torch.searchsorted(distinct, latest).masked_fill(latest == 0, -1)
     embeddings = lay_in(recommender.embed(prompts.tokens), soft, rows, prompts.places)
     numbers = table[targets]

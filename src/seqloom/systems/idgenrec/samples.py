@@ -51,12 +51,21 @@ class Mixture:
     """How many users each data set has; its users are numbered after those of the one before."""
     temperature: float
     seed: int
+    times: int = 1
+    """How often each row is drawn in an epoch."""
 
     def epoch(self, phase: str, epoch: int, batch_size: int) -> EpochPlan:
-        """As many rows as there are, a data set with n rows in proportion to n ** (1 / temperature)."""
-        rows = self.rows
+        """As many rows as there are, `times` over.
+
+        A data set with n rows is drawn in proportion to n ** (1 / temperature).
+        """
+        rows, chosen = self.rows, None
         if len(self.users) > 1 and self.temperature > 1:
             chosen = self._draw(generator(self.seed, "mixture", phase, epoch))
+        if self.times > 1:
+            once = torch.arange(len(rows)) if chosen is None else chosen
+            chosen = once.repeat(self.times)
+        if chosen is not None:
             rows = TrainingRows(rows.items.select(chosen), rows.users[chosen], rows.is_last[chosen])
         return plan_epoch(rows, batch_size, self.seed, phase, epoch)
 

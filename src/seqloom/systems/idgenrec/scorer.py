@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seqloom.llm.beam import beam_search
 from seqloom.llm.exact import candidate_scores, exact_scores
+from seqloom.llm.length_penalty import LengthPenalty
 from seqloom.llm.likelihood import AmongBranches, AmongTokens, Likelihood
 from seqloom.llm.prefix_tree import PrefixTree
 from seqloom.llm.text_model import DecodingState, TextModel
@@ -30,6 +31,7 @@ class Decoding:
     """The number of the prompt."""
     num_beams: int
     likelihood: Literal["text", "catalogue"]
+    length_penalty: float = 0.0
 
 
 class _IDScorer:
@@ -49,6 +51,7 @@ class _IDScorer:
         self._recommender = recommender.eval()
         self._builder, self._table, self._tree = builder, table, tree
         self._decoding, self._only = decoding, only
+        self._penalty = LengthPenalty.build(tree, decoding.length_penalty)
 
     def exact(self) -> ExactScorer:
         """The same by the likelihood of every item."""
@@ -64,7 +67,7 @@ class _IDScorer:
         )
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """The log-likelihood of every item's ID. Takes long in a large catalogue.
+        """The score of every item's ID. Takes long in a large catalogue.
 
         Shapes: [B, L], [B] -> [B, N].
         """
@@ -72,19 +75,24 @@ class _IDScorer:
         leaves = _size(_LEAVES_AT_ONCE, items)
         for rows, state in self._states(items):
             found[rows] = exact_scores(
-                state, self._tree, self._likelihood(state), items=self._only, leaves_at_once=leaves
+                state,
+                self._tree,
+                self._likelihood(state),
+                items=self._only,
+                leaves_at_once=leaves,
+                penalty=self._penalty,
             )
         return found
 
     def score_candidates(self, items: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
-        """The log-likelihood of each history's own candidates; see `core.protocols`.
+        """The score of each history's own candidates; see `core.protocols`.
 
         Shapes: [B, L], [B], candidates [B, C] item numbers, 0 where padded -> [B, C].
         """
         found = torch.empty(candidates.shape, device=items.device)
         for rows, state in self._states(items):
             found[rows] = candidate_scores(
-                state, self._tree, self._likelihood(state), candidates[rows]
+                state, self._tree, self._likelihood(state), candidates[rows], self._penalty
             )
         return found
 
@@ -138,6 +146,7 @@ class BeamScorer(_IDScorer):
                 num_beams=beams,
                 top=top,
                 seen=None if seen is None else seen[rows],
+                penalty=self._penalty,
             )
             found[rows, :top], scores[rows, :top] = best.items, best.scores
         return found, scores

@@ -9,22 +9,52 @@ from seqloom.llm.text_model import END, TextModel
 
 
 def soft_tokens(
-    generator: TextModel, recommender: TextModel, tokens: Tensor, mask: Tensor, ids: Tensor
+    generator: TextModel,
+    recommender: TextModel,
+    tokens: Tensor,
+    mask: Tensor,
+    ids: Tensor,
+    choices: Tensor,
 ) -> Tensor:
-    """For each place of an item's ID the recommender's embeddings, weighted by the generator's probabilities.
+    """The recommender's embeddings of items' IDs, with the gradient of a mixture by the generator.
 
-    The generator reads the item's text and, at each place, the ID before it. Places at and after the end
+    The value at each place is the embedding of the ID's token, so the recommender reads the ID that stands
+    in the table, bit by bit. The gradient is that of the mean embedding of the tokens that compete there,
+    weighted by the generator's probabilities among them (straight-through). Places at and after the end
     mark are zero: they belong to no word.
 
-    Source: IDGenRec (arXiv 2403.19021), section 3.3.
-    Differs: probabilities, where the authors' code mixes with log-probabilities; what follows the end is
-        masked, where the authors' code is not.
+    Source: IDGenRec (arXiv 2403.19021), section 3.3; straight-through: Bengio et al., arXiv 1308.3432.
+    Differs: probabilities, where the authors' code mixes with log-probabilities; among the tokens that
+        generation allows at the place, where the paper mixes the whole vocabulary, most of which no ID can
+        hold; the recommender reads the ID itself, where the paper's reads the mixture, which is no word that
+        it was trained on; the generator reads the table's ID before each place, where the authors' code
+        generates it anew in each step; what follows the end is masked, where the authors' code is not.
 
-    Shapes: tokens, mask [M, P] the generator's prompts, ids [M, T] output numbers -> [M, T, D].
+    Shapes: tokens, mask [M, P] the generator's prompts, ids [M, T] output numbers, choices [M, T, V'] bool
+    -> [M, T, D].
+    """
+    mixed = mixtures(generator, recommender, tokens, mask, ids, choices)
+    words = (ids > END)[..., None]
+    hard = torch.where(words, recommender.embed_outputs(ids.clamp(min=END)), 0.0)
+    return hard + (mixed - mixed.detach()).to(hard.dtype)  # the bracket is 0 but for its gradient
+
+
+def mixtures(
+    generator: TextModel,
+    recommender: TextModel,
+    tokens: Tensor,
+    mask: Tensor,
+    ids: Tensor,
+    choices: Tensor,
+) -> Tensor:
+    """The mean embedding of the tokens that compete at each place; zero where none does.
+
+    Shapes: as `soft_tokens`.
     """
     logits = generator.logits(generator.embed(tokens), mask, ids)
-    mixed = logits.softmax(-1) @ recommender.output_embeddings()
-    return torch.where((ids > END)[..., None], mixed, 0.0)
+    some = choices.any(-1, keepdim=True)
+    shares = logits.masked_fill(~choices & some, float("-inf")).softmax(-1)
+    return torch.where(some, shares @ recommender.output_embeddings(), 0.0)
 
 
 def lay_in(embeddings: Tensor, soft: Tensor, rows: Tensor, places: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,11 +17,13 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf, Scorer
+from seqloom.core.random import derive_seed
 from seqloom.llm.decoder_only import DecoderOnly
 from seqloom.llm.networks import build_network, load_shape, prune, save_shape, text_model
 from seqloom.llm.prefix_tree import PAD, PrefixTree
 from seqloom.llm.text_model import TextModel
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, TrainingData
+from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.id_file import read_ids
 from seqloom.systems.idgenrec.ids import IDMaker, Statistics, words_only
@@ -40,7 +43,10 @@ class IDGenRec(System[IDGenRecConfig]):
     Source: IDGenRec (arXiv 2403.19021).
     Differs: training begins with the recommender (a generator cannot learn from one that knows nothing);
         the prompt holds no user ID, so that a bare history is answered and no held-out item can leak
-        through one; probabilities are over the tokens of IDs alone. See also the phases and `IDMaker`.
+        through one; probabilities are over the tokens of IDs alone, by default among the branches of the
+        tree (`likelihood`); a score is a sum of log-probabilities, which the authors' search divides by the
+        number of tokens (`length_penalty`). See also the phases, `soft_tokens` and `IDMaker`. The paper's
+        form, as far as it goes, is configs/idgenrec/paper.yaml.
     """
 
     name: ClassVar[str] = "idgenrec"
@@ -111,9 +117,11 @@ class IDGenRec(System[IDGenRecConfig]):
         found: list[Phase] = []
         if self.config.generation.tagging_epochs:
             found.append(TaggingPhase(self, self._texts))
+        choices = IDChoices(self._texts, self.language.lexicon, self.config.ids)
         for number in range(self.config.rounds):
             if number and self.config.generation.epochs:
-                found.append(GeneratorPhase(self, train, users, number - 1, data.processes))
+                before = number - 1
+                found.append(GeneratorPhase(self, train, users, choices, before, data.processes))
             found.append(RecommenderPhase(self, train, users, number, data.processes))
         return found
 
@@ -265,12 +273,31 @@ class IDGenRec(System[IDGenRecConfig]):
         self._table = None
         return super().load_state_dict(*arguments, **options)
 
-    def fresh_recommender(self) -> TextModel:
-        """The recommender as it was before any training, drawn with the run's seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            network = build_network(self.config.recommender, self.language.tokenizer)
-        return self._recommender_of(network, self.language)
+    def starting_recommender(self) -> TextModel:
+        """The recommender that training began with: drawn again, or taken again from the run `start_from`.
+
+        Raises:
+            ArtefactError: the run `start_from` cannot be read any more.
+        """
+        if self.config.start_from is not None:
+            model = copy.deepcopy(self.recommender)
+            state = _part(_weights(Path(self.config.start_from)), "recommender")
+            try:
+                model.load_state_dict(state)
+            except RuntimeError as error:
+                raise ArtefactError(
+                    f"{self.config.start_from} is no longer the run that this one went on from: {error}"
+                ) from None
+            return model.eval()
+        gpus = [self.ids.device] if self.ids.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(derive_seed(self.config.seed, "initialise"))
+            _, network = self._networks(self.language.tokenizer)
+        outputs = self.language.lexicon.output_tokens
+        if self.language.kept is not None:
+            prune(network, self.language.kept)
+            outputs = torch.arange(len(outputs))
+        return text_model(network, outputs).to(self.ids.device).eval()
 
     def _read_items(self, data: TrainingData) -> None:
         self._progress = data.progress
@@ -288,8 +315,7 @@ class IDGenRec(System[IDGenRecConfig]):
 
     def _build(self, language: Language) -> None:
         tokenizer = language.tokenizer
-        generator = build_network(self.config.generator, tokenizer, self._progress)
-        recommender = build_network(self.config.recommender, tokenizer, self._progress)
+        generator, recommender = self._networks(tokenizer)
         if self.config.prune_vocabulary:
             start = getattr(recommender.config, "decoder_start_token_id", None)
             builder = PromptBuilder(language.templates, tokenizer)
@@ -299,6 +325,11 @@ class IDGenRec(System[IDGenRecConfig]):
             )
             prune(recommender, kept)
         self._assemble(language, generator, recommender)
+
+    def _networks(self, tokenizer: Any) -> tuple[Any, Any]:
+        """Generator and recommender, loaded or drawn, in this order."""
+        generator = build_network(self.config.generator, tokenizer, self._progress)
+        return generator, build_network(self.config.recommender, tokenizer, self._progress)
 
     def _assemble(self, language: Language, generator: Any, recommender: Any) -> None:
         self.language = language
@@ -312,24 +343,13 @@ class IDGenRec(System[IDGenRecConfig]):
         self.builder = builder
         self.recommender = text_model(recommender, outputs)
 
-    def _recommender_of(self, network: Any, language: Language) -> TextModel:
-        outputs = language.lexicon.output_tokens
-        if language.kept is not None:
-            prune(network, language.kept)
-            outputs = torch.arange(len(outputs))
-        return text_model(network, outputs).to(self.ids.device).eval()
-
     def _take_over(self, run: Path) -> None:
         """Models, tokenizer and prompts of another run, with words for these items."""
         self.read_files(run / MODEL_FOLDER)
         self.language = self.language.speaking(self._texts, self.config.ids)
-        try:
-            state = load_file(run / "weights.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise ArtefactError(f"{run} holds no weights to start from: {error}") from None
+        state = _weights(run)
         for part in ("generator", "recommender"):
-            own = {n.removeprefix(f"{part}."): v for n, v in state.items() if n.startswith(part)}
-            getattr(self, part).load_state_dict(own)
+            getattr(self, part).load_state_dict(_part(state, part))
 
     def _scorer(self, table: Tensor, recommender: TextModel) -> BeamScorer | ExactScorer:
         tree = PrefixTree.build(table[1:]).to(self.ids.device)
@@ -337,6 +357,20 @@ class IDGenRec(System[IDGenRecConfig]):
         count = len(self.language.templates.parts)
         if template >= count:
             raise ConfigError(f"template is {template}; there are prompts 0 to {count - 1}")
-        decoding = Decoding(template, self.config.num_beams, self.config.likelihood)
+        config = self.config
+        decoding = Decoding(template, config.num_beams, config.likelihood, config.length_penalty)
         beam = BeamScorer(recommender, self.builder, table, tree, decoding)
         return beam.exact() if self.config.decoding == "exact" else beam
+
+
+def _weights(run: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(run / "weights.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"{run} holds no weights to start from: {error}") from None
+
+
+def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The entries of one of the two models."""
+    own = f"{part}."
+    return {n.removeprefix(own): v for n, v in state.items() if n.startswith(own)}

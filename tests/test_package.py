@@ -76,3 +76,13 @@ def test_the_lock_holds_every_dependency() -> None:
 def test_the_changelog_names_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{seqloom.__version__}]" in text or "## [Unreleased]" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["transformers", "sentence-transformers", "peft", "accelerate", "gguf", "safetensors"]
+)
+def test_what_reads_model_folders_is_not_older_than_what_was_tested(name: str) -> None:
+    (wanted,) = (line for line in PROJECT["dependencies"] if line.startswith(f"{name}>="))
+    (locked,) = (line for line in LOCK if line.startswith(f"{name}=="))
+    tested = locked.partition("==")[2].split(".")[:2]
+    assert wanted.partition(">=")[2].split(".") == tested

@@ -16,7 +16,7 @@ from seqloom.core.models import weights_hash
 from seqloom.core.pretrained import load_pretrained, load_settings
 from seqloom.core.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
-from seqloom.text.encoders.base import by_length
+from seqloom.text.encoders.base import text_batches
 
 Pooling = Literal["mean", "last", "cls"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -104,7 +104,7 @@ class LanguageModelEncoder:
             cut = tokenizer(list(texts), truncation=True, max_length=self._limit)
         lengths = [len(row) for row in cut["input_ids"]]
         vectors = torch.empty(len(texts), model.config.hidden_size)
-        for rows in by_length(lengths, self.batch_size):
+        for rows in text_batches(lengths, self.batch_size):
             batch = tokenizer.pad(
                 {name: [values[row] for row in rows] for name, values in cut.items()},
                 return_tensors="pt",

@@ -17,7 +17,7 @@ from seqloom.core.models import weights_hash
 from seqloom.core.pretrained import LOCAL, check_finite, check_module, reason
 from seqloom.core.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
-from seqloom.text.encoders.base import by_length
+from seqloom.text.encoders.base import text_batches
 
 
 class SentenceEncoder:
@@ -118,7 +118,7 @@ class SentenceEncoder:
             self.truncated += sum(length > limit for length in lengths)
             lengths = [min(length, limit) for length in lengths]
         vectors: Tensor | None = None
-        for rows in by_length(lengths, self.batch_size):
+        for rows in text_batches(lengths, self.batch_size):
             try:
                 encoded = model.encode(
                     [texts[row] for row in rows],

@@ -12,7 +12,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := -m pip --disable-pip-version-check
 LOCK_VENV := build/lock
-TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock)
+TORCH ?= $(shell sed -n 's/^torch==//p' requirements-torch.lock)
+# `make lock UPGRADE=` keeps the versions that are locked, where they still fit pyproject.toml.
+UPGRADE ?= --upgrade
+INDEX = $(or $(PIP_INDEX_URL),$(shell $(PYTHON) $(PIP) config get global.index-url 2>/dev/null))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format test-slow bench lock clean
@@ -22,16 +25,18 @@ help: ## Show the targets.
 
 install: $(STAMP) ## Create .venv from requirements.lock.
 
-# torch goes first and alone, by its exact pin: a CPU build that pip is told about then satisfies the
-# rest, and nothing pulls in another build.
-$(STAMP): requirements.lock pyproject.toml
+# Every file but torch's own is checked against the hashes of the lock, and no dependency is installed that
+# is not in it. torch comes last, by its exact pin, in the build that the index or folder gives that
+# pip is told about (CPU or CUDA, each with other files); all that it needs, the CUDA libraries
+# apart, is there by then.
+$(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("seqloom needs Python 3.11 or \
 	newer; found " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12 ...")'
 	@echo "Installing into $(VENV); this takes a few minutes, once."
 	@rm -f $@
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python $(PIP) install -qq "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python $(PIP) install -qq -r requirements.lock
+	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python $(PIP) install -qq -r requirements-torch.lock
 	$(BIN)/python $(PIP) install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -57,18 +62,28 @@ test-slow: $(STAMP) ## The tests that take minutes.
 bench: $(STAMP) ## All benchmarks beside their yardsticks (BENCH=--quick: minutes), into docs/benchmarks.md.
 	$(BIN)/python -m benchmarks $(BENCH)
 
-lock: ## Make requirements.lock again in a clean environment (TORCH=VERSION for another torch).
+lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGRADE= to keep versions).
 	rm -rf $(LOCK_VENV)
 	$(PYTHON) -m venv $(LOCK_VENV)
-	$(LOCK_VENV)/bin/python $(PIP) install -qq torch==$(TORCH)
-	$(LOCK_VENV)/bin/python $(PIP) install -qq '.[dev,serve,postgresql,redis,onnx,ray]'
-	{ echo '# Made by `make lock`. torch is first because it is installed first, alone.'; \
-	  echo 'torch==$(TORCH)'; \
-	  $(LOCK_VENV)/bin/python $(PIP) freeze --exclude seqloom --exclude torch \
-	    | sed 's/+[A-Za-z0-9.]*$$//' | grep -Ev '^(nvidia-|cuda-|triton==)'; \
-	} > $(LOCK_VENV)/requirements.lock
-	mv $(LOCK_VENV)/requirements.lock requirements.lock
+	$(LOCK_VENV)/bin/python $(PIP) install -qq uv
+	@printf '%s\n' '# Made by `make lock`. Apart from requirements.lock and without a hash: CPU and CUDA builds of a' \
+	  '# version are different files, and each machine is told its own place to get one from.' \
+	  'torch==$(TORCH)' > requirements-torch.lock
+	@$(call compile,requirements.lock,dev serve postgresql redis onnx ray,)
+	@$(call compile,deploy/requirements.lock,serve postgresql redis,-c requirements.lock)
 	rm -rf $(LOCK_VENV)
+
+# One version for all platforms and interpreters, with the hashes of all its files. Left out are torch
+# and the CUDA libraries that its CUDA builds bring.
+define compile
+touch $(1) && cp $(1) $(LOCK_VENV)/out && \
+$(if $(INDEX),UV_DEFAULT_INDEX='$(INDEX)') $(if $(PIP_CERT),SSL_CERT_FILE='$(PIP_CERT)') \
+  $(LOCK_VENV)/bin/uv pip compile --quiet pyproject.toml $(addprefix --extra ,$(2)) \
+  -c requirements-torch.lock $(3) --universal --python-version 3.11 --fork-strategy fewest $(UPGRADE) \
+  --generate-hashes --no-annotate --no-header --no-emit-package torch -o $(LOCK_VENV)/out && \
+{ echo '# Made by `make lock`: pip install --no-deps --require-hashes -r $(1)'; \
+  awk '/^[a-z]/ { kept = !/^(nvidia-|cuda-|triton==)/ } kept' $(LOCK_VENV)/out; } > $(1)
+endef
 
 clean: ## Remove the environment, caches and build output; work/ stays.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

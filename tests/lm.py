@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -46,6 +47,20 @@ def tiny_bert(folder: Path) -> Path:
         max_position_embeddings=128,
     )
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_sentence(folder: Path) -> Path:
+    """A sentence-transformers model: such a BERT, the mean of its states, a Dense module of width 8."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+
+    inner = Transformer(str(tiny_bert(folder / "bert")))
+    inner.tokenizer.pad_token = "</s>"
+    torch.manual_seed(0)
+    modules = [inner, Pooling(inner.get_embedding_dimension()), Dense(32, 8)]
+    SentenceTransformer(modules=modules).save(str(folder))
+    shutil.rmtree(folder / "bert")
     return folder
 
 

@@ -15,11 +15,13 @@ from seqloom.data.store import Dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCK = [
-    line
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    if line and not line.startswith("#")
-]
+
+
+def locked(file: str) -> dict[str, str]:
+    """What stands after each project's name in a lock, up to its hashes."""
+    text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {normal(line.partition("==")[0]): line.partition("==")[2] for line in lines}
 
 
 def normal(name: str) -> str:
@@ -57,22 +59,51 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = seqloom.evalaute
 
 
-def test_the_lock_pins_versions_and_nothing_else() -> None:
-    """pip reads the file anywhere: no local builds, paths, hosts or hashes."""
-    for line in LOCK:
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
+@pytest.mark.parametrize("file", ["requirements.lock", "deploy/requirements.lock"])
+def test_a_lock_holds_versions_and_hashes_and_nothing_else(file: str) -> None:
+    """pip checks every file and reads the lock anywhere: no local builds, paths or hosts."""
+    pin = r"[0-9][A-Za-z0-9.]*( ; [a-z_]+ [^;@/]*?)?( +--hash=sha256:[0-9a-f]{64})+"
+    found = locked(file)
+    assert len(found) > 50
+    for name, rest in found.items():
+        assert re.fullmatch(pin, rest.rstrip()), name
+        assert not re.match(r"torch$|triton$|nvidia-|cuda-", name), name
 
 
-def test_torch_is_first_in_the_lock() -> None:
-    assert LOCK[0].startswith("torch==")
+def test_torch_is_pinned_apart_and_without_a_hash() -> None:
+    """Its builds are different files, and each machine is told where to get one."""
+    ((name, version),) = locked("requirements-torch.lock").items()
+    assert name == "torch"
+    assert re.fullmatch(r"[0-9.]+", version)
 
 
 def test_the_lock_holds_every_dependency() -> None:
     wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-    locked = {normal(line.partition("==")[0]) for line in LOCK}
-    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in wanted} <= locked
+    names = locked("requirements.lock").keys() | {"torch"}
+    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in wanted} <= names
+
+
+def test_the_image_runs_what_was_tested() -> None:
+    whole = locked("requirements.lock")
+    assert all(whole[name] == rest for name, rest in locked("deploy/requirements.lock").items())
+
+
+def test_a_lock_has_files_for_every_platform() -> None:
+    """Hashes of all wheels of a version, not those of the machine that made the lock."""
+    assert all(
+        locked("requirements.lock")[name].count("sha256:") > 10 for name in ("numpy", "scipy")
+    )
 
 
 def test_the_changelog_names_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{seqloom.__version__}]" in text or "## [Unreleased]" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["transformers", "sentence-transformers", "peft", "accelerate", "gguf", "safetensors"]
+)
+def test_what_reads_model_folders_is_not_older_than_what_was_tested(name: str) -> None:
+    (wanted,) = (line for line in PROJECT["dependencies"] if line.startswith(f"{name}>="))
+    tested = locked("requirements.lock")[name].split()[0].split(".")[:2]
+    assert wanted.partition(">=")[2].split(".") == tested

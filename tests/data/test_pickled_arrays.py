@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import time
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -146,3 +148,59 @@ def test_a_memo_of_two_billion_places_takes_no_memory(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no file"):
         read_pickled_array(tmp_path / "none.pkl")
+
+
+# x = (x, x) forty times: 2^40 leaves for whoever writes, hashes or compares it.
+BOMB = b"\x80\x04N\x94" + b"".join(b"h%ch%c\x86\x94" % (n, n) for n in range(40))
+TEXT = b"\x8c\x05numpy"
+DTYPE = b"cnumpy\ndtype\n"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (BOMB + TEXT + b"h\x28\x93.", "asks for a name that is no text"),
+        (BOMB + b"h\x28" + TEXT + b"\x93.", "asks for a name that is no text"),
+        (BOMB + DTYPE + b"h\x28\x85R.", r"values of type \("),
+        (
+            BOMB + ARRAY + b"(K\x01h\x28" + DTYPE + b"X\x02\x00\x00\x00f8\x85R\x89C\x00tb.",
+            "of the shape",
+        ),
+        (BOMB + ARRAY + b"h\x28b.", "cannot be read"),
+        (BOMB + b"h\x28.", "cannot be read"),
+        (BOMB + b"h\x28)R.", "calls what is no function"),
+        (b"\x80\x04" + b"N" * 2000 + b".", "more than 1000 steps"),
+        (b"\x80\x04" + b"(" * 2000 + b"t" * 2000 + b".", "more than 1000 steps"),
+        (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x0f.", "cannot be read"),
+        (b"\x80\x04\x96" + b"\x00" * 6 + b"\x10\x00.", "cannot be read"),
+        (b"\x80\x04B\xff\xff\xff\x7f.", "cannot be read"),
+        (b"\x80\x04\x8b\xff\xff\xff\x7f.", "cannot be read"),
+        (b"\x80\x04\x95" + b"\xff" * 7 + b"\x0fN.", "holds no array"),
+        (b"I" + b"9" * 100_000 + b"\n.", "cannot be read"),
+    ],
+)
+def test_a_bomb_is_refused_at_once_and_takes_no_memory(
+    program: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.pkl").write_bytes(program)
+    started = time.perf_counter()
+    tracemalloc.start()
+    with pytest.raises(DataError, match=message) as caught:
+        read_pickled_array(tmp_path / "a.pkl")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.perf_counter() - started < 5
+    assert most < 20_000_000
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_shape_of_endless_numbers_is_refused(tmp_path: Path) -> None:
+    side = b"\x8a\xff" + b"\xff" * 254 + b"\x7f"
+    shape = b"(" + side + b"".join(b"\x94h\x00" for _ in range(300)) + b"t"
+    kind = DTYPE + b"X\x02\x00\x00\x00f8\x85R"
+    (tmp_path / "a.pkl").write_bytes(
+        b"\x80\x04" + ARRAY + b"(K\x01" + shape + kind + b"\x89C\x00tb."
+    )
+    with pytest.raises(DataError, match="of the shape"):
+        read_pickled_array(tmp_path / "a.pkl")

@@ -4,7 +4,7 @@ import torch
 from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
 from seqloom.core.models import model_folder
 from seqloom.text.encoders import build_encoder, check_vectors
-from seqloom.text.encoders.base import by_length
+from seqloom.text.encoders.base import text_batches
 from seqloom.text.encoders.factory import EncoderOptions
 from seqloom.text.encoders.hashing import HashEncoder, word_cell
 from seqloom.text.encoders.hf_lm import LanguageModelEncoder, pool
@@ -57,8 +57,10 @@ def test_what_is_no_embedding_is_refused_with_the_texts_id(vectors, message):
         check_vectors(vectors, ["a", "b"], width=1)
 
 
-def test_batches_hold_texts_of_similar_length():
-    assert by_length([1, 5, 1, 7, 5], 2) == [[3, 1], [4, 0], [2]]
+def test_batches_of_long_texts_hold_fewer():
+    assert text_batches([1, 512, 1, 7, 512], 2) == [[1, 4], [3, 0], [2]]
+    assert text_batches([1, 513, 1, 7, 513], 2) == [[1], [4], [3, 0], [2]]
+    assert text_batches([8192] + [1024] * 9, 64) == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 from pathlib import Path
 
 from seqloom.core.assets import cache_root, disk_errors, lock
-from seqloom.core.errors import AssetError
 from seqloom.core.files import atomic_folder, sha256_file
+from seqloom.core.pretrained import load_pretrained, load_settings
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.quiet import quiet_transformers
+
+_NAME = "model.gguf"
 
 
 def convert_gguf(file: Path, progress: Progress = SILENT) -> Path:
@@ -24,7 +27,8 @@ def convert_gguf(file: Path, progress: Progress = SILENT) -> Path:
     Made once and kept in the cache under the file's SHA-256; later calls only hash the file.
 
     Raises:
-        AssetError: transformers cannot read the file, or the disk is full.
+        AssetError: transformers cannot read the file, weights are missing in it or no numbers, or the disk
+            is full.
     """
     folder = cache_root() / "converted" / f"{file.stem}-{sha256_file(file)[:16]}"
     if folder.is_dir():
@@ -40,15 +44,23 @@ def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # The gguf reader draws a bar of its own on standard error; what fails is raised.
-    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            loaded = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.float32
-            )
-        except (ValueError, KeyError, NotImplementedError, RuntimeError, ImportError) as error:
-            raise AssetError(f"transformers cannot read {file}: {error}") from error
+    # The gguf reader draws a bar of its own on standard error; what fails is raised. It also reads settings
+    # that lie beside the file, so it sees the file alone.
+    with (
+        quiet_transformers(),
+        contextlib.redirect_stderr(io.StringIO()),
+        tempfile.TemporaryDirectory() as alone,
+    ):
+        (Path(alone) / _NAME).symlink_to(file.resolve())
+        tokenizer = load_settings(AutoTokenizer, Path(alone), file, gguf_file=_NAME)
+        loaded = load_pretrained(
+            AutoModelForCausalLM,
+            Path(alone),
+            file,
+            what="causal LM",
+            gguf_file=_NAME,
+            dtype=torch.float32,
+        )
         config = loaded.config.__class__.from_dict(
             {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
         )

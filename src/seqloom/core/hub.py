@@ -8,6 +8,7 @@ from pathlib import Path
 from seqloom.core.errors import AssetError
 
 _COMMON = ["*.json", "*.txt", "*.model", "*.jinja"]
+_WEIGHTS = "*.safetensors"
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "runs/*"]
 
 
@@ -19,25 +20,20 @@ def hub_offline() -> bool:
 def hub_snapshot(repository: str) -> Path:
     """Local folder with the configuration, tokenizer and weights of a hub repository.
 
-    Safetensors weights are taken where there are any, else PyTorch's `.bin`.
+    Only safetensors weights are fetched.
 
     Raises:
-        AssetError: the repository is not there, or cannot be reached.
+        AssetError: the repository is not there, has no such weights, or cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        for weights in ("*.safetensors", "*.bin"):
-            folder = Path(
-                snapshot_download(
-                    repository,
-                    allow_patterns=[*_COMMON, weights],
-                    ignore_patterns=_OTHER_RUNTIMES,
-                )
+        folder = Path(
+            snapshot_download(
+                repository, allow_patterns=[*_COMMON, _WEIGHTS], ignore_patterns=_OTHER_RUNTIMES
             )
-            if any(folder.glob(weights)):
-                return folder
+        )
     except HFValidationError:
         raise AssetError(f"{repository!r} is neither a folder nor a name on the hub") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
@@ -47,4 +43,9 @@ def hub_snapshot(repository: str) -> Path:
             f"cannot fetch {repository!r} from the hub{offline}: {first_line}; give a local "
             f"folder, or fetch it where there is a network"
         ) from None
-    raise AssetError(f"the hub's {repository!r} holds no weights (*.safetensors, *.bin)")
+    if not any(folder.rglob(_WEIGHTS)):
+        raise AssetError(
+            f"the hub's {repository!r} holds no {_WEIGHTS}; other weights, such as .bin, are pickles and not "
+            "read. Take a revision or a model with safetensors"
+        )
+    return folder

@@ -10,17 +10,18 @@ from seqloom.core.errors import AssetError
 from seqloom.core.files import sha256_file
 from seqloom.core.gguf import convert_gguf
 from seqloom.core.hub import hub_snapshot
+from seqloom.core.model_files import WEIGHTS, check_model_files, sentence_modules
 from seqloom.core.progress import SILENT, Progress
 
 
 def model_folder(name_or_path: str | Path, progress: Progress = SILENT) -> Path:
-    """Local folder (configuration, tokenizer, weights) of a model.
+    """Local folder (configuration, tokenizer, weights) of a model, checked by `check_model_files`.
 
     `name_or_path` is a local folder, a GGUF file (or a folder with one and no configuration), a
     named asset, or a name on the Hugging Face hub.
 
     Raises:
-        AssetError: the model cannot be found, fetched or read.
+        AssetError: the model cannot be found, fetched or read, brings code, or has pickled weights alone.
     """
     given = str(name_or_path)
     path = Path(given).expanduser()
@@ -31,13 +32,13 @@ def model_folder(name_or_path: str | Path, progress: Progress = SILENT) -> Path:
     if given.startswith((".", "/", "~")) or given.endswith(".gguf"):
         raise AssetError(f"{given} does not exist; give a model's folder or GGUF file")
     try:
-        return hub_snapshot(given)
+        return _checked(hub_snapshot(given))
     except AssetError as error:
         raise AssetError(f"{error}; the named models are {', '.join(_named())}") from None
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 over the weight files of a model folder, by name and content.
+    """SHA-256 over the weight files of a model folder and of its modules' folders, by name and content.
 
     Configuration and tokenizer files are left out: libraries rewrite them and change no weight.
 
@@ -45,12 +46,14 @@ def weights_hash(folder: Path) -> str:
         AssetError: the folder holds no weights.
     """
     digest = hashlib.sha256()
-    patterns = ("*.safetensors", "*.bin", "*.gguf")
-    files = next((found for p in patterns if (found := sorted(folder.glob(p)))), [])
+    parts = dict.fromkeys([folder, *sentence_modules(folder)])
+    found = ([file for part in parts for file in sorted(part.glob(p))] for p in WEIGHTS)
+    files = next(filter(None, found), [])
     if not files:
-        raise AssetError(f"{folder} holds no weights ({', '.join(patterns)})")
+        raise AssetError(f"{folder} holds no weights ({', '.join(WEIGHTS)})")
     for file in files:
-        digest.update(f"{file.name}\n{sha256_file(file)}\n".encode())
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name}\n{sha256_file(file)}\n".encode())
     return digest.hexdigest()
 
 
@@ -64,7 +67,7 @@ def _local(path: Path, progress: Progress) -> Path:
             raise AssetError(f"{path} is a file, but no .gguf; give the model's folder")
         return convert_gguf(path, progress)
     if (path / "config.json").exists() or (path / "modules.json").exists():
-        return path
+        return _checked(path)
     files = sorted(path.glob("*.gguf"))
     if len(files) != 1:
         raise AssetError(
@@ -72,3 +75,14 @@ def _local(path: Path, progress: Progress) -> Path:
             f"give a model's folder or the GGUF file itself"
         )
     return convert_gguf(files[0], progress)
+
+
+def _checked(folder: Path) -> Path:
+    """Raises AssetError, see `check_model_files`."""
+    if (folder / "adapter_config.json").exists():
+        raise AssetError(
+            f"{folder} holds an adapter (adapter_config.json), whose base model may lie anywhere; merge "
+            "it into its base and give the merged model"
+        )
+    check_model_files(folder)
+    return folder

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seqloom.core.errors import ConfigError
 from seqloom.core.random import generator
 from seqloom.data.sequences import PaddedBatch, Sequences
 
@@ -140,7 +141,16 @@ def plan_epoch(rows: TrainingRows, batch_size: int, seed: int, *keys: str | int)
     """Shuffle, group rows of like length into batches, shuffle the batches.
 
     The order depends on `seed` and `keys` (phase, epoch) alone.
+
+    Raises:
+        ConfigError: there are no rows.
     """
+    if not len(rows):
+        raise ConfigError(
+            "no user has two training events, so there is no target to train on: prepare the data set with "
+            "a higher --min-user-count (4 with --split leave-one-out, which holds two events out), or train "
+            "popularity, itemknn or textknn, which need no targets"
+        )
     draw = generator(seed, "batches", *keys)
     shuffled = torch.randperm(len(rows), generator=draw)
     by_length = shuffled[torch.argsort(rows.items.lengths[shuffled], stable=True)]

@@ -3,6 +3,9 @@
 A pickle is a program: loading one from elsewhere can do anything. Here it is read as data, step by
 step. Only the steps that numpy writes for an array are known, the names of numpy stand for harmless
 objects of this module, and no other name or step is let in.
+
+Steps, sizes and what errors show are bounded too: a few bytes can describe a tuple of tuples whose text would
+have 2^40 letters, or ask for more memory than there is.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from reprlib import repr as short
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -46,6 +50,10 @@ _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
 _GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _SKIPPED = frozenset(("PROTO", "FRAME"))
+_MOST_STEPS = 1000
+"""numpy takes about fifty for an array."""
+_MOST_SIDES = 64
+"""Of an array, as in numpy."""
 
 
 def read_pickled_array(path: Path) -> np.ndarray[Any, Any]:
@@ -58,13 +66,13 @@ def read_pickled_array(path: Path) -> np.ndarray[Any, Any]:
         raise DataError(f"{path} is no file; check the path")
     try:
         with path.open("rb") as handle:
-            found = _read(handle)
+            found = _read(_Bounded(handle, path.stat().st_size))
     except DataError as error:
         raise DataError(
             f"{path} {error}. Nothing of it was run; only a pickle of one numpy array of numbers is read"
         ) from None
     except Exception as error:
-        raise DataError(f"{path} cannot be read as a pickled array: {error}") from None
+        raise DataError(f"{path} cannot be read as a pickled array: {short(error)}") from None
     if not isinstance(found, _Array) or found.value is None:
         raise DataError(
             f"{path} holds no array; only a pickle of one numpy array of numbers is read"
@@ -75,10 +83,25 @@ def read_pickled_array(path: Path) -> np.ndarray[Any, Any]:
 def _read(handle: Any) -> Any:
     """What the pickle leaves at its end."""
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(handle):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(handle)):
+        if count == _MOST_STEPS:
+            raise DataError(f"takes more than {_MOST_STEPS} steps, which no array needs")
         machine.step(opcode.name, argument)
     (found,) = machine.stack
     return found
+
+
+class _Bounded:
+    """A file of which no more is asked for than it holds: memory is taken before anything is read."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes, or what is left."""
+        return self._file.read(min(count, self._size - self._file.tell()))
 
 
 class _Machine:
@@ -140,9 +163,11 @@ class _Function:
 
 
 def _find(module: Any, name: Any) -> _Function:
-    place = str(module).replace("numpy._core.", "numpy.core.")
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise DataError("asks for a name that is no text")
+    place = module.replace("numpy._core.", "numpy.core.")
     if (place, name) not in _ALLOWED:
-        raise DataError(f"asks for {module}.{name}, which is no part of an array")
+        raise DataError(f"asks for {module[:50]}.{name[:50]}, which is no part of an array")
     return _Function(_ALLOWED[place, name])
 
 
@@ -163,7 +188,7 @@ class _DType:
 
     def __init__(self, code: str) -> None:
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-            raise DataError(f"holds values of type {code!r}; only numbers are read")
+            raise DataError(f"holds values of type {short(code)}; only numbers are read")
         self.value = np.dtype(code)
 
     def fill(self, state: tuple[Any, ...]) -> None:
@@ -192,10 +217,10 @@ def _from_bytes(numbers: Any, kind: Any, shape: Any, order: Any) -> np.ndarray[A
     if not isinstance(kind, _DType) or not isinstance(numbers, bytes | bytearray):
         raise DataError("holds an array of objects; only arrays of numbers are read")
     sides = shape if isinstance(shape, tuple) else (shape,)
-    if any(type(side) is not int or side < 0 for side in sides):
-        raise DataError(f"holds an array of the shape {shape!r}")
+    if len(sides) > _MOST_SIDES or any(type(n) is not int or not 0 <= n < 2**63 for n in sides):
+        raise DataError(f"holds an array of the shape {short(shape)}")
     if math.prod(sides) * kind.value.itemsize != len(numbers):
-        raise DataError(f"holds an array of shape {sides} with {len(numbers)} bytes")
+        raise DataError(f"holds an array of shape {short(sides)} with {len(numbers)} bytes")
     return np.frombuffer(numbers, kind.value).reshape(sides, order="F" if order == "F" else "C")
 
 

@@ -8,11 +8,13 @@ without a history is given what is popular, whatever the system.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from seqloom.core.batching import split_padded
 from seqloom.core.errors import TrainingError
 from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
@@ -75,7 +77,7 @@ def rank_targets(
     by_length = torch.argsort(held_out.histories.lengths, stable=True)
     own = by_length.split(at_once)[processes.rank :: processes.size]
     with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
-        for rows in own:
+        for rows in _narrow(own, held_out.histories.lengths):
             histories = held_out.histories.select(rows)
             batch = histories.pad(max_len).to(device or torch.device("cpu"))
             target = held_out.targets[rows].to(batch.items.device)[:, None]  # [B, 1]
@@ -93,6 +95,11 @@ def rank_targets(
     # Each row is 0 in every process but the one that ranked it.
     ranks, lists = processes.sum(ranks), processes.sum(lists)
     return Ranks(held_out.users, held_out.targets, ranks, lists)
+
+
+def _narrow(blocks: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
+    """The blocks, in parts where a history is so long that padding the others to it would fill the memory."""
+    return [part for rows in blocks for part in split_padded(rows, lengths, _SCORES_AT_ONCE)]
 
 
 def _rank_all(

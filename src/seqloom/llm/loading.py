@@ -10,7 +10,15 @@ from typing import Any, Literal
 import torch
 
 from seqloom.core.errors import AssetError, ConfigError
+from seqloom.core.model_files import check_model_files
 from seqloom.core.models import model_folder, weights_hash
+from seqloom.core.pretrained import (
+    check_finite,
+    check_keys,
+    load_pretrained,
+    load_settings,
+    reason,
+)
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.quiet import quiet_transformers
 from seqloom.llm.reference import Tuned, read_tuned
@@ -90,17 +98,19 @@ def _load(
     import transformers
 
     folder = model_folder(name, progress)
-    with quiet_transformers():
-        try:
-            config = transformers.AutoConfig.from_pretrained(folder)
-            keep_layers(config, num_layers, name)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-            model = getattr(transformers, kind).from_pretrained(
-                folder, config=config, dtype=dtype or torch.float32, **options
-            )
-        except (ValueError, OSError, KeyError, RuntimeError) as error:
-            what = "causal LM" if "Causal" in kind else "language model"
-            raise AssetError(f"{name} cannot be loaded as a {what}: {error}") from error
+    config = load_settings(transformers.AutoConfig, folder, name)
+    cut = keep_layers(config, num_layers, name)
+    tokenizer = load_settings(transformers.AutoTokenizer, folder, name)
+    model = load_pretrained(
+        getattr(transformers, kind),
+        folder,
+        name,
+        what="causal LM" if "Causal" in kind else "language model",
+        cut=cut,
+        config=config,
+        dtype=dtype or torch.float32,
+        **options,
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
@@ -124,19 +134,39 @@ def _load_tuned(
             f"num_layers is {num_layers}; {tuned.folder} was tuned on {tuned.num_layers} layers, "
             "and an adapter fits no other number"
         )
-    from peft import PeftModel
-
+    check_model_files(tuned.folder)
     model, tokenizer = load_causal_lm(
         tuned.base, num_layers=tuned.num_layers or num_layers, dtype=dtype, progress=progress
     )
+    return _merged(model, tuned).to(device).eval(), tokenizer
+
+
+def _merged(model: Any, tuned: Tuned) -> Any:
+    """The model with the adapter in its weights.
+
+    Raises:
+        AssetError: the adapter cannot be read, or it and the model do not belong together.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    name = f"the adapter {tuned.folder}"
     try:
         with warnings.catch_warnings():
-            # peft still asks transformers by an old name.
-            warnings.simplefilter("ignore", FutureWarning)
-            merged = PeftModel.from_pretrained(model, tuned.folder).merge_and_unload()
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise AssetError(f"the adapter {tuned.folder} cannot be loaded: {error}") from error
-    return merged.to(device).eval(), tokenizer
+            # peft still asks transformers by an old name, and warns of missing weights: see below.
+            warnings.simplefilter("ignore")
+            adapted = PeftModel.from_pretrained(model, str(tuned.folder), local_files_only=True)
+        wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+        with safe_open(tuned.folder / "adapter_model.safetensors", framework="pt") as handle:
+            given = set(handle.keys())
+        # Whole layers that were trained too; peft writes them under the model's own names.
+        wanted |= given & {f"base_model.model.{key}" for key in model.state_dict()}
+        merged = adapted.merge_and_unload()
+    except Exception as error:
+        raise AssetError(f"{name} cannot be loaded: {reason(error)}") from error
+    check_keys(wanted - given, given - wanted, f"{name} over {tuned.base}")
+    check_finite(merged, name)
+    return merged
 
 
 def _quantised(bits: Quantisation) -> dict[str, Any]:
@@ -166,22 +196,26 @@ def _quantised(bits: Quantisation) -> dict[str, Any]:
     return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
 
 
-def keep_layers(config: Any, num_layers: int | None, name: str | Path) -> None:
+def keep_layers(config: Any, num_layers: int | None, name: str | Path) -> range:
     """Let a model's configuration build its first layers alone; all if `num_layers` is None.
+
+    Returns the numbers of the layers that are left out.
 
     Raises:
         ConfigError: it has not so many.
     """
     if num_layers is None:
-        return
+        return range(0)
     if not 1 <= num_layers <= config.num_hidden_layers:
         raise ConfigError(
             f"num_layers is {num_layers}; {name} has {config.num_hidden_layers} layers, "
             f"so 1 to {config.num_hidden_layers} are allowed"
         )
+    cut = range(num_layers, config.num_hidden_layers)
     config.num_hidden_layers = num_layers
     if config.is_encoder_decoder:
         config.num_decoder_layers = num_layers
     # Models that mix kinds of attention list one kind a layer.
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:num_layers]
+    return cut

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, AssetError, ConfigError
+from seqloom.core.model_files import check_model_files
 from seqloom.core.models import model_folder
+from seqloom.core.pretrained import load_pretrained, load_settings
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.quiet import quiet_transformers
 from seqloom.llm.decoder_only import DecoderOnly
@@ -108,14 +110,18 @@ def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
 
     name = config.name
     folder = model_folder(name, progress)
-    with quiet_transformers():
-        try:
-            shape = AutoConfig.from_pretrained(folder)
-            keep_layers(shape, config.first_layers, name)
-            auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
-            network = auto.from_pretrained(folder, config=shape, dtype=torch.float32)
-        except (ValueError, OSError, KeyError, RuntimeError) as error:
-            raise AssetError(f"{name} cannot be loaded as a language model: {error}") from error
+    shape = load_settings(AutoConfig, folder, name)
+    cut = keep_layers(shape, config.first_layers, name)
+    auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
+    network = load_pretrained(
+        auto,
+        folder,
+        name,
+        what="language model",
+        cut=cut,
+        config=shape,
+        dtype=torch.float32,
+    )
     size = network.get_input_embeddings().weight.shape[0]
     if size < needed:
         raise ConfigError(
@@ -145,13 +151,14 @@ def load_shape(folder: Path) -> Any:
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    try:
+        check_model_files(folder)
+        shape = load_settings(AutoConfig, folder, folder)
+    except AssetError as error:
+        raise ArtefactError(f"{folder} holds no model configuration: {error}") from None
+    auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
     with quiet_transformers():
-        try:
-            shape = AutoConfig.from_pretrained(folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise ArtefactError(f"{folder} holds no model configuration: {error}") from None
-        auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
-        return auto.from_config(shape, dtype=torch.float32)
+        return auto.from_config(shape, dtype=torch.float32, trust_remote_code=False)
 
 
 def prune(network: Any, kept: Tensor) -> None:

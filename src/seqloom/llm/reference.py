@@ -60,7 +60,24 @@ class Tuned(Config):
 
 
 def read_tuned(name_or_path: str | Path) -> Tuned | None:
-    """What the PEFT adapter folder `name_or_path` was trained on; None where it is no such folder."""
+    """What the PEFT adapter folder `name_or_path` was trained on; None where it is no such folder.
+
+    Raises:
+        AssetError: the folder does not name its base, or is its own base.
+    """
+    tuned = below = _read_tuned(name_or_path)
+    seen: set[Path] = set()
+    while below is not None:
+        if below.folder.resolve() in seen:
+            raise AssetError(
+                f"{name_or_path} is an adapter whose base is itself; name its base model"
+            )
+        seen.add(below.folder.resolve())
+        below = _read_tuned(below.base)
+    return tuned
+
+
+def _read_tuned(name_or_path: str | Path) -> Tuned | None:
     folder = Path(name_or_path).expanduser()
     if not (folder / _ADAPTER_FILE).exists():
         return None
@@ -70,8 +87,9 @@ def read_tuned(name_or_path: str | Path) -> Tuned | None:
         return Tuned(
             folder=folder, base=said["name"], num_layers=said["num_layers"], sha256=said["sha256"]
         )
-    name = read_json(folder / _ADAPTER_FILE, "adapter").get("base_model_name_or_path")
-    if not name:
+    given = read_json(folder / _ADAPTER_FILE, "adapter")
+    name = given.get("base_model_name_or_path") if isinstance(given, dict) else None
+    if not isinstance(name, str) or not name:
         raise AssetError(f"{folder} is an adapter that does not name its base; merge it first")
     return Tuned(folder=folder, base=name)
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from seqloom.core.errors import ArtefactError
-from seqloom.core.quiet import quiet_transformers
+from seqloom.core.errors import ArtefactError, AssetError
+from seqloom.core.model_files import check_model_files
+from seqloom.core.pretrained import load_settings
 
 PADDING, CLOSING = "<pad>", "</s>"
 
@@ -42,11 +43,11 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise ArtefactError(f"{folder} holds no tokenizer that can be read: {error}") from None
+    try:
+        check_model_files(folder)
+        tokenizer = load_settings(AutoTokenizer, folder, folder)
+    except AssetError as error:
+        raise ArtefactError(f"{folder} holds no tokenizer that can be read: {error}") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
+from seqloom.core.batching import split_padded
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
@@ -23,6 +24,7 @@ from seqloom.runs.popular import training_counts
 AT_ONCE = 256
 """Histories that are ranked together; a job in shards keeps these blocks whole."""
 _SCORES_AT_ONCE = 64 << 20
+_SEEN_AT_ONCE = 4 << 20
 """Of a large catalogue fewer histories: a block is halved until its scores are no more than this."""
 
 
@@ -121,7 +123,8 @@ def _rank(
         at_once = AT_ONCE
         while at_once > 1 and at_once * scorer.num_items > _SCORES_AT_ONCE:
             at_once //= 2
-        for part in torch.arange(len(rows)).split(at_once) if len(rows) else ():
+        blocks = torch.arange(len(rows)).split(at_once)
+        for part in (p for b in blocks for p in split_padded(b, rows.lengths, _SEEN_AT_ONCE)):
             histories = rows.select(part)
             batch = histories.pad(run.system.max_len).to(run.device)
             if isinstance(scorer, ListScorer):

@@ -212,6 +212,8 @@ def _train(
 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     phases = processes.in_turn(lambda: model.phases(data))
+    if not len(held_out.users) and any(p.validated and p.optimisation.epochs for p in phases):
+        _no_validation()
     first = processes.rank == 0
     trainer = Trainer(
         model,
@@ -297,8 +299,8 @@ def _with_start(
 
 def _no_validation() -> dict[str, float]:
     raise ConfigError(
-        "the data set has no validation events, so there is nothing to choose the weights on; "
-        "prepare it with histories of at least three events or another split"
+        "the data set has no validation events, so there is nothing to choose the weights on; prepare it "
+        "with --min-user-count 3 or more, or with another --split"
     )
 
 

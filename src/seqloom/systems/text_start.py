@@ -7,6 +7,8 @@ from torch import Tensor
 from seqloom.core.errors import ConfigError
 from seqloom.text.pca import pca
 
+_ROUNDING = 1e-6
+
 
 def scaled_pca(text: Tensor, dims: int, std: float, whitening: float = 0.0) -> Tensor:
     """The first principal components of the text, scaled to standard deviation `std` overall.
@@ -14,7 +16,7 @@ def scaled_pca(text: Tensor, dims: int, std: float, whitening: float = 0.0) -> T
     Each component is divided by its own standard deviation to the power `whitening` before.
 
     Raises:
-        ConfigError: there are fewer than `dims` components.
+        ConfigError: there are fewer than `dims` components, or all texts are alike.
 
     Shapes: text [N, E] -> [N, dims].
     """
@@ -23,5 +25,22 @@ def scaled_pca(text: Tensor, dims: int, std: float, whitening: float = 0.0) -> T
             f"encoder.hidden_size {dims} is larger than the text embedding has components "
             f"({min(text.shape)}); lower it, or start the item table at random"
         )
+    check_spread(text)
     components = pca(text, dims, whitening)
     return components * (std / components.std())
+
+
+def check_spread(text: Tensor) -> None:
+    """Make sure that the text tells items apart: whatever starts from it is scaled by its spread.
+
+    Raises:
+        ConfigError: all items have the same vector, but for rounding.
+
+    Shapes: text [N, E].
+    """
+    if float((text - text[:1]).abs().max()) <= _ROUNDING * float(text.abs().max()):
+        raise ConfigError(
+            f"all items ({len(text)}) have the same text vector, so the text tells nothing: give "
+            "`seqloom prepare` --items with texts that differ and embed again, or train a system without "
+            "text, such as sasrec"
+        )

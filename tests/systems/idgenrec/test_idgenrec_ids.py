@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
+from seqloom.llm.diverse import Lengths
 from seqloom.llm.networks import text_model
 from seqloom.llm.prefix_tree import PAD, PrefixTree
 from seqloom.llm.text_model import END
@@ -114,3 +115,24 @@ def test_tags_are_the_commonest_words_that_tell_something(generator):
     names = [lexicon.text(row) for row in targets.tolist()[:7]]
     # "red" and "set" stand in more than a fifth of the items, so they come last.
     assert names == ["soap red", "comb red", "file soap", "file red", "red", "hair red", ""]
+
+
+def test_one_long_text_among_many_without_text_takes_no_more_than_the_limit(generator, monkeypatch):
+    """The generator's batches are sized by what they are padded to."""
+    model, lexicon, tokenizer = generator
+    texts = ["soft soap"] * 40 + ["hand cream " * 12]
+    prompts = ItemPrompts(texts, ("", " :"), tokenizer, 24)
+    cells, start = [], type(model).start
+
+    def watched(self, tokens, mask):
+        cells.append(tokens.numel())
+        return start(self, tokens, mask)
+
+    monkeypatch.setattr(type(model), "start", watched)
+    settings = IDConfig(**{**SMALL, "tokens_at_once": 60, "longest": 12})
+    maker = IDMaker(model, lexicon, settings)
+    maker._generate(range(41), prompts, None, Lengths(1, 4), 1, 0.0, "IDs")
+    longest = max(map(len, prompts.rows))
+    assert longest > 5 * min(map(len, prompts.rows))
+    assert longest <= max(cells) <= 60
+    assert sum(cells) < 41 * longest

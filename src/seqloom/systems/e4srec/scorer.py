@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from seqloom.core.batching import split_padded
 from seqloom.systems.e4srec.reader import embed
 
 if TYPE_CHECKING:
@@ -78,6 +79,4 @@ def _parts(lengths: Tensor) -> Iterator[Tensor]:
     """Row numbers of histories of like length, few enough to go through together."""
     kind = lengths.device.type if lengths.device.type in _TOKENS_AT_ONCE else "cpu"
     for rows in torch.argsort(lengths, stable=True).split(_ROWS_AT_ONCE[kind]):
-        if len(rows):
-            longest = max(1, int(lengths[rows].max()))
-            yield from rows.split(max(1, _TOKENS_AT_ONCE[kind] // longest))
+        yield from split_padded(rows, lengths, _TOKENS_AT_ONCE[kind])

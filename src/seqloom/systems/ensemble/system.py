@@ -94,7 +94,7 @@ class Ensemble(System[EnsembleConfig]):
         if not len(held_out.users):
             raise ConfigError(
                 "the data set has no validation events with a history to fit an ensemble's weights on; "
-                "prepare it with histories of at least three events or another split"
+                "prepare it with --min-user-count 3 or more, or with another --split"
             )
         for name, member in zip(self.names, self.systems, strict=True):
             if isinstance(member.scorer(), ListScorer):

@@ -44,7 +44,7 @@ class IDConfig(Config):
     max_penalty: int = Field(10, ge=1)
     """The diversity penalty rises from 1 to this before IDs become longer. Source: as above."""
     tokens_at_once: int = Field(8192, ge=1)
-    """Prompt tokens in one batch of the generator."""
+    """Prompt tokens in one batch of the generator, padding included; on a CPU 1,024 at most."""
 
 
 class GeneratorConfig(Config):

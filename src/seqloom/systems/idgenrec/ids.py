@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqloom.core.batching import padded_batches
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.llm.diverse import Lengths, generate_words
@@ -20,6 +21,8 @@ from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 
 _OUTPUTS_AT_ONCE = 1 << 25
+_CPU_TOKENS_AT_ONCE = 1024
+"""A larger batch is no quicker on a CPU, and takes so long that its progress is not seen."""
 _REHEARSED = 512
 """Items that are named to learn how long naming takes."""
 Row = tuple[int, ...]
@@ -82,6 +85,8 @@ class IDMaker:
         self._lexicon = lexicon
         self._config = config
         self._device = generator.output_tokens.device
+        most = _CPU_TOKENS_AT_ONCE if self._device.type == "cpu" else config.tokens_at_once
+        self._tokens_at_once = min(most, config.tokens_at_once)
         self._automaton = WordAutomaton.build(lexicon).to(self._device)
         self._taken: set[Row] = set(taken)
         self._tried: dict[tuple[Row, int, int], int] = {}
@@ -180,14 +185,15 @@ class IDMaker:
     ) -> dict[int, list[Row]]:
         """Candidates for each item, in order of the groups."""
         # Batches follow from lengths and the canonical order alone, so rounding does too.
-        by_length = sorted(items, key=lambda item: len(prompts.rows[item]))
-        outputs = max(1, _OUTPUTS_AT_ONCE // (groups * self._generator.num_outputs))
+        batches = padded_batches(
+            [len(prompts.rows[item]) for item in items],
+            rows=max(1, _OUTPUTS_AT_ONCE // (groups * self._generator.num_outputs)),
+            cells=self._tokens_at_once,
+        )
         found: dict[int, list[Row]] = {}
         with torch.inference_mode(), self._progress.task(what, len(items), "items") as task:
-            while by_length:
-                size = len(prompts.rows[by_length[0]])
-                count = min(outputs, max(1, self._config.tokens_at_once // size))
-                batch, by_length = by_length[:count], by_length[count:]
+            for rows_of in batches:
+                batch = [items[row] for row in rows_of]
                 texts = generate_words(
                     self._generator.start(*prompts.batch(batch, self._device)),
                     self._automaton,

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seqloom.core.batching import padded_batches
 from seqloom.llm.beam import beam_search
 from seqloom.llm.exact import candidate_scores, exact_scores
 from seqloom.llm.length_penalty import LengthPenalty
@@ -108,9 +109,11 @@ class _IDScorer:
         which = torch.full((len(items),), self._decoding.template, device=items.device)
         with torch.inference_mode():
             prompts = self._builder(self._table, items, which)
-            lengths = prompts.mask.sum(1)
-            for rows in _alike(lengths, _size(_TOKENS_AT_ONCE, items), _size(_ROWS_AT_ONCE, items)):
-                longest = int(lengths[rows].max())
+            lengths = prompts.mask.sum(1).tolist()
+            for batch in padded_batches(
+                lengths, rows=_size(_ROWS_AT_ONCE, items), cells=_size(_TOKENS_AT_ONCE, items)
+            ):
+                rows, longest = torch.tensor(batch, device=items.device), lengths[batch[0]]
                 tokens, mask = prompts.tokens[rows, :longest], prompts.mask[rows, :longest]
                 yield rows, self._recommender.start(tokens, mask)
 
@@ -150,17 +153,6 @@ class BeamScorer(_IDScorer):
             )
             found[rows, :top], scores[rows, :top] = best.items, best.scores
         return found, scores
-
-
-def _alike(lengths: Tensor, tokens: int, rows: int) -> Iterator[Tensor]:
-    """Row numbers, longest prompts first, with at most `tokens` tokens or `rows` rows together."""
-    order = lengths.argsort(descending=True, stable=True)
-    first = 0
-    while first < len(order):
-        longest = int(lengths[order[first]])
-        part = order[first : first + max(1, min(rows, tokens // longest))]
-        yield part
-        first += len(part)
 
 
 def _size(sizes: dict[str, int], values: Tensor) -> int:

@@ -98,11 +98,21 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             self.collaborative.copy_(scaled_pca(text, width, std, whitening))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """Next-item training, with distillation where its weight is not 0."""
+        """Next-item training, with distillation where its weight is not 0.
+
+        Raises:
+            ConfigError: there are fewer users than similar ones are wanted.
+        """
         phase = RankingPhase(self, data)
         settings = self.config.distillation
         if settings.alpha > 0:
             embeddings = load_embeddings(data.dataset, self.config.text)
+            users = data.dataset.num_users
+            if settings.num_similar >= users:
+                raise ConfigError(
+                    f"distillation.num_similar is {settings.num_similar}, but of {users} users each has "
+                    f"{users - 1} others: lower it, or set distillation.alpha=0 to train without them"
+                )
             recall = settings.recall if settings.search == "approximate" else None
             similar = embeddings.similar_users(settings.num_similar, data.progress, recall)
             self.distillation = Distillation(

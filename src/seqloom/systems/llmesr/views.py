@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.systems.llmesr.config import SemanticConfig
+from seqloom.systems.text_start import check_spread
 from seqloom.text.pca import principal_axes
 
 
@@ -44,8 +45,12 @@ class SemanticView(nn.Module):
     def initialise(self, text: Tensor, std: float, whitening: float) -> None:
         """Take the text embedding; bring the adapter's output to mean 0 and standard deviation `std`.
 
+        Raises:
+            ConfigError: all texts are alike.
+
         Shapes: text [N, E].
         """
+        check_spread(text)
         self.text.copy_(text)
         for layer in self._layers:
             nn.init.xavier_uniform_(layer.weight)

@@ -27,7 +27,7 @@ class EncoderOptions(Config):
     sentence-transformers model does what it was trained for, and any other takes the mean."""
     batch_size: int | None = Field(default=None, ge=1)
     """Texts at a time; by default 64 (sentence-transformers), 32 (language models) or 128
-    (endpoint). Not for `hash`."""
+    (endpoint). Of texts beyond 512 tokens so many fewer. Not for `hash`."""
     max_tokens: int | None = Field(default=None, ge=4)
     """A text's end is cut off beyond so many tokens; by default the model's own limit, and 512 for
     language models. Not for endpoints and `hash`."""

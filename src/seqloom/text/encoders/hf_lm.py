@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from seqloom.core.device import resolve_device
-from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
+from seqloom.core.errors import ConfigError, EmbeddingError
 from seqloom.core.models import weights_hash
+from seqloom.core.pretrained import load_pretrained, load_settings
 from seqloom.core.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
-from seqloom.text.encoders.base import by_length
+from seqloom.text.encoders.base import text_batches
 
 Pooling = Literal["mean", "last", "cls"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -72,14 +73,11 @@ class LanguageModelEncoder:
         """The model without its output layer, and its tokenizer."""
         from transformers import AutoModel, AutoTokenizer
 
-        with quiet_transformers():
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(self.folder)
-                model = AutoModel.from_pretrained(self.folder, dtype=getattr(torch, self.dtype))
-            except (ValueError, OSError, KeyError, RuntimeError) as error:
-                raise AssetError(
-                    f"transformers cannot load {self.name} from {self.folder}: {error}"
-                ) from error
+        name = f"{self.name} ({self.folder})"
+        tokenizer = load_settings(AutoTokenizer, self.folder, name)
+        model = load_pretrained(
+            AutoModel, self.folder, name, what="text encoder", dtype=getattr(torch, self.dtype)
+        )
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         positions = getattr(model.config, "max_position_embeddings", None)
@@ -106,7 +104,7 @@ class LanguageModelEncoder:
             cut = tokenizer(list(texts), truncation=True, max_length=self._limit)
         lengths = [len(row) for row in cut["input_ids"]]
         vectors = torch.empty(len(texts), model.config.hidden_size)
-        for rows in by_length(lengths, self.batch_size):
+        for rows in text_batches(lengths, self.batch_size):
             batch = tokenizer.pad(
                 {name: [values[row] for row in rows] for name, values in cut.items()},
                 return_tensors="pt",

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
+from seqloom.core.model_files import sentence_modules
 from seqloom.core.models import weights_hash
+from seqloom.core.pretrained import LOCAL, check_finite, check_module, reason
 from seqloom.core.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
-from seqloom.text.encoders.base import by_length
+from seqloom.text.encoders.base import text_batches
 
 
 class SentenceEncoder:
@@ -60,18 +62,24 @@ class SentenceEncoder:
         """The loaded SentenceTransformer.
 
         Raises:
-            AssetError: the library cannot read the folder.
+            AssetError: the library cannot read the folder, or it lacks weights.
             ConfigError: `max_tokens` is above the model's own limit.
         """
         from sentence_transformers import SentenceTransformer
 
         with quiet_transformers():
             try:
-                model = SentenceTransformer(str(self.folder), device=str(self.device))
-            except (ValueError, OSError, KeyError, RuntimeError) as error:
+                model = SentenceTransformer(
+                    str(self.folder),
+                    device=str(self.device),
+                    model_kwargs={"use_safetensors": True},
+                    **LOCAL,
+                )
+            except Exception as error:  # a library on a file from anywhere raises anything
                 raise AssetError(
-                    f"sentence-transformers cannot load {self.name} from {self.folder}: {error}"
+                    f"sentence-transformers cannot load {self.name} from {self.folder}: {reason(error)}"
                 ) from error
+        self._check_weights(model)
         own = model.max_seq_length
         if self.max_tokens is not None:
             if own is not None and self.max_tokens > own:
@@ -81,6 +89,19 @@ class SentenceEncoder:
             model.max_seq_length = self.max_tokens
         use_onednn(model)
         return model
+
+    def _check_weights(self, model: Any) -> None:
+        """Raises AssetError where a module has weights that its folder does not hold, or NaN."""
+        from transformers import PreTrainedModel
+
+        name = f"{self.name} ({self.folder})"
+        for folder, module in zip(sentence_modules(self.folder), model.children(), strict=True):
+            inner = getattr(module, "auto_model", None)
+            # The library itself is strict with modules of its own.
+            if isinstance(inner, PreTrainedModel):
+                settings = "".join(f.read_text("utf-8") for f in folder.glob("sentence_*.json"))
+                check_module(inner, folder, name, pooled="pooler_output" in settings)
+        check_finite(model, name)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """See `TextEncoder`.
@@ -97,7 +118,7 @@ class SentenceEncoder:
             self.truncated += sum(length > limit for length in lengths)
             lengths = [min(length, limit) for length in lengths]
         vectors: Tensor | None = None
-        for rows in by_length(lengths, self.batch_size):
+        for rows in text_batches(lengths, self.batch_size):
             try:
                 encoded = model.encode(
                     [texts[row] for row in rows],

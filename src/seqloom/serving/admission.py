@@ -107,9 +107,9 @@ class Admission:
                 f"raise it (`ulimit -n {limit - room + 1024}`, `LimitNOFILE=` in a systemd unit)"
             )
         if room - spares < self.most:
-            _LOG.warning(
-                "fewer connections than configured",
-                extra={"fields": {"open_files": limit, "configured": self.most, "now": room - spares}},
+            _LOG.warning(  # before the log is JSON: the sentence has the numbers
+                "fewer connections than configured: %d, not %d; the limit of open files is %d",
+                room - spares, self.most, limit,
             )  # fmt: skip
             self.most, self.spares = room - spares, spares
 

@@ -1,5 +1,7 @@
 """PostgreSQL alone: faults of the connection, and several servers starting at once."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -71,3 +73,26 @@ def test_no_server_is_said_without_the_password() -> None:
     with pytest.raises(StoreError) as error:
         open_store(f"postgresql://u:secret@127.0.0.1:{free_port()}/x")
     assert "secret" not in str(error.value)
+
+
+def test_an_erasure_waits_for_an_import_that_has_written_the_user(store_url) -> None:
+    one, other = open_store(store_url), open_store(store_url)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def chunk(cursor):
+        one._import_chunk([Event("anna", "a", 1)], cursor)
+        begun.set()
+        assert may_end.wait(20)
+
+    with ThreadPoolExecutor(2) as pool:
+        importing = pool.submit(one._write, chunk)
+        assert begun.wait(20)
+        erasing = pool.submit(other.erase, "anna")
+        time.sleep(0.3)
+        assert not erasing.done()
+        may_end.set()
+        importing.result()
+        assert erasing.result() == 1
+    assert one.export("anna") == []
+    one.close()
+    other.close()

@@ -28,7 +28,7 @@ class Storage:
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="seqloom-store-write")
+        self._writers: ThreadPoolExecutor | None = None
         self._waiting = 0
         self._probing = asyncio.Lock()
         self._probed_at = float("-inf")
@@ -62,6 +62,8 @@ class Storage:
                 raise StoreError("earlier writes have not ended; this one was not begun")
             return call(*arguments)
 
+        if self._writers is None:  # an application may be started again after its end
+            self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="seqloom-store-write")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._writers, in_time)
@@ -91,4 +93,6 @@ class Storage:
 
     def close(self) -> None:
         """End the threads; writes under way end by themselves."""
-        self._writers.shutdown(wait=False)
+        if self._writers is not None:
+            self._writers.shutdown(wait=False)
+            self._writers = None

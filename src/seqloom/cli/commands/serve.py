@@ -92,7 +92,7 @@ def serve(
         "port": port,
         "store": store,
         "auth": auth,
-        "cascade": options.comma_list(cascade),
+        "cascade": options.comma_list(cascade, "--cascade"),
         "engine": {k: v for k, v in engine.items() if v is not None},
     }
     with session(json_output=json_output, quiet=quiet) as current:

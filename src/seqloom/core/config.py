@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.text_files import read_text
 
 
 class Config(BaseModel):
@@ -39,13 +40,12 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is no YAML or holds no mapping.
+        ConfigError: the file is missing, is no text, is no YAML or holds no mapping.
     """
+    text = read_text(path, "configuration file", ConfigError)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"configuration file {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
     if values is None:
         return {}

@@ -14,7 +14,8 @@ import seqloom
 from helpers import tiny_dataset
 from seqloom.cli.config_docs import config_keys
 from seqloom.cli.main import build_app, run
-from seqloom.cli.options import IN_PARTS, SHARDED
+from seqloom.cli.options import IN_PARTS, SHARDED, comma_list
+from seqloom.core.errors import ConfigError
 from seqloom.core.processes import ALONE
 
 
@@ -180,6 +181,32 @@ def test_recommend_to_histories(stage, capsys) -> None:
     out = capsys.readouterr().out
     for shown in ("[red]i9", "[b]u1", "zz"):
         assert shown in out, "ids are no markup"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"a,b",c', ["a,b", "c"]),
+        ('c , "a,b"', ["c", "a,b"]),
+        ('"say ""x""", 12" disk,', ['say "x"', '12" disk']),
+        ('" kept ",  stripped ', [" kept ", "stripped"]),
+        ("a,,b", ["a", "b"]),
+    ],
+)
+def test_an_entry_with_a_comma_stands_in_quotes(text: str, expected: list[str]) -> None:
+    assert comma_list(text, "--history") == expected
+
+
+@pytest.mark.parametrize("text", ['"a,b', 'x,"a"b', '"a""'])
+def test_a_list_with_an_open_quote_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'--history: the quote before .* as "a,b"'):
+        comma_list(text, "--history")
+
+
+def test_recommend_to_ids_with_commas(stage) -> None:
+    recorder = stage("recommend", ONE)
+    assert run(["recommend", "R", "--history", '"a,b",c', "--k", "3"]) == 0
+    assert recorder.options["histories"] == [["a,b", "c"]]
 
 
 def test_recommend_to_users(stage, tmp_path: Path, capsys) -> None:

@@ -42,7 +42,8 @@ ERRORS = {
     "no user": ("log.csv", GOOD + b",d,4\n", "line 5: no user"),
     "no item": ("log.csv", GOOD + b'u,"",4\n', "line 5: no item"),
     "latin-1": ("log.csv", GOOD + b"u,caf\xe9,4\n", "line 5: byte 0xe9 .*encoding='latin-1'"),
-    "utf-16": ("log.csv", "user_id,item_id\nu,a\n".encode("utf-16"), "UTF-16"),
+    "utf-16": ("log.csv", "user_id,item_id\nu,a\n".encode("utf-16-le"), "UTF-16 without a byte"),
+    "half utf-16": ("log.csv", "user_id,item_id\nu,a\n".encode("utf-16")[:-1], "is not UTF-16"),
     "not gzip": ("log.csv.gz", GOOD, "cannot be read"),
     "twice the column": ("log.csv", b"user_id,item_id,item_id\nu,a,b\n", "several col|more than"),
     "bad rating": ("log.csv", b"user_id,item_id,rating\nu,a,1\nu,b,good\n", "line 3: 'good' is no"),
@@ -136,7 +137,7 @@ def test_item_faults_are_counted(tmp_path: Path) -> None:
 
 def test_items_that_fit_no_event_are_an_error(tmp_path: Path) -> None:
     items = file(tmp_path, b"item_id,title\n1.0,A\n", "items.csv")
-    with pytest.raises(DataError, match=r"none of its 1 ids is in the log.*\['1\.0'\]"):
+    with pytest.raises(DataError, match=r"none of its 1 ids is in the log.*\['1'\]"):
         run(tmp_path, file(tmp_path, GOOD), items)
     with pytest.raises(DataError, match="no text column 'brand'; columns: title"):
         run(tmp_path, tmp_path / "log.csv", items, text_columns=["brand"])
@@ -152,3 +153,51 @@ def test_odd_logs_are_warned_of(tmp_path: Path) -> None:
     found = run(tmp_path / "b", file(tmp_path, GOOD + b"u,c,3\n"))
     assert found["exact-repeat"] == 1
     assert found["time-before-1973"] == 4
+
+
+def test_equal_times_are_counted_with_the_targets_among_them(tmp_path: Path) -> None:
+    rows = "u,a,1\nu,b,2\nu,c,5\nu,d,5\nv,a,1\nv,b,2\nv,c,3\nv,c,3\nw,a,1\nw,b,1\nw,c,2\nw,d,3\n"
+    path = file(tmp_path, HEAD + rows.encode())
+    found = run(tmp_path, path)
+    assert found["equal-times"] == 4  # the same item twice at one time has one order
+    (record,) = [
+        w for w in Dataset.load(tmp_path / "out").manifest.warnings if w["kind"] == "equal-times"
+    ]
+    assert "1 of 3 valid targets and 1 of 3 test targets" in record["message"]
+    distinct = file(tmp_path, GOOD, "b.csv")
+    assert "equal-times" not in run(tmp_path / "b", distinct)
+
+
+def test_items_and_log_agree_on_decimals(tmp_path: Path) -> None:
+    log = file(tmp_path, HEAD + b"7.0,100.0,1\n7,101.0,2\n8.0,100,3\n")
+    items = file(tmp_path, b"item_id,title\n100,A\n101,B\n", "items.csv")
+    found = run(tmp_path, log, items)
+    assert (found["decimals-in-user-id"], found["decimals-in-item-id"]) == (2, 2)
+    dataset = Dataset.load(tmp_path / "out")
+    assert dataset.user_ids == ["7", "8"]
+    assert dataset.items.to_pylist() == [
+        {"item_id": "100", "title": "A"},
+        {"item_id": "101", "title": "B"},
+    ]
+    # Text ids stay as they are, in the log and in its items.
+    log = file(tmp_path, HEAD + b"u,1.0,1\nu,2.0,2\nu,v3,3\n", "text.csv")
+    items = file(tmp_path, b"item_id,title\n1.0,A\n2.0,B\n", "items.csv")
+    run(tmp_path / "text", log, items)
+    texts = Dataset.load(tmp_path / "text" / "out").items.to_pylist()
+    assert texts[1] == {"item_id": "2.0", "title": "B"}
+
+
+def test_files_of_python_literals(tmp_path: Path) -> None:
+    line = "{u'user': u'ann', u'item': 7.0, u'date': u'2017-12-10', u'text': u'It\\'s \"fun\"'}\n"
+    log = file(tmp_path, (line + line.replace("7.0", "8")).encode(), "log.json")
+    run(tmp_path, log)
+    assert Dataset.load(tmp_path / "out").item_ids == ["7", "8"]
+    for bad, message in (
+        ("{u'user': __import__('os').getcwd()}", "line 2: not a Python literal object"),
+        ("{u'user': [1], u'item': 2}", r"'user' \(user_id\) holds a JSON list"),
+        ("{'a': " + "(" * 500 + ")" * 500 + "}", "line 2: not a Python literal object"),
+        ("{'a': '" + "x" * (5 << 20) + "'}", "line 2: a Python literal of .* are allowed"),
+    ):
+        log = file(tmp_path, (line + bad + "\n").encode(), "bad.json")
+        with pytest.raises(DataError, match=message):
+            run(tmp_path / "bad", log)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
 from seqloom.data import codes
-from seqloom.data.codes import encode, id_strings
+from seqloom.data.codes import encode, have_decimals, id_strings, known_as, merge_decimals
 
 IDS = st.lists(st.none() | st.sampled_from(["", "a", "b", "ab", "é", "7"]), max_size=30)
 
@@ -63,3 +63,40 @@ def test_unsigned_and_whole_floats() -> None:
 def test_types_that_are_no_ids(values: list[object]) -> None:
     with pytest.raises(DataError, match="ids must be strings or integers"):
         encode(pl.Series(values), "log")
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["103.0", "104.0"], True),
+        (["103", "103.0", "-7.00", "0.0"], True),
+        (["103", "104"], False),  # nothing to do
+        (["103.0", "007"], False),
+        (["103.0", "1.5"], False),
+        (["103.0", "b7"], False),
+        (["103.0", " 7"], False),
+        (["1.50", "1.5"], False),
+        (["v1.0", "1.0.0"], False),
+    ],
+)
+def test_decimals_are_dropped_from_columns_of_integers_alone(
+    ids: list[str], expected: bool
+) -> None:
+    assert have_decimals(pl.Series(ids)) is expected
+
+
+def test_one_integer_is_one_id() -> None:
+    coded = encode(pl.Series(["103.0", "7", "", "103", "7.00", "8"]), "log")
+    codes_, labels = merge_decimals(coded.codes, coded.labels)
+    assert codes_.tolist() == [0, 1, -1, 0, 1, 2]
+    assert labels.to_list() == ["103", "7", "8"]
+    assert id_strings(pl.Series(["7.0", None, ""]), "items").to_list() == ["7", None, ""]
+    assert id_strings(pl.Series(["7.0"]), "items", as_written=True).to_list() == ["7.0"]
+    assert id_strings(pl.Series(["7.0", "x"]), "items").to_list() == ["7.0", "x"]
+
+
+def test_ids_that_somebody_gives() -> None:
+    assert known_as(["103.0", "104"], {"103", "104"}) == ["103", "104"]
+    assert known_as(["103.0"], {"103", "103.0"}) == ["103.0"]
+    assert known_as(["103.0", "b7"], {"103", "b7"}) == ["103.0", "b7"]
+    assert known_as([103.0, 7], {"103", "7"}) == ["103", "7"]

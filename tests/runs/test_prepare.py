@@ -84,8 +84,8 @@ def test_leave_one_out_from_end_to_end(log: Path, tmp_path: Path) -> None:
     assert (facts["train_events"], facts["train_only_users"]) == (4, 1)
     assert facts["test_targets_not_in_train"] == 2
     kinds = {w["kind"]: w["count"] for w in dataset.manifest.warnings}
-    assert kinds == {"short-user": 1, "item-without-text": 2}
-    assert len(progress.warnings) == 2
+    assert kinds == {"short-user": 1, "item-without-text": 2, "equal-times": 2}
+    assert len(progress.warnings) == 3
     assert any("as csv (detected): user_id='user_id'" in note for note in progress.notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +13,8 @@ from seqloom.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from seqloom.engines import Engine
+
+_ENTRY = re.compile(r'(?:\s*"((?:[^"]|"")*+)"\s*|(?!\s*")([^,]*))(?=,|\Z)')
 
 Json = Annotated[
     bool,
@@ -152,8 +155,27 @@ def given(context: typer.Context, *, apart: Collection[str]) -> dict[str, Any]:
     }
 
 
-def comma_list(text: str | None) -> list[str] | None:
-    """`a, b,c` as a list."""
+def comma_list(text: str | None, option: str) -> list[str] | None:
+    """Split `a, b,"c,d"` as a CSV line: entries in quotes are kept as they are, others are stripped.
+
+    Raises:
+        ConfigError: a quote is not closed, or text follows a closing one.
+    """
     if text is None:
         return None
-    return [part.strip() for part in text.split(",") if part.strip()]
+    entries: list[str] = []
+    at = 0
+    while at <= len(text):
+        entry = _ENTRY.match(text, at)
+        if entry is None:
+            raise ConfigError(
+                f"{option}: the quote before {text[at:].strip()[1:21]!r} is not closed at a comma or the "
+                'end; write an entry with a comma or a quote as "a,b" and double its quotes'
+            )
+        quoted, plain = entry.groups()
+        if quoted is not None:
+            entries.append(quoted.replace('""', '"'))
+        elif plain.strip():
+            entries.append(plain.strip())
+        at = entry.end() + 1
+    return entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -11,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.text_files import read_text
 
 
 class Config(BaseModel):
@@ -39,16 +41,13 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is no YAML or holds no mapping.
+        ConfigError: the file is missing, is no text, is no YAML or holds no mapping.
     """
+    text = read_text(path, "configuration file", ConfigError)
     try:
-        with path.open(
-            encoding="utf-8"
-        ) as stream:  # of a stream, errors quote no line (a password)
-            values = yaml.safe_load(stream)
-    except FileNotFoundError:
-        raise ConfigError(f"configuration file {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # As a stream: its errors quote no line of the file, which may hold a password.
+        values = yaml.safe_load(io.StringIO(text))
+    except yaml.YAMLError as error:
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
     if values is None:
         return {}

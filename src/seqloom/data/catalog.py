@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import MAX_EXAMPLES, Findings
-from seqloom.data.codes import id_strings
+from seqloom.data.codes import count_decimals, id_strings
 from seqloom.data.sources.base import Table
 from seqloom.data.sources.jsonl import render
 
@@ -29,7 +29,8 @@ def join_text(
     Raises:
         DataError: a column that is not there, or no row of the table fits any item.
     """
-    texts = text_table(table, columns, findings)
+    # Where 103.0 is text to the log, it is to the table.
+    texts = text_table(table, columns, findings, as_written=count_decimals(all_ids) > 0)
     known = texts["item_id"]
     foreign = known.filter(~known.is_in(all_ids.implode()))
     if len(foreign) == len(known):
@@ -67,16 +68,25 @@ def has_text(items: pl.DataFrame) -> pl.Series:
 
 
 def text_table(
-    table: Table, columns: Sequence[str] | None, findings: Findings, subject: str = "item"
+    table: Table,
+    columns: Sequence[str] | None,
+    findings: Findings,
+    subject: str = "item",
+    *,
+    as_written: bool = False,
 ) -> pl.DataFrame:
     """`<subject>_id` and the chosen columns as strings, one row an id (the first of several).
+
+    With `as_written`, a string 103.0 is never read as the integer 103.
 
     Raises:
         DataError: a column that is not there.
     """
     frame, where = table.frame, table.name
     chosen = _chosen(table, columns)
-    ids = id_strings(frame[table.id_column], f"{where}, column {table.id_column!r}").fill_null("")
+    ids = id_strings(
+        frame[table.id_column], f"{where}, column {table.id_column!r}", as_written=as_written
+    ).fill_null("")
     key = f"{subject}_id"
     texts = pl.DataFrame({key: ids, **{name: as_text(frame[name]) for name in chosen}})
     unnamed = texts.filter(pl.col(key) == "").height
@@ -144,7 +154,7 @@ def user_table(ids: pl.Series, table: Table | None, findings: Findings) -> pa.Ta
     """
     users = pl.DataFrame({"user_id": ids})
     if table is not None:
-        texts = text_table(table, None, findings, "user")
+        texts = text_table(table, None, findings, "user", as_written=count_decimals(ids) > 0)
         users = users.join(texts, on="user_id", how="left", maintain_order="left")
         users = users.with_columns(pl.all().fill_null(""))
     return arrow_strings(users)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -10,8 +11,11 @@ import polars as pl
 
 from seqloom.core.errors import DataError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.data.times import iso
 
 MAX_EXAMPLES = 5
+_DAY_S = 86_400
+"""Clocks and zones differ: what lies within a day from now is not in the future."""
 Missing = Literal["error", "drop"]
 
 
@@ -72,15 +76,35 @@ def check_ids(role: str, labels: pl.Series, findings: Findings) -> None:
     )
 
 
-def check_times(micros: np.ndarray, spelling: str, findings: Findings) -> None:
-    """Warn of times that can hardly be times."""
-    if spelling == "dates" or len(micros) == 0:
-        return
-    early = micros < 10**8 * 10**6
+def tell_mixed(count: int, findings: Findings) -> None:
+    """Record the times of the rarer kind in a column of numbers and dates."""
     findings.add(
-        "time-before-1973",
-        int(early.sum()),
-        f"numbers read as {spelling} since 1970 lie before 1973: they may be counters, gaps filled "
-        "with 0, or of another unit (timestamp_unit)",
-        (int(value) // 10**6 for value in micros[early][:MAX_EXAMPLES]),
+        "mixed-times",
+        count,
+        "times are dates in a column of numbers, or numbers in one of dates; each is read as what it is",
     )
+
+
+def check_times(
+    micros: np.ndarray, spelling: str, mixed: int, findings: Findings, now: float | None = None
+) -> None:
+    """Warn of times that can hardly be times, and of a column that mixes numbers and dates."""
+    if len(micros) == 0:
+        return
+    tell_mixed(mixed, findings)
+    for kind, odd, message in (
+        ("time-before-1970", micros < 0, "times lie before 1970"),
+        (
+            "time-before-1973",
+            (micros >= 0) & (micros < 10**14) & (spelling not in ("dates", "compact dates")),
+            f"numbers read as {spelling} since 1970 lie before 1973: they may be counters, gaps filled "
+            "with 0, dates such as 20140723 beside others, or of another unit (timestamp_unit)",
+        ),
+        (
+            "time-in-future",
+            micros > ((time.time() if now is None else now) + _DAY_S) * 10**6,
+            "times lie in the future: they may be of another unit (timestamp_unit) or wrong",
+        ),
+    ):
+        examples = (iso(int(value) // 10**6) for value in micros[odd][:MAX_EXAMPLES])
+        findings.add(kind, int(odd.sum()), message, examples)

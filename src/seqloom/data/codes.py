@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from seqloom.core.errors import DataError
 from seqloom.data.sources.base import Column
 
 _BLOCK = 1 << 22
+_DECIMALS = r"^(-?(?:0|[1-9]\d*))\.0+$"
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,60 @@ def encode(column: Column, where: str) -> Coded:
     return _by_appearance(codes, labels)
 
 
-def id_strings(column: pl.Series, where: str) -> pl.Series:
-    """Ids as strings; an integer 7 (also one that was read as 7.0) becomes "7".
+def id_strings(column: pl.Series, where: str, *, as_written: bool = False) -> pl.Series:
+    """Ids as strings; an integer 7 (also one that was read as 7.0) becomes "7", and so does a string "7.0"
+    in a column of integers, unless `as_written`.
 
     Raises:
         DataError: as `encode`.
     """
-    return _checked(_whole(column, where), where).cast(pl.String)
+    ids = _checked(_whole(column, where), where).cast(pl.String)
+    decimals = not as_written and have_decimals(ids.drop_nulls())
+    return without_decimals(ids) if decimals else ids
+
+
+def have_decimals(labels: pl.Series) -> bool:
+    """Whether distinct ids are integers throughout, some of which a tool has written as 103.0.
+
+    One id of any other kind (`007`, `1.5`, `b7`) makes the ids text, in which 103 and 103.0 differ.
+    """
+    return count_decimals(labels) > 0 and are_integers(labels)
+
+
+def are_integers(labels: pl.Series) -> bool:
+    """Whether all ids are integers, with decimals or without; `007` is text."""
+    return bool(labels.str.contains(r"^-?(0|[1-9]\d*)(\.0+)?$|^$").all())
+
+
+def without_decimals(labels: pl.Series) -> pl.Series:
+    """Ids such as 103.0 as 103; others as they are."""
+    return labels.str.replace(_DECIMALS, "$1")
+
+
+def count_decimals(labels: pl.Series) -> int:
+    """How many distinct ids are written as 103.0."""
+    return int((without_decimals(labels) != labels).sum())
+
+
+def merge_decimals(codes: np.ndarray, labels: pl.Series) -> tuple[np.ndarray, pl.Series]:
+    """Codes and labels in which 103 and 103.0 are one id, where `have_decimals`."""
+    whole = without_decimals(labels)
+    kept = whole.unique(maintain_order=True)
+    numbers = pl.DataFrame({"id": kept, "number": np.arange(len(kept), dtype=np.int32)})
+    joined = whole.to_frame("id").join(numbers, on="id", how="left", maintain_order="left")
+    table = np.append(joined["number"].to_numpy(), np.int32(-1)).astype(np.int32)
+    return table[codes], kept
+
+
+def known_as(ids: Iterable[object], known: Container[str]) -> list[str]:
+    """Ids that somebody gives for those of a data set: 103.0 is 103 where all that are given are integers
+    and the data set has no 103.0."""
+    texts = [str(given) for given in ids]
+    labels = pl.Series(texts, dtype=pl.String)
+    if not have_decimals(labels):
+        return texts
+    pairs = zip(texts, without_decimals(labels).to_list(), strict=True)
+    return [text if text in known else whole for text, whole in pairs]
 
 
 def _whole(series: pl.Series, where: str) -> pl.Series:

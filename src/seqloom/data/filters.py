@@ -107,6 +107,28 @@ def repeats_in_place(log: Log) -> np.ndarray:
     return again
 
 
+def tied_events(log: Log) -> np.ndarray:
+    """[events] bool: another item of the same user has the same time, so the file's order decides.
+
+    `log` must be in time order. All false where there are no times.
+    """
+    tied = np.zeros(len(log), np.bool_)
+    if log.times is None or len(log) == 0:
+        return tied
+    joined = (log.times[1:] == log.times[:-1]) & (log.users[1:] == log.users[:-1])
+    inside = np.zeros(len(log), np.bool_)  # the events that share their time with a neighbour
+    inside[1:] = joined
+    inside[:-1] |= joined
+    at = np.flatnonzero(inside)
+    if len(at) == 0:
+        return tied
+    begins = np.flatnonzero(~np.concatenate([[False], joined])[at])
+    items = log.items[at]
+    differ = np.minimum.reduceat(items, begins) < np.maximum.reduceat(items, begins)
+    tied[at] = np.repeat(differ, np.diff(begins, append=len(at)))
+    return tied
+
+
 def wanted_events(log: Log, policy: Duplicates) -> np.ndarray:
     """[events] bool: the events that stay under a policy for repeated (user, item) pairs.
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
 from seqloom.core.errors import DataError
+from seqloom.data.dates import DayOrder, read_compact, read_dates, read_format
 from seqloom.data.sources.base import TimestampUnit
 
 SECOND = 1_000_000
 _LIMIT = 2**62
 _PER_UNIT = {"s": SECOND, "ms": 1000, "us": 1}
-_FORMATS = (
-    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M", "%Y/%m/%d %H:%M:%S%.f", "%Y/%m/%d", "%m %d, %Y",
-)  # fmt: skip
-_ZONED = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f %Z")
 
 
 @dataclass(frozen=True)
@@ -42,13 +38,32 @@ class Times:
     missing: np.ndarray
     """[rows] bool."""
     spelling: str
-    """What the values were read as: `seconds`, `milliseconds`, ..., `dates`."""
+    """What the numbers were read as: `seconds`, `milliseconds`, ..., `compact dates` (20140723); `dates`
+    where there are none."""
+    dates: int = 0
+    """How many values are written as dates."""
+    order: DayOrder | None = None
+    """How dates such as 12/1/2009 were read; None where there are none."""
+
+    @property
+    def mixed(self) -> int:
+        """How many values are of the rarer kind, where some are numbers and others dates."""
+        return min(self.dates, int((~self.missing).sum()) - self.dates)
 
 
 def parse_times(
-    column: pl.Series, unit: TimestampUnit, where: str, locate: Callable[[int], str]
+    column: pl.Series,
+    unit: TimestampUnit,
+    where: str,
+    locate: Callable[[int], str],
+    *,
+    format: str | None = None,
+    day_first: bool | None = None,
 ) -> Times:
     """Read a column of numbers, dates or strings of either.
+
+    `format` is the format of all values (`strptime`); `day_first` decides dates such as 1/2/2009 where no
+    value of the column does.
 
     Raises:
         DataError: a value that is no time; names its place.
@@ -60,32 +75,71 @@ def parse_times(
     if kind == pl.Datetime or kind == pl.Date:
         values = column.cast(pl.Datetime("us")).to_physical()
         return _finish(values, 1, "dates")
-    if kind.is_integer() or kind.is_float():
-        return _from_numbers(column, unit, place)
     if kind == pl.Null:
         return _finish(column.cast(pl.Int64), 1, "dates")
+    if format is not None:
+        return _by_format(column, format, place)
+    if kind.is_integer() or kind.is_float():
+        return _from_numbers(column, unit, place)
     if kind != pl.String:
         raise DataError(
             f"{where}: times must be numbers, dates or strings, the column is of {kind}"
         )
+    return _from_strings(column, unit, place, day_first)
+
+
+def _from_strings(
+    column: pl.Series, unit: TimestampUnit, place: _Place, day_first: bool | None
+) -> Times:
+    """Numbers and dates as strings, in one column or mixed."""
     text = column.str.strip_chars()
     text = text.set(text == "", None)
-    sample = text.drop_nulls().head(1)
-    if len(sample) == 0:
-        return _finish(text.cast(pl.Int64), 1, "dates")
-    numeric = sample.cast(pl.Float64, strict=False)[0] is not None
-    values = _numbers(text) if numeric else _dates(text)
+    numbers = _numbers(text)
+    rows = (numbers.is_null() & text.is_not_null()).arg_true()
+    if len(rows) == 0:
+        return _from_numbers(numbers, unit, place)
+    found = read_dates(text.gather(rows), day_first)
+    if found.clash is not None:
+        first, second = (int(rows[at]) for at in found.clash)
+        raise DataError(
+            f"{place(first)}: {text[first]!r} has the month first, but {text[second]!r} "
+            f"({place.locate(second)}) the day; write the dates alike"
+        )
+    bad = found.micros.is_null().arg_true()
+    if len(bad):
+        row = int(rows[int(bad[0])])
+        raise DataError(
+            f"{place(row)}: {text[row]!r} is no timestamp; a number or a date (2014-07-23 10:20:30) is "
+            f"needed ({len(bad)} such value{'s' if len(bad) > 1 else ''}); time_format names other "
+            "spellings"
+        )
+    if numbers.null_count() == len(numbers):
+        micros = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(text))
+        times = _finish(micros.scatter(rows, found.micros), 1, "dates")
+    else:
+        times = _from_numbers(numbers, unit, place)
+        times.micros[rows.to_numpy()] = found.micros.to_numpy()
+        times.missing[rows.to_numpy()] = False
+    return replace(times, dates=len(rows), order=found.order)
+
+
+def _by_format(column: pl.Series, format: str, place: _Place) -> Times:
+    """Values in the format that was named."""
+    text = column
+    if column.dtype.is_float():
+        text = column.fill_nan(None).cast(pl.Int64, strict=False)
+    text = text.cast(pl.String).str.strip_chars()
+    text = text.set(text == "", None)
+    values = read_format(text, format)
     bad = (values.is_null() & text.is_not_null()).arg_true()
     if len(bad):
         row = int(bad[0])
-        allowed = (
-            "a number, as the first one is" if numeric else "an ISO date (2014-07-23 10:20:30)"
-        )
         raise DataError(
-            f"{place(row)}: {text[row]!r} is no timestamp; {allowed} is needed "
-            f"({len(bad)} such value{'s' if len(bad) > 1 else ''})"
+            f"{place(row)}: {text[row]!r} does not fit time_format={format!r} ({len(bad)} such "
+            f"value{'s' if len(bad) > 1 else ''})"
         )
-    return _from_numbers(values, unit, place) if numeric else _finish(values, 1, "dates")
+    times = _finish(values, 1, "dates")
+    return replace(times, dates=int((~times.missing).sum()))
 
 
 def parse_moment(value: str | int | float, what: str) -> int:
@@ -96,6 +150,8 @@ def parse_moment(value: str | int | float, what: str) -> int:
     """
     series = pl.Series([str(value)])
     times = parse_times(series, "s", what, lambda row: "value")
+    if times.order is not None and times.order.undecided:
+        raise DataError(f"{what}: {times.order.undecided}; write it as an ISO date (2014-07-23)")
     return int(times.micros[0]) // SECOND
 
 
@@ -111,24 +167,14 @@ def _numbers(text: pl.Series) -> pl.Series:
     whole = text.cast(pl.Int64, strict=False)
     if whole.null_count() == text.null_count():
         return whole
-    return text.cast(pl.Float64, strict=False)
-
-
-def _dates(text: pl.Series) -> pl.Series:
-    """[rows] microseconds; null where no spelling fits."""
-    zoned = text.str.replace(r"(Z|z| UTC)$", "+00:00").str.replace(r"([+-]\d\d)(\d\d)$", "$1:$2")
-    found = pl.Series([None], dtype=pl.Int64).extend_constant(None, len(text) - 1)
-    for spelling in _FORMATS + _ZONED[:2]:
-        if not (found.is_null() & text.is_not_null()).any():
-            break
-        source = zoned if spelling.endswith("z") else text
-        parsed = source.str.to_datetime(spelling, strict=False, time_unit="us").to_physical()
-        found = found.zip_with(found.is_not_null(), parsed)
-    return found
+    numbers = text.cast(pl.Float64, strict=False)
+    return whole if numbers.null_count() == whole.null_count() else numbers
 
 
 def _from_numbers(column: pl.Series, unit: TimestampUnit, place: _Place) -> Times:
     values = column.fill_nan(None) if column.dtype.is_float() else column
+    if unit == "auto" and (compact := read_compact(values)) is not None:
+        return _finish(compact, 1, "compact dates")
     if unit == "auto":
         largest = values.abs().max()
         unit = _unit_of(float(largest) if isinstance(largest, int | float) else 0.0)
@@ -155,9 +201,10 @@ def _unit_of(largest: float) -> TimestampUnit:
 
 
 def _finish(values: pl.Series, factor: int, spelling: str) -> Times:
-    missing = values.is_null().to_numpy()
+    missing = values.is_null().to_numpy().copy()
     if values.dtype.is_float():
         scaled = (values * factor).round().fill_null(0).cast(pl.Int64)
     else:
         scaled = values.cast(pl.Int64).fill_null(0) * factor
-    return Times(scaled.to_numpy(), missing, spelling)
+    dates = int((~missing).sum()) if spelling == "dates" else 0
+    return Times(scaled.to_numpy().copy(), missing, spelling, dates)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqloom.core.errors import DataError
+from seqloom.core.text_files import read_text
 
 _WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further "
@@ -58,14 +59,7 @@ def read_records(path: str | Path, *, skip_bad: bool = False) -> Records:
             `skip_bad`, a record is bad: the message names the lines.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} does not exist; give Alpaca records as JSON or JSON lines"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}") from None
+    text = read_text(path, "record file")
     entries = _array(text, path) if text.lstrip().startswith("[") else _lines(text)
     good: list[Record] = []
     bad: list[str] = []

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -19,6 +20,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.tensors import write_tensors
 from seqloom.data.catalog import arrow_strings, text_table
 from seqloom.data.checks import Findings
+from seqloom.data.codes import count_decimals
 from seqloom.data.sources import ReadOptions, Source, read_items
 from seqloom.data.store import Dataset
 from seqloom.runs.folder import Run, check_fingerprint, load_run, write_manifest
@@ -108,7 +110,8 @@ def _read(items: Any, run: Run, findings: Findings) -> pa.Table:
     """The new items with the catalogue's columns."""
     options = ReadOptions()
     table = read_items(items, options, Source(format="csv", name="", columns={}))
-    frame = text_table(table, None, findings)
+    written = count_decimals(pl.Series(run.item_ids, dtype=pl.String)) > 0
+    frame = text_table(table, None, findings, as_written=written)
     wanted = [name for name in run.items.column_names if name != "item_id"]
     have = [name for name in frame.columns if name != "item_id"]
     if not set(wanted) & set(have):

@@ -78,7 +78,13 @@ def prepare(
             findings.add(record["kind"], record["count"], record["message"], record["examples"])
         rows = len(raw.columns["user_id"])
         task.advance()
-        coded = code_log(raw, options.timestamp_unit, options.missing, findings)
+        coded = code_log(
+            raw,
+            options.timestamp_unit,
+            options.missing,
+            findings,
+            time_format=options.time_format,
+        )
         log = coded.log
         before = {"rows": rows, **describe(log)}
         all_items = log.item_ids
@@ -114,11 +120,20 @@ def prepare(
 
 def _what_was_read(raw: Source, options: PrepareOptions) -> str:
     how = " (detected)" if options.format == "auto" and raw.format != "frame" else ""
-    said = f"read {raw.name} as {raw.format}{how}"
+    said = f"read {raw.name} as {raw.format}{how}{quoting(raw.reading)}"
     if raw.names is None:
         return said
     pairs = ", ".join(f"{role}={own!r}" for role, own in raw.names.by_role().items())
     return f"{said}: {pairs}"
+
+
+def quoting(reading: dict[str, Any] | None) -> str:
+    """How quotes are read, where it is not by RFC 4180 and was detected."""
+    if reading is None or "detected" not in reading:
+        return ""
+    escape = reading["escape"]
+    how = "ordinary characters" if escape is None else f"quotes, escaped by {escape}"
+    return f', " as {how} ({reading["detected"]})'
 
 
 def _filter(
@@ -181,7 +196,10 @@ def items_table(
         DataError: it cannot be read, or text columns are asked for and there is none.
     """
     if items is not None:
-        return read_items(items, options, raw)
+        table = read_items(items, options, raw)
+        if quoting(table.reading):
+            progress.note(f"read {table.name} with{quoting(table.reading).removeprefix(',')}")
+        return table
     if raw.items is not None:
         table = raw.items()
         progress.note(f"item text from {table.name}")
@@ -206,6 +224,8 @@ def catalogue(
     """
     if table is None:
         return arrow_strings(pl.DataFrame({"item_id": ids})), len(ids)
+    for record in table.findings:
+        findings.add(record["kind"], record["count"], record["message"], record["examples"])
     rows = join_text(ids, all_items, table, options.text_columns, findings)
     return arrow_strings(rows), int((~has_text(rows)).sum())
 
@@ -214,22 +234,28 @@ def _sources(
     raw: Source, table: Table | None, users: Table | None, rows: int
 ) -> list[dict[str, Any]]:
     """What the manifest says of each input: files with size and hash, frames with their shape."""
-    parts: list[tuple[str, tuple[Path, ...], str, int]] = [("log", raw.files, raw.name, rows)]
+    records = source_records("log", raw.files, raw.name, rows, raw.reading)
     if table is not None:
-        parts.append(("items", table.files, table.name, table.frame.height))
+        records += table_records("items", table)
     if users is not None:
-        parts.append(("users", users.files, users.name, users.frame.height))
-    return [record for part in parts for record in source_records(*part)]
+        records += table_records("users", users)
+    return records
+
+
+def table_records(role: str, table: Table) -> list[dict[str, Any]]:
+    """A table of items or users, as the manifest names it."""
+    return source_records(role, table.files, table.name, table.frame.height, table.reading)
 
 
 def source_records(
-    role: str, files: tuple[Path, ...], name: str, rows: int
+    role: str, files: tuple[Path, ...], name: str, rows: int, reading: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """One input, as the manifest names it."""
+    """One input, as the manifest names it; with its reading, where that was detected."""
     if not files:
         return [{"role": role, "frame": name, "rows": rows}]
+    how = {"reading": reading} if reading is not None and "detected" in reading else {}
     return [
-        {"role": role, "path": str(f), "bytes": f.stat().st_size, "sha256": sha256_file(f)}
+        {"role": role, "path": str(f), "bytes": f.stat().st_size, "sha256": sha256_file(f)} | how
         for f in files
     ]
 

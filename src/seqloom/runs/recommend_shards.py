@@ -22,6 +22,7 @@ from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, read_json, sha256_text, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.shards import Shard, every_shard
+from seqloom.data.codes import known_as
 from seqloom.data.store import Dataset
 from seqloom.engines import Engine
 from seqloom.runs.approximate import ApproximateScorer, approximate_scorer
@@ -129,7 +130,9 @@ def open_job(job: ListsJob) -> OpenedJob:
     """
     run = load_run(job.run, device=job.device)
     data = run.dataset(job.dataset)
-    users = read_users(Path(job.users)) if job.users is not None else data.user_ids
+    users = data.user_ids
+    if job.users is not None:
+        users = known_as(read_users(Path(job.users)), data.user_numbers)
     told = {"k": job.k, "mask_seen": job.mask_seen, "files": run.manifest.files}
     if job.approximate:
         told["approximate"] = True

@@ -15,7 +15,7 @@ from seqloom.core.errors import DataError
 from seqloom.data.checks import MAX_EXAMPLES, Findings
 from seqloom.data.cold import choose, cold_users, hold_out_items
 from seqloom.data.events import Events
-from seqloom.data.filters import Log
+from seqloom.data.filters import Log, tied_events
 from seqloom.data.sources import ReadOptions
 from seqloom.data.split import (
     Split,
@@ -109,6 +109,9 @@ class SplitCounts:
     short: list[str]
     """The first users with too few events for leave-one-out."""
     num_short: int
+    tied: dict[str, int]
+    """Of all `events` and of the `valid` and `test` targets: how many share their time with another item of
+    their user."""
 
 
 @dataclass(frozen=True)
@@ -196,11 +199,17 @@ def split_part(log: Log, plan: SplitPlan) -> SplitPart:
     offsets = user_offsets(log)
     split = plan.split(log)
     without = split.test < 0
+    tied = tied_events(log)
     counts = SplitCounts(
         tally=SplitTally.of(log.items, offsets, split, len(log.item_ids)),
         cold_events_removed=removed,
         short=log.user_ids.filter(pl.Series(without)).head(MAX_EXAMPLES).to_list(),
         num_short=int(without.sum()),
+        tied={
+            "events": int(tied.sum()),
+            "valid": int(tied[split.valid[split.valid >= 0]].sum()),
+            "test": int(tied[split.test[split.test >= 0]].sum()),
+        },
     )
     return SplitPart(log, _events(log, offsets, split), counts)
 
@@ -218,6 +227,14 @@ def tell_split(
             "cold_events_removed": sum(part.cold_events_removed for part in parts),
             "test_targets_cold": int(tally.targets["test"][len(tally.train) - number :].sum()),
         }
+    tied = {name: sum(part.tied[name] for part in parts) for name in ("events", "valid", "test")}
+    findings.add(
+        "equal-times",
+        tied["events"],
+        "events share their time with another item of their user, so the order of the file places them; "
+        f"among them are {tied['valid']:,} of {facts['valid_targets']:,} valid targets and "
+        f"{tied['test']:,} of {facts['test_targets']:,} test targets",
+    )
     if options.split == "leave-one-out" and not options.cold_users:
         findings.add(
             "short-user",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.text_files import read_text
 from seqloom.data.store import Dataset
 from seqloom.text.template import Template
 
@@ -154,10 +155,7 @@ def template_text(template: str, kind: str) -> str:
         return named.read_text(encoding="utf-8").strip()
     file = Path(template).expanduser()
     if file.is_file():
-        try:
-            return file.read_text(encoding="utf-8").strip()
-        except UnicodeDecodeError:
-            raise ConfigError(f"template file {file} is not UTF-8 text") from None
+        return read_text(file, "template file", ConfigError).strip()
     own = sorted(p.name for p in folder.iterdir() if p.name.startswith(f"{kind}-"))
     names = ", ".join(repr(n.removeprefix(f"{kind}-").removesuffix(".txt")) for n in own)
     raise ConfigError(

@@ -143,6 +143,64 @@ def test_files_that_seem_to_differ_in_their_unit_are_read_in_the_one_of_all(tmp_
     )
 
 
+TEXTS = {
+    "users with decimals": ("1{}.0,i{},169{}0", "1{},i{},169{}0"),
+    "users that are text": ("1{}.0,i{},169{}0", "b{},i{},169{}0"),
+    "items with decimals": ("u{},1{}.0,169{}0", "u{},1{},169{}0"),
+    "items that are text": ("u{},1{}.0,169{}0", "u{},1{},169{}0\nu,x,5"),
+    "dates after numbers": ("u{},i{},16900000{}", "u{},i{},2023-07-{}T10:00:00"),
+    "months by another file": ("u{},i{},2/1/20{}", "u{},i{},13/1/20{}"),
+    "compact dates beside numbers": ("u{},i{},200001{}", "u{},i{},16900000{}"),
+    "equal times": ("u{},i{},99", "u{},i{},16900000{}"),
+}
+"""Lines of two files, with places for a user, an item and a number from 10 to 27."""
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_all_files_decide_is_decided_as_in_one(name, tmp_path):
+    first, second = TEXTS[name]
+    folder = tmp_path / "log"
+    folder.mkdir()
+    rows = []
+    for file, form in (("a", first), ("b", second)):
+        mine = [form.format(n % 4, n % 3, 10 + n) for n in range(18)]
+        rows += mine
+        (folder / f"{file}.csv").write_text("\n".join(["user_id,item_id,timestamp", *mine]))
+    (tmp_path / "one.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    options = PrepareOptions(min_count=0)
+    expected = prepare(tmp_path / "one.csv", tmp_path / "one", options=options)
+    made = prepare_by(Inline(), folder, tmp_path / "two", options=options, parts=3)
+    assert_equal(made, expected)
+
+
+def test_days_and_months_that_no_file_tells_apart(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    for file in ("a", "b"):
+        (folder / f"{file}.csv").write_text("user_id,item_id,timestamp\nu,i,1/2/2014\n")
+    with pytest.raises(DataError, match="may have the day or the month first"):
+        prepare_by(Inline(), folder, tmp_path / "out", options=PrepareOptions(), parts=2)
+    (folder / "a.csv").write_text("user_id,item_id,timestamp\nu,i,13/2/2014\n")
+    (folder / "b.csv").write_text("user_id,item_id,timestamp\nu,i,2/13/2014\n")
+    with pytest.raises(DataError, match="some write the day first, others the month"):
+        prepare_by(Inline(), folder, tmp_path / "out", options=PrepareOptions(), parts=2)
+
+
+def test_quotes_are_decided_file_by_file(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    head = "user_id,item_id,timestamp,comment\n"
+    (folder / "a.csv").write_text(head + 'u,a,1,"one, two"\nu,b,2,x\n')
+    (folder / "b.csv").write_text(head + 'u,c,3,"open\nu,d,4,x\nu,e,5,x\n')
+    made = prepare_by(
+        Inline(), folder, tmp_path / "out", options=PrepareOptions(min_count=0), parts=2
+    )
+    assert made.manifest.statistics["raw"]["rows"] == 5
+    (found,) = [w for w in made.manifest.warnings if w["kind"] == "unclosed-quote"]
+    assert found["examples"] == ["b.csv, line 2"]
+    assert [s.get("reading", {}).get("quote") for s in made.manifest.sources] == [None, "none"]
+
+
 def test_what_does_not_fit_together_is_refused(tmp_path):
     folder = tmp_path / "log"
     folder.mkdir()

@@ -57,6 +57,14 @@ def prepare(
         str | None,
         typer.Option(help="Of numeric times: auto, s, ms, us or ns.", rich_help_panel=_READ),
     ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Of dates, as %d/%m/%Y %H:%M, where day and month cannot be told apart.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
     items_id_column: Annotated[
         str | None,
         typer.Option(help="The column of --items with item ids.", rich_help_panel=_READ),
@@ -64,11 +72,30 @@ def prepare(
     text_columns: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,...", help="Text columns of the items to keep.", rich_help_panel=_READ
+            metavar="A,B,...",
+            help="Text columns of the items to keep; one with a comma in quotes: 'A,\"B, C\"'.",
+            rich_help_panel=_READ,
         ),
     ] = None,
     separator: Annotated[
         str | None, typer.Option(help="Field separator of CSV files.", rich_help_panel=_READ)
+    ] = None,
+    quote: Annotated[
+        str | None,
+        typer.Option(
+            metavar='auto|none|"',
+            help='Whether " quotes fields of CSV files or is an ordinary character (none); '
+            "auto takes what fits and says it.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
+    escape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHARACTER",
+            help='What stands before a " inside a quoted field, such as \\; else quotes are doubled.',
+            rich_help_panel=_READ,
+        ),
     ] = None,
     header: Annotated[
         bool | None,
@@ -190,7 +217,7 @@ def prepare(
 
         values = options.given(context, apart=_APART)
         if text_columns is not None:
-            values["text_columns"] = options.comma_list(text_columns)
+            values["text_columns"] = options.comma_list(text_columns, "--text-columns")
         common: dict[str, Any] = {
             "items": items,
             "options": PrepareOptions.build(values),

@@ -34,7 +34,8 @@ def command(
         typer.Option(
             "--history",
             metavar="ID,ID,...",
-            help="Item ids, oldest first, separated by commas; repeat for more histories.",
+            help="Item ids, oldest first, separated by commas; an id with a comma in quotes: "
+            "'\"a,b\",c'. Repeat for more histories.",
         ),
     ] = None,
     users: Annotated[
@@ -109,7 +110,7 @@ def command(
 
         recommendations = run_stage(
             run,
-            histories=[_split(text) for text in history] if history else None,
+            histories=_histories(history) if history else None,
             users=read_users(users) if users else None,
             all_users=all_users,
             k=k,
@@ -141,8 +142,8 @@ def _lists(
         )
 
 
-def _split(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+def _histories(texts: list[str]) -> list[list[str]]:
+    return [options.comma_list(text, "--history") or [] for text in texts]
 
 
 def _check(context: typer.Context, history: list[str] | None, users: Path | None) -> None:

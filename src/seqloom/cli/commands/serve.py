@@ -116,7 +116,7 @@ def serve(
         "store": store,
         "check_store": check_store,
         "auth": auth,
-        "cascade": options.comma_list(cascade),
+        "cascade": options.comma_list(cascade, "--cascade"),
         "engine": {k: v for k, v in engine.items() if v is not None},
         "connections": {k: v for k, v in connections.items() if v is not None},
     }

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import polars as pl
 import pyarrow as pa
+from pydantic import Field
 
 from seqloom.core.config import Config
 
@@ -35,16 +36,25 @@ class ReadOptions(Config):
     """Name of the rating column where it is none of the known names."""
     timestamp_unit: TimestampUnit = "auto"
     """Unit of numeric times; `auto` decides by their size."""
+    time_format: str | None = None
+    """Format of dates as for `strptime` (`%d/%m/%Y %H:%M`), where day and month cannot be told apart."""
     items_id_column: str | None = None
     """Name of the id column of the items table where it is none of the known names."""
     text_columns: list[str] | None = None
     """Text columns of the items to keep, in this order; default: all that the format gives."""
     separator: str | None = None
     """Field separator of CSV files; default: the likeliest of comma, tab, semicolon and bar."""
+    quote: Literal["auto", "none", '"'] = "auto"
+    """Quoting of CSV files: `"` quotes fields, or with `none` it is an ordinary character; `auto` takes
+    the reading that fits and says which."""
+    escape: str | None = Field(default=None, min_length=1, max_length=1)
+    """The character before a `"` that belongs to a quoted text, such as a backslash; default: quotes are
+    doubled, or a backslash where that alone fits."""
     header: bool = True
     """Whether CSV files begin with a header line; without one the columns are named 1, 2, ..."""
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
-    """Encoding of text files. MovieLens files are always read as latin-1, which they are."""
+    """Encoding of text files; a byte order mark goes before it. MovieLens files are always read as latin-1,
+    which they are."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,10 @@ class Table:
     files: tuple[Path, ...] = ()
     default_columns: tuple[str, ...] | None = None
     """The text columns to keep where the user names none; `None` keeps all."""
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    """As those of a `Source`."""
+    reading: dict[str, Any] | None = None
+    """As that of a `Source`."""
 
 
 @dataclass(frozen=True)
@@ -100,3 +114,6 @@ class Source:
     """Read the users that came with the log."""
     findings: list[dict[str, Any]] = field(default_factory=list)
     """Harmless faults seen while reading: kind, count, examples, message."""
+    reading: dict[str, Any] | None = None
+    """How a delimited file was read: separator, quote, escape, encoding, rows; `detected` says why
+    quotes are not read by RFC 4180."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,10 +16,14 @@ import pyarrow.csv as pc
 from seqloom.core.errors import DataError
 from seqloom.data.columns import find_item_id, find_names
 from seqloom.data.sources.base import Column, Names, ReadOptions, Source, Table
-from seqloom.data.sources.files import first_lines, open_bytes, text_lines
+from seqloom.data.sources.files import first_lines, open_bytes, suffix, text_encoding, text_lines
+from seqloom.data.sources.quoting import Dialect
+from seqloom.data.sources.reading import Reading, choose
 
 _CODED = pa.dictionary(pa.int32(), pa.string())
 _SEPARATORS = ",\t;|"
+_SAMPLE = 20
+_IN_QUOTES = re.compile('"[^"]*"')
 
 
 class Delimited:
@@ -32,16 +39,28 @@ class Delimited:
         quoted: bool = True,
         encoding: str | None = None,
         split_types: bool = False,
+        is_log: bool = True,
     ) -> None:
         self.path = path
-        self.encoding = encoding or options.encoding
-        self.quoted = quoted
-        first = first_lines(path, 1, self.encoding)[0]
-        self.separator = separator or options.separator or _likeliest_separator(first)
-        if len(self.separator) != 1:
-            raise DataError(f"separator {self.separator!r} is not one character")
-        fields = next(csv.reader([first], delimiter=self.separator, quoting=self._quoting))
+        self.encoding = text_encoding(path, encoding or options.encoding)
+        first = first_lines(path, _SAMPLE, self.encoding)
+        self.separator = separator or options.separator or likeliest_separator(path, first)
+        if len(self.separator) != 1 or not self.separator.isascii() or self.separator in '"\r\n':
+            raise DataError(f"separator {self.separator!r} is not one ASCII character")
         self.has_header = names is None and options.header
+        if quoted:
+            self.reading = choose(
+                path,
+                self.separator,
+                options.quote,
+                options.escape,
+                self.encoding,
+                header=self.has_header,
+                is_log=is_log,
+            )
+        else:
+            self.reading = Reading(Dialect(self.separator, quote=False))
+        fields = next(self._rows(line + "\n" for line in first))
         self.header = names or (
             fields if self.has_header else [str(i) for i in range(1, len(fields) + 1)]
         )
@@ -49,9 +68,15 @@ class Delimited:
         if split_types:
             self.header = [name.rsplit(":", 1)[0] for name in self.header]
 
-    @property
-    def _quoting(self) -> Any:
-        return csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+    def _rows(self, lines: Iterable[str]) -> Any:
+        """A `csv.reader` for the file's reading."""
+        dialect = self.reading.dialect
+        return csv.reader(
+            lines,
+            delimiter=dialect.separator,
+            escapechar=dialect.escape,
+            quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        )
 
     def read(self, types: dict[str, pa.DataType]) -> pa.Table:
         """The named columns with the given types.
@@ -62,6 +87,7 @@ class Delimited:
         """
         in_file = dict(zip(self.header, self.raw_header, strict=True))
         raw = {in_file[name]: kind for name, kind in types.items()}
+        dialect = self.reading.dialect
         try:
             with open_bytes(self.path) as handle:
                 table = pc.read_csv(
@@ -73,8 +99,9 @@ class Delimited:
                     ),
                     parse_options=pc.ParseOptions(
                         delimiter=self.separator,
-                        quote_char='"' if self.quoted else False,
-                        newlines_in_values=self.quoted,
+                        quote_char='"' if dialect.quote else False,
+                        escape_char=dialect.escape or False,
+                        newlines_in_values=self.reading.spans,
                     ),
                     convert_options=pc.ConvertOptions(
                         include_columns=list(raw), column_types=raw, strings_can_be_null=False
@@ -91,7 +118,17 @@ class Delimited:
             raise DataError(f"{self.path} cannot be read: {error}") from None
         if table.num_rows == 0:
             raise DataError(f"{self.path} is empty: no row after the header")
+        self._check_rows(table.num_rows)
         return table.rename_columns(list(types))
+
+    def _check_rows(self, read: int) -> None:
+        """Compare the rows that were read with those that the file holds."""
+        there = self.reading.rows
+        if there is not None and read + self.has_header != there:
+            raise DataError(
+                f"{self.path} holds {there - self.has_header:,} rows, but {read:,} were read; look for "
+                "quotes that are not closed, or set quote='none'"
+            )
 
     def columns(self, names: Names) -> dict[str, Column]:
         """The columns of a log by role, ids coded.
@@ -106,9 +143,33 @@ class Delimited:
             table = self.read(types | {own: self._guess(own) for own in numbers})
         except pa.ArrowInvalid:
             table = self.read(types | {own: pa.string() for own in numbers})
+        for own in types:
+            self.check_ids(table[own], own)
         return {
             role: table[own] if own in types else _series(table[own]) for role, own in roles.items()
         }
+
+    def check_ids(self, column: pl.Series | pa.ChunkedArray, name: str) -> None:
+        """Refuse a quote at the begin of an id where it was not known that quotes are characters.
+
+        Raises:
+            DataError: an id begins with a quote; names its line.
+        """
+        if self.reading.why is None or self.reading.dialect.quote:
+            return
+        series = _series(column) if isinstance(column, pa.ChunkedArray) else column
+        odd = series.cast(pl.String).str.starts_with('"').fill_null(False).arg_true()
+        if len(odd):
+            row = int(odd[0])
+            raise DataError(
+                f"{self.path}, {self.locate(row)}: the {name} {series[row]!r} begins with a quote that "
+                "is not closed; repair the line, or set quote='none' to keep such quotes"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest says of the reading."""
+        rows = {} if self.reading.rows is None else {"rows": self.reading.rows - self.has_header}
+        return self.reading.describe() | {"encoding": self.encoding} | rows
 
     def frame(self) -> pl.DataFrame:
         """All columns as strings; an empty field is an empty string.
@@ -127,7 +188,7 @@ class Delimited:
     def locate(self, row: int) -> str:
         """Name the line on which row `row` (from 0) ends."""
         lines = (line + "\n" for _, line in text_lines(self.path, self.encoding))
-        reader = csv.reader(lines, delimiter=self.separator, quoting=self._quoting)
+        reader = self._rows(lines)
         target = row + self.has_header
         for seen, _ in enumerate(filter(None, reader)):
             if seen == target:
@@ -136,10 +197,11 @@ class Delimited:
 
     def _guess(self, name: str) -> pa.DataType:
         """The type that the first row's value suggests."""
-        lines = first_lines(self.path, 1 + self.has_header, self.encoding)[self.has_header :]
-        if not lines:
+        lines = first_lines(self.path, _SAMPLE, self.encoding)
+        rows = self._rows(line + "\n" for line in lines)
+        row = next(itertools.islice(rows, int(self.has_header), None), None)
+        if row is None:
             raise DataError(f"{self.path} is empty: no row after the header")
-        row = next(csv.reader(lines, delimiter=self.separator, quoting=self._quoting))
         value = row[self.header.index(name)] if len(row) == len(self.header) else ""
         for convert, kind in ((int, pa.int64()), (float, pa.float64())):
             try:
@@ -152,22 +214,34 @@ class Delimited:
     def _explain(self, fallback: Exception) -> NoReturn:
         csv.field_size_limit(1 << 30)
         lines = (line + "\n" for _, line in text_lines(self.path, self.encoding))
-        reader = csv.reader(lines, delimiter=self.separator, quoting=self._quoting)
+        reader = self._rows(lines)
         width, start = len(self.header), 1
         for row in reader:
             if row and len(row) != width:
+                quotes = (
+                    f"put quotes around fields that hold {self.separator!r}"
+                    if self.reading.dialect.quote or self.reading.why is None
+                    else "or set quote='\"'"
+                )
                 raise DataError(
                     f"{self.path}, line {start}: {len(row)} fields, {width} are needed "
-                    f"({', '.join(self.header)}); repair the line, put quotes around fields that "
-                    f"hold {self.separator!r}, or set the separator"
+                    f"({', '.join(self.header)}); repair the line, {quotes}, or set the separator"
                 ) from None
             start = reader.line_num + 1
         raise DataError(f"{self.path} cannot be read: {fallback}") from None
 
 
-def _likeliest_separator(line: str) -> str:
-    best = max(_SEPARATORS, key=line.count)
-    return best if best in line or " " not in line.strip() else " "
+def likeliest_separator(path: Path, lines: Sequence[str]) -> str:
+    """The separator of a file that begins with `lines`; a tab for `.tsv` files that hold one.
+
+    One that parts every line into as many fields wins over one that does not.
+    """
+    if suffix(path) in (".tsv", ".tab") and "\t" in lines[0]:
+        return "\t"
+    bare = [_IN_QUOTES.sub("", line) for line in lines]
+    even = [mark for mark in _SEPARATORS if len({line.count(mark) for line in bare}) == 1]
+    best = max([mark for mark in even if mark in bare[0]] or _SEPARATORS, key=bare[0].count)
+    return best if best in bare[0] or " " not in bare[0].strip() else " "
 
 
 def _series(column: pa.ChunkedArray) -> pl.Series:
@@ -184,8 +258,16 @@ def read_csv(path: Path, options: ReadOptions) -> Source:
     """
     file = Delimited(path, options)
     names = find_names(file.header, options, str(path))
+    columns = file.columns(names)
     return Source(
-        "csv", str(path), file.columns(names), names, (path,), lambda row: file.locate(row)
+        "csv",
+        str(path),
+        columns,
+        names,
+        (path,),
+        lambda row: file.locate(row),
+        findings=file.reading.findings,
+        reading=file.describe(),
     )
 
 
@@ -195,6 +277,15 @@ def read_csv_items(path: Path, options: ReadOptions, log_name: str | None) -> Ta
     Raises:
         DataError: as `read_csv`.
     """
-    file = Delimited(path, options)
+    file = Delimited(path, options, is_log=False)
     id_column = find_item_id(file.header, options, str(path), log_name)
-    return Table(file.frame(), id_column, str(path), (path,))
+    frame = file.frame()
+    file.check_ids(frame[id_column], id_column)
+    return Table(
+        frame,
+        id_column,
+        str(path),
+        (path,),
+        findings=file.reading.findings,
+        reading=file.describe(),
+    )

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import ast
 import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from seqloom.core.errors import DataError
+from seqloom.core.text_files import is_plain
 from seqloom.data.columns import find_item_id, find_names
 from seqloom.data.sources.base import Names, ReadOptions, Source, Table
 from seqloom.data.sources.files import (
-    BOM,
     explain_json,
     first_lines,
     first_objects,
+    is_python_literal,
+    objects,
     open_bytes,
     raw_lines,
-    text_lines,
 )
 from seqloom.data.sources.parquet import coded
 
@@ -43,7 +42,8 @@ def json_keys(path: Path) -> list[str]:
 def read_json_log(
     path: Path, options: ReadOptions, names: Names | None = None, format: str = "jsonl"
 ) -> Source:
-    """A log with one JSON object a line (`.gz` too); `names` where the format fixes them.
+    """A log with one object a line (`.gz` too), JSON or Python literals; `names` where the format
+    fixes them.
 
     Raises:
         DataError: a line that is no JSON object, a missing or ambiguous column, an empty file.
@@ -52,18 +52,40 @@ def read_json_log(
         names = find_names(json_keys(path), options, str(path))
     roles = names.by_role()
     _refuse_nested(path, roles)
+    if is_python_literal(first_lines(path, 1, "utf-8")[0]):
+        frame = _literal_frame(path, roles)
+    else:
+        frame = _json_frame(path, roles)
+    columns = {role: frame[role] for role in roles}
+    return Source(format, str(path), columns, names, (path,), lambda row: _nonblank_line(path, row))
+
+
+def _json_frame(path: Path, roles: Mapping[str, str]) -> pl.DataFrame:
     schema = pl.Schema({own: pl.String() for own in roles.values()})
     chosen = [
         (coded(own, pl.String()) if role in ("user_id", "item_id") else pl.col(own)).alias(role)
         for role, own in roles.items()
     ]
     try:
-        scan = pl.scan_ndjson(_without_mark(path), schema=schema)
-        frame = scan.select(chosen).collect(engine="streaming")
+        scan = pl.scan_ndjson(_for_polars(path), schema=schema)
+        return scan.select(chosen).collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
         explain_json(path, error)
-    columns = {role: frame[role] for role in roles}
-    return Source(format, str(path), columns, names, (path,), lambda row: _nonblank_line(path, row))
+
+
+def _literal_frame(path: Path, roles: Mapping[str, str]) -> pl.DataFrame:
+    """The columns of a file of Python literals, one line at a time."""
+    columns: dict[str, list[str | None]] = {role: [] for role in roles}
+    for number, record in objects(path):
+        for role, own in roles.items():
+            value = record.get(own)
+            if isinstance(value, dict | list | tuple | set | bytes):
+                raise DataError(
+                    f"{path}, line {number}: field {own!r} ({role}) holds a {type(value).__name__}, "
+                    "a string or a number is needed"
+                )
+            columns[role].append(render(value))
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 
 
 def _refuse_nested(path: Path, roles: Mapping[str, str]) -> None:
@@ -76,11 +98,11 @@ def _refuse_nested(path: Path, roles: Mapping[str, str]) -> None:
                 )
 
 
-def _without_mark(path: Path) -> Path | io.BytesIO:
-    """The path, or the content without its byte order mark, which polars does not take."""
+def _for_polars(path: Path) -> Path | io.BytesIO:
+    """The path, or the content where polars does not read the file as it is (marks, CR line ends)."""
+    if is_plain(path):
+        return path
     with open_bytes(path) as handle:
-        if handle.read(3) != BOM:
-            return path
         return io.BytesIO(handle.read())
 
 
@@ -109,7 +131,7 @@ def read_json_items(
     """
     columns: dict[str, list[str | None]] = {}
     rows = 0
-    for record in _records(path):
+    for _, record in objects(path):
         for key, value in _renamed(record, rename or {}).items():
             column = columns.setdefault(key, [])
             column.extend([None] * (rows - len(column)))
@@ -127,28 +149,6 @@ def _renamed(record: dict[str, Any], rename: Mapping[str, str]) -> dict[str, Any
         (rename[key] if key in rename and rename[key] not in record else key): value
         for key, value in record.items()
     }
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    literal = is_python_literal(first_lines(path, 1)[0])
-    kind = "Python literal" if literal else "JSON"
-    for number, line in text_lines(path, "utf-8"):
-        if not line.strip():
-            continue
-        try:
-            value = ast.literal_eval(line) if literal else json.loads(line)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: not a {kind} object ({error})") from None
-        if not isinstance(value, dict):
-            raise DataError(
-                f"{path}, line {number}: a {kind} {type(value).__name__}, an object is needed"
-            )
-        yield value
-
-
-def is_python_literal(line: str) -> bool:
-    """Whether a line looks like `{'asin': ...}`, which is Python and not JSON."""
-    return line.lstrip().startswith(("{'", "{u'"))
 
 
 def render(value: Any) -> str | None:

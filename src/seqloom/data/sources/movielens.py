@@ -86,7 +86,7 @@ def read_movielens_items(path: Path, options: ReadOptions) -> Table:
     elif path.name == "movies.dat":
         frame = _split_dat(path, ("item_id", "title", "genres"))
     else:
-        file = Delimited(path, plain, separator=",", encoding="utf-8")
+        file = Delimited(path, plain, separator=",", encoding="utf-8", is_log=False)
         frame = file.frame().rename({"movieId": "item_id"}, strict=False)
     if not {"item_id", "title", "genres"} <= set(frame.columns):
         raise DataError(f"{path}: columns movieId, title, genres are needed, found {frame.columns}")

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from seqloom.core.errors import ArtefactError, DataError
 from seqloom.core.files import atomic_folder, write_json
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.checks import Findings, check_ids
+from seqloom.data.assemble import tell_decimals
+from seqloom.data.checks import Findings, check_ids, tell_mixed
+from seqloom.data.codes import count_decimals, have_decimals, without_decimals
 from seqloom.data.parts import PartRecord, fingerprint_parts, training_parts
 from seqloom.data.sources.base import Names, Source
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest
@@ -23,9 +25,10 @@ from seqloom.engines import Engine
 from seqloom.runs.parts.filtering import count_items, scatter_bucket
 from seqloom.runs.parts.findings import Told, tell_found
 from seqloom.runs.parts.gathering import gather_bucket
-from seqloom.runs.parts.job import Folder, Job, find_files, unit_of
+from seqloom.runs.parts.job import Folder, Job, find_files
 from seqloom.runs.parts.planning import Planner
 from seqloom.runs.parts.reading import read_piece
+from seqloom.runs.parts.times import agree_on_times
 from seqloom.runs.parts.writing import stored_counts, stored_plan, stored_tally, write_range
 from seqloom.runs.prepare import (
     PrepareOptions,
@@ -33,7 +36,8 @@ from seqloom.runs.prepare import (
     items_table,
     no_ratings,
     nothing_left,
-    source_records,
+    quoting,
+    table_records,
 )
 from seqloom.runs.splitting import tell_split
 
@@ -102,6 +106,8 @@ class _Driver:
         self.name, self.out, self.items = name, out, items
         self.overwrite, self.progress = overwrite, progress
         self.findings = Findings(progress)
+        self._decimals = 0
+        """Items whose ids are read without their decimals."""
         self.folder = Folder(out.parent / f".{out.name}.parts")
 
     def run(self) -> Dataset:
@@ -109,7 +115,9 @@ class _Driver:
         self._begin()
         step, told = self._read()
         all_items = self._number_items(step)
-        gathered = self._each(gather_bucket, step, len(all_items))
+        users = [one["users"] for one in told]
+        decimals = all(one["integers"] for one in users) and any(one["decimals"] for one in users)
+        gathered = self._each(gather_bucket, step, len(all_items), decimals)
         self._tell(told, all_items, gathered)
         removed = self._removed(gathered)
         core, kept = self._core(len(all_items), removed)
@@ -142,21 +150,15 @@ class _Driver:
         )
 
     def _read(self) -> tuple[str, list[dict[str, Any]]]:
-        """Read all files; where they differ in the unit of their times, again in the largest one."""
+        """Read all files; again where the others decide how a file's times are to be read."""
         count = len(self.job.files)
-        told = self._each(read_piece, "read", self.options.timestamp_unit, count=count)
+        unit, day_first = self.options.timestamp_unit, None
         step = "read"
-        spellings = {one["spelling"] for one in told}
-        if len(spellings) > 1:
-            if spellings & {None, "dates"}:
-                found = ", ".join(sorted(str(one) for one in spellings))
-                raise DataError(
-                    f"the files of {self.name} differ in their times (read as {found}); write them alike"
-                )
-            order = ["seconds", "milliseconds", "microseconds", "nanoseconds"]
-            unit = unit_of(max(spellings, key=order.index))
-            step = f"read-{unit}"
-            told = self._each(read_piece, step, unit, count=count)
+        told = self._each(read_piece, step, unit, day_first, count=count)
+        agreed = agree_on_times([one["times"] for one in told], unit, self.name)
+        if agreed != (unit, day_first):
+            step = f"read-{agreed[0]}{'-day' if agreed[1] else ''}"
+            told = self._each(read_piece, step, *agreed, count=count)
         if len({one["rated"] for one in told}) > 1:
             raise DataError(f"some files of {self.name} have a rating column, others have none")
         if self.options.min_rating is not None and not told[0]["rated"]:
@@ -164,12 +166,19 @@ class _Driver:
         names = told[0]["names"]
         known = ", ".join(f"{role}={own!r}" for role, own in (names or {}).items())
         self.progress.note(f"read {count} files of {self.name} as {self.job.format}: {known}")
+        for file, one in zip(self.job.files, told, strict=True):
+            if how := quoting(one["source"].get("reading")):
+                self.progress.note(f"read {file} with{how.removeprefix(',')}")
         return step, told
 
     def _number_items(self, step: str) -> pl.Series:
         """The ids of all items by their first appearance; leaves each file's numbers of its items."""
         count = len(self.job.files)
         own = [self.folder.table(f"{step}-items", file)["item_id"] for file in range(count)]
+        written = pl.concat(own).unique()
+        if have_decimals(written):
+            self._decimals = count_decimals(written)
+            own = [without_decimals(mine) for mine in own]
         ids = pl.concat(own).unique(maintain_order=True)
         numbers = pl.DataFrame({"item_id": ids, "number": np.arange(len(ids), dtype=np.int32)})
         for file, mine in enumerate(own):
@@ -182,6 +191,12 @@ class _Driver:
     ) -> None:
         of_items = Findings()
         check_ids("item", all_items, of_items)
+        decimals, mixed = Findings(), Findings()
+        tell_decimals("user", sum(one["decimals"] for one in gathered), decimals)
+        tell_decimals("item", self._decimals, decimals)
+        times = [one["times"] for one in told if one["times"] is not None]
+        both = (sum(one["dates"] for one in times), sum(one["numbers"] for one in times))
+        tell_mixed(min(both), mixed)
         tell_found(
             Told(
                 files=[
@@ -189,10 +204,12 @@ class _Driver:
                 ],
                 users=[one["findings"] for one in gathered],
                 items=of_items.records,
+                mixed=mixed.records,
+                decimals=decimals.records,
                 unrated=sum(one["unrated"] for one in told)
                 if self.options.min_rating is not None
                 else 0,
-                untimed=told[0]["spelling"] is None and self.job.format != "sequences",
+                untimed=told[0]["times"] is None and self.job.format != "sequences",
                 repeats=sum(one["repeats"] for one in gathered),
             ),
             self.name,
@@ -261,7 +278,7 @@ class _Driver:
         records = [PartRecord.build(one["record"]) for one in written]
         sources = [one["source"] for one in told]
         if table is not None:
-            sources += source_records("items", table.files, table.name, table.frame.height)
+            sources += table_records("items", table)
         work = self.folder.path / "dataset"
         manifest = Manifest(
             version=PARTS_VERSION,

@@ -9,7 +9,15 @@ from typing import Any
 from seqloom.data.checks import Findings
 
 Records = list[dict[str, Any]]
-_OF_ROWS = ("missing-user", "missing-item", "missing-timestamp", "time-before-1973")
+_OF_ROWS = (
+    "missing-user",
+    "missing-item",
+    "missing-timestamp",
+    "mixed-times",
+    "time-before-1970",
+    "time-before-1973",
+    "time-in-future",
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,10 @@ class Told:
     """Of each bucket, what is odd about its users' ids."""
     items: Records
     """What is odd about the items' ids."""
+    mixed: Records
+    """Times of two kinds over all files."""
+    decimals: Records
+    """Ids that are read without their decimals."""
     unrated: int
     """Rows without a rating, where a minimum is asked for."""
     untimed: bool
@@ -41,7 +53,8 @@ def tell_found(told: Told, name: str, findings: Findings) -> None:
     _add([record for records in told.users for record in records], findings)
     _add(told.items, findings)
     for kind in _OF_ROWS:
-        _add([record for record in files if record["kind"] == kind], findings)
+        _add([one for one in [*files, *told.mixed] if one["kind"] == kind], findings)
+    _add(told.decimals, findings)
     findings.add("missing-rating", told.unrated, "rows without a rating fail min_rating")
     findings.add(
         "no-timestamps",

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from seqloom.data.checks import Findings, check_ids
-from seqloom.data.codes import encode
+from seqloom.data.codes import count_decimals, encode, without_decimals
 from seqloom.data.filters import Log, repeats_in_place, time_order, wanted_events
 from seqloom.data.statistics import LogTally
 from seqloom.runs.parts.job import Folder
@@ -19,15 +19,25 @@ _FILE = 32
 users first appear: key = file << 32 | number."""
 
 
-def gather_bucket(path: str, read: str, num_items: int, piece: int) -> dict[str, Any]:
-    """Collect a bucket's events from all files; minimum rating, order, repeats."""
+def gather_bucket(
+    path: str, read: str, num_items: int, decimals: bool, piece: int
+) -> dict[str, Any]:
+    """Collect a bucket's events from all files; minimum rating, order, repeats.
+
+    With `decimals`, a user 103.0 is the user 103.
+    """
     folder = Folder(path)
-    return folder.once("gather", piece, lambda: _gather(folder, read, num_items, piece))
+    return folder.once("gather", piece, lambda: _gather(folder, read, num_items, decimals, piece))
 
 
-def _gather(folder: Folder, read: str, num_items: int, piece: int) -> dict[str, Any]:
+def _gather(
+    folder: Folder, read: str, num_items: int, decimals: bool, piece: int
+) -> dict[str, Any]:
     job = folder.job()
-    log, keys, wanted = _collect(folder, read, num_items, piece)
+    written = pl.concat([part["user_id"] for part in folder.batches(read, len(job.files), piece)])
+    log, keys, wanted = _collect(
+        folder, read, num_items, without_decimals(written) if decimals else written, piece
+    )
     findings = Findings()
     check_ids("user", log.user_ids, findings)
     raw = LogTally.of(log)
@@ -54,26 +64,26 @@ def _gather(folder: Folder, read: str, num_items: int, piece: int) -> dict[str, 
         "last": raw.last,
         "repeats": int(repeats_in_place(log).sum()) if log.times is not None else 0,
         "findings": findings.records,
+        "decimals": count_decimals(written.unique()) if decimals else 0,
     }
 
 
 def _collect(
-    folder: Folder, read: str, num_items: int, piece: int
+    folder: Folder, read: str, num_items: int, user_ids: pl.Series, piece: int
 ) -> tuple[Log, np.ndarray, np.ndarray | None]:
     """The bucket's log in the order of the files, the key of each user, and which events are wanted."""
     files = len(folder.job().files)
     names = tuple(name for name in folder.arrays(read, 0) if name != "starts")
     events = list(folder.ranges(read, files, piece, names, "starts"))
-    ids, keys, rows, items = [], [], [], []
+    keys, rows, items = [], [], []
     before = 0
     for file, frame in enumerate(folder.batches(read, files, piece)):
         codes = frame["code"].to_numpy()
-        ids.append(frame["user_id"])
         keys.append((np.int64(file) << _FILE) | codes.astype(np.int64))
         rows.append(np.searchsorted(codes, events[file]["users"]) + before)
         items.append(folder.arrays("items", file)["numbers"][events[file]["items"]])
         before += len(codes)
-    coded = encode(pl.concat(ids), "user_id")
+    coded = encode(user_ids, "user_id")
     # Files follow each other and each names its users in the order of their first rows, so the first
     # row of a user is its first appearance, and users are numbered in the order of their keys.
     first = np.unique(coded.codes, return_index=True)[1]

@@ -17,7 +17,6 @@ from seqloom.core.config import Config
 from seqloom.core.errors import DataError
 from seqloom.core.files import atomic_file, read_json, write_json
 from seqloom.core.tensors import write_tensors
-from seqloom.data.sources.base import TimestampUnit
 from seqloom.data.sources.detect import detect_format
 from seqloom.data.sources.files import suffix
 from seqloom.data.sources.parquet import parquet_files
@@ -181,14 +180,3 @@ class Folder:
 def range_starts(keys: np.ndarray, count: int) -> np.ndarray:
     """[count + 1] where each of `count` ranges begins in sorted `keys` from 0 to count - 1."""
     return np.searchsorted(keys, np.arange(count + 1)).astype(np.int64)
-
-
-def unit_of(text: str | None) -> TimestampUnit:
-    """The unit that `Times.spelling` names; `auto` for dates and where there are no times."""
-    units: dict[str | None, TimestampUnit] = {
-        "seconds": "s",
-        "milliseconds": "ms",
-        "microseconds": "us",
-        "nanoseconds": "ns",
-    }
-    return units.get(text, "auto")

@@ -7,39 +7,55 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
-from seqloom.core.files import sha256_file
 from seqloom.data.assemble import code_log
 from seqloom.data.checks import Findings
+from seqloom.data.codes import are_integers, count_decimals, without_decimals
 from seqloom.data.filters import counting_order
 from seqloom.data.sources import read_log
+from seqloom.data.times import Times
 from seqloom.runs.parts.job import Folder, range_starts
+from seqloom.runs.prepare import source_records
 
 APART = ("blanks-around-user-id", "blanks-around-item-id")
 """Findings on ids: an id may stand in several files, so the buckets and the driver make them."""
 
 
-def read_piece(path: str, step: str, unit: str, piece: int) -> dict[str, Any]:
+def read_piece(
+    path: str, step: str, unit: str, day_first: bool | None, piece: int
+) -> dict[str, Any]:
     """Read one file; leaves its events by buckets, its users by buckets, and its items.
 
     Raises:
         DataError: as `prepare` does for the same file.
     """
     folder = Folder(path)
-    return folder.once(step, piece, lambda: _read(folder, step, unit, piece))
+    return folder.once(step, piece, lambda: _read(folder, step, unit, day_first, piece))
 
 
-def _read(folder: Folder, step: str, unit: str, piece: int) -> dict[str, Any]:
+def _read(
+    folder: Folder, step: str, unit: str, day_first: bool | None, piece: int
+) -> dict[str, Any]:
     job = folder.job()
     options = job.options.model_copy(update={"format": job.format, "timestamp_unit": unit})
     file = Path(job.files[piece])
     source = read_log(file, options)
     findings = Findings()
     rows = len(source.columns["user_id"])
-    coded = code_log(source, options.timestamp_unit, options.missing, findings)
+    coded = code_log(
+        source,
+        options.timestamp_unit,
+        options.missing,
+        findings,
+        time_format=options.time_format,
+        day_first=day_first,
+        whole=False,
+    )
     log, ratings = coded.log, coded.ratings
-    buckets = user_buckets(log.user_ids.to_list(), job.parts)
+    # Where 103.0 and 103 turn out to be one user, it is one bucket.
+    buckets = user_buckets(without_decimals(log.user_ids).to_list(), job.parts)
     order = counting_order(buckets[log.users])
     arrays = {"users": log.users, "items": log.items}
     if log.times is not None:
@@ -59,18 +75,32 @@ def _read(folder: Folder, step: str, unit: str, piece: int) -> dict[str, Any]:
     return {
         "rows": rows,
         "events": len(log),
-        "spelling": coded.spelling,
+        "times": _told_of_times(coded.times),
+        "users": told_of_ids(log.user_ids),
         "rated": ratings is not None,
         "unrated": 0 if ratings is None else int(np.isnan(ratings).sum()),
         "names": source.names.by_role() if source.names is not None else None,
         "findings": [record for record in records if record["kind"] not in APART],
-        "source": {
-            "role": "log",
-            "path": str(file),
-            "bytes": file.stat().st_size,
-            "sha256": sha256_file(file),
-        },
+        "source": source_records("log", (file,), str(file), rows, source.reading)[0],
     }
+
+
+def _told_of_times(times: Times | None) -> dict[str, Any] | None:
+    """What all files have to know of each other's times."""
+    if times is None:
+        return None
+    return {
+        "spelling": times.spelling,
+        "dates": times.dates,
+        "numbers": int((~times.missing).sum()) - times.dates,
+        "first": None if times.order is None else times.order.first,
+        "undecided": None if times.order is None else times.order.undecided,
+    }
+
+
+def told_of_ids(labels: pl.Series) -> dict[str, bool]:
+    """Whether the ids of a file are integers, and whether some have decimals; see `codes.have_decimals`."""
+    return {"integers": are_integers(labels), "decimals": count_decimals(labels) > 0}
 
 
 def user_buckets(ids: list[str], count: int) -> np.ndarray:

@@ -56,6 +56,7 @@ def _write(folder: Folder, piece: int) -> dict[str, Any]:
         "cold_events_removed": part.counts.cold_events_removed,
         "short": part.counts.short,
         "num_short": part.counts.num_short,
+        "tied": part.counts.tied,
     }
 
 
@@ -67,7 +68,9 @@ def stored_counts(folder: Folder, told: list[dict[str, Any]]) -> list[SplitCount
         targets = {name: arrays[f"{name}_targets"] for name in ("valid", "test")}
         tally = SplitTally(one["numbers"], arrays["train"], targets)
         counts.append(
-            SplitCounts(tally, one["cold_events_removed"], one["short"], one["num_short"])
+            SplitCounts(
+                tally, one["cold_events_removed"], one["short"], one["num_short"], one["tied"]
+            )
         )
     return counts
 

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.text_files import read_text
 
 HISTORY, TEXT = "{history}", "{text}"
 _UNSEEN = "unseen:"
@@ -72,8 +73,5 @@ def _text(name: str) -> str:
     if own.is_file():
         return own.read_text(encoding="utf-8")
     if file.is_file():
-        try:
-            return file.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise ConfigError(f"prompt file {file} is not UTF-8 text") from None
+        return read_text(file, "prompt file", ConfigError)
     raise ConfigError(f"{name!r} is no prompt file and none of seqloom's (recommend, generate)")

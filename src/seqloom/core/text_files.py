@@ -1,0 +1,168 @@
+"""Text files that a user hands over, opened in one way.
+
+A byte order mark decides the encoding (UTF-8, UTF-16, UTF-32) and is removed. Lines end in LF, CR LF
+or CR. Names ending in `.gz` are unpacked.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from seqloom.core.errors import DataError, SeqloomError
+
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_PEEK = 1 << 16
+_CHUNK = 1 << 20
+
+
+def read_text(path: Path, what: str, error: type[SeqloomError] = DataError) -> str:
+    """Read a whole UTF-8 file; `what` names it in errors.
+
+    Raises:
+        SeqloomError: of the type `error`: the file is missing, a folder, unreadable or no UTF-8 text.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except FileNotFoundError:
+        raise error(f"{what} {path} does not exist; check the path") from None
+    except IsADirectoryError:
+        raise error(f"{what} {path} is a folder; a file is needed") from None
+    except (OSError, EOFError) as problem:
+        raise error(f"{what} {path} cannot be read: {problem}") from None
+    return decode_text(data, f"{what} {path}", error)
+
+
+def decode_text(data: bytes, name: str, error: type[SeqloomError] = DataError) -> str:
+    """Decode the bytes of a whole text file; lines of the result end in LF.
+
+    Raises:
+        SeqloomError: of the type `error`: the bytes are no text in the encoding of their mark, or no
+            UTF-8 where they have none; names the line.
+    """
+    codec = _marked(data) or "utf-8"
+    if looks_like_unmarked_utf16(data[:_PEEK]):
+        raise error(f"{name} looks like UTF-16 without a byte order mark; save it as UTF-8")
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError as problem:
+        line = len(data[: problem.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
+        found = f"byte 0x{data[problem.start]:02x} is not UTF-8"
+        if codec in ("utf-16", "utf-32"):
+            found = f"the mark says {_plain_name(codec)}, but the bytes are not, and are not UTF-8 either"
+        raise error(f"{name}, line {line}: {found}; save the file as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def open_text(path: Path) -> IO[bytes]:
+    """Open a large text file as bytes: UTF-8 where a mark says what it is, else as they are.
+
+    The mark is removed. Where lines end in CR alone, they end in LF.
+
+    Raises:
+        OSError: the file cannot be opened or unpacked.
+        DataError: the bytes are not of the encoding of their mark (while reading).
+    """
+    start = _peek(path)
+    codec = _marked(start)
+    handle = _opened(path)
+    if codec == "utf-8-sig":
+        handle.seek(len(codecs.BOM_UTF8))
+        codec = None
+    if codec is None and not _ends_in_cr(start):
+        return handle
+    return io.BufferedReader(_Recoded(handle, path, codec), _CHUNK)
+
+
+def marked_encoding(path: Path, otherwise: str) -> str:
+    """The encoding of what `open_text` reads: UTF-8 where the file has a mark."""
+    return "utf-8" if _marked(_peek(path, 4)) else otherwise
+
+
+def is_plain(path: Path) -> bool:
+    """Whether `open_text` changes no byte of the file (but may unpack it)."""
+    start = _peek(path)
+    return _marked(start) is None and not _ends_in_cr(start)
+
+
+def looks_like_unmarked_utf16(start: bytes) -> bool:
+    """Whether so many bytes are zero that this is UTF-16 without a mark."""
+    return _marked(start) is None and 4 * start.count(b"\0") > len(start) > 0
+
+
+def split_lines(handle: IO[bytes]) -> Iterator[bytes]:
+    """The lines without their ends (LF, CR LF or CR)."""
+    for line in handle:
+        whole = line.removesuffix(b"\n").removesuffix(b"\r")
+        if b"\r" in whole:
+            yield from whole.split(b"\r")
+        else:
+            yield whole
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb"))
+
+
+def _peek(path: Path, size: int = _PEEK) -> bytes:
+    with _opened(path) as handle:
+        return handle.read(size)
+
+
+def _ends_in_cr(start: bytes) -> bool:
+    return b"\r" in start[:-1] and b"\n" not in start
+
+
+def _marked(start: bytes) -> str | None:
+    return next((codec for mark, codec in _MARKS if start.startswith(mark)), None)
+
+
+def _plain_name(codec: str) -> str:
+    return codec.removesuffix("-sig").upper()
+
+
+class _Recoded(io.RawIOBase):
+    """The bytes of a text file as UTF-8 (as they are where `codec` is None), lines ending in LF."""
+
+    def __init__(self, source: IO[bytes], path: Path, codec: str | None) -> None:
+        self._source, self._path, self._codec = source, path, codec
+        # Latin-1 maps every byte to one character and back.
+        decoder = codecs.getincrementaldecoder(codec or "latin-1")()
+        self._decoder: Any = io.IncrementalNewlineDecoder(decoder, translate=True)
+        self._ready = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._ended:
+            data = self._source.read(_CHUNK)
+            self._ended = not data
+            try:
+                text = self._decoder.decode(data, final=self._ended)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{self._path} begins with the mark of {_plain_name(self._codec or '')}, but is "
+                    f"not {_plain_name(self._codec or '')} ({error.reason}); save it as UTF-8"
+                ) from None
+            self._ready = text.encode("utf-8" if self._codec else "latin-1")
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()

@@ -1,0 +1,197 @@
+"""Dates in many spellings to microseconds since 1970; dates without a zone are taken as UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+_PLAIN = (
+    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M", "%Y/%m/%d %H:%M:%S%.f", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%m %d, %Y",
+)  # fmt: skip
+_ZONED = (
+    "%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f %:z",
+    "%Y-%m-%dT%H:%M%:z", "%Y/%m/%d %H:%M:%S%.f%:z",
+)  # fmt: skip
+_WORDED = (
+    "%d %B %Y %H:%M:%S %:z", "%d %B %Y %H:%M %:z", "%d %B %Y %H:%M:%S", "%d %B %Y %H:%M", "%d %B %Y",
+    "%B %d %H:%M:%S %:z %Y", "%B %d %H:%M:%S %Y", "%B %d %Y %H:%M:%S", "%B %d %Y %H:%M", "%B %d %Y",
+    "%B %d %Y %I:%M:%S %p", "%B %d %Y %I:%M %p",
+)  # fmt: skip
+"""Twitter, RFC 2822, `date`: after `_words` has taken weekdays, commas and names of zones away."""
+_ZONES = {
+    "GMT": 0, "UTC": 0, "UT": 0, "Z": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6,
+    "PST": -8, "PDT": -7,
+}  # fmt: skip
+"""The names of zones that RFC 2822 allows, with their hours from UTC."""
+_NUMBERED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})(?:,?[ T]+(\d.*))?$"
+"""Day and month in either order, then the year and perhaps the time of day."""
+_CLOCKS = ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", " %I:%M:%S%.f %p")
+_COMPACT = {
+    "%Y%m%d": (19000101, 21001231),
+    "%Y%m%d%H%M": (190001010000, 210012312359),
+    "%Y%m%d%H%M%S": (19000101000000, 21001231235959),
+}
+
+
+@dataclass(frozen=True)
+class DayOrder:
+    """How dates such as 12/1/2009 were read."""
+
+    first: Literal["day", "month"]
+    undecided: str | None = None
+    """Where no value decides (none has a number over 12): the question in words."""
+
+
+@dataclass(frozen=True)
+class Dates:
+    """A column of dates."""
+
+    micros: pl.Series
+    """[rows] Int64, null where no spelling fits."""
+    order: DayOrder | None = None
+    clash: tuple[int, int] | None = None
+    """Rows that have the month first and the day first, where there are both."""
+
+
+def read_dates(text: pl.Series, day_first: bool | None = None) -> Dates:
+    """Read strings without nulls, each in one of the known spellings."""
+    numbered = text.str.contains(_NUMBERED).to_numpy()
+    micros = np.zeros(len(text), np.int64)
+    known = np.zeros(len(text), np.bool_)
+    order, clash = None, None
+    rows = np.flatnonzero(numbered)
+    if len(rows):
+        found = _read_numbered(text.gather(rows), day_first)
+        order = found.order
+        clash = (
+            None if found.clash is None else (int(rows[found.clash[0]]), int(rows[found.clash[1]]))
+        )
+        _put(micros, known, rows, found.micros)
+    left = np.flatnonzero(~numbered)
+    untried = list(_SPELLINGS)
+    while len(left) and untried:
+        rest = text.gather(left)
+        # The first value that is left names the next spelling; one that none fits gets all the others.
+        fits = (one for one in untried if one(rest.head(1))[0] is not None)
+        spelling = next(fits, untried[0])
+        untried.remove(spelling)
+        good = _put(micros, known, left, spelling(rest))
+        left = left[~good]
+    return Dates(pl.Series(micros).set(pl.Series(~known), None), order, clash)
+
+
+def read_format(text: pl.Series, format: str) -> pl.Series:
+    """Read strings in one format of `strptime`, as microseconds; null where it does not fit."""
+    try:
+        # `%f` is nanoseconds in polars' dialect, where `%.f` is a fraction of a second.
+        return _parsed(text, format.replace(".%f", "%.f"))
+    except pl.exceptions.PolarsError:
+        distinct = text.unique().drop_nulls()
+        values = [_by_strptime(value, format) for value in distinct.to_list()]
+        known = pl.DataFrame({"text": distinct, "at": pl.Series(values, dtype=pl.Int64)})
+        frame = pl.DataFrame({"text": text})
+        return frame.join(known, on="text", how="left", maintain_order="left")["at"]
+
+
+def read_compact(values: pl.Series) -> pl.Series | None:
+    """Numbers such as 20140723 or 20140723102030 as microseconds, where all of them are such dates."""
+    low, high = values.min(), values.max()
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return None
+    for format, (first, last) in _COMPACT.items():
+        if first <= low and high <= last:
+            if values.dtype.is_float() and (values.drop_nulls() % 1 != 0).any():
+                return None
+            found = _parsed(values.cast(pl.Int64).cast(pl.String), format)
+            return found if found.null_count() == values.null_count() else None
+    return None
+
+
+def _put(micros: np.ndarray, known: np.ndarray, rows: np.ndarray, parsed: pl.Series) -> np.ndarray:
+    """Keep what was read of `rows`; [rows] bool, which were."""
+    good = parsed.is_not_null().to_numpy()
+    micros[rows[good]] = parsed.drop_nulls().to_numpy()
+    known[rows[good]] = True
+    return good
+
+
+def _read_numbered(text: pl.Series, day_first: bool | None) -> Dates:
+    """Dates such as 12/1/2009: a first number over 12 anywhere says that the day comes first."""
+    parts = text.str.extract_groups(_NUMBERED).struct.unnest()
+    one, two, year, clock = (parts[name] for name in parts.columns)
+    firsts = (one.cast(pl.Int32) > 12).arg_true()
+    seconds = (two.cast(pl.Int32) > 12).arg_true()
+    clash = (int(seconds[0]), int(firsts[0])) if len(firsts) and len(seconds) else None
+    by_day = bool(len(firsts)) if len(firsts) or len(seconds) else bool(day_first)
+    day, month = (one, two) if by_day else (two, one)
+    clean = clock.fill_null("").str.strip_chars().str.to_uppercase()
+    clean = clean.str.replace(r"\s*([AP])\.?M\.?$", " ${1}M")
+    dates = (
+        pl.select(pl.concat_str(month, pl.lit("/"), day, pl.lit("/"), year, pl.lit(" "), clean))
+        .to_series()
+        .str.strip_chars()
+    )
+    micros = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(text))
+    for mark in ("%Y", "%y"):
+        mine = year.str.len_chars() == (4 if mark == "%Y" else 2)
+        for spelling in _CLOCKS:
+            left = (micros.is_null() & mine).arg_true()
+            if len(left):
+                micros = micros.scatter(
+                    left, _parsed(dates.gather(left), f"%m/%d/{mark}{spelling}")
+                )
+    undecided = None
+    if not len(firsts) and not len(seconds) and day_first is None:
+        undecided = (
+            f"{text[0]!r} may have the day or the month first, and no other value tells (a number over "
+            "12): set time_format, such as '%d/%m/%Y' or '%m/%d/%Y', with ' %H:%M:%S' for a time of day"
+        )
+    return Dates(micros, DayOrder("day" if by_day else "month", undecided), clash)
+
+
+def _parsed(text: pl.Series, format: str) -> pl.Series:
+    return text.str.to_datetime(format, strict=False, time_unit="us").to_physical()
+
+
+def _by_strptime(value: str, format: str) -> int | None:
+    try:
+        moment = datetime.strptime(value, format)
+    except ValueError:
+        return None
+    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _zoned(text: pl.Series) -> pl.Series:
+    """Zones as +00:00."""
+    text = text.str.replace(r"(?i)\s*(Z|UTC|GMT)$", "+00:00")
+    return text.str.replace(r"([+-]\d\d):?(\d\d)$", "$1:$2").str.replace(r"([+-]\d\d)$", "$1:00")
+
+
+def _words(text: pl.Series) -> pl.Series:
+    """Without weekday, commas and comments; zones as +00:00 after a blank."""
+    text = text.str.replace(r"\s*\([^)]*\)$", "").str.replace_all(",", " ")
+    text = text.str.replace(r"(?i)^(mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?\s+", "")
+    text = text.str.replace(r"^(\d{1,2})-([A-Za-z]{3,9})-(\d{4})", "$1 $2 $3")
+    text = text.str.replace(r"\s([+-]\d\d):?(\d\d)\b", " $1:$2")
+    for name, hours in _ZONES.items():
+        text = text.str.replace(rf"\s{name}\b", f" {hours:+03d}:00")
+    return text.str.replace_all(r"\s+", " ").str.replace(r"(?i)(\d)\s?([ap]m)$", "$1 $2")
+
+
+def _spelling(prepare: Callable[[pl.Series], pl.Series], format: str) -> Spelling:
+    return lambda text: _parsed(prepare(text), format)
+
+
+Spelling = Callable[[pl.Series], pl.Series]
+_SPELLINGS: tuple[Spelling, ...] = (
+    *(_spelling(lambda text: text, format) for format in _PLAIN),
+    *(_spelling(_zoned, format) for format in _ZONED),
+    *(_spelling(_words, format) for format in _WORDED),
+)

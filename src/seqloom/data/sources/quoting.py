@@ -1,0 +1,299 @@
+"""How a delimited file uses quotes, decided before it is read, so that no quote swallows rows.
+
+`"` may quote fields as in RFC 4180, be escaped by a backslash, or be an ordinary character. A file is
+first scanned as arrays of bytes, which proves that most files have one reading. Only a file with
+suspicious quotes is parsed row by row.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from seqloom.data.sources.files import decode, open_bytes, raw_lines, text_encoding, text_lines
+
+_BLOCK = 8 << 20
+LONGEST_FIELD = 64 << 20
+"""Characters of a field; a longer one is taken for a quote that is never closed."""
+_MANY_LINES, _MANY_CHARACTERS = 50, 1 << 16
+_QUOTE, _BACKSLASH, _CR, _LF = b'"\\\r\n'
+_STAMP = re.compile(r"[-+]?\d[\d.,:/TZeE+ -]*")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One reading of a delimited file."""
+
+    separator: str
+    quote: bool = True
+    """Whether `"` quotes fields; else it is an ordinary character."""
+    escape: str | None = None
+    """The character before a quote that belongs to the text."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan of bytes knows of the reading by RFC 4180."""
+
+    rows: int
+    """Rows that are not blank, the header included."""
+    quotes: int
+    """Quote characters; those before the first doubtful one where `clean` is false."""
+    clean: bool
+    """Whether every quote opens, closes or doubles, no field goes over lines, all rows have one width."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What is known of the physical lines."""
+
+    lines: int
+    """Lines that are not blank."""
+    misfit: int | None
+    """The first line with another number of separators than the first one."""
+    escapes: int
+    """Quotes after a backslash."""
+
+
+@dataclass
+class Parsed:
+    """What a strict parser, row by row, makes of a reading."""
+
+    rows: int = 0
+    problem: str | None = None
+    """Why the reading is impossible, in words."""
+    swallows: bool = False
+    """Whether the problem is a quote that takes further lines into its field."""
+    misfit: str | None = None
+    """The first row of another width, in words."""
+    spans: int = 0
+    """Fields that go over several lines."""
+    suspects: list[int] = field(default_factory=list)
+    """Lines on which such a field begins whose lines are complete rows by themselves."""
+    large: list[int] = field(default_factory=list)
+    """Lines on which a field over very many lines or characters begins."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file can be read so."""
+        return self.problem is None and self.misfit is None
+
+
+def scan(path: Path, separator: str) -> Scan:
+    """Scan for quotes that are not as RFC 4180 wants them."""
+    rows = quotes = 0
+    width: int | None = None
+    for block in _blocks(path):
+        if b'"' not in block:
+            if b"\n\n" not in block and b"\r" not in block:
+                rows += block.count(b"\n") - block.startswith(b"\n")
+                continue
+            rows += int(_filled(np.frombuffer(block, np.uint8))[1].sum())
+            continue
+        data = np.frombuffer(block, np.uint8)
+        ends, filled = _filled(data)
+        at = np.flatnonzero(data == _QUOTE)
+        inside = np.bitwise_xor.accumulate((data == _QUOTE).view(np.uint8))
+        edge = np.zeros(256, np.bool_)
+        edge[[ord(separator), _CR, _LF, _QUOTE]] = True
+        before = np.where(at > 0, data[at - 1], _LF)
+        neighbours = np.where(inside[at] == 1, before, data[np.minimum(at + 1, len(data) - 1)])
+        parted = np.flatnonzero((data == ord(separator)) & (inside == 0))
+        widths = np.diff(np.searchsorted(parted, ends), prepend=0)[filled]
+        if len(widths) and width is None:
+            width = int(widths[0])
+        quotes += len(at)
+        rows += int(filled.sum())
+        if not edge[neighbours].all() or inside[ends].any() or (widths != width).any():
+            return Scan(rows, quotes, clean=False)
+    return Scan(rows, quotes, clean=True)
+
+
+def plain(path: Path, separator: str) -> Plain:
+    """Count separators in physical lines, quotes or not."""
+    lines = number = escapes = 0
+    width, misfit = None, None
+    for block in _blocks(path):
+        data = np.frombuffer(block, np.uint8)
+        ends, filled = _filled(data)
+        parted = np.flatnonzero(data == ord(separator))
+        widths = np.diff(np.searchsorted(parted, ends), prepend=0)
+        if filled.any() and width is None:
+            width = int(widths[filled][0])
+        odd = np.flatnonzero(filled & (widths != width))
+        if misfit is None and len(odd):
+            misfit = number + int(odd[0]) + 1
+        lines += int(filled.sum())
+        number += len(ends)
+        escapes += block.count(b'\\"')
+    return Plain(lines, misfit, escapes)
+
+
+def parse(path: Path, dialect: Dialect, encoding: str) -> Parsed:
+    """Parse the rows under a reading in which `"` quotes; stop at what makes it impossible."""
+    found = Parsed()
+    width = None
+    lines = _Lines(path, encoding)
+    previous = csv.field_size_limit(LONGEST_FIELD)
+    start = 1
+    try:
+        for row in csv.reader(
+            lines, delimiter=dialect.separator, escapechar=dialect.escape, strict=True
+        ):
+            begin, start = start, lines.number + 1
+            if not row:
+                continue
+            found.rows += 1
+            width = width or len(row)
+            if len(row) != width and found.misfit is None:
+                found.misfit = f"line {begin}: {len(row)} fields, {width} are needed"
+            if start > begin + 1 or len(max(row, key=len)) > _MANY_CHARACTERS:
+                _look_at(row, begin, start - begin, dialect.separator, found)
+    except csv.Error:
+        found.problem, found.swallows = _open_quote(path, dialect, encoding, start, lines.number)
+    finally:
+        csv.field_size_limit(previous)
+    return found
+
+
+def quoted_lines(path: Path, separator: str) -> tuple[int, int, int]:
+    """Count lines by their quotes: around whole fields, inside fields alone, and neither.
+
+    Each line counts by itself.
+    """
+    token = _token(Dialect(separator))
+    whole = inner = broken = 0
+    for _, line in raw_lines(path):
+        if b'"' not in line:
+            continue
+        text = line.decode("latin-1")
+        begins = list(_fields(token, text))
+        if begins[-1] < 0:
+            broken += 1
+        elif any(text.startswith('"', at) for at in begins):
+            whole += 1
+        else:
+            inner += 1
+    return whole, inner, broken
+
+
+def _look_at(row: list[str], line: int, lines: int, separator: str, found: Parsed) -> None:
+    """Count a row over several lines; note where its lines look like rows, or are very many."""
+    found.spans += lines > 1
+    if lines > _MANY_LINES or len(max(row, key=len)) > _MANY_CHARACTERS:
+        found.large.append(line)
+    if lines > 1 and any(_like_rows(row, at, separator) for at in range(len(row))):
+        found.suspects.append(line)
+
+
+def _like_rows(row: list[str], at: int, separator: str) -> bool:
+    """Whether the lines of field `at` would be complete rows if its quotes were characters."""
+    first, *inner = [line.split(separator) for line in row[at].split("\n")]
+    if not inner:
+        return False
+    own = row[:at] + first
+    others = [line for line in inner[:-1] if line != [""]] + [inner[-1] + row[at + 1 :]]
+    if any(len(line) != len(row) for line in (own, *others)):
+        return False
+    stamps = [number for number, text in enumerate(own) if _STAMP.fullmatch(text)]
+    if stamps:
+        return all(not line[n] or _STAMP.fullmatch(line[n]) for line in others for n in stamps)
+    return " " in own[0] or not any(" " in line[0] for line in others)
+
+
+def _open_quote(
+    path: Path, dialect: Dialect, encoding: str, first: int, last: int
+) -> tuple[str, bool]:
+    """Say which quote opens a field without an end in the lines `first` to `last`; whether it goes on
+    over lines."""
+    text = "\n".join(
+        decode(line, text_encoding(path, encoding), path, number)
+        for number, line in raw_lines(path)
+        if first <= number <= last
+    )
+    token = _token(dialect)
+    at = next((~begin for begin in _fields(token, text) if begin < 0), 0)
+    line = first + text.count("\n", 0, at)
+    closed = re.compile(_quoted(dialect)).match(text, at)
+    if closed is None:
+        upto = f"the lines up to {last} would be one field"
+        return f"line {line}: a quote opens a field and is never closed: {upto}", True
+    end = first + text.count("\n", 0, closed.end())
+    where = "on the same line" if end == line else f"on line {end}"
+    after = text[closed.end() :].split("\n", 1)[0][:20]
+    said = f"line {line}: a quote opens a field, and {where} {after!r} follows its closing quote"
+    return said, end > line
+
+
+def _quoted(dialect: Dialect) -> str:
+    if dialect.escape is None:
+        return r'"[^"]*(?:""[^"]*)*+"'
+    escape = re.escape(dialect.escape)
+    return rf'"[^"{escape}]*(?:(?:{escape}.|"")[^"{escape}]*)*+"'
+
+
+def _token(dialect: Dialect) -> re.Pattern[str]:
+    """One field, up to the separator or the end of the line."""
+    mark = re.escape(dialect.separator)
+    return re.compile(
+        rf'(?:{_quoted(dialect)}|[^"\n{mark}][^\n{mark}]*|)(?=[\n{mark}]|\Z)', flags=re.DOTALL
+    )
+
+
+def _fields(token: re.Pattern[str], text: str) -> Iterator[int]:
+    """Where each field begins; at the first one that is none, the complement of its place."""
+    at = 0
+    while at <= len(text):
+        found = token.match(text, at)
+        if found is None:
+            yield ~at
+            return
+        yield at
+        at = found.end() + 1
+
+
+class _Lines:
+    """The lines of a file as the csv module wants them; counts those that were read."""
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self.number = 0
+        self._lines = text_lines(path, encoding)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.number, line = next(self._lines)
+        return line + "\n"
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The file in blocks of whole lines; the last line gets an end."""
+    rest = b""
+    with open_bytes(path) as handle:
+        while data := handle.read(_BLOCK):
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                rest += data
+                continue
+            yield rest + data[:cut]
+            rest = data[cut:]
+    if rest:
+        yield rest + b"\n"
+
+
+def _filled(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the lines of a block end, and which of them are not blank. A lone CR ends a line too."""
+    ends = data == _LF
+    returns = np.flatnonzero(data == _CR)
+    if len(returns):
+        ends[returns[data[returns + 1] != _LF]] = True
+    at = np.flatnonzero(ends)
+    lengths = np.diff(at, prepend=-1) - 1
+    alone = (lengths == 1) & (data[at - 1] == _CR)
+    return at, (lengths > 0) & ~alone

@@ -1,0 +1,52 @@
+"""How the files of a log agree on their times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seqloom.core.errors import DataError
+from seqloom.data.assemble import check_day_order
+from seqloom.data.dates import DayOrder
+from seqloom.data.sources.base import TimestampUnit
+
+_UNITS: dict[str, TimestampUnit] = {
+    "seconds": "s",
+    "milliseconds": "ms",
+    "microseconds": "us",
+    "nanoseconds": "ns",
+}
+"""Units by `Times.spelling`, the largest numbers last."""
+
+
+def agree_on_times(
+    files: Sequence[dict[str, Any] | None], unit: TimestampUnit, name: str
+) -> tuple[TimestampUnit, bool | None]:
+    """The unit and the order of day and month in which all files are to be read.
+
+    `files` is what `read_piece` told of the times of each, read with `unit`. Numbers are in the unit of the
+    largest, and one date with a number over 12 decides for all, as in one column.
+
+    Raises:
+        DataError: some files have times and others none, or they write day and month in different orders.
+    """
+    timed = [one for one in files if one is not None]
+    if len(timed) not in (0, len(files)):
+        raise DataError(
+            f"the files of {name} differ in their times (some have a time column, others have none); "
+            "write them alike"
+        )
+    spellings = {one["spelling"] for one in timed} - {"dates"}
+    if len(spellings) > 1:
+        unit = _UNITS[max(spellings - {"compact dates"}, key=list(_UNITS).index)]
+    decided = {one["first"] for one in timed if one["first"] and not one["undecided"]}
+    if len(decided) > 1:
+        raise DataError(
+            f"the files of {name} differ in their times (some write the day first, others the month); "
+            "write them alike"
+        )
+    undecided = [one["undecided"] for one in timed if one["undecided"]]
+    if undecided and not decided:
+        check_day_order(DayOrder("month", undecided[0]), name)
+    # Undecided files were read with the month first.
+    return unit, True if undecided and decided == {"day"} else None

@@ -45,7 +45,16 @@ def read_config_file(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"configuration file {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"configuration file {path} cannot be read: {error.strerror}; give a file of YAML"
+        ) from None
+    except RecursionError:
+        raise ConfigError(
+            f"configuration file {path} is not valid YAML: its brackets are nested too deeply"
+        ) from None
+    # A value such as 2020-99-99 is a date to YAML, and none that exists.
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
     if values is None:
         return {}
@@ -75,7 +84,11 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
                 raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
         try:
             target[parts[-1]] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except RecursionError:
+            raise ConfigError(
+                f"override {parts[-1]!r}: its brackets are nested too deeply"
+            ) from None
+        except (yaml.YAMLError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"override {override!r}: the value is not valid YAML: {error}"
             ) from None

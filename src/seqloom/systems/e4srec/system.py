@@ -43,6 +43,7 @@ class E4SRec(E4SRecCost):
     uses_ids: ClassVar[bool] = True
     shards: ClassVar = "frozen"
     new_items_by: ClassVar = "embedding"
+    location_keys: ClassVar = frozenset({"llm.name"})
     ids: Tensor
 
     def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
 from seqloom.core.errors import SeqloomError
+from seqloom.core.files import read_json
 from seqloom.serving.engine.engine import UnknownModelError
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.http.context import Context, Ctx, reply
@@ -33,7 +33,12 @@ async def list_models(context: Ctx) -> Response:
 async def model_metrics(context: Ctx, model: str) -> Response:
     """What training and evaluation found of a model."""
     served = context.engine.model(model)
-    return reply(await asyncio.to_thread(_metrics, served))
+    try:
+        return reply(await asyncio.to_thread(_metrics, served))
+    except SeqloomError as error:
+        raise ProblemError(
+            409, "damaged-run", "The files of the run cannot be read", str(error)
+        ) from error
 
 
 @router.post("/admin/reload", response_model=ReloadReply, dependencies=_ADMIN)
@@ -77,6 +82,6 @@ def _metrics(model: ServedModel) -> dict[str, Any]:
         "version": model.version,
         "parameters": manifest.parameters,
         "seconds_total": manifest.cost.seconds_total,
-        "evaluations": [json.loads(file.read_text(encoding="utf-8")) for file in files],
+        "evaluations": [read_json(file, "evaluation") for file in files],
         "log": model.run.log,
     }

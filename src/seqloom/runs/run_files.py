@@ -102,7 +102,7 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
 
 def write_model_files(path: Path, system: System[Any]) -> dict[str, str]:
     """Write what the system keeps beside its weights; gives the SHA-256 of each file."""
-    with tempfile.TemporaryDirectory(prefix=".model.", suffix=".part", dir=path) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".model-files.", suffix=".part", dir=path) as scratch:
         system.write_files(Path(scratch))
         if not any(Path(scratch).iterdir()):
             return {}

@@ -106,6 +106,7 @@ def train(
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
+    _check_epochs(resolved)
     _check_shard(cls, processes, shard=shard)
     check_alike(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
@@ -141,6 +142,15 @@ def train(
         )
         del shared
         return _summary(out, finished)
+
+
+def _check_epochs(config: SystemConfig) -> None:
+    """Refuse a training that trains nothing; a run that continues another one keeps its weights."""
+    if getattr(config, "epochs", 1) == 0 and getattr(config, "start_from", None) is None:
+        raise ConfigError(
+            "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
+            "give 1 or more"
+        )
 
 
 def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -> None:

@@ -154,6 +154,8 @@ def tune_llm(
 
 
 def _check(config: TuneConfig) -> None:
+    if config.epochs == 0:
+        raise ConfigError("epochs: found 0: nothing would be tuned; give 1 or more")
     if config.llm.kind != "causal" or config.llm.quantise or config.llm.start != "pretrained":
         raise ConfigError(
             "tune-llm takes a pretrained causal language model in 16 or 32 bits; leave llm.kind, "

@@ -100,7 +100,13 @@ def test_what_an_older_seqloom_left_of_an_overwrite_goes_back(tmp_path):
 
 
 def test_leftovers_are_those_of_the_very_name(tmp_path):
-    for name in (".a.12345678.part", ".a.b.12345678.part", ".a.12345678.old", ".a.parts", ".a.part"):
+    for name in (
+        ".a.12345678.part",
+        ".a.b.12345678.part",
+        ".a.12345678.old",
+        ".a.parts",
+        ".a.part",
+    ):
         (tmp_path / name).mkdir()
     assert [one.name for one in leftovers(tmp_path / "a", "part")] == [".a.12345678.part"]
     assert [one.name for one in leftovers(tmp_path / "a.b", "part")] == [".a.b.12345678.part"]

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from seqloom.core.errors import LockedError
+from seqloom.core.storage import naming_full_disk
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -127,12 +128,14 @@ def _open_locked(target: Path, file: Path, *, shared: bool) -> int:
     """The open, locked file; -1 where the file system has no locks."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with naming_full_disk(target):
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
             if _is(file, handle):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, _about_me().encode(), 0)
+                with contextlib.suppress(OSError):  # on a full disk the lock holds without a name
+                    os.ftruncate(handle, 0)
+                    os.pwrite(handle, _about_me().encode(), 0)
                 return handle
             os.close(handle)  # its last holder removed it meanwhile
         except BlockingIOError:

@@ -37,11 +37,13 @@ def end(process):
 def test_a_second_writer_hears_who_holds_the_lock_and_a_kill_releases_it(tmp_path):
     process = other(tmp_path / "run")
     try:
-        with pytest.raises(
-            LockedError, match=rf"run is in progress.*process {process.pid} on "
-        ) as e:
-            with writing(tmp_path / "run"):
-                pass
+        with (
+            pytest.raises(
+                LockedError, match=rf"run is in progress.*process {process.pid} on "
+            ) as e,
+            writing(tmp_path / "run"),
+        ):
+            pass
         assert "started at 20" in str(e.value)
         assert f"process {process.pid} on" in holder(tmp_path / "run")
     finally:

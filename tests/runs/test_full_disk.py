@@ -80,7 +80,7 @@ def test_prepare_and_embed(tmp_path):
     assert made[0] is False
     assert made[-1] is True
     data = prepared_dataset(tmp_path / "data")
-    options = EmbedOptions(encoder="hash-64", name="second", users="mean")
+    options = EmbedOptions(encoder="hash:64", name="second", users="mean")
     for limit in LIMITS:
         told = full_at(limit, lambda: embed(data, options, overwrite=True))
         check_error(told, limit)

@@ -231,11 +231,15 @@ def test_added_items_keep_evaluations_and_have_hashes(root):
     data = Dataset.load(root / "data")
     items = root / "new.csv"
     items.write_text("item_id,title\nnew,red thing number 1\n")
-    add_items(root / "run", items)
-    use_run(root / "run", data)
-    records = json.loads((root / "run" / "manifest.json").read_text())["records"]
+    run = root / "textknn"
+    train(data, "textknn", out=run, device="cpu")
+    evaluate(run, device="cpu")
+    add_items(run, items)
+    details = RankingProtocol(split=data.split, fingerprint=data.fingerprint)
+    assert read_evaluation(run, details) is not None
+    records = json.loads((run / "manifest.json").read_text())["records"]
     assert set(records) == {"items.parquet", "popularity.safetensors", "log.jsonl"}
-    file = root / "run" / "items.parquet"
-    file.write_bytes((root / "data" / "items.parquet").read_bytes())
+    assert load_run(run).item_ids[-1] == "new"
+    (run / "items.parquet").write_bytes((root / "data" / "items.parquet").read_bytes())
     with pytest.raises(ArtefactError, match="was damaged or changed"):
-        _ = load_run(root / "run").items
+        _ = load_run(run).items

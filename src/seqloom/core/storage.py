@@ -51,7 +51,8 @@ def _exchange_call() -> Callable[[bytes, bytes], int] | None:
         return lambda first, second: int(swap(first, second, _RENAME_EXCHANGE))
     if hasattr(library, "renameat2"):
         rename = library.renameat2
-        rename.argtypes = [ctypes.c_int, ctypes.c_char_p] * 2 + [ctypes.c_uint]
+        one = (ctypes.c_int, ctypes.c_char_p)
+        rename.argtypes = [*one, *one, ctypes.c_uint]
         return lambda first, second: int(
             rename(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE)
         )

@@ -151,17 +151,17 @@ def read_ranks(path: Path) -> RankTable:
         columns[name] = frame.column(name)
     if any(column.null_count for column in columns.values()):
         raise ArtefactError(f"{path} holds rows without a value; evaluate the run again")
+    numbers = [torch.from_numpy(columns[name].to_numpy().copy()) for name in _NUMBERS]
+    if len(numbers[0]) and int(numbers[0].min()) < 1:
+        raise ArtefactError(f"{path} holds ranks below 1; evaluate the run again")
+    if any(len(column) and int(column.min()) < 0 for column in numbers[1:]):
+        raise ArtefactError(f"{path} holds counts below 0; evaluate the run again")
     found = _digest(frame)
     if stored not in ("", found):
         raise ArtefactError(
             f"{path} was damaged or changed since it was written: its columns have SHA-256 {found[:12]}, its "
             f"header says {stored[:12]}; evaluate the run again"
         )
-    numbers = [torch.from_numpy(columns[name].to_numpy().copy()) for name in _NUMBERS]
-    if len(numbers[0]) and int(numbers[0].min()) < 1:
-        raise ArtefactError(f"{path} holds ranks below 1; evaluate the run again")
-    if any(len(column) and int(column.min()) < 0 for column in numbers[1:]):
-        raise ArtefactError(f"{path} holds counts below 0; evaluate the run again")
     cold = None
     if _COLD in frame.column_names:
         if frame.schema.field(_COLD).type != pa.bool_() or frame.column(_COLD).null_count:

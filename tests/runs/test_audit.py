@@ -9,7 +9,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 import torch
-from audit_leaks import change_json, change_tensors, everything, failed, failures, leak
+from audit_leaks import change_json, change_tensors, everything, failed, failures, keep_hash, leak
 from safetensors.torch import save_file
 
 from helpers import SMALL, tiny_dataset
@@ -174,7 +174,9 @@ def test_approximate_neighbours(root):
 def test_popularity_that_counts_held_out_events(root):
     data = Dataset.load(root / "data")
     counts = torch.bincount(data.events.items.long(), minlength=25)[1:]
-    save_file({"counts": counts}, root / "llmesr" / "popularity.safetensors")
+    file = root / "llmesr" / "popularity.safetensors"
+    save_file({"counts": counts}, file)
+    keep_hash(file)
     assert failed(root) == {"popularity"}
 
 
@@ -198,7 +200,7 @@ def test_weights_that_start_from_held_out_events(root, monkeypatch):
     data = Dataset.load(root / "data")
     with monkeypatch.context() as patch:
         patch.setattr(LLMESR, "initialise", leaky)
-        config = {**SMALL, "epochs": 0, "distillation": {"alpha": 0}}
+        config = {**SMALL, "epochs": 1, "distillation": {"alpha": 0}}
         train(data, "llmesr", out=root / "leak", config=config, device="cpu")
     assert failed(root, "leak") == {"start of the weights"}
 
@@ -307,7 +309,9 @@ def test_the_command_ends_with_one_where_a_check_fails(root, capsys):
     assert command(["audit", str(root / "data"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "data set"
     counts = torch.ones(24, dtype=torch.int64)
-    save_file({"counts": counts}, root / "llmesr" / "popularity.safetensors")
+    file = root / "llmesr" / "popularity.safetensors"
+    save_file({"counts": counts}, file)
+    keep_hash(file)
     arguments = ["audit", str(root / "llmesr"), "--dataset", str(root / "data")]
     assert command([*arguments, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
@@ -333,7 +337,7 @@ def test_a_temporal_split_is_made_again(tmp_path):
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     prepare(log, tmp_path / "data", options=PrepareOptions(split="temporal"))
     report = audit(tmp_path / "data")
-    assert [check.verdict for check in report.checks] == ["pass"] * 4
+    assert [check.verdict for check in report.checks] == ["pass"] * 5
 
 
 def test_cold_items_and_users_are_checked(tmp_path):
@@ -342,12 +346,36 @@ def test_cold_items_and_users_are_checked(tmp_path):
     rows = [(f"u{u}", f"i{(u * 7 + t * t) % 19}", t) for u in range(40) for t in range(8)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     prepare(log, tmp_path / "users", options=PrepareOptions(cold_users=0.1))
-    assert [check.verdict for check in audit(tmp_path / "users").checks] == ["pass"] * 4
+    assert [check.verdict for check in audit(tmp_path / "users").checks] == ["pass"] * 5
     data = prepare(log, tmp_path / "items", options=PrepareOptions(cold_items=0.2))
-    assert [check.verdict for check in audit(tmp_path / "items").checks] == ["pass"] * 5
+    assert [check.verdict for check in audit(tmp_path / "items").checks] == ["pass"] * 6
 
     def meet(tensors):
         tensors["items"][0] = data.num_items
 
     change_tensors(tmp_path / "items" / "events.safetensors", meet)
     assert failed(tmp_path, "items") >= {"cold items", "training part"}
+
+
+def test_the_audit_hashes_the_files_of_a_data_set_whole(root, monkeypatch):
+    """A large file is only sampled when it is opened: a change between the samples is the audit's to find."""
+    from seqloom.core import records
+
+    monkeypatch.setattr(records, "_WHOLE", 100)
+    monkeypatch.setattr(records, "_BLOCKS", 2)
+    monkeypatch.setattr(records, "_BLOCK", 16)
+    file = root / "data" / "items.parquet"
+    keep_hash(file)
+    assert failed(root, "data") == set()
+    changed = bytearray(file.read_bytes())
+    place = changed.index(b"number")  # in the text of an item, which no other check reads
+    changed[place] ^= 1
+    file.write_bytes(changed)
+    assert failed(root, "data") >= {"files of the data set"}
+
+
+def test_the_audit_of_an_older_folder_says_that_there_are_no_hashes(root):
+    change_json(root / "data" / "manifest.json", files={})
+    found = {check.artefact: check for check in audit(root / "data").checks}
+    assert found["files of the data set"].verdict == "unknown"
+    assert "kept no hashes" in found["files of the data set"].found

@@ -8,7 +8,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 import torch
-from audit_leaks import change_json, change_tensors, failed, failures
+from audit_leaks import change_json, change_tensors, failed, failures, keep_hash
 from safetensors.torch import save_file
 
 from helpers import SMALL_IDGENREC, looping_dataset, small_config, tiny_dataset
@@ -190,10 +190,13 @@ def test_the_run_that_supplied_item_vectors_is_audited_as_well(root, monkeypatch
     train(root / "data", "e4srec", out=root / "e4", config=small_config("e4srec"), device="cpu")
     assert [c.artefact for c in audit(root / "e4").checks if c.verdict != "pass"] == []
     counts = torch.ones(40, dtype=torch.int64)
-    honest = (root / "e4" / "ids" / "popularity.safetensors").read_bytes()
-    save_file({"counts": counts}, root / "e4" / "ids" / "popularity.safetensors")
+    file = root / "e4" / "ids" / "popularity.safetensors"
+    honest = file.read_bytes()
+    save_file({"counts": counts}, file)
+    keep_hash(file)
     assert failed(root, "e4") == {"ids: popularity"}
-    (root / "e4" / "ids" / "popularity.safetensors").write_bytes(honest)
+    file.write_bytes(honest)
+    keep_hash(file)
     rows = sequence.training_rows
 
     def leaky(given, *rest):

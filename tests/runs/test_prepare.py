@@ -181,7 +181,7 @@ def test_an_existing_folder_is_kept_unless_asked(log: Path, tmp_path: Path) -> N
 def test_an_interrupted_run_leaves_no_folder(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    def interrupt(*args: object) -> None:
+    def interrupt(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     before = set(tmp_path.iterdir())

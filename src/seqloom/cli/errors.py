@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.processes import are_several
+from seqloom.core.storage import full_disk
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -31,10 +32,11 @@ def report_error(error: BaseException, *, json_output: bool) -> int:
     kind = type(error).__name__
     if isinstance(error, TyperException):
         return _say("UsageError", _usage(error), BAD_INPUT, json_output)
+    if isinstance(error, OSError):
+        error = full_disk(error) or error
+        return _say(type(error).__name__, str(error), UNEXPECTED, json_output)
     if isinstance(error, SeqloomError):
         return _say(kind, str(error), BAD_INPUT, json_output)
-    if isinstance(error, OSError):
-        return _say(kind, str(error), UNEXPECTED, json_output)
     message = f"{kind}: {error}\nThis is a fault in seqloom; please report it with the lines above."
     return _say(kind, message, UNEXPECTED, json_output)
 

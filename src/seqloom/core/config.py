@@ -47,7 +47,12 @@ def read_config_file(path: Path) -> dict[str, Any]:
     try:
         # As a stream: its errors quote no line of the file, which may hold a password.
         values = yaml.safe_load(io.StringIO(text))
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ConfigError(
+            f"configuration file {path} is not valid YAML: its brackets are nested too deeply"
+        ) from None
+    # A value such as 2020-99-99 is a date to YAML, and none that exists.
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
     if values is None:
         return {}
@@ -77,7 +82,11 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
                 raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
         try:
             target[parts[-1]] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except RecursionError:
+            raise ConfigError(
+                f"override {parts[-1]!r}: its brackets are nested too deeply"
+            ) from None
+        except (yaml.YAMLError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"override {override!r}: the value is not valid YAML: {error}"
             ) from None

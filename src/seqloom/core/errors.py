@@ -23,6 +23,26 @@ class ArtefactError(SeqloomError):
     """A folder that seqloom wrote is missing, damaged, of another format or of another data set."""
 
 
+class LockedError(ArtefactError):
+    """Another process is writing the same folder or file."""
+
+
+class StorageError(SeqloomError, OSError):
+    """There is no room to write a file; also an `OSError` with its number."""
+
+    def __init__(self, number: int, reason: str, path: str, free: str) -> None:
+        super().__init__(number, reason, path)
+        self.free = free
+        """How much room the disk had then, in words."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.filename} could not be written: {self.strerror} ({self.free}). Nothing incomplete was "
+            "left under that name. Make room and run the same command again; `train` continues from its "
+            "last checkpoint with --resume"
+        )
+
+
 class AssetError(SeqloomError):
     """A named model or data set cannot be found, fetched or verified."""
 

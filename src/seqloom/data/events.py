@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor
+
+from seqloom.core.errors import ArtefactError
 
 EVENT_ARRAYS = ("items", "offsets", "train_end", "valid", "test", "timestamps")
 
@@ -37,3 +42,42 @@ class Events:
         if self.timestamps is not None:
             named["timestamps"] = self.timestamps
         return {name: tensor.contiguous() for name, tensor in named.items()}
+
+
+def check_events(events: Events, num_items: int, path: Path, remedy: str) -> None:
+    """Check types, lengths and ranges: items are numbered 1..N and positions lie within their user.
+
+    Raises:
+        ArtefactError: names `path`, the array, what is wrong and `remedy`.
+    """
+    for name, what in _faults(events, num_items):
+        raise ArtefactError(f"{path}: the array {name!r} {what}; the data set is damaged: {remedy}")
+
+
+def _faults(events: Events, num_items: int) -> Iterator[tuple[str, str]]:
+    """The arrays that cannot be, the first fault first: later checks rely on earlier ones."""
+    for name, tensor in events.tensors().items():
+        kind = torch.int32 if name == "items" else torch.int64
+        if tensor.dtype != kind or tensor.ndim != 1:
+            yield name, f"is {tensor.dtype} of {tensor.ndim} dimensions, not a vector of {kind}"
+    items, offsets = events.items, events.offsets
+    if len(items) and not 1 <= int(items.min()) <= int(items.max()) <= num_items:
+        yield "items", f"holds {int(items.min())} to {int(items.max())}, not 1 to {num_items}"
+    ends = offsets[[0, -1]].tolist() if len(offsets) else []
+    if ends != [0, len(items)] or bool((offsets[1:] < offsets[:-1]).any()):
+        yield "offsets", f"does not rise from 0 to {len(items)}, the number of events"
+    if events.timestamps is not None and len(events.timestamps) != len(items):
+        yield "timestamps", f"has {len(events.timestamps)} entries, not one for each event"
+    first, after = offsets[:-1], offsets[1:]
+    for name, at in (
+        ("train_end", events.train_end),
+        ("valid", events.valid),
+        ("test", events.test),
+    ):
+        if len(at) != len(first):
+            yield name, f"has {len(at)} entries, not one for each of {len(first)} users"
+        elif name == "train_end":
+            if bool(((at < first) | (at > after)).any()):
+                yield name, "has a position outside its user's events"
+        elif bool(((at != -1) & ((at < first) | (at >= after))).any()):
+            yield name, "has a position outside its user's events"

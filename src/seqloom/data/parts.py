@@ -6,22 +6,28 @@ events/part-00000.safetensors   the event arrays of `data.events`, positions cou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from seqloom.core.config import Config
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file
+from seqloom.core.records import FileRecord, check_file
 from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events
 from seqloom.data.marks import fingerprint_of, training_hash
 from seqloom.data.sequences import Sequences
+from seqloom.data.tables import read_id_table
+
+REMEDY = "run `seqloom prepare` again"
+"""What to do about a damaged data set."""
 
 
 class PartRecord(Config):
@@ -58,27 +64,44 @@ def read_events(file: Path) -> Events:
     Raises:
         ArtefactError: the file is missing or damaged.
     """
-    try:
-        with safe_open(file, framework="pt") as handle:
-            return Events(**{name: handle.get_tensor(name) for name in handle.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError) as error:
-        raise ArtefactError(f"{file} is damaged ({error}); prepare the data again") from None
+    with (
+        reading(file, "the events of a data set", REMEDY),
+        safe_open(file, framework="pt") as handle,
+    ):
+        return Events(**{name: handle.get_tensor(name) for name in handle.keys()})  # noqa: SIM118
 
 
-def read_parts(folder: Path, records: Sequence[PartRecord]) -> Events:
+def part_files(folder: Path, count: int) -> list[str]:
+    """The names of all files of `count` parts, by their place in `folder`."""
+    files = [place(folder, index) for index in range(count) for place in (users_file, events_file)]
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
+def read_parts(
+    folder: Path, records: Sequence[PartRecord], files: Mapping[str, FileRecord]
+) -> Events:
     """All parts as one: positions counted over all of them. The arrays are in memory.
 
     Raises:
-        ArtefactError: a part is missing, damaged or of another size than its record says.
+        ArtefactError: a part is missing, damaged, changed or of another size than its record says.
     """
+    for index in range(len(records)):
+        name = events_file(folder, index).relative_to(folder).as_posix()
+        check_file(folder, name, files, REMEDY)
     pieces = list(_moved(folder, records))
     arrays = [piece.tensors() for piece in pieces]
     return Events(**{name: torch.cat([part[name] for part in arrays]) for name in arrays[0]})
 
 
-def read_users(folder: Path, records: Sequence[PartRecord]) -> pa.Table:
-    """The users of all parts."""
-    return pa.concat_tables(_users(folder, len(records)))
+def read_users(
+    folder: Path, records: Sequence[PartRecord], files: Mapping[str, FileRecord]
+) -> pa.Table:
+    """The users of all parts.
+
+    Raises:
+        ArtefactError: a part is missing, damaged, changed or of another size than its record says.
+    """
+    return pa.concat_tables(_users(folder, records, files))
 
 
 def fingerprint_parts(
@@ -90,7 +113,7 @@ def fingerprint_parts(
         for piece in _moved(folder, records):
             yield piece.tensors()[name]
 
-    user_ids = (table.column("user_id").to_pylist() for table in _users(folder, len(records)))
+    user_ids = (table.column("user_id").to_pylist() for table in _users(folder, records, {}))
     names = list(read_events(events_file(folder, 0)).tensors())
     users = sum(record.users for record in records)
     return fingerprint_of(item_ids, users, user_ids, names, chunks, num_cold)
@@ -102,8 +125,12 @@ def training_parts(folder: Path, records: Sequence[PartRecord]) -> str:
     return training_hash(Sequences(e.items, e.offsets[:-1], e.train_end) for e in parts)
 
 
-def _users(folder: Path, count: int) -> Iterable[pa.Table]:
-    return (pq.read_table(users_file(folder, index)) for index in range(count))
+def _users(
+    folder: Path, records: Sequence[PartRecord], files: Mapping[str, FileRecord]
+) -> Iterable[pa.Table]:
+    for index, record in enumerate(records):
+        name = users_file(folder, index).relative_to(folder).as_posix()
+        yield read_id_table(folder, name, "user_id", record.users, files, REMEDY)
 
 
 def _moved(folder: Path, records: Sequence[PartRecord]) -> Iterator[Events]:
@@ -115,7 +142,7 @@ def _moved(folder: Path, records: Sequence[PartRecord]) -> Iterator[Events]:
         if (len(part.items), len(part.offsets)) != (record.events, record.users + 1):
             raise ArtefactError(
                 f"{file} holds {len(part.offsets) - 1} users and {len(part.items)} events, the manifest "
-                f"says {record.users} and {record.events}; prepare the data again"
+                f"says {record.users} and {record.events}; {REMEDY}"
             )
         yield Events(
             items=part.items,

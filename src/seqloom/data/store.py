@@ -1,6 +1,7 @@
 """The prepared data set on disk: written once by `prepare`, memory-mapped by everything after it.
 
-manifest.json        format version, source hashes, options, statistics, warnings, fingerprint
+manifest.json        format version, source hashes, options, statistics, warnings, fingerprint, and the
+                     hash of each file below, which is checked when the file is opened
 items.parquet        row i is item number i + 1: `item_id`, then the item's text columns
 users.parquet        row u is user number u: `user_id`
 events.safetensors   items int32 [events], offsets int64 [users + 1], timestamps int64 [events]
@@ -25,18 +26,22 @@ from pydantic import Field
 from torch import Tensor
 
 from seqloom.core.config import Config
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
+from seqloom.core.records import FileRecord, check_file, record_files
 from seqloom.core.tensors import write_tensors
-from seqloom.data.events import Events
+from seqloom.data.events import Events, check_events
 from seqloom.data.marks import fingerprint, training_hash
-from seqloom.data.parts import PartRecord, read_events, read_parts, read_users
+from seqloom.data.parts import REMEDY, PartRecord, read_events, read_parts, read_users
 from seqloom.data.sequences import Sequences
+from seqloom.data.tables import read_id_table
 
 FORMAT_VERSION = 1
 PARTS_VERSION = 2
 """Of a data set in parts, which older versions of seqloom do not read."""
 Part = Literal["valid", "test"]
+_ITEMS, _USERS, _EVENTS = "items.parquet", "users.parquet", "events.safetensors"
 
 
 class Manifest(Config):
@@ -60,6 +65,8 @@ class Manifest(Config):
     """SHA-256 of the training part; empty in a data set of an older seqloom."""
     parts: list[PartRecord] = Field(default_factory=list)
     """The parts in the order of their users; empty where one file holds all."""
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+    """The hashes of the other files by their place in the folder; empty in a data set of an older seqloom."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Dataset:
         """Open the folder at `path`.
 
         Raises:
-            ArtefactError: the folder is missing, incomplete, damaged or of another format version.
+            ArtefactError: the folder is missing, incomplete, damaged, changed or of another format version.
         """
         path = Path(path)
         raw = read_json(path / "manifest.json", "prepared data set")
@@ -107,10 +114,16 @@ class Dataset:
                 f"{path} has data set format {raw.get('version')}, this seqloom reads "
                 f"{FORMAT_VERSION} and {PARTS_VERSION}; run `seqloom prepare` again"
             )
-        manifest = Manifest.build(raw)
+        with reading(path / "manifest.json", "the manifest of a data set", REMEDY):
+            manifest = Manifest.build(raw)
+            num_items = int(manifest.statistics["items"])
         if manifest.parts:
-            return cls(path, manifest, read_parts(path, manifest.parts))
-        return cls(path, manifest, read_events(path / "events.safetensors"))
+            events = read_parts(path, manifest.parts, manifest.files)
+        else:
+            check_file(path, _EVENTS, manifest.files, REMEDY)
+            events = read_events(path / _EVENTS)
+        check_events(events, num_items, path, REMEDY)
+        return cls(path, manifest, events)
 
     @property
     def fingerprint(self) -> str:
@@ -160,15 +173,27 @@ class Dataset:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Row i describes item number i + 1: `item_id` (string), then text columns (string)."""
-        return pq.read_table(self.path / "items.parquet").slice(0, self.num_items)
+        """Row i describes item number i + 1: `item_id` (string), then text columns (string).
+
+        Raises:
+            ArtefactError: the file is missing, damaged or changed.
+        """
+        rows, files = self.manifest.statistics["items"], self.manifest.files
+        return read_id_table(self.path, _ITEMS, "item_id", rows, files, REMEDY).slice(
+            0, self.num_items
+        )
 
     @cached_property
     def users(self) -> pa.Table:
-        """Row u describes user number u: `user_id` (string)."""
+        """Row u describes user number u: `user_id` (string).
+
+        Raises:
+            ArtefactError: the file is missing, damaged or changed.
+        """
+        files = self.manifest.files
         if self.manifest.parts:
-            return read_users(self.path, self.manifest.parts)
-        return pq.read_table(self.path / "users.parquet")
+            return read_users(self.path, self.manifest.parts, files)
+        return read_id_table(self.path, _USERS, "user_id", self.num_users, files, REMEDY)
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -257,6 +282,11 @@ def training_only(dataset: Dataset) -> Dataset:
     return Dataset(dataset.path, dataset.manifest, events, dataset.num_items)
 
 
+def write_dataset_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a data set, with a checksum of its own."""
+    write_json(folder / "manifest.json", manifest.model_dump(mode="json"), sealed=True)
+
+
 def write_dataset(
     path: Path,
     *,
@@ -292,8 +322,9 @@ def write_dataset(
         training=training_hash([Sequences(events.items, events.offsets[:-1], events.train_end)]),
     )
     with atomic_folder(path, overwrite=overwrite) as work:
-        pq.write_table(items, work / "items.parquet")
-        pq.write_table(users, work / "users.parquet")
-        write_tensors(work / "events.safetensors", events.tensors())
-        write_json(work / "manifest.json", manifest.model_dump(mode="json"))
+        pq.write_table(items, work / _ITEMS)
+        pq.write_table(users, work / _USERS)
+        write_tensors(work / _EVENTS, events.tensors())
+        files = record_files(work, (_ITEMS, _USERS, _EVENTS))
+        write_dataset_manifest(work, manifest.model_copy(update={"files": files}))
     return Dataset.load(path)

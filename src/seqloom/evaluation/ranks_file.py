@@ -2,21 +2,25 @@
 
 Parquet columns: `user_id`, `target` (string, the user's own ids), `rank`, `history_length`,
 `training_length` and `target_count` (int64), and where the data set has cold items `cold` (bool). The
-schema's metadata holds, under `seqloom`, a JSON object: format, version, protocol, thresholds of the groups.
+schema's metadata holds, under `seqloom`, a JSON object: format, version, protocol, thresholds of the groups,
+and the SHA-256 of the columns.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file
 from seqloom.data.store import Dataset
@@ -123,6 +127,7 @@ def write_ranks(path: Path, table: RankTable) -> None:
     frame = pa.table(columns, names=[*_STRINGS, *_NUMBERS])
     if table.cold is not None:
         frame = frame.append_column(_COLD, pa.array(table.cold.numpy()))
+    about["columns"] = _digest(frame)
     with atomic_file(Path(path)) as work:
         pq.write_table(frame.replace_schema_metadata({_KEY: json.dumps(about)}), work)
 
@@ -134,37 +139,62 @@ def read_ranks(path: Path) -> RankTable:
         ArtefactError: the file is missing, damaged, no rank file, or of another format version.
     """
     path = Path(path)
-    try:
+    with reading(path, "the ranks of an evaluation", "run `seqloom evaluate` on the run again"):
         frame = pq.read_table(path)
-    except FileNotFoundError:
-        raise ArtefactError(f"{path} is missing; run `seqloom evaluate` on the run") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ArtefactError(f"{path} is damaged ({error}); evaluate the run again") from None
-    protocol, thresholds = _about(path, frame)
+        frame.validate(full=True)
+    protocol, thresholds, stored = _about(path, frame)
     columns = {}
     for name in (*_STRINGS, *_NUMBERS):
         wanted = pa.string() if name in _STRINGS else pa.int64()
         if name not in frame.column_names or frame.schema.field(name).type != wanted:
             raise ArtefactError(f"{path} has no column {name} of type {wanted}; evaluate again")
         columns[name] = frame.column(name)
+    if any(column.null_count for column in columns.values()):
+        raise ArtefactError(f"{path} holds rows without a value; evaluate the run again")
     numbers = [torch.from_numpy(columns[name].to_numpy().copy()) for name in _NUMBERS]
     if len(numbers[0]) and int(numbers[0].min()) < 1:
         raise ArtefactError(f"{path} holds ranks below 1; evaluate the run again")
+    if any(len(column) and int(column.min()) < 0 for column in numbers[1:]):
+        raise ArtefactError(f"{path} holds counts below 0; evaluate the run again")
+    found = _digest(frame)
+    if stored not in ("", found):
+        raise ArtefactError(
+            f"{path} was damaged or changed since it was written: its columns have SHA-256 {found[:12]}, its "
+            f"header says {stored[:12]}; evaluate the run again"
+        )
     cold = None
     if _COLD in frame.column_names:
+        if frame.schema.field(_COLD).type != pa.bool_() or frame.column(_COLD).null_count:
+            raise ArtefactError(f"{path} has a column {_COLD} of another type; evaluate again")
         cold = torch.from_numpy(frame.column(_COLD).to_numpy().copy())
     ids = (columns["user_id"], columns["target"])
     ranks, histories, training, counts = numbers
     return RankTable(protocol, thresholds, *ids, ranks, histories, training, counts, cold)
 
 
-def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThresholds]:
+def _digest(frame: pa.Table) -> str:
+    """SHA-256 of the columns, whatever the pieces they are stored in."""
+    digest = hashlib.sha256()
+    for name in frame.column_names:
+        column = frame.column(name)
+        digest.update(f"{name}:{column.type}:{len(column)}\n".encode())
+        if pa.types.is_string(column.type):
+            for value in column.to_pylist():
+                data = value.encode()
+                digest.update(len(data).to_bytes(8, "little") + data)
+        else:
+            digest.update(np.ascontiguousarray(column.to_numpy()).data)
+    return digest.hexdigest()
+
+
+def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThresholds, str]:
+    """The protocol, the thresholds and the columns' digest (empty in a file of an older seqloom)."""
     try:
         about: dict[str, Any] = json.loads((frame.schema.metadata or {})[_KEY])
         if about["format"] != FORMAT:
             raise KeyError("format")
         version = about["version"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ArtefactError(f"{path} is no rank file of seqloom; evaluate the run again") from None
     if version != FORMAT_VERSION:
         raise ArtefactError(
@@ -172,7 +202,8 @@ def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThreshold
             "evaluate the run again"
         )
     try:
-        return RankingProtocol.build(about["protocol"]), GroupThresholds.build(about["thresholds"])
+        protocol = RankingProtocol.build(about["protocol"])
+        return protocol, GroupThresholds.build(about["thresholds"]), str(about.get("columns", ""))
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} is damaged ({error}); evaluate the run again") from None
 

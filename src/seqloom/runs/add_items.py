@@ -10,13 +10,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
-from seqloom.core.files import atomic_folder, sha256_file
+from seqloom.core.files import atomic_folder, sole_writer
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.catalog import arrow_strings, text_table
 from seqloom.data.checks import Findings
@@ -25,6 +25,7 @@ from seqloom.data.sources import ReadOptions, Source, read_items
 from seqloom.data.store import Dataset
 from seqloom.runs.folder import Run, check_fingerprint, load_run, write_manifest
 from seqloom.runs.new_items import new_item_reader
+from seqloom.runs.run_files import ITEMS, POPULARITY, read_weights, write_weights
 
 _SHOWN = 5
 
@@ -71,10 +72,24 @@ def add_items(
         EmbeddingError: the encoder of the text embedding is no longer the same.
     """
     run = run if isinstance(run, Run) else load_run(run)
+    target = Path(out) if out is not None else run.path
+    with sole_writer(target, progress):
+        return _add(run, items, target, text, dataset, progress, overwrite or out is None)
+
+
+def _add(
+    run: Run,
+    items: Any,
+    target: Path,
+    text: str | None,
+    dataset: Dataset | str | Path | None,
+    progress: Progress,
+    overwrite: bool,
+) -> AddItemsSummary:
     data = _dataset(run, dataset)
     reader = new_item_reader(run, text=text, dataset=data)
     new = _read(items, run, Findings(progress))
-    state = load_file(run.path / "weights.safetensors")
+    state = read_weights(run.path, run.manifest.weights_sha256)
     tables = run.item_tables
     if not set(tables) <= set(state):
         raise ConfigError(
@@ -86,8 +101,7 @@ def add_items(
         name: torch.cat([value, rows.tables[name].to(value)]) if name in tables else value
         for name, value in state.items()
     }
-    target = Path(out) if out is not None else run.path
-    _write(run, target, new, state, overwrite=overwrite or out is None)
+    _write(run, target, new, state, overwrite=overwrite)
     return AddItemsSummary(
         run=str(target),
         added=new.num_rows,
@@ -147,14 +161,18 @@ def _write(
     sizes = manifest.sizes.model_copy(update={"num_items": items.num_rows})
     with atomic_folder(target, overwrite=overwrite) as work:
         shutil.copytree(run.path, work, dirs_exist_ok=True)
-        write_tensors(work / "weights.safetensors", state)
-        pq.write_table(items, work / "items.parquet")
+        sha256 = write_weights(work, state)
+        pq.write_table(items, work / ITEMS)
+        changed_files = [ITEMS]
         if run.popularity is not None:
             counts = torch.nn.functional.pad(run.popularity, (0, new.num_rows))
-            write_tensors(work / "popularity.safetensors", {"counts": counts})
+            write_tensors(work / POPULARITY, {"counts": counts})
+            changed_files.append(POPULARITY)
         changed = {
             "sizes": sizes,
             "added_items": manifest.added_items + new.num_rows,
-            "weights_sha256": sha256_file(work / "weights.safetensors"),
+            "weights_sha256": sha256,
+            "trained_sha256": manifest.evaluated_weights,
+            "records": manifest.records | record_files(work, changed_files),
         }
         write_manifest(work, manifest.model_copy(update=changed))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from seqloom.core.config import read_config_file
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import atomic_file
+from seqloom.core.files import atomic_folder
 from seqloom.core.processes import Processes
+from seqloom.core.progress import Progress
+from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.runs import saw
@@ -25,9 +25,19 @@ from seqloom.runs.folder import (
     write_manifest,
 )
 from seqloom.runs.lineage import DatasetReference, lineage_of
+from seqloom.runs.run_files import (
+    CONFIG,
+    ITEMS,
+    POPULARITY,
+    checked_config,
+    config_digest,
+    read_stored_config,
+)
 from seqloom.systems.base import Sizes, System, SystemConfig
+from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
 
+_BEFORE_MANIFEST = {CONFIG, ITEMS, POPULARITY}
 _LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
 
 
@@ -66,13 +76,10 @@ def begin(
     cls: type[System[Any]],
     config: SystemConfig,
     sizes: Sizes,
-    *,
-    overwrite: bool,
 ) -> RunManifest:
-    """Write what is known before training; the manifest comes last and says `training`."""
+    """Write what is known before training, as one folder that replaces what `may_begin` allowed to."""
     from seqloom import __version__
 
-    _clear(out, overwrite)
     text = None
     if cls.uses_text:
         found = load_embeddings(dataset, getattr(config, "text", None))
@@ -92,26 +99,61 @@ def begin(
         saw=dict(saw.COMBINED if cls.combines_runs else saw.TRAINED),
         versions=_versions(),
     )
-    out.mkdir(parents=True)
-    with atomic_file(out / "config.yaml") as work:
-        work.write_text(config.to_yaml(), encoding="utf-8")
-    with atomic_file(out / "items.parquet") as work:
-        pq.write_table(dataset.items, work)
-    with atomic_file(out / "popularity.safetensors") as work:
-        write_tensors(work, {"counts": dataset.popularity[1:]})
-    write_manifest(out, manifest)
+    with atomic_folder(out, overwrite=out.exists()) as work:
+        (work / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
+        pq.write_table(dataset.items, work / ITEMS)
+        write_tensors(work / POPULARITY, {"counts": dataset.popularity[1:]})
+        manifest = manifest.model_copy(
+            update={
+                "config_sha256": config_digest(read_stored_config(work), cls.location_keys),
+                "records": record_files(work, (ITEMS, POPULARITY)),
+            }
+        )
+        write_manifest(work, manifest)
     return manifest
 
 
-def _clear(out: Path, overwrite: bool) -> None:
+def may_begin(out: Path, *, resume: bool, overwrite: bool, progress: Progress) -> None:
+    """Make sure that a run may be begun at `out`; nothing is removed yet.
+
+    Raises:
+        ArtefactError: something is there that may not be replaced.
+    """
     if not out.exists():
+        if resume:
+            progress.note(f"{out} does not exist: there is nothing to resume, training starts anew")
+        return
+    if holds_no_run_yet(out):
+        if not (resume or overwrite):
+            raise ArtefactError(
+                f"{out} already exists, without a run in it: a training was stopped before it began; "
+                "--resume or --overwrite it, or choose another name"
+            )
+        progress.note(f"{out} holds no run yet; training starts anew")
         return
     if not overwrite:
         raise ArtefactError(
             f"{out} already exists; choose another name, --resume it, or --overwrite it"
         )
-    read_manifest(out)  # never remove a folder that is no run
-    shutil.rmtree(out)
+    if not _is_run(out):
+        raise ArtefactError(
+            f"{out} is no run, so it is not overwritten; choose another name, or delete it yourself"
+        )
+
+
+def holds_no_run_yet(out: Path) -> bool:
+    """Whether a folder is empty, or holds only what is written before a run's manifest."""
+    names = {file.name for file in out.iterdir()} if out.is_dir() else {"file"}
+    return names <= _BEFORE_MANIFEST
+
+
+def _is_run(out: Path) -> bool:
+    """Whether a folder is a run, or a damaged one: never another folder."""
+    try:
+        read_manifest(out)
+    except ArtefactError:
+        return {"manifest.json", CONFIG, ITEMS} <= {file.name for file in out.iterdir()}
+    return True
 
 
 def check_alike(processes: Processes, dataset: Dataset, config: SystemConfig) -> None:
@@ -134,7 +176,7 @@ def check_same(out: Path, dataset: Dataset, system: str, config: SystemConfig) -
     check_fingerprint(manifest, dataset)
     if manifest.system != system:
         raise ArtefactError(f"{out} is a run of {manifest.system!r}, not of {system!r}")
-    stored = type(config).build(read_config_file(out / "config.yaml"))
+    stored = checked_config(out, system_class(system), manifest.config_sha256)
     if stored != config:
         before, after = stored.model_dump(), config.model_dump()
         changed = [

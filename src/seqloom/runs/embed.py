@@ -10,6 +10,8 @@ from pydantic import Field
 
 from seqloom import __version__
 from seqloom.core.errors import ArtefactError
+from seqloom.core.files import sole_writer
+from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
@@ -86,12 +88,31 @@ def embed(
         AssetError: the encoder's model cannot be found or fetched.
         EmbeddingError: the encoder failed or returned no embedding.
         ArtefactError: other embeddings of that name exist and `overwrite` is false.
+        LockedError: another process makes embeddings of that name, or writes the data set.
     """
     started = time.perf_counter()
     options = options or EmbedOptions()
     if not isinstance(dataset, Dataset):
         dataset = Dataset.load(dataset)
     name = store.check_name(options.name or default_name(options.encoder))
+    # Other embeddings may be made at the same time; the data set itself must not be replaced.
+    with (
+        writing(dataset.path, shared=True),
+        sole_writer(dataset.path / "text" / name, progress),
+    ):
+        return _embed(dataset, options, name, encoder, shards, started, progress, overwrite)
+
+
+def _embed(
+    dataset: Dataset,
+    options: EmbedOptions,
+    name: str,
+    encoder: TextEncoder | None,
+    shards: Shards | None,
+    started: float,
+    progress: Progress,
+    overwrite: bool,
+) -> EmbedSummary:
     prompts = item_prompts(dataset, options.item_template)
     encoder = encoder or build_encoder(options, progress)
     item_plan = plan_items(encoder, prompts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seqloom.core.errors import ArtefactError
+from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.shards import Shard
 from seqloom.data.store import Dataset
@@ -64,9 +65,19 @@ def embed_shard(
         ConfigError: an option is out of range or does not fit the encoder.
         AssetError: the encoder's model cannot be found or fetched.
         EmbeddingError: the encoder failed or returned no embedding.
+        LockedError: another process makes this shard, or writes the data set.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     encoder = encoder or build_encoder(options, progress)
+    folder, _ = _place(dataset, options, encoder)
+    with writing(dataset.path, shared=True), writing(shard_file(folder, shard)):
+        return _make_shard(dataset, options, shard, encoder, progress)
+
+
+def _make_shard(
+    dataset: Dataset, options: EmbedOptions, shard: Shard, encoder: TextEncoder, progress: Progress
+) -> ShardSummary:
+    """`embed_shard` without its lock: an engine may run a piece twice at once."""
     folder, key = _place(dataset, options, encoder)
     file = shard_file(folder, shard)
     told = read_shard(file, key)
@@ -154,14 +165,15 @@ def embed_by(
     count = shards or 4 * engine.slots()
     job = secrets.token_hex(8)
     work = functools.partial(_piece, job, str(dataset.path.resolve()), options.model_dump(), count)
-    engine.run(work, range(count), name="embed", progress=progress)
+    with writing(dataset.path, shared=True), writing(dataset.path / "text" / _name(options)):
+        engine.run(work, range(count), name="embed", progress=progress)
     return merge_shards(dataset, options, overwrite=overwrite, progress=progress, encoder=encoder)
 
 
 def _piece(job: str, path: str, values: dict[str, Any], count: int, index: int) -> None:
     options = EmbedOptions.build(values)
     dataset, encoder = _opened(job, path, options)
-    embed_shard(dataset, options, Shard(index, count), encoder=encoder)
+    _make_shard(dataset, options, Shard(index, count), encoder, SILENT)
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,8 +10,9 @@ from typing import Any, Literal, cast
 from torch import Tensor
 
 from seqloom.core.config import Config
-from seqloom.core.errors import ConfigError
-from seqloom.core.files import read_json, write_json
+from seqloom.core.damage import reading
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import read_json, sha256_file, write_json
 from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
@@ -23,11 +24,13 @@ from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
 from seqloom.runs.cold import ColdItems, ColdScorers, cold_scorers, rank_cold
-from seqloom.runs.folder import Run, load_run
+from seqloom.runs.folder import Run, RunManifest, load_run, read_manifest
+from seqloom.runs.sole import sole_process
 
 LIST_LENGTH = 20
 NEGATIVES_SEED = 0
 Protocol = Literal["full", "sampled"]
+_AGAIN = "run `seqloom evaluate` on the run again"
 
 
 class Evaluation(Config):
@@ -53,6 +56,10 @@ class Evaluation(Config):
     """The users whose target is a cold item, with yardsticks; None where no target is cold."""
     seconds: float
     """Time to score and rank."""
+    weights_sha256: str = ""
+    """Of the run that was evaluated; empty in an evaluation of an older seqloom."""
+    ranks_sha256: str = ""
+    """Of the file with the ranks; empty in an evaluation of an older seqloom."""
 
 
 def evaluate(
@@ -81,6 +88,32 @@ def evaluate(
         ConfigError: the data set has no event in that part.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
+    with sole_process(run.path, processes, progress):
+        return _evaluate(
+            run,
+            dataset,
+            protocol,
+            on,
+            (tail_item_below, tail_user_below),
+            progress,
+            processes,
+            mask_seen=mask_seen,
+            negatives=negatives,
+        )
+
+
+def _evaluate(
+    run: Run,
+    dataset: Dataset | str | Path | None,
+    protocol: Protocol,
+    on: Part,
+    tail_below: tuple[int | None, int | None],
+    progress: Progress,
+    processes: Processes,
+    *,
+    mask_seen: bool,
+    negatives: int,
+) -> Evaluation:
     data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset, with_cold=True)
     held_out = data.held_out(on)
     if not len(held_out.users):
@@ -94,8 +127,8 @@ def evaluate(
         seed=NEGATIVES_SEED if protocol == "sampled" else None,
         fingerprint=data.fingerprint,
     )
-    thresholds = choose_thresholds(data, tail_item_below, tail_user_below)
-    given = tail_item_below is not None or tail_user_below is not None
+    thresholds = choose_thresholds(data, *tail_below)
+    given = tail_below != (None, None)
     ranked = _rank(run, data, held_out, details, progress, processes)
     table = build_rank_table(
         data,
@@ -110,7 +143,12 @@ def evaluate(
     if processes.rank == 0:
         metrics_file, ranks_file = evaluation_files(run.path, details)
         write_ranks(ranks_file, table)
-        write_json(metrics_file, found.model_dump(mode="json"))
+        update = {
+            "weights_sha256": run.manifest.evaluated_weights,
+            "ranks_sha256": sha256_file(ranks_file),
+        }
+        found = found.model_copy(update=update)
+        write_json(metrics_file, found.model_dump(mode="json"), sealed=True)
     return found
 
 
@@ -136,18 +174,52 @@ def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:
 
 
 def read_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
-    """What an earlier `evaluate` under this protocol found, if it is there."""
+    """What an earlier `evaluate` under this protocol found, if it is there.
+
+    Raises:
+        ArtefactError: it is damaged, was changed, or is about other weights or other ranks.
+    """
     file, ranks = evaluation_files(run, details)
     if not file.exists() or not ranks.exists():
         return None
-    found = Evaluation.build(read_json(file, "evaluation"))
-    return found if found.details == details else None
+    found = read_metrics(file, read_manifest(run))
+    if found.details != details:
+        return None
+    with reading(ranks, "the ranks of an evaluation", _AGAIN):
+        sha256 = sha256_file(ranks)
+    if found.ranks_sha256 not in ("", sha256):
+        raise ArtefactError(
+            f"{ranks} was damaged or changed since {file.name} was written: it has SHA-256 {sha256[:12]}, "
+            f"expected {found.ranks_sha256[:12]}; {_AGAIN}"
+        )
+    return found
+
+
+def read_metrics(file: Path, manifest: RunManifest) -> Evaluation:
+    """One `metrics*.json` of the run that `manifest` describes.
+
+    Raises:
+        ArtefactError: it is damaged, was changed, or is of other weights.
+    """
+    raw = read_json(file, "evaluation")
+    with reading(file, "an evaluation", _AGAIN):
+        found = Evaluation.build(raw)
+    if found.weights_sha256 not in ("", manifest.evaluated_weights):
+        raise ArtefactError(
+            f"{file} is of weights {found.weights_sha256[:12]}, the run has "
+            f"{manifest.evaluated_weights[:12]}; {_AGAIN}"
+        )
+    return found
 
 
 def thresholds_are_given(ranks: Path) -> bool:
     """Whether the groups of the evaluation that wrote the rank file `ranks` were cut by hand."""
     file = ranks.with_name(ranks.name.replace("ranks", "metrics", 1)).with_suffix(".json")
-    return file.exists() and bool(read_json(file, "evaluation").get("thresholds_given"))
+    if not file.exists():
+        return False
+    raw = read_json(file, "evaluation")
+    with reading(file, "an evaluation", _AGAIN):
+        return Evaluation.build(raw).thresholds_given
 
 
 def trained_scorer(run: Run) -> Scorer:

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.core.files import write_json
+from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.core.random import generator
@@ -107,7 +108,8 @@ def evaluate_exact(
         list_seconds=round(list_seconds, 3),
         list_users_per_s=round(len(held_out.users) / list_seconds, 1),
     )
-    write_json(run.path / "exact.json", found.model_dump(mode="json"))
+    with writing(run.path):
+        write_json(run.path / "exact.json", found.model_dump(mode="json"), sealed=True)
     return found
 
 

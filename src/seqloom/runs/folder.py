@@ -1,45 +1,52 @@
 """A run on disk: a trained system, what it was trained on, and how well it ranks.
 
-manifest.json         system, sizes, data set fingerprint, text embedding, versions, cost, status
+manifest.json         system, sizes, data set fingerprint, text embedding, versions, cost, status; the hashes
+                      of the files below that training writes, which are checked when they are opened
 config.yaml           the resolved configuration; round-trips
 weights.safetensors   every tensor of the system; of a plug-in, not those of its language model
 model/                what else the system needs (tokenizer, words, shapes of models), where it does
 items.parquet         the catalogue's ids and texts, so that the run answers without the data set
 popularity.safetensors  training events of each item
 log.jsonl             one line an epoch; tensorboard/ holds the same
-metrics*.json         what `evaluate` found; ranks*.parquet the rank of every user's target
-audit.json            what the last `audit` found
+metrics*.json         what `evaluate` found, with a checksum and the hashes of the weights and of the ranks
+ranks*.parquet        the rank of every user's target
+audit.json            what the last `audit` found, with a checksum
 ids/                  the run that supplied the item ids, where one was trained for it
 checkpoints/          while training: last/ to resume from, best/ the weights chosen on validation
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from seqloom.core.config import Config, read_config_file
+from seqloom.core.config import Config
+from seqloom.core.damage import reading
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
+from seqloom.core.files import read_json, write_json
+from seqloom.core.locks import holder
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
-from seqloom.core.tensors import write_tensors
+from seqloom.core.records import FileRecord
 from seqloom.data.store import Dataset
+from seqloom.data.tables import read_id_table
 from seqloom.runs.lineage import DatasetReference, Lineage
+from seqloom.runs.run_files import (
+    ITEMS,
+    REMEDY,
+    WEIGHTS,
+    check_model_files,
+    checked_config,
+    read_log,
+    read_popularity,
+    read_weights,
+)
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import naming_column
@@ -125,8 +132,19 @@ class RunManifest(Config):
     """Validation metrics of the weights that were kept."""
     cost: Cost = Field(default_factory=Cost)
     weights_sha256: str = ""
+    trained_sha256: str = ""
+    """Of the weights at the end of training, before items were added; empty in a run of an older seqloom."""
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of each further file of the system, by its path in the run."""
+    config_sha256: str = ""
+    """Of the values of `config.yaml`, without the keys that only say where something lies."""
+    records: dict[str, FileRecord] = Field(default_factory=dict)
+    """The hashes of catalogue, popularity and log, by their names; empty in a run of an older seqloom."""
+
+    @property
+    def evaluated_weights(self) -> str:
+        """SHA-256 of the weights that evaluations are about: added items change none of them."""
+        return self.trained_sha256 or self.weights_sha256
 
     @property
     def embed_seconds(self) -> dict[str, float]:
@@ -161,8 +179,13 @@ class Run:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Row i describes item number i + 1: `item_id`, then text columns."""
-        return pq.read_table(self.path / "items.parquet")
+        """Row i describes item number i + 1: `item_id`, then text columns.
+
+        Raises:
+            ArtefactError: the file is missing, damaged or changed.
+        """
+        count, records = self.manifest.sizes.num_items, self.manifest.records
+        return read_id_table(self.path, ITEMS, "item_id", count, records, REMEDY)
 
     @property
     def trained_items(self) -> int:
@@ -197,29 +220,18 @@ class Run:
         """[N] int64, training events of each item; None in a run of an older seqloom.
 
         Raises:
-            ArtefactError: the file is damaged.
+            ArtefactError: the file is damaged or changed.
         """
-        file = self.path / "popularity.safetensors"
-        if not file.exists():
-            return None
-        try:
-            counts = load_file(file)["counts"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise ArtefactError(f"{file} is damaged ({error}); train again") from None
-        if len(counts) != self.manifest.sizes.num_items:
-            raise ArtefactError(
-                f"{file} counts {len(counts)} items, the run has {self.manifest.sizes.num_items}; "
-                "train again"
-            )
-        return counts
+        return read_popularity(self.path, self.manifest.sizes.num_items, self.manifest.records)
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
-        """The rows of `log.jsonl`."""
-        file = self.path / "log.jsonl"
-        if not file.exists():
-            return []
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        """The rows of `log.jsonl`.
+
+        Raises:
+            ArtefactError: the file is damaged or changed.
+        """
+        return read_log(self.path, self.manifest.records)
 
     @cached_property
     def item_tables(self) -> dict[str, torch.Tensor]:
@@ -324,42 +336,13 @@ def read_manifest(path: Path) -> RunManifest:
             f"{path} has run format {raw.get('version')}, this seqloom reads {FORMAT_VERSION}; "
             "train again"
         )
-    return RunManifest.build(raw)
+    with reading(path / "manifest.json", "the manifest of a run", REMEDY):
+        return RunManifest.build(raw)
 
 
 def write_manifest(path: Path, manifest: RunManifest) -> None:
-    """Write a run's manifest, atomically."""
-    write_json(path / "manifest.json", manifest.model_dump(mode="json"))
-
-
-def write_weights(path: Path, state: Mapping[str, Tensor]) -> str:
-    """Write what a system stores of itself (`saved_state`); gives the file's SHA-256."""
-    file = path / "weights.safetensors"
-    with atomic_file(file) as work:
-        write_tensors(work, {name: value.detach().cpu() for name, value in state.items()})
-    return sha256_file(file)
-
-
-def write_model_files(path: Path, system: System[Any]) -> dict[str, str]:
-    """Write what the system keeps beside its weights; gives the SHA-256 of each file."""
-    with tempfile.TemporaryDirectory() as scratch:
-        system.write_files(Path(scratch))
-        if not any(Path(scratch).iterdir()):
-            return {}
-        with atomic_folder(path / MODEL_FOLDER, overwrite=True) as work:
-            shutil.copytree(scratch, work, dirs_exist_ok=True)
-            work.chmod(0o755)
-    files = sorted(file for file in (path / MODEL_FOLDER).rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): sha256_file(file) for file in files}
-
-
-def _check_model_files(path: Path, manifest: RunManifest) -> None:
-    for name, expected in manifest.files.items():
-        file = path / name
-        if not file.is_file() or sha256_file(file) != expected:
-            raise ArtefactError(
-                f"{file} is missing or not what training wrote (its hash differs); train again"
-            )
+    """Write a run's manifest with a checksum of its own, atomically."""
+    write_json(path / "manifest.json", manifest.model_dump(mode="json"), sealed=True)
 
 
 def load_run(path: str | Path, *, device: str = "cpu") -> Run:
@@ -371,22 +354,21 @@ def load_run(path: str | Path, *, device: str = "cpu") -> Run:
     path = Path(path)
     manifest = read_manifest(path)
     if manifest.status != "complete":
+        who = holder(path)
+        if who is not None:
+            raise ArtefactError(f"{path} is in progress: it is being trained by {who}; wait for it")
         raise ArtefactError(
             f"{path} is not finished; go on with `seqloom train ... --out {path} --resume`"
         )
-    cls = system_class(manifest.system)
-    config = cls.config_class.build(read_config_file(path / "config.yaml"))
-    file = path / "weights.safetensors"
-    try:
-        if sha256_file(file) != manifest.weights_sha256:
-            raise ArtefactError(
-                f"{file} is not what training wrote (its hash differs); train again"
-            )
-        _check_model_files(path, manifest)
+    with reading(path / "manifest.json", "the manifest of a run", REMEDY):
+        cls = system_class(manifest.system)
+    config = checked_config(path, cls, manifest.config_sha256)
+    state = read_weights(path, manifest.weights_sha256)
+    check_model_files(path, manifest.files)
+    with reading(path / MODEL_FOLDER, "the files of a system", REMEDY):
         system = cls(config, manifest.sizes)
         check_base(path, manifest, system)
         system.read_files(path / MODEL_FOLDER)
-        system.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ArtefactError(f"{file} is missing or damaged ({error}); train again") from None
+    with reading(path / WEIGHTS, "the weights of a run", REMEDY):
+        system.load_state_dict(state)
     return Run(path, manifest, system.to(resolve_device(device)).eval())

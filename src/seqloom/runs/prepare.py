@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from seqloom.core.errors import ArtefactError, DataError
-from seqloom.core.files import sha256_file
+from seqloom.core.files import sha256_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.assemble import code_log, in_time_order
 from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
@@ -68,10 +68,13 @@ def prepare(
     """
     options = options or PrepareOptions()
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise ArtefactError(f"{out} already exists; choose another name or ask to overwrite it")
     findings = Findings(progress)
-    with progress.task("prepare", total=5, unit="stages") as task:
+    with (
+        sole_writer(out, progress),
+        progress.task("prepare", total=5, unit="stages") as task,
+    ):
+        if out.exists() and not overwrite:
+            raise ArtefactError(f"{out} already exists; choose another name or ask to overwrite it")
         raw = read_log(source, options)
         progress.note(_what_was_read(raw, options))
         for record in raw.findings:

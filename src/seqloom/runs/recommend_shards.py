@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqloom.core.config import Config
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, read_json, sha256_text, write_json
+from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.shards import Shard, every_shard
 from seqloom.data.codes import known_as
@@ -159,6 +161,14 @@ def recommend_shard(
         ArtefactError: the file is there and holds other lists, and `overwrite` is false.
     """
     opened = opened or open_job(job)
+    with writing(Path(job.out) / f"lists-{shard.label}.parquet"):
+        return _make_shard(job, shard, opened, progress, overwrite=overwrite)
+
+
+def _make_shard(
+    job: ListsJob, shard: Shard, opened: OpenedJob, progress: Progress, *, overwrite: bool
+) -> ListsSummary:
+    """`recommend_shard` without its lock: an engine may run a piece twice at once."""
     file = Path(job.out) / f"lists-{shard.label}.parquet"
     told = _read(file)
     if told is not None and told.key == opened.key:
@@ -243,7 +253,7 @@ def merge_lists(job: ListsJob) -> ListsSummary:
         users=done,
         rows=rows,
     )
-    write_json(Path(job.out) / MANIFEST, manifest.model_dump(mode="json"))
+    write_json(Path(job.out) / MANIFEST, manifest.model_dump(mode="json"), sealed=True)
     return ListsSummary(out=job.out, shards=count, users=done, rows=rows, reused=count)
 
 
@@ -255,13 +265,18 @@ def open_lists(out: str | Path) -> tuple[ListsManifest, pa.Table]:
     """
     out = Path(out)
     raw = read_json(out / MANIFEST, "complete folder of lists (see --merge)")
-    manifest = ListsManifest.build(raw)
+    with reading(out / MANIFEST, "the manifest of lists", "make the lists again"):
+        manifest = ListsManifest.build(raw)
     files = [out / f"lists-{shard.label}.parquet" for shard in every_shard(manifest.shards)]
     for file in files:
         told = _read(file)
         if told is None or told.key != manifest.key:
             raise ArtefactError(f"{file} is missing, damaged or of another job; make it again")
-    return manifest, pa.concat_tables([pq.read_table(file) for file in files])
+    tables = []
+    for file in files:
+        with reading(file, "lists of recommendations", "make it again"):
+            tables.append(pq.read_table(file))
+    return manifest, pa.concat_tables(tables)
 
 
 def recommend_by(
@@ -287,15 +302,16 @@ def recommend_by(
     count = shards or 4 * engine.slots()
     number = secrets.token_hex(8)
     work = functools.partial(_piece, number, job.model_dump(), count, overwrite)
-    made = engine.run(work, range(count), name="recommend", progress=progress)
-    done = merge_lists(job)
+    with writing(job.out):
+        made = engine.run(work, range(count), name="recommend", progress=progress)
+        done = merge_lists(job)
     return done.model_copy(update={"reused": sum(made)})
 
 
 def _piece(number: str, values: dict[str, Any], count: int, overwrite: bool, index: int) -> int:
     job = ListsJob.build(values)
     opened = _open_once(number, job)
-    return recommend_shard(job, Shard(index, count), overwrite=overwrite, opened=opened).reused
+    return _make_shard(job, Shard(index, count), opened, SILENT, overwrite=overwrite).reused
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,15 +10,15 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file
 
-from seqloom.core.config import Config, read_config_file
+from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
-from seqloom.core.files import read_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.negatives import NEGATIVES
 from seqloom.evaluation.ranks_file import read_ranks
-from seqloom.runs.evaluate import Evaluation, evaluate, evaluation_files
+from seqloom.runs.evaluate import evaluate, evaluation_files, read_metrics
 from seqloom.runs.folder import Run, RunManifest, load_run
+from seqloom.runs.run_files import read_stored_config
 from seqloom.runs.train import train
 
 TOLERANCE = 1e-3
@@ -117,7 +117,7 @@ def reproduce(
 
 def _config(run: Run) -> dict[str, Any]:
     """The run's configuration, with the folders of other runs as they were found then."""
-    config = read_config_file(run.path / "config.yaml")
+    config = read_stored_config(run.path)
     if run.manifest.members:
         config["runs"] = [member.run for member in run.manifest.members]
     ids = config.get("ids")
@@ -145,7 +145,7 @@ def _evaluations(
     checks = _checks("valid", first.manifest.valid, second.manifest.valid)
     apart = 0
     for file in sorted(first.path.glob("metrics*.json")):
-        before = Evaluation.build(read_json(file, "evaluation"))
+        before = read_metrics(file, first.manifest)
         details, limits = before.details, before.thresholds
         by_hand = before.thresholds_given
         now = evaluate(

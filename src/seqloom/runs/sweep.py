@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, TrainingError
-from seqloom.core.files import atomic_file, write_json
+from seqloom.core.files import atomic_file, sole_writer, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import RANK_METRICS
@@ -61,6 +61,7 @@ def sweep(
         ConfigError: a run's configuration, a run that it refers to or a metric is not allowed; nothing
             is trained then.
         ArtefactError: a run of that name is there with another configuration.
+        LockedError: another process is writing `out`.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     plan = plan if isinstance(plan, SweepPlan) else SweepPlan.build(plan)
@@ -72,6 +73,18 @@ def sweep(
         raise ConfigError(
             f"metrics: {', '.join(unknown)} cannot be in the table; allowed: {allowed}"
         )
+    with sole_writer(out, progress):
+        return _sweep(dataset, plan, planned, out, device, progress)
+
+
+def _sweep(
+    dataset: Dataset,
+    plan: SweepPlan,
+    planned: Sequence[Cell],
+    out: Path,
+    device: str,
+    progress: Progress,
+) -> SweepSummary:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "plan.yaml") as work:
         work.write_text(plan.to_yaml(), encoding="utf-8")

@@ -15,7 +15,7 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import atomic_file
+from seqloom.core.files import atomic_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
 from seqloom.data.store import Dataset
@@ -82,17 +82,20 @@ def textual_ids(
         )
     if run is not None and config:
         raise ConfigError("give either a run, whose generator is taken, or configuration keys")
-    system = _of_run(run, device) if run is not None else _untrained(data, config, device, progress)
-    texts = system.texts_of(data.items)
-    started = time.monotonic()
-    ids, statistics = system.new_ids(texts, data.item_ids, progress)
-    seconds = time.monotonic() - started
-    language = system.language.speaking(texts, system.config.ids)
-    names = [language.lexicon.text(row) for row in ids.tolist()]
-    tokens = (ids > END).sum(1)
-    table = _table(data, names, tokens.tolist())
-    with atomic_file(file) as work:
-        pq.write_table(table, work)
+    with sole_writer(file, progress):
+        system = (
+            _of_run(run, device) if run is not None else _untrained(data, config, device, progress)
+        )
+        texts = system.texts_of(data.items)
+        started = time.monotonic()
+        ids, statistics = system.new_ids(texts, data.item_ids, progress)
+        seconds = time.monotonic() - started
+        language = system.language.speaking(texts, system.config.ids)
+        names = [language.lexicon.text(row) for row in ids.tolist()]
+        tokens = (ids > END).sum(1)
+        table = _table(data, names, tokens.tolist())
+        with atomic_file(file) as work:
+            pq.write_table(table, work)
     return IDSummary(
         dataset=str(data.path),
         file=str(file),

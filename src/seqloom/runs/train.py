@@ -17,22 +17,27 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
+from seqloom.core.records import record_files
 from seqloom.core.spread import gathered_state, is_spread
 from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import rank_targets
-from seqloom.runs.beginning import begin, check_alike, check_same, noted, once, sizes_of
-from seqloom.runs.folder import (
-    Cost,
-    RunManifest,
-    check_base,
-    write_manifest,
-    write_model_files,
-    write_weights,
+from seqloom.runs.beginning import (
+    begin,
+    check_alike,
+    check_same,
+    holds_no_run_yet,
+    may_begin,
+    noted,
+    once,
+    sizes_of,
 )
+from seqloom.runs.folder import Cost, RunManifest, check_base, write_manifest
 from seqloom.runs.ids import IdTable, given_ids, trained_ids
 from seqloom.runs.members import load_members
+from seqloom.runs.run_files import LOG, write_model_files, write_weights
+from seqloom.runs.sole import sole_process
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
@@ -95,6 +100,8 @@ def train(
         ConfigError: unknown system, bad configuration, or nothing to train on.
         ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
             set, system or configuration.
+        LockedError: another process is writing `out`.
+        StorageError: the disk is full; what was trained so far can be resumed.
         TrainingError: the loss is not finite.
         ProcessError: another process has failed.
     """
@@ -102,37 +109,51 @@ def train(
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
+    _check_epochs(resolved)
     _check_shard(cls, processes, shard=shard)
     check_alike(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
+    with sole_process(out, processes, progress):
 
-    def begun() -> RunManifest | None:
-        return check_same(out, dataset, system, resolved) if out.exists() and resume else None
+        def begun() -> RunManifest | None:
+            if out.exists() and resume and not holds_no_run_yet(out):
+                return check_same(out, dataset, system, resolved)
+            may_begin(out, resume=resume, overwrite=overwrite, progress=progress)
+            return None
 
-    manifest = once(processes, begun)
-    if manifest is not None and manifest.status == "complete":
-        progress.note(f"{out} is complete; nothing to do")
-        return _summary(out, manifest)
-    # What is wrong with any of them is said before anything is written or trained.
-    ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
-    runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
-    members = load_members(dataset, runs, device)
-    shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
-    if manifest is None:
-        manifest = once(
-            processes, lambda: begin(out, dataset, cls, resolved, sizes, overwrite=overwrite)
+        manifest = once(processes, begun)
+        if manifest is not None and manifest.status == "complete":
+            progress.note(f"{out} is complete; nothing to do")
+            return _summary(out, manifest)
+        # What is wrong with any of them is said before anything is written or trained.
+        ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
+        runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
+        members = load_members(dataset, runs, device)
+        shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
+        if manifest is None:
+            manifest = once(processes, lambda: begin(out, dataset, cls, resolved, sizes))
+        assert manifest is not None
+        data = TrainingData(dataset, progress, processes=processes)
+        if cls.uses_ids:
+            data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
+        if cls.combines_runs:
+            data = replace(data, members=members.systems)
+            manifest = noted(out, manifest, processes, members=members.references)
+        place = resolve_device(device)
+        finished = _train(
+            out, data, resolved, manifest, place, checkpoint_every_s, watch, shard=shard
         )
-    assert manifest is not None
-    data = TrainingData(dataset, progress, processes=processes)
-    if cls.uses_ids:
-        data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
-    if cls.combines_runs:
-        data = replace(data, members=members.systems)
-        manifest = noted(out, manifest, processes, members=members.references)
-    place = resolve_device(device)
-    finished = _train(out, data, resolved, manifest, place, checkpoint_every_s, watch, shard=shard)
-    del shared
-    return _summary(out, finished)
+        del shared
+        return _summary(out, finished)
+
+
+def _check_epochs(config: SystemConfig) -> None:
+    """Refuse a training that trains nothing; a run that continues another one keeps its weights."""
+    if getattr(config, "epochs", 1) == 0 and getattr(config, "start_from", None) is None:
+        raise ConfigError(
+            "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
+            "give 1 or more"
+        )
 
 
 def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -> None:
@@ -238,6 +259,8 @@ def _train(
     cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
 
     def finish() -> RunManifest:
+        sha256 = write_weights(out, saved)
+        records = manifest.records | record_files(out, [LOG] if (out / LOG).exists() else [])
         done = manifest.model_copy(
             update={
                 "status": "complete",
@@ -247,8 +270,10 @@ def _train(
                 "best_epoch": position.best_epoch,
                 "valid": valid,
                 "cost": cost,
-                "weights_sha256": write_weights(out, saved),
+                "weights_sha256": sha256,
+                "trained_sha256": sha256,
                 "files": write_model_files(out, model),
+                "records": records,
             }
         )
         write_manifest(out, done)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
-from seqloom.core.files import atomic_file
+from seqloom.core.files import atomic_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
 from seqloom.data.store import Dataset
@@ -70,14 +70,23 @@ def tune(
         ConfigError: a searched key or value is not allowed, the data set has no validation part, or
             Optuna is not installed.
         ArtefactError: `out` has a search of another plan or data set.
+        LockedError: another process is writing `out`.
     """
-    optuna = _optuna()
+    _optuna()
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     plan = plan if isinstance(plan, TunePlan) else TunePlan.build(plan)
     if not len(dataset.held_out("valid").users):
         raise ConfigError("the data set has no validation events to tune on; use another split")
     check_space(plan)
     out = Path(out)
+    with sole_writer(out, progress):
+        return _search(dataset, plan, out, device, progress)
+
+
+def _search(
+    dataset: Dataset, plan: TunePlan, out: Path, device: str, progress: Progress
+) -> TuneSummary:
+    optuna = _optuna()
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _open(plan, dataset, out)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from seqloom.core.config import Config
+from seqloom.core.damage import reading
 from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
@@ -32,6 +33,7 @@ from seqloom.llm.base import LanguageModel, shared_language_model
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.reference import TUNED_FILE, BaseReference
 from seqloom.llm.tuning import Encoded, TuneConfig, TuningPhase, encode_records
+from seqloom.runs.sole import sole_process
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
 from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
@@ -127,11 +129,12 @@ def tune_llm(
                 work.write_text("\n".join(skipped) + "\n", encoding="utf-8")
         return ""
 
-    processes.once(open_)
-    started = time.monotonic()
-    adapter = _adapter(base, resolved, resolve_device(device))
-    position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
-    processes.once(lambda: _write(out, adapter, manifest, progress))
+    with sole_process(out, processes, progress):
+        processes.once(open_)
+        started = time.monotonic()
+        adapter = _adapter(base, resolved, resolve_device(device))
+        position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
+        processes.once(lambda: _write(out, adapter, manifest, progress))
     history = position.history
     return TuneSummary(
         out=str(out),
@@ -151,6 +154,8 @@ def tune_llm(
 
 
 def _check(config: TuneConfig) -> None:
+    if config.epochs == 0:
+        raise ConfigError("epochs: found 0: nothing would be tuned; give 1 or more")
     if config.llm.kind != "causal" or config.llm.quantise or config.llm.start != "pretrained":
         raise ConfigError(
             "tune-llm takes a pretrained causal language model in 16 or 32 bits; leave llm.kind, "
@@ -190,7 +195,9 @@ def _encode(
 def _open(out: Path, manifest: TunedManifest, *, resume: bool, overwrite: bool) -> None:
     """Make `out` with a manifest that says `training`, or make sure that it can be gone on with."""
     if out.exists():
-        before = TunedManifest.build(read_json(out / TUNED_FILE, "tuned language model"))
+        raw = read_json(out / TUNED_FILE, "tuned language model")
+        with reading(out / TUNED_FILE, "the manifest of a tuned language model", "tune it again"):
+            before = TunedManifest.build(raw)
         if resume:
             if before.model_copy(update={"status": "training", "records": manifest.records}) != (
                 manifest
@@ -206,8 +213,7 @@ def _open(out: Path, manifest: TunedManifest, *, resume: bool, overwrite: bool) 
             raise ArtefactError(
                 f"{out} already exists; choose another name, --resume it, or --overwrite it"
             )
-        shutil.rmtree(out)
-    with atomic_folder(out) as work:
+    with atomic_folder(out, overwrite=out.exists()) as work:
         write_json(work / TUNED_FILE, manifest.model_dump(mode="json"))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
 from seqloom.core.files import write_json
+from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.core.tensors import tensor_marks, unlike_marks
@@ -192,5 +193,6 @@ def _write(
         ranks=ranks,
         history_lengths=held_out.histories.lengths,
     )
-    write_ranks(run.path / f"{name}.parquet", table)
-    write_json(run.path / f"{name}.json", found.model_dump(mode="json"))
+    with writing(run.path):
+        write_ranks(run.path / f"{name}.parquet", table)
+        write_json(run.path / f"{name}.json", found.model_dump(mode="json"), sealed=True)

@@ -88,6 +88,10 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     mixes_datasets: ClassVar[bool] = False
     """Whether it can learn from several data sets that are laid together (option `origins`)."""
 
+    location_keys: ClassVar[frozenset[str]] = frozenset()
+    """Dotted configuration keys that only say where something lies, which is known by its hash: they may be
+    changed in a run's `config.yaml`."""
+
     def __init__(self, config: ConfigT, sizes: Sizes) -> None:
         super().__init__()
         self.config = config

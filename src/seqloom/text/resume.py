@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, sha256_text
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.tensors import write_tensors
+from seqloom.core.tensors import read_tensors, write_tensors
 from seqloom.text.encoders.base import TextEncoder, check_vectors
 
 BLOCK = 2048
@@ -131,15 +131,14 @@ def _encode_shard(encoder: TextEncoder, texts: list[str]) -> tuple[Tensor, int]:
 
 def _write_shard(file: Path, vectors: Tensor, cut: int) -> None:
     with atomic_file(file) as path:
-        write_tensors(path, {"embeddings": vectors}, {"truncated": str(cut)})
+        write_tensors(path, {"embeddings": vectors}, {"truncated": str(cut)}, sealed=True)
 
 
 def _read_shard(file: Path, rows: int) -> tuple[Tensor, int] | None:
     """A finished shard, or None where there is none or it is damaged (it is made again)."""
     try:
-        with safe_open(file, framework="pt") as handle:
-            vectors: Tensor = handle.get_tensor("embeddings")
-            cut = int(handle.metadata()["truncated"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        tensors, about = read_tensors(file, "a shard of embeddings", "it is made again")
+        vectors, cut = tensors["embeddings"], int(about["truncated"])
+    except (ArtefactError, KeyError, ValueError):
         return None
     return (vectors, cut) if len(vectors) == rows else None

@@ -22,7 +22,7 @@ from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, sha256_file, sha256_text
 from seqloom.core.shards import Shard
-from seqloom.core.tensors import write_tensors
+from seqloom.core.tensors import read_tensors, write_tensors
 from seqloom.data.store import Dataset
 from seqloom.text.encoders import TextEncoder
 from seqloom.text.resume import BLOCK, Encoded, content_hash_of
@@ -94,7 +94,10 @@ def write_shard(file: Path, told: ShardManifest, vectors: dict[str, Tensor]) -> 
     """Write a shard's file, whole or not at all."""
     with atomic_file(file) as work:
         write_tensors(
-            work, vectors or {"empty": torch.zeros(0)}, {"seqloom": told.model_dump_json()}
+            work,
+            vectors or {"empty": torch.zeros(0)},
+            {"seqloom": told.model_dump_json()},
+            sealed=True,
         )
 
 
@@ -103,7 +106,7 @@ def read_shard(file: Path, key: str) -> ShardManifest | None:
     try:
         with safe_open(file, framework="pt") as handle:
             told = ShardManifest.model_validate_json(handle.metadata()["seqloom"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return told if (told.key, told.version) == (key, FORMAT_VERSION) else None
 
@@ -177,11 +180,5 @@ class Shards:
 
 def _vectors(file: Path, part: str) -> Tensor | None:
     """The vectors of a part, or None where no row of the shard has a text."""
-    try:
-        with safe_open(file, framework="pt") as handle:
-            if part not in handle.keys():  # noqa: SIM118
-                return None
-            vectors: Tensor = handle.get_tensor(part)
-            return vectors
-    except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{file} is damaged ({error}); delete it and make it again") from None
+    tensors, _ = read_tensors(file, "a shard of embeddings", "delete it and make it again")
+    return tensors.get(part)

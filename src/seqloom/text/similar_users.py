@@ -9,23 +9,23 @@ The header says what they were computed from (`saw`) and, of approximate ones, t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file
 from seqloom.core.progress import Progress
-from seqloom.core.tensors import write_tensors
+from seqloom.core.tensors import read_tensors, write_tensors
 from seqloom.nn.ann import Recall
 from seqloom.text.approximate import top_similar_approximately
 from seqloom.text.neighbours import top_similar
 
 SAW = "user embeddings"
+_REMEDY = "delete it, it is made again"
 _SAMPLING = 0.02
 """A recall that is so little below its target may be due to the sample."""
 
@@ -81,7 +81,7 @@ def write_similar_users(
         told["recall"] = json.dumps(asdict(recall))
     file = _file(path, similar.shape[1], recall.target if recall else None)
     with atomic_file(file) as work:
-        write_tensors(work, {"users": similar}, told)
+        write_tensors(work, {"users": similar}, told, sealed=True)
 
 
 def kept_similar_users(path: Path) -> list[SimilarUsers]:
@@ -99,15 +99,10 @@ def read_similar_users(file: Path) -> SimilarUsers:
     Raises:
         ArtefactError: it is missing or damaged.
     """
-    try:
-        with safe_open(file, framework="pt") as handle:
-            told: Mapping[str, str] = handle.metadata() or {}
-            users = handle.get_tensor("users")
+    tensors, told = read_tensors(file, "similar users", _REMEDY)
+    with reading(file, "similar users", _REMEDY):
+        users = tensors["users"]
         recall = Recall(**json.loads(told["recall"])) if "recall" in told else None
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise ArtefactError(
-            f"{file} is missing or damaged ({error}); delete it, it is made again"
-        ) from None
     return SimilarUsers(file, users, told.get("saw", ""), recall)
 
 
@@ -128,9 +123,17 @@ def _approximate(path: Path, users: Tensor, k: int, target: float, progress: Pro
 
 
 def _checked(kept: SimilarUsers, rows: int, k: int) -> Tensor:
-    if kept.users.shape != (rows, k) or kept.users.dtype != torch.int64:
-        raise ArtefactError(f"{kept.file} is damaged; delete it, it is made again")
-    return kept.users
+    users = kept.users
+    if users.shape != (rows, k) or users.dtype != torch.int64:
+        raise ArtefactError(
+            f"{kept.file} is damaged: it holds {users.dtype} of shape {tuple(users.shape)}, expected "
+            f"torch.int64 of ({rows}, {k}); {_REMEDY}"
+        )
+    if users.numel() and not 0 <= int(users.min()) <= int(users.max()) < rows:
+        raise ArtefactError(
+            f"{kept.file} is damaged: it names users outside 0 to {rows - 1}; {_REMEDY}"
+        )
+    return users
 
 
 def _file(path: Path, k: int, target: float | None) -> Path:

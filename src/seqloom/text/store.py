@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from seqloom.core.config import Config
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.progress import SILENT, Progress
@@ -27,6 +27,7 @@ from seqloom.text.similar_users import find_similar_users
 
 FORMAT_VERSION = 1
 Users = Literal["prompt", "mean", "none"]
+_REMEDY = "run `seqloom embed --overwrite`"
 UNKNOWN_SOURCE = "not known to seqloom"
 """How `saw` begins where an artefact came from elsewhere."""
 
@@ -181,10 +182,17 @@ def read_manifest(dataset: Dataset, name: str) -> TextManifest:
             f"{path} has embedding format {raw.get('version')}, this seqloom reads "
             f"{FORMAT_VERSION}; run `seqloom embed --overwrite` again"
         )
-    try:
+    with reading(path / "manifest.json", "the manifest of embeddings", _REMEDY):
         manifest = TextManifest.build(raw)
-    except ConfigError as error:
-        raise ArtefactError(f"{path / 'manifest.json'} is damaged: {error}") from None
+    rows = dataset.manifest.statistics["items"]
+    if manifest.items.rows != rows or (
+        manifest.users is not None and manifest.users.rows != dataset.num_users
+    ):
+        raise ArtefactError(
+            f"{path} is of {manifest.items.rows} items"
+            f"{f' and {manifest.users.rows} users' if manifest.users else ''}, the data set has {rows} and "
+            f"{dataset.num_users}; {_REMEDY} again"
+        )
     if manifest.dataset != dataset.fingerprint:
         raise ArtefactError(
             f"{path} was made for a data set with fingerprint {manifest.dataset[:12]}, but "
@@ -216,13 +224,13 @@ def write_embeddings(
                 write_tensors(file, {"embeddings": tensor})
                 parts[part] = told.model_copy(update={"file_sha256": sha256_file(file)})
         written = manifest.model_copy(update=parts)
-        write_json(work / "manifest.json", written.model_dump(mode="json"))
+        write_json(work / "manifest.json", written.model_dump(mode="json"), sealed=True)
     return TextEmbeddings(path, written, items, users)
 
 
 def mark_default(dataset: Dataset, name: str) -> None:
     """Make `name` the embeddings that `load_embeddings` gives unasked."""
-    write_json(dataset.path / "text" / "default.json", {"name": name})
+    write_json(dataset.path / "text" / "default.json", {"name": name}, sealed=True)
 
 
 def _default_name(dataset: Dataset) -> str:
@@ -233,7 +241,8 @@ def _default_name(dataset: Dataset) -> str:
         )
     marked = dataset.path / "text" / "default.json"
     if marked.exists():
-        name = read_json(marked, "mark of the default embeddings").get("name")
+        raw = read_json(marked, "mark of the default embeddings")
+        name = raw.get("name") if isinstance(raw, dict) else None
         if name in names:
             return str(name)
     if len(names) == 1:
@@ -246,24 +255,19 @@ def _default_name(dataset: Dataset) -> str:
 
 def _checked(file: Path, part: PartManifest, width: int) -> Tensor:
     """The matrix of a file whose hash and shape are what the manifest says."""
-    if file.exists() and sha256_file(file) != part.file_sha256:
+    with reading(file, "embeddings", _REMEDY):
+        found = sha256_file(file)
+        if found != part.file_sha256:
+            raise ArtefactError(
+                f"{file} was damaged or changed since it was written: it has SHA-256 {found[:12]}, the "
+                f"manifest says {part.file_sha256[:12]}; put it back, or {_REMEDY}"
+            )
+        matrix = load_file(file)["embeddings"]
+    if matrix.shape != (part.rows, width) or not matrix.is_floating_point():
         raise ArtefactError(
-            f"{file} is damaged (its SHA-256 is not the manifest's); run "
-            f"`seqloom embed --overwrite`"
+            f"{file} has {matrix.dtype} of shape {tuple(matrix.shape)}, its manifest says ({part.rows}, "
+            f"{width}); {_REMEDY}"
         )
-    matrix = _read(file, "embeddings")
-    if matrix.shape != (part.rows, width):
-        raise ArtefactError(
-            f"{file} has shape {tuple(matrix.shape)}, its manifest says ({part.rows}, {width}); "
-            f"run `seqloom embed --overwrite`"
-        )
+    if not bool(matrix.isfinite().all()):
+        raise ArtefactError(f"{file} holds values that are not finite; {_REMEDY}")
     return matrix
-
-
-def _read(file: Path, key: str) -> Tensor:
-    try:
-        return load_file(file)[key]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ArtefactError(
-            f"{file} is missing or damaged ({error}); run `seqloom embed --overwrite`"
-        ) from None

@@ -12,11 +12,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
 from seqloom.core.tensors import write_tensors
 from seqloom.training.averaging import WeightAverage
-from seqloom.training.state_files import read_state, read_whole
+from seqloom.training.state_files import (
+    REMEDY,
+    check_hashes,
+    read_state,
+    read_whole,
+    write_hashes,
+)
 
 
 class Choice(Config):
@@ -86,7 +93,8 @@ class Checkpoints:
             write_tensors(work / "optimiser.safetensors", flatten(model, optimiser))
             if average is not None:
                 write_tensors(work / "average.safetensors", average.tensors())
-            write_json(work / "position.json", position.model_dump(mode="json"))
+            write_json(work / "position.json", position.model_dump(mode="json"), sealed=True)
+            write_hashes(work)
 
     def has_last(self) -> bool:
         """Whether there is something to resume from."""
@@ -96,9 +104,12 @@ class Checkpoints:
         """The position of `last/`.
 
         Raises:
-            ArtefactError: it is missing or damaged.
+            ArtefactError: it is missing, or a file of the checkpoint is damaged or was changed.
         """
-        return Position.build(read_json(self.folder / "last" / "position.json", "checkpoint"))
+        check_hashes(self.folder / "last")
+        raw = read_json(self.folder / "last" / "position.json", "checkpoint")
+        with reading(self.folder / "last" / "position.json", "a position in training", REMEDY):
+            return Position.build(raw)
 
     def restore_model(self, model: nn.Module) -> None:
         """Load the weights of `last/` into `model`."""
@@ -111,7 +122,10 @@ class Checkpoints:
         def parameter(name: str) -> Tensor:
             return order[int(name.partition(".")[0])]
 
-        _unflatten(order, optimiser, read_state(self.folder / "last" / "optimiser", parameter))
+        file = self.folder / "last" / "optimiser"
+        state = read_state(file, parameter)
+        with reading(file, "the state of an optimiser", REMEDY):
+            _unflatten(order, optimiser, state)
 
     def read_average(self) -> dict[str, Tensor]:
         """The state of the weights' mean in `last/`."""
@@ -121,12 +135,14 @@ class Checkpoints:
         """Keep the present weights as the best of a phase."""
         with atomic_folder(self.best(phase), overwrite=True) as work:
             write_tensors(work / "model.safetensors", self._state(model))
+            write_hashes(work)
 
     def restore_best(self, model: nn.Module, phase: int) -> None:
         """Load the best weights of a phase into `model`."""
         folder = self.best(phase)
         if not folder.exists():
             folder = self.folder / "best"  # of an older seqloom, which kept those of one phase
+        check_hashes(folder)
         self._restore(model, folder / "model")
 
     def keep_best(self, phases: set[int]) -> None:
@@ -154,7 +170,8 @@ class Checkpoints:
 
     def _restore(self, model: nn.Module, file: Path) -> None:
         state = read_state(file, model.state_dict().get)
-        missing, unexpected = model.load_state_dict(state, strict=False)
+        with reading(file, "the weights of this model", REMEDY):
+            missing, unexpected = model.load_state_dict(state, strict=False)
         missing = [name for name in missing if name not in self.fixed]
         if missing or unexpected:
             raise ArtefactError(

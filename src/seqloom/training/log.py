@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from seqloom.core.files import atomic_file
+
 
 class RunLog:
     """Appends one JSON line an epoch. On resuming, lines past the checkpoint are cut off first."""
@@ -18,7 +20,8 @@ class RunLog:
 
     def restart(self, rows: list[dict[str, Any]]) -> None:
         """Make the log hold exactly `rows`."""
-        self.file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        with atomic_file(self.file) as work:
+            work.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row and its numbers to TensorBoard."""

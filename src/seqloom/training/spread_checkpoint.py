@@ -13,7 +13,7 @@ from seqloom.core.files import atomic_folder, write_json
 from seqloom.core.processes import Processes
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Position, flatten
-from seqloom.training.state_files import write_rows
+from seqloom.training.state_files import write_hashes, write_rows
 
 
 class SpreadCheckpoints(Checkpoints):
@@ -39,7 +39,7 @@ class SpreadCheckpoints(Checkpoints):
             write_rows(work / "model", self._state(model), self._processes)
             write_rows(work / "optimiser", flatten(model, optimiser), self._processes)
             if self._processes.rank == 0:
-                write_json(work / "position.json", position.model_dump(mode="json"))
+                write_json(work / "position.json", position.model_dump(mode="json"), sealed=True)
 
     def save_best(self, model: nn.Module, phase: int) -> None:
         """Keep the present weights as the best of a phase."""
@@ -75,3 +75,4 @@ class SpreadCheckpoints(Checkpoints):
             self._processes.once(lambda: str(work))
             yield work
             self._processes.wait()
+            write_hashes(work)

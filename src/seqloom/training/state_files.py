@@ -14,16 +14,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError, ProcessError
-from seqloom.core.files import read_json, write_json
+from seqloom.core.files import read_json, sha256_file, write_json
 from seqloom.core.processes import Processes
 from seqloom.core.spread import spread_like
 
 _COUNT = "files.json"
+_HASHES = "hashes.json"
+REMEDY = "train again with --overwrite"
+
+
+def write_hashes(folder: Path) -> None:
+    """Keep the SHA-256 of every file below `folder`, which is complete, in a file beside them."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    hashes = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
+    write_json(folder / _HASHES, hashes, sealed=True)
+
+
+def check_hashes(folder: Path) -> None:
+    """Make sure that `folder` holds what was written; one of an older seqloom has no hashes and passes.
+
+    Raises:
+        ArtefactError: a file is missing, damaged or was changed.
+    """
+    if not (folder / _HASHES).exists():
+        return
+    hashes: dict[str, str] = read_json(folder / _HASHES, "checkpoint")
+    for name, expected in hashes.items():
+        file = folder / name
+        with reading(file, "a file of a checkpoint", REMEDY):
+            found = sha256_file(file)
+        if found != expected:
+            raise ArtefactError(
+                f"{file} was damaged or changed since it was written: it has SHA-256 {found[:12]}, expected "
+                f"{expected[:12]}; put it back, or {REMEDY}"
+            )
 
 
 def write_rows(folder: Path, state: Mapping[str, Tensor], processes: Processes) -> None:
@@ -65,10 +94,8 @@ def read_whole(file: Path) -> dict[str, Tensor]:
     Raises:
         ArtefactError: it is missing or damaged.
     """
-    try:
+    with reading(file, "the tensors of a checkpoint", REMEDY):
         return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{file} is missing or damaged ({error}); train again") from None
 
 
 def _read_rows(folder: Path, like: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
@@ -80,7 +107,7 @@ def _read_rows(folder: Path, like: Callable[[str], Tensor | None]) -> dict[str, 
             f"{folder} holds {found} safetensors files of the {written} that were written; put the others "
             "back, or train again"
         )
-    try:
+    with reading(folder, "the tensors of a checkpoint", REMEDY):
         reader = dcp.HuggingFaceStorageReader(str(folder))
         kinds: dict[str, Any] = reader.read_metadata().state_dict_metadata  # tensors all of them
         state = {}
@@ -90,9 +117,10 @@ def _read_rows(folder: Path, like: Callable[[str], Tensor | None]) -> dict[str, 
             state[name] = empty if model is None else torch.zeros_like(model.detach())
         with warnings.catch_warnings():  # one process may read what several have written
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.load(state, storage_reader=reader)
-    except (OSError, SafetensorError, dcp.CheckpointException) as error:
-        raise ArtefactError(f"{folder} is damaged ({error}); train again") from None
+            try:
+                dcp.load(state, storage_reader=reader)
+            except dcp.CheckpointException as error:  # no Exception, by its base class
+                raise ValueError(str(error)) from error
     return state
 
 

@@ -10,6 +10,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.runs.audit.dataset import check_dataset
 from seqloom.runs.audit.evaluations import check_evaluations
+from seqloom.runs.audit.hashes import check_dataset_files, check_run_files
 from seqloom.runs.audit.report import Audit, Check, Checks
 from seqloom.runs.audit.run import check_catalogue, check_run
 from seqloom.runs.audit.stored import hashes, keep
@@ -55,6 +56,7 @@ def audit(
     run = load_run(path)
     data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset, with_cold=True)
     _check_data(data, checks, encode, known, progress)
+    check_run_files(run, checks)
     check_catalogue(run, data, checks)
     check_run(run, data.warm, checks, thorough=thorough, progress=progress)
     check_evaluations(run, data, checks, thorough=thorough, progress=progress)
@@ -73,6 +75,7 @@ def _check_data(
     if where in known:
         checks.made += known[where]
         return
+    check_dataset_files(data, checks)
     check_dataset(data, checks)
     for name in text_names(data):
         progress.note(f"auditing the embeddings {name!r}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from seqloom.core.damage import reading
+from seqloom.core.errors import LockedError
 from seqloom.core.files import read_json, sha256_file, write_json
+from seqloom.core.locks import writing
 from seqloom.core.progress import Progress
 from seqloom.evaluation.report_data import AuditResult, AuditRow
 from seqloom.runs.audit.report import Audit, Check
@@ -42,8 +45,9 @@ def hashes(path: Path) -> dict[str, str]:
 def keep(found: Audit, path: Path, progress: Progress) -> None:
     """Write the result beside what it is about; a folder that cannot be written to is only mentioned."""
     try:
-        write_json(path / FILE, found.model_dump(mode="json"))
-    except OSError as error:
+        with writing(path):
+            write_json(path / FILE, found.model_dump(mode="json"), sealed=True)
+    except (OSError, LockedError) as error:
         progress.warn(f"the audit's result is not kept in {path}: {error}")
 
 
@@ -56,7 +60,9 @@ def read_audit(path: Path) -> StoredAudit | None:
     file = path / FILE
     if not file.exists():
         return None
-    found = Audit.build(read_json(file, "result of an audit"))
+    raw = read_json(file, "result of an audit")
+    with reading(file, "the result of an audit", "run `seqloom audit` again"):
+        found = Audit.build(raw)
     now = hashes(path)
     names = sorted(now.keys() | found.of.keys())
     return StoredAudit(found, [name for name in names if now.get(name) != found.of.get(name)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,15 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from seqloom.core.errors import ArtefactError, DataError
-from seqloom.core.files import atomic_folder, write_json
+from seqloom.core.files import atomic_folder, sole_writer
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.records import record_files
 from seqloom.data.assemble import tell_decimals
 from seqloom.data.checks import Findings, check_ids, tell_mixed
 from seqloom.data.codes import count_decimals, have_decimals, without_decimals
-from seqloom.data.parts import PartRecord, fingerprint_parts, training_parts
+from seqloom.data.parts import PartRecord, fingerprint_parts, part_files, training_parts
 from seqloom.data.sources.base import Names, Source
-from seqloom.data.store import PARTS_VERSION, Dataset, Manifest
+from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
 from seqloom.engines import Engine
 from seqloom.runs.parts.filtering import count_items, scatter_bucket
 from seqloom.runs.parts.findings import Told, tell_found
@@ -81,12 +83,13 @@ def prepare_by(
         parts=parts or max(engine.slots(), -(-sum(sizes) // _BYTES_A_PART)),
     )
     driver = _Driver(engine, job, str(log), out, items, overwrite, progress)
-    try:
-        return driver.run()
-    except DataError:
-        # What was read is not what is wanted: nothing of it is worth going on with.
-        shutil.rmtree(driver.folder.path, ignore_errors=True)
-        raise
+    with sole_writer(out, progress):
+        try:
+            return driver.run()
+        except DataError:
+            # What was read is not what is wanted: nothing of it is worth going on with.
+            shutil.rmtree(driver.folder.path, ignore_errors=True)
+            raise
 
 
 class _Driver:
@@ -303,10 +306,19 @@ class _Driver:
         )
         with atomic_folder(self.out, overwrite=self.overwrite) as place:
             for name in ("users", "events"):
-                (work / name).rename(place / name)
+                # Linked, not moved: a call that dies here goes on from the same files.
+                shutil.copytree(work / name, place / name, copy_function=_link)
             pq.write_table(rows, place / "items.parquet")
-            write_json(place / "manifest.json", manifest.model_dump(mode="json"))
+            files = record_files(place, ["items.parquet", *part_files(place, len(records))])
+            write_dataset_manifest(place, manifest.model_copy(update={"files": files}))
         return Dataset.load(self.out)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
 
 
 def _names(roles: dict[str, str] | None) -> Names | None:

@@ -47,6 +47,7 @@ class E4SRec(System[E4SRecConfig]):
     uses_ids: ClassVar[bool] = True
     shards: ClassVar = "frozen"
     new_items_by: ClassVar = "embedding"
+    location_keys: ClassVar = frozenset({"llm.name"})
     ids: Tensor
 
     def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:

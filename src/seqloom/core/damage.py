@@ -1,0 +1,54 @@
+"""The one place that turns "this file cannot be read" into an error that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
+
+_OUR_OWN_FAULTS = (AssertionError, ImportError, NameError)
+_SHOWN = 300
+
+
+@contextmanager
+def reading(
+    path: Path, what: str, remedy: str, raises: type[SeqloomError] = ArtefactError
+) -> Iterator[None]:
+    """Turn whatever a parser raises inside the block into `raises`, with the path and the remedy.
+
+    Parsers answer damaged bytes with many kinds of errors (Arrow, Unicode, key, recursion, JSON, YAML,
+    safetensors and pydantic errors among them), so every error counts but those of seqloom, which say
+    what is wrong, and those that only a fault of the program raises.
+
+    Args:
+        what: what the file should be, with its article: "a run's manifest".
+        remedy: what the user can do, as an instruction.
+
+    Raises:
+        SeqloomError: `raises`, where the file is missing or cannot be read.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise raises(f"{path} is damaged: {error}; {remedy}") from None
+    except SeqloomError:
+        raise
+    except _OUR_OWN_FAULTS:
+        raise
+    except FileNotFoundError:
+        raise raises(f"{path} is missing; it should be {what}: {remedy}") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise raises(f"{path} cannot be read as {what} ({reason}); {remedy}") from error
+    except Exception as error:
+        raise raises(
+            f"{path} is damaged: it cannot be read as {what} ({_reason(error)}); {remedy}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -135,6 +135,11 @@ def check_module(model: Any, folder: Path, name: object, *, pooled: bool) -> Non
     check_complete(model, info, name, pooled=pooled)
 
 
+def at(name: str, folder: Path) -> str:
+    """A model's name with its folder, where that is another."""
+    return name if name == str(folder) else f"{name} ({folder})"
+
+
 def reason(error: Exception) -> str:
     """What a library's error says, with its kind where the words alone say little."""
     text = str(error).strip()

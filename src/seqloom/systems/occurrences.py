@@ -90,8 +90,8 @@ def head_from(counts: Tensor, what: str) -> int:
     threshold = head_threshold(counts)
     if int(counts.max()) < threshold:
         raise ConfigError(
-            f"all {what} have {int(counts.max())} training events, so nothing tells head from tail, which "
-            f"this system needs: prepare the data set with a lower --min-{what.removesuffix('s')}-count, or "
-            "train another system, such as sasrec"
+            f"all {what} have {int(counts.max())} training events, so nothing tells head from tail; "
+            "this system needs a long tail: prepare the data set with a lower "
+            f"--min-{what.removesuffix('s')}-count, or train another system, such as sasrec"
         )
     return threshold

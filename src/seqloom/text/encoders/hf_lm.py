@@ -13,7 +13,7 @@ from torch import Tensor
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ConfigError, EmbeddingError
 from seqloom.core.models import weights_hash
-from seqloom.core.pretrained import load_pretrained, load_settings
+from seqloom.core.pretrained import at, load_pretrained, load_settings
 from seqloom.core.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import text_batches
@@ -73,7 +73,7 @@ class LanguageModelEncoder:
         """The model without its output layer, and its tokenizer."""
         from transformers import AutoModel, AutoTokenizer
 
-        name = f"{self.name} ({self.folder})"
+        name = at(self.name, self.folder)
         tokenizer = load_settings(AutoTokenizer, self.folder, name)
         model = load_pretrained(
             AutoModel, self.folder, name, what="text encoder", dtype=getattr(torch, self.dtype)

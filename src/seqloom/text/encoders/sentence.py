@@ -14,7 +14,7 @@ from seqloom.core.device import resolve_device
 from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
 from seqloom.core.model_files import sentence_modules
 from seqloom.core.models import weights_hash
-from seqloom.core.pretrained import LOCAL, check_finite, check_module, reason
+from seqloom.core.pretrained import LOCAL, at, check_finite, check_module, reason
 from seqloom.core.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import text_batches
@@ -94,7 +94,7 @@ class SentenceEncoder:
         """Raises AssetError where a module has weights that its folder does not hold, or NaN."""
         from transformers import PreTrainedModel
 
-        name = f"{self.name} ({self.folder})"
+        name = at(self.name, self.folder)
         for folder, module in zip(sentence_modules(self.folder), model.children(), strict=True):
             inner = getattr(module, "auto_model", None)
             # The library itself is strict with modules of its own.

@@ -39,6 +39,7 @@ from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_fil
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
+from seqloom.data.tie_keys import tie_keys
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import naming_column
@@ -128,6 +129,8 @@ class RunManifest(Config):
     best_epoch: int | None = None
     valid: dict[str, float] = Field(default_factory=dict)
     """Validation metrics of the weights that were kept."""
+    valid_protocol: int = 1
+    """`evaluation.protocol.PROTOCOL_VERSION` under which they were measured."""
     cost: Cost = Field(default_factory=Cost)
     weights_sha256: str = ""
     files: dict[str, str] = Field(default_factory=dict)
@@ -180,6 +183,11 @@ class Run:
         return self.items.column("item_id").to_pylist()
 
     @cached_property
+    def tie_keys(self) -> torch.Tensor:
+        """[N] int64, what breaks ties between items; see `data.tie_keys`."""
+        return tie_keys(self.item_ids)
+
+    @cached_property
     def titles(self) -> list[str | None]:
         """Entry i is the title of item number i + 1; None where the catalogue has none."""
         title = naming_column(self.items)
@@ -211,11 +219,9 @@ class Run:
             counts = load_file(file)["counts"]
         except (OSError, SafetensorError, KeyError) as error:
             raise ArtefactError(f"{file} is damaged ({error}); train again") from None
-        if len(counts) != self.manifest.sizes.num_items:
-            raise ArtefactError(
-                f"{file} counts {len(counts)} items, the run has {self.manifest.sizes.num_items}; "
-                "train again"
-            )
+        held, wanted = len(counts), self.manifest.sizes.num_items
+        if held != wanted:
+            raise ArtefactError(f"{file} counts {held} items, the run has {wanted}; train again")
         return counts
 
     @cached_property
@@ -233,10 +239,9 @@ class Run:
         return system.item_tables() if isinstance(system, ExtendsCatalogue) else {}
 
     def add_items(self, items: pa.Table) -> None:
-        """Put new items into the catalogue in memory, at once and without training.
+        """Put new items into the catalogue in memory; `seqloom.add_items` writes a run.
 
-        `items` has `item_id` and text columns, of which those of the catalogue are read. System and folder
-        stay as they are; `seqloom.add_items` writes a run.
+        `items` has `item_id` and text columns, of which those of the catalogue are read.
 
         Raises:
             ConfigError: the system cannot, or an id is in the catalogue already.
@@ -253,7 +258,7 @@ class Run:
         table = reader.table(new, rows)
         tables = extended(self.item_tables, reader.read(table, self.item_tables))
         both = pa.concat_tables([self.items, table.cast(self.items.schema)])
-        for stale in ("item_ids", "titles", "item_numbers"):
+        for stale in ("item_ids", "titles", "item_numbers", "tie_keys"):
             self.__dict__.pop(stale, None)
         self.items, self.item_tables = both, tables
         self.scorer = cast(ExtendsCatalogue, self.system).scorer_over(tables)
@@ -282,9 +287,7 @@ class Run:
         """The `k` best items for each history of item ids; see `runs.recommend.recommend`."""
         from seqloom.runs.recommend import recommend
 
-        return [
-            entry.model_dump() for entry in recommend(self, histories=histories, k=k, **options)
-        ]
+        return [r.model_dump() for r in recommend(self, histories=histories, k=k, **options)]
 
 
 def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:

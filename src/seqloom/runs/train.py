@@ -21,6 +21,7 @@ from seqloom.core.spread import gathered_state, is_spread
 from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import rank_metrics
+from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.runs.beginning import begin, check_alike, check_same, noted, once, sizes_of
 from seqloom.runs.folder import (
@@ -240,6 +241,7 @@ def _train(
                 "trained_parameters": trained if phases else 0,
                 "best_epoch": position.best_epoch,
                 "valid": valid,
+                "valid_protocol": PROTOCOL_VERSION,
                 "cost": cost,
                 "weights_sha256": write_weights(out, saved),
                 "files": write_model_files(out, model),

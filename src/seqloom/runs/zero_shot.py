@@ -167,6 +167,7 @@ def _write(
         targets=held_out.targets,
         ranks=ranks,
         history_lengths=held_out.histories.lengths,
+        repeats=held_out.repeats,
     )
     write_ranks(run.path / f"{name}.parquet", table)
     write_json(run.path / f"{name}.json", found.model_dump(mode="json"))

@@ -162,6 +162,8 @@ class Heard(Silent):
     def note(self, message: str) -> None:
         self.notes.append(message)
 
+    warn = note
+
 
 def made_before(run) -> None:
     """Take out of a run's evaluation what only this version writes."""
@@ -216,3 +218,35 @@ def test_compare_with_nothing_masked_shows_both_groups(runs) -> None:
     by_group = {d.group: d for d in found.pairs[0].differences if d.metric == "hr@10"}
     assert by_group["repeat_target"].users == 27
     assert by_group["repeat_target"].run > 0
+
+
+def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(data, tmp_path) -> None:
+    config = {**small_config("sasrec"), "epochs": 2}
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(epoch, metrics):
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(data, "sasrec", out=tmp_path / "run", config=config, device="cpu", watch=stop)
+    made_before_training_ended(tmp_path / "run")
+    heard = Heard()
+    train(
+        data,
+        "sasrec",
+        out=tmp_path / "run",
+        config=config,
+        device="cpu",
+        resume=True,
+        progress=heard,
+    )
+    assert any("begun under a former ranking protocol" in note for note in heard.notes)
+    assert load_run(tmp_path / "run").manifest.valid_protocol == 1
+
+
+def made_before_training_ended(run) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest.pop("valid_protocol") == 2
+    (run / "manifest.json").write_text(json.dumps(manifest))

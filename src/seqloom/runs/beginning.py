@@ -17,6 +17,7 @@ from seqloom.core.files import atomic_file
 from seqloom.core.processes import Processes
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
+from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.runs import saw
 from seqloom.runs.folder import (
     DatasetReference,
@@ -90,6 +91,7 @@ def begin(
         text=text,
         saw=dict(saw.COMBINED if cls.combines_runs else saw.TRAINED),
         versions=_versions(),
+        valid_protocol=PROTOCOL_VERSION,
     )
     out.mkdir(parents=True)
     with atomic_file(out / "config.yaml") as work:

@@ -190,6 +190,12 @@ def _train(
     # A frozen model that all hold together cannot score other users in each process.
     ranking = ALONE if shard and model.shards == "frozen" else processes
     held_out = data.dataset.held_out("valid")
+    if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
+        data.progress.warn(
+            f"{out} was begun under a former ranking protocol, in which targets that users had before nearly "
+            "always won; its earlier validation metrics are higher for that, so an early epoch may be kept "
+            "wrongly: train it again with --overwrite"
+        )
 
     def measure() -> dict[str, float]:
         ranks = rank_targets(
@@ -241,7 +247,6 @@ def _train(
                 "trained_parameters": trained if phases else 0,
                 "best_epoch": position.best_epoch,
                 "valid": valid,
-                "valid_protocol": PROTOCOL_VERSION,
                 "cost": cost,
                 "weights_sha256": write_weights(out, saved),
                 "files": write_model_files(out, model),

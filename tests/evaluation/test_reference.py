@@ -71,6 +71,10 @@ def test_to_beat_a_yardstick_is_not_enough(runs) -> None:
         "llmesr is"
     )
     assert "the only run without a language model" in found.reference_chosen
+    # One that is the best of all on validation is a reference like any other.
+    best = dataclasses.replace(runs["sasrec"], name="itemknn", yardstick=True)
+    found = compare_runs([best, runs["gru4rec"], runs["llmesr"]], **FAST)
+    assert pays(found)["llmesr"].startswith("The language model pays: llmesr is")
 
 
 def test_all_pairs_keep_their_order_and_only_the_best_plain_run_judges(runs) -> None:

@@ -72,7 +72,6 @@ class EvaluatedRun:
             self.train_seconds,
             self.embed_seconds,
             self.latency_ms,
-            self.yardstick,
         )
 
 
@@ -230,13 +229,18 @@ def _pays(
     model, value = (run, overall.run) if run.uses_language_model else (before, overall.reference)
     if value is None or not model.uses_language_model:
         return None
-    ahead = [
-        other.name
-        for other in runs
-        if not other.uses_language_model
-        and float(per_user(overall.metric, other.table.ranks).mean()) > value
-    ]
-    return pays_sentence(run.price, before.price, overall, level, ahead=ahead)
+    plain = [other for other in runs if not other.uses_language_model]
+    figures = {
+        each.name: float(per_user(overall.metric, each.table.ranks).mean()) for each in plain
+    }
+    return pays_sentence(
+        run.price,
+        before.price,
+        overall,
+        level,
+        ahead=[name for name, figure in figures.items() if figure > value],
+        only_yardsticks=all(each.yardstick for each in plain),
+    )
 
 
 def _series_pairs(

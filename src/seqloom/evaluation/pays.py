@@ -21,8 +21,6 @@ class Price:
     """Embedding the texts that it was trained with."""
     latency_ms: float | None = None
     """One request, median."""
-    yardstick: bool = False
-    """Whether it only counts: to be above it is not enough."""
 
 
 def pays_sentence(
@@ -32,15 +30,17 @@ def pays_sentence(
     level: float = 0.05,
     *,
     ahead: Sequence[str] = (),
+    only_yardsticks: bool = False,
 ) -> str | None:
     """The sentence; None unless exactly one of the two uses a language model.
 
     `result` is the difference over all users, run minus reference. The model pays where the run with
-    it is ahead, the Holm-corrected p-value is below `level`, the other run is no yardstick, and no further
-    run without a language model is ahead of it; whether that is worth its costs is left to the reader.
+    it is ahead, the Holm-corrected p-value is below `level`, and no further run without a language model is
+    ahead of it; whether that is worth its costs is left to the reader.
 
     Args:
         ahead: the runs without a language model that are above the one with it on the tested metric.
+        only_yardsticks: all runs without one only count, and to be above such a run shows nothing.
     """
     if run.uses_language_model == reference.uses_language_model:
         return None
@@ -57,7 +57,7 @@ def pays_sentence(
         verdict = "The language model does not pay"
     elif result.p_holm >= level or others:
         verdict = "It is not shown that the language model pays"
-    elif plain.yardstick:
+    elif only_yardsticks:
         verdict = "Whether the language model pays is not known, since no trained run without one is compared"
     else:
         verdict = "The language model pays"

@@ -78,7 +78,7 @@ def _render(document: Any) -> Iterable[RenderableType]:
         yield rows_table(rows)
     for row in document["over_seeds"]:
         yield row["sentence"]
-    yield document["reference_chosen"]
+    yield document.get("reference_chosen", "")
     for pair in document["pairs"]:
         if pair["pays"]:
             yield pair["pays"]

@@ -24,11 +24,14 @@ def top_scores(scores: Tensor, k: int, keys: Tensor | None = None) -> tuple[Tens
 
     Shapes: scores [B, N], keys [N] int64 -> [B, k], [B, k] int64.
     """
-    values, at = _highest(scores, k)
     if keys is None or not k:
-        return values, at
+        return _highest(scores, k)
     keys = keys.to(scores.device)
-    at = _tied_at_the_end(scores, values, at, keys)
+    # One more than asked for: it shows whether a tie is cut, without another look at all columns.
+    values, at = _highest(scores, min(k + 1, scores.shape[1]))
+    cut = values[:, k:] == values[:, k - 1 : k]
+    values, at = values[:, :k], at[:, :k]
+    at = _tied_at_the_end(scores, values, at, keys, cut.any(1))
     by_key = keys[at].argsort(dim=1, stable=True)
     values, at = values.gather(1, by_key), at.gather(1, by_key)
     by_value = values.argsort(dim=1, descending=True, stable=True)
@@ -54,15 +57,16 @@ def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, candidates.gather(1, at)
 
 
-def _tied_at_the_end(scores: Tensor, values: Tensor, at: Tensor, keys: Tensor) -> Tensor:
-    """The columns with those that tie at the lowest value taken by key, where more tie than fit.
+def _tied_at_the_end(
+    scores: Tensor, values: Tensor, at: Tensor, keys: Tensor, cut: Tensor
+) -> Tensor:
+    """The columns with those that tie at the lowest value taken by key, where more tie than fit (`cut`).
 
-    Shapes: scores [B, N], values and at [B, k], keys [N] -> [B, k].
+    Shapes: scores [B, N], values and at [B, k], keys [N], cut [B] -> [B, k].
     """
     k = at.shape[1]
     last = values[:, -1:]
-    more = ((scores >= last).sum(1) > k) & (last[:, 0] > -torch.inf)
-    rows = torch.nonzero(more).flatten()
+    rows = torch.nonzero(cut & (last[:, 0] > -torch.inf)).flatten()
     if not len(rows):
         return at
     at = at.clone()

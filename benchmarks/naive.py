@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from seqloom.data.store import HeldOut
+from seqloom.evaluation.metrics import MISSED
 
 
 @torch.inference_mode()
 def naive_ranks(system: Any, held_out: HeldOut, rows: list[int]) -> list[int]:
-    """Ranks of the targets of some rows: 1 and every unseen item that scores at least as high."""
+    """Ranks of the targets of some rows: 1 and every unseen item that scores at least as high. A target of
+    the history is masked like the rest of it."""
     slow = copy.deepcopy(system).double().eval()
     vectors = slow.item_vectors()  # [N, D]
     found = []
@@ -22,6 +24,9 @@ def naive_ranks(system: Any, held_out: HeldOut, rows: list[int]) -> list[int]:
         scores = (slow.queries(batch.items, batch.lengths, vectors) @ vectors.t())[0]
         target = int(held_out.targets[row])
         seen = set(history.flat()[1].tolist())
+        if target in seen:
+            found.append(MISSED)
+            continue
         truth = float(scores[target - 1])
         rivals = (
             score

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset
 from seqloom.runs.members import load_members
-from seqloom.systems.ensemble.candidates import Candidates, gather_candidates
+from seqloom.systems.ensemble.candidates import Candidates, fitting_users, gather_candidates
 from seqloom.systems.ensemble.config import EnsembleConfig
 from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
 from seqloom.systems.ensemble.scorer import MemberScorer, Scale
@@ -32,7 +32,8 @@ def main(dataset: str, runs: list[str]) -> None:
         scorers = [MemberScorer(m.system.scorer(), m.system.max_len, scale) for m in members]
         found = gather_candidates(
             scorers,
-            data.held_out("valid"),
+            fitting_users(data),
+            data.tie_keys,
             best=config.candidates,
             others=config.others,
             max_len=longest,

@@ -17,8 +17,8 @@ from seqloom.runs.folder import RunManifest, read_manifest
 
 METRICS = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr", "coverage@10")
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
-HISTORY_GROUPS = ("known_user", "new_user")
-"""Where there are new users; to be read first then, so with both metrics."""
+HISTORY_GROUPS = ("known_user", "new_user", "new_target")
+"""Where there are new users or repeated targets; to be read first then, so with both metrics."""
 
 
 def main() -> None:

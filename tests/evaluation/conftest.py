@@ -41,6 +41,7 @@ def make_table(dataset: Dataset):
             targets=held_out.targets,
             ranks=ranks,
             history_lengths=held_out.histories.lengths,
+            repeats=held_out.repeats,
         )
 
     return make

@@ -57,7 +57,7 @@ def by_trec_eval(scores, histories, targets, masked):
     lists, relevant = {}, {}
     for user, history in enumerate(histories):
         target = int(targets[user])
-        hidden = set(history) - {target} if masked else set()
+        hidden = set(history) if masked else set()
         lists[f"u{user}"] = {
             f"i{item}": float(scores[user, item - 1])
             for item in range(1, scores.shape[1] + 1)
@@ -81,7 +81,9 @@ def test_every_users_metrics_are_trec_evals(world, masked) -> None:
         for user, value in enumerate(values.tolist()):
             assert value == pytest.approx(theirs[f"u{user}"][name], abs=1e-9), (name, user)
     assert 0 < float(ours["success_10"].mean()) < 1
-    assert float(ours["success_100"].mean()) == 1.0
+    seen = held_out.repeats if masked else torch.zeros(ITEMS, dtype=torch.bool)
+    assert torch.equal(ours["success_100"] == 0, seen)
+    assert int(seen.sum()) >= 5 or not masked
 
 
 REPORTED = json.loads((Path(__file__).parent / "recbole" / "reported.json").read_text())

@@ -12,6 +12,7 @@ from seqloom.core.errors import TrainingError
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation import ranking
+from seqloom.evaluation.metrics import MISSED
 
 
 class TableScorer:
@@ -31,6 +32,8 @@ def held_out(histories, targets):
 
 
 def slow_rank(scores, history, target, masked):
+    if masked and target in history:
+        return MISSED
     rank = 1
     for item, score in enumerate(scores.tolist(), start=1):
         if item == target or (masked and item in history):
@@ -79,10 +82,21 @@ def test_lists_hold_the_best_unseen_items():
     assert found.ranks.tolist() == [2]
 
 
-def test_a_seen_target_still_competes_and_is_never_masked():
+def test_a_seen_target_is_a_miss_under_either_protocol_when_masked():
     table = torch.tensor([[0.0] * 3, [1.0, 5.0, 2.0]])
-    found = ranked(TableScorer(table), held_out([[1, 2]], [2]))
-    assert found.ranks.tolist() == [1]
+    task, negatives = held_out([[1, 2]], [2]), torch.tensor([[3]])
+    for among in (None, negatives):
+        found = ranked(TableScorer(table), task, negatives=among)
+        assert found.ranks.tolist() == [MISSED]
+        kept = ranked(TableScorer(table), task, negatives=among, mask_seen=False)
+        assert kept.ranks.tolist() == [1]
+
+
+def test_ties_in_a_list_are_broken_by_key():
+    table = torch.tensor([[0.0] * 5, [1.0, 3.0, 3.0, 3.0, 0.0]])
+    task, keys = held_out([[1]], [5]), torch.tensor([0, 30, 10, 20, 5])
+    assert ranked(TableScorer(table), task, list_length=2, keys=keys).lists.tolist() == [[3, 4]]
+    assert ranked(TableScorer(table), task, list_length=3, keys=-keys).lists.tolist() == [[2, 4, 3]]
 
 
 def test_sampled_ranks_count_the_given_items_alone():

@@ -8,6 +8,7 @@ from seqloom.core.errors import TrainingError
 from seqloom.core.protocols import ListScorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
+from seqloom.evaluation.metrics import MISSED
 
 HISTORIES = [[1, 2, 3, 1], [4], [5, 6, 7, 8, 9, 10], [2, 12]]
 TARGETS = [4, 4, 11, 3]  # user 1 has seen its target
@@ -56,14 +57,17 @@ def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen):
     found = ranked(Lists(12), HELD_OUT, **options)
     assert torch.equal(found.ranks, expected.ranks)
     assert torch.equal(found.lists, expected.lists)
+    assert not (mask_seen and 4 in found.lists[1])  # the target that user 1 has seen
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
 def test_a_target_in_no_list_has_the_last_rank(mask_seen):
     expected = ranked(All(), HELD_OUT, mask_seen=mask_seen).ranks
     found = ranked(Lists(2), HELD_OUT, mask_seen=mask_seen).ranks
-    last = [12 - len(set(row) - {t}) for row, t in zip(HISTORIES, TARGETS, strict=True)]
-    last = torch.tensor(last if mask_seen else [12] * 4)
+    last = torch.tensor([12 - len(set(row)) if mask_seen else 12 for row in HISTORIES])
+    if mask_seen:
+        last[1] = MISSED
+        assert not expected[1] < MISSED
     assert torch.equal(found, torch.where(expected <= 2, expected, last))
     assert (found == last).any()
 
@@ -72,6 +76,7 @@ def test_negatives_are_ranked_by_scores():
     negatives = torch.tensor([[5, 6], [1, 2], [1, 2], [4, 5]])
     found = ranked(Lists(2), HELD_OUT, negatives=negatives)
     assert torch.equal(found.ranks, ranked(All(), HELD_OUT, negatives=negatives).ranks)
+    assert (found.ranks == MISSED).tolist() == [False, True, False, False]
 
 
 def test_scores_that_are_no_numbers_stop_the_ranking(monkeypatch):

@@ -10,8 +10,9 @@ from seqloom.data.store import HeldOut
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.without_history import with_popular
 
-COUNTS = torch.tensor([3, 7, 0, 7, 1, 0])  # so the order is 2, 4, 1, 5, then 3 and 6 alike
-ORDER = [2, 4, 1, 5]
+COUNTS = torch.tensor([3, 7, 0, 7, 1, 0])  # so the order is 2 and 4 alike, 1, 5, then 3 and 6 alike
+KEYS = torch.tensor([5, 9, 3, 8, 1, 2])  # which put 4 before 2, and 6 before 3
+ORDER = [4, 2, 1, 5]
 
 
 class Rising:
@@ -59,17 +60,14 @@ HELD_OUT = HeldOut(torch.arange(4), HISTORIES, torch.tensor([2, 5, 5, 3]))
 
 def asked(scorer):
     batch = HISTORIES.pad()
-    return with_popular(scorer, COUNTS), batch.items, batch.lengths
+    return with_popular(scorer, COUNTS, KEYS), batch.items, batch.lengths
 
 
-def test_popularity_orders_by_count_then_number_and_tells_unmet_items_not_apart():
+def test_equal_counts_tie_and_others_do_not():
     scores = popularity_scores(COUNTS)
-    assert (scores.argsort(descending=True, stable=True) + 1).tolist() == [*ORDER, 3, 6]
-    assert scores[2] == scores[5] < scores[4]
-    many = torch.full(
-        (100_000,), 9_999_999
-    )  # equal counts that single precision would not keep apart
-    assert (popularity_scores(many).diff() < 0).all()
+    assert scores[1] == scores[3] > scores[0] > scores[4] > scores[2] == scores[5]
+    many = popularity_scores(torch.tensor([2**24, 2**24 + 1]))  # alike in single precision
+    assert many[0] < many[1]
 
 
 @SCORERS
@@ -84,17 +82,20 @@ def test_only_an_empty_history_is_answered_by_popularity(scorer):
 
 @SCORERS
 def test_ranks_and_lists_are_those_of_popularity(scorer):
-    found = rank_targets(scorer, HELD_OUT, popularity=COUNTS, list_length=4)
-    # 2 is first; 5 is first once 6 is masked; 5 is fourth; 3 ties with 6.
-    assert found.ranks.tolist() == [1, 1, 4, 6]
+    found = rank_targets(scorer, HELD_OUT, popularity=COUNTS, list_length=4, keys=KEYS)
+    # 2 ties with 4, which counts against it; 5 is first once 6 is masked; 5 is fourth; 3 ties with 6.
+    assert found.ranks.tolist() == [2, 1, 4, 6]
     assert found.lists.tolist() == [ORDER, [5, 4, 3, 2], ORDER, ORDER]
+    short = rank_targets(scorer, HELD_OUT, popularity=COUNTS, list_length=1, keys=KEYS)
+    assert short.ranks.tolist() == found.ranks.tolist()  # whoever is in the list
+    assert short.lists.tolist() == [[4], [5], [4], [4]]
 
 
 @SCORERS
 def test_negatives_are_ranked_by_popularity_too(scorer):
     negatives = torch.tensor([[1, 4], [1, 6], [1, 2], [6, 0]])
     found = rank_targets(scorer, HELD_OUT, popularity=COUNTS, negatives=negatives)
-    assert found.ranks.tolist() == [1, 2, 3, 2]
+    assert found.ranks.tolist() == [2, 2, 3, 2]
 
 
 def test_lists_leave_seen_items_out_and_end_where_there_are_no_more():
@@ -105,7 +106,7 @@ def test_lists_leave_seen_items_out_and_end_where_there_are_no_more():
     assert found[0, -1] == 0
     assert torch.isinf(scores[0, -1])
     assert found[2].tolist()[:3] == [4, 1, 5]
-    assert sorted(found[3].tolist()) == [1, 2, 3, 4, 5, 6]
+    assert found[3].tolist() == [*ORDER, 6, 3]
     more, _ = answering.best(items[:1], lengths[:1], 8, None)
     assert more[0].tolist()[6:] == [0, 0]
 

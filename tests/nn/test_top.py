@@ -25,6 +25,26 @@ def test_a_score_that_is_not_a_number_is_not_hidden():
     assert top_scores(scores, 3)[1][0, 0] == 123
 
 
+@pytest.mark.parametrize("columns", [7, 100, 40_000])
+def test_ties_go_to_the_lowest_key_whatever_the_columns(columns):
+    draw = torch.Generator().manual_seed(columns)
+    scores = torch.randint(0, 3, (4, columns), generator=draw).float()
+    scores[1] = 1.0
+    scores[2, 3:] = -torch.inf
+    keys = torch.randperm(columns, generator=draw)
+    values, at = top_scores(scores, 5, keys)
+    slow = [
+        sorted(range(columns), key=lambda c, row=row: (-row[c], int(keys[c])))[:5]
+        for row in scores.tolist()
+    ]
+    assert torch.equal(values, scores.gather(1, torch.tensor(slow)))
+    finite = values > -torch.inf
+    assert torch.equal(at[finite], torch.tensor(slow)[finite])
+    order = torch.randperm(columns, generator=draw)
+    again = top_scores(scores[:, order], 5, keys[order])[1]
+    assert torch.equal(order[again][finite], at[finite])
+
+
 def test_most_columns_are_never_sorted(monkeypatch):
     topk, widths = torch.Tensor.topk, []
 

@@ -146,17 +146,17 @@ def test_the_table_is_the_mean_of_the_runs(swept) -> None:
     assert row.mean == pytest.approx(statistics.fmean(values))
     assert row.std == pytest.approx(statistics.stdev(values))
     assert row.best == max(values)
-    # 3 settings, 2 protocols, 5 groups, 2 metrics
-    assert len(summary.table) == 60
+    # 3 settings, 2 protocols, 7 groups (two are of repeated and new targets), 2 metrics
+    assert len(summary.table) == 84
 
 
 def test_it_writes_tables_figures_and_report(swept) -> None:
     out, summary = swept
     assert read_json(out / "summary.json", "summary")["runs"] == 6
     with (out / "runs.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 120
+        assert len(list(csv.DictReader(file))) == 168
     with (out / "summary.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 60
+        assert len(list(csv.DictReader(file))) == 84
     page = Path(summary.report).read_text(encoding="utf-8")
     assert "Sampled ranking" in page
     for name in ("ablation", "sensitivity_distillation_alpha"):

@@ -7,7 +7,6 @@ import torch
 
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.protocols import Scorer
-from seqloom.data.popular import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.ranking import rank_targets
@@ -107,23 +106,29 @@ def test_unknown_items_are_named_and_left_out(run, dataset):
 
 
 def test_an_empty_history_gets_what_is_popular(run, dataset):
-    order = popularity_scores(dataset.popularity[1:]).argsort(descending=True, stable=True)
+    counts, keys = dataset.popularity[1:].tolist(), dataset.tie_keys.tolist()
+    order = sorted(range(len(counts)), key=lambda column: (-counts[column], keys[column]))
     alone, beside = recommend(run, histories=[[], dataset.item_ids[:2]], k=4)
-    expected = [dataset.item_ids[number] for number in order[:4].tolist()]
+    expected = [dataset.item_ids[number] for number in order[:4]]
     assert [item.item_id for item in alone.items] == expected
     (without,) = recommend(run, histories=[dataset.item_ids[:2]], k=4)
     assert [item.item_id for item in beside.items] == [item.item_id for item in without.items]
 
 
 def test_new_users_are_ranked_by_popularity(run, dataset):
-    order = popularity_scores(dataset.popularity[1:]).argsort(descending=True, stable=True)
-    targets = order[torch.tensor([0, 3, 7])] + 1
+    counts = dataset.popularity[1:]
+    order = counts.argsort(descending=True, stable=True)
+    places = torch.tensor([0, 3, 7])
+    targets = order[places] + 1
     held_out = HeldOut(torch.arange(3), Sequences.from_lists([[], [], []]), targets)
     options = {"popularity": dataset.popularity[1:], "max_len": run.system.max_len}
-    assert rank_targets(run.scorer, held_out, **options).ranks.tolist() == [1, 4, 8]
-    negatives = order[torch.tensor([[1, 2], [0, 1], [8, 6]])] + 1
-    among = rank_targets(run.scorer, held_out, negatives=negatives, **options)
-    assert among.ranks.tolist() == [1, 3, 2]
+    target = counts[order[places]]
+    expected = (counts >= target[:, None]).sum(1)  # ties count against the target
+    assert torch.equal(rank_targets(run.scorer, held_out, **options).ranks, expected)
+    rivals = order[torch.tensor([[1, 2], [0, 1], [20, 6]])]
+    among = rank_targets(run.scorer, held_out, negatives=rivals + 1, **options)
+    assert torch.equal(among.ranks, 1 + (counts[rivals] >= target[:, None]).sum(1))
+    assert len(set(among.ranks.tolist())) > 1
 
 
 def test_stored_users_get_the_answer_of_their_history(run, dataset):

@@ -100,6 +100,17 @@ class Sequences:
         positions = torch.arange(len(rows)) - before[rows] + self.starts[rows]
         return rows, self.items[positions].long()
 
+    def holds(self, items: Tensor) -> Tensor:
+        """Whether each row holds the item beside it. Shapes: items [rows] -> [rows] bool."""
+        found = torch.zeros(len(self), dtype=torch.bool)
+        first = 0
+        for block in self.blocks():
+            rows, held = block.flat()
+            hits = rows[held == items[first : first + len(block)][rows]]
+            found[first + hits] = True
+            first += len(block)
+        return found
+
     def blocks(self, events: int = 1 << 20) -> Iterator[Sequences]:
         """All rows, in blocks of about `events` items, for work that needs an array for each item."""
         after = self.lengths.cumsum(0)

@@ -36,6 +36,7 @@ from seqloom.data.marks import fingerprint, training_hash
 from seqloom.data.parts import REMEDY, PartRecord, read_events, read_parts, read_users
 from seqloom.data.sequences import Sequences
 from seqloom.data.tables import read_id_table
+from seqloom.data.tie_keys import tie_keys
 
 FORMAT_VERSION = 1
 PARTS_VERSION = 2
@@ -79,6 +80,11 @@ class HeldOut:
     """Everything the user did before the target."""
     targets: Tensor
     """[rows] int64, item numbers 1..N."""
+
+    @cached_property
+    def repeats(self) -> Tensor:
+        """[rows] bool, whether the target is an item of the user's own history."""
+        return self.histories.holds(self.targets)
 
     def select(self, rows: Tensor) -> HeldOut:
         """The given rows, in the given order. Shapes: rows [B] int64."""
@@ -199,6 +205,11 @@ class Dataset:
     def item_ids(self) -> list[str]:
         """The user's own item ids; entry i belongs to item number i + 1."""
         return self.items.column("item_id").to_pylist()
+
+    @cached_property
+    def tie_keys(self) -> Tensor:
+        """[N] int64, what breaks ties between items; see `data.tie_keys`."""
+        return tie_keys(self.item_ids)
 
     @cached_property
     def user_ids(self) -> list[str]:

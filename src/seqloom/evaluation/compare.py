@@ -13,11 +13,12 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
-from seqloom.evaluation.groups import GROUPS, KNOWN_USER
+from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_TARGET
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.pays import Price, pays_sentence
-from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
+from seqloom.evaluation.reference import Reference, choose_reference
 from seqloom.evaluation.seeds import OverSeeds, Series, compare_series
 from seqloom.evaluation.sentences import comparison_sentence
 from seqloom.evaluation.significance import (
@@ -53,6 +54,10 @@ class EvaluatedRun:
     series: str = ""
     """What runs have in common that differ in their seed alone; empty where that is not known."""
     uses_language_model: bool = False
+    yardstick: bool = False
+    """Whether its system only counts (`System.yardstick`)."""
+    valid: Mapping[str, float] = field(default_factory=dict)
+    """Validation metrics under the protocol of this version; empty where they are not known."""
     embed_seconds: float = 0.0
     """Time to embed the texts that the run was trained with."""
     latency_ms: float | None = None
@@ -103,13 +108,13 @@ class Pair(Config):
     sentence: str
     """The result in plain words."""
     pays: str | None = None
-    """Whether the language model pays, where one of the two uses one."""
+    """Whether the language model pays, where one of the two uses one and the other is the best without."""
 
 
 class Comparison(Config):
     """The result of `compare_runs`; `model_dump(mode="json")` is JSON."""
 
-    protocol: RankingProtocol
+    protocol: StoredProtocol
     users: int
     confidence: float
     resamples: int
@@ -119,6 +124,10 @@ class Comparison(Config):
     comparisons: int
     """Size of the family that the corrections take into account."""
     pairs: list[Pair]
+    reference: str = ""
+    """The run that the others are tested against (`reference.choose_reference`)."""
+    reference_chosen: str = ""
+    """How it was chosen, in one sentence."""
     over_seeds: list[OverSeeds] = Field(default_factory=list)
     """Systems against each other over their seeds, where some were trained with several."""
 
@@ -134,11 +143,13 @@ def compare_runs(
     flips: int = FLIPS,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Test each run against the first (`reference`), or every two runs (`all`), on each metric.
+    """Test each run against one of them (`reference`), or every two runs (`all`), on each metric.
 
-    With `all`, the earlier run of a pair is its reference. Each metric is tested over all users and
-    over each group; where none are given, these are `groups.GROUPS` and, where there are new users, the
-    known ones.
+    The reference is the best run without a language model (`choose_reference`). With `all`, the earlier run
+    of a pair is its reference, and whether a language model pays is said of the pairs with the best run
+    without one. Each metric is tested over all users and over each group; where none are given, these are
+    `groups.GROUPS`, where there are new users the known ones, and where users had targets before, the
+    targets that are new to them (with nothing masked, the repeated ones too).
 
     Groups are cut at the first run's thresholds. A group of fewer than two users is listed with its
     number of users and no test.
@@ -151,8 +162,10 @@ def compare_runs(
     _check_options(runs, metrics, groups, pairs)
     for run in runs[1:]:
         check_comparable(runs[0], run)
+    reference = choose_reference(runs, metrics[0], runs[0].table.protocol.part)
+    first = next(run for run in runs if run.name == reference.name)
     chosen = (
-        [(runs[0], run) for run in runs[1:]]
+        [(first, run) for run in runs if run is not first]
         if pairs == "reference"
         else list(itertools.combinations(runs, 2))
     )
@@ -162,15 +175,15 @@ def compare_runs(
     options: dict[str, Any] = {"resamples": resamples, "flips": flips, "confidence": confidence}
     tests = [
         [
-            _test(reference, run, metric, masks[group], derive_seed(seed, metric, group), options)
+            _test(before, run, metric, masks[group], derive_seed(seed, metric, group), options)
             for metric, group in cells
         ]
-        for reference, run in chosen
+        for before, run in chosen
     ]
     flat = [test.p_value for row in tests for test in row if test is not None]
     corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
     results = []
-    for (reference, run), row in zip(chosen, tests, strict=True):
+    for (before, run), row in zip(chosen, tests, strict=True):
         differences = [
             Difference(metric=metric, group=group, users=int(masks[group].sum()))
             if test is None
@@ -181,11 +194,11 @@ def compare_runs(
         overall = next(d for d in differences if d.group == ALL_USERS)
         results.append(
             Pair(
-                reference=reference.name,
+                reference=before.name,
                 run=run.name,
                 differences=differences,
-                sentence=comparison_sentence(run.name, reference.name, differences, level),
-                pays=pays_sentence(run.price, reference.price, overall, level),
+                sentence=comparison_sentence(run.name, before.name, differences, level),
+                pays=_pays(run, before, overall, level, reference, runs),
             )
         )
     return Comparison(
@@ -196,14 +209,47 @@ def compare_runs(
         flips=flips,
         comparisons=len(flat),
         pairs=results,
-        over_seeds=compare_series(_series_pairs(runs, pairs), metrics, seed=seed, **options),
+        reference=reference.name,
+        reference_chosen=reference.why,
+        over_seeds=compare_series(_series_pairs(runs, first, pairs), metrics, seed=seed, **options),
     )
 
 
-def _series_pairs(runs: Sequence[EvaluatedRun], pairs: str) -> list[tuple[Series, Series]]:
+def _pays(
+    run: EvaluatedRun,
+    before: EvaluatedRun,
+    overall: Difference,
+    level: float,
+    reference: Reference,
+    runs: Sequence[EvaluatedRun],
+) -> str | None:
+    """Whether the language model pays: only against the best run without one."""
+    if not reference.judges or reference.name not in (run.name, before.name):
+        return None
+    model, value = (run, overall.run) if run.uses_language_model else (before, overall.reference)
+    if value is None or not model.uses_language_model:
+        return None
+    plain = [other for other in runs if not other.uses_language_model]
+    figures = {
+        each.name: float(per_user(overall.metric, each.table.ranks).mean()) for each in plain
+    }
+    return pays_sentence(
+        run.price,
+        before.price,
+        overall,
+        level,
+        ahead=[name for name, figure in figures.items() if figure > value],
+        only_yardsticks=all(each.yardstick for each in plain),
+    )
+
+
+def _series_pairs(
+    runs: Sequence[EvaluatedRun], first: EvaluatedRun, pairs: str
+) -> list[tuple[Series, Series]]:
     """The systems to be tested over their seeds: none unless one of them has several."""
     grouped: dict[str, list[EvaluatedRun]] = {}
-    for run in runs:
+    ordered = runs if pairs == "all" else [first, *(run for run in runs if run is not first)]
+    for run in ordered:
         grouped.setdefault(run.series or run.name, []).append(run)
     if all(len(group) == 1 for group in grouped.values()):
         return []
@@ -229,6 +275,11 @@ def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
         DataError: says what differs.
     """
     pair = f"runs {first.name!r} and {second.name!r} cannot be compared"
+    for run in (first, second):
+        if run.table.protocol.outdated:
+            raise DataError(
+                f"{pair}: of {run.name!r}, {run.table.protocol.outdated}; evaluate it again"
+            )
     differing = first.table.protocol.differences(second.table.protocol)
     if differing:
         raise DataError(
@@ -279,9 +330,14 @@ def _difference(
 
 
 def _default_groups(runs: Sequence[EvaluatedRun]) -> list[str]:
-    """New users are answered alike by all systems: only the known ones can differ."""
-    apart = [KNOWN_USER for run in runs[:1] if KNOWN_USER in run.table.members]
-    return [*GROUPS, *apart]
+    """New users are answered alike by all systems: only the known ones can differ. So can targets that are
+    new to the user alone where seen items are masked.
+    """
+    if not runs:
+        return list(GROUPS)
+    masked = runs[0].table.protocol.masked
+    apart = [KNOWN_USER, NEW_TARGET] if masked else [KNOWN_USER, NEW_TARGET, REPEAT_TARGET]
+    return [*GROUPS, *(group for group in apart if group in runs[0].table.members)]
 
 
 def _check_options(

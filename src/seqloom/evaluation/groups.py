@@ -26,6 +26,12 @@ HISTORY_GROUPS = ("new_user", KNOWN_USER)
 """Further groups where there are new users, who have no event before the target. They are given what is
 popular, by every system alike, so systems differ in the known ones alone."""
 
+NEW_TARGET = "new_target"
+REPEAT_TARGET = "repeat_target"
+REPEAT_GROUPS = (REPEAT_TARGET, NEW_TARGET)
+"""Further groups where a target is an item of the user's own history: those users, and the others. With
+seen items masked no list can hold such a target, so systems differ in the new ones alone."""
+
 
 class GroupThresholds(Config):
     """Where head begins: a training count below the threshold is tail, the rest is head."""

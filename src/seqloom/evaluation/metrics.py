@@ -16,6 +16,9 @@ from seqloom.core.errors import ConfigError, DataError
 
 RANK_METRICS = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "hr@20", "ndcg@20", "mrr")
 LIST_CUTOFFS = (5, 10, 20)
+MISSED = 2**31 - 1
+"""The rank of a target that the protocol takes out of the ranking: 0 in every metric, whatever the cut-off.
+It lies beyond every catalogue, so that `rank <= K` is false for other readers of a rank file too."""
 
 _NAME = re.compile(r"(hr|ndcg)@([1-9][0-9]*)")
 
@@ -45,6 +48,7 @@ def per_user(name: str, ranks: Tensor) -> Tensor:
 
     HR@K is 1 where rank <= K. With a single relevant item the ideal DCG is 1, so NDCG@K is
     1 / log2(1 + rank) where rank <= K. MRR is 1 / rank over the whole ranking, without a cut-off.
+    All are 0 where the rank is `MISSED`.
 
     Source: Järvelin and Kekäläinen 2002 (DCG, log2 discount from rank 2 on); Voorhees 1999 (MRR);
     the single-item forms as in He et al. 2017 (NCF, section 4.1).
@@ -59,9 +63,9 @@ def per_user(name: str, ranks: Tensor) -> Tensor:
     _check_ranks(ranks)
     rank = ranks.double()
     if cutoff is None:
-        return 1.0 / rank
+        return torch.where(ranks < MISSED, 1.0 / rank, 0.0)
     gain = torch.ones_like(rank) if kind == "hr" else 1.0 / torch.log2(1.0 + rank)
-    return torch.where(ranks <= cutoff, gain, 0.0)
+    return torch.where((ranks <= cutoff) & (ranks < MISSED), gain, 0.0)
 
 
 def rank_metrics(ranks: Tensor, names: Sequence[str] = RANK_METRICS) -> dict[str, float]:

@@ -15,6 +15,7 @@ from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
+from seqloom.data.tie_keys import tie_keys
 
 NEGATIVES = 100
 _ROWS = 16_384  # bounds the [rows, count] work arrays
@@ -28,9 +29,9 @@ def sample_negatives(
 ) -> Tensor:
     """Draw `count` distinct items that the user has in no part, uniformly, for each row of `users`.
 
-    What a user gets depends on (seed, user number, count) alone: not on the other users, their
-    order or the system. A row is rising; a user with fewer un-interacted items gets all of them
-    and zeros at the end (`users_with_fewer` counts such users).
+    What a user gets depends on (seed, ids of the user and of the catalogue, count) alone: not on the
+    other users, the order of the log or the system. A row is rising; a user with fewer un-interacted
+    items gets all of them and zeros at the end (`users_with_fewer` counts such users).
 
     Source: LLM-ESR (arXiv 2405.20646), section 4.1: 100 sampled un-interacted items.
     Differs: the authors draw anew at each evaluation; here the draw is fixed. Positions among the
@@ -50,12 +51,18 @@ def sample_negatives(
     if len(users) and not 0 <= int(users.min()) <= int(users.max()) < dataset.num_users:
         raise DataError(f"user numbers must lie in 0..{dataset.num_users - 1}")
     events = dataset.events
-    everything = Sequences(events.items, events.offsets[:-1], events.offsets[1:])
+    by_key = dataset.tie_keys.argsort()  # items in an order that their numbers do not decide
+    place = torch.empty_like(by_key)
+    place[by_key] = torch.arange(len(by_key))
+    items = (place[events.items.long() - 1] + 1).int()
+    everything = Sequences(items, events.offsets[:-1], events.offsets[1:])
     key = np.uint64(derive_seed(seed, "negatives"))
-    rows = [
-        _sample(everything.select(part), part.numpy(), dataset.num_items, count, key)
-        for part in users.split(_ROWS)
-    ]
+    numbers = np.concatenate([[0], by_key.numpy() + 1])
+    rows = []
+    for part in users.split(_ROWS):
+        names = tie_keys([dataset.user_ids[user] for user in part.tolist()]).numpy()
+        places = _sample(everything.select(part), names, dataset.num_items, count, key)
+        rows.append(_rising(numbers[places]))
     return torch.from_numpy(np.concatenate(rows)) if rows else users.new_zeros((0, count))
 
 
@@ -67,8 +74,15 @@ def users_with_fewer(negatives: Tensor) -> int:
     return int((negatives == 0).any(1).sum())
 
 
+def _rising(items: _Ints) -> _Ints:
+    """Each row sorted, zeros at its end. Shapes: [R, count] -> [R, count]."""
+    last = np.iinfo(np.int64).max
+    ordered = np.sort(np.where(items > 0, items, last), axis=1)
+    return np.where(ordered < last, ordered, 0)
+
+
 def _sample(seen: Sequences, users: _Ints, num_items: int, count: int, key: np.uint64) -> _Ints:
-    """Shapes: seen has R rows, users [R] -> [R, count]."""
+    """Shapes: seen has R rows, users [R] keys -> [R, count]."""
     rows, items = (tensor.numpy() for tensor in seen.flat())
     stride = num_items + 1
     distinct = np.unique(rows * stride + items)
@@ -81,15 +95,13 @@ def _sample(seen: Sequences, users: _Ints, num_items: int, count: int, key: np.u
     places = _floyd(users, num_items - sizes, count, key)
     line = np.arange(len(users))[:, None]
     found = np.searchsorted(row * stride + free_before, line * stride + places, side="right")
-    drawn = places + 1 + found - starts[:, None]
-    drawn = np.sort(np.where(places < 0, num_items + 1, drawn), axis=1)
-    return np.where(drawn > num_items, 0, drawn)
+    return np.where(places < 0, 0, places + 1 + found - starts[:, None])
 
 
 def _floyd(users: _Ints, sizes: _Ints, count: int, key: np.uint64) -> _Ints:
     """`count` distinct numbers of 0..size-1 for each row, -1 where size < count.
 
-    Shapes: users, sizes [R] -> [R, count].
+    Shapes: users (their keys), sizes [R] -> [R, count].
     """
     chosen = np.full((len(users), count), -1, dtype=np.int64)
     stream = _mix(_mix(users.astype(np.uint64) + np.uint64(1)) ^ key)

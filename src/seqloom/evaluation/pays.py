@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seqloom.evaluation.metrics import metric_label
@@ -22,12 +23,24 @@ class Price:
     """One request, median."""
 
 
-def pays_sentence(run: Price, reference: Price, result: Result, level: float = 0.05) -> str | None:
+def pays_sentence(
+    run: Price,
+    reference: Price,
+    result: Result,
+    level: float = 0.05,
+    *,
+    ahead: Sequence[str] = (),
+    only_yardsticks: bool = False,
+) -> str | None:
     """The sentence; None unless exactly one of the two uses a language model.
 
     `result` is the difference over all users, run minus reference. The model pays where the run with
-    it is ahead and the Holm-corrected p-value is below `level`; whether that is worth its costs is left
-    to the reader.
+    it is ahead, the Holm-corrected p-value is below `level`, and no further run without a language model is
+    ahead of it; whether that is worth its costs is left to the reader.
+
+    Args:
+        ahead: the runs without a language model that are above the one with it on the tested metric.
+        only_yardsticks: all runs without one only count, and to be above such a run shows nothing.
     """
     if run.uses_language_model == reference.uses_language_model:
         return None
@@ -39,17 +52,30 @@ def pays_sentence(run: Price, reference: Price, result: Result, level: float = 0
     base = result.reference if model is run else result.run
     amount = f"{100 * abs(gain) / base:.1f} %" if base else f"{abs(gain):.4f} (from 0)"
     label, p = metric_label(result.metric), format_p(result.p_holm)
-    if result.p_holm >= level:
-        verdict = "It is not shown that the language model pays"
-    elif gain > 0:
-        verdict = "The language model pays"
-    else:
+    others = [name for name in ahead if name != plain.name]
+    if result.p_holm < level and gain <= 0:
         verdict = "The language model does not pay"
+    elif result.p_holm >= level or others:
+        verdict = "It is not shown that the language model pays"
+    elif only_yardsticks:
+        verdict = "Whether the language model pays is not known, since no trained run without one is compared"
+    else:
+        verdict = "The language model pays"
+    told = ""
+    if others:
+        rivals = f"{_listed(others)} above it"
+        told = f"; {rivals} too" if gain <= 0 else f", but {rivals}"
     where = "above" if gain >= 0 else "below"
     return (
         f"{verdict}: {model.name} is {amount} {where} {plain.name} on {label} ({p}), "
-        f"{_costs(model, plain)}."
+        f"{_costs(model, plain)}{told}."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"{names[0]} is"
+    return f"{', '.join(names[:-1])} and {names[-1]} are"
 
 
 def _costs(model: Price, plain: Price) -> str:

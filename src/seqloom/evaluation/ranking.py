@@ -2,8 +2,9 @@
 
 A target's rank is 1 plus the number of competitors that score at least as high: ties count against
 the model. Competitors are all items but the target, without the seen items where these are masked, or the
-given negatives alone in the sampled protocol. A target that the user has seen before is never masked. A user
-without a history is given what is popular, whatever the system.
+given negatives alone in the sampled protocol. Where seen items are masked, no list can hold a target that
+the user had before: it is a miss (`MISSED`) under either protocol. A user without a history is given
+what is popular, whatever the system.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.data.store import HeldOut
-from seqloom.evaluation.without_history import with_popular
+from seqloom.evaluation.metrics import MISSED
+from seqloom.evaluation.without_history import Popular
 from seqloom.nn.top import top_scores
 
 _SCORES_AT_ONCE = 4 << 20
@@ -37,7 +39,7 @@ class Ranks:
     targets: Tensor
     """[R] int64, item numbers."""
     ranks: Tensor
-    """[R] int64, 1 is best."""
+    """[R] int64, 1 is best; `MISSED` where masking takes the target out."""
     lists: Tensor
     """[R, k] int64, the k best item numbers; 0 where fewer than k compete."""
 
@@ -51,6 +53,7 @@ def rank_targets(
     mask_seen: bool = True,
     negatives: Tensor | None = None,
     list_length: int = 0,
+    keys: Tensor | None = None,
     device: torch.device | None = None,
     progress: Progress = SILENT,
     processes: Processes = ALONE,
@@ -58,43 +61,56 @@ def rank_targets(
     """Rank every target of `held_out`. Several processes divide the users, and each gets all ranks.
 
     Args:
-        popularity: [N] training events of the scorer's items, which rank for users without a history
-            (`with_popular`).
+        popularity: [N] training events of the scorer's items, which rank for users without a history.
+        mask_seen: take the items of a user's history out of the ranking and the list. A target among
+            them is a miss, whatever the scorer; it would otherwise compete with unseen items alone.
         max_len: longest history that the scorer reads; the whole history is masked all the same.
         negatives: [R, C] item numbers, 0 for none: rank the target among these alone.
         list_length: how many of the best items to return for each user (full ranking only).
+        keys: [N] what breaks ties in the lists (`data.tie_keys`).
 
     Raises:
         TrainingError: the scorer gave a score that is not finite.
     """
-    scorer = with_popular(scorer, popularity)
     count = len(held_out.users)
     ranks = torch.zeros(count, dtype=torch.int64)
     lists = torch.zeros(count, list_length, dtype=torch.int64)
-    at_once = _HISTORIES_AT_ONCE
-    if not isinstance(scorer, ListScorer):
-        at_once = max(1, min(at_once, _SCORES_AT_ONCE // scorer.num_items))
-    by_length = torch.argsort(held_out.histories.lengths, stable=True)
-    own = by_length.split(at_once)[processes.rank :: processes.size]
+    own = _blocks(scorer, held_out.histories.lengths)[processes.rank :: processes.size]
     with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
         for rows in _narrow(own, held_out.histories.lengths):
             histories = held_out.histories.select(rows)
             batch = histories.pad(max_len).to(device or torch.device("cpu"))
             target = held_out.targets[rows].to(batch.items.device)[:, None]  # [B, 1]
+            by = scorer if int(histories.lengths[0]) else Popular(popularity)
             if negatives is not None:
                 among = negatives[rows].to(target.device)
-                found = _rank_among(scorer, batch, target, among)
-            elif isinstance(scorer, ListScorer):
+                found = _rank_among(by, batch, target, among)
+            elif isinstance(by, ListScorer):
                 seen = histories.pad().items.to(target.device) if mask_seen else None
-                found, lists[rows] = _rank_listed(scorer, batch, target, seen, list_length)
+                found, lists[rows] = _rank_listed(by, batch, target, seen, list_length)
             else:
                 hidden = histories if mask_seen else None
-                found, lists[rows] = _rank_all(scorer, batch, target, hidden, list_length)
+                found, lists[rows] = _rank_all(by, batch, target, hidden, list_length, keys)
             ranks[rows] = found.cpu()
             task.advance(len(rows))
     # Each row is 0 in every process but the one that ranked it.
     ranks, lists = processes.sum(ranks), processes.sum(lists)
+    if mask_seen:
+        ranks = ranks.masked_fill(held_out.repeats, MISSED)
     return Ranks(held_out.users, held_out.targets, ranks, lists)
+
+
+def _blocks(scorer: Scorer, lengths: Tensor) -> list[Tensor]:
+    """Row numbers to be ranked together: of similar lengths, and users without a history by themselves.
+
+    Shapes: lengths [R].
+    """
+    at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // scorer.num_items))
+    by_length = torch.argsort(lengths, stable=True)
+    new = int((lengths == 0).sum())
+    known = _HISTORIES_AT_ONCE if isinstance(scorer, ListScorer) else at_once
+    parts = [by_length[:new].split(at_once), by_length[new:].split(known)]
+    return [rows for part in parts for rows in part if len(rows)]
 
 
 def _narrow(blocks: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
@@ -108,17 +124,17 @@ def _rank_all(
     target: Tensor,
     hidden: Sequences | None,
     list_length: int,
+    keys: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Ranks among the whole catalogue, and lists. Shapes: target [B, 1] -> [B], [B, k]."""
     scores = scorer.score(batch.items, batch.lengths)  # [B, N]
     _check_finite(scores)
-    column = target - 1
     if hidden is not None:
-        mask_items(scores, hidden, keep=column[:, 0])
-    ranks = (scores >= scores.gather(1, column)).sum(1)
+        mask_items(scores, hidden)
+    ranks = (scores >= scores.gather(1, target - 1)).sum(1)
     if not list_length:
         return ranks, torch.zeros(len(ranks), 0, dtype=torch.int64)
-    return ranks, best_items(scores, list_length).cpu()
+    return ranks, best_items(scores, list_length, keys).cpu()
 
 
 def _rank_listed(
@@ -132,8 +148,6 @@ def _rank_listed(
 
     Shapes: target [B, 1], seen [B, S] -> [B], [B, k].
     """
-    if seen is not None:
-        seen = seen.masked_fill(seen == target, 0)
     k = max(scorer.list_size, list_length)
     items, scores = scorer.best(batch.items, batch.lengths, k, seen)
     _check_no_nan(scores)
@@ -167,27 +181,18 @@ def _distinct(items: Tensor | None, count: int, device: torch.device) -> Tensor:
     return (new & (ordered > 0)).sum(1)
 
 
-def mask_items(scores: Tensor, histories: Sequences, keep: Tensor | None = None) -> None:
-    """Set the scores of each row's own items to minus infinity, in place.
-
-    Args:
-        keep: [B] one column of each row that keeps its score.
-
-    Shapes: scores [B, N].
-    """
+def mask_items(scores: Tensor, histories: Sequences) -> None:
+    """Set the scores of each row's own items to minus infinity, in place. Shapes: scores [B, N]."""
     rows, items = (part.to(scores.device) for part in histories.flat())
-    kept = None if keep is None else scores.gather(1, keep[:, None])
     scores[rows, items - 1] = float("-inf")
-    if keep is not None and kept is not None:
-        scores.scatter_(1, keep[:, None], kept)
 
 
-def best_items(scores: Tensor, k: int) -> Tensor:
+def best_items(scores: Tensor, k: int, keys: Tensor | None = None) -> Tensor:
     """The k best item numbers of each row, best first, 0 where nothing finite is left.
 
-    Shapes: [B, N] -> [B, k] int64.
+    Shapes: scores [B, N], keys [N] as `top_scores` takes them -> [B, k] int64.
     """
-    values, columns = top_scores(scores, min(k, scores.shape[1]))
+    values, columns = top_scores(scores, min(k, scores.shape[1]), keys)
     items = torch.where(values == float("-inf"), 0, columns + 1)
     return torch.nn.functional.pad(items, (0, k - items.shape[1]))
 

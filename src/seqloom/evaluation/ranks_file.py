@@ -1,9 +1,9 @@
 """The rank of each user's target, with what is needed to compare runs later without their models.
 
 Parquet columns: `user_id`, `target` (string, the user's own ids), `rank`, `history_length`,
-`training_length` and `target_count` (int64), and where the data set has cold items `cold` (bool). The
-schema's metadata holds, under `seqloom`, a JSON object: format, version, protocol, thresholds of the groups,
-and the SHA-256 of the columns.
+`training_length` and `target_count` (int64), where the data set has cold items `cold` (bool), and where
+some target is an item of the user's own history `repeat` (bool). The schema's metadata holds, under
+`seqloom`, a JSON object: format, version, protocol, thresholds of the groups, and the SHA-256 of the columns.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.groups import (
     COLD_GROUPS,
     HISTORY_GROUPS,
+    REPEAT_GROUPS,
     GroupThresholds,
     default_thresholds,
     group_members,
 )
-from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.protocol import RankingProtocol, stored_protocol
 
 FORMAT = "seqloom-ranks"
 FORMAT_VERSION = 1
 _KEY = b"seqloom"
 _STRINGS = ("user_id", "target")
 _COLD = "cold"
+_REPEAT = "repeat"
 _NUMBERS = ("rank", "history_length", "training_length", "target_count")
 
 
@@ -52,7 +54,7 @@ class RankTable:
     targets: pa.ChunkedArray
     """[R] string: the item id of the target."""
     ranks: Tensor
-    """[R] int64, 1 is best."""
+    """[R] int64, 1 is best; `metrics.MISSED` where masking takes the target out."""
     history_lengths: Tensor
     """[R] int64, items before the target."""
     training_lengths: Tensor
@@ -61,6 +63,8 @@ class RankTable:
     """[R] int64, the target's events in the training part."""
     cold: Tensor | None = None
     """[R] bool, whether the target is a cold item; None where the data set has none."""
+    repeats: Tensor | None = None
+    """[R] bool, whether the target is an item of the user's history; None where none is."""
 
     def __len__(self) -> int:
         return len(self.ranks)
@@ -69,7 +73,8 @@ class RankTable:
     def members(self) -> dict[str, Tensor]:
         """The masks of tail and head groups at this table's thresholds, each [R] bool.
 
-        With cold items there are two groups more, and a tail item is a warm one; with new users another two.
+        With cold items there are two groups more, and a tail item is a warm one; with new users another two,
+        and with targets that the user had before as well.
         """
         found = group_members(self.target_counts, self.training_lengths, self.thresholds)
         if self.cold is not None:
@@ -78,6 +83,8 @@ class RankTable:
         new = self.history_lengths == 0
         if new.any():
             found |= dict(zip(HISTORY_GROUPS, (new, ~new), strict=True))
+        if self.repeats is not None:
+            found |= dict(zip(REPEAT_GROUPS, (self.repeats, ~self.repeats), strict=True))
         return found
 
 
@@ -89,11 +96,12 @@ def build_rank_table(
     targets: Tensor,
     ranks: Tensor,
     history_lengths: Tensor,
+    repeats: Tensor | None = None,
     thresholds: GroupThresholds | None = None,
 ) -> RankTable:
     """Put ids and training counts beside ranks; thresholds default to the data set's 80/20 ones.
 
-    Shapes: users (0..U-1), targets (1..N), ranks, history_lengths [R] int64.
+    Shapes: users (0..U-1), targets (1..N), ranks, history_lengths [R] int64, repeats [R] bool.
     """
     users, targets = users.cpu(), targets.cpu()
     return RankTable(
@@ -106,6 +114,7 @@ def build_rank_table(
         training_lengths=dataset.train.lengths[users],
         target_counts=dataset.popularity[targets],
         cold=targets > dataset.warm.num_items if dataset.num_cold_items else None,
+        repeats=None if repeats is None or not bool(repeats.any()) else repeats.cpu(),
     )
 
 
@@ -125,8 +134,9 @@ def write_ranks(path: Path, table: RankTable) -> None:
     )
     columns = [table.user_ids, table.targets, *(pa.array(column.numpy()) for column in numbers)]
     frame = pa.table(columns, names=[*_STRINGS, *_NUMBERS])
-    if table.cold is not None:
-        frame = frame.append_column(_COLD, pa.array(table.cold.numpy()))
+    for name, mask in ((_COLD, table.cold), (_REPEAT, table.repeats)):
+        if mask is not None:
+            frame = frame.append_column(name, pa.array(mask.numpy()))
     about["columns"] = _digest(frame)
     with atomic_file(Path(path)) as work:
         pq.write_table(frame.replace_schema_metadata({_KEY: json.dumps(about)}), work)
@@ -162,14 +172,20 @@ def read_ranks(path: Path) -> RankTable:
             f"{path} was damaged or changed since it was written: its columns have SHA-256 {found[:12]}, its "
             f"header says {stored[:12]}; evaluate the run again"
         )
-    cold = None
-    if _COLD in frame.column_names:
-        if frame.schema.field(_COLD).type != pa.bool_() or frame.column(_COLD).null_count:
-            raise ArtefactError(f"{path} has a column {_COLD} of another type; evaluate again")
-        cold = torch.from_numpy(frame.column(_COLD).to_numpy().copy())
+    cold, repeats = (_mask(path, frame, name) for name in (_COLD, _REPEAT))
     ids = (columns["user_id"], columns["target"])
     ranks, histories, training, counts = numbers
-    return RankTable(protocol, thresholds, *ids, ranks, histories, training, counts, cold)
+    return RankTable(protocol, thresholds, *ids, ranks, histories, training, counts, cold, repeats)
+
+
+def _mask(path: Path, frame: pa.Table, name: str) -> Tensor | None:
+    """A column of truth values, if the file has it. Shapes: -> [R] bool."""
+    if name not in frame.column_names:
+        return None
+    column = frame.column(name)
+    if column.type != pa.bool_() or column.null_count:
+        raise ArtefactError(f"{path} has a column {name} of another type; evaluate the run again")
+    return torch.from_numpy(column.to_numpy().copy())
 
 
 def _digest(frame: pa.Table) -> str:
@@ -202,7 +218,7 @@ def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThreshold
             "evaluate the run again"
         )
     try:
-        protocol = RankingProtocol.build(about["protocol"])
+        protocol = stored_protocol(about["protocol"])
         return protocol, GroupThresholds.build(about["thresholds"]), str(about.get("columns", ""))
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} is damaged ({error}); evaluate the run again") from None

@@ -17,10 +17,10 @@ from seqloom.evaluation.compare import Comparison, Pair
 from seqloom.evaluation.figure_style import Figure
 from seqloom.evaluation.figures import forest, group_bars, long_tail_figure, training_curves
 from seqloom.evaluation.figures_tradeoff import shows_tradeoff, tradeoff
-from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS
+from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS, REPEAT_GROUPS
 from seqloom.evaluation.item_map import item_map_figure
 from seqloom.evaluation.markup import Markup, duration, join, number, section, table, tag, text
-from seqloom.evaluation.metrics import RANK_METRICS, metric_label
+from seqloom.evaluation.metrics import MISSED, RANK_METRICS, metric_label
 from seqloom.evaluation.report_audit import audit_tables
 from seqloom.evaluation.report_columns import in_group, marked, overall
 from seqloom.evaluation.report_data import ReportData, SampleUser, ShownItem, SystemResult
@@ -157,7 +157,7 @@ def _accuracy(systems: Sequence[SystemResult]) -> Markup:
 def _groups(data: ReportData) -> Markup:
     metric = data.figure_metric
     first = next(system for system in data.systems if system.groups)
-    names = [name for name in (*GROUPS, *HISTORY_GROUPS) if name in first.groups]
+    names = [name for name in (*GROUPS, *HISTORY_GROUPS, *REPEAT_GROUPS) if name in first.groups]
     columns = [overall(metric), *(in_group(metric, name) for name in names)]
     head: list[object] = ["Run", "All users"]
     head += [
@@ -198,6 +198,7 @@ def _lists(systems: Sequence[SystemResult]) -> Markup:
 
 def _significance(comparison: Comparison) -> list[Markup]:
     caption = (
+        f"{comparison.reference_chosen} "
         f"Difference: run minus reference, with its {100 * comparison.confidence:g} % bootstrap "
         f"interval over users ({comparison.resamples:,} resamples). p: two-sided paired sign-flip "
         f"test ({comparison.flips:,} flips); Holm and BH: corrected for all "
@@ -280,12 +281,18 @@ def _sample(user: SampleUser) -> Markup:
         )
     ]
     for name, items in user.recommendations.items():
-        rank = f" (target at rank {user.ranks[name]:,})" if name in user.ranks else ""
+        rank = f" ({_place(user.ranks[name])})" if name in user.ranks else ""
         blocks.append(_list(f"{name}{rank}", items, user.target))
     target = tag("p", "Next came: ", tag("span", user.target.title, class_="hit"))
     return tag(
         "article", tag("h3", f"User {user.user_id}"), target, tag("div", *blocks, class_="lists")
     )
+
+
+def _place(rank: int) -> str:
+    if rank == MISSED:
+        return "the target is masked: it is in the history"
+    return f"target at rank {rank:,}"
 
 
 def _list(title: str, items: Sequence[ShownItem], target: ShownItem) -> Markup:

@@ -14,7 +14,7 @@ from seqloom.evaluation.compare import Comparison, EvaluatedRun
 from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metrics
 from seqloom.evaluation.item_map import ItemMap
 from seqloom.evaluation.metrics import parse_metric
-from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
 
 
@@ -135,7 +135,7 @@ class ReportData(Config):
     """Name of the data set."""
     statistics: dict[str, int | float | str]
     """Label -> number, in the order they are shown."""
-    protocol: RankingProtocol
+    protocol: StoredProtocol
     systems: list[SystemResult]
     comparison: Comparison | None = None
     long_tail: LongTail | None = None

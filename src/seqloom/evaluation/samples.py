@@ -10,6 +10,7 @@ from torch import Tensor
 from seqloom.core.errors import ConfigError
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut
+from seqloom.data.tie_keys import tie_keys
 from seqloom.evaluation.report_data import SampleUser, ShownItem
 
 
@@ -24,7 +25,7 @@ def sample_users(
     seed: int = 0,
     title_column: str = "title",
 ) -> list[SampleUser]:
-    """Draw `count` rows at random, never by how well a system does on them.
+    """Draw `count` rows at random, by the users' ids, never by how well a system does on them.
 
     Titles come from `title_column` of the items; without such a column, or where a title is empty,
     the item id stands in.
@@ -38,7 +39,7 @@ def sample_users(
     for name, rows in [*lists.items(), *(ranks or {}).items()]:
         if len(rows) != total:
             raise ConfigError(f"{name!r} has {len(rows)} rows, but {total} users are held out")
-    drawn = torch.randperm(total, generator=generator(seed, "sample users"))[:count]
+    drawn = draw_users(dataset, held_out.users, count, seed, "sample users")
     titles = _titles(dataset, title_column)
 
     def show(items: Tensor) -> list[ShownItem]:
@@ -61,6 +62,15 @@ def sample_users(
         )
         for row in drawn
     ]
+
+
+def draw_users(dataset: Dataset, users: Tensor, count: int, seed: int, what: str) -> Tensor:
+    """Positions of `count` of the users at random, in random order; users' ids decide, not their order.
+
+    Shapes: users [R] -> [count] int64.
+    """
+    by_id = tie_keys([dataset.user_ids[user] for user in users.tolist()]).argsort()
+    return by_id[torch.randperm(len(users), generator=generator(seed, what))[:count]]
 
 
 def _titles(dataset: Dataset, column: str) -> list[str | None]:

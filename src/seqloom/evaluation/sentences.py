@@ -16,6 +16,8 @@ _WHERE = {
     "warm_item": "on warm items",
     "new_user": "for new users",
     "known_user": "for users with a history",
+    "repeat_target": "on targets that the user had before",
+    "new_target": "on targets that are new to the user",
 }
 
 

@@ -16,7 +16,7 @@ from seqloom.core.config import Config
 from seqloom.core.files import atomic_file
 from seqloom.evaluation.figure_style import Figure
 from seqloom.evaluation.figures_sweep import ablation, numeric_keys, sensitivity
-from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS
+from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS, REPEAT_GROUPS
 from seqloom.evaluation.markup import Markup, join, number, section, table, tag, text
 from seqloom.evaluation.metrics import metric_label
 from seqloom.evaluation.sweep_table import Measurement, SummaryRow, chosen, label
@@ -86,7 +86,7 @@ def _table(rows: Sequence[SummaryRow], protocol: str, metric: str) -> Markup:
     """Variants by groups: mean ± standard deviation; the highest mean of a column is bold."""
     columns = {
         group: found
-        for group in ("all", *GROUPS, *HISTORY_GROUPS)
+        for group in ("all", *GROUPS, *HISTORY_GROUPS, *REPEAT_GROUPS)
         if (found := chosen(rows, protocol=protocol, group=group, metric=metric))
     }
     best = {group: max(row.mean for row in column) for group, column in columns.items()}

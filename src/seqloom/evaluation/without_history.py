@@ -16,22 +16,38 @@ from seqloom.data.popular import popularity_scores
 from seqloom.nn.top import top_scores
 
 
-def with_popular(scorer: Scorer, counts: Tensor) -> Scorer:
+class Popular:
+    """Training events as scores, whatever the history."""
+
+    def __init__(self, counts: Tensor) -> None:
+        """`counts` [N] are the items' training events."""
+        self.num_items = len(counts)
+        self._scores = popularity_scores(counts)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, N] float64."""
+        return self._scores.to(items.device).repeat(len(items), 1)
+
+
+def with_popular(scorer: Scorer, counts: Tensor, keys: Tensor | None = None) -> Scorer:
     """A scorer that answers an empty history by `popularity_scores`, and any other as `scorer` does.
+
+    Args:
+        keys: [N] what breaks ties in the lists of a `ListScorer` (`data.tie_keys`).
 
     Shapes: counts [N] training events of the scorer's items.
     """
     kind = _Lists if isinstance(scorer, ListScorer) else _Scores
-    return kind(scorer, counts)
+    return kind(scorer, counts, keys)
 
 
 class _Scores:
     """Scores of the whole catalogue."""
 
-    def __init__(self, scorer: Scorer, counts: Tensor) -> None:
+    def __init__(self, scorer: Scorer, counts: Tensor, keys: Tensor | None) -> None:
         assert len(counts) == scorer.num_items
         self.num_items = scorer.num_items
-        self._scorer, self._counts = scorer, counts
+        self._scorer, self._counts, self._keys = scorer, counts, keys
         self._popular = popularity_scores(counts)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
@@ -66,7 +82,7 @@ class _Lists(_Scores):
             if seen is not None:
                 line, at = torch.nonzero(seen[rows], as_tuple=True)
                 scores[line, seen[rows][line, at] - 1] = -torch.inf
-            values, columns = top_scores(scores, min(k, self.num_items))
+            values, columns = top_scores(scores, min(k, self.num_items), self._keys)
             found[rows, : values.shape[1]] = torch.where(values == -torch.inf, 0, columns + 1)
             return torch.nn.functional.pad(values, (0, k - values.shape[1]), value=-torch.inf)
 
@@ -93,12 +109,13 @@ class _Lists(_Scores):
 
     def exact(self) -> Scorer:
         """See `ListScorer`."""
-        return with_popular(self._scorer.exact(), self._counts)
+        return with_popular(self._scorer.exact(), self._counts, self._keys)
 
     def among(self, numbers: Tensor) -> Scorer:
         """See `ListScorer`. Shapes: numbers [C]."""
-        counts = self._counts[numbers.to(self._counts.device) - 1]
-        return with_popular(self._scorer.among(numbers), counts)
+        rows = numbers.to(self._counts.device) - 1
+        keys = None if self._keys is None else self._keys[rows]
+        return with_popular(self._scorer.among(numbers), self._counts[rows], keys)
 
 
 def _either(

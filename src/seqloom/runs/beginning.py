@@ -17,6 +17,7 @@ from seqloom.core.progress import Progress
 from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
+from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.runs import saw
 from seqloom.runs.folder import (
     RunManifest,
@@ -98,6 +99,7 @@ def begin(
         lineage=lineage_of(dataset, getattr(config, "start_from", None)),
         saw=dict(saw.COMBINED if cls.combines_runs else saw.TRAINED),
         versions=_versions(),
+        valid_protocol=PROTOCOL_VERSION,
     )
     with atomic_folder(out, overwrite=out.exists()) as work:
         (work / CONFIG).write_text(config.to_yaml(), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
 from seqloom.evaluation.item_map import ItemMap, choose_items, map_items
-from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.protocol import PROTOCOL_VERSION, RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.evaluation.report import write_report
@@ -29,7 +29,7 @@ from seqloom.evaluation.report_data import (
     long_tail,
     system_result,
 )
-from seqloom.evaluation.samples import sample_users
+from seqloom.evaluation.samples import draw_users, sample_users
 from seqloom.runs.audit import audit
 from seqloom.runs.audit.report import Check
 from seqloom.runs.audit.stored import read_audit, summary
@@ -38,6 +38,7 @@ from seqloom.runs.evaluate import (
     Evaluation,
     evaluate,
     evaluation_files,
+    former_evaluation,
     read_evaluation,
     trained_scorer,
 )
@@ -65,9 +66,11 @@ def compare(
     audit_runs: bool = False,
     progress: Progress = SILENT,
 ) -> Comparison:
-    """Compare the full ranking of runs, user by user; the first run is the yardstick.
+    """Compare the full ranking of runs, user by user, against the best run without a language model.
 
-    A run that was not evaluated yet under this protocol is evaluated first. With `report`, an HTML
+    That one is chosen on validation (`evaluation.reference`); where all runs use a language model or none
+    does, the first is the reference. A run that was not evaluated yet under this protocol, or by an
+    older seqloom under a former one, is evaluated first. With `report`, an HTML
     file with tables, figures and sample recommendations is written too. Its map shows `item_map` items
     of every run that has item vectors; 0 draws none. It shows what the last audit of each run found; with
     `audit_runs` those that have none, or changed since, are audited first.
@@ -87,7 +90,8 @@ def compare(
         for run in opened:
             latencies.append(_latency(run, on, progress))
             task.advance()
-    evaluated = [_with_ranks(*each) for each in zip(opened, found, latencies, strict=True)]
+    valid = _valid(opened, progress)
+    evaluated = [_with_ranks(*each) for each in zip(opened, found, latencies, valid, strict=True)]
     with progress.task("compare", None, "tests"):
         result = compare_runs(evaluated, pairs="all" if all_pairs else "reference")
     if report is not None:
@@ -107,9 +111,44 @@ def _evaluated(run: Run, on: Part, mask_seen: bool, progress: Progress) -> Evalu
         fingerprint=run.manifest.dataset.fingerprint,
     )
     found = read_evaluation(run.path, details)
-    if found is None:
+    if found is not None:
+        return found
+    former = former_evaluation(run.path, details)
+    limits = former.thresholds if former and former.thresholds_given else None
+    if former is None:
         progress.note(f"{run.name} is not evaluated under this protocol yet; doing it now")
-        found = evaluate(run, on=on, mask_seen=mask_seen, progress=progress)
+    else:
+        progress.note(f"{run.name} is ranked again: {former.details.outdated}")
+    return evaluate(
+        run,
+        on=on,
+        mask_seen=mask_seen,
+        tail_item_below=limits.item if limits else None,
+        tail_user_below=limits.user if limits else None,
+        progress=progress,
+    )
+
+
+def _valid(runs: Sequence[Run], progress: Progress) -> list[Mapping[str, float]]:
+    """Validation metrics by which the reference is chosen; empty for runs that it is not chosen from.
+
+    Those of a run's manifest; measured again where an older seqloom measured them under a former protocol.
+    """
+    plain = [run for run in runs if not run.system.uses_language_model]
+    if len(plain) < 2 or len(plain) == len(runs):
+        return [{} for _ in runs]
+    found: list[Mapping[str, float]] = []
+    for run in runs:
+        if run not in plain:
+            found.append({})
+        elif run.manifest.valid_protocol == PROTOCOL_VERSION:
+            found.append(run.manifest.valid)
+        else:
+            try:
+                found.append(_evaluated(run, "valid", True, progress).metrics)
+            except (ArtefactError, ConfigError) as error:
+                progress.warn(f"the validation metrics of {run.name} are not known: {error}")
+                found.append({})
     return found
 
 
@@ -142,7 +181,9 @@ def _series(run: Run) -> str:
     return sha256_text(run.manifest.system, json.dumps(config, sort_keys=True))
 
 
-def _with_ranks(run: Run, found: Evaluation, latency_ms: float | None) -> EvaluatedRun:
+def _with_ranks(
+    run: Run, found: Evaluation, latency_ms: float | None, valid: Mapping[str, float]
+) -> EvaluatedRun:
     _, ranks = evaluation_files(run.path, found.details)
     return EvaluatedRun(
         name=run.name,
@@ -155,6 +196,8 @@ def _with_ranks(run: Run, found: Evaluation, latency_ms: float | None) -> Evalua
         seed=run.system.config.seed,
         series=_series(run),
         uses_language_model=run.system.uses_language_model,
+        yardstick=run.system.yardstick,
+        valid=valid,
         embed_seconds=sum(run.manifest.embed_seconds.values()),
         latency_ms=latency_ms,
     )
@@ -217,10 +260,11 @@ def _samples(
 ) -> list[SampleUser]:
     """A few users drawn at random, with each run's list for them; their targets are not cold."""
     table = evaluated[0].table
-    held_out = data.held_out(table.protocol.part)
+    # Row r of the table is row r here: a part without the cold targets has other rows.
+    held_out = runs[0].dataset(with_cold=True).held_out(table.protocol.part)
     cold = torch.zeros(len(table), dtype=torch.bool) if table.cold is None else table.cold
     warm = torch.nonzero(~cold).flatten()
-    drawn = warm[torch.randperm(len(warm), generator=generator(0, "report users"))[:SAMPLE_USERS]]
+    drawn = warm[draw_users(data, held_out.users[warm], SAMPLE_USERS, 0, "report users")]
     few = held_out.select(drawn)
     lists = {run.name: _lists(run, data, few, table.protocol.masked) for run in runs}
     ranks = {one.name: one.table.ranks[drawn] for one in evaluated}
@@ -236,5 +280,6 @@ def _lists(run: Run, data: Dataset, held_out: HeldOut, masked: bool) -> Tensor:
         max_len=run.system.max_len,
         mask_seen=masked,
         list_length=LIST_LENGTH,
+        keys=run.tie_keys[: run.trained_items],
         device=run.device,
     ).lists

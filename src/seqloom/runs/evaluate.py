@@ -20,7 +20,7 @@ from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_metrics
 from seqloom.evaluation.metrics import list_metrics, rank_metrics
 from seqloom.evaluation.negatives import NEGATIVES, sample_negatives, users_with_fewer
-from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.protocol import RankingProtocol, StoredProtocol
 from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
 from seqloom.runs.cold import ColdItems, ColdScorers, cold_scorers, rank_cold
@@ -39,7 +39,7 @@ class Evaluation(Config):
     run: str
     system: str
     protocol: Protocol
-    details: RankingProtocol
+    details: StoredProtocol
     """The protocol in full, so that only like is compared with like."""
     statement: str
     """The protocol in plain sentences."""
@@ -51,7 +51,8 @@ class Evaluation(Config):
     """hr and ndcg at 5, 10 and 20, mrr; full ranking adds coverage, popularity and novelty."""
     groups: dict[str, dict[str, Any]]
     """tail_item, head_item, tail_user, head_user; with cold items cold_item and warm_item; with users
-    who have no history new_user and known_user: each `users` and `metrics` (None without users)."""
+    who have no history new_user and known_user; where a target is an item of the user's history
+    repeat_target and new_target: each `users` and `metrics` (None without users)."""
     cold: ColdItems | None = None
     """The users whose target is a cold item, with yardsticks; None where no target is cold."""
     seconds: float
@@ -121,7 +122,7 @@ def _evaluate(
     details = RankingProtocol(
         kind=protocol,
         part=on,
-        masked=mask_seen if protocol == "full" else True,
+        masked=mask_seen,
         split=data.split,
         negatives=negatives if protocol == "sampled" else None,
         seed=NEGATIVES_SEED if protocol == "sampled" else None,
@@ -137,6 +138,7 @@ def _evaluate(
         targets=held_out.targets,
         ranks=ranked.ranks.ranks,
         history_lengths=held_out.histories.lengths,
+        repeats=held_out.repeats,
         thresholds=thresholds,
     )
     found = _evaluation(run, data, details, ranked, table, given=given)
@@ -168,7 +170,7 @@ def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:
     suffix = "" if details.part == "test" else f"-{details.part}"
     if details.kind == "sampled":
         suffix += f"-sampled{details.negatives}"
-    elif not details.masked:
+    if not details.masked:
         suffix += "-unmasked"
     return run / f"metrics{suffix}.json", run / f"ranks{suffix}.parquet"
 
@@ -210,6 +212,16 @@ def read_metrics(file: Path, manifest: RunManifest) -> Evaluation:
             f"{manifest.evaluated_weights[:12]}; {_AGAIN}"
         )
     return found
+
+
+def former_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
+    """What an earlier `evaluate` found that only the protocol's version tells from this one."""
+    file, _ = evaluation_files(run, details)
+    if not file.exists():
+        return None
+    found = Evaluation.build(read_json(file, "evaluation"))
+    now = found.details.model_copy(update={"version": details.version})
+    return found if found.details.outdated and now == details else None
 
 
 def thresholds_are_given(ranks: Path) -> bool:
@@ -258,6 +270,7 @@ def rank_held_out(
         mask_seen=details.masked,
         negatives=_negatives(data, held_out, details, progress),
         list_length=LIST_LENGTH if details.kind == "full" else 0,
+        keys=data.tie_keys,
         device=run.device,
         progress=progress,
         processes=processes,

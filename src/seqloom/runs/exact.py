@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from seqloom.core.config import Config
@@ -14,10 +13,10 @@ from seqloom.core.files import write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
-from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import Ranks, rank_targets
+from seqloom.evaluation.samples import draw_users
 from seqloom.runs.evaluate import trained_scorer
 from seqloom.runs.folder import Run, load_run
 
@@ -72,7 +71,7 @@ def evaluate_exact(
             "is nothing that a list could lose; evaluate it without --exact"
         )
     data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
-    held_out = _sampled(data.held_out(on), sample)
+    held_out = _sampled(data, on, sample)
     if not len(held_out.users):
         raise ConfigError(f"the data set has no {on} events; prepare it with another split")
 
@@ -85,6 +84,7 @@ def evaluate_exact(
             max_len=run.system.max_len,
             mask_seen=mask_seen,
             list_length=LIST_LENGTH,
+            keys=data.tie_keys,
             device=run.device,
             progress=progress,
         )
@@ -113,12 +113,11 @@ def evaluate_exact(
     return found
 
 
-def _sampled(held_out: HeldOut, sample: int | None) -> HeldOut:
-    count = len(held_out.users)
-    if sample is None or sample >= count:
+def _sampled(data: Dataset, on: Part, sample: int | None) -> HeldOut:
+    held_out = data.held_out(on)
+    if sample is None or sample >= len(held_out.users):
         return held_out
-    rows = torch.randperm(count, generator=generator(_SEED, "exact"))[:sample].sort().values
-    return held_out.select(rows)
+    return held_out.select(draw_users(data, held_out.users, sample, _SEED, "exact").sort().values)
 
 
 def _common(first: Tensor, second: Tensor) -> Tensor:

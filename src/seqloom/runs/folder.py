@@ -36,6 +36,7 @@ from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.core.records import FileRecord
 from seqloom.data.store import Dataset
 from seqloom.data.tables import read_id_table
+from seqloom.data.tie_keys import tie_keys
 from seqloom.runs.lineage import DatasetReference, Lineage
 from seqloom.runs.run_files import (
     ITEMS,
@@ -130,6 +131,8 @@ class RunManifest(Config):
     """The epoch of that phase, from 1."""
     valid: dict[str, float] = Field(default_factory=dict)
     """Validation metrics of the weights that were kept."""
+    valid_protocol: int = 1
+    """`evaluation.protocol.PROTOCOL_VERSION` under which they were measured."""
     cost: Cost = Field(default_factory=Cost)
     weights_sha256: str = ""
     trained_sha256: str = ""
@@ -198,6 +201,11 @@ class Run:
         return self.items.column("item_id").to_pylist()
 
     @cached_property
+    def tie_keys(self) -> torch.Tensor:
+        """[N] int64, what breaks ties between items; see `data.tie_keys`."""
+        return tie_keys(self.item_ids)
+
+    @cached_property
     def titles(self) -> list[str | None]:
         """Entry i is the title of item number i + 1; None where the catalogue has none."""
         title = naming_column(self.items)
@@ -240,10 +248,9 @@ class Run:
         return system.item_tables() if isinstance(system, ExtendsCatalogue) else {}
 
     def add_items(self, items: pa.Table) -> None:
-        """Put new items into the catalogue in memory, at once and without training.
+        """Put new items into the catalogue in memory; `seqloom.add_items` writes a run.
 
-        `items` has `item_id` and text columns, of which those of the catalogue are read. System and folder
-        stay as they are; `seqloom.add_items` writes a run.
+        `items` has `item_id` and text columns, of which those of the catalogue are read.
 
         Raises:
             ConfigError: the system cannot, or an id is in the catalogue already.
@@ -260,7 +267,7 @@ class Run:
         table = reader.table(new, rows)
         tables = extended(self.item_tables, reader.read(table, self.item_tables))
         both = pa.concat_tables([self.items, table.cast(self.items.schema)])
-        for stale in ("item_ids", "titles", "item_numbers"):
+        for stale in ("item_ids", "titles", "item_numbers", "tie_keys"):
             self.__dict__.pop(stale, None)
         self.items, self.item_tables = both, tables
         self.scorer = cast(ExtendsCatalogue, self.system).scorer_over(tables)
@@ -289,9 +296,7 @@ class Run:
         """The `k` best items for each history of item ids; see `runs.recommend.recommend`."""
         from seqloom.runs.recommend import recommend
 
-        return [
-            entry.model_dump() for entry in recommend(self, histories=histories, k=k, **options)
-        ]
+        return [r.model_dump() for r in recommend(self, histories=histories, k=k, **options)]
 
 
 def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:

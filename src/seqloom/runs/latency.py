@@ -63,4 +63,4 @@ def _answer(run: Run, history: Sequences) -> list[list[int]]:
         return run.scorer.best(batch.items, batch.lengths, _K, seen)[0].tolist()
     scores = run.scorer.score(batch.items, batch.lengths)
     mask_items(scores, history)
-    return best_items(scores, _K).tolist()
+    return best_items(scores, _K, run.tie_keys).tolist()

@@ -113,7 +113,7 @@ def _for_everyone(run: Run, scorer: Scorer, rows: Sequences) -> Scorer:
             "seqloom and its data set is gone; leave that history out, or train again"
         )
     later = scorer.num_items - len(counts)  # items put in after training
-    return with_popular(scorer, torch.nn.functional.pad(counts, (0, later)))
+    return with_popular(scorer, torch.nn.functional.pad(counts, (0, later)), run.tie_keys)
 
 
 def _rank(
@@ -135,7 +135,7 @@ def _rank(
                 scores = scorer.score(batch.items, batch.lengths)
                 if mask_seen:
                     mask_items(scores, histories)
-                top = best_items(scores, k)
+                top = best_items(scores, k, run.tie_keys)
                 values = scores.gather(1, (top - 1).clamp(min=0))
             for numbers, found in zip(top.tolist(), values.tolist(), strict=True):
                 lists.append(

@@ -16,7 +16,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.negatives import NEGATIVES
 from seqloom.evaluation.ranks_file import read_ranks
-from seqloom.runs.evaluate import evaluate, evaluation_files, read_metrics
+from seqloom.runs.evaluate import Evaluation, evaluate, evaluation_files, read_metrics
 from seqloom.runs.folder import Run, RunManifest, load_run
 from seqloom.runs.run_files import read_stored_config
 from seqloom.runs.train import train
@@ -142,27 +142,43 @@ def _evaluations(
     first: Run, second: Run, data: Dataset, progress: Progress
 ) -> tuple[list[MetricCheck], int]:
     """Each stored evaluation done again, and how many targets have another rank."""
-    checks = _checks("valid", first.manifest.valid, second.manifest.valid)
+    checks: list[MetricCheck] = []
     apart = 0
+    if first.manifest.valid_protocol == second.manifest.valid_protocol:
+        checks += _checks("valid", first.manifest.valid, second.manifest.valid)
+    else:
+        progress.warn(
+            f"{first.name} chose its weights under a former ranking protocol, so its validation metrics are "
+            "not compared, and another epoch may have been kept"
+        )
     for file in sorted(first.path.glob("metrics*.json")):
         before = read_metrics(file, first.manifest)
-        details, limits = before.details, before.thresholds
-        by_hand = before.thresholds_given
-        now = evaluate(
-            second,
-            protocol=details.kind,
-            on=details.part,
-            mask_seen=details.masked,
-            negatives=details.negatives or NEGATIVES,
-            tail_item_below=limits.item if by_hand else None,
-            tail_user_below=limits.user if by_hand else None,
-            dataset=data,
-            progress=progress,
-        )
+        if before.details.outdated:
+            progress.note(f"{first.name} is ranked again: {before.details.outdated}")
+            before = _evaluated_as(before, first, data, progress)
+        details = before.details
+        now = _evaluated_as(before, second, data, progress)
         checks += _checks(file.name, before.metrics, now.metrics)
         tables = [read_ranks(evaluation_files(each.path, details)[1]) for each in (first, second)]
         apart += int((tables[0].ranks != tables[1].ranks).sum())
     return checks, apart
+
+
+def _evaluated_as(before: Evaluation, run: Run, data: Dataset, progress: Progress) -> Evaluation:
+    """`run` evaluated with the options of an earlier evaluation."""
+    details, limits = before.details, before.thresholds
+    by_hand = before.thresholds_given
+    return evaluate(
+        run,
+        protocol=details.kind,
+        on=details.part,
+        mask_seen=details.masked,
+        negatives=details.negatives or NEGATIVES,
+        tail_item_below=limits.item if by_hand else None,
+        tail_user_below=limits.user if by_hand else None,
+        dataset=data,
+        progress=progress,
+    )
 
 
 def _checks(name: str, before: Mapping[str, float], now: Mapping[str, float]) -> list[MetricCheck]:

@@ -22,6 +22,7 @@ from seqloom.core.spread import gathered_state, is_spread
 from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import rank_metrics
+from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.runs.beginning import (
     begin,
@@ -213,6 +214,12 @@ def _train(
     # A frozen model that all hold together cannot score other users in each process.
     ranking = ALONE if shard and model.shards == "frozen" else processes
     held_out = data.dataset.held_out("valid")
+    if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
+        data.progress.warn(
+            f"{out} was begun under a former ranking protocol, in which targets that users had before nearly "
+            "always won; its earlier validation metrics are higher for that, so an early epoch may be kept "
+            "wrongly: train it again with --overwrite"
+        )
 
     def measure() -> dict[str, float]:
         ranks = rank_targets(

@@ -192,6 +192,7 @@ def _write(
         targets=held_out.targets,
         ranks=ranks,
         history_lengths=held_out.histories.lengths,
+        repeats=held_out.repeats,
     )
     with writing(run.path):
         write_ranks(run.path / f"{name}.parquet", table)

@@ -75,6 +75,8 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     uses_text: ClassVar[bool] = False
     uses_ids: ClassVar[bool] = False
     """Whether it starts from the item vectors of another run, named in its configuration `ids`."""
+    yardstick: ClassVar[bool] = False
+    """Whether it only counts or looks up, so that being above it does not show that a model pays."""
     combines_runs: ClassVar[bool] = False
     """Whether it is made of trained runs, named in its configuration `runs`."""
     new_items_by: ClassVar[Literal["embedding", "words"] | None] = None

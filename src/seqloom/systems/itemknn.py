@@ -39,6 +39,7 @@ class ItemKNN(System[ItemKNNConfig]):
 
     name: ClassVar[str] = "itemknn"
     config_class: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
+    yardstick: ClassVar[bool] = True
     neighbours: Tensor
     similarities: Tensor
 
@@ -56,7 +57,9 @@ class ItemKNN(System[ItemKNNConfig]):
     def initialise(self, data: TrainingData) -> None:
         """Find each item's neighbours in the training part."""
         kept = self.neighbours.shape[1]
-        found = nearest_items(data.dataset.train, self.sizes.num_items, kept, self.config.shrinkage)
+        found = nearest_items(
+            data.dataset.train, data.dataset.tie_keys, kept, self.config.shrinkage
+        )
         self.neighbours.copy_(found[0])
         self.similarities.copy_(found[1])
 
@@ -87,17 +90,19 @@ class ItemKNNScorer:
 
 
 def nearest_items(
-    train: Sequences, num_items: int, k: int, shrinkage: float
+    train: Sequences, keys: Tensor, k: int, shrinkage: float
 ) -> tuple[Tensor, Tensor]:
     """The `k` most similar other items of each item: numbers from 0, and similarities (0: none left).
 
-    Similarity is |users of both| / (sqrt(|users of a| |users of b|) + shrinkage). Memory grows with a
-    block of columns, never with N x N.
+    Similarity is |users of both| / (sqrt(|users of a| |users of b|) + shrinkage). Of equally similar items
+    the one with the lower key is nearer (`data.tie_keys`). Memory grows with a block of columns, never
+    with N x N.
 
-    Shapes: two of [N, k].
+    Shapes: keys [N] int64 -> two of [N, k].
     """
     from scipy import sparse
 
+    num_items, by_key = len(keys), keys.numpy()
     users, items = (part.numpy() for part in train.flat())
     shape = (len(train), num_items)
     seen = sparse.csr_matrix((np.ones(len(items), np.float32), (users, items - 1)), shape=shape)
@@ -115,7 +120,7 @@ def nearest_items(
             apart = others != start + row
             others, together = others[apart], together[apart]
             alike = together / (np.sqrt(counts[start + row] * counts[others]) + shrinkage)
-            best = np.lexsort((others, -alike))[:k]
+            best = np.lexsort((by_key[others], -alike))[:k]
             neighbours[start + row, : len(best)] = others[best]
             similarities[start + row, : len(best)] = alike[best]
     return torch.from_numpy(neighbours), torch.from_numpy(similarities)

@@ -22,6 +22,7 @@ class Popularity(System[PopularityConfig]):
 
     name: ClassVar[str] = "popularity"
     config_class: ClassVar[type[PopularityConfig]] = PopularityConfig
+    yardstick: ClassVar[bool] = True
     counts: Tensor
 
     def __init__(self, config: PopularityConfig, sizes: Sizes) -> None:
@@ -42,7 +43,7 @@ class Popularity(System[PopularityConfig]):
 
 
 class PopularityScorer:
-    """`popularity_scores` for every history."""
+    """`popularity_scores` for every history; equal counts tie."""
 
     def __init__(self, counts: Tensor) -> None:
         self.num_items = len(counts)

@@ -46,6 +46,7 @@ class TextKNN(System[TextKNNConfig]):
 
     name: ClassVar[str] = "textknn"
     config_class: ClassVar[type[TextKNNConfig]] = TextKNNConfig
+    yardstick: ClassVar[bool] = True
     uses_text: ClassVar[bool] = True
     new_items_by: ClassVar = "embedding"
     redescribes_items: ClassVar[bool] = True

@@ -26,7 +26,9 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Runs on the same data set; the first is the yardstick."
+            metavar="RUN...",
+            help="Runs on the same data set. The others are tested against the run without a language "
+            "model that is best on validation; where all or none use one, against the first.",
         ),
     ],
     report: Annotated[
@@ -35,7 +37,7 @@ def compare(
     on: options.Part = "test",
     mask_seen: options.MaskSeen = True,
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Test every pair, not only against the first run.")
+        bool, typer.Option("--all-pairs", help="Test every pair, not only against the reference.")
     ] = False,
     item_map: Annotated[
         int, typer.Option(min=0, help="Items on the report's map by t-SNE; 0 draws none.")
@@ -76,6 +78,7 @@ def _render(document: Any) -> Iterable[RenderableType]:
         yield rows_table(rows)
     for row in document["over_seeds"]:
         yield row["sentence"]
+    yield document.get("reference_chosen", "")
     for pair in document["pairs"]:
         if pair["pays"]:
             yield pair["pays"]

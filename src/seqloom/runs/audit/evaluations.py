@@ -12,6 +12,7 @@ from seqloom.core.random import generator
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset, HeldOut
 from seqloom.evaluation.groups import default_thresholds
+from seqloom.evaluation.metrics import MISSED
 from seqloom.evaluation.negatives import sample_negatives
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, read_ranks
 from seqloom.runs.audit.report import Checks
@@ -38,6 +39,14 @@ def check_evaluations(
             continue
         _check_targets(file, table, data, checks)
         _check_thresholds(file, table, data, checks)
+        if table.protocol.outdated:
+            checks.unknown(
+                f"ranks, {file.name}",
+                "histories before the targets",
+                table.protocol.outdated,
+                _AGAIN,
+            )
+            continue
         if table.protocol.kind == "sampled":
             _check_negatives(file, table, data, checks)
         _check_ranks(file, table, run, data, checks, thorough=thorough, progress=progress)
@@ -52,11 +61,13 @@ def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) 
         targets=held_out.targets,
         ranks=torch.ones_like(held_out.users),
         history_lengths=held_out.histories.lengths,
+        repeats=None if table.protocol.outdated else held_out.repeats,
     )
     same = table.protocol.fingerprint == data.fingerprint and len(table) == len(wanted)
+    columns = ("user_ids", "targets", "history_lengths", "training_lengths", "target_counts")
     differing = [
         name
-        for name in ("user_ids", "targets", "history_lengths", "training_lengths", "target_counts")
+        for name in (*columns, "repeats")
         if same and not _equal(getattr(table, name), getattr(wanted, name))
     ]
     checks.judge(
@@ -107,6 +118,8 @@ def _check_ranks(
 
 
 def _equal(first: object, second: object) -> bool:
+    if first is None or second is None:
+        return first is second
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         return torch.equal(first, second)
     return bool(first.to_pylist() == second.to_pylist())  # type: ignore[attr-defined]
@@ -131,6 +144,8 @@ def _check_negatives(file: Path, table: RankTable, data: Dataset, checks: Checks
     """Draw the sampled items again; none may be an item of the user, in whatever part."""
     protocol = table.protocol
     users = data.held_out(protocol.part).users
+    if len(table) != len(users):
+        return  # said above
     drawn = sample_negatives(data, users, protocol.negatives or 1, protocol.seed or 0)
     events = data.events
     rows, own = (
@@ -139,7 +154,8 @@ def _check_negatives(file: Path, table: RankTable, data: Dataset, checks: Checks
     stride = data.num_items + 1
     at = torch.arange(len(users))[:, None].expand_as(drawn)[drawn > 0]
     hits = torch.isin(at * stride + drawn[drawn > 0], rows * stride + own)
-    too_far = int((table.ranks > (drawn > 0).sum(1) + 1).sum()) if len(table) == len(users) else 1
+    beyond = (table.ranks > (drawn > 0).sum(1) + 1) & (table.ranks < MISSED)
+    too_far = int(beyond.sum())
     checks.judge(
         f"sampled items, {file.name}",
         "the users' items in all parts, to leave them out",

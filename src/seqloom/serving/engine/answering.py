@@ -140,7 +140,7 @@ def _lists(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list
         else:
             scores = _scores(model, snapshot, [row.history for row in rows])
         _hide(scores, snapshot, rows)
-        values, columns = top_scores(scores, min(k, scores.shape[1]))
+        values, columns = top_scores(scores, min(k, scores.shape[1]), snapshot.keys)
     found = zip(rows, columns.tolist(), values.tolist(), strict=True)
     return [_list(model, snapshot, row, *each) for row, *each in found]
 
@@ -232,7 +232,7 @@ def _similar(model: ServedModel, snapshot: Snapshot, query: Similar) -> Answer:
     scores[number - 1] = float("-inf")
     if len(snapshot.columns):
         scores[snapshot.columns] = float("-inf")
-    values, columns = top_scores(scores[None], min(query.k, len(scores)))
+    values, columns = top_scores(scores[None], min(query.k, len(scores)), snapshot.keys)
     items = [
         Scored(snapshot.ids[column], value, column + 1)
         for column, value in zip(columns[0].tolist(), values[0].tolist(), strict=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.protocols import ExtendsCatalogue, NewItems, NewRows, Scorer
+from seqloom.data.tie_keys import tie_keys
 from seqloom.runs.approximate import ApproximateScorer
 from seqloom.runs.folder import Run
 from seqloom.runs.new_items import NewItemReader
@@ -32,6 +33,8 @@ class Snapshot:
     """Entry j is the id of item number j + 1. It may be longer than the scorer's catalogue."""
     own: Mapping[str, int]
     """Numbers of the items of the training."""
+    keys: Tensor
+    """[N + M] int64, what breaks ties between items; see `data.tie_keys`."""
     added: Mapping[str, int] = field(default_factory=dict)
     """Numbers of items that were put in or described anew; before `own`."""
     removed: frozenset[int] = frozenset()
@@ -61,7 +64,7 @@ class ModelCatalogue:
         self._ids = list(run.item_ids)
         self._tables: dict[str, GrowingTable] = {}
         self._lock = threading.Lock()
-        self.snapshot = Snapshot(scorer, self._ids, run.item_numbers)
+        self.snapshot = Snapshot(scorer, self._ids, run.item_numbers, run.tie_keys)
         self.refused: dict[str, str] = {}
         """Why an item that was put in has no place in the catalogue, by id."""
 
@@ -80,12 +83,14 @@ class ModelCatalogue:
     def _bring_in(self, items: Sequence[LiveItem]) -> None:
         """All of them or, where it raises, none."""
         added, removed = dict(self.snapshot.added), set(self.snapshot.removed)
-        scorer = self.snapshot.scorer
+        scorer, keys = self.snapshot.scorer, self.snapshot.keys
         taken = [item for item in items if not item.removed and self._takes(item)]
         if taken:
             first = scorer.num_items
             scorer = self._grow(self._rows(taken))
-            self._ids.extend(item.item_id for item in taken)
+            new = [item.item_id for item in taken]
+            self._ids.extend(new)
+            keys = torch.cat([keys, tie_keys(new)])
             added |= {item.item_id: first + n for n, item in enumerate(taken, start=1)}
         rewritten = {item.item_id for item in taken}
         for item in items:
@@ -98,6 +103,7 @@ class ModelCatalogue:
         self.snapshot = replace(
             self.snapshot,
             scorer=scorer,
+            keys=keys,
             added=added,
             removed=frozenset(removed),
             columns=torch.tensor(sorted(removed), dtype=torch.int64) - 1,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqloom.core.errors import ServingError
 from seqloom.core.protocols import ListScorer, VectorScorer
+from seqloom.nn.top import top_scores
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Carried, Explain, Explanation, Part
@@ -68,7 +69,7 @@ def _target(snapshot: Snapshot, query: Explain, whole: Tensor, seen: Sequence[in
     masked = whole.clone()
     masked[torch.tensor(seen) - 1] = float("-inf")
     masked[snapshot.columns] = float("-inf")
-    best = int(masked.argmax())
+    best = int(top_scores(masked[None], 1, snapshot.keys)[1])
     if masked[best] == float("-inf"):
         raise NothingToExplainError(
             "the history holds the whole catalogue; nothing is left to explain"

@@ -12,7 +12,8 @@ from torch import Tensor
 from seqloom.core.errors import TrainingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import generator
-from seqloom.data.store import HeldOut
+from seqloom.data.store import Dataset, HeldOut
+from seqloom.data.tie_keys import tie_keys
 from seqloom.systems.ensemble.scorer import MemberScorer
 
 _NUMBERS_HELD = 1 << 27
@@ -36,10 +37,23 @@ class Candidates:
     """[M] float64, the mean standard deviation of a member's scores after one history."""
 
 
+def fitting_users(dataset: Dataset) -> HeldOut:
+    """The validation users that weights are fitted on, in an order that their ids decide.
+
+    Without a history no member has a say (`evaluation.without_history`), and a target of the user's own
+    history is a miss whatever the weights are.
+    """
+    held_out = dataset.held_out("valid")
+    rows = torch.nonzero((held_out.histories.lengths > 0) & ~held_out.repeats).flatten()
+    names = [dataset.user_ids[user] for user in held_out.users[rows].tolist()]
+    return held_out.select(rows[tie_keys(names).argsort()])
+
+
 @torch.inference_mode()
 def gather_candidates(
     members: Sequence[MemberScorer],
     held_out: HeldOut,
+    keys: Tensor,
     *,
     best: int,
     others: int,
@@ -53,9 +67,16 @@ def gather_candidates(
     With best >= N nothing is left to draw and the fit is exact. Where the scores to be kept would fill
     more than 512 MiB, a part of the users is drawn.
 
+    Args:
+        held_out: users whose target is not an item of their history.
+        keys: [N] the order in which items are drawn, and tie (`data.tie_keys`).
+
     Raises:
         TrainingError: a member gave a score that is not finite.
     """
+    order = keys.argsort()
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
     num_items = members[0].scorer.num_items
     width = 1 + min(len(members) * best + others, num_items)
     users = _drawn(len(held_out.users), _NUMBERS_HELD // (width * len(members)), seed, progress)
@@ -76,10 +97,11 @@ def gather_candidates(
                     "again with a lower learning_rate"
                 )
             spread += found.std(2, correction=0).sum(1).double().cpu()
-            target = (held_out.targets[rows] - 1).to(device)
+            found = found[:, :, order.to(device)]
+            target = place[held_out.targets[rows] - 1].to(device)
             allowed = torch.ones(found.shape[1:], dtype=torch.bool, device=device)
-            seen_rows, seen = (part.to(device) for part in histories.flat())
-            allowed[seen_rows, seen - 1] = False
+            seen_rows, seen = histories.flat()
+            allowed[seen_rows.to(device), place[seen - 1].to(device)] = False
             draws = torch.rand(found.shape[1:], generator=generator(seed, "ensemble", first))
             columns, count = choose(found, target, allowed, draws.to(device), best, width - 1)
             for member, each in enumerate(found):

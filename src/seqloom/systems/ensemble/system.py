@@ -15,7 +15,7 @@ from seqloom.core.files import read_json, write_json
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import ListScorer, VectorScorer
 from seqloom.systems.base import Member, Sizes, System, TrainingData, base_differences
-from seqloom.systems.ensemble.candidates import gather_candidates
+from seqloom.systems.ensemble.candidates import fitting_users, gather_candidates
 from seqloom.systems.ensemble.config import EnsembleConfig
 from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
 from seqloom.systems.ensemble.scorer import (
@@ -85,16 +85,15 @@ class Ensemble(System[EnsembleConfig]):
         """Take the members and fit their weights on the validation part.
 
         Raises:
-            ConfigError: there are no validation events.
+            ConfigError: there are no validation events to fit on.
         """
         self._take(data.members)
-        held_out = data.dataset.held_out("valid")
-        # Without a history no member has a say; see `evaluation.without_history`.
-        held_out = held_out.select(torch.nonzero(held_out.histories.lengths).flatten())
+        held_out = fitting_users(data.dataset)
         if not len(held_out.users):
             raise ConfigError(
-                "the data set has no validation events with a history to fit an ensemble's weights on; "
-                "prepare it with --min-user-count 3 or more, or with another --split"
+                "an ensemble's weights are fitted on validation targets after a history that does not hold "
+                "them, and the data set has none; prepare it with --min-user-count 3 or more, or with "
+                "another --split"
             )
         for name, member in zip(self.names, self.systems, strict=True):
             if isinstance(member.scorer(), ListScorer):
@@ -106,6 +105,7 @@ class Ensemble(System[EnsembleConfig]):
         candidates = gather_candidates(
             self.member_scorers(),
             held_out,
+            data.dataset.tie_keys,
             best=config.candidates,
             others=config.others,
             max_len=self.max_len,

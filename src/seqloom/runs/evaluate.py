@@ -219,7 +219,9 @@ def former_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
     file, _ = evaluation_files(run, details)
     if not file.exists():
         return None
-    found = Evaluation.build(read_json(file, "evaluation"))
+    raw = read_json(file, "evaluation")
+    with reading(file, "an evaluation", _AGAIN):
+        found = Evaluation.build(raw)
     now = found.details.model_copy(update={"version": details.version})
     return found if found.details.outdated and now == details else None
 

@@ -12,9 +12,18 @@ from seqloom.runs.folder import load_run
 from seqloom.runs.train import train
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import system_class
+from seqloom.systems.tail_blend import BLENDS
 from seqloom.text.store import load_embeddings
 
-FEW = ["joint.epochs=2", "inference.epochs=2"]
+FEW = {
+    "melt": ["joint.epochs=2", "branches.epochs=1"],
+    "cities": ["inference.epochs=2", "inference.tail_below=null"],
+}
+LATER = {
+    "melt": (4 + 2 * len(BLENDS), 2 + 2 * len(BLENDS)),
+    "cities": (2 + len(BLENDS), len(BLENDS)),
+}
+"""Epochs and validations after the first phase."""
 OVER = [
     (system, kind)
     for system in ("llminit", "melt", "cities", "llmesr")
@@ -23,8 +32,7 @@ OVER = [
 
 
 def config_for(system, *overrides):
-    keys = {"melt": FEW[:1], "cities": FEW[1:]}.get(system, [])
-    return apply_overrides(SMALL, [*keys, *overrides])
+    return apply_overrides(SMALL, [*FEW.get(system, []), *overrides])
 
 
 def build(dataset, name, *overrides):
@@ -45,12 +53,12 @@ class KilledError(Exception):
 def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dataset, tmp_path):
     config = config_for(system, f"encoder.kind={kind}", "epochs=2")
     whole = train(dataset, system, out=tmp_path / "whole", config=config, device="cpu")
-    phases = 2 if system in ("melt", "cities") else 1
-    assert whole.epochs == 2 * phases
+    epochs, validations = (2 + later for later in LATER.get(system, (0, 0)))
+    assert whole.epochs == epochs
     assert whole.valid["hr@10"] > 0
 
     def kill(count, metrics):
-        if count == 2 * phases:
+        if count == validations:
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -65,7 +73,7 @@ def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dat
         resume=True,
         watch=lambda count, metrics: counts.append(count),
     )
-    assert counts == [2 * phases]
+    assert counts == [validations]
     first, second = (load_run(tmp_path / n).system.state_dict() for n in ("whole", "cut"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -145,6 +145,40 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
 @pytest.mark.parametrize(
     ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
 )
+def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, dataset):
+    with_scale, without = (
+        build(dataset, "llmesr", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
+        for value in ("true", "false")
+    )
+    items, lengths = torch.tensor([[3, 9]]), torch.tensor([2])
+    with torch.inference_mode():
+        vectors = without.item_vectors()
+        first = with_scale.states(items, lengths, vectors)
+        by_hand = without.states(items, lengths, vectors * (4.0 if scaled else 1.0))
+    torch.testing.assert_close(first, by_hand)  # 4 is the root of the width 16
+
+
+@pytest.mark.parametrize("system", ["gru4rec", "llmesr"])
+def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
+    kind = [] if system == "gru4rec" else ["encoder.kind=gru4rec"]
+    every, last = (
+        build(dataset, system, *kind, f"encoder.train_on={which}").phases(TrainingData(dataset))[0]
+        for which in ("every", "last")
+    )
+    steps, others = last.steps(0), every.steps(0)
+    for step in range(len(steps)):
+        batch, whole = steps[step], others[step]
+        assert batch.num_targets == len(batch.rows)
+        assert torch.equal(batch.inputs.items, whole.inputs.items)
+        expected = last_position(whole.targets, whole.inputs.lengths)
+        assert torch.equal(last_position(batch.targets, batch.inputs.lengths), expected)
+        assert torch.equal(batch.targets.sum(1), expected)
+        assert torch.isfinite(last.loss(batch)["rank"].value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
+)
 def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
     with_scale, without = (
         build(dataset, "llminit", f"encoder.kind={kind}", f"scale_inputs={value}").eval()

@@ -15,6 +15,7 @@ from seqloom.core.phase import Steps
 from seqloom.data.batches import EpochPlan
 from seqloom.data.sequences import PaddedBatch
 from seqloom.nn.attention import block_cost
+from seqloom.nn.dropout import Dropout
 
 
 class EncoderConfig(Config):
@@ -71,6 +72,9 @@ class GRU4RecEncoderConfig(EncoderConfig):
     """Number of recurrent layers."""
     inner_factor: int = Field(2, ge=1)
     """Width of the recurrent state as a multiple of hidden_size."""
+    train_on: Literal["every", "last"] = "every"
+    """Targets of a history: each item after the first, or the last one alone (as in the LLM-ESR authors'
+    code)."""
 
 
 class BERT4RecEncoderConfig(TransformerConfig):
@@ -131,6 +135,12 @@ class SequenceEncoder(nn.Module, ABC):
     uses_mask: bool = False
     """Whether [MASK], the item number after the last, enters its histories."""
     max_len: int
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.output_dropout = Dropout(config.output_dropout)
+        """Dropout on the states that rank. The ranking phase applies it, so that other losses on states
+        do not train on its noise."""
 
     @abstractmethod
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:

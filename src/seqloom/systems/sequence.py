@@ -28,6 +28,7 @@ from seqloom.encoders.base import (
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss
+from seqloom.systems.seen_items import SeenItems
 
 
 class SequenceConfig(SystemConfig):
@@ -157,6 +158,9 @@ class RankingPhase:
         )
         device = next(system.parameters()).device
         self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
+        self.seen = None
+        if config.loss.avoids_seen:
+            self.seen = SeenItems(data.dataset.train, self.rows.users, system.sizes.num_items)
 
     def steps(self, epoch: int) -> Steps:
         """The batches of an epoch."""
@@ -171,7 +175,9 @@ class RankingPhase:
         vectors = self.module.item_vectors()
         states = self.module.states(batch.inputs.items, batch.inputs.lengths, vectors)
         hidden, targets = batch.at_targets(states)
-        rank = self.ranking(hidden, vectors, targets - 1)
+        hidden = self.module.encoder.output_dropout(hidden)
+        seen = self.seen.of(batch) if self.seen is not None else None
+        rank = self.ranking(hidden, vectors, targets - 1, seen)
         extra = self.module.extra_losses(batch, states)
         return {"rank": Mean(rank, batch.num_targets), **extra}
 

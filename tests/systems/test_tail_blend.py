@@ -51,7 +51,7 @@ def slow_blend(trained, inferred, counts, k, state):
 def test_a_blend_is_what_a_slow_loop_makes_of_it():
     trained, inferred, state = rows(7, 4, 0), rows(7, 4, 1, 0.2), rows(1, 4, 2)[0]
     counts = torch.tensor([1, 2, 3, 4, 1, 9, 30])
-    found = blended(trained, inferred, counts, torch.tensor(3.0).double(), state)
+    found = blended(trained, inferred, counts.double(), torch.tensor(3.0), state)
     torch.testing.assert_close(found, slow_blend(trained, inferred, counts, 3.0, state))
 
 
@@ -79,6 +79,9 @@ def test_the_weight_falls_with_the_count():
     torch.testing.assert_close(weight, torch.tensor([0.75, 0.5, 0.25]))
     assert blend_weight(counts, torch.tensor(0.0)).tolist() == [0, 0, 0]
     assert blend_weight(counts, torch.tensor(math.inf)).tolist() == [1, 1, 1]
+    nothing = torch.tensor([0])
+    assert blend_weight(nothing, torch.tensor(0.0)).tolist() == [0], "the base, not 0 / 0"
+    assert blend_weight(nothing, torch.tensor(3.0)).tolist() == [1]
 
 
 def test_histories_are_encoded_in_their_order():

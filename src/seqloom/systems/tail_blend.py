@@ -13,6 +13,7 @@ from seqloom.data.sequences import Sequences
 BLENDS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates for k: what is inferred counts as much as k training events. 0 leaves the base as it is."""
 
+_TINY = 1e-12
 _USERS_FOR_MEAN = 4096
 _ENCODED_AT_ONCE = 512
 Encode = Callable[[Sequences], Tensor]
@@ -22,9 +23,9 @@ Encode = Callable[[Sequences], Tensor]
 def blend_weight(counts: Tensor, k: Tensor) -> Tensor:
     """k / (count + k): the weight of what is inferred about something with `counts` events.
 
-    0 for k = 0 and 1 for an infinite k. Shapes: counts [M] of at least 1, k scalar -> [M].
+    0 for k = 0 and 1 for an infinite k. Shapes: counts [M], k scalar -> [M].
     """
-    return 1 / (1 + counts / k)
+    return 1 / (1 + counts.clamp(min=_TINY) / k)
 
 
 def matched(inferred: Tensor, trained: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def matched(inferred: Tensor, trained: Tensor) -> Tensor:
     Shapes: inferred [M, D], trained [M, D] -> [M, D].
     """
     off, target = inferred - inferred.mean(0), trained - trained.mean(0)
-    stretch = target.square().sum(1).mean() / off.square().sum(1).mean().clamp(min=1e-12)
+    stretch = target.square().sum(1).mean() / off.square().sum(1).mean().clamp(min=_TINY)
     return trained.mean(0) + off * stretch.sqrt()
 
 
@@ -48,7 +49,7 @@ def blended(trained: Tensor, inferred: Tensor, counts: Tensor, k: Tensor, state:
     Shapes: trained, inferred [M, D], counts [M], k scalar, state [D], the mean state -> [M, D].
     """
     change = matched(inferred, trained) - trained
-    along = state / state.norm().clamp(min=1e-12)
+    along = state / state.norm().clamp(min=_TINY)
     change = change - (change @ along)[:, None] * along
     return trained + blend_weight(counts, k)[:, None] * change
 

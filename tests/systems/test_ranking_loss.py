@@ -64,7 +64,7 @@ def test_every_unseen_item_is_drawn_by_as_many_numbers():
 
 @pytest.mark.parametrize("kind", ["bce", "gbce"])
 def test_negatives_are_no_items_of_the_users_training_part(kind, tmp_path, monkeypatch):
-    histories = [[1, 2, 3, 4, 5, 9, 9], [6, 7, 6, 8, 1, 2], [2, 9, 1, 4, 4]]
+    histories = [[3, 1, 2], [1, 2, 3, 4, 5, 9, 9], [6, 7, 6, 8, 1, 2], [2, 9, 1, 4, 4]]
     data = TrainingData(tiny_dataset(tmp_path / "data", histories))
     drawn = []
 

@@ -229,7 +229,10 @@ class BranchSteps:
 
 
 def branch_losses(system: MELT, batch: BranchBatch, *, frozen: bool) -> dict[str, Mean]:
-    """lambda_U L_U + lambda_I L_I, each a squared error as a share of the variance of its targets.
+    """lambda_U L_U + lambda_I L_I: squared errors, of rows as a share of the item table's variance.
+
+    States have the size of a norm's output, rows any size; without the share, the ranking loss has a gradient
+    thousands of times that of L_I.
 
     States are those of evaluation mode: targets without the noise of dropout, and branches that learn from
     what they are asked about later. `frozen` keeps the gradients from the backbone.
@@ -245,13 +248,14 @@ def branch_losses(system: MELT, batch: BranchBatch, *, frozen: bool) -> dict[str
                 few = system.plain_queries(users.few.items, users.few.lengths, system.items)
             with torch.no_grad():
                 full = system.plain_queries(users.full.items, users.full.lengths, system.items)
-            of_users = _error(system.user_branch(few), full, users.weights, full.var())
+            of_users = _error(system.user_branch(few), full, users.weights)
         if items := batch.items:
             with learning:
                 means = _mean_states(system, items)
             table = system.items.detach()
             truth = table[items.items - 1]
-            of_items = _error(system.item_branch(means), truth, items.weights, table.var())
+            error = _error(system.item_branch(means), truth, items.weights)
+            of_items = error / table.var().clamp(min=_TINY)
     joint = system.config.joint
     return {
         "users": Mean(joint.user_weight * of_users, batch.num_users),
@@ -259,10 +263,9 @@ def branch_losses(system: MELT, batch: BranchBatch, *, frozen: bool) -> dict[str
     }
 
 
-def _error(found: Tensor, truth: Tensor, weights: Tensor, variance: Tensor) -> Tensor:
-    """Shapes: found, truth [B, D], weights [B], variance scalar -> scalar."""
-    error = (weights[:, None] * (found - truth).square()).mean()
-    return error / variance.clamp(min=_TINY)
+def _error(found: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Shapes: found, truth [B, D], weights [B] -> scalar."""
+    return (weights[:, None] * (found - truth).square()).mean()
 
 
 def _mean_states(system: MELT, batch: ItemBatch) -> Tensor:

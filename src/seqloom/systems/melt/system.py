@@ -35,7 +35,7 @@ class MELT(IDSystem[MELTConfig]):
     tail or head when asked; who teaches is decided by the training part, as in the groups of an evaluation.
     The user branch starts as the identity, the item branch as the best linear map for the head items, since
     states and rows differ in size. Targets are constants, states of both branches' losses are those
-    of evaluation mode, and both losses are shares of their targets' variance. The item branch reads states
+    of evaluation mode, and the item branch's loss is a share of the table's variance. It reads states
     that have not gone through the user branch. An item's contexts end before it, so that its own vector
     is no part of its estimate. The branches learn on the trained backbone first, and train with it after
     their blends are chosen, so that validation compares the base, the blends and the joint training.

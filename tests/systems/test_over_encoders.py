@@ -192,3 +192,20 @@ def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
     assert torch.allclose(first, second) != scaled
     if scaled:
         torch.testing.assert_close(first, by_hand)
+
+
+@pytest.mark.parametrize(
+    ("kind", "patience"), [("softmax", 10), ("sampled-softmax", 10), ("bce", 20), ("gbce", 20)]
+)
+@pytest.mark.parametrize("system", ["sasrec", "bert4rec", "llminit", "melt", "llmesr"])
+def test_patience_goes_by_the_loss_unless_it_is_given(system, kind, patience):
+    config_class = system_class(system).config_class
+
+    def built(**keys):
+        return config_class.build({"loss": {"kind": kind}, **keys}).optimisation()
+
+    assert built().patience == patience
+    assert built(patience=3).patience == 3
+    assert built(patience=None).patience is None
+    other = built(learning_rate=0.5, averaging=None, warmup_steps=7)
+    assert (other.learning_rate, other.averaging, other.warmup_steps) == (0.5, None, 7)

@@ -37,7 +37,7 @@ _PATIENCE = {"softmax": 10, "sampled-softmax": 10, "bce": 20, "gbce": 20}
 class SequenceConfig(SystemConfig):
     """Keys of every system over a sequence encoder."""
 
-    epochs: int = Field(100, ge=0)
+    epochs: int = Field(200, ge=0)
     """Most epochs; early stopping usually ends sooner."""
     batch_size: int = Field(128, ge=1)
     """Histories in a batch."""

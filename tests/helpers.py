@@ -137,4 +137,8 @@ def small_config(system: str) -> dict:
         return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
     if system == "idgenrec":
         return SMALL_IDGENREC
+    if system == "melt":
+        return {**SMALL, "branches": {"epochs": 1}, "joint": {"epochs": 1}}
+    if system == "cities":  # nothing in a small data set is below five events
+        return {**SMALL, "inference": {"tail_below": None, "epochs": 1}}
     return {} if system in ("popularity", "itemknn", "textknn") else SMALL

@@ -10,6 +10,7 @@ from seqloom.core.config import read_config_file
 from seqloom.runs.sweep_plan import SweepPlan, cells
 from seqloom.runs.tune_plan import TunePlan, check_space
 from seqloom.systems.llmesr.config import LLMESRConfig
+from seqloom.systems.registry import system_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SWEEPS = ("systems", "longtail", "llmesr-ablations", "llmesr-sensitivity", "llmesr-paper")
@@ -68,3 +69,25 @@ def test_the_papers_plan_has_each_encoder_under_llmesr() -> None:
     }
     assert [config.encoder.kind for config in found.values()] == ["sasrec", "gru4rec", "bert4rec"]
     assert all(config.distillation.teacher == "step" for config in found.values())
+    sasrec, gru4rec, bert4rec = found.values()
+    assert all(config.scale_inputs for config in found.values()), "a GRU ignores it"
+    assert (gru4rec.encoder.train_on, gru4rec.encoder.dropout) == ("last", 0)
+    assert (sasrec.encoder.dropout, bert4rec.encoder.dropout) == (0.5, 0.5)
+    assert bert4rec.encoder.last_probability == 0.5
+    for config in found.values():
+        assert config.loss.avoids_seen
+        assert (config.loss.kind, config.loss.negatives) == ("bce", 1)
+        assert (config.long_histories, config.encoder.max_len) == ("last", 200)
+
+
+def test_the_papers_plan_trains_the_encoders_as_it_trains_them_under_llmesr() -> None:
+    plan = SweepPlan.build(read_config_file(CONFIGS / "llmesr-paper.yaml"))
+    found = {cell.variant: cell for cell in cells(plan) if cell.seed == 42}
+    for kind in ("SASRec", "GRU4Rec", "BERT4Rec"):
+        alone, under = found[kind], found[f"LLM-ESR {kind}"]
+        plain = system_class(alone.system).config_class.build(alone.config)
+        whole = LLMESRConfig.build(under.config)
+        assert plain.encoder.model_dump() == whole.encoder.model_dump()
+        assert plain.loss.model_dump() == whole.loss.model_dump()
+        assert plain.scale_inputs == whole.scale_inputs
+        assert plain.patience == whole.patience == 20

@@ -12,9 +12,18 @@ from seqloom.runs.folder import load_run
 from seqloom.runs.train import train
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import system_class
+from seqloom.systems.tail_blend import BLENDS
 from seqloom.text.store import load_embeddings
 
-FEW = ["joint.epochs=2", "inference.epochs=2"]
+FEW = {
+    "melt": ["joint.epochs=2", "branches.epochs=1"],
+    "cities": ["inference.epochs=2", "inference.tail_below=null"],
+}
+LATER = {
+    "melt": (4 + 2 * len(BLENDS), 2 + 2 * len(BLENDS)),
+    "cities": (2 + len(BLENDS), len(BLENDS)),
+}
+"""Epochs and validations after the first phase."""
 OVER = [
     (system, kind)
     for system in ("llminit", "melt", "cities", "llmesr")
@@ -23,8 +32,7 @@ OVER = [
 
 
 def config_for(system, *overrides):
-    keys = {"melt": FEW[:1], "cities": FEW[1:]}.get(system, [])
-    return apply_overrides(SMALL, [*keys, *overrides])
+    return apply_overrides(SMALL, [*FEW.get(system, []), *overrides])
 
 
 def build(dataset, name, *overrides):
@@ -45,12 +53,12 @@ class KilledError(Exception):
 def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dataset, tmp_path):
     config = config_for(system, f"encoder.kind={kind}", "epochs=2")
     whole = train(dataset, system, out=tmp_path / "whole", config=config, device="cpu")
-    phases = 2 if system in ("melt", "cities") else 1
-    assert whole.epochs == 2 * phases
+    epochs, validations = (2 + later for later in LATER.get(system, (0, 0)))
+    assert whole.epochs == epochs
     assert whole.valid["hr@10"] > 0
 
     def kill(count, metrics):
-        if count == 2 * phases:
+        if count == validations:
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -65,7 +73,7 @@ def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dat
         resume=True,
         watch=lambda count, metrics: counts.append(count),
     )
-    assert counts == [2 * phases]
+    assert counts == [validations]
     first, second = (load_run(tmp_path / n).system.state_dict() for n in ("whole", "cut"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -137,6 +145,40 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
 @pytest.mark.parametrize(
     ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
 )
+def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, dataset):
+    with_scale, without = (
+        build(dataset, "llmesr", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
+        for value in ("true", "false")
+    )
+    items, lengths = torch.tensor([[3, 9]]), torch.tensor([2])
+    with torch.inference_mode():
+        vectors = without.item_vectors()
+        first = with_scale.states(items, lengths, vectors)
+        by_hand = without.states(items, lengths, vectors * (4.0 if scaled else 1.0))
+    torch.testing.assert_close(first, by_hand)  # 4 is the root of the width 16
+
+
+@pytest.mark.parametrize("system", ["gru4rec", "llmesr"])
+def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
+    kind = [] if system == "gru4rec" else ["encoder.kind=gru4rec"]
+    every, last = (
+        build(dataset, system, *kind, f"encoder.train_on={which}").phases(TrainingData(dataset))[0]
+        for which in ("every", "last")
+    )
+    steps, others = last.steps(0), every.steps(0)
+    for step in range(len(steps)):
+        batch, whole = steps[step], others[step]
+        assert batch.num_targets == len(batch.rows)
+        assert torch.equal(batch.inputs.items, whole.inputs.items)
+        expected = last_position(whole.targets, whole.inputs.lengths)
+        assert torch.equal(last_position(batch.targets, batch.inputs.lengths), expected)
+        assert torch.equal(batch.targets.sum(1), expected)
+        assert torch.isfinite(last.loss(batch)["rank"].value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
+)
 def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
     with_scale, without = (
         build(dataset, "llminit", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
@@ -150,3 +192,20 @@ def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
     assert torch.allclose(first, second) != scaled
     if scaled:
         torch.testing.assert_close(first, by_hand)
+
+
+@pytest.mark.parametrize(
+    ("kind", "patience"), [("softmax", 10), ("sampled-softmax", 10), ("bce", 20), ("gbce", 20)]
+)
+@pytest.mark.parametrize("system", ["sasrec", "bert4rec", "llminit", "melt", "llmesr"])
+def test_patience_goes_by_the_loss_unless_it_is_given(system, kind, patience):
+    config_class = system_class(system).config_class
+
+    def built(**keys):
+        return config_class.build({"loss": {"kind": kind}, **keys}).optimisation()
+
+    assert built().patience == patience
+    assert built(patience=3).patience == 3
+    assert built(patience=None).patience is None
+    other = built(learning_rate=0.5, averaging=None, warmup_steps=7)
+    assert (other.learning_rate, other.averaging, other.warmup_steps) == (0.5, None, 7)

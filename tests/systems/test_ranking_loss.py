@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
-from seqloom.systems.ranking_loss import LossConfig, RankingLoss
+from helpers import SMALL, tiny_dataset
+from seqloom.core.errors import ConfigError
+from seqloom.nn import losses
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.llmesr.system import LLMESR
+from seqloom.systems.ranking_loss import LossConfig, RankingLoss, outside
+from seqloom.systems.sasrec import SASRec
+from seqloom.text.store import load_embeddings
 
 
 def test_popularity_offset_is_added_in_training():
@@ -44,3 +52,67 @@ def test_sampled_softmax_with_the_offset_estimates_the_softmax_with_it():
         for kind in ("sampled-softmax", "softmax")
     )
     torch.testing.assert_close(sampled, exact, rtol=0.02, atol=0)
+
+
+def test_every_unseen_item_is_drawn_by_as_many_numbers():
+    seen = torch.tensor([[0, 1, 5, 7], [6, 8, 8, 8], [0, 1, 2, 3]])  # 8 items, then 8 for no more
+    for row, gone in enumerate(({0, 1, 5, 7}, {6}, {0, 1, 2, 3})):
+        unseen = [item for item in range(8) if item not in gone]
+        numbers = torch.arange(3 * len(unseen)).expand(3, -1)
+        assert outside(seen, numbers, 8)[row].tolist() == 3 * unseen
+
+
+@pytest.mark.parametrize("kind", ["bce", "gbce"])
+def test_negatives_are_no_items_of_the_users_training_part(kind, tmp_path, monkeypatch):
+    histories = [[3, 1, 2], [1, 2, 3, 4, 5, 9, 9], [6, 7, 6, 8, 1, 2], [2, 9, 1, 4, 4]]
+    data = TrainingData(tiny_dataset(tmp_path / "data", histories))
+    drawn = []
+
+    def record(hidden, weight, targets, negatives, **_options):
+        drawn.append((targets, negatives))
+        return hidden.sum()
+
+    monkeypatch.setattr(losses, "binary_loss", record)
+    for allowed in (False, True):
+        settings = {"kind": kind, "negatives": 200, "seen_negatives": allowed}
+        config = SASRec.config_class.build({**SMALL, "loss": settings})
+        system = SASRec(config, Sizes(num_items=data.dataset.num_items))
+        system.initialise(data)
+        (phase,) = system.phases(data)
+        batch = phase.steps(0)[0]
+        drawn.clear()
+        phase.loss(batch)
+        ((targets, negatives),) = drawn
+        owner = phase.rows.users[batch.rows][batch.places // batch.targets.shape[1]]
+        for target, user, row in zip(targets.tolist(), owner.tolist(), negatives, strict=True):
+            own = {item - 1 for item in histories[user][:-2]}
+            possible = set(range(9)) - ({target} if allowed else own)
+            assert set(row.tolist()) == possible
+
+
+def test_a_user_with_every_item_leaves_no_negative(tmp_path):
+    data = TrainingData(tiny_dataset(tmp_path / "data", [[1, 2, 3, 3, 1], [1, 2, 1]]))
+    config = SASRec.config_class.build({**SMALL, "loss": {"kind": "bce"}})
+    system = SASRec(config, Sizes(num_items=3))
+    with pytest.raises(ConfigError, match=r"all 3 items.*loss.seen_negatives=true"):
+        system.phases(data)
+
+
+def test_output_dropout_is_the_ranking_losss_alone(dataset):
+    def loss(system_class, rate):
+        config = system_class.config_class.build(
+            {**SMALL, "encoder": {**SMALL["encoder"], "dropout": 0.0, "output_dropout": rate}}
+        )
+        text_size = load_embeddings(dataset).width
+        torch.manual_seed(0)
+        system = system_class(config, Sizes(num_items=dataset.num_items, text_size=text_size))
+        system.initialise(TrainingData(dataset))
+        (phase,) = system.phases(TrainingData(dataset))
+        batch = phase.steps(0)[0]
+        system.train()
+        torch.manual_seed(1)
+        return {name: part.value for name, part in phase.loss(batch).items()}
+
+    quiet, noisy = loss(LLMESR, 0.0), loss(LLMESR, 0.8)
+    assert not torch.isclose(quiet["rank"], noisy["rank"])
+    torch.testing.assert_close(quiet["distillation"], noisy["distillation"])

@@ -39,12 +39,12 @@ def long_jobs(llama: Path) -> dict[str, dict]:
 
 def short_jobs() -> dict[str, dict]:
     """Losses that look at a whole batch, draws that are made for one, and the other systems."""
-    contexts = {"epochs": 2, "dropout": 0.0}
+    contexts = {"epochs": 2, "dropout": 0.0, "tail_below": None}
     systems = {
         "contrast": ("llmesr", sequence(distillation={"kind": "contrast"})),
         "gbce": ("sasrec", sequence(loss={"kind": "gbce", "negatives": 4})),
         "sampled": ("sasrec", sequence(loss={"kind": "sampled-softmax", "negatives": 8})),
-        "melt": ("melt", sequence(epochs=1, joint={"epochs": 2})),
+        "melt": ("melt", sequence(epochs=1, joint={"epochs": 2}, branches={"epochs": 2})),
         "cities": ("cities", sequence(epochs=1, inference=contexts)),
         "idgenrec": ("idgenrec", without_dropout(SMALL_IDGENREC)),
     }

@@ -137,6 +137,22 @@ class EpochPlan:
         return TrainingBatch.of(inputs, whole.items[:, 1:], rows)
 
 
+@dataclass(frozen=True)
+class LastTargets:
+    """The batches of a plan with the last target of each row alone."""
+
+    plan: EpochPlan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, step: int) -> TrainingBatch:
+        batch = self.plan[step]
+        places = torch.arange(batch.targets.shape[1])
+        last = places == batch.inputs.lengths[:, None] - 1
+        return TrainingBatch.of(batch.inputs, torch.where(last, batch.targets, 0), batch.rows)
+
+
 def plan_epoch(rows: TrainingRows, batch_size: int, seed: int, *keys: str | int) -> EpochPlan:
     """Shuffle, group rows of like length into batches, shuffle the batches.
 

@@ -10,8 +10,9 @@ from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
 from seqloom.core.phase import Steps
 from seqloom.data.batches import EpochPlan
 from seqloom.data.sequences import PaddedBatch
-from seqloom.encoders.config import TransformerConfig
+from seqloom.encoders.config import EncoderConfig, TransformerConfig
 from seqloom.nn.attention import block_cost
+from seqloom.nn.dropout import Dropout
 
 
 class SequenceEncoder(nn.Module, ABC):
@@ -26,6 +27,12 @@ class SequenceEncoder(nn.Module, ABC):
     uses_mask: bool = False
     """Whether [MASK], the item number after the last, enters its histories."""
     max_len: int
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.output_dropout = Dropout(config.output_dropout)
+        """Dropout on the states that rank. The ranking phase applies it, so that other losses on states
+        do not train on its noise."""
 
     @abstractmethod
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:

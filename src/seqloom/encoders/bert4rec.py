@@ -29,13 +29,12 @@ class BERT4RecEncoder(SequenceEncoder):
     uses_mask = True
 
     def __init__(self, config: BERT4RecEncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         width = config.hidden_size
         self.config = config
         self.max_len = config.max_len
         self.position = nn.Embedding(config.max_len + 1, width)  # a history and [MASK]
         self.dropout = Dropout(config.dropout)
-        self.output_dropout = Dropout(config.output_dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, config.num_heads, config.inner_factor * width, config.dropout)
             for _ in range(config.num_layers)
@@ -58,7 +57,7 @@ class BERT4RecEncoder(SequenceEncoder):
         mask = padding_mask(x, lengths)
         for block in self.blocks:
             x = block(x, causal=False, mask=mask)
-        return self.output_dropout(self.norm(x))
+        return self.norm(x)
 
     def training_batches(self, plan: EpochPlan, mask_item: int, seed: int, epoch: int) -> ClozePlan:
         """Rows with masked items, which are the targets."""

@@ -63,6 +63,9 @@ class GRU4RecEncoderConfig(EncoderConfig):
     """Number of recurrent layers."""
     inner_factor: int = Field(2, ge=1)
     """Width of the recurrent state as a multiple of hidden_size."""
+    train_on: Literal["every", "last"] = "every"
+    """Targets of a history: each item after the first, or the last one alone (as in the LLM-ESR authors'
+    code)."""
 
 
 class BERT4RecEncoderConfig(TransformerConfig):

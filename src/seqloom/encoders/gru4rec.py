@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
-from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.phase import Steps
+from seqloom.data.batches import EpochPlan, LastTargets
 from seqloom.encoders.base import SequenceEncoder
 from seqloom.encoders.config import GRU4RecEncoderConfig
 from seqloom.nn.dropout import Dropout
@@ -23,12 +27,11 @@ class GRU4RecEncoder(SequenceEncoder):
     causal = True
 
     def __init__(self, config: GRU4RecEncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         width, inner = config.hidden_size, config.inner_factor * config.hidden_size
         self.config = config
         self.max_len = config.max_len
         self.dropout = Dropout(config.dropout)
-        self.output_dropout = Dropout(config.output_dropout)
         between = config.dropout if config.num_layers > 1 else 0.0
         self.recurrent = nn.GRU(width, inner, config.num_layers, batch_first=True, dropout=between)
         self.output = Linear(inner, width)
@@ -49,7 +52,18 @@ class GRU4RecEncoder(SequenceEncoder):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
         states = gru(self.recurrent, x)
-        return self.output_dropout(self.norm(self.output(self.dropout(states))))
+        return self.norm(self.output(self.dropout(states)))
+
+    def training_batches(self, plan: EpochPlan, mask_item: int, seed: int, epoch: int) -> Steps:
+        """All positions as targets, or the last of each row alone."""
+        return LastTargets(plan) if self.config.train_on == "last" else plan
+
+    def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
+        """As the targets are chosen. Shapes: [B]."""
+        shape = super().batch_shape(lengths, width)
+        return (
+            replace(shape, targets=float(len(lengths))) if self.config.train_on == "last" else shape
+        )
 
     def cost(self, rows: int, length: int) -> Cost:
         """Three gates for input and state, place after place, then the map back and the norm."""

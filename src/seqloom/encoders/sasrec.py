@@ -23,13 +23,12 @@ class SASRecEncoder(SequenceEncoder):
     causal = True
 
     def __init__(self, config: SASRecEncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         width = config.hidden_size
         self.config = config
         self.max_len = config.max_len
         self.position = nn.Embedding(config.max_len, width)
         self.dropout = Dropout(config.dropout)
-        self.output_dropout = Dropout(config.output_dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, config.num_heads, config.inner_factor * width, config.dropout)
             for _ in range(config.num_layers)
@@ -46,7 +45,7 @@ class SASRecEncoder(SequenceEncoder):
         """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
         for block in self.blocks:
             x = block(x, causal=True, mask=None)
-        return self.output_dropout(self.norm(x))
+        return self.norm(x)
 
     def cost(self, rows: int, length: int) -> Cost:
         """Positions and dropout, the blocks, the norm."""

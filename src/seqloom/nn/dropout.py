@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,3 +42,24 @@ def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
     return x * (kept * (_LEVELS / (_LEVELS - dropped)))
+
+
+@contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """Within: `module` drops nothing, as in evaluation, and can be trained through.
+
+    Recurrent networks stay in training mode with a rate of 0, since cuDNN has no gradient in evaluation mode.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    recurrent = [(part, part.dropout) for part in module.modules() if isinstance(part, nn.RNNBase)]
+    module.eval()
+    for network, _ in recurrent:
+        network.train()
+        network.dropout = 0.0
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for network, rate in recurrent:
+            network.dropout = rate

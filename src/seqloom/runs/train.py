@@ -344,7 +344,7 @@ def _cost(
     return Cost(
         epochs=len(rows),
         seconds_per_epoch=[row["seconds"] for row in rows],
-        targets_per_epoch=rows[-1]["targets"] if rows else 0,
+        targets_per_epoch=max((row["targets"] for row in rows), default=0),
         seconds_total=round(max(seconds, logged), 3),
         members_seconds=round(sum(each.seconds_total for each in manifest.members), 3),
         peak_rss_mb=round(peak_rss_mb(), 1),

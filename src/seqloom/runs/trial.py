@@ -96,6 +96,8 @@ def try_system(
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         averages = any(phase.optimisation.averaging is not None for phase in phases)
         tried = [_try_phase(phase, device) for phase in phases]
+        if not any(phase.steps_per_epoch for phase in tried):
+            raise ConfigError(f"{cls.name} has nothing to train on in this data set")
         validation = _try_validation(model, dataset, device)
         peak = _peak(device)
     del shared
@@ -154,8 +156,17 @@ def _try_phase(phase: Phase, device: torch.device) -> PlannedPhase:
     started = time.perf_counter()
     steps = phase.steps(1)  # an epoch as most are: the first may prepare what others go on with
     beginning = time.perf_counter() - started
-    if not len(steps):
-        raise ConfigError(f"phase {phase.name!r} has nothing to train on")
+    settings = phase.optimisation
+    validations = settings.epochs // settings.validate_every if phase.validated else 0
+    if not len(steps):  # it only validates candidates
+        return PlannedPhase(
+            name=phase.name,
+            steps_per_epoch=0,
+            targets_per_epoch=0,
+            seconds_per_epoch=round(beginning, 3),
+            most_epochs=settings.epochs,
+            validations=validations,
+        )
     stepper = Stepper.of(phase, device)
     phase.module.train()
     large = max(_spread(steps, _LOOKED_AT), key=_numbers)
@@ -167,14 +178,13 @@ def _try_phase(phase: Phase, device: torch.device) -> PlannedPhase:
         if len(seconds) > 1 and sum(seconds) > _SECONDS:
             break
     stepper.optimiser.zero_grad(set_to_none=True)
-    settings = phase.optimisation
     return PlannedPhase(
         name=phase.name,
         steps_per_epoch=len(steps),
         targets_per_epoch=round(statistics.fmean(targets) * len(steps)),
         seconds_per_epoch=round(beginning + statistics.fmean(seconds) * len(steps), 3),
         most_epochs=settings.epochs,
-        validations=settings.epochs // settings.validate_every if phase.validated else 0,
+        validations=validations,
     )
 
 

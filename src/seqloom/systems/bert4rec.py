@@ -17,8 +17,6 @@ class BERT4RecConfig(IDConfig):
     """Most epochs; a cloze epoch has fewer targets than one of next items."""
     batch_size: int = Field(256, ge=1)
     """Histories in a batch."""
-    patience: int | None = Field(10, ge=1)
-    """Validations without improvement before training stops."""
     encoder: BERT4RecEncoderConfig = Field(default_factory=BERT4RecEncoderConfig)
     """The sequence encoder."""
 

@@ -13,6 +13,9 @@ from seqloom.core.cost import FLOAT_BYTES, Cost
 from seqloom.core.processes import ALONE, Processes
 from seqloom.nn import losses
 
+_DRAWS = 1 << 62
+"""Random numbers are drawn below it and reduced to the number of items that a row has not seen."""
+
 
 class LossConfig(Config):
     """Which ranking loss, and how its negatives are drawn."""
@@ -28,6 +31,14 @@ class LossConfig(Config):
     that vectors need not tell how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
     calibration: float = Field(0.75, ge=0, le=1)
     """gbce: 0 is plain BCE, 1 is fully calibrated. Source: Petrov & Macdonald 2023, section 5."""
+    seen_negatives: bool = False
+    """bce, gbce: negatives may be items of the user's own training part. Source: Kang & McAuley, ICDM 2018,
+    section III-E: they may not."""
+
+    @property
+    def avoids_seen(self) -> bool:
+        """Whether the loss has to know what each user has seen."""
+        return self.kind in ("bce", "gbce") and not self.seen_negatives
 
 
 class OffsetLossConfig(LossConfig):
@@ -64,8 +75,17 @@ class RankingLoss(nn.Module):
         offset = config.popularity_offset * (popularity[1:].double() + 1).log()
         self.register_buffer("offset", (offset - offset.mean()).float(), persistent=False)
 
-    def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        """Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight -> scalar."""
+    def forward(
+        self, hidden: Tensor, weight: Tensor, targets: Tensor, seen: Tensor | None = None
+    ) -> Tensor:
+        """The loss of some states; bce and gbce draw no negative that is in `seen`.
+
+        Args:
+            seen: rows of `weight` that are no negatives of each target, rising, then N where there are
+                no more. By default the target alone.
+
+        Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight, seen [M, S] -> scalar.
+        """
         config = self.config
         offset = self.offset if config.popularity_offset else None
         if config.kind == "softmax":
@@ -80,12 +100,25 @@ class RankingLoss(nn.Module):
         whole, own = self._processes.span(len(hidden))
         shape = (whole, config.negatives)
         with self._processes.drawing():
-            negatives = torch.randint(self.num_items - 1, shape, device=hidden.device)[own]
-        negatives += negatives >= targets[:, None]
+            drawn = torch.randint(_DRAWS, shape, device=hidden.device)[own]
+        negatives = outside(targets[:, None] if seen is None else seen, drawn, self.num_items)
         beta = 1.0
         if config.kind == "gbce":
             beta = losses.gbce_beta(config.negatives, self.num_items, config.calibration)
         return losses.binary_loss(hidden, weight, targets, negatives, beta=beta, offset=offset)
+
+
+def outside(seen: Tensor, drawn: Tensor, num_items: int) -> Tensor:
+    """Turn random numbers into items that a row has not seen, each as likely as the others.
+
+    The r-th of the unseen items is r + the number of seen items j with seen_j - j <= r.
+
+    Shapes: seen [M, S] rising, then `num_items`; drawn [M, K] int64 -> [M, K] int64.
+    """
+    real = seen < num_items
+    before = torch.where(real, seen - torch.arange(seen.shape[1], device=seen.device), num_items)
+    place = drawn % (num_items - real.sum(1, keepdim=True))
+    return place + torch.searchsorted(before.contiguous(), place, right=True)
 
 
 def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> Cost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +25,16 @@ from seqloom.encoders.factory import build_backbone
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss
+from seqloom.systems.seen_items import SeenItems
+
+_PATIENCE = {"softmax": 10, "sampled-softmax": 10, "bce": 20, "gbce": 20}
+"""Validations without improvement by the kind of the loss: docs/experiments.md, "When training stops"."""
 
 
 class SequenceConfig(SystemConfig):
     """Keys of every system over a sequence encoder."""
 
-    epochs: int = Field(100, ge=0)
+    epochs: int = Field(200, ge=0)
     """Most epochs; early stopping usually ends sooner."""
     batch_size: int = Field(128, ge=1)
     """Histories in a batch."""
@@ -47,8 +51,9 @@ class SequenceConfig(SystemConfig):
     averaging: float | None = Field(5.0, ge=1)
     """What is validated and kept is a mean of the weights that training passes through, in which step t
     weighs about t to this power less one; null keeps the weights as they are. Source: Karras et al. 2024."""
-    patience: int | None = Field(3, ge=1)
-    """Validations without improvement before training stops."""
+    patience: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+    """Validations without improvement before training stops. auto: 10 with softmax and sampled-softmax, 20
+    with bce and gbce, under which validation can fall for ten epochs before it rises; null: never."""
     long_histories: LongHistories = "windows"
     """A history longer than encoder.max_len is cut into windows, or only its last part is used."""
     loss: LossConfig = Field(default_factory=LossConfig)
@@ -58,7 +63,11 @@ class SequenceConfig(SystemConfig):
 
     def optimisation(self) -> Optimisation:
         """The settings of the ranking phase."""
-        return Optimisation.of(self)
+        patience = self.patience
+        if patience == "auto":
+            patience = _PATIENCE[self.loss.kind]
+        own = self.model_dump(include=set(Optimisation.model_fields) - {"patience"})
+        return Optimisation(**own, patience=patience)
 
 
 SequenceConfigT = TypeVar("SequenceConfigT", bound=SequenceConfig)
@@ -154,6 +163,9 @@ class RankingPhase:
         )
         device = next(system.parameters()).device
         self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
+        self.seen = None
+        if config.loss.avoids_seen:
+            self.seen = SeenItems(data.dataset.train, self.rows.users, system.sizes.num_items)
 
     def steps(self, epoch: int) -> Steps:
         """The batches of an epoch."""
@@ -168,7 +180,9 @@ class RankingPhase:
         vectors = self.module.item_vectors()
         states = self.module.states(batch.inputs.items, batch.inputs.lengths, vectors)
         hidden, targets = batch.at_targets(states)
-        rank = self.ranking(hidden, vectors, targets - 1)
+        hidden = self.module.encoder.output_dropout(hidden)
+        seen = self.seen.of(batch) if self.seen is not None else None
+        rank = self.ranking(hidden, vectors, targets - 1, seen)
         extra = self.module.extra_losses(batch, states)
         return {"rank": Mean(rank, batch.num_targets), **extra}
 

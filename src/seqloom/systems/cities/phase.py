@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean
 from seqloom.core.random import generator
 from seqloom.systems.base import TrainingData
@@ -44,10 +45,10 @@ class ContextBatch:
 
 
 class ContextPhase:
-    """Trains the inference alone; the recommender stays as it is."""
+    """Trains the inference alone; the recommender stays as it is, and so do its ranks."""
 
     name = "contexts"
-    validated = True
+    validated = False
 
     def __init__(self, system: CITIES, data: TrainingData) -> None:
         self.system = system
@@ -57,10 +58,24 @@ class ContextPhase:
         self.occurrences: Occurrences = find_occurrences(
             data.dataset.train, system.sizes.num_items, system.config.seed, after=0
         )
+        self.train = data.dataset.train
         usable = self.occurrences.counts > 0
-        head = popularity >= head_from(popularity, "items")
+        below = self.config.tail_below
+        head = popularity >= (head_from(popularity, "items") if below is None else below)
         self.head_items = torch.nonzero(head & usable).flatten() + 1
         self.tail_items = torch.nonzero(~head & usable).flatten() + 1
+        self.tail_counts = popularity[self.tail_items - 1]
+        if not len(self.head_items):
+            raise ConfigError(
+                f"inference.tail_below is {below}, and no item with another beside it has so many training "
+                f"events (the most frequent one has {int(popularity.max())}), so there is nothing to learn "
+                "from; lower it, or set it to null for the data set's own 80/20 threshold"
+            )
+        most = (
+            int(self.occurrences.counts[self.tail_items - 1].amax()) if len(self.tail_items) else 1
+        )
+        # Of those that teach, as many as of those that are completed.
+        self.most_contexts = min(self.config.max_contexts, most)
 
     @property
     def module(self) -> nn.Module:
@@ -68,9 +83,8 @@ class ContextPhase:
         return self.system.inference
 
     def steps(self, epoch: int) -> _ContextSteps:
-        """The batches of an epoch. From here on, validation sees overwritten rows."""
+        """The batches of an epoch."""
         system = self.system
-        system.overwriting.fill_(1)
         system.inference.scale.copy_(system.items.detach().std())
         draw = generator(system.config.seed, "batches", self.name, epoch)
         order = self.head_items[torch.randperm(len(self.head_items), generator=draw)]
@@ -105,7 +119,7 @@ class _ContextSteps:
     def __getitem__(self, step: int) -> ContextBatch:
         phase, items = self.phase, self.batches[step]
         draw = generator(phase.system.config.seed, "contexts", self.epoch, step)
-        few = int(torch.randint(1, phase.config.max_contexts + 1, (), generator=draw))
+        few = int(torch.randint(1, phase.most_contexts + 1, (), generator=draw))
         counts = phase.occurrences.counts[items - 1]
         starts = (torch.rand(len(items), generator=draw) * counts).long()
         return ContextBatch(items, phase.contexts(items, starts, few))

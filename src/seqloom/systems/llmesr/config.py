@@ -82,6 +82,9 @@ class LLMESRConfig(SequenceConfig):
     whitening: float = Field(0.5, ge=0, le=1)
     """Both start from principal components divided by their standard deviation to this power: at 0 the
     first few decide what is similar, at 1 all count alike."""
+    scale_inputs: bool = False
+    """Multiply item vectors by sqrt(hidden_size) before a transformer, as the paper does; a recurrent network
+    takes them as they are."""
     shared_encoder: bool = True
     """One encoder for both views, or one each."""
     semantic: SemanticConfig = Field(default_factory=SemanticConfig)

@@ -25,7 +25,10 @@ class Distillation(nn.Module):
 
     Source: LLM-ESR, eq. 10 to 12; the teacher is the same network, without gradient.
     Differs: by default the teachers' states are those at the start of the epoch, so that a step does
-    not encode N more histories for each user; `teacher: step` is the paper's way.
+    not encode N more histories for each user; `teacher: step` is the paper's way. A teacher is encoded
+    without dropout, a student without output dropout, whose noise would be most of the loss; the authors'
+    code has dropout in both and no output dropout. A teacher's state follows the whole training part,
+    the authors' the training part without its last item.
     """
 
     bank: Tensor

@@ -14,6 +14,7 @@ from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
 from seqloom.encoders.base import padding_mask
+from seqloom.encoders.config import TransformerConfig
 from seqloom.encoders.factory import build_backbone
 from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
@@ -31,7 +32,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     Source: LLM-ESR (arXiv 2405.20646), sections 3.2 to 3.4.
     Differs: exact softmax as the ranking loss; cross-attention that never looks ahead and keeps a
-    residual; the item vectors are not scaled by sqrt(D), their starting scale is a key instead.
+    residual; the item vectors are not scaled by sqrt(D) (`scale_inputs`), their starting scale is a key
+    instead.
     """
 
     name: ClassVar[str] = "llmesr"
@@ -43,6 +45,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
     def __init__(self, config: LLMESRConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         width = config.encoder.hidden_size
+        scaled = config.scale_inputs and isinstance(config.encoder, TransformerConfig)
+        self.scale = width**0.5 if scaled else 1.0
         views = config.views
         self.distillation: Distillation | None = None
         self.collaborative = (
@@ -134,7 +138,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """[u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
-        inputs = self.embed(items, vectors)
+        inputs = self.embed(items, vectors) * self.scale
         if self.config.views != "both":
             return self.encoder(self.encoder.enter(inputs, lengths), lengths)
         c, s = (self.encoder.enter(view, lengths) for view in inputs.chunk(2, dim=-1))

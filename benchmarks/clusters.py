@@ -15,11 +15,11 @@ import polars as pl
 
 from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
-from seqloom.engines import Engine, EngineOptions, build_engine
-from seqloom.runs.embed import EmbedOptions, embed
-from seqloom.runs.embed_shards import embed_by
-from seqloom.runs.parts import prepare_by
-from seqloom.runs.prepare import prepare
+from seqloom.jobs import Engine, EngineOptions, build_engine
+from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed_shards import embed_by
+from seqloom.pipelines.prepare.out_of_core import prepare_by
+from seqloom.pipelines.prepare.prepare import prepare
 
 WORKERS = 2
 EVENTS, FILES = 4_000_000, 8

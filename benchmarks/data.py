@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from seqloom.data.store import Dataset
-from seqloom.runs.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
 
 SOURCE = "SEQLOOM_BENCH_DATA"
 """Names the folder with `sequences.txt` and `items.csv` (`python -m benchmarks --data` sets it)."""
@@ -27,7 +27,7 @@ def benchmark_dataset(folder: Path) -> Dataset:
         return Dataset.load(out)
     if found:
         return prepare(given / "sequences.txt", out, items=given / "items.csv")
-    from seqloom.core.assets import resolve
+    from seqloom.hub.assets import resolve
 
     return prepare(resolve("ml-100k"), out, options=PrepareOptions(format="recbole"))
 

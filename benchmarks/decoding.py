@@ -19,8 +19,8 @@ from benchmarks.data import benchmark_dataset
 from benchmarks.library_beam import LibraryBeam
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
-from seqloom.core.processes import ALONE
 from seqloom.data.store import Dataset
+from seqloom.distributed.processes import ALONE
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.config import IDGenRecConfig

@@ -14,7 +14,7 @@ from benchmarks.plain import as_library
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.data.sequences import Sequences
-from seqloom.llm.alpaca import RESPONSE, before_input
+from seqloom.llm.plugins.alpaca import RESPONSE, before_input
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.system import E4SRec

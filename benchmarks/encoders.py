@@ -9,7 +9,7 @@ from benchmarks.models import encoder, train_epochs
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.data.store import Dataset
-from seqloom.runs.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import EmbedOptions, embed
 from seqloom.text.store import text_names
 
 EPOCHS, QUICK_EPOCHS = 4, 2

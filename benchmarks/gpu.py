@@ -24,11 +24,11 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from seqloom.core.processes import ALONE
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.store import Dataset, Events, write_dataset
+from seqloom.distributed.processes import ALONE
 from seqloom.nn import losses
-from seqloom.runs.train import start_system, train
+from seqloom.pipelines.train.train import start_system, train
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.sasrec import SASRecConfig
 from seqloom.systems.sequence import RankingPhase

@@ -21,8 +21,8 @@ from benchmarks.yardsticks.environment import YardstickError
 from seqloom.core.device import keep_freed_memory, peak_rss_mb
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import rank_targets
+from seqloom.pipelines.train.train import TrainSummary
 from seqloom.runs.folder import load_run
-from seqloom.runs.train import TrainSummary
 
 EPOCHS, QUICK_EPOCHS, LIBRARY_EPOCHS = 6, 4, 3
 QUICK_STEPS = {"replay": 13, "rectools": 13, "recbole": 5}

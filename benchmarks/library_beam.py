@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import as_library
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END
+from seqloom.llm.generation.prefix_tree import PAD
+from seqloom.llm.generation.text_model import END
 
 
 class LibraryBeam:

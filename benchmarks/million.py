@@ -17,9 +17,9 @@ from benchmarks.machine import matmul_rate
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory, peak_rss_mb
 from seqloom.evaluation.ranking import best_items
-from seqloom.nn.ann import ApproximateIndex
+from seqloom.inference.ann_index import ApproximateIndex
 from seqloom.nn.losses import softmax_loss
-from seqloom.runs.train import train
+from seqloom.pipelines.train.train import train
 from seqloom.systems.base import Sizes
 from seqloom.systems.sasrec import SASRec, SASRecConfig
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqloom.data.store import Dataset
-from seqloom.runs.train import TrainSummary, train
+from seqloom.pipelines.train.train import TrainSummary, train
 
 WIDTH, LAYERS, HEADS, DROPOUT, MAX_LEN, BATCH, SEED = 64, 2, 2, 0.5, 50, 128, 42
 

@@ -85,8 +85,8 @@ def _start(data: Path, size: int) -> list[dict]:
 
 
 def _work(data: str, scratch: str) -> None:
-    from seqloom.core.process_group import open_processes
-    from seqloom.runs.train import train
+    from seqloom.distributed.process_group import open_processes
+    from seqloom.pipelines.train.train import train
     from seqloom.training.loop import Trainer
 
     losses: list[float] = []

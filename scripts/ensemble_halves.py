@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset
-from seqloom.runs.members import load_members
+from seqloom.pipelines.train.ensemble_members import load_members
 from seqloom.systems.ensemble.candidates import Candidates, fitting_users, gather_candidates
 from seqloom.systems.ensemble.config import EnsembleConfig
 from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg

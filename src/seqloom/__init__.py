@@ -14,23 +14,23 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from seqloom.core.errors import SeqloomError
     from seqloom.data.store import Dataset
-    from seqloom.runs.add_items import add_items
-    from seqloom.runs.audit import audit
-    from seqloom.runs.compare import compare
-    from seqloom.runs.embed import embed
-    from seqloom.runs.evaluate import evaluate
+    from seqloom.pipelines.audit import audit
+    from seqloom.pipelines.compare.compare import compare
+    from seqloom.pipelines.embed.embed import embed
+    from seqloom.pipelines.estimate.plan import plan
+    from seqloom.pipelines.evaluate.evaluate import evaluate
+    from seqloom.pipelines.evaluate.zero_shot import zero_shot
+    from seqloom.pipelines.experiments.reproduce import reproduce
+    from seqloom.pipelines.experiments.sweep import sweep
+    from seqloom.pipelines.experiments.tune import tune
+    from seqloom.pipelines.prepare.prepare import prepare
+    from seqloom.pipelines.recommend.add_items import add_items
+    from seqloom.pipelines.recommend.recommend import recommend
+    from seqloom.pipelines.train.foundation import train_foundation
+    from seqloom.pipelines.train.textual_ids import textual_ids
+    from seqloom.pipelines.train.train import train
+    from seqloom.pipelines.train.tune_llm import tune_llm
     from seqloom.runs.folder import load_run
-    from seqloom.runs.foundation import train_foundation
-    from seqloom.runs.plan import plan
-    from seqloom.runs.prepare import prepare
-    from seqloom.runs.recommend import recommend
-    from seqloom.runs.reproduce import reproduce
-    from seqloom.runs.sweep import sweep
-    from seqloom.runs.textual_ids import textual_ids
-    from seqloom.runs.train import train
-    from seqloom.runs.tune import tune
-    from seqloom.runs.tune_llm import tune_llm
-    from seqloom.runs.zero_shot import zero_shot
 
     load_dataset = Dataset.load
 
@@ -59,24 +59,24 @@ __all__ = [
 
 _HOMES = {
     "SeqloomError": "seqloom.core.errors:SeqloomError",
-    "add_items": "seqloom.runs.add_items:add_items",
-    "audit": "seqloom.runs.audit:audit",
-    "compare": "seqloom.runs.compare:compare",
-    "embed": "seqloom.runs.embed:embed",
-    "evaluate": "seqloom.runs.evaluate:evaluate",
+    "add_items": "seqloom.pipelines.recommend.add_items:add_items",
+    "audit": "seqloom.pipelines.audit:audit",
+    "compare": "seqloom.pipelines.compare.compare:compare",
+    "embed": "seqloom.pipelines.embed.embed:embed",
+    "evaluate": "seqloom.pipelines.evaluate.evaluate:evaluate",
     "load_dataset": "seqloom.data.store:Dataset.load",
     "load_run": "seqloom.runs.folder:load_run",
-    "plan": "seqloom.runs.plan:plan",
-    "prepare": "seqloom.runs.prepare:prepare",
-    "recommend": "seqloom.runs.recommend:recommend",
-    "reproduce": "seqloom.runs.reproduce:reproduce",
-    "sweep": "seqloom.runs.sweep:sweep",
-    "textual_ids": "seqloom.runs.textual_ids:textual_ids",
-    "train": "seqloom.runs.train:train",
-    "train_foundation": "seqloom.runs.foundation:train_foundation",
-    "tune": "seqloom.runs.tune:tune",
-    "tune_llm": "seqloom.runs.tune_llm:tune_llm",
-    "zero_shot": "seqloom.runs.zero_shot:zero_shot",
+    "plan": "seqloom.pipelines.estimate.plan:plan",
+    "prepare": "seqloom.pipelines.prepare.prepare:prepare",
+    "recommend": "seqloom.pipelines.recommend.recommend:recommend",
+    "reproduce": "seqloom.pipelines.experiments.reproduce:reproduce",
+    "sweep": "seqloom.pipelines.experiments.sweep:sweep",
+    "textual_ids": "seqloom.pipelines.train.textual_ids:textual_ids",
+    "train": "seqloom.pipelines.train.train:train",
+    "train_foundation": "seqloom.pipelines.train.foundation:train_foundation",
+    "tune": "seqloom.pipelines.experiments.tune:tune",
+    "tune_llm": "seqloom.pipelines.train.tune_llm:tune_llm",
+    "zero_shot": "seqloom.pipelines.evaluate.zero_shot:zero_shot",
 }
 
 

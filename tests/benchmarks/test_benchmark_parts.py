@@ -17,8 +17,8 @@ from benchmarks.yardsticks.environment import Yardstick, YardstickError
 
 from benchmarks import __main__ as command
 from benchmarks import libraries, until
-from helpers import tiny_dataset
 from seqloom.evaluation.metrics import rank_metrics
+from support.datasets import tiny_dataset
 
 OURS = Measurement("ours", "s", [2.0, 4.0])
 

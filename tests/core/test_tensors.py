@@ -5,9 +5,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from seqloom.core.assets import disk_errors
 from seqloom.core.errors import AssetError
 from seqloom.core.tensors import as_os_error, write_tensors
+from seqloom.hub.assets import disk_errors
 
 FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
 

@@ -13,8 +13,8 @@ from seqloom.core.config import read_config_file
 from seqloom.core.errors import ConfigError, DataError, SeqloomError
 from seqloom.core.text_files import open_text, read_text, split_lines
 from seqloom.data.sources import ReadOptions, read_log
-from seqloom.llm.alpaca import read_records
-from seqloom.runs.user_file import read_users
+from seqloom.llm.plugins.alpaca import read_records
+from seqloom.pipelines.recommend.user_file import read_users
 from seqloom.systems.idgenrec.templates import read_templates
 from seqloom.text.prompts import template_text
 

@@ -12,7 +12,7 @@ from seqloom.core.errors import DataError
 from seqloom.data.cold import choose, cold_users, hold_out_items
 from seqloom.data.filters import Log
 from seqloom.data.split import leave_one_out
-from seqloom.runs.splitting import user_offsets
+from seqloom.pipelines.prepare.split_options import user_offsets
 
 
 def log_of(histories: list[list[int]], num_items: int) -> Log:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import tiny_dataset
 from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import EvaluatedRun
 from seqloom.evaluation.groups import group_metrics
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table
+from support.datasets import tiny_dataset
 
 
 @pytest.fixture(scope="session")

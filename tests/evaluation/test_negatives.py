@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import tiny_dataset
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.data.store import Dataset
 from seqloom.evaluation import negatives as module
 from seqloom.evaluation.negatives import sample_negatives, users_with_fewer
+from support.datasets import tiny_dataset
 
 
 def interacted(dataset: Dataset, user: int) -> set[int]:

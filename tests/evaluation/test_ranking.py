@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import ranked
 from seqloom.core.errors import TrainingError
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation import ranking
 from seqloom.evaluation.metrics import MISSED
+from support.datasets import ranked
 
 
 class TableScorer:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from benchmarks.naive import naive_ranks
 
-from helpers import ranked, tiny_dataset
-from seqloom.runs.train import start_system
+from seqloom.pipelines.train.train import start_system
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import system_class
+from support.datasets import ranked, tiny_dataset
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "bert4rec"])

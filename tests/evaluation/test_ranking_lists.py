@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from helpers import ranked
 from seqloom.core.errors import TrainingError
 from seqloom.core.protocols import ListScorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.metrics import MISSED
+from support.datasets import ranked
 
 HISTORIES = [[1, 2, 3, 1], [4], [5, 6, 7, 8, 9, 10], [2, 12]]
 TARGETS = [4, 4, 11, 3]  # user 1 has seen its target

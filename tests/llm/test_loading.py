@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import AssetError, ConfigError
-from seqloom.core.models import model_folder
+from seqloom.hub.model_folders import model_folder
 from seqloom.llm.loading import base_hash, load_causal_lm
 
 

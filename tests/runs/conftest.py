@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import prepared_dataset
 from seqloom.data.store import Dataset
+from support.datasets import prepared_dataset
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from servers import Process, postgres_server, redis_server
+from support.servers import Process, postgres_server, redis_server
 
 _NUMBERS = itertools.count(1)
 
@@ -74,7 +71,7 @@ def store(opened):
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     """Small histories with text."""
-    from helpers import looping_dataset
+    from support.datasets import looping_dataset
 
     return looping_dataset(tmp_path_factory.mktemp("data") / "tiny")
 
@@ -82,8 +79,8 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def runs(dataset, tmp_path_factory) -> dict[str, Path]:
     """Folders of trained runs by name."""
-    from seqloom.runs.evaluate import evaluate
-    from seqloom.runs.train import train
+    from seqloom.pipelines.evaluate.evaluate import evaluate
+    from seqloom.pipelines.train.train import train
 
     small = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
     folder = tmp_path_factory.mktemp("runs")

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from seqloom.core.progress import SILENT, Silent
+from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.runs.prepare import PrepareOptions, prepare
-from seqloom.runs.train import train
 from seqloom.serving.importing import import_histories
 from seqloom.serving.store.base import Event
 

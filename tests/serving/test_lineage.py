@@ -5,9 +5,9 @@ import pytest
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import SILENT
+from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.runs.prepare import PrepareOptions, prepare
-from seqloom.runs.train import train
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.importing import events_of, import_histories
 from seqloom.serving.lineage import Lineage, admit

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import SMALL, tiny_dataset
 from seqloom.core.errors import ConfigError
 from seqloom.nn import losses
 from seqloom.systems.base import Sizes, TrainingData
@@ -14,6 +13,7 @@ from seqloom.systems.llmesr.system import LLMESR
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss, outside
 from seqloom.systems.sasrec import SASRec
 from seqloom.text.store import load_embeddings
+from support.datasets import SMALL, tiny_dataset
 
 
 def test_popularity_offset_is_added_in_training():

@@ -7,11 +7,10 @@ import math
 import pytest
 import torch
 
-from helpers import SMALL
 from seqloom.core.config import apply_overrides
 from seqloom.data.sequences import Sequences
+from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.runs.train import train
 from seqloom.systems.tail_blend import (
     BLENDS,
     BlendPhase,
@@ -20,6 +19,7 @@ from seqloom.systems.tail_blend import (
     encode_all,
     matched,
 )
+from support.datasets import SMALL
 
 
 def rows(count, width, seed, scale=1.0):

@@ -9,8 +9,8 @@ from sklearn.covariance import ledoit_wolf
 
 from seqloom.core.protocols import NewItems
 from seqloom.data.sequences import Sequences
+from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.runs.train import train
 from seqloom.text.store import load_embeddings
 
 HISTORIES = [[3], [1, 2, 9], [40, 7, 7, 12, 5]]

@@ -5,14 +5,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from helpers import tiny_dataset
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import Silent
-from seqloom.runs.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import EmbedOptions, embed
 from seqloom.text.approximate import top_similar_approximately
 from seqloom.text.neighbours import cosines, top_similar
 from seqloom.text.similar_users import kept_similar_users
 from seqloom.text.store import load_embeddings
+from support.datasets import tiny_dataset
 
 
 @pytest.fixture(scope="module")

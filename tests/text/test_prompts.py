@@ -1,9 +1,9 @@
 import pyarrow as pa
 import pytest
 
-from helpers import tiny_dataset
 from seqloom.core.errors import ConfigError
 from seqloom.text.prompts import WITHOUT_TEXT, item_prompts, title_column, user_prompts
+from support.datasets import tiny_dataset
 
 
 @pytest.fixture

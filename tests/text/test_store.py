@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
-from helpers import tiny_dataset
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.runs.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import EmbedOptions, embed
 from seqloom.text import similar_users
 from seqloom.text.store import check_name, load_embeddings, text_names
+from support.datasets import tiny_dataset
 
 HISTORIES = [[1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3, 1], [3]]
 

@@ -10,8 +10,8 @@ import traceback
 from typer.exceptions import TyperException
 
 from seqloom.core.errors import SeqloomError
-from seqloom.core.processes import are_several
 from seqloom.core.storage import full_disk
+from seqloom.distributed.processes import are_several
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 

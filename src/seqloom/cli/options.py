@@ -12,7 +12,7 @@ import typer
 from seqloom.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seqloom.engines import Engine
+    from seqloom.jobs import Engine
 
 _ENTRY = re.compile(r'(?:\s*"((?:[^"]|"")*+)"\s*|(?!\s*")([^,]*))(?=,|\Z)')
 
@@ -132,8 +132,8 @@ def one_way(context: typer.Context) -> None:
 
 def build_engine(context: typer.Context) -> Engine:
     """The engine that the options of `SHARDED` name. Raises what `engines.build_engine` raises."""
-    from seqloom.engines import EngineOptions
-    from seqloom.engines import build_engine as build
+    from seqloom.jobs import EngineOptions
+    from seqloom.jobs import build_engine as build
 
     return build(EngineOptions.build(_present(context.params, _ENGINE)))
 

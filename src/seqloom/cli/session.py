@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from seqloom.core.device import keep_freed_memory
 from seqloom.core.errors import ConfigError
-from seqloom.core.processes import ALONE, Processes, are_several
 from seqloom.core.progress import SILENT, Progress
+from seqloom.distributed.processes import ALONE, Processes, are_several
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,7 +85,7 @@ def _open_processes(*, divides: bool) -> contextlib.AbstractContextManager[Proce
             f"a launcher started {os.environ['WORLD_SIZE']} processes, but only train, tune-llm and evaluate "
             "divide their work among several; run this command without torchrun or accelerate"
         )
-    from seqloom.core.process_group import open_processes
+    from seqloom.distributed.process_group import open_processes
 
     return open_processes()
 

@@ -20,7 +20,7 @@ class Scorer(Protocol):
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Score the whole catalogue for each history; column j belongs to item number j + 1.
 
-        Empty histories are answered elsewhere (`evaluation.without_history`); what this says of one is
+        Empty histories are answered elsewhere (`inference.cold_start`); what this says of one is
         finite and means nothing.
 
         Shapes: items [B, L] int64 padded with 0 on the right, lengths [B] -> [B, N].

@@ -13,9 +13,9 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
+from seqloom.evaluation.cost_benefit import Price, pays_sentence
 from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_TARGET
 from seqloom.evaluation.metrics import per_user
-from seqloom.evaluation.pays import Price, pays_sentence
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
 from seqloom.evaluation.reference import Reference, choose_reference

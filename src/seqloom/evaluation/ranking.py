@@ -17,14 +17,14 @@ from torch import Tensor
 
 from seqloom.core.batching import split_padded
 from seqloom.core.errors import TrainingError
-from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.data.store import HeldOut
+from seqloom.distributed.processes import ALONE, Processes
 from seqloom.evaluation.metrics import MISSED
-from seqloom.evaluation.without_history import Popular
-from seqloom.nn.top import top_scores
+from seqloom.inference.cold_start import Popular
+from seqloom.inference.top_k import top_scores
 
 _SCORES_AT_ONCE = 4 << 20
 _HISTORIES_AT_ONCE = 512

@@ -10,17 +10,17 @@ from typing import Any, Literal
 import torch
 
 from seqloom.core.errors import AssetError, ConfigError
-from seqloom.core.model_files import check_model_files
-from seqloom.core.models import model_folder, weights_hash
-from seqloom.core.pretrained import (
+from seqloom.core.progress import SILENT, Progress
+from seqloom.hub.model_files import check_model_files
+from seqloom.hub.model_folders import model_folder, weights_hash
+from seqloom.hub.pretrained import (
     check_finite,
     check_keys,
     load_pretrained,
     load_settings,
     reason,
 )
-from seqloom.core.progress import SILENT, Progress
-from seqloom.core.quiet import quiet_transformers
+from seqloom.hub.quiet import quiet_transformers
 from seqloom.llm.reference import Tuned, read_tuned
 
 Quantisation = Literal["8bit", "4bit"]

@@ -11,8 +11,8 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import AssetError
 from seqloom.core.files import read_json, sha256_text
-from seqloom.core.models import model_folder, weights_hash
 from seqloom.core.progress import SILENT, Progress
+from seqloom.hub.model_folders import model_folder, weights_hash
 
 TUNED_FILE = "tuned.json"
 _ADAPTER_FILE = "adapter_config.json"

@@ -293,8 +293,8 @@ class Run:
     def recommend(
         self, histories: list[list[str]], k: int = 10, **options: Any
     ) -> list[dict[str, Any]]:
-        """The `k` best items for each history of item ids; see `runs.recommend.recommend`."""
-        from seqloom.runs.recommend import recommend
+        """The `k` best items for each history of item ids; see `pipelines.recommend.recommend.recommend`."""
+        from seqloom.pipelines.recommend.recommend import recommend
 
         return [r.model_dump() for r in recommend(self, histories=histories, k=k, **options)]
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from seqloom.core.files import recover, remove_unfinished, sole_writer
-from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
+from seqloom.distributed.processes import ALONE, Processes
 
 
 @contextmanager

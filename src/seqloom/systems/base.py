@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Phase
-from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
+from seqloom.distributed.processes import ALONE, Processes
 
 
 class SystemConfig(Config):
@@ -119,8 +119,8 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     def rehearse(self) -> float:
         """Stand in cheaply for what `phases` prepare before a first step; nothing where that is quick.
 
-        After it a few steps can be tried (`runs.trial`), not a training. Gives the seconds that the real
-        preparation would take.
+        After it a few steps can be tried (`pipelines.estimate.trial`), not a training. Gives the
+        seconds that the real preparation would take.
         """
         return 0.0
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from seqloom.encoders.config import BERT4RecEncoderConfig
+from seqloom.backbones.config import BERT4RecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
 
 

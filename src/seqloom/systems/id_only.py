@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.encoders.config import TransformerConfig
+from seqloom.backbones.config import TransformerConfig
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.sequence import SequenceConfig, SequenceSystem
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from seqloom.encoders.config import TextSASRecEncoderConfig, TextStartEncoderConfig
+from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.systems.base import TrainingData
 from seqloom.systems.id_only import IDConfig, IDSystem
 from seqloom.systems.ranking_loss import OffsetLossConfig

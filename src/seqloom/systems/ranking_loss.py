@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.cost import FLOAT_BYTES, Cost
-from seqloom.core.processes import ALONE, Processes
+from seqloom.distributed.processes import ALONE, Processes
 from seqloom.nn import losses
 
 _DRAWS = 1 << 62

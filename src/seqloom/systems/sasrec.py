@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from seqloom.encoders.config import SASRecEncoderConfig
+from seqloom.backbones.config import SASRecEncoderConfig
 from seqloom.systems.id_only import IDConfig, IDSystem
 
 

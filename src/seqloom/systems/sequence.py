@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from seqloom.backbones.base import SequenceEncoder
+from seqloom.backbones.config import AnyEncoderConfig, SASRecEncoderConfig
+from seqloom.backbones.factory import build_backbone
 from seqloom.core.phase import Mean, Optimisation, Phase, Schedule, Steps
 from seqloom.data.batches import (
     LongHistories,
@@ -19,9 +22,6 @@ from seqloom.data.batches import (
     plan_epoch,
     training_rows,
 )
-from seqloom.encoders.base import SequenceEncoder
-from seqloom.encoders.config import AnyEncoderConfig, SASRecEncoderConfig
-from seqloom.encoders.factory import build_backbone
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.ranking_loss import LossConfig, RankingLoss

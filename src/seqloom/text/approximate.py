@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import generator
-from seqloom.nn.ann import ApproximateIndex, Recall
+from seqloom.inference.ann_index import ApproximateIndex, Recall
 from seqloom.text.neighbours import top_similar
 from seqloom.text.running_best import RunningBest
 from seqloom.text.similarity import SPARE, SimilaritySearch

@@ -21,9 +21,9 @@ from torch import Tensor
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, sha256_file, sha256_text
-from seqloom.core.shards import Shard
 from seqloom.core.tensors import read_tensors, write_tensors
 from seqloom.data.store import Dataset
+from seqloom.jobs.shards import Shard
 from seqloom.text.encoders import TextEncoder
 from seqloom.text.resume import BLOCK, Encoded, content_hash_of
 

@@ -20,7 +20,7 @@ from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file
 from seqloom.core.progress import Progress
 from seqloom.core.tensors import read_tensors, write_tensors
-from seqloom.nn.ann import Recall
+from seqloom.inference.ann_index import Recall
 from seqloom.text.approximate import top_similar_approximately
 from seqloom.text.neighbours import top_similar
 

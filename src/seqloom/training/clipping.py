@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from seqloom.core.processes import Processes
-from seqloom.core.spread import is_spread, own_rows
+from seqloom.distributed.dtensors import is_spread, own_rows
+from seqloom.distributed.processes import Processes
 
 
 @torch.no_grad()

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import TrainingError
 from seqloom.core.phase import Optimisation, Phase, count_targets
-from seqloom.core.processes import ALONE, Processes
 from seqloom.core.progress import SILENT, Progress, Task
 from seqloom.core.random import derive_seed
+from seqloom.distributed.processes import ALONE, Processes
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Choice, Position
 from seqloom.training.log import RunLog

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from seqloom.core.files import atomic_folder, write_json
-from seqloom.core.processes import Processes
+from seqloom.distributed.processes import Processes
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Position, flatten
 from seqloom.training.state_files import write_hashes, write_rows

@@ -20,8 +20,8 @@ from torch import Tensor
 from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError, ProcessError
 from seqloom.core.files import read_json, sha256_file, write_json
-from seqloom.core.processes import Processes
-from seqloom.core.spread import spread_like
+from seqloom.distributed.dtensors import spread_like
+from seqloom.distributed.processes import Processes
 
 _COUNT = "files.json"
 _HASHES = "hashes.json"

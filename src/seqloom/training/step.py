@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.core.phase import Optimisation, Phase
-from seqloom.core.processes import ALONE, Processes
-from seqloom.core.spread import is_spread
+from seqloom.distributed.dtensors import is_spread
+from seqloom.distributed.processes import ALONE, Processes
 from seqloom.training.clipping import clip_gradients
 
 Precision = Literal["auto", "fp32", "bf16"]

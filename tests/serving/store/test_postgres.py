@@ -5,12 +5,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from servers import free_port
 
 from seqloom.core.errors import StoreError
 from seqloom.serving.store import open_store
 from seqloom.serving.store.base import UNKNOWN_TIME, Appended, Event
 from seqloom.serving.store.migrations import steps
+from support.servers import free_port
 
 pytest.importorskip("psycopg")
 

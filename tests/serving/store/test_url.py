@@ -5,13 +5,13 @@ import sys
 import traceback
 
 import pytest
-from servers import free_port
 
 from seqloom.core.errors import ConfigError, SeqloomError
 from seqloom.serving.server import name_runs
 from seqloom.serving.starting import read_settings
 from seqloom.serving.store import open_store
 from seqloom.serving.store.url import parse_store_url
+from support.servers import free_port
 
 SECRET = "Hunter2Hunter2"
 HALF = "Hunter2"

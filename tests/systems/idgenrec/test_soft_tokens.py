@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from seqloom.llm.networks import text_model
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END
-from seqloom.llm.words import Lexicon
+from seqloom.llm.generation.lexicon import Lexicon
+from seqloom.llm.generation.networks import text_model
+from seqloom.llm.generation.prefix_tree import PAD
+from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.item_texts import ItemPrompts
@@ -15,7 +15,7 @@ from seqloom.systems.idgenrec.phases import _frozen, soft_loss
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.soft_tokens import mixtures, soft_tokens
 from seqloom.systems.idgenrec.templates import Templates
-from tiny_lm import tiny_network, tiny_tokenizer
+from support.tiny_networks import tiny_network, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 WORDS = ("red", "blue", "soap", "oil")

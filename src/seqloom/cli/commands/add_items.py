@@ -46,7 +46,7 @@ def add_items(
     The data set needs a text embedding (`seqloom embed`). No training; old items keep their scores.
     """
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.runs.add_items import add_items as run_stage
+        from seqloom.pipelines.recommend.add_items import add_items as run_stage
 
         summary = run_stage(
             run,

@@ -50,7 +50,7 @@ def audit(
     Ends with exit code 1 where a check fails.
     """
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.runs.audit import audit as run_stage
+        from seqloom.pipelines.audit import audit as run_stage
 
         found = run_stage(
             path, dataset=dataset, encode=encode, thorough=thorough, progress=current.progress

@@ -51,7 +51,7 @@ def compare(
 ) -> None:
     """Compare runs user by user: difference, confidence interval, corrected p-value."""
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.runs.compare import compare as run_stage
+        from seqloom.pipelines.compare.compare import compare as run_stage
 
         comparison = run_stage(
             runs,

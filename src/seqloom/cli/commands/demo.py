@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Go the whole path on MovieLens-100K: prepare, embed, train, evaluate, compare, recommend."""
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.runs.demo import demo as run_stage
+        from seqloom.pipelines.demo import demo as run_stage
 
         current.finish(run_stage(out, progress=current.progress), _render)
 

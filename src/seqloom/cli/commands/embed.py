@@ -10,12 +10,12 @@ import typer
 
 from seqloom.cli import options
 from seqloom.cli.session import session
-from seqloom.core.shards import Shard
+from seqloom.jobs.shards import Shard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from seqloom.runs.embed import EmbedOptions
+    from seqloom.pipelines.embed.embed import EmbedOptions
 
 ORDER = 20
 _ENCODER, _TEXT = "Encoder", "Text"
@@ -126,8 +126,8 @@ def command(
     """
     with session(json_output=json_output, quiet=quiet) as current:
         options.one_way(context)
-        from seqloom.runs.embed import EmbedOptions
-        from seqloom.runs.embed import embed as run_stage
+        from seqloom.pipelines.embed.embed import EmbedOptions
+        from seqloom.pipelines.embed.embed import embed as run_stage
 
         chosen = EmbedOptions.build(options.given(context, apart=_APART))
         common: dict[str, Any] = {"overwrite": overwrite, "progress": current.progress}
@@ -143,7 +143,7 @@ def _divided(
     context: typer.Context, dataset: Path, chosen: EmbedOptions, common: dict[str, Any]
 ) -> Any:
     """One shard, the merge, or both by an engine."""
-    from seqloom.runs.embed_shards import embed_by, embed_shard, merge_shards
+    from seqloom.pipelines.embed.embed_shards import embed_by, embed_shard, merge_shards
 
     given = context.params
     if given["shard"] is not None:

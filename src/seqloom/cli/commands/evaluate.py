@@ -91,20 +91,20 @@ def evaluate(
         if zero_shot:
             if dataset is None:
                 raise typer.BadParameter("--zero-shot needs --dataset", param_hint="--dataset")
-            from seqloom.runs.zero_shot import zero_shot as run_zero_shot
+            from seqloom.pipelines.evaluate.zero_shot import zero_shot as run_zero_shot
 
             found = run_zero_shot(run, dataset, **shared, progress=current.progress)
             current.finish(found, _render_zero_shot)
             return
         if exact:
-            from seqloom.runs.exact import evaluate_exact
+            from seqloom.pipelines.evaluate.beam_loss import evaluate_exact
 
             loss = evaluate_exact(
                 run, sample=sample, dataset=dataset, **shared, progress=current.progress
             )
             current.finish(loss, _render_exact)
             return
-        from seqloom.runs.evaluate import evaluate as run_stage
+        from seqloom.pipelines.evaluate.evaluate import evaluate as run_stage
 
         shared["device"] = current.processes.device(device)
         evaluation = run_stage(

@@ -34,7 +34,7 @@ def export(
 ) -> None:
     """Write a system over a sequence encoder as ONNX, checked against torch, with the item ids beside."""
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.runs.export import export as run_stage
+        from seqloom.pipelines.recommend.export import export as run_stage
 
         current.finish(run_stage(run, out, overwrite=overwrite, progress=current.progress), _render)
 

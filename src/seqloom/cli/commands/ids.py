@@ -56,7 +56,7 @@ def ids(
 
         values = apply_overrides(read_config_file(config) if config else {}, overrides or [])
 
-        from seqloom.runs.textual_ids import textual_ids
+        from seqloom.pipelines.train.textual_ids import textual_ids
 
         summary = textual_ids(
             dataset,

@@ -44,7 +44,7 @@ def import_llmesr(
     but an array of numbers is refused.
     """
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.runs.import_llmesr import import_llmesr as run_stage
+        from seqloom.pipelines.prepare.import_llmesr import import_llmesr as run_stage
 
         summary = run_stage(
             folder, out, items=items, name=name, overwrite=overwrite, progress=current.progress

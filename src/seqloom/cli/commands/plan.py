@@ -52,7 +52,7 @@ def plan(
 
         values = apply_overrides(read_config_file(config) if config else {}, overrides or [])
 
-        from seqloom.runs.plan import plan as run_stage
+        from seqloom.pipelines.estimate.plan import plan as run_stage
 
         found = run_stage(dataset, system, config=values, device=device, memory_gib=memory, out=out)
         current.finish(found, _render)

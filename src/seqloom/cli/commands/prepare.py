@@ -212,8 +212,8 @@ def prepare(
     """
     with session(json_output=json_output, quiet=quiet) as current:
         options.one_way(context)
-        from seqloom.runs.prepare import PrepareOptions, statistics_table
-        from seqloom.runs.prepare import prepare as run_stage
+        from seqloom.pipelines.prepare.prepare import PrepareOptions, statistics_table
+        from seqloom.pipelines.prepare.prepare import prepare as run_stage
 
         values = options.given(context, apart=_APART)
         if text_columns is not None:
@@ -227,7 +227,7 @@ def prepare(
         if engine is None:
             dataset = run_stage(log, out, **common)
         else:
-            from seqloom.runs.parts import prepare_by
+            from seqloom.pipelines.prepare.out_of_core import prepare_by
 
             with options.build_engine(context) as runner:
                 dataset = prepare_by(runner, log, out, parts=parts, **common)

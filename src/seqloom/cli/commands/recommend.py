@@ -11,7 +11,7 @@ import typer
 from seqloom.cli import options
 from seqloom.cli.session import session
 from seqloom.core.errors import ConfigError
-from seqloom.core.shards import Shard
+from seqloom.jobs.shards import Shard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -105,8 +105,8 @@ def command(
             summary = _lists(context, paths | rest, overwrite, current.progress)
             current.finish(summary, _render_summary)
             return
-        from seqloom.runs.recommend import recommend as run_stage
-        from seqloom.runs.user_file import read_users
+        from seqloom.pipelines.recommend.recommend import recommend as run_stage
+        from seqloom.pipelines.recommend.user_file import read_users
 
         recommendations = run_stage(
             run,
@@ -127,7 +127,12 @@ def _lists(
     context: typer.Context, values: dict[str, Any], overwrite: bool, progress: Progress
 ) -> Any:
     """One shard, the merge, or both by an engine."""
-    from seqloom.runs.recommend_shards import ListsJob, merge_lists, recommend_by, recommend_shard
+    from seqloom.pipelines.recommend.recommend_shards import (
+        ListsJob,
+        merge_lists,
+        recommend_by,
+        recommend_shard,
+    )
 
     job = ListsJob.build(values)
     given = context.params

@@ -45,7 +45,7 @@ def reproduce(
 ) -> None:
     """Train a run again from its manifest and compare; exit code 1 where it is not reproduced."""
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.runs.reproduce import reproduce as run_stage
+        from seqloom.pipelines.experiments.reproduce import reproduce as run_stage
 
         found = run_stage(
             run,

@@ -52,13 +52,13 @@ def sweep(
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import apply_overrides, read_config_file
-        from seqloom.runs.sweep_plan import SweepPlan, only_variants
+        from seqloom.pipelines.experiments.sweep_grid import SweepPlan, only_variants
 
         values = SweepPlan.build(apply_overrides(read_config_file(plan), overrides or []))
         if only:
             values = only_variants(values, only)
 
-        from seqloom.runs.sweep import sweep as run_stage
+        from seqloom.pipelines.experiments.sweep import sweep as run_stage
 
         summary = run_stage(dataset, values, out=out, device=device, progress=current.progress)
         current.finish(summary, _render)

@@ -88,11 +88,11 @@ def train(
             "processes": current.processes,
         }
         if foundation:
-            from seqloom.runs.foundation import train_foundation
+            from seqloom.pipelines.train.foundation import train_foundation
 
             summary = train_foundation(loaded, system, **settings)
         else:
-            from seqloom.runs.train import train as run_stage
+            from seqloom.pipelines.train.train import train as run_stage
 
             summary = run_stage(loaded[0], system, shard=shard, **settings)
         current.finish(summary, _render)

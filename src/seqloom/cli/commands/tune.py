@@ -44,14 +44,14 @@ def tune(
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import read_config_file
-        from seqloom.runs.tune_plan import TunePlan
+        from seqloom.pipelines.experiments.search_space import TunePlan
 
         values = read_config_file(plan)
         if trials is not None:
             values["trials"] = trials
         read = TunePlan.build(values)
 
-        from seqloom.runs.tune import tune as run_stage
+        from seqloom.pipelines.experiments.tune import tune as run_stage
 
         summary = run_stage(dataset, read, out=out, device=device, progress=current.progress)
         current.finish(summary, _render)

@@ -62,7 +62,7 @@ def tune_llm(
         given = [*(overrides or []), *([f"llm.name={llm}"] if llm else [])]
         values = apply_overrides(read_config_file(config) if config else {}, given)
 
-        from seqloom.runs.tune_llm import tune_llm as run_stage
+        from seqloom.pipelines.train.tune_llm import tune_llm as run_stage
 
         summary = run_stage(
             records,

@@ -17,7 +17,7 @@ from torch import Tensor
 from seqloom.core.errors import SeqloomError
 from seqloom.core.protocols import ExtendsCatalogue, NewItems, NewRows, Scorer
 from seqloom.data.tie_keys import tie_keys
-from seqloom.runs.approximate import ApproximateScorer
+from seqloom.runs.ann_scorer import ApproximateScorer
 from seqloom.runs.folder import Run
 from seqloom.runs.new_items import NewItemReader
 from seqloom.serving.engine.tables import GrowingTable

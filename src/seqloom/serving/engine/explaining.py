@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqloom.core.errors import ServingError
 from seqloom.core.protocols import ListScorer, VectorScorer
-from seqloom.nn.top import top_scores
+from seqloom.inference.top_k import top_scores
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Carried, Explain, Explanation, Part

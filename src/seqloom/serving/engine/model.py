@@ -14,11 +14,11 @@ from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
 from seqloom.data.popular import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
-from seqloom.nn.ann import Recall
-from seqloom.runs.approximate import approximate_scorer, can_search
+from seqloom.inference.ann_index import Recall
+from seqloom.runs.ann_scorer import approximate_scorer, can_search
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import NewItemReader, new_item_reader
-from seqloom.runs.popular import training_counts
+from seqloom.runs.popularity import training_counts
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
 from seqloom.serving.store.base import LiveItem
 

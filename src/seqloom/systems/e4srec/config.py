@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
 from seqloom.data.batches import LongHistories
-from seqloom.llm.base import LoraSettings
+from seqloom.llm.plugins.shared_base import LoraSettings
 from seqloom.llm.reference import LanguageModelConfig
 from seqloom.systems.base import SystemConfig
 from seqloom.systems.ranking_loss import LossConfig

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
-from seqloom.llm.adapters import Adapter
-from seqloom.llm.after_prefix import Part, knows, last_states
-from seqloom.llm.alpaca import RESPONSE, before_input
+from seqloom.llm.plugins.adapters import Adapter
+from seqloom.llm.plugins.alpaca import RESPONSE, before_input
+from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
 from seqloom.nn.attention import last_position
 from seqloom.nn.dropout import Dropout
 

@@ -12,8 +12,8 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import KnownItems, RowsOf
-from seqloom.llm.adapters import Adapter
-from seqloom.llm.base import LanguageModel, shared_language_model
+from seqloom.llm.plugins.adapters import Adapter
+from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig

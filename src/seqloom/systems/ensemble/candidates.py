@@ -40,7 +40,7 @@ class Candidates:
 def fitting_users(dataset: Dataset) -> HeldOut:
     """The validation users that weights are fitted on, in an order that their ids decide.
 
-    Without a history no member has a say (`evaluation.without_history`), and a target of the user's own
+    Without a history no member has a say (`inference.cold_start`), and a target of the user's own
     history is a miss whatever the weights are.
     """
     held_out = dataset.held_out("valid")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seqloom.llm.diverse import allowed_along
-from seqloom.llm.text_model import END
-from seqloom.llm.words import Lexicon, WordAutomaton
+from seqloom.llm.generation.diverse import allowed_along
+from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
+from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.ids import attempts_of
 from seqloom.systems.idgenrec.item_texts import OwnWords

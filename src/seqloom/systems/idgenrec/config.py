@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.llm.networks import NetworkConfig, Source
+from seqloom.llm.generation.networks import NetworkConfig, Source
 from seqloom.systems.base import SystemConfig
 
 

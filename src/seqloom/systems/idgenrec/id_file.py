@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ArtefactError
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END
-from seqloom.llm.words import Lexicon
+from seqloom.llm.generation.lexicon import Lexicon
+from seqloom.llm.generation.prefix_tree import PAD
+from seqloom.llm.generation.text_model import END
 
 
 def read_ids(file: Path, item_ids: Sequence[str], lexicon: Lexicon, longest: int) -> Tensor:

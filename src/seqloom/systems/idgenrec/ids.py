@@ -13,10 +13,10 @@ from torch import Tensor
 from seqloom.core.batching import padded_batches
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.llm.diverse import Lengths, generate_words
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END, TextModel
-from seqloom.llm.words import Lexicon, WordAutomaton
+from seqloom.llm.generation.diverse import Lengths, generate_words
+from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
+from seqloom.llm.generation.prefix_tree import PAD
+from seqloom.llm.generation.text_model import END, TextModel
 from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 

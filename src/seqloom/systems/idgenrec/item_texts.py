@@ -11,9 +11,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END
-from seqloom.llm.words import Lexicon, words_of
+from seqloom.llm.generation.lexicon import Lexicon, words_of
+from seqloom.llm.generation.prefix_tree import PAD
+from seqloom.llm.generation.text_model import END
 from seqloom.text.prompts import WITHOUT_TEXT, item_texts, text_columns
 
 _CHARACTERS_PER_TOKEN = 16

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import read_json, write_json
-from seqloom.core.models import model_folder
 from seqloom.core.progress import SILENT, Progress
-from seqloom.llm.tokenizers import load_tokenizer, train_tokenizer
-from seqloom.llm.words import Lexicon, collect_words
+from seqloom.hub.model_folders import model_folder
+from seqloom.llm.generation.lexicon import Lexicon, collect_words
+from seqloom.llm.generation.tokenizers import load_tokenizer, train_tokenizer
 from seqloom.systems.idgenrec.config import IDConfig, IDGenRecConfig
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.templates import Templates, read_prompt, read_templates

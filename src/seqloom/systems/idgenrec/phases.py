@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.phase import Mean, Optimisation
-from seqloom.core.processes import ALONE, Processes
 from seqloom.core.random import generator as random_generator
 from seqloom.data.batches import EpochPlan, TrainingBatch, training_rows
-from seqloom.llm.decoder_only import DecoderOnly
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import TextModel
+from seqloom.distributed.processes import ALONE, Processes
+from seqloom.llm.generation.decoder_only import DecoderOnly
+from seqloom.llm.generation.prefix_tree import PAD
+from seqloom.llm.generation.text_model import TextModel
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 from seqloom.systems.idgenrec.prompts import Prompts

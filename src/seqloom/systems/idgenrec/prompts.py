@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqloom.llm.prefix_tree import PAD
-from seqloom.llm.text_model import END
+from seqloom.llm.generation.prefix_tree import PAD
+from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.templates import Templates
 
 SEPARATOR = " ;"

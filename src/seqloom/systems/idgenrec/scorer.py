@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from seqloom.core.batching import padded_batches
-from seqloom.llm.beam import beam_search
-from seqloom.llm.exact import candidate_scores, exact_scores
-from seqloom.llm.length_penalty import LengthPenalty
-from seqloom.llm.likelihood import AmongBranches, AmongTokens, Likelihood
-from seqloom.llm.prefix_tree import PrefixTree
-from seqloom.llm.text_model import DecodingState, TextModel
+from seqloom.llm.generation.beam import beam_search
+from seqloom.llm.generation.exact_scores import candidate_scores, exact_scores
+from seqloom.llm.generation.length_penalty import LengthPenalty
+from seqloom.llm.generation.likelihood import AmongBranches, AmongTokens, Likelihood
+from seqloom.llm.generation.prefix_tree import PrefixTree
+from seqloom.llm.generation.text_model import DecodingState, TextModel
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 
 # Prompt tokens that go through the model together: as many as a processor's cache likes.

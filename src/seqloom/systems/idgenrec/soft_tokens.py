@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqloom.llm.text_model import END, TextModel
+from seqloom.llm.generation.text_model import END, TextModel
 
 
 def soft_tokens(

@@ -18,10 +18,16 @@ from seqloom.core.phase import Phase
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf, Scorer
 from seqloom.core.random import derive_seed
-from seqloom.llm.decoder_only import DecoderOnly
-from seqloom.llm.networks import build_network, load_shape, prune, save_shape, text_model
-from seqloom.llm.prefix_tree import PAD, PrefixTree
-from seqloom.llm.text_model import TextModel
+from seqloom.llm.generation.decoder_only import DecoderOnly
+from seqloom.llm.generation.networks import (
+    build_network,
+    load_shape,
+    prune,
+    save_shape,
+    text_model,
+)
+from seqloom.llm.generation.prefix_tree import PAD, PrefixTree
+from seqloom.llm.generation.text_model import TextModel
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System, TrainingData
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.config import IDGenRecConfig

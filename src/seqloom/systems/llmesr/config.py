@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.core.config import Config
-from seqloom.encoders.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.systems.ranking_loss import OffsetLossConfig
 from seqloom.systems.sequence import SequenceConfig
 

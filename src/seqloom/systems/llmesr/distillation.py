@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.phase import Mean
-from seqloom.core.processes import Processes
 from seqloom.data.batches import TrainingBatch, TrainingRows
 from seqloom.data.sequences import Sequences
+from seqloom.distributed.processes import Processes
 from seqloom.nn.attention import last_position
 from seqloom.systems.llmesr.config import DistillationConfig
 

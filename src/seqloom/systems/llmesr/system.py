@@ -8,14 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from seqloom.backbones.base import padding_mask
+from seqloom.backbones.config import TransformerConfig
+from seqloom.backbones.factory import build_backbone
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean, Phase
 from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
-from seqloom.encoders.base import padding_mask
-from seqloom.encoders.config import TransformerConfig
-from seqloom.encoders.factory import build_backbone
 from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, EmbeddingError
-from seqloom.core.models import model_folder
 from seqloom.core.progress import SILENT, Progress
+from seqloom.hub.model_folders import model_folder
 from seqloom.text.encoders.base import TextEncoder
 from seqloom.text.encoders.hf_lm import Dtype, Pooling
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ConfigError, EmbeddingError
-from seqloom.core.models import weights_hash
-from seqloom.core.pretrained import at, load_pretrained, load_settings
-from seqloom.core.quiet import quiet_transformers
+from seqloom.hub.model_folders import weights_hash
+from seqloom.hub.pretrained import at, load_pretrained, load_settings
+from seqloom.hub.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import text_batches
 

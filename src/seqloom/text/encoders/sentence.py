@@ -12,10 +12,10 @@ from torch import Tensor
 
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
-from seqloom.core.model_files import sentence_modules
-from seqloom.core.models import weights_hash
-from seqloom.core.pretrained import LOCAL, at, check_finite, check_module, reason
-from seqloom.core.quiet import quiet_transformers
+from seqloom.hub.model_files import sentence_modules
+from seqloom.hub.model_folders import weights_hash
+from seqloom.hub.pretrained import LOCAL, at, check_finite, check_module, reason
+from seqloom.hub.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import text_batches
 

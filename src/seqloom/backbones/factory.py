@@ -1,0 +1,35 @@
+"""Builds a sequence encoder from its configuration."""
+
+from __future__ import annotations
+
+from seqloom.backbones.base import SequenceEncoder
+from seqloom.backbones.bert4rec import BERT4RecEncoder
+from seqloom.backbones.config import (
+    BERT4RecEncoderConfig,
+    EncoderConfig,
+    GRU4RecEncoderConfig,
+    SASRecEncoderConfig,
+    TransformerConfig,
+)
+from seqloom.backbones.gru4rec import GRU4RecEncoder
+from seqloom.backbones.sasrec import SASRecEncoder
+from seqloom.core.errors import ConfigError
+
+
+def build_backbone(config: EncoderConfig) -> SequenceEncoder:
+    """Build a backbone with fresh weights from its configuration.
+
+    Raises:
+        ConfigError: num_heads does not divide hidden_size.
+    """
+    if isinstance(config, TransformerConfig) and config.hidden_size % config.num_heads:
+        raise ConfigError(
+            f"encoder.num_heads {config.num_heads} does not divide encoder.hidden_size "
+            f"{config.hidden_size}; choose a divisor"
+        )
+    if isinstance(config, GRU4RecEncoderConfig):
+        return GRU4RecEncoder(config)
+    if isinstance(config, BERT4RecEncoderConfig):
+        return BERT4RecEncoder(config)
+    assert isinstance(config, SASRecEncoderConfig)
+    return SASRecEncoder(config)

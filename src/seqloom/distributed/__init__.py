@@ -1,0 +1,1 @@
+"""Training on several processes: groups, heartbeats, sharded tensors."""

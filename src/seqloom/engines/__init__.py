@@ -1,8 +1,0 @@
-"""Where pure pieces of work run: processes of this machine, or a Ray cluster, behind one interface."""
-
-from __future__ import annotations
-
-from seqloom.engines.base import ATTEMPTS, Engine, Work
-from seqloom.engines.factory import EngineOptions, build_engine
-
-__all__ = ["ATTEMPTS", "Engine", "EngineOptions", "Work", "build_engine"]

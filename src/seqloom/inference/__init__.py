@@ -1,0 +1,1 @@
+"""From a history to a list: ranking, masks, popular items for new users, approximate search."""

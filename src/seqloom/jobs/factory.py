@@ -1,0 +1,43 @@
+"""Chooses where a job runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError
+from seqloom.jobs.base import Engine, cores
+
+
+class EngineOptions(Config):
+    """Where a job runs."""
+
+    engine: Literal["local", "ray"] = "local"
+    """`local`: processes of this machine. `ray`: tasks on a Ray cluster."""
+    workers: int | None = Field(default=None, ge=1)
+    """Pieces at a time; by default one a core (`local`), or as many as the cluster has room for."""
+    ray_address: str | None = None
+    """Of a running cluster: `auto`, HOST:PORT or ray://HOST:PORT; without one, Ray is started here."""
+    task_cpus: float = Field(default=1.0, gt=0)
+    """Cores that a piece asks of Ray; the threads of each piece follow from it."""
+    task_gpus: float = Field(default=0.0, ge=0)
+    """GPUs that a piece asks of Ray; 0.5 puts two pieces on one. Without, a piece sees no GPU."""
+
+
+def build_engine(options: EngineOptions) -> Engine:
+    """The engine that `options` name.
+
+    Raises:
+        ConfigError: an option belongs to the other engine, or Ray is not installed.
+    """
+    if options.engine == "ray":
+        from seqloom.jobs.ray import RayEngine
+
+        return RayEngine(options.ray_address, options.task_cpus, options.task_gpus, options.workers)
+    if options.ray_address is not None:
+        raise ConfigError("ray_address is set, but the engine is local; choose the engine ray")
+    from seqloom.jobs.local import ProcessEngine
+
+    return ProcessEngine(options.workers or cores())

@@ -1,0 +1,1 @@
+"""Language models that write textual IDs: prefix trees, beam search, likelihoods."""

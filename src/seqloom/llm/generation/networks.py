@@ -1,0 +1,191 @@
+"""Networks for text models: pretrained, from scratch, or by the configuration that a run has kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError, AssetError, ConfigError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.hub.model_files import check_model_files
+from seqloom.hub.model_folders import model_folder
+from seqloom.hub.pretrained import load_pretrained, load_settings
+from seqloom.hub.quiet import quiet_transformers
+from seqloom.llm.generation.decoder_only import DecoderOnly
+from seqloom.llm.generation.encoder_decoder import EncoderDecoder
+from seqloom.llm.generation.text_model import TextModel
+from seqloom.llm.loading import keep_layers
+
+Source = Literal["pretrained", "t5", "llama"]
+_FROM_SCRATCH = ("hidden_size", "num_layers", "num_heads", "feed_forward_size", "dropout")
+
+
+class NetworkConfig(Config):
+    """A language model, by name or by shape."""
+
+    source: Source = "pretrained"
+    """A pretrained model, or one from scratch: encoder-decoder (t5) or decoder-only (llama)."""
+    name: str = "smollm2-135m-instruct"
+    """pretrained: a named model, a folder, a GGUF file or a hub name; decoder-only or T5 family."""
+    first_layers: int | None = Field(None, ge=1)
+    """pretrained: keep so many of its first layers; all if not given."""
+    hidden_size: int = Field(128, ge=8)
+    """From scratch: D."""
+    num_layers: int = Field(3, ge=1)
+    """From scratch: blocks (t5: of the encoder and again of the decoder)."""
+    num_heads: int = Field(4, ge=1)
+    """From scratch: attention heads; they divide hidden_size."""
+    feed_forward_size: int = Field(512, ge=8)
+    """From scratch: width inside the feed-forward layers."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """From scratch: dropout rate (t5: everywhere; llama: of the attention)."""
+
+    @model_validator(mode="after")
+    def _shape_is_used(self) -> Self:
+        """A shape that a pretrained model would not have is a mistake, not a wish."""
+        fields = type(self).model_fields
+        given = [n for n in _FROM_SCRATCH if getattr(self, n) != fields[n].default]
+        if self.source == "pretrained" and given:
+            raise ValueError(
+                f"{', '.join(given)}: for models from scratch alone; set source to t5 or llama, or "
+                "leave the shape out"
+            )
+        return self
+
+
+def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SILENT) -> Any:
+    """The network in float32, for the vocabulary of `tokenizer`.
+
+    Raises:
+        AssetError: a pretrained model cannot be found or read.
+        ConfigError: the shape does not fit together, the tokenizer is larger than the model's vocabulary,
+            or the model has fewer layers than `first_layers`.
+    """
+    if config.source == "pretrained":
+        return _load(config, len(tokenizer), progress)
+    if config.hidden_size % config.num_heads:
+        raise ConfigError(
+            f"hidden_size {config.hidden_size} is no multiple of num_heads {config.num_heads}"
+        )
+    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+
+    if config.source == "llama":
+        shape = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            intermediate_size=config.feed_forward_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            attention_dropout=config.dropout,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return LlamaForCausalLM(shape)
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=config.hidden_size,
+            d_kv=config.hidden_size // config.num_heads,
+            d_ff=config.feed_forward_size,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            dropout_rate=config.dropout,
+            feed_forward_proj="gated-gelu_pytorch_tanh",  # gated-gelu in one operation
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    name = config.name
+    folder = model_folder(name, progress)
+    shape = load_settings(AutoConfig, folder, name)
+    cut = keep_layers(shape, config.first_layers, name)
+    auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
+    network = load_pretrained(
+        auto,
+        folder,
+        name,
+        what="language model",
+        cut=cut,
+        config=shape,
+        dtype=torch.float32,
+    )
+    size = network.get_input_embeddings().weight.shape[0]
+    if size < needed:
+        raise ConfigError(
+            f"{name} knows {size} tokens, but the tokenizer has {needed}; generator and recommender "
+            "share one tokenizer, so take two models of one family"
+        )
+    return network
+
+
+def text_model(network: Any, output_tokens: Tensor) -> TextModel:
+    """The text model around a network."""
+    kind = EncoderDecoder if network.config.is_encoder_decoder else DecoderOnly
+    return kind(network, output_tokens)
+
+
+def save_shape(network: Any, folder: Path) -> None:
+    """Write the network's configuration, from which `load_shape` builds it without weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network.config.save_pretrained(folder)
+
+
+def load_shape(folder: Path) -> Any:
+    """A network of the shape that `save_shape` wrote; its weights are to be loaded.
+
+    Raises:
+        ArtefactError: the configuration is missing or damaged.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    try:
+        check_model_files(folder)
+        shape = load_settings(AutoConfig, folder, folder)
+    except AssetError as error:
+        raise ArtefactError(f"{folder} holds no model configuration: {error}") from None
+    auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
+    with quiet_transformers():
+        return auto.from_config(shape, dtype=torch.float32, trust_remote_code=False)
+
+
+def prune(network: Any, kept: Tensor) -> None:
+    """Keep the tokens `kept` alone, in that order: token i of the pruned model is kept[i] of the whole one.
+
+    What the model says about the kept tokens stays the same to the bit.
+
+    Raises:
+        ConfigError: the decoder's start token is not kept.
+    """
+    embedding = network.get_input_embeddings()
+    with torch.no_grad():
+        smaller = nn.Embedding.from_pretrained(embedding.weight[kept].clone(), freeze=False)
+        head = network.get_output_embeddings()
+        tied = head.weight is embedding.weight
+        rows = smaller.weight if tied else nn.Parameter(head.weight[kept].clone())
+    start = getattr(network.config, "decoder_start_token_id", None)
+    if network.config.is_encoder_decoder:
+        place = [i for i, token in enumerate(kept.tolist()) if token == start]
+        if not place:
+            raise ConfigError(f"the decoder's start token {start} must be kept")
+        network.config.decoder_start_token_id = place[0]
+    network.set_input_embeddings(smaller)
+    output = nn.Linear(rows.shape[1], rows.shape[0], bias=False)
+    output.weight = rows
+    network.set_output_embeddings(output)
+    network.config.vocab_size = len(kept)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if hasattr(network.config, name):
+            setattr(network.config, name, None)

@@ -1,0 +1,1 @@
+"""Plug-ins of one frozen language model: adapters, the shared base, instruction tuning."""

@@ -1,0 +1,44 @@
+"""What a pass through a frozen language model with adapters costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.llm.plugins.adapters import Adapter
+
+
+def pass_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> Cost:
+    """B x L vectors after `before` tokens that the rows share, and the way back to vectors and adapter.
+
+    Counted on the layers of Llama and its kin: two norms, attention, a gated feed-forward part. The frozen
+    weights get no gradient, but what enters each of them is kept.
+
+    Args:
+        before: tokens that are read once for all rows, and that every row looks back at.
+    """
+    backbone: Any = adapter.base.backbone
+    config = backbone.config
+    width, layers = config.hidden_size, config.num_hidden_layers
+    inner = getattr(config, "intermediate_size", 4 * width)
+    maps = {n: m.weight for n, m in backbone.named_modules() if isinstance(m, nn.Linear)}
+    own = {id(weight) for weight in adapter.parameters()}
+    frozen = sum(weight.numel() for name, weight in maps.items() if "lora_" not in name)
+    trained = sum(weight.numel() for weight in maps.values() if id(weight) in own)
+    # What an adapter's first map reads is dropped out before, so it is kept apart.
+    read = sum(w.shape[1] for name, w in maps.items() if id(w) in own and "lora_A" in name)
+    positions = rows * length + before
+    pairs = rows * length * (length + before) + before**2
+    # Nothing is trained below the first adapter, and of the last layer's tokens only keys are looked at.
+    back = before * (layers - 1) / layers if own else 0
+    return Cost(
+        products=positions * 2 * (frozen + trained)
+        + (rows * length + back) * (2 * frozen + 4 * trained)
+        + 12 * layers * pairs * width,
+        elements=positions * (layers * (78 * width + 18 * inner) + 6 * read),
+        calls=250 * layers + 100,
+        held=FLOAT_BYTES * positions * (layers * (10 * width + 4 * inner) + 2 * read)
+        + 2 * FLOAT_BYTES * layers * rows * (length + before) * width,
+    )

@@ -1,0 +1,284 @@
+"""Checks of a run: what it counts, starts from and trains on, made again without held-out events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqloom.core.errors import SeqloomError
+from seqloom.core.progress import Progress
+from seqloom.core.tensors import tensor_marks, unlike_marks
+from seqloom.data.store import Dataset, training_only
+from seqloom.pipelines.audit.batches import first_epochs
+from seqloom.pipelines.audit.names import check_names, check_prompts, earlier_run
+from seqloom.pipelines.audit.report import Checks
+from seqloom.pipelines.train.item_vectors import read_ids_of
+from seqloom.pipelines.train.train import start_system
+from seqloom.runs.folder import Run, check_fingerprint, load_run
+from seqloom.systems.base import System, TrainingData
+from seqloom.systems.ensemble.system import Ensemble
+from seqloom.systems.idgenrec.system import IDGenRec
+from seqloom.text.store import read_manifest
+
+_TRAINING = "training part"
+_AGAIN = "train again"
+
+
+def check_run(
+    run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
+) -> None:
+    """Training part, popularity, text, start, batches, textual IDs; and the runs that this one began with.
+
+    Of an ensemble, which is not trained, the members are checked instead.
+    """
+    blind = training_only(data)
+    _check_reference(run, data, checks)
+    _check_popularity(run, blind, checks)
+    if isinstance(run.system, Ensemble):
+        _check_members(run, run.system, data, checks, thorough=thorough, progress=progress)
+        return
+    _check_text(run, data, checks)
+    given = _check_ids(run, data, checks, thorough=thorough, progress=progress)
+    if given is not None:
+        _check_start(run, TrainingData(blind, ids=given.get("vectors")), checks)
+    _check_batches(run, data, blind, checks)
+    if isinstance(run.system, IDGenRec):
+        check_names(run, blind, checks, thorough=thorough, progress=progress)
+        check_prompts(run, blind, checks)
+        earlier = earlier_run(run, data, checks)
+        if earlier is not None:
+            within, theirs = checks.within("went on from"), earlier.dataset()
+            check_run(earlier, theirs, within, thorough=thorough, progress=progress)
+
+
+def check_catalogue(run: Run, data: Dataset, checks: Checks) -> None:
+    """A run knows the warm items of its data set and no cold one."""
+    cold = set(data.item_ids) - set(data.warm.item_ids)
+    known = run.item_ids[: run.trained_items]
+    met = len(cold.intersection(known))
+    checks.judge(
+        "catalogue of the run",
+        "items that are not cold",
+        known == data.warm.item_ids,
+        good=f"{len(known):,} items, none of the {len(cold):,} cold ones",
+        bad=f"{met} cold items are in it" if met else "it is not that of the data set",
+        action=_AGAIN,
+    )
+
+
+def _check_reference(run: Run, data: Dataset, checks: Checks) -> None:
+    what = ("the run's training part", "events before the held-out ones")
+    recorded = run.manifest.dataset.training
+    if not recorded:
+        checks.unknown(*what, "the run is of an older seqloom, which kept no hash", _AGAIN)
+        return
+    checks.judge(
+        *what,
+        recorded == data.training_hash,
+        good=f"the run kept the hash of the data set's ({recorded[:12]})",
+        bad=f"the run was trained on {recorded[:12]}, the data set has {data.training_hash[:12]}",
+        action=_AGAIN,
+    )
+
+
+def _check_popularity(run: Run, blind: Dataset, checks: Checks) -> None:
+    counts = run.popularity
+    if counts is None:
+        checks.unknown("popularity", _TRAINING, "the run is of an older seqloom, which kept none")
+        return
+    wrong = int((counts[: run.trained_items] != blind.popularity[1 : run.trained_items + 1]).sum())
+    checks.judge(
+        "popularity",
+        _TRAINING,
+        not wrong,
+        good="counted again from the training part",
+        bad=f"{wrong} items have another count than in the training part",
+        action=_AGAIN,
+    )
+
+
+def _check_text(run: Run, data: Dataset, checks: Checks) -> None:
+    told = run.manifest.text
+    if told is None:
+        return
+    what = (f"text of the run, {told['name']!r}", "item texts; users' training part")
+    try:
+        manifest = read_manifest(data, told["name"])
+    except SeqloomError as error:
+        checks.unknown(*what, str(error), "embed again under that name, or train again")
+        return
+    now = manifest.model_dump(mode="json")
+    same = all(
+        (told.get(part) or {}).get("content_hash") == (now[part] or {}).get("content_hash")
+        for part in ("items", "users")
+    )
+    checks.judge(
+        *what,
+        same,
+        good="the data set's embeddings of that name, checked above",
+        bad="the run was trained with other embeddings than those that are there now",
+        action=_AGAIN,
+    )
+
+
+def _check_ids(
+    run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
+) -> dict[str, Tensor] | None:
+    """The item vectors that the run started from; empty where it takes none, None where they are gone."""
+    told = run.manifest.ids
+    if told is None:
+        return {}
+    what = ("item vectors of another run", _TRAINING)
+    own = run.path / "ids"
+    path = own if own.exists() else Path(told["run"])
+    try:
+        other = load_run(path)
+        table = read_ids_of(data, path)
+    except SeqloomError as error:
+        checks.unknown(*what, str(error), "keep the run that supplied them")
+        return None
+    checks.judge(
+        *what,
+        table.reference["weights_sha256"] == told["weights_sha256"],
+        good=f"those of {path}, which is checked too",
+        bad=f"{path} is no longer the run that supplied them",
+        action=_AGAIN,
+    )
+    within = checks.within("ids")
+    check_run(other, data, within, thorough=thorough, progress=progress)
+    return {"vectors": table.vectors}
+
+
+def _check_members(
+    run: Run,
+    ensemble: Ensemble,
+    data: Dataset,
+    checks: Checks,
+    *,
+    thorough: bool,
+    progress: Progress,
+) -> None:
+    """Each member is the run that it was taken from, and that run is checked as any other."""
+    members = zip(ensemble.names, ensemble.systems, run.manifest.members, strict=True)
+    for name, held, told in members:
+        within = checks.within(f"member {name}")
+        what = ("weights", "what its own run may see")
+        try:
+            member = load_run(told.run)
+            check_fingerprint(member.manifest, data)
+        except SeqloomError as error:
+            within.unknown(*what, str(error), "keep the run that the ensemble was made of")
+            continue
+        within.judge(
+            *what,
+            member.manifest.weights_sha256 == told.weights_sha256 and _alike(held, member.system),
+            good=f"those of {told.run}, which is checked too",
+            bad=f"{told.run} is no longer the run that the ensemble was made of",
+            action=_AGAIN,
+        )
+        check_run(member, data, within, thorough=thorough, progress=progress)
+    checks.unknown(
+        "weights of the members",
+        "validation part",
+        "an audit does not fit them again",
+        f"seqloom reproduce {run.path}",
+    )
+
+
+def _alike(held: System[Any], own: System[Any]) -> bool:
+    """Whether two systems have the same tensors, but for the rounding of what is stored."""
+    first, second = held.state_dict(), own.state_dict()
+    return first.keys() == second.keys() and all(
+        first[name].shape == second[name].shape and _same(first[name], second[name])
+        for name in first
+    )
+
+
+def _check_start(run: Run, blind: TrainingData, checks: Checks) -> None:
+    """Build the system from the training part alone; it must start as the run did."""
+    manifest = run.manifest
+    sizes = manifest.sizes.model_copy(update={"num_items": run.trained_items})
+    what = ("start of the weights", "training part; texts; item vectors of another run")
+    try:
+        fresh = start_system(manifest.system, run.system.config, sizes, blind)
+    except SeqloomError as error:
+        checks.unknown(*what, f"the system cannot be built from the training part alone: {error}")
+        return
+    if manifest.start:
+        wrong = unlike_marks(manifest.start, tensor_marks(fresh.state_dict()))
+        checks.judge(
+            *what,
+            not wrong,
+            good=f"{len(manifest.start)} tensors, made again, are those that the run began with",
+            bad=f"{len(wrong)} tensors began otherwise, the first is {wrong[0] if wrong else ''}",
+            action=_AGAIN,
+        )
+    else:
+        checks.unknown(*what, "the run is of an older seqloom, which kept no marks", _AGAIN)
+    _check_constants(run, fresh, checks)
+
+
+def _check_constants(run: Run, fresh: System[Any], checks: Checks) -> None:
+    """What training never changes is still what the training part and the texts give."""
+    state = run.system.state_dict()
+    counted = not run.manifest.trained_parameters
+    names = sorted(state if counted else fresh.fixed_entries)
+    if not names:
+        return
+    wrong = [name for name in names if not _same(state[name], fresh.state_dict()[name])]
+    checks.judge(
+        "counts and neighbours" if counted else "frozen tensors",
+        _TRAINING if counted else "texts; item vectors of another run",
+        not wrong,
+        good=f"{', '.join(names)}: made again",
+        bad=f"{', '.join(wrong)}: not what is allowed gives",
+        action=_AGAIN,
+    )
+
+
+def _same(kept: Tensor, made: Tensor) -> bool:
+    kept = kept[: len(made)] if made.ndim else kept
+    if kept.shape != made.shape:
+        return False
+    return torch.allclose(kept.double(), made.double(), rtol=2e-3, atol=1e-4)
+
+
+def _check_batches(run: Run, data: Dataset, blind: Dataset, checks: Checks) -> None:
+    """Cut and weigh the first epoch twice: from the data set, and with held-out events gone."""
+    if run.manifest.added_items:
+        why = "items were added since; audit the run before that"
+        checks.unknown("training batches", _TRAINING, why)
+        return
+    try:
+        seen = first_epochs(load_run(run.path).system, TrainingData(data))
+        unseen = first_epochs(load_run(run.path).system, TrainingData(blind))
+    except SeqloomError as error:
+        why = f"training cannot be begun from the training part alone: {error}"
+        checks.unknown("training batches", _TRAINING, why)
+        return
+    if not seen:
+        return
+    pairs = {name: (seen[name], unseen[name]) for name in seen if name in unseen}
+    gone = sorted(seen.keys() ^ unseen.keys())
+    batches = gone + [name for name, (a, b) in pairs.items() if a.batches != b.batches]
+    losses = gone + [name for name, (a, b) in pairs.items() if not a.same_loss(b)]
+    action = "this is a fault of the system's code; do not trust its numbers"
+    checks.judge(
+        "training batches",
+        _TRAINING,
+        not batches,
+        good=f"the same with and without held-out events, first epoch of {', '.join(seen)}",
+        bad=f"held-out events change the batches of {', '.join(batches)}",
+        action=action,
+    )
+    checks.judge(
+        "training losses",
+        f"{_TRAINING}: prompts, teachers, negatives, counts",
+        not losses,
+        good=f"the same with and without held-out events, first batch of {', '.join(seen)}",
+        bad=f"held-out events change the loss of {', '.join(losses)}",
+        action=action,
+    )

@@ -1,0 +1,1 @@
+"""Comparison of runs: tests, prices and the report."""

@@ -1,0 +1,119 @@
+"""`demo`: the whole path on MovieLens-100K. What an earlier call has made is reused."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from seqloom.core.config import Config
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.store import Dataset
+from seqloom.evaluation.compare import Comparison
+from seqloom.hub.assets import resolve
+from seqloom.pipelines.compare.compare import compare
+from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
+from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare, statistics_table
+from seqloom.pipelines.recommend.recommend import recommend
+from seqloom.pipelines.train.train import train
+from seqloom.runs.folder import load_run
+
+DATA = "ml-100k"
+ENCODER = "all-minilm-l6-v2"
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "popularity": {},
+    "sasrec": {"batch_size": 32, "encoder": {"hidden_size": 64}},
+    "llmesr": {"batch_size": 32, "encoder": {"hidden_size": 64}},
+}
+"""What is trained, the yardstick of the comparison second: MovieLens has few and long histories, so
+batches and width are smaller than the defaults."""
+REFERENCE = "sasrec"
+USERS = 3
+
+
+class DemoSummary(Config):
+    """What the demo made."""
+
+    folder: str
+    report: str
+    """The HTML report."""
+    seconds: float
+    statistics: dict[str, str]
+    results: list[dict[str, Any]]
+    """One row a system and group of users."""
+    findings: list[str]
+    """Each comparison in one sentence."""
+    recommendations: list[dict[str, Any]]
+    """For a few users: what they saw last and what LLM-ESR recommends."""
+
+
+def demo(folder: str | Path, *, progress: Progress = SILENT) -> DemoSummary:
+    """Prepare, embed, train, evaluate, compare and recommend under `folder`.
+
+    Raises:
+        AssetError: the data or the text encoder cannot be fetched.
+    """
+    started = time.monotonic()
+    folder = Path(folder)
+    dataset = _prepare(folder / "data", progress)
+    embed(dataset, EmbedOptions(encoder=ENCODER), progress=progress)
+    runs = {}
+    for system, config in SYSTEMS.items():
+        out = folder / "runs" / system
+        train(dataset, system, config=config, out=out, resume=True, progress=progress)
+        runs[system] = load_run(out)
+    report = folder / "report.html"
+    order = [REFERENCE, *(name for name in runs if name != REFERENCE)]
+    evaluations = {name: evaluate(runs[name], progress=progress) for name in order}
+    comparison = compare([runs[name] for name in order], report=report, progress=progress)
+    return DemoSummary(
+        folder=str(folder),
+        report=str(report),
+        seconds=round(time.monotonic() - started, 1),
+        statistics=dict(statistics_table(dataset)),
+        results=_rows(evaluations),
+        findings=_sentences(comparison),
+        recommendations=_recommendations(folder / "runs" / "llmesr", dataset),
+    )
+
+
+def _prepare(out: Path, progress: Progress) -> Dataset:
+    if out.exists():
+        return Dataset.load(out)
+    source = resolve(DATA, progress=progress)
+    return prepare(source, out, options=PrepareOptions(format="recbole"), progress=progress)
+
+
+def _rows(evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
+    rows = []
+    for name, found in evaluations.items():
+        parts = {"all": {"users": found.users, "metrics": found.metrics}, **found.groups}
+        for group, part in parts.items():
+            metrics = part["metrics"] or {}
+            row = {"system": name, "group": group, "users": part["users"]}
+            rows.append({**row, **{m: metrics.get(m) for m in ("hr@10", "ndcg@10", "mrr")}})
+    return rows
+
+
+def _sentences(comparison: Comparison) -> list[str]:
+    return [pair.sentence for pair in comparison.pairs]
+
+
+def _recommendations(run: Path, dataset: Dataset) -> list[dict[str, Any]]:
+    users = dataset.user_ids[:: max(1, dataset.num_users // USERS)][:USERS]
+    loaded = load_run(run)
+    titles = dict(zip(loaded.item_ids, loaded.titles, strict=True))
+    rows = []
+    for user, found in zip(users, recommend(loaded, users=users, k=5), strict=True):
+        number = dataset.user_numbers[user]
+        last = dataset.train.select(dataset.events.offsets.new_tensor([number])).tail(3).flat()[1]
+        seen = [dataset.item_ids[i - 1] for i in last.tolist()]
+        rows.append(
+            {
+                "user": user,
+                "saw": "; ".join(titles.get(i) or i for i in seen),
+                "recommended": "; ".join(item.title or item.item_id for item in found.items),
+            }
+        )
+    return rows

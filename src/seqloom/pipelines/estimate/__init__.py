@@ -1,0 +1,1 @@
+"""Memory, time and disk of a training before it begins."""

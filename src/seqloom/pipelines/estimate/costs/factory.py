@@ -1,0 +1,36 @@
+"""Finds the costs of a system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from seqloom.pipelines.estimate.costs.base import TrainingCosts
+from seqloom.pipelines.estimate.costs.e4srec import E4SRecCosts
+from seqloom.pipelines.estimate.costs.llmesr import LLMESRCosts
+from seqloom.pipelines.estimate.costs.sequence import SequenceCosts
+from seqloom.systems.base import System
+
+_COSTS: dict[str, Callable[[Any], TrainingCosts]] = {
+    "bert4rec": SequenceCosts,
+    "e4srec": E4SRecCosts,
+    "gru4rec": SequenceCosts,
+    "llmesr": LLMESRCosts,
+    "llminit": SequenceCosts,
+    "sasrec": SequenceCosts,
+}
+"""By the system's name. Of any other system a few steps are tried."""
+
+
+def has_costs(name: str) -> bool:
+    """Whether the costs of the system `name` can be counted."""
+    return name in _COSTS
+
+
+def costs_of(system: System[Any]) -> TrainingCosts:
+    """Costs of a system.
+
+    Raises:
+        KeyError: the system has none (`has_costs`).
+    """
+    return _COSTS[system.name](system)

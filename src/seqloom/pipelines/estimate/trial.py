@@ -1,0 +1,237 @@
+"""What a training takes whose system declares no costs: a few steps of each phase, tried and thrown away."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.device import memory_limit, peak_rss_mb, reset_peak_rss, rss_bytes
+from seqloom.core.errors import ConfigError
+from seqloom.core.phase import Phase, Steps, count_targets
+from seqloom.core.progress import SILENT
+from seqloom.data.store import Dataset
+from seqloom.evaluation.ranking import rank_targets
+from seqloom.pipelines.estimate.footprint import (
+    FRAGMENTS,
+    LOADED_LATER,
+    MIB,
+    Memory,
+    weights_bytes,
+)
+from seqloom.pipelines.train.start_run import sizes_of
+from seqloom.pipelines.train.train import start_system
+from seqloom.systems.base import System, SystemConfig, TrainingData
+from seqloom.training.step import Stepper, on_device
+
+_LOOKED_AT = 32
+"""Batches of an epoch that are cut to find a large one."""
+_STEPS, _SECONDS = 8, 5.0
+"""Steps of a phase that are timed, two at least: as many as fit."""
+_RANKED = 512
+"""Users that are ranked."""
+
+
+class PlannedPhase(Config):
+    """A stretch of training with one objective."""
+
+    name: str
+    steps_per_epoch: int
+    targets_per_epoch: int
+    seconds_per_epoch: float
+    """Training, without validation."""
+    most_epochs: int
+    """As configured; early stopping usually ends sooner."""
+    validations: int
+    """At most."""
+
+
+class OutOfMemoryError(Exception):
+    """A step did not fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What was measured."""
+
+    model: System[Any]
+    phases: list[PlannedPhase]
+    seconds_before: float
+    """What the system prepares before steps, over the whole training."""
+    seconds_per_validation: float
+    memory: Memory
+    parameters: int
+    averages: bool
+
+
+def try_system(
+    dataset: Dataset,
+    cls: type[System[Any]],
+    config: SystemConfig,
+    device: torch.device,
+    free: int,
+) -> Trial:
+    """Start the system and take a few steps of each of its phases. Nothing is written.
+
+    Args:
+        free: bytes that may be taken beside what the process has.
+
+    Raises:
+        ConfigError: nothing is trained.
+        OutOfMemoryError: a step takes more than `free`.
+    """
+    if cls.combines_runs:
+        raise ConfigError(f"{cls.name} trains nothing: its weights are fitted in one go")
+    before = rss_bytes()
+    shared = cls.load_shared(config, SILENT)
+    with torch.random.fork_rng(), _limited(device, free):
+        data = TrainingData(dataset)
+        model = start_system(cls.name, config, sizes_of(dataset, cls, config), data)
+        model.to(device)
+        seconds_before = model.rehearse()
+        phases = model.phases(data)
+        if not phases:
+            raise ConfigError(f"{cls.name} trains nothing, so there is nothing to plan")
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        averages = any(phase.optimisation.averaging is not None for phase in phases)
+        tried = [_try_phase(phase, device) for phase in phases]
+        if not any(phase.steps_per_epoch for phase in tried):
+            raise ConfigError(f"{cls.name} has nothing to train on in this data set")
+        validation = _try_validation(model, dataset, device)
+        peak = _peak(device)
+    del shared
+    weights = weights_bytes(model, parameters, averages=averages)
+    libraries = before if device.type == "cpu" else 0
+    # The trial keeps no mean of the weights; everything else has been there.
+    tried_weights = weights_bytes(model, parameters, averages=False)
+    step = max(0.0, peak - libraries - tried_weights)
+    later = 0
+    if device.type == "cpu":  # a few steps meet few of the sizes that an epoch meets
+        later, step = LOADED_LATER, FRAGMENTS * step
+    return Trial(
+        model=model,
+        phases=tried,
+        seconds_before=round(seconds_before, 3),
+        seconds_per_validation=validation,
+        memory=Memory.of(libraries + later, 0, weights, step),
+        parameters=parameters,
+        averages=averages,
+    )
+
+
+@contextmanager
+def _limited(device: torch.device, free: int) -> Iterator[None]:
+    """Within: no more than `free` bytes can be taken, and the peak is measured anew.
+
+    Raises:
+        OutOfMemoryError: more was asked for.
+    """
+    try:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            yield
+        else:
+            reset_peak_rss()
+            with memory_limit(free):
+                yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemoryError from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "bad_alloc" not in str(error):
+            raise
+        raise OutOfMemoryError from error
+
+
+def _peak(device: torch.device) -> float:
+    """Bytes taken at most."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return peak_rss_mb() * MIB
+
+
+def _try_phase(phase: Phase, device: torch.device) -> PlannedPhase:
+    """Its largest step of some first, untimed; then a few that are spread over an epoch."""
+    phase.steps(0)
+    started = time.perf_counter()
+    steps = phase.steps(1)  # an epoch as most are: the first may prepare what others go on with
+    beginning = time.perf_counter() - started
+    settings = phase.optimisation
+    validations = settings.epochs // settings.validate_every if phase.validated else 0
+    if not len(steps):  # it only validates candidates
+        return PlannedPhase(
+            name=phase.name,
+            steps_per_epoch=0,
+            targets_per_epoch=0,
+            seconds_per_epoch=round(beginning, 3),
+            most_epochs=settings.epochs,
+            validations=validations,
+        )
+    stepper = Stepper.of(phase, device)
+    phase.module.train()
+    large = max(_spread(steps, _LOOKED_AT), key=_numbers)
+    _timed(stepper, large)
+    seconds, targets = [], []
+    for batch in _spread(steps, _STEPS):
+        seconds.append(_timed(stepper, batch))
+        targets.append(count_targets(batch))
+        if len(seconds) > 1 and sum(seconds) > _SECONDS:
+            break
+    stepper.optimiser.zero_grad(set_to_none=True)
+    return PlannedPhase(
+        name=phase.name,
+        steps_per_epoch=len(steps),
+        targets_per_epoch=round(statistics.fmean(targets) * len(steps)),
+        seconds_per_epoch=round(beginning + statistics.fmean(seconds) * len(steps), 3),
+        most_epochs=settings.epochs,
+        validations=validations,
+    )
+
+
+def _try_validation(model: System[Any], dataset: Dataset, device: torch.device) -> float:
+    """Seconds to rank all validation users, by some of them."""
+    held_out = dataset.held_out("valid")
+    if not len(held_out.users):
+        return 0.0
+    started = time.perf_counter()
+    scorer = model.scorer()
+    made = time.perf_counter() - started
+    by_length = held_out.histories.lengths.argsort(stable=True)
+    some = by_length[:: -(-len(by_length) // _RANKED)]
+    started = time.perf_counter()
+    rank_targets(
+        scorer,
+        held_out.select(some),
+        popularity=dataset.popularity[1:],
+        max_len=model.max_len,
+        device=device,
+    )
+    ranked = time.perf_counter() - started
+    return round(made + ranked * len(by_length) / len(some), 3)
+
+
+def _timed(stepper: Stepper, batch: Any) -> float:
+    started = time.perf_counter()
+    parts = stepper(on_device(batch, stepper.device))
+    float(parts["loss"].detach())  # waits for the device
+    return time.perf_counter() - started
+
+
+def _spread(steps: Steps, most: int) -> Iterator[Any]:
+    """Some batches of an epoch, whose order is random."""
+    return (steps[step] for step in range(0, len(steps), -(-len(steps) // most)))
+
+
+def _numbers(batch: Any) -> int:
+    """How many numbers a batch holds."""
+    if isinstance(batch, Tensor):
+        return batch.numel()
+    if not dataclasses.is_dataclass(batch):
+        return 0
+    return sum(_numbers(getattr(batch, field.name)) for field in dataclasses.fields(batch))

@@ -1,0 +1,116 @@
+"""The steps that training a system on a data set comes to, counted and not done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.phase import Optimisation
+from seqloom.data.batches import padded_width
+from seqloom.data.store import Dataset
+from seqloom.pipelines.estimate.costs import TrainingCosts
+from seqloom.systems.base import System
+
+_SAMPLED_BATCHES = 200
+_HISTORIES_AT_ONCE, _SCORES_AT_ONCE = 512, 4 << 20
+"""As full ranking takes them (`evaluation.ranking`)."""
+_OPTIMISER_PASSES = 7
+"""AdamW reads weights, gradients and two moments, and writes all but the gradients."""
+_AVERAGING_PASSES = 3 / 8
+"""The mean of the weights reads two tables and writes one, at every eighth step."""
+
+
+@runtime_checkable
+class InBatches(Protocol):
+    """The configuration of a system with one phase, over batches of rows."""
+
+    batch_size: int
+
+    def optimisation(self) -> Optimisation:
+        """The settings of the phase."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One system, as configured, on one data set. The model may be on the `meta` device."""
+
+    dataset: Dataset
+    model: System[Any]
+    costs: TrainingCosts
+    config: InBatches
+
+    @cached_property
+    def row_lengths(self) -> Tensor:
+        """[rows] int64, items in each training row, rising."""
+        return self.costs.row_lengths(self.dataset.train.lengths).sort().values
+
+    def _shape(self, lengths: Tensor) -> BatchShape:
+        width = padded_width(int(lengths[-1]), int(self.row_lengths[-1]))
+        return self.costs.batch_shape(lengths, width)
+
+    @property
+    def averages(self) -> bool:
+        """Whether a mean of the weights is kept beside them."""
+        return self.config.optimisation().averaging is not None
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.row_lengths) // self.config.batch_size)
+
+    @cached_property
+    def sample(self) -> list[BatchShape]:
+        """Batches of an epoch, spread evenly over the lengths; the longest is the last."""
+        batches = self.row_lengths.split(self.config.batch_size)
+        taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
+        return [self._shape(batches[int(at)]) for at in taken]
+
+    @property
+    def targets(self) -> int:
+        """Targets of an epoch."""
+        mean = sum(batch.targets for batch in self.sample) / len(self.sample)
+        return round(mean * self.steps)
+
+    @cached_property
+    def most_targets(self) -> int:
+        """Targets of the largest batch."""
+        return round(max(batch.targets for batch in self.sample))
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers that are trained."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def epoch(self) -> Cost:
+        """All of an epoch's work; `held` is that of its largest step."""
+        steps = [self.costs.step_cost(batch) for batch in self.sample]
+        mean = sum(steps, Cost()) * (self.steps / len(steps))
+        beside = self.costs.epoch_cost(self.dataset.train.lengths)
+        held = max(step.held for step in steps) + beside.held
+        whole = mean + self._update() * self.steps + beside
+        return replace(whole, held=held)
+
+    def validation(self) -> Cost:
+        """Ranking every validation target in the whole catalogue; `held` is one batch's."""
+        lengths = self.dataset.held_out("valid").histories.lengths.clamp(max=self.model.max_len)
+        items = self.dataset.num_items
+        at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // items))
+        batches = lengths.sort().values.split(at_once)
+        taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
+        shapes = [(len(batches[int(at)]), int(batches[int(at)].max())) for at in taken]
+        parts = [self.costs.query_cost(rows, length) for rows, length in shapes if length]
+        if not parts:
+            return Cost()
+        whole = sum(parts, Cost()) * (len(batches) / len(parts))
+        return replace(whole, held=max(part.held for part in parts))
+
+    def _update(self) -> Cost:
+        """The optimiser's step, and the mean of the weights."""
+        passes = _OPTIMISER_PASSES + (_AVERAGING_PASSES if self.averages else 0)
+        tensors = sum(1 for p in self.model.parameters() if p.requires_grad)
+        return Cost(moved=passes * FLOAT_BYTES * self.parameters, calls=4 * tensors)

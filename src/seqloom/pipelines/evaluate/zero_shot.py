@@ -1,0 +1,199 @@
+"""`evaluate --zero-shot`: a trained recommender on a data set that it has never seen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
+from seqloom.core.files import write_json
+from seqloom.core.locks import writing
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import Scorer
+from seqloom.core.tensors import tensor_marks, unlike_marks
+from seqloom.data.store import Dataset, HeldOut, Part
+from seqloom.evaluation.metrics import per_user, rank_metrics
+from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.evaluation.ranking import rank_targets
+from seqloom.evaluation.ranks_file import build_rank_table, write_ranks
+from seqloom.evaluation.significance import paired_test
+from seqloom.llm.generation.text_model import TextModel
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.lineage import lineage_of_run
+from seqloom.systems.idgenrec.system import IDGenRec
+from seqloom.systems.popularity import PopularityScorer
+
+METRIC = "ndcg@10"
+
+
+class AgainstPopularity(Config):
+    """NDCG@10 of the recommender minus that of popularity, paired over users."""
+
+    difference: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    p_value: float
+
+
+class ZeroShot(Config):
+    """What the recommender does without training, beside what needs no recommender at all."""
+
+    run: str
+    dataset: str
+    statement: str
+    """The protocol in plain sentences."""
+    users: int
+    items: int
+    systems: dict[str, dict[str, float]]
+    """Metrics of `zero-shot`, of `popularity` (which knows the new data's training part), and of
+    `untrained`: the same model over the same IDs with the weights that its training began with (those of
+    the run `start_from`, where it went on from one)."""
+    against_popularity: AgainstPopularity
+    ids: dict[str, int]
+    """How the new items' IDs came about: greedy, diverse, extended."""
+    ids_seconds: float
+    seconds: float
+    """Time to rank with the recommender."""
+
+
+def zero_shot(
+    run: Run | str | Path,
+    dataset: Dataset | str | Path,
+    *,
+    on: Part = "test",
+    mask_seen: bool = True,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> ZeroShot:
+    """Give the items of `dataset` IDs and recommend them with the run as it is.
+
+    Writes `zero-shot-<data set>.json` and `.parquet` (ranks) into the run; nothing is trained.
+
+    Raises:
+        ConfigError: the system knows items by number alone, it was trained on this data set or its
+            events, or there is nothing to rank.
+        ArtefactError: it cannot be traced what the run was trained on.
+    """
+    run = run if isinstance(run, Run) else load_run(run, device=device)
+    data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    system = _able(run, data)
+    held_out = data.held_out(on)
+    if not len(held_out.users):
+        raise ConfigError(f"{data.path} has no {on} events; prepare it with another split")
+    started = time.monotonic()
+    ids, statistics = system.new_ids(system.texts_of(data.items), data.item_ids, progress)
+    ids_seconds = time.monotonic() - started
+
+    def rank(scorer: Scorer) -> Tensor:
+        return rank_targets(
+            scorer,
+            held_out,
+            popularity=data.popularity[1:],
+            max_len=system.max_len,
+            mask_seen=mask_seen,
+            device=run.device,
+            progress=progress,
+        ).ranks
+
+    started = time.monotonic()
+    ranks = {"zero-shot": rank(system.over(ids))}
+    seconds = time.monotonic() - started
+    ranks["popularity"] = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
+    before = _before_training(run, system)
+    statement = "Zero-shot: nothing of this data set was trained on."
+    if isinstance(before, str):
+        statement += f" The model before training is left out: {before}."
+    else:
+        ranks["untrained"] = rank(system.over(ids, before))
+    protocol = RankingProtocol(
+        part=on, masked=mask_seen, split=data.split, fingerprint=data.fingerprint
+    )
+    found = ZeroShot(
+        run=str(run.path),
+        dataset=str(data.path),
+        statement=f"{statement} {protocol.statement()}",
+        users=len(held_out.users),
+        items=data.num_items,
+        systems={name: rank_metrics(each) for name, each in ranks.items()},
+        against_popularity=_against(ranks["popularity"], ranks["zero-shot"]),
+        ids={name: getattr(statistics, name) for name in ("greedy", "diverse", "extended")},
+        ids_seconds=round(ids_seconds, 3),
+        seconds=round(seconds, 3),
+    )
+    _write(run, data, found, protocol, held_out, ranks["zero-shot"])
+    return found
+
+
+def _able(run: Run, data: Dataset) -> IDGenRec:
+    """The run's system, if it can recommend items of another data set than its own."""
+    system = run.system
+    if not isinstance(system, IDGenRec):
+        raise ConfigError(
+            f"{run.path} is a run of {run.manifest.system!r}, which knows its own items alone; zero-shot "
+            "needs a run of 'idgenrec'"
+        )
+    lineage = lineage_of_run(run.path)
+    known = lineage.holds(data)
+    if known is not None:
+        what = (
+            "it" if known.fingerprint == data.fingerprint else f"{known.name}, of the same events,"
+        )
+        raise ConfigError(
+            f"{run.path} was trained on {data.path} ({what} is among the data sets that it, or a run that it "
+            "went on from, was trained on), so nothing is zero-shot there; leave --zero-shot out, or give "
+            "a data set that it has not seen"
+        )
+    if lineage.unknown:
+        raise ArtefactError(
+            f"it is unknown what {run.path} was trained on, so nothing can be called zero-shot: "
+            f"{'; '.join(lineage.unknown)}. Put the folder back to where it was, or train again"
+        )
+    return system
+
+
+def _before_training(run: Run, system: IDGenRec) -> TextModel | str:
+    """The recommender that the run's training began with, or in words why it cannot be made again."""
+    try:
+        model = system.starting_recommender()
+    except SeqloomError as error:
+        return str(error)
+    kept = {n: m for n, m in run.manifest.start.items() if n.startswith("recommender.")}
+    made = tensor_marks({f"recommender.{n}": v for n, v in model.state_dict().items()})
+    if kept and unlike_marks(kept, made):
+        return "made again, its weights are not those that the run recorded at its start"
+    return model
+
+
+def _against(popular: Tensor, ranks: Tensor) -> AgainstPopularity:
+    test = paired_test(per_user(METRIC, popular), per_user(METRIC, ranks))
+    return AgainstPopularity(
+        difference=test.difference, low=test.low, high=test.high, p_value=test.p_value
+    )
+
+
+def _write(
+    run: Run,
+    data: Dataset,
+    found: ZeroShot,
+    protocol: RankingProtocol,
+    held_out: HeldOut,
+    ranks: Tensor,
+) -> None:
+    suffix = "" if protocol.part == "test" else "-valid"
+    name = f"zero-shot-{data.path.resolve().name}{suffix}"
+    table = build_rank_table(
+        data,
+        protocol,
+        users=held_out.users,
+        targets=held_out.targets,
+        ranks=ranks,
+        history_lengths=held_out.histories.lengths,
+        repeats=held_out.repeats,
+    )
+    with writing(run.path):
+        write_ranks(run.path / f"{name}.parquet", table)
+        write_json(run.path / f"{name}.json", found.model_dump(mode="json"), sealed=True)

@@ -1,0 +1,1 @@
+"""Sweeps, searches and reproductions: many runs."""

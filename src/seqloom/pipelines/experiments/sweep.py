@@ -1,0 +1,191 @@
+"""`sweep`: many runs of one plan, one table of means and spreads, and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError, TrainingError
+from seqloom.core.files import atomic_file, sole_writer, write_json
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.store import Dataset
+from seqloom.evaluation.metrics import RANK_METRICS
+from seqloom.evaluation.protocol import RankingProtocol
+from seqloom.pipelines.evaluate.evaluate import (
+    NEGATIVES,
+    NEGATIVES_SEED,
+    Evaluation,
+    Protocol,
+    choose_thresholds,
+    evaluate,
+    read_evaluation,
+)
+from seqloom.pipelines.experiments.sweep_grid import Cell, SweepPlan, cells
+from seqloom.pipelines.experiments.sweep_references import refer
+from seqloom.pipelines.prepare.prepare import statistics_table
+from seqloom.pipelines.train.train import train
+from seqloom.reports.sweep_report import SweepReport, write_sweep_report
+from seqloom.reports.sweep_table import Measurement, SummaryRow, summarise
+from seqloom.runs.folder import read_manifest
+
+
+class SweepSummary(Config):
+    """What a sweep made."""
+
+    out: str
+    report: str
+    runs: int
+    """Runs that are trained and evaluated."""
+    failed: list[dict[str, str]]
+    """Runs whose training could not go on: `run` and `error`."""
+    table: list[SummaryRow]
+    """Mean, spread and best over seeds, a row for each variant, grid point, group and metric."""
+
+
+def sweep(
+    dataset: Dataset | str | Path,
+    plan: SweepPlan | Mapping[str, Any],
+    *,
+    out: str | Path,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> SweepSummary:
+    """Train and evaluate every run of `plan` under `out`, then write table, figures and report.
+
+    What an earlier call has made is kept: a finished run is only read, an unfinished one goes on. A
+    run whose loss is not finite is told of and left out of the table; the others go on.
+
+    Raises:
+        ConfigError: a run's configuration, a run that it refers to or a metric is not allowed; nothing
+            is trained then.
+        ArtefactError: a run of that name is there with another configuration.
+        LockedError: another process is writing `out`.
+    """
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    plan = plan if isinstance(plan, SweepPlan) else SweepPlan.build(plan)
+    out = Path(out)
+    planned = refer(cells(plan), out / "runs")
+    unknown = sorted(set(plan.metrics) - set(RANK_METRICS))
+    if unknown:
+        allowed = ", ".join(RANK_METRICS)
+        raise ConfigError(
+            f"metrics: {', '.join(unknown)} cannot be in the table; allowed: {allowed}"
+        )
+    with sole_writer(out, progress):
+        return _sweep(dataset, plan, planned, out, device, progress)
+
+
+def _sweep(
+    dataset: Dataset,
+    plan: SweepPlan,
+    planned: Sequence[Cell],
+    out: Path,
+    device: str,
+    progress: Progress,
+) -> SweepSummary:
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out / "plan.yaml") as work:
+        work.write_text(plan.to_yaml(), encoding="utf-8")
+    measured: list[Measurement] = []
+    failed: list[dict[str, str]] = []
+    with progress.task("sweep", len(planned), "runs") as task:
+        for cell in planned:
+            try:
+                measured += _run(cell, dataset, plan, out, device, progress)
+            except TrainingError as error:
+                progress.warn(f"{cell.name}: {error}")
+                failed.append({"run": cell.name, "error": str(error)})
+            task.advance()
+    table = summarise(measured)
+    report = SweepReport(
+        title="Sequential recommendation: sweep",
+        dataset=dataset.path.resolve().name,
+        statistics=dict(statistics_table(dataset)),
+        metrics=plan.metrics,
+        table=table,
+        measurements=measured,
+        failed=failed,
+    )
+    file = write_sweep_report(out / "report.html", report)
+    summary = SweepSummary(
+        out=str(out),
+        report=str(file),
+        runs=len({one.run for one in measured}),
+        failed=failed,
+        table=table,
+    )
+    write_json(out / "summary.json", summary.model_dump(mode="json"))
+    return summary
+
+
+def _run(
+    cell: Cell, dataset: Dataset, plan: SweepPlan, out: Path, device: str, progress: Progress
+) -> list[Measurement]:
+    folder = out / "runs" / cell.name
+    progress.note(f"{cell.name}: {cell.system}")
+    train(
+        dataset,
+        cell.system,
+        out=folder,
+        config=cell.config,
+        resume=True,
+        device=device,
+        progress=progress,
+    )
+    found: list[Measurement] = []
+    for protocol in plan.protocols:
+        done = _evaluated(folder, dataset, plan, protocol, device, progress)
+        groups = {"all": {"users": done.users, "metrics": done.metrics}, **done.groups}
+        for group, values in groups.items():
+            found += [
+                Measurement(
+                    run=cell.name,
+                    variant=cell.variant,
+                    system=cell.system,
+                    seed=cell.seed,
+                    point=cell.point,
+                    protocol=protocol,
+                    group=group,
+                    users=values["users"],
+                    metric=metric,
+                    value=values["metrics"][metric],
+                )
+                for metric in plan.metrics
+                if values["metrics"] is not None
+            ]
+    return found
+
+
+def _evaluated(
+    folder: Path,
+    dataset: Dataset,
+    plan: SweepPlan,
+    protocol: Protocol,
+    device: str,
+    progress: Progress,
+) -> Evaluation:
+    sampled = protocol == "sampled"
+    details = RankingProtocol(
+        kind=protocol,
+        part=plan.on,
+        split=read_manifest(folder).dataset.split,
+        negatives=NEGATIVES if sampled else None,
+        seed=NEGATIVES_SEED if sampled else None,
+        fingerprint=dataset.fingerprint,
+    )
+    thresholds = choose_thresholds(dataset, plan.tail_item_below, plan.tail_user_below)
+    found = read_evaluation(folder, details)
+    if found is not None and found.thresholds == thresholds:
+        return found
+    return evaluate(
+        folder,
+        protocol=protocol,
+        on=plan.on,
+        tail_item_below=thresholds.item,
+        tail_user_below=thresholds.user,
+        dataset=dataset,
+        device=device,
+        progress=progress,
+    )

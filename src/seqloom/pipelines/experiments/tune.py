@@ -1,0 +1,262 @@
+"""`tune`: a search over configurations, kept in SQLite, that reads the validation part alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqloom.core.config import Config
+from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
+from seqloom.core.files import atomic_file, sole_writer
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.random import derive_seed
+from seqloom.data.store import Dataset
+from seqloom.pipelines.experiments.search_space import TunePlan, check_space
+from seqloom.pipelines.experiments.sweep_grid import nested
+from seqloom.pipelines.train.train import Watch, train
+from seqloom.systems.registry import config_class
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+_VOID = "void"
+"""Attribute of the study: numbers of the trials that do not count, because the process ended in
+them or the plan was faulty."""
+
+
+class TuneSummary(Config):
+    """What a search found."""
+
+    out: str
+    trials: int
+    complete: int
+    pruned: int
+    failed: int
+    """Trials whose loss was not finite."""
+    metric: str
+    best_trial: int | None
+    best_value: float | None
+    best: dict[str, Any]
+    """The searched keys of the best trial."""
+    config: str | None
+    """A file with the whole configuration of the best trial, for `train --config`."""
+
+
+class _PrunedError(Exception):
+    """A trial fell behind."""
+
+
+def tune(
+    dataset: Dataset | str | Path,
+    plan: TunePlan | Mapping[str, Any],
+    *,
+    out: str | Path,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> TuneSummary:
+    """Search with Optuna's tree-structured Parzen estimator until there are `plan.trials` trials.
+
+    The study lies in `out/study.db`, each trial's run in `out/runs/`. A search that was killed goes on
+    with the trial it was in. Runs of trials that were stopped early are removed. Nothing of the
+    test part is read.
+
+    Raises:
+        ConfigError: a searched key or value is not allowed, the data set has no validation part, or
+            Optuna is not installed.
+        ArtefactError: `out` has a search of another plan or data set.
+        LockedError: another process is writing `out`.
+    """
+    _optuna()
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    plan = plan if isinstance(plan, TunePlan) else TunePlan.build(plan)
+    if not len(dataset.held_out("valid").users):
+        raise ConfigError("the data set has no validation events to tune on; use another split")
+    check_space(plan)
+    out = Path(out)
+    with sole_writer(out, progress):
+        return _search(dataset, plan, out, device, progress)
+
+
+def _search(
+    dataset: Dataset, plan: TunePlan, out: Path, device: str, progress: Progress
+) -> TuneSummary:
+    optuna = _optuna()
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _open(plan, dataset, out)
+    _take_over_killed(study, progress)
+    with progress.task("tune", plan.trials, "trials") as task:
+        task.advance(len(_counted(study)))
+        while (number := len(_counted(study))) < plan.trials:
+            # Seeded by the number of trials, so that a search that goes on draws anew.
+            study.sampler = optuna.samplers.TPESampler(
+                seed=derive_seed(plan.seed, "tune", number) % 2**32,
+                n_startup_trials=plan.startup_trials,
+                multivariate=True,
+            )
+            _try(study, plan, dataset, out, device, progress)
+            task.advance()
+    return _finish(study, plan, out)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError(
+            "tuning needs Optuna, which is not installed; pip install 'seqloom[tune]'"
+        ) from None
+    return optuna
+
+
+def _open(plan: TunePlan, dataset: Dataset, out: Path) -> Study:
+    optuna = _optuna()
+    pruner = optuna.pruners.NopPruner()
+    if plan.prune:
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=plan.startup_trials, n_warmup_steps=plan.warmup_validations
+        )
+    study = optuna.create_study(
+        storage=f"sqlite:///{(out / 'study.db').resolve()}",
+        study_name="seqloom",
+        direction="maximize",
+        pruner=pruner,
+        load_if_exists=True,
+    )
+    told = {
+        **plan.model_dump(mode="json", exclude={"trials", "prune", "seed"}),
+        "dataset": dataset.fingerprint,
+    }
+    told = json.loads(json.dumps(told))
+    before = study.user_attrs.get("plan")
+    if before is None:
+        study.set_user_attr("plan", told)
+    elif before != told:
+        changed = ", ".join(key for key in told if before.get(key) != told[key])
+        raise ArtefactError(
+            f"{out} holds a search with another {changed}; go on with the same plan and data, or "
+            "choose another folder"
+        )
+    return study
+
+
+def _counted(study: Study) -> list[FrozenTrial]:
+    """The trials that are over and count."""
+    void = study.user_attrs.get(_VOID, [])
+    trials = study.get_trials(deepcopy=False)
+    return [one for one in trials if one.state.is_finished() and one.number not in void]
+
+
+def _void(study: Study, number: int) -> None:
+    """End a trial that does not count. Marked first, so that a kill in between counts nothing."""
+    from optuna.trial import TrialState
+
+    study.set_user_attr(_VOID, [*study.user_attrs.get(_VOID, []), number])
+    study.tell(number, state=TrialState.FAIL)
+
+
+def _take_over_killed(study: Study, progress: Progress) -> None:
+    """Ask again for the configuration of a trial that was running, with its run to go on from."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        progress.note(f"trial {trial.number} was stopped; going on with it")
+        if "run" in trial.user_attrs:
+            study.enqueue_trial(trial.params, user_attrs={"run": trial.user_attrs["run"]})
+        _void(study, trial.number)
+
+
+def _try(
+    study: Study, plan: TunePlan, dataset: Dataset, out: Path, device: str, progress: Progress
+) -> None:
+    from optuna.trial import TrialState
+
+    trial = study.ask()
+    values = {key: space.suggest(trial, key) for key, space in plan.space.items()}
+    config = nested(plan.config, values)
+    name = trial.user_attrs.get("run", f"trial-{trial.number:03d}")
+    trial.set_user_attr("run", name)
+    folder = out / "runs" / name
+    progress.note(f"{name}: {json.dumps(values)}")
+    try:
+        config_class(plan.system).build(config)
+        found = train(
+            dataset,
+            plan.system,
+            out=folder,
+            config=config,
+            resume=True,
+            device=device,
+            progress=progress,
+            watch=_watch(trial, plan),
+        )
+        study.tell(trial, found.valid[plan.metric])
+    except _PrunedError:
+        progress.note(f"{name}: stopped early, it is behind")
+        study.tell(trial, state=TrialState.PRUNED)
+        shutil.rmtree(folder)
+    except TrainingError as error:
+        progress.warn(f"{name}: {error}")
+        trial.set_user_attr("error", str(error))
+        study.tell(trial, state=TrialState.FAIL)
+    except ConfigError as error:
+        _void(study, trial.number)  # a fault of the plan
+        raise ConfigError(f"the search tried {json.dumps(values)}: {error}") from None
+
+
+def _watch(trial: Trial, plan: TunePlan) -> Watch:
+    def watch(count: int, metrics: dict[str, float]) -> None:
+        trial.report(metrics[plan.metric], count)
+        if trial.should_prune():
+            raise _PrunedError
+
+    return watch
+
+
+def _finish(study: Study, plan: TunePlan, out: Path) -> TuneSummary:
+    from optuna.trial import TrialState
+
+    trials = _counted(study)
+    states = [trial.state for trial in trials]
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = max(complete, key=lambda trial: trial.value or 0.0, default=None)
+    _write_trials(out / "trials.csv", plan, trials)
+    file = out / "best.yaml"
+    if best is not None:
+        config = config_class(plan.system).build(nested(plan.config, best.params))
+        with atomic_file(file) as work:
+            work.write_text(config.to_yaml(), encoding="utf-8")
+    return TuneSummary(
+        out=str(out),
+        trials=len(trials),
+        complete=len(complete),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        metric=plan.metric,
+        best_trial=best.number if best else None,
+        best_value=best.value if best else None,
+        best=dict(best.params) if best else {},
+        config=str(file) if best else None,
+    )
+
+
+def _write_trials(file: Path, plan: TunePlan, trials: list[FrozenTrial]) -> None:
+    """One line a trial: its number, state, metric, validations, run and searched keys."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", plan.metric, "validations", "run", *plan.space])
+    for trial in trials:
+        last = trial.last_step or 0
+        value = trial.value
+        if value is None and trial.intermediate_values:
+            value = max(trial.intermediate_values.values())
+        row = [trial.number, trial.state.name.lower(), value, last, trial.user_attrs.get("run")]
+        writer.writerow([*row, *(trial.params.get(key) for key in plan.space)])
+    with atomic_file(file) as work:
+        work.write_text(text.getvalue(), encoding="utf-8")

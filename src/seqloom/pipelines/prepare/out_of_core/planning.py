@@ -1,0 +1,114 @@
+"""What concerns all users at once: items' numbers, what is cold, bounds of time, where parts begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from seqloom.data.cold import cold_last
+from seqloom.data.split import check_temporal, temporal_ranks
+from seqloom.pipelines.prepare.out_of_core.filtering import coarse, count_seconds, survey_bucket
+from seqloom.pipelines.prepare.out_of_core.job import Folder, Job
+from seqloom.pipelines.prepare.split_options import (
+    choose_cold_items,
+    choose_cold_users,
+    given_bounds,
+)
+
+Each = Callable[..., list[dict[str, Any]]]
+"""Runs a step with its arguments on every bucket, and gives what it told."""
+
+
+class Planner:
+    """Decides between the k-core and the writing of parts."""
+
+    def __init__(self, job: Job, folder: Folder, each: Each) -> None:
+        self._job, self._options = job, job.options
+        self._folder, self._each = folder, each
+
+    def plan(self, core: str, kept: np.ndarray, all_items: pl.Series) -> pl.Series:
+        """Decide, and leave the plan to the next steps; the ids of the items by their final numbers.
+
+        `kept` [items] are the events that the round `core` left of each item.
+
+        Raises:
+            DataError: the split does not fit the log, or too few items or users are there to be cold.
+        """
+        told = self._each(survey_bucket, core)
+        ids = all_items.filter(pl.Series(kept > 0))
+        arrays = {
+            "cuts": self._cuts(told),
+            "numbers": (np.cumsum(kept > 0) - 1).astype(np.int32),
+        }
+        if self._options.cold_items:
+            arrays["cold"] = choose_cold_items(ids, self._options)
+        bounds = self._bounds(core, told) if self._options.split == "temporal" else None
+        if self._options.cold_users:
+            parts = [self._folder.table("survey", b)["user_id"] for b in range(self._job.parts)]
+            number = sum(one["users"] for one in told)
+            chosen = choose_cold_users(pl.concat(parts), number, self._options)
+            for part, users in zip(("valid", "test"), chosen, strict=True):
+                table = pa.table({"user_id": users.to_arrow()})
+                self._folder.write_batches(f"plan-{part}", 0, table, np.array([0, len(users)]))
+        self._folder.write_arrays("plan", 0, arrays)
+        plan = {
+            "bounds": bounds,
+            "cold_users": bool(self._options.cold_users),
+            "num_items": len(ids),
+        }
+        self._folder.once("plan", 0, lambda: plan)
+        return ids.gather(cold_last(arrays["cold"])) if "cold" in arrays else ids
+
+    def _cuts(self, told: list[dict[str, Any]]) -> np.ndarray:
+        """[parts - 1] keys at which ranges of about equally many events begin."""
+        samples, weights = [], []
+        for piece, one in enumerate(told):
+            sample = self._folder.arrays("survey", piece, ("sample",))["sample"]
+            samples.append(sample)
+            weights.append(np.full(len(sample), one["events"] / max(len(sample), 1)))
+        keys, weight = np.concatenate(samples), np.concatenate(weights)
+        order = np.argsort(keys, kind="stable")
+        upto = weight[order].cumsum()
+        edges = upto[-1] * np.arange(1, self._job.parts) / self._job.parts
+        cuts: np.ndarray = keys[order][np.searchsorted(upto, edges)]
+        return cuts
+
+    def _bounds(self, core: str, told: list[dict[str, Any]]) -> tuple[int, int]:
+        timed = any("first" in one for one in told)
+        bounds = given_bounds(self._options, timed=timed)
+        if bounds is None:
+            bounds = self._quantiles(core, sum(one["events"] for one in told))
+        check_temporal(min(one["first"] for one in told if "first" in one), *bounds)
+        return bounds
+
+    def _quantiles(self, core: str, number: int) -> tuple[int, int]:
+        """The very seconds that `data.split.temporal_bounds` finds, without one array of all times."""
+        pieces = range(self._job.parts)
+        found = [self._folder.arrays("survey", piece) for piece in pieces]
+        blocks, counts = _added([(f["blocks"], f["block_counts"]) for f in found if "blocks" in f])
+        upto = counts.cumsum()
+        shares = (self._options.valid_fraction, self._options.test_fraction)
+        ranks = temporal_ranks(number, *shares)
+        places = [int(np.searchsorted(upto, rank, side="right")) for rank in ranks]
+        self._each(count_seconds, core, sorted({int(blocks[place]) for place in places}))
+        fine = [self._folder.arrays("times", piece) for piece in pieces]
+        seconds, counts = _added([(f["seconds"], f["counts"]) for f in fine])
+        bounds = []
+        for rank, place in zip(ranks, places, strict=True):
+            mine = coarse(seconds) == blocks[place]
+            before = int(upto[place - 1]) if place else 0
+            at = np.searchsorted(counts[mine].cumsum(), rank - before, side="right")
+            bounds.append(int(seconds[mine][at]))
+        return bounds[0], bounds[1]
+
+
+def _added(counted: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The values of several counts in their order, and how many there are of each."""
+    values, where = np.unique(np.concatenate([v for v, _ in counted]), return_inverse=True)
+    totals = np.zeros(len(values), np.int64)
+    np.add.at(totals, where, np.concatenate([n for _, n in counted]))
+    return values, totals

@@ -1,0 +1,112 @@
+"""The step `write`: one range of users, out of all buckets, as a part of the data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from seqloom.data.catalog import arrow_strings
+from seqloom.data.filters import Log
+from seqloom.data.parts import write_part
+from seqloom.data.statistics import LogTally, SplitTally
+from seqloom.pipelines.prepare.out_of_core.gathering import unnamed
+from seqloom.pipelines.prepare.out_of_core.job import Folder
+from seqloom.pipelines.prepare.split_options import SplitCounts, SplitPlan, split_part
+
+
+def write_range(path: str, piece: int) -> dict[str, Any]:
+    """Write one part of the data set; tells what is counted of it."""
+    folder = Folder(path)
+    return folder.once("write", piece, lambda: _write(folder, piece))
+
+
+def stored_plan(folder: Folder) -> SplitPlan:
+    """The plan of the split, as the driver left it."""
+    told = folder.told("plan", 1)[0]
+    arrays = folder.arrays("plan", 0)
+    users = None
+    if told["cold_users"]:
+        valid, test = (folder.table(f"plan-{part}", 0)["user_id"] for part in ("valid", "test"))
+        users = (valid, test)
+    bounds = told["bounds"]
+    return SplitPlan(
+        bounds=None if bounds is None else (bounds[0], bounds[1]),
+        cold_items=arrays.get("cold"),
+        cold_users=users,
+    )
+
+
+def _write(folder: Folder, piece: int) -> dict[str, Any]:
+    log = _collect(folder, piece)
+    part = split_part(log, stored_plan(folder))
+    users = arrow_strings(pl.DataFrame({"user_id": part.log.user_ids}))
+    record = write_part(folder.path / "dataset", piece, users, part.events)
+    tally = LogTally.of(part.log)
+    split = part.counts.tally
+    arrays = {"lengths": tally.lengths, "items": tally.items, "train": split.train}
+    arrays |= {f"{name}_targets": counts for name, counts in split.targets.items()}
+    folder.write_arrays("write", piece, arrays)
+    return {
+        "record": record.model_dump(),
+        "first": tally.first,
+        "last": tally.last,
+        "numbers": split.numbers,
+        "cold_events_removed": part.counts.cold_events_removed,
+        "short": part.counts.short,
+        "num_short": part.counts.num_short,
+        "tied": part.counts.tied,
+    }
+
+
+def stored_counts(folder: Folder, told: list[dict[str, Any]]) -> list[SplitCounts]:
+    """What was counted of the split of each part."""
+    counts = []
+    for piece, one in enumerate(told):
+        arrays = folder.arrays("write", piece)
+        targets = {name: arrays[f"{name}_targets"] for name in ("valid", "test")}
+        tally = SplitTally(one["numbers"], arrays["train"], targets)
+        counts.append(
+            SplitCounts(
+                tally, one["cold_events_removed"], one["short"], one["num_short"], one["tied"]
+            )
+        )
+    return counts
+
+
+def stored_tally(folder: Folder, step: str, told: list[dict[str, Any]]) -> LogTally:
+    """What a step counted of the log, over all pieces."""
+    return LogTally.sum(
+        LogTally(one["lengths"], one["items"], said["first"], said["last"])
+        for one, said in (
+            (folder.arrays(step, piece, ("lengths", "items")), said)
+            for piece, said in enumerate(told)
+        )
+    )
+
+
+def _collect(folder: Folder, piece: int) -> Log:
+    """The events of a range of users, in the order of the users' first appearance."""
+    count = folder.job().parts
+    timed = "times" in folder.arrays("scatter", 0)
+    names = ("items", "times") if timed else ("items",)
+    users = list(folder.ranges("scatter", count, piece, ("keys", "lengths"), "users"))
+    events = list(folder.ranges("scatter", count, piece, names, "events"))
+    ids = pl.concat([frame["user_id"] for frame in folder.batches("scatter", count, piece)])
+    keys, lengths = (np.concatenate([part[n] for part in users]) for n in ("keys", "lengths"))
+    order = np.argsort(keys)
+    starts = lengths.cumsum() - lengths
+    sizes = lengths[order]
+    before = sizes.cumsum() - sizes
+    total = int(sizes.sum())
+    # Where each event of the new order stands in the old one.
+    places = np.arange(total) - np.repeat(before - starts[order], sizes)
+    items, *rest = (np.concatenate([part[name] for part in events])[places] for name in names)
+    return Log(
+        users=np.repeat(np.arange(len(order), dtype=np.int32), sizes),
+        items=items,
+        times=rest[0] if rest else None,
+        user_ids=ids.gather(order),
+        item_ids=unnamed(folder.told("plan", 1)[0]["num_items"]),
+    )

@@ -1,0 +1,289 @@
+"""`prepare`: a raw log and the text of its items to a prepared data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from pydantic import Field
+
+from seqloom.core.errors import ArtefactError, DataError
+from seqloom.core.files import sha256_file, sole_writer
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.assemble import code_log, in_time_order
+from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
+from seqloom.data.checks import Findings, Missing
+from seqloom.data.filters import Duplicates, Log, k_core, repeats_in_place, wanted_events
+from seqloom.data.sources import Source, Table, read_items, read_log
+from seqloom.data.statistics import describe
+from seqloom.data.store import Dataset, write_dataset
+from seqloom.pipelines.prepare.split_options import SplitOptions, split_log
+
+
+class PrepareOptions(SplitOptions):
+    """How a log becomes a data set."""
+
+    min_count: int = Field(default=5, ge=0)
+    """k-core: users and items with fewer events are left out, again and again until none is left.
+    0 or 1 keeps all. Default: the 5-core of most published work."""
+    min_user_count: int | None = Field(default=None, ge=0)
+    """k-core bound for users; default: `min_count`."""
+    min_item_count: int | None = Field(default=None, ge=0)
+    """k-core bound for items; default: `min_count`."""
+    min_rating: float | None = None
+    """Events with a lower rating are left out before anything else; default: all ratings count."""
+    duplicates: Duplicates = "keep-all"
+    """Repeated (user, item): `keep-all`, only the `first` or the `last`, or `consecutive` (one of
+    each run of the same item)."""
+    missing: Missing = "error"
+    """Rows without a user, an item or a time: stop with an `error`, or `drop` and count them."""
+
+    @property
+    def core(self) -> tuple[int, int]:
+        """The k-core bounds for users and items."""
+        user, item = self.min_user_count, self.min_item_count
+        return self.min_count if user is None else user, self.min_count if item is None else item
+
+
+def prepare(
+    source: Any,
+    out: str | Path,
+    *,
+    items: Any = None,
+    options: PrepareOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Read a log (path or data frame), filter and split it, and write a prepared data set to `out`.
+
+    `items` is a path or a frame with an id column and text columns; without it, the items that come
+    with the log's format are taken. The folder appears whole or not at all.
+
+    Raises:
+        DataError: the input cannot be read, or nothing is left after filtering.
+        ArtefactError: `out` exists and `overwrite` is false.
+    """
+    options = options or PrepareOptions()
+    out = Path(out)
+    findings = Findings(progress)
+    with (
+        sole_writer(out, progress),
+        progress.task("prepare", total=5, unit="stages") as task,
+    ):
+        if out.exists() and not overwrite:
+            raise ArtefactError(f"{out} already exists; choose another name or ask to overwrite it")
+        raw = read_log(source, options)
+        progress.note(_what_was_read(raw, options))
+        for record in raw.findings:
+            findings.add(record["kind"], record["count"], record["message"], record["examples"])
+        rows = len(raw.columns["user_id"])
+        task.advance()
+        coded = code_log(
+            raw,
+            options.timestamp_unit,
+            options.missing,
+            findings,
+            time_format=options.time_format,
+        )
+        log = coded.log
+        before = {"rows": rows, **describe(log)}
+        all_items = log.item_ids
+        task.advance()
+        log, removed = _filter(log, coded.ratings, raw, options, findings)
+        task.advance()
+        log, events, facts = split_log(log, options, findings)
+        task.advance()
+        table = items_table(raw, items, options, progress)
+        users = raw.users() if raw.users is not None else None
+        item_rows, without_text = catalogue(log.item_ids, all_items, table, options, findings)
+        dataset = write_dataset(
+            out,
+            items=item_rows,
+            users=user_table(log.user_ids, users, findings),
+            events=events,
+            sources=_sources(raw, table, users, rows),
+            options=options.model_dump(mode="json") | {"format": raw.format},
+            statistics={
+                **describe(log),
+                "items": len(log.item_ids),
+                "items_without_text": without_text,
+                **facts,
+                "removed": removed,
+                "raw": before,
+            },
+            warnings=findings.records,
+            overwrite=overwrite,
+        )
+        task.advance()
+    return dataset
+
+
+def _what_was_read(raw: Source, options: PrepareOptions) -> str:
+    how = " (detected)" if options.format == "auto" and raw.format != "frame" else ""
+    said = f"read {raw.name} as {raw.format}{how}{quoting(raw.reading)}"
+    if raw.names is None:
+        return said
+    pairs = ", ".join(f"{role}={own!r}" for role, own in raw.names.by_role().items())
+    return f"{said}: {pairs}"
+
+
+def quoting(reading: dict[str, Any] | None) -> str:
+    """How quotes are read, where it is not by RFC 4180 and was detected."""
+    if reading is None or "detected" not in reading:
+        return ""
+    escape = reading["escape"]
+    how = "ordinary characters" if escape is None else f"quotes, escaped by {escape}"
+    return f', " as {how} ({reading["detected"]})'
+
+
+def _filter(
+    log: Log, ratings: np.ndarray | None, raw: Source, options: PrepareOptions, findings: Findings
+) -> tuple[Log, dict[str, int]]:
+    """Minimum rating, order in time, repeats, k-core; the counts of what each step took away."""
+    removed: dict[str, int] = {}
+    counts = [f"{len(log):,} events read"]
+
+    def step(name: str, kept: Log) -> Log:
+        removed[name] = len(log) - len(kept)
+        counts.append(f"{len(kept):,} after {name}")
+        if len(kept) == 0:
+            raise nothing_left(raw.name, counts, options)
+        return kept
+
+    if options.min_rating is not None:
+        if ratings is None:
+            raise no_ratings(raw.name)
+        absent = int(np.isnan(ratings).sum())
+        findings.add("missing-rating", absent, "rows without a rating fail min_rating")
+        log = step("min_rating", log.take(ratings >= options.min_rating))
+    log = in_time_order(log, raw.name, findings, ordered_format=raw.format == "sequences")
+    kept = wanted_events(log, options.duplicates)
+    if not kept.all():
+        log = step("duplicates", log.take(kept))
+    again = repeats_in_place(log)
+    if log.times is not None:
+        findings.add(
+            "exact-repeat",
+            int(again.sum()),
+            "events repeat the one before in user, item and time; duplicates='consecutive' drops "
+            "them",
+        )
+    core = k_core(log, *options.core)
+    if not core.all():
+        log = step("k-core", log.take(core))
+    return log.compact(), removed
+
+
+def nothing_left(name: str, counts: list[str], options: PrepareOptions) -> DataError:
+    """What is said where the filters leave no event; `counts` tells what each step left."""
+    return DataError(
+        f"{name} is empty after filtering ({', '.join(counts)}); lower min_count "
+        f"({options.core[0]} for users, {options.core[1]} for items) or min_rating"
+    )
+
+
+def no_ratings(name: str) -> DataError:
+    """What is said where a minimum rating is asked for and there are no ratings."""
+    return DataError(f"{name} has no rating column, but min_rating is set; unset it")
+
+
+def items_table(
+    raw: Source, items: Any, options: PrepareOptions, progress: Progress
+) -> Table | None:
+    """The table that describes the items: the one given, else the one that came with the log.
+
+    Raises:
+        DataError: it cannot be read, or text columns are asked for and there is none.
+    """
+    if items is not None:
+        table = read_items(items, options, raw)
+        if quoting(table.reading):
+            progress.note(f"read {table.name} with{quoting(table.reading).removeprefix(',')}")
+        return table
+    if raw.items is not None:
+        table = raw.items()
+        progress.note(f"item text from {table.name}")
+        return table
+    if options.text_columns is not None:
+        raise DataError("text_columns is set, but there is no items table; give one with items")
+    progress.note("no items table: the items have no text")
+    return None
+
+
+def catalogue(
+    ids: pl.Series,
+    all_items: pl.Series,
+    table: Table | None,
+    options: PrepareOptions,
+    findings: Findings,
+) -> tuple[pa.Table, int]:
+    """The items `ids` with their text, and how many have none; `all_items` are those of the raw log.
+
+    Raises:
+        DataError: a text column is not there, or no row of the table fits any item.
+    """
+    if table is None:
+        return arrow_strings(pl.DataFrame({"item_id": ids})), len(ids)
+    for record in table.findings:
+        findings.add(record["kind"], record["count"], record["message"], record["examples"])
+    rows = join_text(ids, all_items, table, options.text_columns, findings)
+    return arrow_strings(rows), int((~has_text(rows)).sum())
+
+
+def _sources(
+    raw: Source, table: Table | None, users: Table | None, rows: int
+) -> list[dict[str, Any]]:
+    """What the manifest says of each input: files with size and hash, frames with their shape."""
+    records = source_records("log", raw.files, raw.name, rows, raw.reading)
+    if table is not None:
+        records += table_records("items", table)
+    if users is not None:
+        records += table_records("users", users)
+    return records
+
+
+def table_records(role: str, table: Table) -> list[dict[str, Any]]:
+    """A table of items or users, as the manifest names it."""
+    return source_records(role, table.files, table.name, table.frame.height, table.reading)
+
+
+def source_records(
+    role: str, files: tuple[Path, ...], name: str, rows: int, reading: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """One input, as the manifest names it; with its reading, where that was detected."""
+    if not files:
+        return [{"role": role, "frame": name, "rows": rows}]
+    how = {"reading": reading} if reading is not None and "detected" in reading else {}
+    return [
+        {"role": role, "path": str(f), "bytes": f.stat().st_size, "sha256": sha256_file(f)} | how
+        for f in files
+    ]
+
+
+def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:
+    """The data set's figures as (label, value) rows for printing."""
+    facts = dataset.manifest.statistics
+    raw = facts["raw"]
+    rows = [(name, f"{facts[name]:,} of {raw[name]:,}") for name in ("users", "items", "events")]
+    rows.append(("density", f"{facts['density']:.4%}"))
+    lengths = f"{facts['mean_length']:.1f} / {facts['median_length']:g} / {facts['max_length']:,}"
+    rows.append(("events a user (mean / median / max)", lengths))
+    if "first_date" in facts:
+        rows.append(("dates", f"{facts['first_date']} to {facts['last_date']}"))
+    rows.append(("items without text", f"{facts['items_without_text']:,}"))
+    rows.append(("training events", f"{facts['train_events']:,}"))
+    for part in ("valid", "test"):
+        begin = f" from {facts[f'{part}_from']}" if f"{part}_from" in facts else ""
+        rows.append((f"{part} targets", f"{facts[f'{part}_targets']:,}{begin}"))
+    if "cold_items" in facts:
+        rows.append(("cold items", f"{facts['cold_items']:,}"))
+        rows.append(("test targets that are cold", f"{facts['test_targets_cold']:,}"))
+        rows.append(("events of cold items left out", f"{facts['cold_events_removed']:,}"))
+    rows.append(("users in training only", f"{facts['train_only_users']:,}"))
+    if facts["unused_events"]:
+        rows.append(("unused events", f"{facts['unused_events']:,}"))
+    rows.extend((f"removed by {step}", f"{count:,}") for step, count in facts["removed"].items())
+    return rows

@@ -1,0 +1,1 @@
+"""Lists from a run, new items, and exports."""

@@ -1,0 +1,1 @@
+"""Training of a run, and what has to be made before it."""

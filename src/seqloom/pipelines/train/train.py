@@ -1,0 +1,372 @@
+"""`train`: a prepared data set and a system's configuration to a run."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from seqloom.core.config import Config
+from seqloom.core.device import peak_rss_mb, resolve_device
+from seqloom.core.errors import ConfigError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.core.random import derive_seed
+from seqloom.core.records import record_files
+from seqloom.core.tensors import tensor_marks
+from seqloom.data.store import Dataset
+from seqloom.distributed.dtensors import gathered_state, is_spread
+from seqloom.distributed.processes import ALONE, Processes
+from seqloom.evaluation.metrics import rank_metrics
+from seqloom.evaluation.protocol import PROTOCOL_VERSION
+from seqloom.evaluation.ranking import rank_targets
+from seqloom.pipelines.train.ensemble_members import load_members
+from seqloom.pipelines.train.item_vectors import IdTable, given_ids, trained_ids
+from seqloom.pipelines.train.start_run import (
+    begin,
+    check_alike,
+    check_same,
+    holds_no_run_yet,
+    may_begin,
+    noted,
+    once,
+    sizes_of,
+)
+from seqloom.runs.folder import Cost, RunManifest, check_base, write_manifest
+from seqloom.runs.run_files import LOG, write_model_files, write_weights
+from seqloom.runs.sole import sole_process
+from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+from seqloom.systems.registry import system_class
+from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
+from seqloom.training.log import NoLog, RunLog
+from seqloom.training.loop import Trainer
+from seqloom.training.spread_checkpoint import SpreadCheckpoints
+
+VALID_METRICS = ("hr@10", "ndcg@10")
+Watch = Callable[[int, dict[str, float]], None]
+"""Told of each validation: how many there were in the run so far, and what was measured. What it
+raises ends the training, which can be resumed."""
+
+
+class TrainSummary(Config):
+    """What `train` says at the end."""
+
+    run: str
+    """The run's folder."""
+    system: str
+    epochs: int
+    seconds_per_epoch: list[float]
+    targets_per_epoch: int
+    seconds_total: float
+    peak_rss_mb: float
+    parameters: int
+    trained_parameters: int
+    best_phase: str | None
+    """The phase of the weights that were kept."""
+    best_epoch: int | None
+    """The epoch of that phase."""
+    valid: dict[str, float]
+    """Validation metrics of the weights that were kept."""
+
+
+def train(
+    dataset: Dataset | str | Path,
+    system: str,
+    *,
+    out: str | Path,
+    config: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    checkpoint_every_s: float = 60.0,
+    progress: Progress = SILENT,
+    watch: Watch | None = None,
+    processes: Processes = ALONE,
+    shard: bool = False,
+) -> TrainSummary:
+    """Train `system` on `dataset` and write the run at `out`.
+
+    Several processes, each of which makes this call, train one run; the first writes it, and all must see
+    both folders. With `shard` its language models are spread over them. See docs/distributed.md.
+
+    With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
+    never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
+    There is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
+
+    Raises:
+        ConfigError: unknown system, bad configuration, or nothing to train on.
+        ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
+            set, system or configuration.
+        LockedError: another process is writing `out`.
+        StorageError: the disk is full; what was trained so far can be resumed.
+        TrainingError: the loss is not finite.
+        ProcessError: another process has failed.
+    """
+    dataset = (dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)).warm
+    out = Path(out)
+    cls = system_class(system)
+    resolved = cls.config_class.build(config)
+    _check_epochs(resolved)
+    _check_shard(cls, processes, shard=shard)
+    check_alike(processes, dataset, resolved)
+    sizes = sizes_of(dataset, cls, resolved)
+    with sole_process(out, processes, progress):
+
+        def begun() -> RunManifest | None:
+            if out.exists() and resume and not holds_no_run_yet(out):
+                return check_same(out, dataset, system, resolved)
+            may_begin(out, resume=resume, overwrite=overwrite, progress=progress)
+            return None
+
+        manifest = once(processes, begun)
+        if manifest is not None and manifest.status == "complete":
+            progress.note(f"{out} is complete; nothing to do")
+            return _summary(out, manifest)
+        # What is wrong with any of them is said before anything is written or trained.
+        ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
+        runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
+        members = load_members(dataset, runs, device)
+        shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
+        if manifest is None:
+            manifest = once(processes, lambda: begin(out, dataset, cls, resolved, sizes))
+        assert manifest is not None
+        data = TrainingData(dataset, progress, processes=processes)
+        if cls.uses_ids:
+            data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
+        if cls.combines_runs:
+            data = replace(data, members=members.systems)
+            manifest = noted(out, manifest, processes, members=members.references)
+        place = resolve_device(device)
+        finished = _train(
+            out, data, resolved, manifest, place, checkpoint_every_s, watch, shard=shard
+        )
+        del shared
+        return _summary(out, finished)
+
+
+def _check_epochs(config: SystemConfig) -> None:
+    """Refuse a training that trains nothing; a run that continues another one keeps its weights."""
+    if getattr(config, "epochs", 1) == 0 and getattr(config, "start_from", None) is None:
+        raise ConfigError(
+            "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
+            "give 1 or more"
+        )
+
+
+def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -> None:
+    if shard and cls.shards is None:
+        raise ConfigError(
+            f"--shard spreads a language model over processes, which {cls.name} does not have; "
+            "leave it out, or train e4srec or idgenrec"
+        )
+    if shard and processes.size == 1:
+        raise ConfigError(
+            "--shard spreads a language model over several processes, and this is one; start several: "
+            "torchrun --nproc-per-node N -m seqloom train ..."
+        )
+
+
+def _with_ids(
+    out: Path,
+    data: TrainingData,
+    config: SystemConfig,
+    manifest: RunManifest,
+    given: IdTable | None,
+    device: str,
+) -> tuple[TrainingData, RunManifest]:
+    """Add the item vectors of another run; it is trained first where none is given."""
+    table = given or trained_ids(
+        data.dataset,
+        getattr(config, "ids"),  # noqa: B009
+        out / "ids",
+        seed=config.seed,
+        device=device,
+        progress=data.progress,
+        processes=data.processes,
+    )
+    sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
+    manifest = noted(out, manifest, data.processes, sizes=sizes, ids=table.reference)
+    return replace(data, ids=table.vectors), manifest
+
+
+def _train(
+    out: Path,
+    data: TrainingData,
+    config: SystemConfig,
+    manifest: RunManifest,
+    device: torch.device,
+    checkpoint_every_s: float,
+    watch: Watch | None,
+    *,
+    shard: bool,
+) -> RunManifest:
+    started = time.monotonic()
+    processes = data.processes
+    model = processes.in_turn(lambda: start_system(manifest.system, config, manifest.sizes, data))
+    manifest = _with_start(out, manifest, model, processes)
+    if shard:
+        model.shard(device)
+    model.to(device)
+    # A frozen model that all hold together cannot score other users in each process.
+    ranking = ALONE if shard and model.shards == "frozen" else processes
+    held_out = data.dataset.held_out("valid")
+    if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
+        data.progress.warn(
+            f"{out} was begun under a former ranking protocol, in which targets that users had before nearly "
+            "always won; its earlier validation metrics are higher for that, so an early epoch may be kept "
+            "wrongly: train it again with --overwrite"
+        )
+
+    def measure() -> dict[str, float]:
+        ranks = rank_targets(
+            model.scorer(),
+            held_out,
+            popularity=data.dataset.popularity[1:],
+            max_len=model.max_len,
+            device=device,
+            processes=ranking,
+        )
+        return rank_metrics(ranks.ranks, VALID_METRICS)
+
+    def validate() -> dict[str, float]:
+        metrics = measure()
+        if watch is not None:
+            watch(1 + sum("valid" in row for row in trainer.position.history), metrics)
+        return metrics
+
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    phases = processes.in_turn(lambda: model.phases(data))
+    if not len(held_out.users) and any(p.validated and p.optimisation.epochs for p in phases):
+        _no_validation()
+    first = processes.rank == 0
+    trainer = Trainer(
+        model,
+        phases,
+        validate if len(held_out.users) else _no_validation,
+        config.seed,
+        device,
+        _checkpoints(out, model, processes),
+        RunLog(out) if first else NoLog(),
+        checkpoint_every_s=checkpoint_every_s,
+        progress=data.progress,
+        processes=processes,
+    )
+    with processes.exchanging():
+        position = trainer.fit(resume=True)
+        model.finish()
+        model.eval()
+        valid = position.best_metrics
+        if (_round(model) or not phases) and len(held_out.users):
+            valid = measure()
+        saved = gathered_state(model.saved_state(), keep=first)
+    cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
+
+    def finish() -> RunManifest:
+        sha256 = write_weights(out, saved)
+        records = manifest.records | record_files(out, [LOG] if (out / LOG).exists() else [])
+        done = manifest.model_copy(
+            update={
+                "status": "complete",
+                "parameters": sum(t.numel() for t in model.state_dict().values()),
+                "trained_parameters": trained if phases else 0,
+                "best_phase": position.best_phase,
+                "best_epoch": position.best_epoch,
+                "valid": valid,
+                "cost": cost,
+                "weights_sha256": sha256,
+                "trained_sha256": sha256,
+                "files": write_model_files(out, model),
+                "records": records,
+            }
+        )
+        write_manifest(out, done)
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        return done
+
+    return cast(RunManifest, once(processes, finish))
+
+
+def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpoints:
+    folder, fixed = out / "checkpoints", model.fixed_entries
+    if any(map(is_spread, model.state_dict().values())):
+        return SpreadCheckpoints(folder, fixed, processes)
+    return (Checkpoints if processes.rank == 0 else OthersCheckpoints)(folder, fixed)
+
+
+def _round(model: System[Any]) -> bool:
+    """Give the model the precision in which it is stored; whether that changes anything.
+
+    The validation metrics of a run are then those of the weights in its folder.
+    """
+    stored, state = model.saved_state(), model.state_dict()
+    if all(stored[name].dtype == state[name].dtype for name in state):
+        return False
+    model.load_state_dict(stored)
+    return True
+
+
+def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingData) -> System[Any]:
+    """A system as it is before the first step; what is drawn depends on the configured seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, "initialise"))
+        model = system_class(name)(config, sizes)
+        model.initialise(data)
+    return model
+
+
+def _with_start(
+    out: Path, manifest: RunManifest, model: System[Any], processes: Processes
+) -> RunManifest:
+    """Note how the run starts and over which shared language model; a resumed run must have the same."""
+    if manifest.base is not None:
+        check_base(out, manifest, model)
+        return manifest
+    marks = tensor_marks(model.state_dict())
+    return noted(out, manifest, processes, base=model.base_reference(), start=marks)
+
+
+def _no_validation() -> dict[str, float]:
+    raise ConfigError(
+        "the data set has no validation events, so there is nothing to choose the weights on; prepare it "
+        "with --min-user-count 3 or more, or with another --split"
+    )
+
+
+def _cost(
+    position: Position, manifest: RunManifest, seconds: float, device: torch.device, processes: int
+) -> Cost:
+    rows = position.history
+    logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
+    return Cost(
+        epochs=len(rows),
+        seconds_per_epoch=[row["seconds"] for row in rows],
+        targets_per_epoch=max((row["targets"] for row in rows), default=0),
+        seconds_total=round(max(seconds, logged), 3),
+        members_seconds=round(sum(each.seconds_total for each in manifest.members), 3),
+        peak_rss_mb=round(peak_rss_mb(), 1),
+        device=str(device),
+        threads=torch.get_num_threads(),
+        processes=processes,
+    )
+
+
+def _summary(out: Path, manifest: RunManifest) -> TrainSummary:
+    cost = manifest.cost
+    return TrainSummary(
+        run=str(out),
+        system=manifest.system,
+        epochs=cost.epochs,
+        seconds_per_epoch=cost.seconds_per_epoch,
+        targets_per_epoch=cost.targets_per_epoch,
+        seconds_total=cost.seconds_total,
+        peak_rss_mb=cost.peak_rss_mb,
+        parameters=manifest.parameters,
+        trained_parameters=manifest.trained_parameters,
+        best_phase=manifest.best_phase,
+        best_epoch=manifest.best_epoch,
+        valid=manifest.valid,
+    )

@@ -1,0 +1,1 @@
+"""Figures and HTML reports of comparisons, sweeps and audits."""

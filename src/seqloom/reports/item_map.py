@@ -1,0 +1,104 @@
+"""Where systems put the items: a map in two dimensions, coloured by popularity."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqloom.core.config import Config
+from seqloom.core.random import generator
+from seqloom.data.store import Dataset
+from seqloom.reports.figure_style import Canvas, Figure, plain
+
+_PERPLEXITY = 30.0
+_COLUMNS = 3
+_TITLE_WIDTH = 34
+"""Letters that fit above a panel."""
+
+
+class ItemMap(Config):
+    """The places that one run gives to some items."""
+
+    name: str
+    """The run."""
+    item_ids: list[str]
+    events: list[int]
+    """Training events of each item."""
+    x: list[float]
+    y: list[float]
+
+
+def choose_items(num_items: int, count: int) -> Tensor:
+    """Up to `count` items at random, the same at every call. Shapes: -> [n] item numbers, rising."""
+    drawn = torch.randperm(num_items, generator=generator(0, "item map"))[:count]
+    return drawn.sort().values + 1
+
+
+def map_items(name: str, vectors: Tensor, chosen: Tensor, dataset: Dataset) -> ItemMap:
+    """t-SNE of the chosen items' vectors; the same vectors give the same map.
+
+    Source: LLM-ESR (arXiv 2405.20646), figure of item embeddings.
+    Differs: items are drawn at random, so that a point can be seen; all runs show the same items.
+
+    Shapes: vectors [N, D], chosen [n] item numbers.
+    """
+    from sklearn.manifold import TSNE
+
+    rows = vectors[chosen.to(vectors.device) - 1].detach().float().cpu().numpy()
+    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
+    places = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)
+    return ItemMap(
+        name=name,
+        item_ids=[dataset.item_ids[n - 1] for n in chosen.tolist()],
+        events=dataset.popularity[chosen].tolist(),
+        x=[round(float(value), 4) for value in places[:, 0]],
+        y=[round(float(value), 4) for value in places[:, 1]],
+    )
+
+
+def item_map_figure(maps: Sequence[ItemMap]) -> Figure:
+    """A panel for each run; rare items are drawn last, so that popular ones do not hide them."""
+    columns = min(_COLUMNS, len(maps))
+    lines = -(-len(maps) // columns)
+    rows: list[tuple[Any, ...]] = []
+    highest = max(max(one.events) for one in maps) + 1
+    with Canvas(lines, columns, 3.0 * columns + 0.8, 3.1 * lines) as canvas:
+        from matplotlib.colors import LogNorm
+
+        axes = list(canvas.axes.flat)
+        scale = LogNorm(1, max(highest, 2))
+        drawn: Any = None
+        for axis, one in zip(axes, maps, strict=False):
+            points = list(zip(one.item_ids, one.events, one.x, one.y, strict=True))
+            rows += [(one.name, *point) for point in points]
+            points.sort(key=lambda point: -point[1])
+            drawn = axis.scatter(
+                [point[2] for point in points],
+                [point[3] for point in points],
+                c=[point[1] + 1 for point in points],
+                s=7,
+                cmap="viridis",
+                norm=scale,
+                linewidths=0,
+            )
+            name = "\n".join(textwrap.wrap(plain(one.name), _TITLE_WIDTH))
+            axis.set_title(f"{name}\n(n = {len(points):,} items)")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        for axis in axes[len(maps) :]:
+            axis.set_visible(False)
+        bar = canvas.drawing.colorbar(drawn, ax=axes, shrink=0.8)
+        bar.set_label("training events of the item + 1")
+        svg = canvas.svg("item_map")
+    caption = (
+        "t-SNE of the vectors by which each run scores its items; the same items drawn at random in "
+        "every panel. Neighbours have similar vectors; distances between groups and the axes have no "
+        "unit. Where the colours part, a run tells items by popularity more than by what they are."
+    )
+    return Figure(
+        "item_map", "Map of the items", caption, svg, ("run", "item_id", "events", "x", "y"), rows
+    )

@@ -1,0 +1,221 @@
+"""What a report shows: plain data, so that a report can be kept as JSON and drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.data.store import Dataset
+from seqloom.evaluation.compare import Comparison, EvaluatedRun
+from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metrics
+from seqloom.evaluation.metrics import parse_metric
+from seqloom.evaluation.protocol import StoredProtocol
+from seqloom.evaluation.ranks_file import RankTable
+from seqloom.reports.item_map import ItemMap
+
+
+class GroupResult(Config):
+    """One group of users."""
+
+    users: int
+    metrics: dict[str, float] | None
+    """None where the group has no users."""
+
+
+class BinResult(GroupResult):
+    """The users whose value lies in [low, high]."""
+
+    low: int
+    high: int
+
+
+class GridCell(GroupResult):
+    """The users of one length whose target is of one popularity."""
+
+    user: Literal["tail", "head"]
+    item: Literal["cold", "tail", "head"]
+
+
+class AuditRow(Config):
+    """One artefact, or all those of one part of a run."""
+
+    artefact: str
+    verdict: Literal["pass", "fail", "unknown"]
+    checks: int = 1
+    """How many checks stand behind it; the verdict is the worst of them."""
+    found: str = ""
+    """What a verdict that is no pass goes by."""
+
+
+class AuditResult(Config):
+    """What the last audit of a run found."""
+
+    date: str
+    passed: bool
+    proved: int
+    """Checks that passed."""
+    failed: int
+    unknown: int
+    rows: list[AuditRow]
+    changed: list[str] = Field(default_factory=list)
+    """Files of the run that changed since, so that the verdict holds no more."""
+
+
+class SystemResult(Config):
+    """One run: how good it is and what it costs. A cost that is not known is None."""
+
+    name: str
+    system: str
+    metrics: dict[str, float]
+    groups: dict[str, GroupResult] = Field(default_factory=dict)
+    item_bins: list[BinResult] = Field(default_factory=list)
+    """By the target's training events."""
+    user_bins: list[BinResult] = Field(default_factory=list)
+    """By the user's training events."""
+    grid: list[GridCell] = Field(default_factory=list)
+    """Tail and head users by cold, tail and head targets, in this order; also those without users."""
+    log: list[dict[str, Any]] = Field(default_factory=list)
+    """Rows of `log.jsonl`: `phase`, `epoch`, `train` and, where validated, `valid`."""
+    train_seconds: float | None = None
+    embed_seconds: float = 0.0
+    """Embedding the texts that it was trained with."""
+    latency_ms: float | None = None
+    """One request, median."""
+    evaluate_seconds: float | None = None
+    peak_rss_mb: float | None = None
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    device: str | None = None
+    audit: AuditResult | None = None
+    """None where the run was never audited."""
+
+
+class LongTail(Config):
+    """Histograms of the training part."""
+
+    items: dict[int, int]
+    """Training events -> number of items with so many."""
+    users: dict[int, int]
+    """Training events -> number of users with so many."""
+    thresholds: GroupThresholds
+
+
+class ShownItem(Config):
+    """An item in a list."""
+
+    item_id: str
+    title: str
+
+
+class SampleUser(Config):
+    """One user with what each system recommends."""
+
+    user_id: str
+    history: list[ShownItem]
+    """Oldest first; only the last few."""
+    history_length: int
+    target: ShownItem
+    recommendations: dict[str, list[ShownItem]]
+    """Run name -> best first."""
+    ranks: dict[str, int] = Field(default_factory=dict)
+    """Run name -> rank of the target."""
+
+
+class ReportData(Config):
+    """Everything that `write_report` shows. Parts that are empty or None are left out."""
+
+    title: str
+    created: str
+    """Date and time as text."""
+    dataset: str
+    """Name of the data set."""
+    statistics: dict[str, int | float | str]
+    """Label -> number, in the order they are shown."""
+    protocol: StoredProtocol
+    systems: list[SystemResult]
+    comparison: Comparison | None = None
+    long_tail: LongTail | None = None
+    item_maps: list[ItemMap] = Field(default_factory=list)
+    """Where each run that has item vectors puts some items."""
+    samples: list[SampleUser] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    """Warnings and remarks."""
+    figure_metric: str = "ndcg@10"
+    """The metric that the figures and the groups' table show."""
+
+
+def system_result(
+    run: EvaluatedRun,
+    *,
+    log: Sequence[dict[str, Any]] = (),
+    bins: int = 5,
+    evaluate_seconds: float | None = None,
+    peak_rss_mb: float | None = None,
+    trained_parameters: int | None = None,
+    device: str | None = None,
+    audit: AuditResult | None = None,
+) -> SystemResult:
+    """Plain data of a run, with its bins by item popularity and by user length."""
+    table = run.table
+    names = [name for name in run.metrics if _is_rank_metric(name)]
+    by_item, by_user = (
+        [BinResult.build(b) for b in bin_metrics(table.ranks, values, bins, names)]
+        for values in (table.target_counts, table.training_lengths)
+    )
+    return SystemResult(
+        name=run.name,
+        system=run.system,
+        metrics=dict(run.metrics),
+        groups={name: GroupResult.build(group) for name, group in run.groups.items()},
+        item_bins=by_item,
+        user_bins=by_user,
+        grid=_grid(table, names),
+        log=list(log),
+        train_seconds=run.train_seconds,
+        embed_seconds=run.embed_seconds,
+        latency_ms=run.latency_ms,
+        evaluate_seconds=evaluate_seconds,
+        peak_rss_mb=peak_rss_mb,
+        parameters=run.parameters,
+        trained_parameters=trained_parameters,
+        device=device,
+        audit=audit,
+    )
+
+
+def _grid(table: RankTable, names: Sequence[str]) -> list[GridCell]:
+    cold, members = table.target_counts == 0, table.members
+    items = {"cold": cold, "tail": members["tail_item"] & ~cold, "head": members["head_item"]}
+    masks = {
+        (user, item): members[f"{user}_user"] & mask
+        for user in ("tail", "head")
+        for item, mask in items.items()
+    }
+    found = group_metrics(table.ranks, {f"{u} {i}": mask for (u, i), mask in masks.items()}, names)
+    return [
+        GridCell.build({"user": user, "item": item, **found[f"{user} {item}"]})
+        for user, item in masks
+    ]
+
+
+def long_tail(dataset: Dataset, thresholds: GroupThresholds) -> LongTail:
+    """Histograms of the training part's items and users."""
+    return LongTail(
+        items=_histogram(dataset.popularity[1:]),
+        users=_histogram(dataset.train.lengths),
+        thresholds=thresholds,
+    )
+
+
+def _histogram(counts: torch.Tensor) -> dict[int, int]:
+    values, frequency = torch.unique(counts, return_counts=True)
+    return dict(zip(values.tolist(), frequency.tolist(), strict=True))
+
+
+def _is_rank_metric(name: str) -> bool:
+    return name.partition("@")[0] in ("hr", "ndcg", "mrr") and bool(parse_metric(name))

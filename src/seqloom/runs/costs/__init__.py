@@ -1,8 +1,0 @@
-"""Costs of each system's training, as counts of kinds of work: functions about a system, not its parents."""
-
-from __future__ import annotations
-
-from seqloom.runs.costs.base import TrainingCosts
-from seqloom.runs.costs.factory import costs_of, has_costs
-
-__all__ = ["TrainingCosts", "costs_of", "has_costs"]

@@ -1,0 +1,154 @@
+"""A disk that is full at any size of file: an error that says so, and nothing that looks complete."""
+
+import json
+import os
+import resource
+import traceback
+
+import polars as pl
+import pytest
+
+from seqloom.cli.main import run as command
+from seqloom.core.errors import StorageError
+from seqloom.core.files import read_json
+from seqloom.data.store import Dataset
+from seqloom.pipelines.compare.compare import compare
+from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.train.train import train
+from seqloom.runs.folder import load_run, read_manifest
+from seqloom.text.store import load_embeddings
+from support.datasets import SMALL, prepared_dataset
+
+LIMITS = (0, 200, 1000, 3000, 10_000, 40_000, 1 << 30)
+"""Bytes that a file may have."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return prepared_dataset(tmp_path_factory.mktemp("data") / "data")
+
+
+def full_at(limit, act):
+    """Run `act` in a child in which no file may have more than `limit` bytes: its error, empty where none."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        told = ""
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            act()
+        except StorageError as error:
+            told = str(error)
+        except BaseException:
+            told = traceback.format_exc()
+        os.write(write, (told or "\n").encode()[:4000])
+        os._exit(0)
+    os.close(write)
+    told = b""
+    while part := os.read(read, 4096):
+        told += part
+    os.close(read)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return told.decode().strip()
+
+
+def check_error(told, limit):
+    if not told:
+        return
+    assert "could not be written: File too large" in told, (limit, told)
+    assert "MiB are free" in told
+    assert "--resume" in told
+
+
+def unfinished(folder):
+    return [file.name for file in folder.rglob(".*") if file.suffix in (".part", ".old")]
+
+
+def test_prepare_and_embed(tmp_path):
+    rows = [(f"u{u}", f"i{(u + t * t) % 20}", t) for u in range(40) for t in range(6)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    made = []
+    for limit in LIMITS:
+        out = tmp_path / str(limit)
+        told = full_at(limit, lambda to=out: prepare(log, to, options=PrepareOptions(min_count=1)))
+        check_error(told, limit)
+        assert out.exists() == (not told)
+        assert unfinished(tmp_path) == []
+        made.append(out.exists())
+    assert made[0] is False
+    assert made[-1] is True
+    data = prepared_dataset(tmp_path / "data")
+    options = EmbedOptions(encoder="hash:64", name="second", users="mean")
+    for limit in LIMITS:
+        told = full_at(limit, lambda: embed(data, options, overwrite=True))
+        check_error(told, limit)
+        assert (data.path / "text" / "second").exists() == (not told)
+        assert unfinished(data.path) == []
+        if not told:
+            assert load_embeddings(Dataset.load(data.path), "second").width == 64
+            break
+    else:
+        pytest.fail("no limit was enough")
+
+
+def test_a_training_goes_on_where_the_disk_was_full(data, tmp_path):
+    config = {**SMALL, "epochs": 2}
+    train(data, "sasrec", out=tmp_path / "whole", config=config, device="cpu")
+    expected = read_manifest(tmp_path / "whole").weights_sha256
+    met = 0
+    for limit in LIMITS:
+        out = tmp_path / str(limit)
+        told = full_at(
+            limit, lambda to=out: train(data, "sasrec", out=to, config=config, device="cpu")
+        )
+        check_error(told, limit)
+        assert unfinished(tmp_path) == []
+        if told:
+            met += 1
+            assert not out.exists() or read_manifest(out).status == "training"
+        train(data, "sasrec", out=out, config=config, device="cpu", resume=True)
+        assert load_run(out).manifest.weights_sha256 == expected
+    assert met >= 3
+
+
+def test_evaluate_and_compare_leave_what_was_there(data, tmp_path):
+    for name in ("one", "two"):
+        train(data, "popularity", out=tmp_path / name, device="cpu")
+    runs = [tmp_path / "one", tmp_path / "two"]
+    told = full_at(1000, lambda: evaluate(runs[0], device="cpu"))
+    assert told
+    check_error(told, 1000)
+    assert not (runs[0] / "metrics.json").exists()
+    report = tmp_path / "report.html"
+    told = full_at(1000, lambda: compare(runs, report=report))
+    assert told
+    check_error(told, 1000)
+    assert not report.exists()
+    for run in runs:
+        evaluate(run, device="cpu")
+    told = full_at(1000, lambda: compare(runs, report=report))
+    assert told
+    check_error(told, 1000)
+    assert not report.exists()
+    assert unfinished(tmp_path) == []
+    compare(runs, report=report)
+    assert report.exists()
+
+
+def test_the_command_says_it_without_a_traceback(data, tmp_path, capfd):
+    out = str(tmp_path / "run")
+    arguments = ["train", str(data.path), "--system", "popularity", "--out", out, "--json"]
+
+    def act():
+        assert command(arguments) == 1
+
+    assert full_at(400, act) == ""
+    shown = capfd.readouterr()
+    assert "Traceback" not in shown.err
+    error = json.loads(shown.out)["error"]
+    assert error["type"] == "StorageError"
+    check_error(error["message"], 400)
+    assert command(arguments) == 0
+    assert read_json(tmp_path / "run" / "manifest.json", "run")["status"] == "complete"

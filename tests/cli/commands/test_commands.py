@@ -1,0 +1,341 @@
+"""Each command hands its stage what the user typed, and draws what comes back."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+
+import seqloom
+from seqloom.cli.config_docs import config_keys
+from seqloom.cli.main import build_app, run
+from seqloom.cli.options import IN_PARTS, SHARDED, comma_list
+from seqloom.core.errors import ConfigError
+from seqloom.distributed.processes import ALONE
+from support.datasets import tiny_dataset
+
+
+class Recorder:
+    """A stage that keeps its arguments and gives a fixed result."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+        self.arguments: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, *arguments: Any, progress: Any, **options: Any) -> Any:
+        self.arguments, self.options = arguments, options
+        return self.result
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch):
+    """Replace the stage `name` by a recorder that returns `result`."""
+
+    def put(name: str, result: Any) -> Recorder:
+        recorder = Recorder(result)
+        module = ModuleType(f"seqloom.runs.{name}")
+        setattr(module, name, recorder)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return recorder
+
+    return put
+
+
+def test_train_merges_the_file_and_the_overrides(stage, tmp_path: Path, capsys) -> None:
+    recorder = stage("train", {"run": "r", "epochs": 1, "valid": {"ndcg@10": 0.25}})
+    tiny_dataset(tmp_path / "data", [[1, 2, 3]])
+    config = tmp_path / "c.yaml"
+    config.write_text("epochs: 3\nencoder:\n  kind: gru4rec\n  dropout: 0.1\n")
+    options = ["--config", str(config), "--set", "epochs=5", "--set", "encoder.dropout=0.2"]
+    where = [str(tmp_path / "data"), "--system", "sasrec", "--out", "r"]
+    code = run(["train", *where, "--resume", *options])
+    assert code == 0
+    dataset, system = recorder.arguments
+    assert (dataset.num_items, system) == (3, "sasrec")
+    assert recorder.options == {
+        "processes": ALONE,
+        "shard": False,
+        "config": {"epochs": 5, "encoder": {"kind": "gru4rec", "dropout": 0.2}},
+        "out": Path("r"),
+        "resume": True,
+        "overwrite": False,
+        "device": "auto",
+        "checkpoint_every_s": 60.0,
+    }
+    assert "valid.ndcg@10" in capsys.readouterr().out
+
+
+def test_train_names_a_bad_override(tmp_path: Path, capsys) -> None:
+    assert run(["train", "D", "--system", "sasrec", "--out", "r", "--set", "epochs"]) == 2
+    assert "key=value" in capsys.readouterr().err
+
+
+def test_evaluate(stage, capsys) -> None:
+    recorder = stage(
+        "evaluate",
+        {
+            "run": "R",
+            "system": "sasrec",
+            "protocol": "sampled",
+            "statement": "In plain words.",
+            "thresholds": {"item": 4, "user": 9},
+            "users": 1234,
+            "metrics": {"hr@10": 0.5, "coverage@10": 0.125},
+            "groups": {
+                "tail_item": {"users": 7, "metrics": {"hr@10": 0.25}},
+                "head_item": {"users": 0, "metrics": None},
+            },
+            "cold": None,
+            "seconds": 1.5,
+        },
+    )
+    options = ["--protocol", "sampled", "--negatives", "50", "--no-mask-seen"]
+    assert (
+        run(
+            ["evaluate", "R", *options, "--on", "valid", "--tail-item-below", "4", "--dataset", "D"]
+        )
+        == 0
+    )
+    assert recorder.arguments == (Path("R"),)
+    assert recorder.options == {
+        "processes": ALONE,
+        "protocol": "sampled",
+        "on": "valid",
+        "mask_seen": False,
+        "negatives": 50,
+        "tail_item_below": 4,
+        "tail_user_below": None,
+        "dataset": Path("D"),
+        "device": "auto",
+    }
+    out = capsys.readouterr().out
+    for shown in ("In plain words.", "1,234", "0.5000", "tail_item", "0.2500", "0.1250"):
+        assert shown in out
+
+
+def test_evaluate_names_the_allowed_protocols(capsys) -> None:
+    assert run(["evaluate", "R", "--protocol", "half"]) == 2
+    assert "'full', 'sampled'" in capsys.readouterr().err
+
+
+def test_compare(stage, capsys) -> None:
+    row = dict.fromkeys(("reference", "run", "difference", "low", "high", "p_holm"), 0.0625)
+    pair = {
+        "sentence": "b is better.",
+        "pays": "It pays.",
+        "differences": [{"group": "all", "users": 9, "metric": "hr@10", "p": 0.04, **row}],
+    }
+    over_seeds = [{"sentence": "Over seeds too."}]
+    document = {"confidence": 0.95, "comparisons": 10, "pairs": [pair], "over_seeds": over_seeds}
+    recorder = stage("compare", document)
+    assert run(["compare", "a", "b", "c", "--report", "x.html", "--all-pairs"]) == 0
+    assert recorder.arguments == ([Path("a"), Path("b"), Path("c")],)
+    assert recorder.options == {
+        "audit_runs": False,
+        "report": Path("x.html"),
+        "on": "test",
+        "mask_seen": True,
+        "all_pairs": True,
+        "item_map": 1000,
+    }
+    out = capsys.readouterr().out
+    words = (
+        "b is better.",
+        "It pays.",
+        "Over seeds too.",
+        "hr@10",
+        "0.0625",
+        "95%",
+        "10 comparisons",
+    )
+    for shown in words:
+        assert shown in out
+
+
+ONE = [
+    {
+        "user": "[b]u1",
+        "items": [{"item_id": "[red]i9", "score": 1.25}],
+        "unknown": ["zz"],
+    }
+]
+RECOMMEND_DEFAULTS = {"all_users": False, "mask_seen": True, "dataset": None, "device": "auto"}
+
+
+def test_recommend_to_histories(stage, capsys) -> None:
+    recorder = stage("recommend", ONE)
+    assert run(["recommend", "R", "--history", "a, b,c", "--history", "d", "--k", "3"]) == 0
+    assert recorder.arguments == (Path("R"),)
+    assert recorder.options == {
+        "approximate": False,
+        "histories": [["a", "b", "c"], ["d"]],
+        "users": None,
+        "k": 3,
+        **RECOMMEND_DEFAULTS,
+    }
+    out = capsys.readouterr().out
+    for shown in ("[red]i9", "[b]u1", "zz"):
+        assert shown in out, "ids are no markup"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"a,b",c', ["a,b", "c"]),
+        ('c , "a,b"', ["c", "a,b"]),
+        ('"say ""x""", 12" disk,', ['say "x"', '12" disk']),
+        ('" kept ",  stripped ', [" kept ", "stripped"]),
+        ("a,,b", ["a", "b"]),
+    ],
+)
+def test_an_entry_with_a_comma_stands_in_quotes(text: str, expected: list[str]) -> None:
+    assert comma_list(text, "--history") == expected
+
+
+@pytest.mark.parametrize("text", ['"a,b', 'x,"a"b', '"a""'])
+def test_a_list_with_an_open_quote_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'--history: the quote before .* as "a,b"'):
+        comma_list(text, "--history")
+
+
+def test_recommend_to_ids_with_commas(stage) -> None:
+    recorder = stage("recommend", ONE)
+    assert run(["recommend", "R", "--history", '"a,b",c', "--k", "3"]) == 0
+    assert recorder.options["histories"] == [["a,b", "c"]]
+
+
+def test_recommend_to_users(stage, tmp_path: Path, capsys) -> None:
+    recorder = stage("recommend", ONE)
+    users = tmp_path / "users.txt"
+    users.write_text("u 1\n\nu2\n")
+    assert run(["recommend", "R", "--users", str(users)]) == 0
+    assert recorder.options["users"] == ["u 1", "u2"]
+
+
+@pytest.mark.parametrize("content", [None, b"\n", b"\xff\xfe"])
+def test_recommend_refuses_a_bad_user_file(content: bytes | None, tmp_path: Path, capsys) -> None:
+    users = tmp_path / "users.txt"
+    if content is not None:
+        users.write_bytes(content)
+    assert run(["recommend", "R", "--users", str(users)]) == 2
+    assert str(users) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--history", "a", "--users", "f"]])
+def test_recommend_wants_exactly_one_door(options: list[str], capsys) -> None:
+    assert run(["recommend", "R", *options]) == 2
+    assert "--users" in capsys.readouterr().err
+
+
+def test_sweep_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
+    row = {"variant": "a", "system": "sasrec", "point": {"epochs": 3}, "protocol": "full"}
+    row |= {"group": "all", "users": 9, "metric": "hr@10", "seeds": [1, 2]}
+    row |= {"mean": 0.125, "std": None, "best": 0.25}
+    document = {"runs": 2, "failed": [{"run": "x", "error": "nan"}], "report": "o/report.html"}
+    recorder = stage("sweep", document | {"table": [row, row | {"group": "tail_item"}]})
+    (tmp_path / "p.yaml").write_text("system: sasrec\ngrid: {epochs: [3]}\n")
+    assert run(["sweep", "D", "--plan", str(tmp_path / "p.yaml"), "--out", "O"]) == 0
+    dataset, plan = recorder.arguments
+    assert (dataset, plan.grid) == (Path("D"), {"epochs": [3]})
+    assert recorder.options == {"out": Path("O"), "device": "auto"}
+    out = capsys.readouterr().out
+    for shown in ("0.1250", "epochs", "1 2", "failed: x: nan", "o/report.html"):
+        assert shown in out
+
+
+def test_sweep_names_an_unknown_key_of_its_plan(tmp_path: Path, capsys) -> None:
+    (tmp_path / "p.yaml").write_text("system: sasrec\ngird: {epochs: [3]}\n")
+    assert run(["sweep", "D", "--plan", str(tmp_path / "p.yaml"), "--out", "O"]) == 2
+    assert "did you mean 'grid'" in capsys.readouterr().err
+
+
+def test_tune_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
+    recorder = stage("tune", {"best_value": 0.125, "config": "O/best.yaml"})
+    (tmp_path / "p.yaml").write_text("system: sasrec\nspace: {epochs: {low: 1, high: 3}}\n")
+    options = ["--plan", str(tmp_path / "p.yaml"), "--out", "O", "--trials", "7"]
+    assert run(["tune", "D", *options]) == 0
+    dataset, plan = recorder.arguments
+    assert (dataset, plan.trials, plan.space["epochs"].high) == (Path("D"), 7, 3)
+    assert recorder.options == {"out": Path("O"), "device": "auto"}
+    assert "O/best.yaml" in capsys.readouterr().out
+
+
+def test_demo(stage, capsys) -> None:
+    recorder = stage("demo", {"report": "work/demo/report.html"})
+    assert run(["demo"]) == 0
+    assert recorder.arguments == (Path("work/demo"),)
+    assert "report.html" in capsys.readouterr().out
+
+
+LOG = "user_id,item_id,timestamp\n" + "".join(
+    f"u{u},i{(u + n) % 6},{1000 + n}\n" for u in range(8) for n in range(5)
+)
+ITEMS = "item_id,title,brand\n" + "".join(f"i{n},title {n},brand {n % 2}\n" for n in range(6))
+
+
+@pytest.fixture
+def csv_files(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "items.csv").write_text(ITEMS)
+    return str(tmp_path / "log.csv"), str(tmp_path / "items.csv")
+
+
+def test_prepare_and_embed_for_real(csv_files, tmp_path: Path, capsys) -> None:
+    log, items = csv_files
+    data = str(tmp_path / "data")
+    more = ["--min-count", "2", "--text-columns", "title, brand", "--header", "--json"]
+    assert run(["prepare", log, "--items", items, "--out", data, *more]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["dataset"] == data
+    assert document["statistics"]["users"] == 8
+    assert document["statistics"]["items"] == 6
+    assert seqloom.load_dataset(data).manifest.options["min_count"] == 2
+    assert seqloom.load_dataset(data).items.column_names == ["item_id", "title", "brand"]
+
+    assert run(["embed", data, "--encoder", "hash:16", "--users", "mean", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["items"], document["users"], document["width"]) == (6, 8, 16)
+
+
+def test_prepare_shows_the_statistics(csv_files, tmp_path: Path, capsys) -> None:
+    log, _ = csv_files
+    assert run(["prepare", log, "--out", str(tmp_path / "data")]) == 0
+    out, err = capsys.readouterr()
+    assert "test targets" in out
+    assert "no items table" in err
+
+
+def test_prepare_names_what_is_allowed(csv_files, tmp_path: Path, capsys) -> None:
+    log, _ = csv_files
+    assert run(["prepare", log, "--out", str(tmp_path / "data"), "--split", "half"]) == 2
+    err = capsys.readouterr().err
+    assert "split: found 'half'" in err
+    assert "temporal" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "apart"),
+    [
+        ("prepare", "seqloom.pipelines.prepare.prepare:PrepareOptions", {"log", "out", "items"}),
+        ("embed", "seqloom.pipelines.embed.embed:EmbedOptions", {"dataset"}),
+    ],
+)
+def test_every_option_of_the_stage_is_on_the_command_line(
+    command: str, model: str, apart: set[str]
+) -> None:
+    """And every word that an option allows is in its help."""
+    module, _, name = model.partition(":")
+    keys = {row["key"]: row for row in config_keys(getattr(import_module(module), name))}
+    shared = {"overwrite", "json_output", "quiet", "help", *SHARDED, *IN_PARTS}
+    parameters = {p.name: p for p in typer.main.get_command(build_app()).commands[command].params}
+    assert set(keys) == set(parameters) - apart - shared
+    for key, row in keys.items():
+        words = row["type"].split(" | ")
+        if len(words) > 2:
+            missing = [w for w in words if w not in parameters[key].help and w != "null"]
+            assert not set(missing) - {"str", "int"}, key

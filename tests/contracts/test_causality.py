@@ -1,0 +1,123 @@
+"""No position of a system sees a later item: what comes last changes no prediction before it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seqloom.core.config import apply_overrides
+from seqloom.pipelines.train.train import start_system
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.registry import system_class
+from seqloom.text.store import load_embeddings
+from support.datasets import SMALL, small_config
+
+CAUSAL = [
+    ("sasrec", []),
+    ("gru4rec", []),
+    ("llminit", []),
+    ("llminit", ["encoder.kind=gru4rec"]),
+    ("melt", []),
+    ("cities", []),
+    ("llmesr", []),
+    ("llmesr", ["fusion.residual=false"]),
+    ("llmesr", ["shared_encoder=false"]),
+    ("llmesr", ["views=semantic"]),
+    ("llmesr", ["encoder.kind=gru4rec"]),
+    ("e4srec", []),
+]
+"""Systems that predict at every position of one pass."""
+
+BIDIRECTIONAL = [
+    ("bert4rec", []),
+    ("llminit", ["encoder.kind=bert4rec"]),
+    ("llmesr", ["encoder.kind=bert4rec"]),
+]
+"""Systems that see all of what they are given; when recommending they are given the past alone."""
+
+ITEMS = torch.tensor([[3, 9, 27, 5, 11]])
+CHANGED = torch.tensor([[3, 9, 27, 5, 30]])
+LENGTHS = torch.tensor([5])
+
+
+def build(dataset, name, overrides):
+    cls = system_class(name)
+    config = cls.config_class.build(apply_overrides(small_config(name) or SMALL, overrides))
+    sizes = {"num_items": dataset.num_items}
+    if cls.uses_text:
+        sizes["text_size"] = load_embeddings(dataset).width
+    if cls.uses_ids:
+        sizes["id_size"] = 8
+    ids = torch.randn(dataset.num_items, 8, generator=torch.Generator().manual_seed(0))
+    system = start_system(name, config, Sizes(**sizes), TrainingData(dataset, ids=ids))
+    with torch.no_grad():  # weights that matter: small ones would hide a leak in the tolerance
+        torch.manual_seed(0)
+        for parameter in system.parameters():
+            if parameter.requires_grad and parameter.ndim >= 2:
+                parameter.normal_(std=0.3)
+    return system.eval()
+
+
+def states(system, items):
+    """The state at every position. Shapes: [B, L] -> [B, L, D]."""
+    with torch.inference_mode():
+        if system.name == "e4srec":
+            return system.states(items, LENGTHS)
+        return system.states(items, LENGTHS, system.item_vectors())
+
+
+@pytest.mark.parametrize(("name", "overrides"), CAUSAL)
+def test_the_last_item_changes_no_earlier_state(dataset, name, overrides):
+    system = build(dataset, name, overrides)
+    first, second = states(system, ITEMS), states(system, CHANGED)
+    torch.testing.assert_close(first[:, :4], second[:, :4])
+    assert not torch.allclose(first[:, 4], second[:, 4])
+
+
+@pytest.mark.parametrize(("name", "overrides"), CAUSAL)
+def test_a_state_within_a_history_is_that_of_the_shorter_history(dataset, name, overrides):
+    """What is trained at a position is what is asked for when recommending."""
+    system = build(dataset, name, overrides)
+    inside = states(system, ITEMS)[:, 2]
+    short, lengths = ITEMS[:, :3], torch.tensor([3])
+    with torch.inference_mode():
+        if name == "e4srec":
+            asked = system.last_states(short, lengths)
+        elif name == "melt":
+            asked = system.plain_queries(short, lengths, system.item_vectors())
+        else:
+            asked = system.queries(short, lengths, system.item_vectors())
+    torch.testing.assert_close(inside, asked, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "overrides"), BIDIRECTIONAL)
+def test_a_system_that_sees_both_sides_is_asked_with_the_past_alone(dataset, name, overrides):
+    """Item 4 is ranked from items 1 to 3: whatever stands behind them in the batch is not read."""
+    system = build(dataset, name, overrides)
+    lengths = torch.tensor([3])
+    with torch.inference_mode():
+        vectors = system.item_vectors()
+        asked = [
+            system.queries(items, lengths, vectors) for items in (ITEMS, CHANGED, ITEMS[:, :3])
+        ]
+    torch.testing.assert_close(asked[0], asked[1])
+    torch.testing.assert_close(asked[0], asked[2])
+    # And these states do see both sides, or the test would show nothing.
+    first, second = states(system, ITEMS), states(system, CHANGED)
+    assert (first[:, :4] - second[:, :4]).abs().max() > 1e-3
+
+
+def test_looking_ahead_is_found(dataset, monkeypatch):
+    """The test above fails where the mask is gone."""
+    from seqloom.nn import attention
+
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def unmasked(query, key, value, *args, **options):
+        return real(query, key, value)
+
+    system = build(dataset, "sasrec", [])
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", unmasked)
+    first, second = states(system, ITEMS), states(system, CHANGED)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(first[:, :4], second[:, :4])

@@ -1,0 +1,71 @@
+"""Where later phases are worse, a system ends with the earlier one and all that belongs to it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from seqloom.pipelines.train.train import train
+from seqloom.runs.folder import load_run
+from seqloom.training.checkpoint import Checkpoints
+from support.datasets import SMALL, SMALL_IDGENREC, looping_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return looping_dataset(tmp_path_factory.mktemp("data") / "d")
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """Every validation is worse than the one before; the state of each phase's best is noted."""
+    falling = itertools.count(1)
+    worse = lambda ranks, names: {name: 1 / next(falling) for name in names}  # noqa: E731
+    monkeypatch.setattr("seqloom.pipelines.train.train.rank_metrics", worse)
+    states = {}
+    save = Checkpoints.save_best
+
+    def note(self, model, phase):
+        save(self, model, phase)
+        states[phase] = {name: value.clone() for name, value in self._state(model).items()}
+
+    monkeypatch.setattr(Checkpoints, "save_best", note)
+    return states
+
+
+CONFIGS = {
+    "melt": {**SMALL, "joint": {"epochs": 2}},
+    "cities": {**SMALL, "inference": {"epochs": 1, "num_heads": 2}},
+    "idgenrec": {**SMALL_IDGENREC, "generation": {"learning_rate": 0.05, "max_history": 2}},
+}
+
+
+@pytest.mark.parametrize("system", CONFIGS)
+def test_the_earlier_phase_is_kept_whole(dataset, tmp_path, saved, system):
+    config = CONFIGS[system]
+    summary = train(dataset, system, out=tmp_path / "r", config=config, device="cpu")
+    assert len(saved) == 2, "each of two phases was validated"
+    assert summary.best_epoch == 1
+    assert summary.best_phase == {"idgenrec": "recommender-1"}.get(system, "train")
+    assert summary.valid["ndcg@10"] == 1 / 2  # the second number that the first validation drew
+    run = load_run(tmp_path / "r")
+    state = run.system.state_dict()
+    kept, later = (saved[phase] for phase in sorted(saved))
+    for name, value in state.items():
+        assert torch.equal(value, kept[name]), name
+    assert any(not torch.equal(value, later[name]) for name, value in state.items())
+    assert run.manifest.best_phase == summary.best_phase
+
+
+def test_the_names_of_a_kept_round_are_those_of_its_generator(dataset, tmp_path, saved):
+    config = CONFIGS["idgenrec"]
+    train(dataset, "idgenrec", out=tmp_path / "r", config=config, device="cpu")
+    system = load_run(tmp_path / "r").system
+    assert int(system.made) == 0
+    first, second = (saved[phase]["ids"] for phase in sorted(saved))
+    assert not torch.equal(first, second), "the second round has other names"
+    made, _ = system.new_ids(system.texts_of(dataset.items), dataset.item_ids)
+    assert torch.equal(made, system.ids[1:])
+    assert torch.equal(made, first[1:])

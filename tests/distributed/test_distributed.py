@@ -1,0 +1,213 @@
+"""Several processes train as one does, stop when one of them dies, and can be fewer or more when resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqloom.core.errors import ConfigError
+from seqloom.data.batches import plan_epoch, training_rows
+from seqloom.data.store import Dataset
+from seqloom.distributed.process_group import part_of
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.train.start_run import check_alike
+from seqloom.pipelines.train.train import train
+from seqloom.runs.folder import load_run
+from seqloom.systems.sasrec import SASRec
+from support.datasets import SMALL_IDGENREC
+from support.several_processes import (
+    BATCH,
+    Folder,
+    assert_alike,
+    plug_in,
+    sequence,
+    without_dropout,
+)
+
+
+def long_jobs(llama: Path) -> dict[str, dict]:
+    """More than fifty steps of each."""
+    systems = {
+        "sasrec": sequence(epochs=13),
+        "gru4rec": sequence("gru4rec", epochs=13),
+        "bert4rec": sequence("bert4rec", epochs=13),
+        "llmesr": sequence(epochs=13),
+        "e4srec": plug_in(llama, epochs=13, patience=None),
+    }
+    return {name: {"system": name, "config": config} for name, config in systems.items()}
+
+
+def short_jobs() -> dict[str, dict]:
+    """Losses that look at a whole batch, draws that are made for one, and the other systems."""
+    contexts = {"epochs": 2, "dropout": 0.0, "tail_below": None}
+    systems = {
+        "contrast": ("llmesr", sequence(distillation={"kind": "contrast"})),
+        "gbce": ("sasrec", sequence(loss={"kind": "gbce", "negatives": 4})),
+        "sampled": ("sasrec", sequence(loss={"kind": "sampled-softmax", "negatives": 8})),
+        "melt": ("melt", sequence(epochs=1, joint={"epochs": 2}, branches={"epochs": 2})),
+        "cities": ("cities", sequence(epochs=1, inference=contexts)),
+        "idgenrec": ("idgenrec", without_dropout(SMALL_IDGENREC)),
+    }
+    return {name: {"system": system, "config": c} for name, (system, c) in systems.items()}
+
+
+RESUMED = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0)}
+STOPPED = {**RESUMED, "stops": 6}
+"""Within the second epoch."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Folder:
+    return Folder(tmp_path_factory.mktemp("processes"))
+
+
+@pytest.fixture(scope="module")
+def both(folder) -> Folder:
+    """The same jobs by one process and by two; the latter stop once, too."""
+    jobs = long_jobs(folder.llama)
+    folder.run({**jobs, "resumed": RESUMED}, "one", 1)
+    folder.run({**jobs, "resumed": STOPPED}, "two", 2)
+    return folder
+
+
+@pytest.mark.parametrize("job", ["sasrec", "gru4rec", "bert4rec", "llmesr", "e4srec"])
+def test_one_and_two_processes_have_the_same_losses_and_metrics(both, job):
+    assert len(both.read("one", job, "losses.json")) >= 50
+    assert_alike(both, ("one", job), ("two", job))
+    assert both.read("two", job, "manifest.json")["cost"]["processes"] == 2
+    rows = (both.out("two", job) / "log.jsonl").read_text().splitlines()
+    assert len(rows) == 13, "one process writes the log"
+
+
+def test_a_run_of_two_processes_is_resumed_by_one(both):
+    out = both.out("two", "resumed")
+    assert both.read("two", "resumed", "manifest.json")["status"] == "training"
+    train(both.data, "llmesr", out=out, config=RESUMED["config"], resume=True, device="cpu")
+    assert_ends_alike(both, out)
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_is_resumed_by_two(both):
+    both.run({"resumed": STOPPED}, "later", 1)
+    both.run({"resumed": RESUMED}, "later", 2)
+    assert_ends_alike(both, both.out("later", "resumed"))
+
+
+def assert_ends_alike(folder: Folder, out: Path) -> None:
+    """The resumed run, and the one that one process trained without a break."""
+    rows = [
+        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        for run in (folder.out("one", "resumed"), out)
+    ]
+    for whole, resumed in zip(*rows, strict=True):
+        assert resumed["train"] == pytest.approx(whole["train"], rel=1e-5)
+        assert resumed["valid"] == pytest.approx(whole["valid"])
+        assert resumed["targets"] == whole["targets"]
+    found = evaluate(out, device="cpu").model_dump(mode="json")
+    assert found["metrics"] == folder.read("one", "resumed", "metrics.json")["metrics"]
+
+
+@pytest.mark.slow
+def test_so_have_losses_over_a_whole_batch_and_the_other_systems(folder):
+    jobs = short_jobs()
+    folder.run(jobs, "one", 1)
+    folder.run(jobs, "two", 2)
+    for job in jobs:
+        assert_alike(folder, ("one", job), ("two", job))
+
+
+def test_a_killed_process_stops_the_others_with_a_message(folder):
+    long = {"system": "sasrec", "config": sequence(epochs=100), "dies": 1, "after": 9}
+    first, second = folder.start({"sasrec": long}, "killed", 2)
+    assert second.wait() == -signal.SIGKILL
+    started = time.monotonic()
+    _, errors = first.communicate(timeout=60)
+    assert time.monotonic() - started < 60
+    assert first.returncode > 0
+    assert "another process is gone" in errors
+    assert "--resume" in errors
+    assert folder.read("killed", "sasrec", "manifest.json")["status"] == "training"
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_stops_the_others_within_a_minute(folder):
+    long = {"system": "sasrec", "config": sequence(epochs=100), "dies": 1, "after": 9}
+    long["signal"] = signal.SIGSTOP
+    first, second = folder.start({"sasrec": long}, "hung", 2)
+    try:
+        while "T (stopped)" not in Path(f"/proc/{second.pid}/status").read_text():
+            assert first.poll() is None
+            time.sleep(0.5)
+        _, errors = first.communicate(timeout=60)
+    finally:
+        second.kill()
+        second.wait()
+    assert first.returncode == 1
+    assert "process 1 has said nothing for 30 s" in errors
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_command_and_one_process_speaks(folder, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(sequence(epochs=1)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    train = ["train", folder.data.path, "--system", "sasrec", "--out", tmp_path / "run"]
+    command = [*launcher, "-m", "seqloom", *train, "--config", config, "--json", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 1
+    assert load_run(tmp_path / "run").manifest.cost.processes == 2
+    again = subprocess.run(
+        [*launcher, "-m", "seqloom", "systems", "sasrec"], capture_output=True, text=True
+    )
+    assert again.returncode != 0
+    assert "run this command without torchrun" in again.stderr
+
+
+class Others:
+    """What the first process has told."""
+
+    rank, size = 1, 2
+
+    def __init__(self, told: str) -> None:
+        self.once = lambda act: told
+
+
+def test_processes_that_were_started_on_something_else_are_refused(folder):
+    config = SASRec.config_class.build(sequence())
+    with pytest.raises(ConfigError, match="give all of them the same command"):
+        check_alike(Others("data set of another kind"), folder.data, config)
+
+
+def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(folder, tmp_path):
+    for system, message in (("sasrec", "sasrec does not have"), ("e4srec", "this is one")):
+        with pytest.raises(ConfigError, match=message):
+            train(folder.data, system, out=tmp_path / "run", shard=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("count", "size"), [(13, 2), (1, 2), (7, 3), (0, 2), (4, 4)])
+def test_shares_hold_every_row_once(count, size):
+    parts = [part_of(count, rank, size) for rank in range(size)]
+    rows = [row for part in parts for row in range(count)[part]]
+    assert rows == list(range(count))
+    assert max(p.stop - p.start for p in parts) - min(p.stop - p.start for p in parts) <= 1
+
+
+def test_shares_of_a_batch_hold_its_targets_once(folder):
+    rows = training_rows(Dataset.load(folder.data.path).train, 8, "windows")
+    plan = plan_epoch(rows, BATCH, 0)
+    assert min(map(len, plan.order)) == 1, "a batch with fewer rows than processes is among them"
+    for step in range(len(plan)):
+        batch = plan[step]
+        shares = [batch.share(part_of(len(batch), rank, 2)) for rank in range(2)]
+        assert sum(share.num_targets for share in shares) == batch.num_targets
+        targets = torch.cat([share.targets[share.targets > 0] for share in shares])
+        assert torch.equal(targets, batch.targets[batch.targets > 0])

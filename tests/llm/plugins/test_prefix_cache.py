@@ -1,0 +1,43 @@
+"""The lean pass after a prefix against the library's forward pass over whole prompts."""
+
+import pytest
+import torch
+
+from seqloom.llm.plugins.adapters import Adapter
+from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
+from seqloom.llm.plugins.shared_base import LoraSettings, shared_language_model
+from seqloom.llm.reference import LanguageModelConfig
+from support.language_models import kept_llama, tiny_bert
+
+
+@pytest.fixture(scope="module")
+def base():
+    return shared_language_model(LanguageModelConfig(name=str(kept_llama())))
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(targets=["q_proj"])])
+def test_last_states_are_those_of_the_whole_prompt(base, lora):
+    torch.manual_seed(0)
+    adapter = Adapter(base, lora).eval()
+    for weight in adapter.weights.values():
+        torch.nn.init.normal_(weight, std=0.3)
+    instruction, width = base.embed([2, 3, 4, 5, 6, 7]), base.width
+    with torch.no_grad():
+        cache = adapter.run(instruction[None], use_cache=True).past_key_values
+        prefix = [(layer.keys, layer.values) for layer in cache.layers]
+        lengths = [torch.tensor([3, 1, 5]), torch.tensor([2, 2])]
+        rows = [torch.randn(3, 5, width), torch.randn(2, 2, width)]
+        parts = [Part(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
+        with base.using(adapter.name, training=False) as backbone:
+            found = last_states(backbone, adapter.name, prefix, parts)
+        for states, x, counts in zip(found, rows, lengths, strict=True):
+            for state, row, count in zip(states, x, counts.tolist(), strict=True):
+                whole = torch.cat([instruction, row[:count]])[None]
+                expected = adapter.run(whole, use_cache=False).last_hidden_state[0, -1]
+                torch.testing.assert_close(state, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_other_models_are_left_alone(base, tmp_path):
+    assert knows(base.backbone)
+    other = LanguageModelConfig(name=str(tiny_bert(tmp_path / "bert")), kind="bidirectional")
+    assert not knows(shared_language_model(other).backbone)

@@ -1,0 +1,93 @@
+"""The plans in configs/ are what their commands take, and the ablations are all there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seqloom.core.config import read_config_file
+from seqloom.pipelines.experiments.search_space import TunePlan, check_space
+from seqloom.pipelines.experiments.sweep_grid import SweepPlan, cells
+from seqloom.systems.llmesr.config import LLMESRConfig
+from seqloom.systems.registry import system_class
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+SWEEPS = ("systems", "longtail", "llmesr-ablations", "llmesr-sensitivity", "llmesr-paper")
+SEARCHES = ("tune-gru4rec", "tune-bert4rec", "tune-llmesr")
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweeps(name: str) -> None:
+    assert cells(SweepPlan.build(read_config_file(CONFIGS / f"{name}.yaml")))
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_searches(name: str) -> None:
+    check_space(TunePlan.build(read_config_file(CONFIGS / f"{name}.yaml")))
+
+
+def test_every_variant_of_the_ablations_differs_from_the_full_system_in_one_key() -> None:
+    plan = SweepPlan.build(read_config_file(CONFIGS / "llmesr-ablations.yaml"))
+    found = {cell.variant: LLMESRConfig.build(cell.config) for cell in cells(plan)}
+    full = flat(found.pop("full").model_dump())
+    for name, config in found.items():
+        changed = [key for key, value in flat(config.model_dump()).items() if full[key] != value]
+        assert len(changed) == 1, (name, changed)
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """Nested keys as dotted ones."""
+    found = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def test_the_table_has_every_encoder_with_every_system() -> None:
+    plan = SweepPlan.build(read_config_file(CONFIGS / "longtail.yaml"))
+    found: dict[tuple[str, str], list[int]] = {}
+    for cell in cells(plan):
+        kind = cell.config.get("encoder", {}).get("kind", "sasrec")
+        key = (cell.system, kind) if cell.system in ("llminit", "melt", "cities", "llmesr") else ()
+        found.setdefault(key or (cell.system, cell.system), []).append(cell.seed)
+    assert len(found) == 15
+    assert {key for key, seeds in found.items() if seeds == [42, 43, 44]} == {
+        (system, kind) for kind in ("sasrec", "gru4rec", "bert4rec") for system in (kind, "llmesr")
+    }
+
+
+def test_the_papers_plan_has_each_encoder_under_llmesr() -> None:
+    plan = SweepPlan.build(read_config_file(CONFIGS / "llmesr-paper.yaml"))
+    found = {
+        cell.variant: LLMESRConfig.build(cell.config)
+        for cell in cells(plan)
+        if cell.system == "llmesr"
+    }
+    assert [config.encoder.kind for config in found.values()] == ["sasrec", "gru4rec", "bert4rec"]
+    assert all(config.distillation.teacher == "step" for config in found.values())
+    sasrec, gru4rec, bert4rec = found.values()
+    assert all(config.scale_inputs for config in found.values()), "a GRU ignores it"
+    assert (gru4rec.encoder.train_on, gru4rec.encoder.dropout) == ("last", 0)
+    assert (sasrec.encoder.dropout, bert4rec.encoder.dropout) == (0.5, 0.5)
+    assert bert4rec.encoder.last_probability == 0.5
+    for config in found.values():
+        assert config.loss.avoids_seen
+        assert (config.loss.kind, config.loss.negatives) == ("bce", 1)
+        assert (config.long_histories, config.encoder.max_len) == ("last", 200)
+
+
+def test_the_papers_plan_trains_the_encoders_as_it_trains_them_under_llmesr() -> None:
+    plan = SweepPlan.build(read_config_file(CONFIGS / "llmesr-paper.yaml"))
+    found = {cell.variant: cell for cell in cells(plan) if cell.seed == 42}
+    for kind in ("SASRec", "GRU4Rec", "BERT4Rec"):
+        alone, under = found[kind], found[f"LLM-ESR {kind}"]
+        plain = system_class(alone.system).config_class.build(alone.config)
+        whole = LLMESRConfig.build(under.config)
+        assert plain.encoder.model_dump() == whole.encoder.model_dump()
+        assert plain.loss.model_dump() == whole.loss.model_dump()
+        assert plain.scale_inputs == whole.scale_inputs
+        assert plain.patience == whole.patience == 20

@@ -1,0 +1,112 @@
+"""A run trained again from its manifest: the same bits on a CPU, and what differs where they do not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from seqloom.cli.main import run as cli
+from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.experiments.reproduce import reproduce
+from seqloom.pipelines.train.train import train
+from support.datasets import small_config
+
+
+@pytest.fixture(scope="module")
+def trained(shop, tmp_path_factory):
+    """A run of llmesr with three evaluations."""
+    out = tmp_path_factory.mktemp("runs") / "llmesr"
+    config = {**small_config("llmesr"), "epochs": 2}
+    train(shop, "llmesr", out=out, config=config, device="cpu")
+    evaluate(out)
+    evaluate(out, mask_seen=False)
+    evaluate(out, protocol="sampled", negatives=10)
+    return out
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """The same run, to be changed."""
+    import shutil
+
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+def change(run, edit) -> None:
+    file = run / "manifest.json"
+    manifest = json.loads(file.read_text())
+    edit(manifest)
+    file.write_text(json.dumps(manifest))
+
+
+def test_on_a_cpu_the_bits_are_the_same(trained, tmp_path) -> None:
+    found = reproduce(trained, out=tmp_path / "again")
+    assert found.verdict == "bits"
+    assert found.weights_equal
+    assert (found.changes, found.ranks_apart, found.first_epoch_apart) == ([], 0, None)
+    names = {check.evaluation for check in found.metrics}
+    wanted = {"metrics.json", "metrics-unmasked.json", "metrics-sampled10.json", "valid"}
+    assert names == wanted
+    assert all(check.difference == 0 for check in found.metrics)
+
+
+def test_the_number_of_threads_is_the_runs_and_comes_back(copy, tmp_path, monkeypatch) -> None:
+    change(copy, lambda m: m["cost"].update(threads=2))
+    before, seen = torch.get_num_threads(), []
+    from seqloom.pipelines.experiments import reproduce as module
+
+    def spy(*arguments, **options):
+        seen.append(torch.get_num_threads())
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(module, "train", spy)
+    reproduce(copy, out=tmp_path / "again")
+    assert seen == [2]
+    assert torch.get_num_threads() == before
+
+
+def test_what_differs_is_named(copy, tmp_path, capsys) -> None:
+    change(copy, lambda m: m["versions"].update(torch="1.0"))
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 42", "seed: 43"))
+    file = copy / "metrics.json"
+    file.write_text(file.read_text().replace('"hr@20": ', '"hr@20": 1'))
+    code = cli(["reproduce", str(copy), "--out", str(tmp_path / "again"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert code == 1
+    assert told["verdict"] == "differs"
+    assert "torch: 1.0 then" in told["sentence"]
+    assert [change["what"] for change in told["changes"]] == ["torch"]
+    assert told["first_epoch_apart"] == 1
+    assert told["largest_weight_difference"] > 0
+    assert not told["weights_equal"]
+
+
+def test_a_wide_tolerance_takes_other_bits(copy, tmp_path) -> None:
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 42", "seed: 43"))
+    found = reproduce(copy, out=tmp_path / "again", tolerance=1.0)
+    assert found.verdict == "metrics"
+    assert found.ranks_apart > 0
+
+
+def test_an_ensemble_is_made_again_of_the_same_members(trained, shop, tmp_path) -> None:
+    train(shop, "popularity", out=tmp_path / "popularity", device="cpu")
+    runs = {"runs": [str(trained), str(tmp_path / "popularity")]}
+    train(shop, "ensemble", out=tmp_path / "both", config=runs, device="cpu")
+    assert reproduce(tmp_path / "both").verdict == "bits"
+    assert (tmp_path / "both-again").is_dir()
+
+
+def test_what_cannot_be_reproduced_is_said(copy, trained, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="is the run itself"):
+        reproduce(trained, out=trained)
+    change(copy, lambda m: m["dataset"].update(fingerprint="0" * 64))
+    with pytest.raises(ArtefactError, match="not the data set of the run"):
+        reproduce(copy, out=tmp_path / "again")
+    change(copy, lambda m: m.update(added_items=1))
+    with pytest.raises(ConfigError, match="added after training"):
+        reproduce(copy, out=tmp_path / "again")

@@ -1,0 +1,160 @@
+"""What `train` does with a folder that is there: begun, killed, in progress, complete, or no run at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from seqloom.cli.main import run as command
+from seqloom.core.errors import ArtefactError, ConfigError, LockedError
+from seqloom.core.locks import writing
+from seqloom.core.progress import Silent
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.train import start_run as beginning
+from seqloom.pipelines.train.train import train
+from seqloom.runs.folder import load_run, read_manifest
+from support.datasets import SMALL, looping_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return looping_dataset(tmp_path_factory.mktemp("data") / "data")
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def note(self, message):
+        self.lines.append(message)
+
+    warn = note
+
+
+def fit(data, out, **options):
+    notes = Notes()
+    train(data, "sasrec", out=out, config=SMALL, device="cpu", progress=notes, **options)
+    return notes.lines
+
+
+@pytest.mark.parametrize("again", ["resume", "overwrite"])
+@pytest.mark.parametrize("killed_in", ["write_tensors", "write_manifest", "record_files"])
+def test_a_training_killed_before_it_began_can_be_started_again(
+    data, tmp_path, monkeypatch, again, killed_in
+):
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(beginning, killed_in, lambda *_, **__: os._exit(9))
+        fit(data, tmp_path / "run")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not (tmp_path / "run").exists()
+    fit(data, tmp_path / "run", **{again: True})
+    assert load_run(tmp_path / "run").manifest.status == "complete"
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("names", [(), ("config.yaml",), ("config.yaml", "items.parquet")])
+@pytest.mark.parametrize("again", ["resume", "overwrite"])
+def test_what_an_older_seqloom_left_before_the_manifest_can_be_started_again(
+    data, tmp_path, names, again
+):
+    (tmp_path / "run").mkdir()
+    for name in names:
+        (tmp_path / "run" / name).write_text("half")
+    with pytest.raises(ArtefactError, match="without a run in it"):
+        fit(data, tmp_path / "run")
+    assert any("holds no run yet" in line for line in fit(data, tmp_path / "run", **{again: True}))
+    assert load_run(tmp_path / "run").manifest.status == "complete"
+
+
+def test_a_run_with_a_damaged_manifest_can_be_overwritten_and_another_folder_cannot(data, tmp_path):
+    fit(data, tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text("{")
+    with pytest.raises(ArtefactError, match="is damaged"):
+        fit(data, tmp_path / "run", resume=True)
+    fit(data, tmp_path / "run", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(ArtefactError, match="is no run, so it is not overwritten"):
+        fit(data, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "letter.txt").exists()
+
+
+def test_resume_says_where_it_starts(data, tmp_path):
+    first = fit(data, tmp_path / "run", resume=True)
+    assert any("nothing to resume, training starts anew" in line for line in first)
+    assert any("is complete" in line for line in fit(data, tmp_path / "run", resume=True))
+
+
+def test_an_overwritten_run_is_whole_until_the_new_one_has_begun(data, tmp_path, monkeypatch):
+    fit(data, tmp_path / "run")
+    before = (tmp_path / "run" / "weights.safetensors").read_bytes()
+
+    def fail(*_, **__):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(beginning, "write_manifest", fail)
+    with pytest.raises(RuntimeError):
+        fit(data, tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
+
+
+def test_a_run_in_progress_is_not_entered_by_another_command(data, tmp_path):
+    """Started for real: the second one hears of the first, and goes on when that is killed."""
+    config = ["epochs=500", "encoder.hidden_size=16", "encoder.max_len=8", "patience=null"]
+    arguments = ["train", str(data.path), "--system", "sasrec", "--out", str(tmp_path / "run")]
+    options = [part for one in config for part in ("--set", one)]
+    started = [sys.executable, "-m", "seqloom", *arguments, *options, "--device", "cpu"]
+    process = subprocess.Popen(started, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        last = tmp_path / "run" / "checkpoints" / "last" / "position.json"
+        until = time.monotonic() + 60
+        while not last.exists():
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.05)
+        for again in ({"resume": True}, {"overwrite": True}, {}):
+            with pytest.raises(LockedError, match=f"in progress.*process {process.pid} on"):
+                fit(data, tmp_path / "run", **again)
+        with pytest.raises(ArtefactError, match=f"in progress.*process {process.pid}"):
+            load_run(tmp_path / "run")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert read_manifest(tmp_path / "run").status == "training"
+    with pytest.raises(ArtefactError, match="another configuration"):  # not: in progress
+        fit(data, tmp_path / "run", resume=True)
+
+
+def test_the_command_names_the_holder(data, tmp_path, capsys):
+    fit(data, tmp_path / "run")
+    child_ready, ready = os.pipe()
+    stop, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with writing(tmp_path / "run"):
+            os.write(ready, b"x")
+            os.read(stop, 1)
+        os._exit(0)
+    os.read(child_ready, 1)
+    try:
+        assert command(["evaluate", str(tmp_path / "run"), "--json"]) == 2
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert error["type"] == "LockedError"
+        assert f"process {child} on" in error["message"]
+    finally:
+        os.write(go, b"x")
+        os.waitpid(child, 0)
+    assert evaluate(tmp_path / "run", device="cpu").users
+
+
+@pytest.mark.parametrize("system", ["sasrec", "bert4rec", "llmesr"])
+def test_no_epochs_are_refused(data, tmp_path, system):
+    with pytest.raises(ConfigError, match=r"epochs: found 0"):
+        train(data, system, out=tmp_path / "run", config={**SMALL, "epochs": 0})
+    assert not (tmp_path / "run").exists()

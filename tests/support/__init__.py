@@ -1,0 +1,1 @@
+"""What several tests share: small data sets, models and servers."""

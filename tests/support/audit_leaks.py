@@ -1,0 +1,58 @@
+"""Planting leaks, and asking the audit what it finds."""
+
+from __future__ import annotations
+
+from safetensors.torch import load_file, save_file
+
+from seqloom.core.files import read_json, sha256_file, write_json
+from seqloom.core.records import record_file
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import Dataset
+from seqloom.pipelines.audit import audit
+
+
+def everything(data: Dataset) -> Sequences:
+    """All events of each user: what only a leak sees."""
+    return Sequences(data.events.items, data.events.offsets[:-1], data.events.offsets[1:])
+
+
+def failed(root, name="llmesr"):
+    """Artefacts that fail; the data set of the folder `root` is `data`."""
+    is_run = (root / name / "config.yaml").exists()
+    dataset = root / "data" if is_run else None
+    return failures(audit(root / name, dataset=dataset))
+
+
+def failures(found):
+    assert found.passed == (not found.failed)
+    assert all(check.action for check in found.checks if check.verdict == "fail")
+    return {check.artefact for check in found.checks if check.verdict == "fail"}
+
+
+def change_json(file, **changes):
+    write_json(file, {**read_json(file, "file"), **changes})
+
+
+def change_tensors(file, change):
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+    keep_hash(file)
+    return sha256_file(file)
+
+
+def keep_hash(file):
+    """Make the manifest beside `file` know it as it is now, as whoever plants a leak would."""
+    manifest = file.with_name("manifest.json")
+    told = read_json(manifest, "manifest")
+    for key in ("files", "records"):
+        if isinstance(told.get(key, {}).get(file.name), dict):
+            told[key][file.name] = record_file(file).model_dump()
+            write_json(manifest, told)
+
+
+def leak(monkeypatch, data):
+    """Let `train` be all events, while the manifests say what they say of an honest data set."""
+    honest = data.training_hash
+    monkeypatch.setattr(Dataset, "train", property(everything))
+    monkeypatch.setattr(Dataset, "training_hash", honest)

@@ -1,0 +1,79 @@
+"""What each of several processes runs in the tests: jobs of training, whose losses the first notes.
+
+    python joined.py JOBS.json
+
+JOBS is a list of {"system", "out", "config", ...}; the environment is that which torchrun makes.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from seqloom.data.store import Dataset
+from seqloom.distributed.dtensors import gathered
+from seqloom.distributed.process_group import open_processes
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.train.train import train
+from seqloom.training.step import Stepper
+
+
+def norm(module) -> float:
+    """Of all gradients together, after clipping."""
+    squares = [
+        gathered(p.grad).double().square().sum() for p in module.parameters() if p.requires_grad
+    ]
+    return float(sum(squares)) ** 0.5
+
+
+def do(job: dict, processes) -> list[dict[str, float]]:
+    """Train and evaluate as `job` says; gives the losses of every step."""
+    losses: list[dict[str, float]] = []
+    step = Stepper.__call__
+
+    def noted(self, batch):
+        if processes.rank == job.get("dies"):
+            if len(losses) == job["after"]:
+                os.kill(os.getpid(), job.get("signal", signal.SIGKILL))
+        elif job.get("stops") == len(losses):
+            raise KeyboardInterrupt
+        parts = step(self, batch)
+        losses.append({name: float(value.detach()) for name, value in parts.items()})
+        if job.get("gradients"):  # AdamW hides a gradient's scale from the losses
+            losses[-1]["gradient"] = norm(self.phase.module)
+        return parts
+
+    Stepper.__call__ = noted
+    try:
+        data = Dataset.load(job["data"])
+        train(
+            data,
+            job["system"],
+            out=job["out"],
+            config=job["config"],
+            resume=True,
+            device="cpu",
+            checkpoint_every_s=job.get("every_s", 0),
+            processes=processes,
+            shard=job.get("shard", False),
+        )
+        evaluate(job["out"], device="cpu", processes=processes)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        Stepper.__call__ = step
+    return losses
+
+
+if __name__ == "__main__":
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    with open_processes() as processes:
+        for job in jobs:
+            gc.collect()  # a language model that an earlier job has used is not spread
+            losses = do(job, processes)
+            if processes.rank == 0:
+                Path(job["out"], "losses.json").write_text(json.dumps(losses))

@@ -1,7 +1,6 @@
 """What `train` does with a folder that is there: begun, killed, in progress, complete, or no run at all."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import pytest
 
 from seqloom.cli.main import run as command
 from seqloom.core.errors import ArtefactError, ConfigError, LockedError
-from seqloom.core.locks import writing
 from seqloom.core.progress import Silent
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train import start_run as beginning
@@ -43,15 +41,18 @@ def fit(data, out, **options):
 
 @pytest.mark.parametrize("again", ["resume", "overwrite"])
 @pytest.mark.parametrize("killed_in", ["write_tensors", "write_manifest", "record_files"])
-def test_a_training_killed_before_it_began_can_be_started_again(
-    data, tmp_path, monkeypatch, again, killed_in
-):
-    child = os.fork()
-    if child == 0:
-        monkeypatch.setattr(beginning, killed_in, lambda *_, **__: os._exit(9))
-        fit(data, tmp_path / "run")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+def test_a_training_killed_before_it_began_can_be_started_again(data, tmp_path, again, killed_in):
+    killed = f"""
+import os
+from seqloom.data.store import Dataset
+from seqloom.pipelines.train import start_run
+from seqloom.pipelines.train.train import train
+
+start_run.{killed_in} = lambda *_, **__: os._exit(9)
+data = Dataset.load({str(data.path)!r})
+train(data, "sasrec", out={str(tmp_path / "run")!r}, config={SMALL!r}, device="cpu")
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == 9
     assert not (tmp_path / "run").exists()
     fit(data, tmp_path / "run", **{again: True})
     assert load_run(tmp_path / "run").manifest.status == "complete"
@@ -133,23 +134,25 @@ def test_a_run_in_progress_is_not_entered_by_another_command(data, tmp_path):
 
 def test_the_command_names_the_holder(data, tmp_path, capsys):
     fit(data, tmp_path / "run")
-    child_ready, ready = os.pipe()
-    stop, go = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with writing(tmp_path / "run"):
-            os.write(ready, b"x")
-            os.read(stop, 1)
-        os._exit(0)
-    os.read(child_ready, 1)
+    holds = f"""
+from pathlib import Path
+from seqloom.core.locks import writing
+
+with writing(Path({str(tmp_path / "run")!r})):
+    print("ready", flush=True)
+    input()
+"""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "ready\n"
     try:
         assert command(["evaluate", str(tmp_path / "run"), "--json"]) == 2
         error = json.loads(capsys.readouterr().out)["error"]
         assert error["type"] == "LockedError"
-        assert f"process {child} on" in error["message"]
+        assert f"process {holder.pid} on" in error["message"]
     finally:
-        os.write(go, b"x")
-        os.waitpid(child, 0)
+        holder.communicate("done\n")
     assert evaluate(tmp_path / "run", device="cpu").users
 
 

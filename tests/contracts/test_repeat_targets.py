@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import DataError
+from seqloom.core.files import read_json, write_json
 from seqloom.core.progress import Silent
 from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import EvaluatedRun, compare_runs
@@ -170,19 +171,22 @@ def made_before(run) -> None:
     import pyarrow as pa
 
     file = run / "metrics.json"
-    document = json.loads(file.read_text())
+    document = read_json(file, "evaluation")
     del document["details"]["version"]
+    for hash_of in ("weights_sha256", "ranks_sha256"):
+        del document[hash_of]
     document["metrics"] = dict.fromkeys(document["metrics"], 0.99)
-    file.write_text(json.dumps(document))
+    write_json(file, document)
     ranks = run / "ranks.parquet"
     frame = pq.read_table(ranks)
     about = json.loads(frame.schema.metadata[b"seqloom"])
     del about["protocol"]["version"]
+    del about["columns"]
     frame = frame.drop_columns(["repeat"]).set_column(2, "rank", pa.array([1] * len(frame)))
     pq.write_table(frame.replace_schema_metadata({"seqloom": json.dumps(about)}), ranks)
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = read_json(run / "manifest.json", "run")
     manifest.pop("valid_protocol", None)
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    write_json(run / "manifest.json", manifest)
 
 
 def test_ranks_of_the_former_protocol_are_never_mixed_in(runs, tmp_path) -> None:
@@ -247,6 +251,6 @@ def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(data, 
 
 
 def made_before_training_ended(run) -> None:
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = read_json(run / "manifest.json", "run")
     assert manifest.pop("valid_protocol") == 2
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    write_json(run / "manifest.json", manifest)

@@ -8,6 +8,7 @@ import torch
 
 from seqloom.evaluation.compare import EvaluatedRun, compare_runs
 from seqloom.evaluation.reference import choose_reference
+from support.evaluated_runs import with_record
 
 FAST = {"resamples": 2000, "flips": 2000}
 RANKS = torch.arange(1, 61)
@@ -24,7 +25,7 @@ MADE = {  # valid NDCG@10, shift of the ranks: what a run with 0 has at 1 is at 
 def runs(make_run) -> dict[str, EvaluatedRun]:
     made = {}
     for name, (valid, shift) in MADE.items():
-        made[name] = dataclasses.replace(
+        made[name] = with_record(
             make_run(name, (RANKS // 6 + shift).clamp(min=1)),
             system=name,
             valid={"ndcg@10": valid},
@@ -72,7 +73,7 @@ def test_to_beat_a_yardstick_is_not_enough(runs) -> None:
     )
     assert "the only run without a language model" in found.reference_chosen
     # One that is the best of all on validation is a reference like any other.
-    best = dataclasses.replace(runs["sasrec"], name="itemknn", yardstick=True)
+    best = with_record(runs["sasrec"], name="itemknn", yardstick=True)
     found = compare_runs([best, runs["gru4rec"], runs["llmesr"]], **FAST)
     assert pays(found)["llmesr"].startswith("The language model pays: llmesr is")
 
@@ -93,11 +94,12 @@ def test_where_all_or_none_use_one_the_first_is_the_reference(runs) -> None:
 
 
 def test_without_validation_figures_the_choice_is_on_the_tested_part_and_says_so(runs) -> None:
-    some = dataclasses.replace(runs["sasrec"], valid={})
-    chosen = choose_reference([some, runs["gru4rec"], runs["llmesr"]], "ndcg@10")
+    some = with_record(runs["sasrec"], valid={}).record
+    others = [runs["gru4rec"].record, runs["llmesr"].record]
+    chosen = choose_reference([some, *others], "ndcg@10")
     assert chosen.name == "gru4rec"
     assert "on the tested part itself" in chosen.why
     assert "validation figures of this protocol are missing" in chosen.why
-    on_valid = choose_reference([runs["sasrec"], runs["gru4rec"], runs["llmesr"]], "mrr", "valid")
+    on_valid = choose_reference([runs["sasrec"].record, *others], "mrr", "valid")
     assert on_valid.name == "sasrec"
     assert "the part tested here" in on_valid.why

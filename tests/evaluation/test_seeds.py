@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -13,6 +12,7 @@ from seqloom.evaluation.compare import Comparison, compare_runs
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.seeds import Series, compare_series, permuted_seeds_p, two_level_means
 from seqloom.evaluation.significance import holm
+from support.evaluated_runs import with_record
 
 FAST = {"resamples": 2000, "flips": 2000}
 
@@ -93,7 +93,7 @@ def test_runs_that_differ_in_their_seed_alone_are_taken_together(make_run) -> No
         for seed in (1, 2):
             ranks = (torch.randint(1, 31, (60,), generator=draw) - best).clamp(min=1)
             run = make_run(f"{system}-{seed}", ranks)
-            runs.append(dataclasses.replace(run, system=system, series=series_of, seed=seed))
+            runs.append(with_record(run, system=system, series=series_of, seed=seed))
     found = compare_runs(runs, **FAST)
     assert [(e.reference, e.run, e.metric) for e in found.over_seeds] == [
         ("sasrec", "llmesr", "ndcg@10"),

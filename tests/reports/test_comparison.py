@@ -39,9 +39,7 @@ def data(dataset: Dataset, make_run) -> ReportData:
         make_run(name, torch.randint(1, 30, (60,), generator=random))
         for name in ("SASRec", "LLM <ESR> $1$")
     ]
-    runs[0].metrics.update(  # type: ignore[attr-defined]
-        list_metrics(torch.full((60, 20), 40), dataset.popularity, [10])
-    )
+    runs[0].record.metrics.update(list_metrics(torch.full((60, 20), 40), dataset.popularity, [10]))
     log = [
         {"phase": "main", "epoch": 1, "train": {"loss": 2.0}, "valid": {"ndcg@10": 0.1}},
         {"phase": "main", "epoch": 2, "train": {"loss": 1.5}},
@@ -55,7 +53,7 @@ def data(dataset: Dataset, make_run) -> ReportData:
         dataset="<data>",
         statistics={"Users": 60, "Share": 0.25, "Note": "<i>"},
         protocol=runs[0].table.protocol,
-        systems=[system_result(run, log=log, device="cpu") for run in runs],
+        systems=[system_result(run, log=log) for run in runs],
         comparison=compare_runs(runs, resamples=2000, flips=2000),
         long_tail=long_tail(dataset, thresholds),
         samples=sample_users(dataset, held_out, lists, ranks, count=3),

@@ -1,5 +1,6 @@
 """A tiny data set and evaluated runs over it, as fixtures."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from seqloom.evaluation.groups import group_metrics
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table
+from seqloom.evaluation.record import GroupResult, RunRecord
 from support.datasets import tiny_dataset
 
 
@@ -53,14 +55,21 @@ def make_run(make_table):
 
     def make(name: str, ranks: Tensor, **protocol: object) -> EvaluatedRun:
         table = make_table(ranks, **protocol)
-        return EvaluatedRun(
+        groups = group_metrics(ranks, table.members)
+        record = RunRecord(
             name=name,
             system="sasrec",
-            table=table,
             metrics=rank_metrics(ranks),
-            groups=group_metrics(ranks, table.members),
+            groups={group: GroupResult.build(values) for group, values in groups.items()},
             train_seconds=12.5,
             parameters=1000,
+            device="cpu",
         )
+        return EvaluatedRun(record, table)
 
     return make
+
+
+def with_record(run: EvaluatedRun, **changes: object) -> EvaluatedRun:
+    """The run with some fields of its record changed."""
+    return dataclasses.replace(run, record=run.record.model_copy(update=changes))

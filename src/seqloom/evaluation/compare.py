@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,11 +13,12 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
-from seqloom.evaluation.cost_benefit import Price, pays_sentence
+from seqloom.evaluation.cost_benefit import cost_benefit_sentence
 from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_TARGET
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
+from seqloom.evaluation.record import RunRecord
 from seqloom.evaluation.reference import Reference, choose_reference
 from seqloom.evaluation.seeds import OverSeeds, Series, compare_series
 from seqloom.evaluation.sentences import comparison_sentence
@@ -36,43 +37,15 @@ ALL_USERS = "all"
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """One run and how it ranked."""
+    """A run's record and the ranks behind it."""
 
-    name: str
-    """Unique among the runs that are compared."""
-    system: str
-    """The system's name, such as `llmesr`."""
+    record: RunRecord
     table: RankTable
-    metrics: Mapping[str, float]
-    """Overall, as `rank_metrics` and `list_metrics` give them."""
-    groups: Mapping[str, Any] = field(default_factory=dict)
-    """As `group_metrics` gives them."""
-    train_seconds: float | None = None
-    parameters: int | None = None
-    """Number of parameters, trained or not."""
-    seed: int = 0
-    series: str = ""
-    """What runs have in common that differ in their seed alone; empty where that is not known."""
-    uses_language_model: bool = False
-    yardstick: bool = False
-    """Whether its system only counts (`System.yardstick`)."""
-    valid: Mapping[str, float] = field(default_factory=dict)
-    """Validation metrics under the protocol of this version; empty where they are not known."""
-    embed_seconds: float = 0.0
-    """Time to embed the texts that the run was trained with."""
-    latency_ms: float | None = None
-    """One request, median."""
 
     @property
-    def price(self) -> Price:
-        """What it costs."""
-        return Price(
-            self.name,
-            self.uses_language_model,
-            self.train_seconds,
-            self.embed_seconds,
-            self.latency_ms,
-        )
+    def name(self) -> str:
+        """The record's name."""
+        return self.record.name
 
 
 class Difference(Config):
@@ -162,7 +135,9 @@ def compare_runs(
     _check_options(runs, metrics, groups, pairs)
     for run in runs[1:]:
         check_comparable(runs[0], run)
-    reference = choose_reference(runs, metrics[0], runs[0].table.protocol.part)
+    reference = choose_reference(
+        [run.record for run in runs], metrics[0], runs[0].table.protocol.part
+    )
     first = next(run for run in runs if run.name == reference.name)
     chosen = (
         [(first, run) for run in runs if run is not first]
@@ -226,20 +201,22 @@ def _pays(
     """Whether the language model pays: only against the best run without one."""
     if not reference.judges or reference.name not in (run.name, before.name):
         return None
-    model, value = (run, overall.run) if run.uses_language_model else (before, overall.reference)
-    if value is None or not model.uses_language_model:
+    model, value = (
+        (run, overall.run) if run.record.uses_language_model else (before, overall.reference)
+    )
+    if value is None or not model.record.uses_language_model:
         return None
-    plain = [other for other in runs if not other.uses_language_model]
+    plain = [other for other in runs if not other.record.uses_language_model]
     figures = {
         each.name: float(per_user(overall.metric, each.table.ranks).mean()) for each in plain
     }
-    return pays_sentence(
-        run.price,
-        before.price,
+    return cost_benefit_sentence(
+        run.record,
+        before.record,
         overall,
         level,
         ahead=[name for name, figure in figures.items() if figure > value],
-        only_yardsticks=all(each.yardstick for each in plain),
+        only_yardsticks=all(each.record.yardstick for each in plain),
     )
 
 
@@ -250,15 +227,17 @@ def _series_pairs(
     grouped: dict[str, list[EvaluatedRun]] = {}
     ordered = runs if pairs == "all" else [first, *(run for run in runs if run is not first)]
     for run in ordered:
-        grouped.setdefault(run.series or run.name, []).append(run)
+        grouped.setdefault(run.record.series or run.name, []).append(run)
     if all(len(group) == 1 for group in grouped.values()):
         return []
-    systems = [group[0].system for group in grouped.values()]
+    systems = [group[0].record.system for group in grouped.values()]
     series = [
         Series(
             # A system whose runs differ in more than their seed is told apart by its first run.
-            name=group[0].system if systems.count(group[0].system) == 1 else group[0].name,
-            seeds=tuple(run.seed for run in group),
+            name=group[0].record.system
+            if systems.count(group[0].record.system) == 1
+            else group[0].name,
+            seeds=tuple(run.record.seed for run in group),
             ranks=tuple(run.table.ranks for run in group),
         )
         for group in grouped.values()

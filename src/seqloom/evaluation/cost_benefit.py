@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from seqloom.evaluation.metrics import metric_label
+from seqloom.evaluation.record import RunRecord
 from seqloom.evaluation.sentences import Result, format_p
 
 
-@dataclass(frozen=True)
-class Price:
-    """What a run costs. What is not known is None."""
-
-    name: str
-    uses_language_model: bool
-    train_seconds: float | None = None
-    """Training, with that of an ensemble's members."""
-    embed_seconds: float = 0.0
-    """Embedding the texts that it was trained with."""
-    latency_ms: float | None = None
-    """One request, median."""
-
-
-def pays_sentence(
-    run: Price,
-    reference: Price,
+def cost_benefit_sentence(
+    run: RunRecord,
+    reference: RunRecord,
     result: Result,
     level: float = 0.05,
     *,
@@ -78,9 +64,9 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are"
 
 
-def _costs(model: Price, plain: Price) -> str:
+def _costs(model: RunRecord, plain: RunRecord) -> str:
     parts = []
-    ours, theirs = _training(model), _training(plain)
+    ours, theirs = model.total_train_seconds, plain.total_train_seconds
     if ours is not None and theirs is not None:
         texts = ", embedding the texts included" if model.embed_seconds else ""
         parts.append(
@@ -92,10 +78,6 @@ def _costs(model: Price, plain: Price) -> str:
             f"{times} the latency ({model.latency_ms:.1f} ms against {plain.latency_ms:.1f} ms a request)"
         )
     return f"for {' and '.join(parts)}" if parts else "at a cost that is not known"
-
-
-def _training(price: Price) -> float | None:
-    return None if price.train_seconds is None else price.train_seconds + price.embed_seconds
 
 
 def _times(ours: float, theirs: float) -> str:

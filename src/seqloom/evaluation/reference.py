@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from seqloom.evaluation.metrics import metric_label
+from seqloom.evaluation.record import RunRecord
 
 CHOSEN_ON = "ndcg@10"
 """The validation metric where the tested one was not measured on validation."""
-
-
-class Candidate(Protocol):
-    """What the choice needs of a run."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def uses_language_model(self) -> bool: ...
-    @property
-    def valid(self) -> Mapping[str, float]: ...
-    @property
-    def metrics(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +23,7 @@ class Reference:
     """How it was chosen, in one sentence."""
 
 
-def choose_reference(runs: Sequence[Candidate], metric: str, part: str = "test") -> Reference:
+def choose_reference(runs: Sequence[RunRecord], metric: str, part: str = "test") -> Reference:
     """The best run without a language model where there are runs with one, else the first run.
 
     The best on validation: chosen on the tested part, the highest of several noisy figures would be

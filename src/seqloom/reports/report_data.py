@@ -15,15 +15,8 @@ from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metric
 from seqloom.evaluation.metrics import parse_metric
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
+from seqloom.evaluation.record import GroupResult, RunRecord
 from seqloom.reports.item_map import ItemMap
-
-
-class GroupResult(Config):
-    """One group of users."""
-
-    users: int
-    metrics: dict[str, float] | None
-    """None where the group has no users."""
 
 
 class BinResult(GroupResult):
@@ -65,31 +58,17 @@ class AuditResult(Config):
     """Files of the run that changed since, so that the verdict holds no more."""
 
 
-class SystemResult(Config):
-    """One run: how good it is and what it costs. A cost that is not known is None."""
+class SystemResult(RunRecord):
+    """The record of a run, with what only a report shows of it."""
 
-    name: str
-    system: str
-    metrics: dict[str, float]
-    groups: dict[str, GroupResult] = Field(default_factory=dict)
     item_bins: list[BinResult] = Field(default_factory=list)
     """By the target's training events."""
     user_bins: list[BinResult] = Field(default_factory=list)
     """By the user's training events."""
     grid: list[GridCell] = Field(default_factory=list)
-    """Tail and head users by cold, tail and head targets, in this order; also those without users."""
+    """Tail and head users by cold, tail and head targets, in this order, empty cells included."""
     log: list[dict[str, Any]] = Field(default_factory=list)
     """Rows of `log.jsonl`: `phase`, `epoch`, `train` and, where validated, `valid`."""
-    train_seconds: float | None = None
-    embed_seconds: float = 0.0
-    """Embedding the texts that it was trained with."""
-    latency_ms: float | None = None
-    """One request, median."""
-    evaluate_seconds: float | None = None
-    peak_rss_mb: float | None = None
-    parameters: int | None = None
-    trained_parameters: int | None = None
-    device: str | None = None
     audit: AuditResult | None = None
     """None where the run was never audited."""
 
@@ -154,36 +133,21 @@ def system_result(
     *,
     log: Sequence[dict[str, Any]] = (),
     bins: int = 5,
-    evaluate_seconds: float | None = None,
-    peak_rss_mb: float | None = None,
-    trained_parameters: int | None = None,
-    device: str | None = None,
     audit: AuditResult | None = None,
 ) -> SystemResult:
-    """Plain data of a run, with its bins by item popularity and by user length."""
+    """Adds to a run's record its bins by item popularity and user length, its log and its audit."""
     table = run.table
-    names = [name for name in run.metrics if _is_rank_metric(name)]
+    names = [name for name in run.record.metrics if _is_rank_metric(name)]
     by_item, by_user = (
         [BinResult.build(b) for b in bin_metrics(table.ranks, values, bins, names)]
         for values in (table.target_counts, table.training_lengths)
     )
     return SystemResult(
-        name=run.name,
-        system=run.system,
-        metrics=dict(run.metrics),
-        groups={name: GroupResult.build(group) for name, group in run.groups.items()},
+        **dict(run.record),
         item_bins=by_item,
         user_bins=by_user,
         grid=_grid(table, names),
         log=list(log),
-        train_seconds=run.train_seconds,
-        embed_seconds=run.embed_seconds,
-        latency_ms=run.latency_ms,
-        evaluate_seconds=evaluate_seconds,
-        peak_rss_mb=peak_rss_mb,
-        parameters=run.parameters,
-        trained_parameters=trained_parameters,
-        device=device,
         audit=audit,
     )
 

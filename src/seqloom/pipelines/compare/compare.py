@@ -20,6 +20,7 @@ from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
 from seqloom.evaluation.protocol import PROTOCOL_VERSION, RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks
+from seqloom.evaluation.record import GroupResult, RunRecord
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.report import Check
 from seqloom.pipelines.audit.stored import read_audit, summary
@@ -91,7 +92,9 @@ def compare(
             latencies.append(_latency(run, on, progress))
             task.advance()
     valid = _valid(opened, progress)
-    evaluated = [_with_ranks(*each) for each in zip(opened, found, latencies, valid, strict=True)]
+    evaluated = [
+        _evaluated_run(*each) for each in zip(opened, found, latencies, valid, strict=True)
+    ]
     with progress.task("compare", None, "tests"):
         result = compare_runs(evaluated, pairs="all" if all_pairs else "reference")
     if report is not None:
@@ -181,26 +184,32 @@ def _series(run: Run) -> str:
     return sha256_text(run.manifest.system, json.dumps(config, sort_keys=True))
 
 
-def _with_ranks(
-    run: Run, found: Evaluation, latency_ms: float | None, valid: Mapping[str, float]
+def _evaluated_run(
+    run: Run, evaluation: Evaluation, latency_ms: float | None, valid: Mapping[str, float]
 ) -> EvaluatedRun:
-    _, ranks = evaluation_files(run.path, found.details)
-    return EvaluatedRun(
+    """Reads the ranks of an evaluation and puts the record of the run beside them."""
+    _, ranks = evaluation_files(run.path, evaluation.details)
+    manifest, system = run.manifest, run.system
+    record = RunRecord(
         name=run.name,
-        system=run.manifest.system,
-        table=read_ranks(ranks),
-        metrics=found.metrics,
-        groups=found.groups,
-        train_seconds=run.manifest.cost.seconds_with_members,
-        parameters=run.manifest.parameters,
-        seed=run.system.config.seed,
+        system=manifest.system,
+        metrics=evaluation.metrics,
+        groups={name: GroupResult.build(group) for name, group in evaluation.groups.items()},
+        valid=dict(valid),
+        seed=system.config.seed,
         series=_series(run),
-        uses_language_model=run.system.uses_language_model,
-        yardstick=run.system.yardstick,
-        valid=valid,
-        embed_seconds=sum(run.manifest.embed_seconds.values()),
+        uses_language_model=system.uses_language_model,
+        yardstick=system.yardstick,
+        train_seconds=manifest.cost.seconds_with_members,
+        embed_seconds=sum(manifest.embed_seconds.values()),
         latency_ms=latency_ms,
+        evaluate_seconds=evaluation.seconds,
+        peak_rss_mb=manifest.cost.peak_rss_mb,
+        parameters=manifest.parameters,
+        trained_parameters=manifest.trained_parameters,
+        device=manifest.cost.device,
     )
+    return EvaluatedRun(record, read_ranks(ranks))
 
 
 def _report(
@@ -217,7 +226,7 @@ def _report(
         dataset=data.path.resolve().name,
         statistics=dict(statistics_table(data)),
         protocol=found[0].details,
-        systems=[_system(*each) for each in zip(runs, evaluated, found, strict=True)],
+        systems=[_system(*each) for each in zip(runs, evaluated, strict=True)],
         comparison=result,
         long_tail=long_tail(data, found[0].thresholds),
         item_maps=maps,
@@ -241,18 +250,9 @@ def _item_maps(runs: Sequence[Run], count: int, progress: Progress) -> list[Item
     return maps
 
 
-def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResult:
-    cost = run.manifest.cost
+def _system(run: Run, evaluated: EvaluatedRun) -> SystemResult:
     stored = read_audit(run.path)
-    return system_result(
-        evaluated,
-        log=run.log,
-        evaluate_seconds=found.seconds,
-        peak_rss_mb=cost.peak_rss_mb,
-        trained_parameters=run.manifest.trained_parameters,
-        device=cost.device,
-        audit=None if stored is None else summary(stored),
-    )
+    return system_result(evaluated, log=run.log, audit=None if stored is None else summary(stored))
 
 
 def _samples(

@@ -18,7 +18,7 @@ from seqloom.evaluation.compare import compare_runs
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.evaluation.metrics import list_metrics
 from seqloom.reports.comparison import write_report
-from seqloom.reports.report_data import (
+from seqloom.reports.data import (
     AuditResult,
     AuditRow,
     ReportData,

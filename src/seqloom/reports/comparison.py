@@ -17,16 +17,16 @@ from seqloom.evaluation.compare import Comparison, Pair
 from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS, REPEAT_GROUPS
 from seqloom.evaluation.metrics import MISSED, RANK_METRICS, metric_label
 from seqloom.evaluation.sentences import format_p
+from seqloom.reports.audit import audit_tables
+from seqloom.reports.columns import in_group, marked, overall
+from seqloom.reports.data import ReportData, SampleUser, ShownItem, SystemResult
 from seqloom.reports.figure_style import Figure
 from seqloom.reports.figures import forest, group_bars, long_tail_figure, training_curves
 from seqloom.reports.figures_tradeoff import shows_tradeoff, tradeoff
+from seqloom.reports.grid import grid_table
 from seqloom.reports.item_map import item_map_figure
 from seqloom.reports.markup import Markup, duration, join, number, section, table, tag, text
-from seqloom.reports.report_audit import audit_tables
-from seqloom.reports.report_columns import in_group, marked, overall
-from seqloom.reports.report_data import ReportData, SampleUser, ShownItem, SystemResult
-from seqloom.reports.report_grid import grid_table
-from seqloom.reports.report_seeds import seeds_table
+from seqloom.reports.seeds import seeds_table
 
 _LIST_LABELS = {
     "coverage": "Coverage",

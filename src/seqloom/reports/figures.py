@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from seqloom.evaluation.compare import Comparison
 from seqloom.evaluation.metrics import metric_label
+from seqloom.reports.data import BinResult, LongTail, SystemResult
 from seqloom.reports.figure_style import COLOURS, HATCHES, INK, MARKERS, Canvas, Figure, plain
-from seqloom.reports.report_data import BinResult, LongTail, SystemResult
 
 _WHAT = {"items": "item_bins", "users": "user_bins"}
 _AXIS = {

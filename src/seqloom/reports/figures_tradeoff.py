@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqloom.evaluation.metrics import metric_label
+from seqloom.reports.data import SystemResult
 from seqloom.reports.figure_style import COLOURS, INK, MARKERS, Canvas, Figure, plain
-from seqloom.reports.report_data import SystemResult
 
 _BESIDE = {
     "coverage@10": "coverage@10 (share of the catalogue)",

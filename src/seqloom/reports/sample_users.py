@@ -11,7 +11,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut
 from seqloom.data.tie_keys import tie_keys
-from seqloom.reports.report_data import SampleUser, ShownItem
+from seqloom.reports.data import SampleUser, ShownItem
 
 
 def sample_users(

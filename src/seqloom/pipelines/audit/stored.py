@@ -11,7 +11,7 @@ from seqloom.core.files import read_json, sha256_file, write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import Progress
 from seqloom.pipelines.audit.report import Audit, Check
-from seqloom.reports.report_data import AuditResult, AuditRow
+from seqloom.reports.data import AuditResult, AuditRow
 
 FILE = "audit.json"
 _ABOUT = (

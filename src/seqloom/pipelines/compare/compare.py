@@ -36,14 +36,14 @@ from seqloom.pipelines.evaluate.evaluate import (
 )
 from seqloom.pipelines.prepare.prepare import statistics_table
 from seqloom.reports.comparison import write_report
-from seqloom.reports.item_map import ItemMap, choose_items, map_items
-from seqloom.reports.report_data import (
+from seqloom.reports.data import (
     ReportData,
     SampleUser,
     SystemResult,
     long_tail,
     system_result,
 )
+from seqloom.reports.item_map import ItemMap, choose_items, map_items
 from seqloom.reports.sample_users import draw_users, sample_users
 from seqloom.runs.folder import Run, load_run
 from seqloom.text.prompts import naming_column

@@ -14,7 +14,7 @@ from seqloom.core.progress import Progress
 from seqloom.core.protocols import ExtendsCatalogue, ListScorer, NewItems, NewRows, Scorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset, HeldOut
-from seqloom.evaluation.cold import (
+from seqloom.evaluation.cold_scorers import (
     BehindAllOthers,
     LastItems,
     TextNeighbours,

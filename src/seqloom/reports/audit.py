@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seqloom.reports.data import AuditResult, AuditRow, SystemResult
 from seqloom.reports.markup import Markup, table, tag
-from seqloom.reports.report_data import AuditResult, AuditRow, SystemResult
 
 _CAPTION = (
     "An audit makes each artefact again from a data set without held-out events and compares. Unknown: it "

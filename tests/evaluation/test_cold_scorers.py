@@ -9,7 +9,7 @@ import torch
 
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
-from seqloom.evaluation.cold import (
+from seqloom.evaluation.cold_scorers import (
     BehindAllOthers,
     LastItems,
     TextNeighbours,

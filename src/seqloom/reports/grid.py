@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from seqloom.evaluation.metrics import metric_label
+from seqloom.reports.columns import Column, marked
+from seqloom.reports.data import ReportData, SystemResult
 from seqloom.reports.markup import Markup, join, table, tag
-from seqloom.reports.report_columns import Column, marked
-from seqloom.reports.report_data import ReportData, SystemResult
 
 _ITEMS = {"cold": "cold items", "tail": "tail items", "head": "head items"}
 

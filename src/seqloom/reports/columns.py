@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from seqloom.reports.data import SystemResult
 from seqloom.reports.markup import number, tag
-from seqloom.reports.report_data import SystemResult
 
 Column = Callable[[SystemResult], float | None]
 """What a column shows of a run; None where there is nothing."""

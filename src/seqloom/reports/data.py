@@ -40,12 +40,12 @@ class AuditRow(Config):
     verdict: Literal["pass", "fail", "unknown"]
     checks: int = 1
     """How many checks stand behind it; the verdict is the worst of them."""
-    found: str = ""
-    """What a verdict that is no pass goes by."""
+    reason: str = ""
+    """Why a check failed or its verdict is unknown."""
 
 
 class AuditResult(Config):
-    """What the last audit of a run found."""
+    """The result of a run's last audit."""
 
     date: str
     passed: bool

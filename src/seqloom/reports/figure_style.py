@@ -59,6 +59,7 @@ class Figure:
     def inline(self) -> str:
         """SVG to stand inside HTML: takes the page's text colour, ids do not clash."""
         svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
+        svg = svg.replace("<svg ", '<svg role="img" ', 1)
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
         svg = svg.replace("url(#", f"url(#{self.name}-")

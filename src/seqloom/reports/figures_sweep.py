@@ -8,7 +8,7 @@ from typing import Any
 
 from seqloom.evaluation.metrics import metric_label
 from seqloom.reports.figure_style import COLOURS, INK, MARKERS, Canvas, Figure, plain
-from seqloom.reports.sweep_table import SummaryRow, chosen, label
+from seqloom.reports.sweep_table import SummaryRow, label, select_rows
 
 _GROUPS = ("all", "tail_item")
 
@@ -33,7 +33,7 @@ def sensitivity(
     with Canvas(1, 2, 9.0, 3.4) as canvas:
         lines = 0
         for axis, group in zip(canvas.axes[0], _GROUPS, strict=True):
-            found = chosen(table, protocol=protocol, group=group, metric=metric)
+            found = select_rows(table, protocol=protocol, group=group, metric=metric)
             curves: dict[str, list[SummaryRow]] = {}
             for row in found:
                 curves.setdefault(label(row, without=key), []).append(row)
@@ -67,10 +67,10 @@ def ablation(
 ) -> Figure:
     """Every variant's metric as a point with its spread; the line marks the reference."""
     rows: list[tuple[Any, ...]] = []
-    first = chosen(table, protocol=protocol, group="all", metric=metric)
+    first = select_rows(table, protocol=protocol, group="all", metric=metric)
     with Canvas(1, 2, 9.0, 1.3 + 0.28 * max(len(first), 2), sharey=True) as canvas:
         for axis, group in zip(canvas.axes[0], _GROUPS, strict=True):
-            found = chosen(table, protocol=protocol, group=group, metric=metric)
+            found = select_rows(table, protocol=protocol, group=group, metric=metric)
             base = found[reference].mean if found else 0.0
             for place, row in enumerate(found):
                 axis.errorbar(

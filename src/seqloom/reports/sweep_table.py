@@ -77,9 +77,9 @@ def label(row: SummaryRow, without: str | None = None) -> str:
     return f"{row.variant} ({point})" if point else row.variant
 
 
-def chosen(
+def select_rows(
     table: Iterable[SummaryRow], *, protocol: str, group: str, metric: str
 ) -> list[SummaryRow]:
-    """The rows of one protocol, group and metric."""
-    wanted = (protocol, group, metric)
-    return [row for row in table if (row.protocol, row.group, row.metric) == wanted]
+    """Selects the rows of one protocol, group and metric."""
+    key = (protocol, group, metric)
+    return [row for row in table if (row.protocol, row.group, row.metric) == key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from html import escape
+from html import unescape
 
 import pytest
 
@@ -47,12 +47,12 @@ def test_seeds_are_found_and_the_price_is_told(runs, tmp_path) -> None:
     assert told is not None
     assert "embedding the texts included" in told
     assert "ms a request" in told
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for shown in (
         "Over seeds",
         "One request (ms)",
         "Embedding texts",
-        escape(found.over_seeds[0].sentence),
+        found.over_seeds[0].sentence,
     ):
         assert shown in page
     with (tmp_path / "report_figures" / "tradeoff.csv").open(encoding="utf-8") as file:

@@ -90,4 +90,4 @@ def _row(name: str, checks: list[Check]) -> AuditRow:
     told = "" if worst.verdict == "pass" else worst.found
     if told and worst.artefact != name:
         told = f"{worst.artefact.removeprefix(f'{name}: ')}: {told}"
-    return AuditRow(artefact=name, verdict=worst.verdict, checks=len(checks), found=told)
+    return AuditRow(artefact=name, verdict=worst.verdict, checks=len(checks), reason=told)

@@ -10,11 +10,11 @@ import torch
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.cold_scorers import (
-    BehindAllOthers,
-    LastItems,
+    LastItemsScorer,
+    LastPlaceScorer,
     TextNeighbours,
-    only,
     random_metrics,
+    select_targets,
 )
 from seqloom.evaluation.metrics import rank_metrics
 
@@ -37,14 +37,14 @@ BATCH = Sequences.from_lists([[1, 2], [3], [5, 4, 1]]).pad()
 
 
 def test_the_last_items_are_the_last_columns():
-    last = LastItems(Dots(VECTORS), 6)
+    last = LastItemsScorer(Dots(VECTORS), 6)
     assert last.num_items == 2
     expected = VECTORS[[1, 2, 0]] @ VECTORS[5:].t()
     torch.testing.assert_close(last.score(BATCH.items, BATCH.lengths), expected)
 
 
 def test_what_is_not_known_comes_last():
-    scorer = BehindAllOthers(Dots(VECTORS * 1e6), 3)
+    scorer = LastPlaceScorer(Dots(VECTORS * 1e6), 3)
     found = scorer.score(BATCH.items, BATCH.lengths)
     assert found.shape == (3, 10)
     assert (found[:, 7:] < found[:, :7].amin(1, keepdim=True)).all()
@@ -72,7 +72,7 @@ def test_random_is_the_mean_over_all_ranks():
 def test_rows_of_a_task():
     histories = Sequences.from_lists([[1], [2, 3], [4]])
     task = HeldOut(torch.tensor([0, 4, 9]), histories, torch.tensor([2, 7, 6]))
-    chosen = only(task, torch.tensor([False, True, True]), 6)
+    chosen = select_targets(task, torch.tensor([False, True, True]), 6)
     assert chosen.users.tolist() == [4, 9]
     assert chosen.targets.tolist() == [2, 1]
     assert chosen.histories.pad().items.tolist() == [[2, 3], [4, 0]]

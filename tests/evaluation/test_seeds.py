@@ -10,7 +10,12 @@ import torch
 
 from seqloom.evaluation.compare import Comparison, compare_runs
 from seqloom.evaluation.metrics import per_user
-from seqloom.evaluation.seeds import Series, compare_series, permuted_seeds_p, two_level_means
+from seqloom.evaluation.seeds import (
+    Series,
+    compare_series,
+    seed_permutation_test,
+    two_level_bootstrap,
+)
 from seqloom.evaluation.significance import holm
 from support.evaluated_runs import with_record
 
@@ -49,7 +54,7 @@ def test_the_permutation_equals_a_loop_over_all_splits() -> None:
         inside = np.mean([both[i] for i in split])
         outside = np.mean([both[i] for i in range(5) if i not in split])
         extreme += abs(inside - outside) >= abs(observed) - 1e-12
-    assert permuted_seeds_p(before, after) == (extreme / 10, 1 / 10)
+    assert seed_permutation_test(before, after) == (extreme / 10, 1 / 10)
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
@@ -65,7 +70,7 @@ def test_two_levels_have_the_variance_that_is_expected() -> None:
     random = np.random.default_rng(0)
     before = np.zeros((2, 500))
     after = random.integers(0, 3, (3, 500)) + np.array([[0.0], [1.0], [2.0]])
-    drawn = two_level_means(before, after, 20_000, np.random.default_rng(1))
+    drawn = two_level_bootstrap(before, after, 20_000, np.random.default_rng(1))
     assert drawn.mean() == pytest.approx(after.mean(), abs=0.02)
     # Drawing 3 of the seeds' means 0, 1, 2 has variance (2 / 3) / 3; users add little.
     assert drawn.var() == pytest.approx(2 / 9, rel=0.1)

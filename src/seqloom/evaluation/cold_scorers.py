@@ -13,7 +13,7 @@ from seqloom.data.store import HeldOut
 from seqloom.evaluation.metrics import RANK_METRICS, parse_metric
 
 
-class BehindAllOthers:
+class LastPlaceScorer:
     """A scorer that knows nothing of further items: they share the last place."""
 
     def __init__(self, scorer: Scorer, more: int) -> None:
@@ -29,7 +29,7 @@ class BehindAllOthers:
         return torch.cat([known, below.expand(-1, self._more)], 1)
 
 
-class LastItems:
+class LastItemsScorer:
     """A scorer's items from number `first` on alone, numbered from 1."""
 
     def __init__(self, scorer: Scorer, first: int) -> None:
@@ -58,7 +58,7 @@ class TextNeighbours:
         return F.normalize(mean, dim=1) @ self._unit.t()
 
 
-def only(held_out: HeldOut, rows: Tensor, first: int = 1) -> HeldOut:
+def select_targets(held_out: HeldOut, rows: Tensor, first: int = 1) -> HeldOut:
     """Some rows of a ranking task, with targets numbered from item `first` on.
 
     Shapes: rows [R] bool.

@@ -31,7 +31,7 @@ def sample_negatives(
 
     What a user gets depends on (seed, ids of the user and of the catalogue, count) alone: not on the
     other users, the order of the log or the system. A row is rising; a user with fewer un-interacted
-    items gets all of them and zeros at the end (`users_with_fewer` counts such users).
+    items gets all of them and zeros at the end (`count_users_with_fewer` counts such users).
 
     Source: LLM-ESR (arXiv 2405.20646), section 4.1: 100 sampled un-interacted items.
     Differs: the authors draw anew at each evaluation; here the draw is fixed. Positions among the
@@ -66,7 +66,7 @@ def sample_negatives(
     return torch.from_numpy(np.concatenate(rows)) if rows else users.new_zeros((0, count))
 
 
-def users_with_fewer(negatives: Tensor) -> int:
+def count_users_with_fewer(negatives: Tensor) -> int:
     """How many users had fewer un-interacted items than were asked for.
 
     Shapes: negatives [R, count] int64.

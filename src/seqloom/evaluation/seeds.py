@@ -127,12 +127,12 @@ def _compare(
         confidence=confidence,
     )
     random = np.random.default_rng(derive_seed(seed, "seeds and users"))
-    drawn = two_level_means(before, after, resamples, random)
+    drawn = two_level_bootstrap(before, after, resamples, random)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(drawn, [tail, 1.0 - tail])
     p_seeds, least = None, None
     if min(len(before), len(after)) > 1:
-        p_seeds, least = permuted_seeds_p(before.mean(1), after.mean(1))
+        p_seeds, least = seed_permutation_test(before.mean(1), after.mean(1))
     return OverSeeds(
         metric=metric,
         reference=first.name,
@@ -154,7 +154,7 @@ def _compare(
     )
 
 
-def two_level_means(
+def two_level_bootstrap(
     before: Floats, after: Floats, resamples: int, random: np.random.Generator
 ) -> Floats:
     """Differences of means when seeds and users are drawn with replacement.
@@ -176,7 +176,7 @@ def two_level_means(
     return np.concatenate(parts)
 
 
-def permuted_seeds_p(before: Floats, after: Floats) -> tuple[float, float]:
+def seed_permutation_test(before: Floats, after: Floats) -> tuple[float, float]:
     """Two-sided exact p of the difference of means when runs are exchanged between two systems.
 
     Also gives the smallest p that so many runs can show. All splits are counted; of more than

@@ -102,5 +102,5 @@ def test_lists_that_cannot_be_measured_are_refused() -> None:
         list_metrics(torch.ones(2, 3, dtype=torch.int64), popularity, [5])
     with pytest.raises(DataError, match=r"outside 0\.\.2"):
         list_metrics(torch.full((2, 5), 3), popularity, [5])
-    with pytest.raises(DataError, match="no list holds"):
+    with pytest.raises(DataError, match="no list contains"):
         list_metrics(torch.zeros(2, 5, dtype=torch.int64), popularity, [5])

@@ -51,7 +51,7 @@ def change(path: Path, key: str, value: object) -> None:
     ("key", "value", "message"),
     [
         ("version", 99, "rank format 99"),
-        ("format", "other", "no rank file"),
+        ("format", "other", "not a rank file"),
         ("protocol", {"kind": "odd"}, "damaged"),
         ("thresholds", None, "damaged"),
     ],
@@ -77,5 +77,5 @@ def test_missing_and_damaged_files_are_refused(written: Path, tmp_path: Path) ->
     with pytest.raises(ArtefactError, match="damaged"):
         read_ranks(written)
     pq.write_table(pa.table({"a": [1]}), written)
-    with pytest.raises(ArtefactError, match="no rank file"):
+    with pytest.raises(ArtefactError, match="not a rank file"):
         read_ranks(written)

@@ -46,7 +46,7 @@ def test_the_best_on_validation_is_the_reference_whatever_the_order(runs) -> Non
         assert found.reference == "sasrec"
         assert {pair.reference for pair in found.pairs} == {"sasrec"}
         assert "highest NDCG@10 on validation (.2000)" in found.reference_chosen
-        assert "the tested figures had no say" in found.reference_chosen
+        assert "test metrics were not used" in found.reference_chosen
         told.add(tuple(sorted(pays(found).items())))
     # gru4rec has the better test figures, but they may not choose.
     (one,) = told
@@ -98,8 +98,8 @@ def test_without_validation_figures_the_choice_is_on_the_tested_part_and_says_so
     others = [runs["gru4rec"].record, runs["llmesr"].record]
     chosen = choose_reference([some, *others], "ndcg@10")
     assert chosen.name == "gru4rec"
-    assert "on the tested part itself" in chosen.why
-    assert "validation figures of this protocol are missing" in chosen.why
+    assert "on the tested part itself" in chosen.reason
+    assert "validation metrics of this protocol are missing" in chosen.reason
     on_valid = choose_reference([runs["sasrec"].record, *others], "mrr", "valid")
     assert on_valid.name == "sasrec"
-    assert "the part tested here" in on_valid.why
+    assert "the part tested here" in on_valid.reason

@@ -42,7 +42,7 @@ def test_means_spreads_and_tests_by_hand() -> None:
     # Three against three: 20 splits, two of them as extreme as a complete separation.
     assert (found.p_seeds, found.least_p_seeds) == (0.1, 0.1)
     assert found.sentence.startswith("Over seeds, new beats old on NDCG@10 by")
-    assert "p = .100 over seeds, the least that so many runs can show" in found.sentence
+    assert "p = .100 over seeds, the smallest possible with this many runs" in found.sentence
 
 
 def test_the_permutation_equals_a_loop_over_all_splits() -> None:

@@ -1,4 +1,4 @@
-"""Compare runs over the same users: differences, confidence intervals, corrected p-values."""
+"""Compares runs over the same users: differences, confidence intervals, corrected p-values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EvaluatedRun:
 
 
 class Difference(Config):
-    """One metric, one group of users, run minus reference. None where it is undefined."""
+    """Run minus reference, for one metric and one group of users. Undefined values are None."""
 
     metric: str
     group: str
@@ -62,26 +62,27 @@ class Difference(Config):
     relative: float | None = None
     """difference / reference (0.1 is 10 %); None where the reference is 0."""
     low: float | None = None
-    """Lower end of the difference's confidence interval (not corrected)."""
+    """Lower bound of the difference's confidence interval (not corrected)."""
     high: float | None = None
     p: float | None = None
     p_holm: float | None = None
-    """Corrected over all differences of the comparison; the sentence uses this one."""
+    """Corrected over all differences of the comparison; the sentence uses this value."""
     p_bh: float | None = None
     effect_size: float | None = None
     """Cohen's d_z."""
 
 
 class Pair(Config):
-    """Two runs against each other."""
+    """The comparison of two runs."""
 
     reference: str
     run: str
     differences: list[Difference]
     sentence: str
-    """The result in plain words."""
+    """The result in one sentence."""
     pays: str | None = None
-    """Whether the language model pays, where one of the two uses one and the other is the best without."""
+    """Whether the language model is worth its cost; None unless one run uses one and the other is the best
+    run without."""
 
 
 class Comparison(Config):
@@ -91,18 +92,18 @@ class Comparison(Config):
     users: int
     confidence: float
     resamples: int
-    """Of the bootstrap."""
+    """Resamples of the bootstrap."""
     flips: int
-    """Of the sign-flip test."""
+    """Flips of the sign-flip test."""
     comparisons: int
-    """Size of the family that the corrections take into account."""
+    """Number of tests in the family that the corrections cover."""
     pairs: list[Pair]
     reference: str = ""
-    """The run that the others are tested against (`reference.choose_reference`)."""
+    """The run against which the others are tested (`reference.choose_reference`)."""
     reference_chosen: str = ""
-    """How it was chosen, in one sentence."""
+    """How the reference was chosen, in one sentence."""
     over_seeds: list[OverSeeds] = Field(default_factory=list)
-    """Systems against each other over their seeds, where some were trained with several."""
+    """Comparisons of systems over their seeds; empty unless some system was trained with several."""
 
 
 def compare_runs(
@@ -116,16 +117,16 @@ def compare_runs(
     flips: int = FLIPS,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Test each run against one of them (`reference`), or every two runs (`all`), on each metric.
+    """Tests each run against the reference (`reference`), or every two runs (`all`), on each metric.
 
     The reference is the best run without a language model (`choose_reference`). With `all`, the earlier run
-    of a pair is its reference, and whether a language model pays is said of the pairs with the best run
-    without one. Each metric is tested over all users and over each group; where none are given, these are
-    `groups.GROUPS`, where there are new users the known ones, and where users had targets before, the
-    targets that are new to them (with nothing masked, the repeated ones too).
+    of a pair is its reference, and `Pair.pays` is set for the pairs that contain the best run without a
+    language model. Each metric is tested over all users and over each group. The default groups are
+    `groups.GROUPS`; known users where there are new ones; and, where some targets are repeated, the new
+    targets (without masking also the repeated ones).
 
-    Groups are cut at the first run's thresholds. A group of fewer than two users is listed with its
-    number of users and no test.
+    Groups use the first run's thresholds. A group of fewer than two users is listed with its number of
+    users and without a test.
 
     Raises:
         ConfigError: fewer than two runs, equal names, no metric, or an unknown metric or group.
@@ -155,6 +156,7 @@ def compare_runs(
         ]
         for before, run in chosen
     ]
+    # Holm and Benjamini-Hochberg correct over all tests of all pairs as one family.
     flat = [test.p_value for row in tests for test in row if test is not None]
     corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
     results = []
@@ -185,7 +187,7 @@ def compare_runs(
         comparisons=len(flat),
         pairs=results,
         reference=reference.name,
-        reference_chosen=reference.why,
+        reference_chosen=reference.reason,
         over_seeds=compare_series(_series_pairs(runs, first, pairs), metrics, seed=seed, **options),
     )
 
@@ -198,8 +200,8 @@ def _pays(
     reference: Reference,
     runs: Sequence[EvaluatedRun],
 ) -> str | None:
-    """Whether the language model pays: only against the best run without one."""
-    if not reference.judges or reference.name not in (run.name, before.name):
+    """Returns the cost-benefit sentence of a pair that contains the best run without a language model."""
+    if not reference.best_without_language_model or reference.name not in (run.name, before.name):
         return None
     model, value = (
         (run, overall.run) if run.record.uses_language_model else (before, overall.reference)
@@ -207,23 +209,23 @@ def _pays(
     if value is None or not model.record.uses_language_model:
         return None
     plain = [other for other in runs if not other.record.uses_language_model]
-    figures = {
-        each.name: float(per_user(overall.metric, each.table.ranks).mean()) for each in plain
+    means = {
+        other.name: float(per_user(overall.metric, other.table.ranks).mean()) for other in plain
     }
     return cost_benefit_sentence(
         run.record,
         before.record,
         overall,
         level,
-        ahead=[name for name, figure in figures.items() if figure > value],
-        only_yardsticks=all(each.record.yardstick for each in plain),
+        ahead=[name for name, mean in means.items() if mean > value],
+        only_yardsticks=all(other.record.yardstick for other in plain),
     )
 
 
 def _series_pairs(
     runs: Sequence[EvaluatedRun], first: EvaluatedRun, pairs: str
 ) -> list[tuple[Series, Series]]:
-    """The systems to be tested over their seeds: none unless one of them has several."""
+    """Pairs the systems to compare over their seeds; none unless a system has several seeds."""
     grouped: dict[str, list[EvaluatedRun]] = {}
     ordered = runs if pairs == "all" else [first, *(run for run in runs if run is not first)]
     for run in ordered:
@@ -233,7 +235,7 @@ def _series_pairs(
     systems = [group[0].record.system for group in grouped.values()]
     series = [
         Series(
-            # A system whose runs differ in more than their seed is told apart by its first run.
+            # Several series of one system (other configurations) are named by their first run.
             name=group[0].record.system
             if systems.count(group[0].record.system) == 1
             else group[0].name,
@@ -248,10 +250,10 @@ def _series_pairs(
 
 
 def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
-    """Refuse runs whose ranks are not of the same users, targets and protocol.
+    """Checks that two runs have ranks of the same users and targets under the same protocol.
 
     Raises:
-        DataError: says what differs.
+        DataError: they do not; names the difference.
     """
     pair = f"runs {first.name!r} and {second.name!r} cannot be compared"
     for run in (first, second):
@@ -262,12 +264,12 @@ def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
     differing = first.table.protocol.differences(second.table.protocol)
     if differing:
         raise DataError(
-            f"{pair}: they were ranked differently ({'; '.join(differing)}); "
+            f"{pair}: they were ranked under different protocols ({'; '.join(differing)}); "
             "evaluate both on the same data set with the same options"
         )
     if not first.table.user_ids.equals(second.table.user_ids):
         raise DataError(
-            f"{pair}: their ranks are of other users ({len(first.table)} and "
+            f"{pair}: their ranks cover other users ({len(first.table)} and "
             f"{len(second.table)}), or the users are in another order; evaluate both again"
         )
     if not first.table.targets.equals(second.table.targets):
@@ -309,14 +311,16 @@ def _difference(
 
 
 def _default_groups(runs: Sequence[EvaluatedRun]) -> list[str]:
-    """New users are answered alike by all systems: only the known ones can differ. So can targets that are
-    new to the user alone where seen items are masked.
+    """Returns `GROUPS` and the further groups in which systems can differ.
+
+    All systems recommend the same popular items to new users, and with seen items masked every repeated
+    target is a miss: known users and new targets remain.
     """
     if not runs:
         return list(GROUPS)
     masked = runs[0].table.protocol.masked
-    apart = [KNOWN_USER, NEW_TARGET] if masked else [KNOWN_USER, NEW_TARGET, REPEAT_TARGET]
-    return [*GROUPS, *(group for group in apart if group in runs[0].table.members)]
+    further = [KNOWN_USER, NEW_TARGET] if masked else [KNOWN_USER, NEW_TARGET, REPEAT_TARGET]
+    return [*GROUPS, *(group for group in further if group in runs[0].table.members)]
 
 
 def _check_options(
@@ -324,11 +328,11 @@ def _check_options(
 ) -> None:
     names = [run.name for run in runs]
     if len(runs) < 2:
-        raise ConfigError(f"found {len(runs)} run(s); a comparison needs at least two")
+        raise ConfigError(f"a comparison needs at least two runs; got {len(runs)}")
     if len(set(names)) < len(names):
-        raise ConfigError(f"the runs' names must differ; found {', '.join(names)}")
+        raise ConfigError(f"the runs' names must differ; got {', '.join(names)}")
     if not metrics:
-        raise ConfigError("no metric was given; use for instance ndcg@10")
+        raise ConfigError("no metric given; use for example ndcg@10")
     known = runs[0].table.members
     unknown = [group for group in groups if group not in known]
     if unknown:

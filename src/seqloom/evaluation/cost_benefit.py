@@ -1,4 +1,4 @@
-"""Does the language model pay? One sentence: what it brings, how surely, and what it costs."""
+"""Says in one sentence what a language model gains, how certain that is, and what it costs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ def cost_benefit_sentence(
     ahead: Sequence[str] = (),
     only_yardsticks: bool = False,
 ) -> str | None:
-    """The sentence; None unless exactly one of the two uses a language model.
+    """Returns the verdict on the run with a language model; None unless exactly one of the two uses one.
 
-    `result` is the difference over all users, run minus reference. The model pays where the run with
-    it is ahead, the Holm-corrected p-value is below `level`, and no further run without a language model is
-    ahead of it; whether that is worth its costs is left to the reader.
+    `result` is the difference over all users, run minus reference. The model pays if its run is ahead, the
+    Holm-corrected p-value is below `level`, and no other run without a language model is ahead of it. The
+    sentence states the cost; it does not weigh it against the gain.
 
     Args:
-        ahead: the runs without a language model that are above the one with it on the tested metric.
-        only_yardsticks: all runs without one only count, and to be above such a run shows nothing.
+        ahead: runs without a language model that score higher than the one with it on the tested metric.
+        only_yardsticks: whether all runs without one only count; beating such a run proves nothing.
     """
     if run.uses_language_model == reference.uses_language_model:
         return None
     if result.run is None or result.reference is None or result.p_holm is None:
         return None
     model, plain = (run, reference) if run.uses_language_model else (reference, run)
+    # `result` is run minus reference; the sentence needs model minus plain.
     gain = result.run - result.reference
     gain = gain if model is run else -gain
     base = result.reference if model is run else result.run
@@ -47,18 +48,18 @@ def cost_benefit_sentence(
         verdict = "Whether the language model pays is not known, since no trained run without one is compared"
     else:
         verdict = "The language model pays"
-    told = ""
+    rivals = ""
     if others:
-        rivals = f"{_listed(others)} above it"
-        told = f"; {rivals} too" if gain <= 0 else f", but {rivals}"
+        above = f"{_list_names(others)} above it"
+        rivals = f"; {above} too" if gain <= 0 else f", but {above}"
     where = "above" if gain >= 0 else "below"
     return (
         f"{verdict}: {model.name} is {amount} {where} {plain.name} on {label} ({p}), "
-        f"{_costs(model, plain)}{told}."
+        f"{_costs(model, plain)}{rivals}."
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{names[0]} is"
     return f"{', '.join(names[:-1])} and {names[-1]} are"

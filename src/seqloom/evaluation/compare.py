@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -140,7 +141,7 @@ def compare_runs(
         [run.record for run in runs], metrics[0], runs[0].table.protocol.part
     )
     first = next(run for run in runs if run.name == reference.name)
-    chosen = (
+    run_pairs = (
         [(first, run) for run in runs if run is not first]
         if pairs == "reference"
         else list(itertools.combinations(runs, 2))
@@ -151,16 +152,18 @@ def compare_runs(
     options: dict[str, Any] = {"resamples": resamples, "flips": flips, "confidence": confidence}
     tests = [
         [
-            _test(before, run, metric, masks[group], derive_seed(seed, metric, group), options)
+            _test_difference(
+                before, run, metric, masks[group], derive_seed(seed, metric, group), options
+            )
             for metric, group in cells
         ]
-        for before, run in chosen
+        for before, run in run_pairs
     ]
     # Holm and Benjamini-Hochberg correct over all tests of all pairs as one family.
     flat = [test.p_value for row in tests for test in row if test is not None]
     corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
     results = []
-    for (before, run), row in zip(chosen, tests, strict=True):
+    for (before, run), row in zip(run_pairs, tests, strict=True):
         differences = [
             Difference(metric=metric, group=group, users=int(masks[group].sum()))
             if test is None
@@ -175,7 +178,7 @@ def compare_runs(
                 run=run.name,
                 differences=differences,
                 sentence=comparison_sentence(run.name, before.name, differences, level),
-                pays=_pays(run, before, overall, level, reference, runs),
+                pays=_cost_benefit(run, before, overall, level, reference, runs),
             )
         )
     return Comparison(
@@ -192,7 +195,7 @@ def compare_runs(
     )
 
 
-def _pays(
+def _cost_benefit(
     run: EvaluatedRun,
     before: EvaluatedRun,
     overall: Difference,
@@ -232,13 +235,10 @@ def _series_pairs(
         grouped.setdefault(run.record.series or run.name, []).append(run)
     if all(len(group) == 1 for group in grouped.values()):
         return []
-    systems = [group[0].record.system for group in grouped.values()]
+    systems = Counter(group[0].record.system for group in grouped.values())
     series = [
         Series(
-            # Several series of one system (other configurations) are named by their first run.
-            name=group[0].record.system
-            if systems.count(group[0].record.system) == 1
-            else group[0].name,
+            name=_series_name(group[0], systems),
             seeds=tuple(run.record.seed for run in group),
             ranks=tuple(run.table.ranks for run in group),
         )
@@ -247,6 +247,12 @@ def _series_pairs(
     if pairs == "reference":
         return [(series[0], other) for other in series[1:]]
     return list(itertools.combinations(series, 2))
+
+
+def _series_name(first: EvaluatedRun, systems: Mapping[str, int]) -> str:
+    """Names a series by its system, or by its first run if the system has several configurations."""
+    system = first.record.system
+    return system if systems[system] == 1 else first.name
 
 
 def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
@@ -276,7 +282,7 @@ def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
         raise DataError(f"{pair}: the same users have other targets; evaluate both again")
 
 
-def _test(
+def _test_difference(
     reference: EvaluatedRun,
     run: EvaluatedRun,
     metric: str,
@@ -286,7 +292,7 @@ def _test(
 ) -> PairedTest | None:
     if int(rows.sum()) < 2:
         return None
-    before, after = (per_user(metric, one.table.ranks[rows]) for one in (reference, run))
+    before, after = (per_user(metric, each.table.ranks[rows]) for each in (reference, run))
     return paired_test(before, after, seed=seed, **options)
 
 

@@ -106,7 +106,7 @@ def _floyd(users: _Ints, sizes: _Ints, count: int, key: np.uint64) -> _Ints:
     chosen = np.full((len(users), count), -1, dtype=np.int64)
     stream = _mix(_mix(users.astype(np.uint64) + np.uint64(1)) ^ key)
     # Floyd: for top = size - count, ..., size - 1, draw from 0..top and take `top` itself if the number was
-    # drawn before. Every subset of `count` numbers is equally likely, and each step draws once.
+    # drawn before. Every subset of `count` numbers is equally likely, with one draw per step.
     for step in range(count):
         top = sizes - count + step
         active = top >= 0

@@ -171,7 +171,7 @@ def _flipped_sums(sizes: Floats, counts: _Ints, flips: int, random: np.random.Ge
     """Draws sums of all values with random signs. Shapes: sizes, counts [D] -> [flips].
 
     A sum is total - 2 * (the values with a minus). One random bit a user decides the signs; users with equal
-    values share 64-bit words, whose set bits are counted at once.
+    values share 64-bit words, whose set bits are counted together.
     """
     total, n = float(sizes @ counts), int(counts.sum())
     words = -(-counts // 64)

@@ -9,10 +9,10 @@ from seqloom.reports.data import AuditResult, SystemResult
 
 
 def audit_tables(systems: Sequence[SystemResult]) -> dict[str, Any]:
-    """Verdicts and reasons of the runs whose audit lists artefacts.
+    """Returns verdicts and reasons of the runs whose audit lists artefacts.
 
     - `runs`: their names.
-    - `verdicts`: each artefact with the `AuditRow` of each run, None where a run has no such artefact.
+    - `verdicts`: each artefact with the `AuditRow` of each run, None if a run has no such artefact.
     - `failures`: reasons for checks that did not pass, as `_failures` returns them.
     """
     audited = [(s.name, s.audit) for s in systems if s.audit is not None and s.audit.rows]
@@ -26,9 +26,9 @@ def audit_tables(systems: Sequence[SystemResult]) -> dict[str, Any]:
 
 
 def _failures(audited: Sequence[tuple[str, AuditResult]]) -> list[dict[str, Any]]:
-    """Each `artefact`, `verdict` and `reason` of a failed or unknown check, with the `runs` that share it.
+    """Returns `artefact`, `verdict` and `reason` of failed and unknown checks, and their `runs`.
 
-    `runs` is empty where all of them do.
+    Equal failures of several runs share an entry; `runs` is empty if all runs have it.
     """
     runs: dict[tuple[str, str, str], list[str]] = {}
     for name, audit in audited:

@@ -1,4 +1,4 @@
-"""Tables of a report with a row a run, the best number of each column marked."""
+"""Tables of a report with one row per run; the best number of each column is marked."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from seqloom.evaluation.metrics import RANK_METRICS
 from seqloom.reports.data import SystemResult
 
 ALL_GROUPS = (*GROUPS, *HISTORY_GROUPS, *REPEAT_GROUPS)
-"""Groups of users in the order that tables show them."""
+"""Groups of users in the order of display."""
 
 _LIST_METRICS = ("coverage", "popularity", "popularity_percentile", "novelty")
 
 _Column = Callable[[SystemResult], float | None]
-"""Returns what a column shows of a run; None where the run has no such number."""
+"""Returns a column's number of a run; None if the run has no such number."""
 
 
 class Cell(NamedTuple):
@@ -23,19 +23,19 @@ class Cell(NamedTuple):
 
     value: float | None
     best: bool
-    """Whether it is the largest of its column, where the column's numbers differ."""
+    """Whether it is the largest of its column; False for all if the column's numbers are equal."""
 
 
 def accuracy(systems: Sequence[SystemResult]) -> dict[str, Any]:
-    """Rank metrics over all users: `metrics`, `rows`."""
+    """Returns the rank metrics over all users: `metrics`, `rows`."""
     names = [name for name in RANK_METRICS if any(name in s.metrics for s in systems)]
     return {"metrics": names, "rows": scored_rows(systems, [_overall(name) for name in names])}
 
 
 def by_group(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | None:
-    """One metric over all users and by group: `columns` (`name`, `users`), `rows`.
+    """Returns one metric over all users and by group: `columns` (`name`, `users`), `rows`.
 
-    Returns None where no run has groups.
+    None if no run has groups.
     """
     first = next((system for system in systems if system.groups), None)
     if first is None:
@@ -49,10 +49,9 @@ def by_group(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | N
 
 
 def by_user_and_item(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | None:
-    """Users by the length of their history, crossed with targets by their popularity.
+    """Returns one metric by length of history and popularity of target: `columns`, `rows`.
 
-    `columns` are the cells of the grid that have users, `rows` one metric of them. Returns None where
-    a run has no grid.
+    The columns are the cells of the grid that have users. None if a run has no grid.
     """
     if not all(system.grid for system in systems):
         return None
@@ -65,9 +64,9 @@ def by_user_and_item(systems: Sequence[SystemResult], metric: str) -> dict[str, 
 
 
 def recommended(systems: Sequence[SystemResult]) -> dict[str, Any] | None:
-    """Metrics of the lists: `columns` (`kind`, `cutoff`), `rows`; at 10 items where they are known.
+    """Returns the metrics of recommended lists: `columns` (`kind`, `cutoff`), `rows`; if known, at 10 items.
 
-    Returns None where no run has any.
+    None if no run has any.
     """
     names = list(dict.fromkeys(name for system in systems for name in _list_metrics(system)))
     if not names:
@@ -83,13 +82,13 @@ def recommended(systems: Sequence[SystemResult]) -> dict[str, Any] | None:
 def scored_rows(
     systems: Sequence[SystemResult], columns: Sequence[_Column]
 ) -> list[tuple[str, list[Cell]]]:
-    """The name and the cells of each run."""
+    """Returns the name and the cells of each run."""
     cells = [mark_best([column(system) for system in systems]) for column in columns]
     return [(system.name, [column[n] for column in cells]) for n, system in enumerate(systems)]
 
 
 def mark_best(values: Sequence[float | None]) -> list[Cell]:
-    """Marks the largest value of a column; none where all values are equal."""
+    """Marks the largest value of a column; none if all values are equal."""
     known = {value for value in values if value is not None}
     best = max(known) if len(known) > 1 else None
     return [Cell(value, value is not None and value == best) for value in values]

@@ -23,12 +23,12 @@ def write_report(path: str | Path, data: ReportData) -> Path:
     """Writes the report at `path` and its figures in `<stem>_figures/`; returns `path`.
 
     Raises:
-        ConfigError: there is no system, or two systems have one name.
+        ConfigError: there are no systems, or two systems have the same name.
     """
     path = Path(path)
     names = [system.name for system in data.systems]
     if not names or len(set(names)) < len(names):
-        raise ConfigError(f"a report needs systems with different names; found {names}")
+        raise ConfigError(f"a report needs systems with different names; got {names}")
     systems, metric = data.systems, data.figure_metric
     return write_page(
         path,
@@ -69,7 +69,7 @@ def draw_figures(data: ReportData) -> list[Figure]:
 
 
 def _findings(comparison: Comparison) -> list[str]:
-    """Sentences on each pair, on systems over their seeds, and on the language model's cost and benefit."""
+    """Lists the sentences on each pair, on systems over their seeds, and on costs and benefits."""
     main = comparison.over_seeds[0].metric if comparison.over_seeds else ""
     return [
         *(pair.sentence for pair in comparison.pairs),

@@ -1,4 +1,4 @@
-"""What a report shows: plain data, so that a report can be kept as JSON and drawn again."""
+"""The data of a report: plain models, so that a report can be stored as JSON and rendered again."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from seqloom.reports.item_map import ItemMap
 
 
 class BinResult(GroupResult):
-    """The users whose value lies in [low, high]."""
+    """Metrics of the users whose value is in [low, high]."""
 
     low: int
     high: int
 
 
 class GridCell(GroupResult):
-    """The users of one length whose target is of one popularity."""
+    """Metrics of the users with one length of history and one popularity of target."""
 
     user: Literal["tail", "head"]
     item: Literal["cold", "tail", "head"]
 
 
 class AuditRow(Config):
-    """One artefact, or all those of one part of a run."""
+    """The verdict on one artefact, or on all artefacts of one part of a run."""
 
     artefact: str
     verdict: Literal["pass", "fail", "unknown"]
     checks: int = 1
-    """How many checks stand behind it; the verdict is the worst of them."""
+    """Number of checks; the verdict is the worst of theirs."""
     reason: str = ""
     """Why a check failed or its verdict is unknown."""
 
@@ -55,11 +55,11 @@ class AuditResult(Config):
     unknown: int
     rows: list[AuditRow]
     changed: list[str] = Field(default_factory=list)
-    """Files of the run that changed since, so that the verdict holds no more."""
+    """Files of the run that changed since the audit, which make the verdict invalid."""
 
 
 class SystemResult(RunRecord):
-    """The record of a run, with what only a report shows of it."""
+    """The record of a run with the further data that a report shows."""
 
     item_bins: list[BinResult] = Field(default_factory=list)
     """By the target's training events."""
@@ -77,9 +77,9 @@ class LongTail(Config):
     """Histograms of the training part."""
 
     items: dict[int, int]
-    """Training events -> number of items with so many."""
+    """Number of training events -> number of items with that many."""
     users: dict[int, int]
-    """Training events -> number of users with so many."""
+    """Number of training events -> number of users with that many."""
     thresholds: GroupThresholds
 
 
@@ -91,11 +91,11 @@ class ShownItem(Config):
 
 
 class SampleUser(Config):
-    """One user with what each system recommends."""
+    """One user and the recommendations of each system."""
 
     user_id: str
     history: list[ShownItem]
-    """Oldest first; only the last few."""
+    """The last few items, oldest first."""
     history_length: int
     target: ShownItem
     recommendations: dict[str, list[ShownItem]]
@@ -105,7 +105,7 @@ class SampleUser(Config):
 
 
 class ReportData(Config):
-    """Everything that `write_report` shows. Parts that are empty or None are left out."""
+    """The data of `write_report`. Empty parts are omitted from the page."""
 
     title: str
     created: str
@@ -113,19 +113,19 @@ class ReportData(Config):
     dataset: str
     """Name of the data set."""
     statistics: dict[str, int | float | str]
-    """Label -> number, in the order they are shown."""
+    """Label -> number, in the order of display."""
     protocol: StoredProtocol
     systems: list[SystemResult]
     comparison: Comparison | None = None
     long_tail: LongTail | None = None
     item_maps: list[ItemMap] = Field(default_factory=list)
-    """Where each run that has item vectors puts some items."""
+    """Maps of the item vectors of each run that has them."""
     samples: list[SampleUser] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
     """Warnings and remarks."""
     figure_metric: str = "ndcg@10"
-    """The metric that the figures and the groups' table show."""
+    """The metric of the figures and of the tables by group."""
 
 
 def system_result(
@@ -160,15 +160,17 @@ def _grid(table: RankTable, names: Sequence[str]) -> list[GridCell]:
         for user in ("tail", "head")
         for item, mask in items.items()
     }
-    found = group_metrics(table.ranks, {f"{u} {i}": mask for (u, i), mask in masks.items()}, names)
+    metrics = group_metrics(
+        table.ranks, {f"{u} {i}": mask for (u, i), mask in masks.items()}, names
+    )
     return [
-        GridCell.build({"user": user, "item": item, **found[f"{user} {item}"]})
+        GridCell.build({"user": user, "item": item, **metrics[f"{user} {item}"]})
         for user, item in masks
     ]
 
 
 def long_tail(dataset: Dataset, thresholds: GroupThresholds) -> LongTail:
-    """Histograms of the training part's items and users."""
+    """Counts the items and users of the training part by their number of events."""
     return LongTail(
         items=_histogram(dataset.popularity[1:]),
         users=_histogram(dataset.train.lengths),

@@ -1,8 +1,7 @@
 """Renders report pages from the Jinja2 templates in `templates/`.
 
-A page gets plain data (the report's model and the tables made from it); its markup, its words and its
-look are in the templates alone. Autoescaping is on: whatever a template shows is escaped, apart from the
-SVG of figures.
+Templates get plain data: the report's model and tables computed from it. Markup, captions and style are
+only in the templates. Autoescaping is on; only the SVG of figures is not escaped.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _UNKNOWN = "–"
 def write_page(path: Path, template: str, drawn: Sequence[Figure], **context: Any) -> Path:
     """Writes the page at `path` and its figures in `<stem>_figures/`; returns `path`.
 
-    The template gets `drawn`, `folder` (name of the figures' folder) and `context`.
+    The template receives `drawn`, `folder` (name of the figures' folder) and `context`.
     """
     folder = path.with_name(f"{path.stem}_figures")
     for figure in drawn:
@@ -64,7 +63,7 @@ def _environment() -> Environment:
 
 
 def format_number(value: float | int | None, digits: int = 4) -> str:
-    """Groups thousands and rounds fractions to `digits`; an en dash for None."""
+    """Formats a number with grouped thousands and fractions of `digits`; an en dash for None."""
     if value is None:
         return _UNKNOWN
     if isinstance(value, int):
@@ -73,7 +72,7 @@ def format_number(value: float | int | None, digits: int = 4) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Seconds, minutes or hours, as a reader expects them; an en dash for None."""
+    """Formats seconds as seconds, minutes or hours; an en dash for None."""
     if seconds is None:
         return _UNKNOWN
     if seconds < 60:
@@ -106,7 +105,7 @@ def _fact(value: float | str) -> str:
 
 
 def _group_label(group: str) -> str:
-    """`tail_item` becomes `tail items`."""
+    """Formats a group's name: `tail_item` becomes `tail items`."""
     return f"{group.replace('_', ' ')}s"
 
 

@@ -9,6 +9,7 @@ from html import unescape
 import pytest
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.files import read_json, write_json
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.stored import read_audit
 from seqloom.pipelines.compare.compare import compare
@@ -71,15 +72,12 @@ def test_another_configuration_is_no_other_seed(runs, shop, tmp_path) -> None:
 
 
 def test_stored_ranks_are_compared_without_the_data_set(runs, tmp_path) -> None:
-    import json
-    import shutil
-
     copies = [shutil.copytree(path, tmp_path / path.name) for path in runs[::2]]
     for path in copies:
         file = path / "manifest.json"
-        manifest = json.loads(file.read_text())
+        manifest = read_json(file, "run")
         manifest["dataset"]["path"] = "/nowhere"
-        file.write_text(json.dumps(manifest))
+        write_json(file, manifest, sealed=True)
     (pair,) = compare(copies).pairs
     assert pair.pays is not None
     assert "latency" not in pair.pays

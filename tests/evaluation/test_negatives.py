@@ -43,7 +43,7 @@ def test_a_user_who_has_everything_gets_nothing(tmp_path: Path) -> None:
     assert sample_negatives(everything, torch.tensor([0]), 2).tolist() == [[0, 0]]
 
 
-def test_draw_depends_on_seed_and_user_alone(
+def test_a_draw_depends_only_on_seed_and_user(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = torch.arange(dataset.num_users)

@@ -12,10 +12,11 @@ from seqloom.core.errors import ArtefactError
 from seqloom.data.store import Dataset
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.evaluation.ranks_file import read_ranks, write_ranks
+from support.evaluated_runs import TableFactory
 
 
 @pytest.fixture
-def written(tmp_path: Path, make_table) -> Path:
+def written(tmp_path: Path, make_table: TableFactory) -> Path:
     write_ranks(tmp_path / "ranks.parquet", make_table(torch.arange(1, 61), masked=False))
     return tmp_path / "ranks.parquet"
 

@@ -53,7 +53,7 @@ def test_the_summary_by_hand() -> None:
     assert alone.std is None
 
 
-def test_keys_with_numbers_are_drawn_and_others_are_not(table) -> None:
+def test_only_numeric_keys_are_drawn(table) -> None:
     assert numeric_keys(table) == ["alpha"]
 
 
@@ -80,7 +80,7 @@ def test_a_curve_for_each_setting_of_the_other_keys(table) -> None:
         assert label in drawn
 
 
-def test_the_ablation_tells_the_change_against_the_first_variant(table) -> None:
+def test_the_ablation_has_the_change_against_the_first_variant(table) -> None:
     figure = ablation(table, "ndcg@10")
     rows = [dict(zip(figure.columns, row, strict=True)) for row in figure.rows]
     assert rows[0]["relative"] == 0

@@ -1,6 +1,7 @@
 """A tiny data set and evaluated runs over it, as fixtures."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,16 @@ from seqloom.evaluation.ranks_file import RankTable, build_rank_table
 from seqloom.evaluation.record import GroupResult, RunRecord
 from support.datasets import tiny_dataset
 
+TableFactory = Callable[..., RankTable]
+"""Takes ranks and fields of the protocol."""
+
+RunFactory = Callable[..., EvaluatedRun]
+"""Takes a name, ranks and fields of the protocol."""
+
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """60 users, 40 items, popular items first; every length from 3 to 12."""
+    """60 users, 40 items, popular items first; all lengths of history from 3 to 12."""
     random = torch.Generator().manual_seed(1)
     weights = 1.0 / torch.arange(1, 41)
     rows = [
@@ -31,8 +38,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def make_table(dataset: Dataset):
-    """Build a rank table of the test part from ranks."""
+def make_table(dataset: Dataset) -> TableFactory:
+    """Builds rank tables of the test part from ranks."""
 
     def make(ranks: Tensor, **protocol: object) -> RankTable:
         held_out = dataset.held_out("test")
@@ -50,8 +57,8 @@ def make_table(dataset: Dataset):
 
 
 @pytest.fixture(scope="session")
-def make_run(make_table):
-    """Build an evaluated run from ranks."""
+def make_run(make_table: TableFactory) -> RunFactory:
+    """Builds evaluated runs from ranks."""
 
     def make(name: str, ranks: Tensor, **protocol: object) -> EvaluatedRun:
         table = make_table(ranks, **protocol)
@@ -71,5 +78,5 @@ def make_run(make_table):
 
 
 def with_record(run: EvaluatedRun, **changes: object) -> EvaluatedRun:
-    """The run with some fields of its record changed."""
+    """Returns the run with some fields of its record changed."""
     return dataclasses.replace(run, record=run.record.model_copy(update=changes))

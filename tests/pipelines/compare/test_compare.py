@@ -34,26 +34,26 @@ def runs(shop, tmp_path_factory):
     return paths
 
 
-def test_seeds_are_found_and_the_price_is_told(runs, tmp_path) -> None:
-    found = compare(runs, report=tmp_path / "report.html", item_map=0)
-    assert [(e.reference, e.run, e.run_seeds) for e in found.over_seeds] == [
+def test_seeds_form_series_and_costs_are_stated(runs, tmp_path) -> None:
+    comparison = compare(runs, report=tmp_path / "report.html", item_map=0)
+    assert [(e.reference, e.run, e.run_seeds) for e in comparison.over_seeds] == [
         ("sasrec", "llmesr", [1, 2])
     ] * 2
-    assert [(pair.run, pair.pays is not None) for pair in found.pairs] == [
+    assert [(pair.run, pair.pays is not None) for pair in comparison.pairs] == [
         ("sasrec-2", False),
         ("llmesr-1", True),
         ("llmesr-2", True),
     ]
-    told = found.pairs[1].pays
-    assert told is not None
-    assert "embedding the texts included" in told
-    assert "ms a request" in told
+    sentence = comparison.pairs[1].pays
+    assert sentence is not None
+    assert "embedding the texts included" in sentence
+    assert "ms a request" in sentence
     page = unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for shown in (
         "Over seeds",
         "One request (ms)",
         "Embedding texts",
-        found.over_seeds[0].sentence,
+        comparison.over_seeds[0].sentence,
     ):
         assert shown in page
     with (tmp_path / "report_figures" / "tradeoff.csv").open(encoding="utf-8") as file:
@@ -62,11 +62,11 @@ def test_seeds_are_found_and_the_price_is_told(runs, tmp_path) -> None:
     assert all(0 < float(row["coverage@10"]) <= 1 for row in rows)
 
 
-def test_another_configuration_is_no_other_seed(runs, shop, tmp_path) -> None:
+def test_another_configuration_is_another_series(runs, shop, tmp_path) -> None:
     config = {**small_config("sasrec"), "seed": 3, "learning_rate": 0.01}
     train(shop, "sasrec", out=tmp_path / "other", config=config, device="cpu")
-    found = compare([runs[0], runs[1], tmp_path / "other"])
-    assert [(e.reference, e.run, e.run_seeds) for e in found.over_seeds] == [
+    comparison = compare([runs[0], runs[1], tmp_path / "other"])
+    assert [(e.reference, e.run, e.run_seeds) for e in comparison.over_seeds] == [
         ("sasrec-1", "other", [3])
     ] * 2
 
@@ -85,12 +85,12 @@ def test_stored_ranks_are_compared_without_the_data_set(runs, tmp_path) -> None:
 
 
 def test_one_request_is_timed(runs, shop) -> None:
-    found = measure_latency(load_run(runs[0]), shop.held_out("test").histories)
-    assert found.requests >= 5
-    assert 0 < found.median_ms <= found.p95_ms
+    latency = measure_latency(load_run(runs[0]), shop.held_out("test").histories)
+    assert latency.requests >= 5
+    assert 0 < latency.median_ms <= latency.p95_ms
 
 
-def test_the_report_shows_audits_and_makes_those_that_are_missing(runs, tmp_path) -> None:
+def test_the_report_shows_audits_and_runs_missing_ones(runs, tmp_path) -> None:
     copies = [shutil.copytree(run, tmp_path / run.name) for run in (runs[0], runs[2])]
     audit(copies[0])
     kept = (copies[0] / "audit.json").read_bytes()
@@ -100,9 +100,9 @@ def test_the_report_shows_audits_and_makes_those_that_are_missing(runs, tmp_path
     assert "not audited" not in page
     assert "frozen tensors" in page
     assert (copies[0] / "audit.json").read_bytes() == kept  # it held still
-    found = read_audit(copies[1])
-    assert found is not None
-    assert (found.audit.passed, found.changed) == (True, [])
+    stored = read_audit(copies[1])
+    assert stored is not None
+    assert (stored.audit.passed, stored.changed) == (True, [])
     evaluate(copies[1], tail_item_below=99)
     assert read_audit(copies[1]).changed == ["ranks.parquet"]
     assert "out of date: ranks.parquet changed since" in compare_to(copies, tmp_path)

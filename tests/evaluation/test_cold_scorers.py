@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
@@ -20,15 +21,15 @@ from seqloom.evaluation.metrics import rank_metrics
 
 
 class Dots:
-    """Queries are the last items' vectors."""
+    """A scorer whose query is the vector of the last item."""
 
-    def __init__(self, vectors):
+    def __init__(self, vectors: Tensor) -> None:
         self.item_vectors, self.num_items = vectors, len(vectors)
 
-    def queries(self, items, lengths):
+    def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         return self.item_vectors[items.gather(1, lengths[:, None] - 1).squeeze(1) - 1]
 
-    def score(self, items, lengths):
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         return self.queries(items, lengths) @ self.item_vectors.t()
 
 
@@ -54,7 +55,7 @@ def test_unknown_items_share_the_last_place() -> None:
 def test_text_neighbours_are_cosines_of_the_mean() -> None:
     scores = TextNeighbours(VECTORS).score(BATCH.items, BATCH.lengths)
     for row, history in enumerate([[1, 2], [3], [5, 4, 1]]):
-        mean = sum(VECTORS[i - 1] for i in history) / len(history)
+        mean = torch.stack([VECTORS[i - 1] for i in history]).mean(0)
         for item in range(7):
             cosine = float(mean @ VECTORS[item] / mean.norm() / VECTORS[item].norm())
             assert float(scores[row, item]) == pytest.approx(cosine, abs=1e-6)

@@ -1,7 +1,8 @@
-"""Comparisons: right differences, corrected p-values, plain words, and refusals."""
+"""Comparisons: differences, corrected p-values, JSON, and runs that cannot be compared."""
 
 import dataclasses
 import json
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.significance import benjamini_hochberg, holm
 from support.evaluated_runs import RunFactory
 
-FAST = {"resamples": 2000, "flips": 2000}
+FAST: dict[str, Any] = {"resamples": 2000, "flips": 2000}
 WORSE = torch.arange(1, 61)
 BETTER = (torch.arange(1, 61) // 3).clamp(min=1)
 
@@ -28,6 +29,9 @@ def test_differences_are_run_minus_reference(make_run: RunFactory) -> None:
         old, new = (float(per_user(d.metric, r[rows]).mean()) for r in (WORSE, BETTER))
         assert (d.users, d.reference, d.run) == (int(rows.sum()), old, new)
         assert d.difference == pytest.approx(new - old)
+        assert d.low is not None
+        assert d.high is not None
+        assert d.difference is not None
         assert d.low <= d.difference <= d.high
         if old:
             assert d.relative == pytest.approx((new - old) / old)
@@ -47,8 +51,9 @@ def test_correction_covers_the_whole_family_and_result_is_json(make_run: RunFact
     assert [(p.reference, p.run) for p in comparison.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     every = [d for pair in comparison.pairs for d in pair.differences]
     assert comparison.comparisons == len(every) == 30
-    assert [d.p_holm for d in every] == holm([d.p for d in every])
-    assert [d.p_bh for d in every] == benjamini_hochberg([d.p for d in every])
+    p_values = [d.p for d in every if d.p is not None]
+    assert [d.p_holm for d in every] == holm(p_values)
+    assert [d.p_bh for d in every] == benjamini_hochberg(p_values)
     text = json.dumps(comparison.model_dump(mode="json"), allow_nan=False)
     assert Comparison.build(json.loads(text)) == comparison
     assert len(compare_runs(runs, **FAST).pairs) == 2

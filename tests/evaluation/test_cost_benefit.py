@@ -1,4 +1,4 @@
-"""Whether the language model pays, in one sentence."""
+"""The cost-benefit sentence on a language model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_order_of_the_two_runs_does_not_matter() -> None:
         (0.051, 0.3, "It is not shown that the language model pays: llmesr is 2.0 % above sasrec"),
     ],
 )
-def test_a_loss_and_an_insignificant_gain(run, p, start) -> None:
+def test_a_loss_and_an_insignificant_gain(run: float, p: float, start: str) -> None:
     sentence = cost_benefit_sentence(MODEL, PLAIN, overall(0.05, run, p))
     assert sentence is not None
     assert sentence.startswith(start)

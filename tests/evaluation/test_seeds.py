@@ -1,8 +1,9 @@
-"""Systems over their seeds: right means, honest p-values, and both sources of chance in the interval."""
+"""Systems over their seeds: means, p-values, and both sources of variance in the interval."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from seqloom.evaluation.seeds import (
 from seqloom.evaluation.significance import holm
 from support.evaluated_runs import RunFactory, with_record
 
-FAST = {"resamples": 2000, "flips": 2000}
+FAST: dict[str, Any] = {"resamples": 2000, "flips": 2000}
 
 
-def series(name: str, best: int, spread: int, seeds=(1, 2, 3), users: int = 300) -> Series:
-    """Ranks up to 30; `best` is taken off, and seeds differ by up to `spread`."""
+def series(
+    name: str, best: int, spread: int, seeds: tuple[int, ...] = (1, 2, 3), users: int = 300
+) -> Series:
+    """Makes ranks up to 30, less `best`, that differ between seeds by multiples of `spread`."""
     draw = torch.Generator().manual_seed(5)
     common = torch.randint(1, 31, (users,), generator=draw)
     ranks = tuple((common - best + spread * n).clamp(min=1) for n in range(len(seeds)))

@@ -57,7 +57,7 @@ def test_unknown_costs_are_omitted() -> None:
     )
     assert (
         sentence == "The language model pays: m is 20.0 % above p on NDCG@10 (p = .010), "
-        "at a cost that is not known."
+        "at an unknown cost."
     )
 
 

@@ -73,7 +73,7 @@ def test_it_does_not_pay_while_a_run_without_one_is_ahead(runs: dict[str, Evalua
 def test_beating_a_yardstick_is_not_enough(runs: dict[str, EvaluatedRun]) -> None:
     comparison = compare_runs([runs["popularity"], runs["llmesr"]], **FAST)
     assert pays(comparison)["llmesr"].startswith(
-        "Whether the language model pays is not known, since no trained run without one is compared: "
+        "Whether the language model pays is unknown, since no trained run without one is compared: "
         "llmesr is"
     )
     assert "the only run without a language model" in comparison.reference_chosen

@@ -45,7 +45,7 @@ def cost_benefit_sentence(
     elif result.p_holm >= level or others:
         verdict = "It is not shown that the language model pays"
     elif only_yardsticks:
-        verdict = "Whether the language model pays is not known, since no trained run without one is compared"
+        verdict = "Whether the language model pays is unknown, since no trained run without one is compared"
     else:
         verdict = "The language model pays"
     rivals = ""
@@ -78,7 +78,7 @@ def _costs(model: RunRecord, plain: RunRecord) -> str:
         parts.append(
             f"{times} the latency ({model.latency_ms:.1f} ms against {plain.latency_ms:.1f} ms a request)"
         )
-    return f"for {' and '.join(parts)}" if parts else "at a cost that is not known"
+    return f"for {' and '.join(parts)}" if parts else "at an unknown cost"
 
 
 def _times(ours: float, theirs: float) -> str:

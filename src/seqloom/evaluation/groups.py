@@ -103,7 +103,7 @@ def equal_bins(values: Tensor, count: int = 5) -> list[Bin]:
     ends = frequency.cumsum(0)
     first, last, done = [0], [], 0
     for left in range(min(count, len(distinct)), 1, -1):
-        # Users up to the end of this bin, were the remaining ones shared equally.
+        # The number of users up to the end of this bin if the remaining ones were divided equally.
         ideal = done + (len(values) - done) / left
         # At least one distinct value for this bin and for each bin after it.
         allowed = ends[first[-1] : len(distinct) - left + 1].double()

@@ -35,7 +35,7 @@ class RankingProtocol(Config):
     fingerprint: str
     """Fingerprint of the prepared data set."""
     version: int = PROTOCOL_VERSION
-    """`PROTOCOL_VERSION` of the seqloom that ranked."""
+    """`PROTOCOL_VERSION` under which the ranks were computed."""
 
     @property
     def outdated(self) -> str:
@@ -67,11 +67,11 @@ class RankingProtocol(Config):
         part = "test" if self.part == "test" else "validation"
         if self.kind == "full":
             seen = (
-                "items of the user's history are left out of the ranking, so a target among them is a miss"
+                "items of the user's history are left out of the ranking, so a target in it is a miss"
                 if self.masked
                 else "items of the user's history stay in the ranking"
             )
-            ranking = f"Full ranking: the target is ranked among the whole catalogue; {seen}."
+            ranking = f"Full ranking: the target is ranked within the whole catalogue; {seen}."
         else:
             seen = (
                 "A target that the user had before is a miss. "
@@ -79,15 +79,15 @@ class RankingProtocol(Config):
                 else "A target that the user had before is ranked like any other. "
             )
             ranking = (
-                f"Sampled ranking: the target is ranked among {self.negatives} items that the user "
+                f"Sampled ranking: the target is ranked against {self.negatives} items that the user "
                 f"has in no part (seed {self.seed}, the same for every system). {seen}Sampled metrics "
-                "are higher than full ones and serve only to compare with papers that report them."
+                "are higher than full ones; use them only to compare with papers that report them."
             )
         former = f"Outdated: {self.outdated}. " if self.outdated else ""
         return (
             f"{former}Split: {self.split}; ranks are of the {part} part. {ranking} "
-            "Ties count against the model. A user without a history is given what is popular, whatever the "
-            "system. Popularity and groups come from the training part alone."
+            "Ties count against the model. Every system recommends popular items to users without a history. "
+            "Popularity and groups are computed from the training part only."
         )
 
 

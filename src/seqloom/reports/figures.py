@@ -56,9 +56,9 @@ def long_tail_figure(
         svg = canvas.svg("long_tail")
     columns = ("what", "series", "low", "high", "metric", "count", "value")
     caption = (
-        "Below: how many items (users) have so many training events, in bins of rising width. "
+        "Below: number of items (users) by training events, in bins of increasing width. "
         f"Above: {metric_label(metric)} of users in groups of about equal size, by the training "
-        "events of the target (of the user). The dashed line parts tail from head."
+        "events of the target (of the user). The dashed line separates tail from head."
     )
     return Figure("long_tail", "The long tail", caption, svg, columns, rows)
 
@@ -96,7 +96,7 @@ def group_bars(
         svg = canvas.svg(f"groups_{what}")
     title = "By popularity of the target" if what == "items" else "By length of the user's history"
     caption = (
-        f"{metric_label(metric)} in groups of about equally many users; equal counts stay together."
+        f"{metric_label(metric)} in groups of about equal size; equal counts are in the same group."
     )
     columns = ("run", "low", "high", "users", "metric", "value")
     return Figure(f"groups_{what}", title, caption, svg, columns, rows)
@@ -171,7 +171,7 @@ def forest(comparison: Comparison, metric: str = "ndcg@10") -> Figure:
         svg = canvas.svg("differences")
     caption = (
         f"Mean difference over users with its {100 * comparison.confidence:g} % bootstrap interval "
-        "(not corrected). A filled marker: the difference holds after Holm's correction for "
+        "(not corrected). A filled marker: the difference is significant after Holm's correction for "
         f"{comparison.comparisons} comparisons."
     )
     columns = (

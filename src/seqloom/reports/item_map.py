@@ -95,9 +95,9 @@ def item_map_figure(maps: Sequence[ItemMap]) -> Figure:
         bar.set_label("training events of the item + 1")
         svg = canvas.svg("item_map")
     caption = (
-        "t-SNE of the vectors by which each run scores its items; the same items drawn at random in "
-        "every panel. Neighbours have similar vectors; distances between groups and the axes have no "
-        "unit. Where the colours part, a run tells items by popularity more than by what they are."
+        "t-SNE of the vectors by which each run scores its items; every panel shows the same random "
+        "items. Neighbours have similar vectors; distances between groups and the axes have no unit. "
+        "Where colours are separated, a run distinguishes items mainly by popularity."
     )
     return Figure(
         "item_map", "Map of the items", caption, svg, ("run", "item_id", "events", "x", "y"), rows

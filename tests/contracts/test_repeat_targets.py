@@ -17,6 +17,7 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import EvaluatedRun, compare_runs
 from seqloom.evaluation.negatives import sample_negatives
 from seqloom.evaluation.ranks_file import read_ranks
+from seqloom.evaluation.record import RunRecord
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.compare.compare import compare
 from seqloom.pipelines.evaluate.evaluate import evaluate
@@ -195,7 +196,10 @@ def test_ranks_of_the_former_protocol_are_never_mixed_in(runs, tmp_path) -> None
     made_before(copies[1])
     old, new = (read_ranks(copy / "ranks.parquet") for copy in copies[::-1])
     assert (old.protocol.version, new.protocol.version) == (1, 2)
-    tables = [EvaluatedRun(n, n, t, {}) for n, t in (("old", old), ("new", new))]
+    tables = [
+        EvaluatedRun(RunRecord(name=n, system=n, metrics={}), t)
+        for n, t in (("old", old), ("new", new))
+    ]
     with pytest.raises(
         DataError, match=r"of 'old', it was ranked under the former protocol.*again"
     ):

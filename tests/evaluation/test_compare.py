@@ -1,7 +1,8 @@
-"""Comparisons: right differences, corrected p-values, plain words, and refusals."""
+"""Comparisons: differences, corrected p-values, JSON, and runs that cannot be compared."""
 
 import dataclasses
 import json
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,25 +13,29 @@ from seqloom.evaluation.compare import Comparison, compare_runs
 from seqloom.evaluation.groups import GroupThresholds
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.significance import benjamini_hochberg, holm
+from support.evaluated_runs import RunFactory
 
-FAST = {"resamples": 2000, "flips": 2000}
+FAST: dict[str, Any] = {"resamples": 2000, "flips": 2000}
 WORSE = torch.arange(1, 61)
 BETTER = (torch.arange(1, 61) // 3).clamp(min=1)
 
 
-def test_differences_are_run_minus_reference(make_run) -> None:
-    found = compare_runs([make_run("old", WORSE), make_run("new", BETTER)], **FAST)
-    assert [(p.reference, p.run) for p in found.pairs] == [("old", "new")]
+def test_differences_are_run_minus_reference(make_run: RunFactory) -> None:
+    comparison = compare_runs([make_run("old", WORSE), make_run("new", BETTER)], **FAST)
+    assert [(p.reference, p.run) for p in comparison.pairs] == [("old", "new")]
     members = make_run("any", WORSE).table.members
-    for d in found.pairs[0].differences:
+    for d in comparison.pairs[0].differences:
         rows = members.get(d.group, torch.ones(60, dtype=torch.bool))
         old, new = (float(per_user(d.metric, r[rows]).mean()) for r in (WORSE, BETTER))
         assert (d.users, d.reference, d.run) == (int(rows.sum()), old, new)
         assert d.difference == pytest.approx(new - old)
+        assert d.low is not None
+        assert d.high is not None
+        assert d.difference is not None
         assert d.low <= d.difference <= d.high
         if old:
             assert d.relative == pytest.approx((new - old) / old)
-    assert [(d.metric, d.group) for d in found.pairs[0].differences][:6] == [
+    assert [(d.metric, d.group) for d in comparison.pairs[0].differences][:6] == [
         ("ndcg@10", "all"),
         ("ndcg@10", "tail_item"),
         ("ndcg@10", "head_item"),
@@ -40,31 +45,32 @@ def test_differences_are_run_minus_reference(make_run) -> None:
     ]
 
 
-def test_correction_covers_the_whole_family_and_result_is_json(make_run) -> None:
+def test_correction_covers_the_whole_family_and_result_is_json(make_run: RunFactory) -> None:
     runs = [make_run("a", WORSE), make_run("b", BETTER), make_run("c", WORSE.roll(3))]
-    found = compare_runs(runs, pairs="all", **FAST)
-    assert [(p.reference, p.run) for p in found.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
-    every = [d for pair in found.pairs for d in pair.differences]
-    assert found.comparisons == len(every) == 30
-    assert [d.p_holm for d in every] == holm([d.p for d in every])
-    assert [d.p_bh for d in every] == benjamini_hochberg([d.p for d in every])
-    text = json.dumps(found.model_dump(mode="json"), allow_nan=False)
-    assert Comparison.build(json.loads(text)) == found
+    comparison = compare_runs(runs, pairs="all", **FAST)
+    assert [(p.reference, p.run) for p in comparison.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    every = [d for pair in comparison.pairs for d in pair.differences]
+    assert comparison.comparisons == len(every) == 30
+    p_values = [d.p for d in every if d.p is not None]
+    assert [d.p_holm for d in every] == holm(p_values)
+    assert [d.p_bh for d in every] == benjamini_hochberg(p_values)
+    text = json.dumps(comparison.model_dump(mode="json"), allow_nan=False)
+    assert Comparison.build(json.loads(text)) == comparison
     assert len(compare_runs(runs, **FAST).pairs) == 2
 
 
-def test_a_group_without_users_is_listed_but_not_tested(make_run) -> None:
+def test_a_group_without_users_is_listed_but_not_tested(make_run: RunFactory) -> None:
     runs = [make_run("a", WORSE), make_run("b", BETTER)]
     table = dataclasses.replace(runs[0].table, thresholds=GroupThresholds(item=10**6, user=0))
     runs[0] = dataclasses.replace(runs[0], table=table)
-    found = compare_runs(runs, **FAST)
-    by_group = {d.group: d for d in found.pairs[0].differences if d.metric == "ndcg@10"}
+    comparison = compare_runs(runs, **FAST)
+    by_group = {d.group: d for d in comparison.pairs[0].differences if d.metric == "ndcg@10"}
     assert (by_group["head_item"].users, by_group["head_item"].p) == (0, None)
     assert by_group["tail_item"].users == 60
-    assert found.comparisons == 6
+    assert comparison.comparisons == 6
 
 
-def test_only_like_is_compared_with_like(make_run) -> None:
+def test_runs_of_other_protocols_or_users_are_refused(make_run: RunFactory) -> None:
     run = make_run("a", WORSE)
     with pytest.raises(DataError, match="masked: True and False"):
         compare_runs([run, make_run("b", WORSE, masked=False)], **FAST)
@@ -89,12 +95,12 @@ def test_only_like_is_compared_with_like(make_run) -> None:
         ({"pairs": "some"}, "pairs"),
     ],
 )
-def test_bad_options_are_refused(make_run, options: dict, message: str) -> None:
+def test_bad_options_are_refused(make_run: RunFactory, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compare_runs([make_run("a", WORSE), make_run("b", WORSE)], **{**FAST, **options})
 
 
-def test_two_runs_with_two_names_are_needed(make_run) -> None:
+def test_two_runs_with_two_names_are_needed(make_run: RunFactory) -> None:
     with pytest.raises(ConfigError, match="at least two"):
         compare_runs([make_run("a", WORSE)])
     with pytest.raises(ConfigError, match="must differ"):

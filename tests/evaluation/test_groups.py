@@ -26,15 +26,15 @@ COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=60)
 @settings(deadline=None)
 @given(COUNTS)
 def test_threshold_gives_the_share_closest_to_a_fifth(counts: list[int]) -> None:
-    found = head_threshold(torch.tensor(counts))
+    threshold = head_threshold(torch.tensor(counts))
     if len(set(counts)) == 1:
-        assert found == counts[0] + 1
+        assert threshold == counts[0] + 1
         return
     share = {
         t: sum(c >= t for c in counts) / len(counts) for t in sorted(set(counts)) if t > min(counts)
     }
     best = min(abs(value - 0.2) for value in share.values())
-    assert found == max(t for t, value in share.items() if abs(value - 0.2) <= best + 1e-12)
+    assert threshold == max(t for t, value in share.items() if abs(value - 0.2) <= best + 1e-12)
 
 
 def test_equally_close_shares_take_the_higher_threshold() -> None:
@@ -76,14 +76,14 @@ def test_below_the_threshold_is_tail() -> None:
 def test_group_metrics_and_a_group_without_users() -> None:
     ranks = torch.tensor([1, 20, 3])
     members = {"some": torch.tensor([True, False, True]), "none": torch.zeros(3, dtype=torch.bool)}
-    found = group_metrics(ranks, members)
-    assert found["some"] == {"users": 2, "metrics": rank_metrics(torch.tensor([1, 3]))}
-    assert found["none"] == {"users": 0, "metrics": None}
+    metrics = group_metrics(ranks, members)
+    assert metrics["some"] == {"users": 2, "metrics": rank_metrics(torch.tensor([1, 3]))}
+    assert metrics["none"] == {"users": 0, "metrics": None}
 
 
 @settings(deadline=None)
 @given(COUNTS, st.integers(1, 6))
-def test_bins_cover_every_user_once_and_part_no_ties(values: list[int], count: int) -> None:
+def test_bins_cover_every_user_and_keep_ties_together(values: list[int], count: int) -> None:
     tensor = torch.tensor(values)
     bins = equal_bins(tensor, count)
     assert len(bins) == min(count, len(set(values)))
@@ -100,6 +100,6 @@ def test_bins_are_equal_where_there_are_no_ties() -> None:
 
 
 def test_bin_metrics() -> None:
-    found = bin_metrics(torch.tensor([1, 2, 3, 4]), torch.tensor([5, 1, 5, 1]), count=2)
-    assert [(b["low"], b["high"], b["users"]) for b in found] == [(1, 1, 2), (5, 5, 2)]
-    assert found[0]["metrics"] == rank_metrics(torch.tensor([2, 4]))
+    bins = bin_metrics(torch.tensor([1, 2, 3, 4]), torch.tensor([5, 1, 5, 1]), count=2)
+    assert [(b["low"], b["high"], b["users"]) for b in bins] == [(1, 1, 2), (5, 5, 2)]
+    assert bins[0]["metrics"] == rank_metrics(torch.tensor([2, 4]))

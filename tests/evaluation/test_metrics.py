@@ -33,13 +33,13 @@ def slow(name: str, rank: int) -> float:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_rank_metrics_equal_the_definitions(ranks: list[int]) -> None:
-    found = rank_metrics(torch.tensor(ranks))
-    for name, value in found.items():
+    metrics = rank_metrics(torch.tensor(ranks))
+    for name, value in metrics.items():
         expected = sum(slow(name, rank) for rank in ranks) / len(ranks)
         assert value == pytest.approx(expected, abs=1e-12), name
 
 
-def test_values_that_can_be_checked_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     ranks = torch.tensor([1, 3, 10, 11])
     assert rank_metrics(ranks, ["hr@10"])["hr@10"] == 0.75
     expected = (1 + 0.5 + 1 / math.log2(11)) / 4
@@ -74,7 +74,7 @@ def test_list_metrics_equal_the_definitions(data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, 4))  # the last user's list is short
     full = [*lists[:-1], lists[-1][:cut] + [0] * (4 - cut)]
     n = len(counts)
-    found = list_metrics(torch.tensor(full), torch.tensor([0, *counts]), [2, 4])
+    metrics = list_metrics(torch.tensor(full), torch.tensor([0, *counts]), [2, 4])
     for k in (2, 4):
         shown = [item for row in full for item in row[:k] if item]
         share = [(counts[i - 1] + 1) / (sum(counts) + n) for i in shown]
@@ -85,10 +85,10 @@ def test_list_metrics_equal_the_definitions(data: st.DataObject) -> None:
             for i in shown
         ]
         mean = len(shown)
-        assert found[f"coverage@{k}"] == pytest.approx(len(set(shown)) / n)
-        assert found[f"popularity@{k}"] == pytest.approx(sum(counts[i - 1] for i in shown) / mean)
-        assert found[f"popularity_percentile@{k}"] == pytest.approx(sum(percentile) / mean)
-        assert found[f"novelty@{k}"] == pytest.approx(sum(-math.log2(p) for p in share) / mean)
+        assert metrics[f"coverage@{k}"] == pytest.approx(len(set(shown)) / n)
+        assert metrics[f"popularity@{k}"] == pytest.approx(sum(counts[i - 1] for i in shown) / mean)
+        assert metrics[f"popularity_percentile@{k}"] == pytest.approx(sum(percentile) / mean)
+        assert metrics[f"novelty@{k}"] == pytest.approx(sum(-math.log2(p) for p in share) / mean)
 
 
 def test_percentile_of_the_whole_catalogue_is_fifty_on_average() -> None:
@@ -102,5 +102,5 @@ def test_lists_that_cannot_be_measured_are_refused() -> None:
         list_metrics(torch.ones(2, 3, dtype=torch.int64), popularity, [5])
     with pytest.raises(DataError, match=r"outside 0\.\.2"):
         list_metrics(torch.full((2, 5), 3), popularity, [5])
-    with pytest.raises(DataError, match="no list holds"):
+    with pytest.raises(DataError, match="no list contains"):
         list_metrics(torch.zeros(2, 5, dtype=torch.int64), popularity, [5])

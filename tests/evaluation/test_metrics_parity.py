@@ -1,7 +1,7 @@
-"""Our metrics against trec_eval's and RecBole's, for lists that went through our ranking.
+"""Our metrics equal those of trec_eval and RecBole for lists of our ranking.
 
-trec_eval is asked through pytrec_eval with the lists themselves; it knows neither our ranks nor our code.
-RecBole was asked once (`recbole/make.py`), because it needs libraries of another time.
+pytrec_eval computes them from the lists, without our ranks or code. RecBole needs old libraries, so its
+results are stored (`recbole/make.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
@@ -19,25 +20,28 @@ from support.datasets import ranked
 
 ITEMS = 60
 CUTOFFS = (1, 5, 10, 20, 100)
-"""100 is more than the catalogue holds."""
+"""100 is larger than the catalogue."""
+
+World = tuple[Tensor, list[list[int]], HeldOut]
+ByRecBole = tuple[Tensor, Tensor, dict[str, float], str]
 
 
 class FixedScorer:
-    """Given scores. A history names its user: its first item is the user's number plus 1."""
+    """Returns fixed scores. The first item of a history is the number of its user plus 1."""
 
-    def __init__(self, scores: torch.Tensor) -> None:
+    def __init__(self, scores: Tensor) -> None:
         self.num_items = scores.shape[1]
         self._scores = scores
 
-    def score(self, items, lengths):
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         return self._scores[items[:, 0] - 1].clone()
 
 
 @pytest.fixture(scope="module")
-def world():
-    """Scores, histories with repeated items, and targets of which some were seen before."""
+def world() -> World:
+    """Scores, histories with repeated items, and targets of which some are in the history."""
     draw = torch.Generator().manual_seed(3)
-    users = ITEMS  # one user an item, so that the first item names the user
+    users = ITEMS  # one user per item, so that the first item identifies the user
     scores = torch.randn(users, ITEMS, generator=draw, dtype=torch.float64)
     histories = [
         [u + 1, *torch.randint(1, ITEMS + 1, (u % 17,), generator=draw).tolist()]
@@ -49,8 +53,10 @@ def world():
     return scores, histories, HeldOut(torch.arange(users), rows, targets)
 
 
-def by_trec_eval(scores, histories, targets, masked):
-    """Success, NDCG and reciprocal rank of each user by trec_eval."""
+def by_trec_eval(
+    scores: Tensor, histories: list[list[int]], targets: Tensor, masked: bool
+) -> dict[str, dict[str, float]]:
+    """Computes success, NDCG and reciprocal rank of each user by trec_eval."""
     pytrec_eval = pytest.importorskip(
         "pytrec_eval", reason="needs pytrec-eval-terrier (extra `dev`), not there on every platform"
     )
@@ -70,7 +76,7 @@ def by_trec_eval(scores, histories, targets, masked):
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_every_users_metrics_are_trec_evals(world, masked) -> None:
+def test_metrics_of_every_user_equal_trec_eval(world: World, masked: bool) -> None:
     scores, histories, held_out = world
     ranks = ranked(FixedScorer(scores), held_out, mask_seen=masked).ranks
     theirs = by_trec_eval(scores, histories, held_out.targets, masked)
@@ -87,14 +93,14 @@ def test_every_users_metrics_are_trec_evals(world, masked) -> None:
 
 
 REPORTED = json.loads((Path(__file__).parent / "recbole" / "reported.json").read_text())
-"""Lists of RecBole 1.2.1 and what it reports for them; `recbole/make.py` wrote it."""
+"""Lists of RecBole 1.2.1 and its metrics of them; `recbole/make.py` wrote the file."""
 
 
 @pytest.fixture(scope="module", params=["masked", "unmasked"])
-def by_recbole(request):
-    """Our ranks and lists for the scores that RecBole sorted, and its report."""
+def by_recbole(request: pytest.FixtureRequest) -> ByRecBole:
+    """Our ranks and lists for the scores that RecBole sorted, its metrics, and whether items are masked."""
     scores = torch.tensor(REPORTED["scores"], dtype=torch.float64)
-    # The scorer of this file finds its row by a history's first item, so users are asked one by one.
+    # The scorer finds its row by the first item of a history, so users are ranked one by one.
     rows = []
     for user, history in enumerate(REPORTED["histories"]):
         one = HeldOut(
@@ -109,9 +115,9 @@ def by_recbole(request):
     return ranks, torch.cat([row.lists for row in rows]), REPORTED[request.param], request.param
 
 
-def test_our_metrics_are_those_that_recbole_reports(by_recbole) -> None:
+def test_metrics_equal_recbole(by_recbole: ByRecBole) -> None:
     ranks, _, theirs, kind = by_recbole
-    ours = {}
+    ours: dict[str, float] = {}
     for k in REPORTED["topk"]:
         hit = rank_metrics(ranks, [f"hr@{k}"])[f"hr@{k}"]
         ours |= {f"hit@{k}": hit, f"recall@{k}": hit}  # one relevant item: the same number
@@ -124,8 +130,8 @@ def test_our_metrics_are_those_that_recbole_reports(by_recbole) -> None:
     assert 0 < ours["hit@1"] < ours["hit@30"] < 1
 
 
-def test_our_lists_are_those_that_recbole_measures(by_recbole) -> None:
-    """RecBole counts its padding item into the catalogue, we do not."""
+def test_list_metrics_equal_recbole(by_recbole: ByRecBole) -> None:
+    """RecBole counts its padding item as part of the catalogue; we do not."""
     _, lists, theirs, _ = by_recbole
     popularity = torch.tensor([0, *REPORTED["training_counts"]])
     ours = list_metrics(lists, popularity, REPORTED["topk"])

@@ -9,7 +9,7 @@ import torch
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.data.store import Dataset
 from seqloom.evaluation import negatives as module
-from seqloom.evaluation.negatives import sample_negatives, users_with_fewer
+from seqloom.evaluation.negatives import count_users_with_fewer, sample_negatives
 from support.datasets import tiny_dataset
 
 
@@ -22,7 +22,7 @@ def test_negatives_are_distinct_and_in_no_part(dataset: Dataset) -> None:
     users = dataset.held_out("test").users
     drawn = sample_negatives(dataset, users, 20, seed=3)
     assert drawn.shape == (len(users), 20)
-    assert users_with_fewer(drawn) == 0
+    assert count_users_with_fewer(drawn) == 0
     for user, row in zip(users.tolist(), drawn.tolist(), strict=True):
         assert len(set(row)) == 20
         assert 1 <= min(row) <= max(row) <= dataset.num_items
@@ -32,7 +32,7 @@ def test_negatives_are_distinct_and_in_no_part(dataset: Dataset) -> None:
 def test_a_user_with_few_other_items_gets_all_of_them(dataset: Dataset) -> None:
     users = torch.tensor([0, 9])
     drawn = sample_negatives(dataset, users, 100, seed=3)
-    assert users_with_fewer(drawn) == 2
+    assert count_users_with_fewer(drawn) == 2
     for user, row in zip(users.tolist(), drawn.tolist(), strict=True):
         free = sorted(set(range(1, dataset.num_items + 1)) - interacted(dataset, user))
         assert row == free + [0] * (100 - len(free))
@@ -43,7 +43,7 @@ def test_a_user_who_has_everything_gets_nothing(tmp_path: Path) -> None:
     assert sample_negatives(everything, torch.tensor([0]), 2).tolist() == [[0, 0]]
 
 
-def test_draw_depends_on_seed_and_user_alone(
+def test_a_draw_depends_only_on_seed_and_user(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = torch.arange(dataset.num_users)

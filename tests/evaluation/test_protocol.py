@@ -1,17 +1,17 @@
-"""The protocol says in words what its fields say."""
+"""The protocol describes its fields in sentences."""
 
 from seqloom.evaluation.protocol import RankingProtocol
 
 
 def test_statement() -> None:
     full = RankingProtocol(fingerprint="f")
-    assert "among the whole catalogue" in full.statement()
+    assert "within the whole catalogue" in full.statement()
     assert "left out of the ranking" in full.statement()
     unmasked = RankingProtocol(fingerprint="f", masked=False, part="valid")
     assert "stay in the ranking" in unmasked.statement()
     assert "validation part" in unmasked.statement()
     sampled = RankingProtocol(fingerprint="f", kind="sampled", negatives=100, seed=7)
-    assert "among 100 items" in sampled.statement()
+    assert "against 100 items" in sampled.statement()
     assert "higher than full ones" in sampled.statement()
 
 

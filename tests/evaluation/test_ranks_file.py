@@ -12,10 +12,11 @@ from seqloom.core.errors import ArtefactError
 from seqloom.data.store import Dataset
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.evaluation.ranks_file import read_ranks, write_ranks
+from support.evaluated_runs import TableFactory
 
 
 @pytest.fixture
-def written(tmp_path: Path, make_table) -> Path:
+def written(tmp_path: Path, make_table: TableFactory) -> Path:
     write_ranks(tmp_path / "ranks.parquet", make_table(torch.arange(1, 61), masked=False))
     return tmp_path / "ranks.parquet"
 
@@ -51,7 +52,7 @@ def change(path: Path, key: str, value: object) -> None:
     ("key", "value", "message"),
     [
         ("version", 99, "rank format 99"),
-        ("format", "other", "no rank file"),
+        ("format", "other", "not a rank file"),
         ("protocol", {"kind": "odd"}, "damaged"),
         ("thresholds", None, "damaged"),
     ],
@@ -77,5 +78,5 @@ def test_missing_and_damaged_files_are_refused(written: Path, tmp_path: Path) ->
     with pytest.raises(ArtefactError, match="damaged"):
         read_ranks(written)
     pq.write_table(pa.table({"a": [1]}), written)
-    with pytest.raises(ArtefactError, match="no rank file"):
+    with pytest.raises(ArtefactError, match="not a rank file"):
         read_ranks(written)

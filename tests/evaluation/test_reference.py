@@ -1,17 +1,19 @@
-"""Which run the others are judged against, and that no order of arguments changes it."""
+"""The choice of the reference does not depend on the order of the runs."""
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 import torch
 
-from seqloom.evaluation.compare import EvaluatedRun, compare_runs
+from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
 from seqloom.evaluation.reference import choose_reference
+from support.evaluated_runs import RunFactory, with_record
 
-FAST = {"resamples": 2000, "flips": 2000}
+FAST: dict[str, Any] = {"resamples": 2000, "flips": 2000}
 RANKS = torch.arange(1, 61)
-MADE = {  # valid NDCG@10, shift of the ranks: what a run with 0 has at 1 is at 10 where it is 9
+SYSTEMS = {  # validation NDCG@10, shift of the ranks (with 9, rank 1 becomes 10)
     "popularity": (0.01, 40),
     "sasrec": (0.20, 3),
     "gru4rec": (0.15, 2),
@@ -21,83 +23,92 @@ MADE = {  # valid NDCG@10, shift of the ranks: what a run with 0 has at 1 is at 
 
 
 @pytest.fixture
-def runs(make_run) -> dict[str, EvaluatedRun]:
-    made = {}
-    for name, (valid, shift) in MADE.items():
-        made[name] = dataclasses.replace(
+def runs(make_run: RunFactory) -> dict[str, EvaluatedRun]:
+    runs = {}
+    for name, (valid, shift) in SYSTEMS.items():
+        runs[name] = with_record(
             make_run(name, (RANKS // 6 + shift).clamp(min=1)),
             system=name,
             valid={"ndcg@10": valid},
             uses_language_model=name in ("llmesr", "textknn"),
             yardstick=name in ("popularity", "textknn"),
         )
-    return made
+    return runs
 
 
-def pays(found) -> dict[str, str]:
-    return {pair.run: pair.pays for pair in found.pairs if pair.pays}
+def pays(comparison: Comparison) -> dict[str, str]:
+    return {pair.run: pair.pays for pair in comparison.pairs if pair.pays}
 
 
-def test_the_best_on_validation_is_the_reference_whatever_the_order(runs) -> None:
-    told = set()
+def test_the_best_on_validation_is_the_reference_whatever_the_order(
+    runs: dict[str, EvaluatedRun],
+) -> None:
+    sentences = set()
     for order in itertools.permutations(["popularity", "sasrec", "gru4rec", "llmesr"]):
-        found = compare_runs([runs[name] for name in order], **FAST)
-        assert found.reference == "sasrec"
-        assert {pair.reference for pair in found.pairs} == {"sasrec"}
-        assert "highest NDCG@10 on validation (.2000)" in found.reference_chosen
-        assert "the tested figures had no say" in found.reference_chosen
-        told.add(tuple(sorted(pays(found).items())))
-    # gru4rec has the better test figures, but they may not choose.
-    (one,) = told
+        comparison = compare_runs([runs[name] for name in order], **FAST)
+        assert comparison.reference == "sasrec"
+        assert {pair.reference for pair in comparison.pairs} == {"sasrec"}
+        assert "highest NDCG@10 on validation (.2000)" in comparison.reference_chosen
+        assert "test metrics were not used" in comparison.reference_chosen
+        sentences.add(tuple(sorted(pays(comparison).items())))
+    # gru4rec has better test metrics, which must not decide.
+    (one,) = sentences
     assert one[0][1].startswith("The language model pays: llmesr is")
     assert "above sasrec" in one[0][1]
 
 
-def test_it_never_pays_while_a_run_without_one_is_ahead(runs) -> None:
+def test_it_does_not_pay_while_a_run_without_one_is_ahead(runs: dict[str, EvaluatedRun]) -> None:
     runs["gru4rec"] = dataclasses.replace(
         runs["gru4rec"],
         table=dataclasses.replace(runs["gru4rec"].table, ranks=torch.ones_like(RANKS)),
     )
-    found = compare_runs([runs[n] for n in ("popularity", "sasrec", "gru4rec", "llmesr")], **FAST)
-    told = pays(found)["llmesr"]
-    assert told.startswith("It is not shown that the language model pays: llmesr is")
-    assert told.endswith(", but gru4rec is above it.")
+    comparison = compare_runs(
+        [runs[n] for n in ("popularity", "sasrec", "gru4rec", "llmesr")], **FAST
+    )
+    sentence = pays(comparison)["llmesr"]
+    assert sentence.startswith("It is not shown that the language model pays: llmesr is")
+    assert sentence.endswith(", but gru4rec is above it.")
 
 
-def test_to_beat_a_yardstick_is_not_enough(runs) -> None:
-    found = compare_runs([runs["popularity"], runs["llmesr"]], **FAST)
-    assert pays(found)["llmesr"].startswith(
-        "Whether the language model pays is not known, since no trained run without one is compared: "
+def test_beating_a_yardstick_is_not_enough(runs: dict[str, EvaluatedRun]) -> None:
+    comparison = compare_runs([runs["popularity"], runs["llmesr"]], **FAST)
+    assert pays(comparison)["llmesr"].startswith(
+        "Whether the language model pays is unknown, since no trained run without one is compared: "
         "llmesr is"
     )
-    assert "the only run without a language model" in found.reference_chosen
-    # One that is the best of all on validation is a reference like any other.
-    best = dataclasses.replace(runs["sasrec"], name="itemknn", yardstick=True)
-    found = compare_runs([best, runs["gru4rec"], runs["llmesr"]], **FAST)
-    assert pays(found)["llmesr"].startswith("The language model pays: llmesr is")
+    assert "the only run without a language model" in comparison.reference_chosen
+    # A yardstick that is the best on validation is a reference like any other.
+    best = with_record(runs["sasrec"], name="itemknn", yardstick=True)
+    comparison = compare_runs([best, runs["gru4rec"], runs["llmesr"]], **FAST)
+    assert pays(comparison)["llmesr"].startswith("The language model pays: llmesr is")
 
 
-def test_all_pairs_keep_their_order_and_only_the_best_plain_run_judges(runs) -> None:
+def test_all_pairs_keep_their_order_and_only_the_reference_judges(
+    runs: dict[str, EvaluatedRun],
+) -> None:
     order = ["llmesr", "popularity", "sasrec", "textknn"]
-    found = compare_runs([runs[name] for name in order], pairs="all", **FAST)
-    assert [(p.reference, p.run) for p in found.pairs] == list(itertools.combinations(order, 2))
-    judged = {(p.reference, p.run) for p in found.pairs if p.pays}
+    comparison = compare_runs([runs[name] for name in order], pairs="all", **FAST)
+    assert [(p.reference, p.run) for p in comparison.pairs] == list(
+        itertools.combinations(order, 2)
+    )
+    judged = {(p.reference, p.run) for p in comparison.pairs if p.pays}
     assert judged == {("llmesr", "sasrec"), ("sasrec", "textknn")}
 
 
-def test_where_all_or_none_use_one_the_first_is_the_reference(runs) -> None:
+def test_the_first_is_the_reference_if_all_or_none_use_one(runs: dict[str, EvaluatedRun]) -> None:
     for names in (["popularity", "sasrec"], ["sasrec", "popularity"], ["textknn", "llmesr"]):
-        found = compare_runs([runs[name] for name in names], **FAST)
-        assert found.reference == names[0]
-        assert not pays(found)
+        comparison = compare_runs([runs[name] for name in names], **FAST)
+        assert comparison.reference == names[0]
+        assert not pays(comparison)
 
 
-def test_without_validation_figures_the_choice_is_on_the_tested_part_and_says_so(runs) -> None:
-    some = dataclasses.replace(runs["sasrec"], valid={})
-    chosen = choose_reference([some, runs["gru4rec"], runs["llmesr"]], "ndcg@10")
+def test_without_validation_metrics_the_tested_part_decides(runs: dict[str, EvaluatedRun]) -> None:
+    some = with_record(runs["sasrec"], valid={}).record
+    others = [runs["gru4rec"].record, runs["llmesr"].record]
+    chosen = choose_reference([some, *others], "ndcg@10")
     assert chosen.name == "gru4rec"
-    assert "on the tested part itself" in chosen.why
-    assert "validation figures of this protocol are missing" in chosen.why
-    on_valid = choose_reference([runs["sasrec"], runs["gru4rec"], runs["llmesr"]], "mrr", "valid")
+    assert "on the tested part itself" in chosen.reason
+    assert "validation metrics of this protocol are missing" in chosen.reason
+    on_valid = choose_reference([runs["sasrec"].record, *others], "mrr", "valid")
     assert on_valid.name == "sasrec"
-    assert "the part tested here" in on_valid.why
+    assert "the part tested here" in on_valid.reason

@@ -25,7 +25,7 @@ def test_a_win_with_mixed_groups() -> None:
     )
 
 
-def test_a_loss_is_told_from_the_winners_side() -> None:
+def test_a_loss_is_stated_from_the_winners_side() -> None:
     sentence = comparison_sentence("New", "Old", [result("all", 0.06, 0.05, 0.01)])
     assert sentence == "Old beats New on NDCG@10 by 20.0 % (p = .010)."
 
@@ -42,7 +42,7 @@ def test_no_difference_shown() -> None:
     )
 
 
-def test_equal_runs_and_wins_from_nothing() -> None:
+def test_equal_runs_and_gains_from_zero() -> None:
     assert comparison_sentence("New", "Old", [result("all", 0.1, 0.1, 1.0)]) == (
         "New and Old are equal on NDCG@10."
     )

@@ -35,26 +35,26 @@ def enumerated_p(differences: np.ndarray) -> float:
 )
 def test_sign_flips_agree_with_enumeration(differences: list[float]) -> None:
     values = np.array(differences, dtype=np.float64)
-    found = sign_flip_p(values, 200_000, np.random.default_rng(0))
+    p_value = sign_flip_p(values, 200_000, np.random.default_rng(0))
     expected = enumerated_p(values)
-    assert found == pytest.approx(expected, abs=5 * np.sqrt(expected * (1 - expected) / 200_000))
+    assert p_value == pytest.approx(expected, abs=5 * np.sqrt(expected * (1 - expected) / 200_000))
 
 
 def test_sign_flips_with_more_than_one_word_of_bits_follow_the_binomial() -> None:
     values = np.concatenate([np.ones(110), -np.ones(80), np.zeros(500)])
     expected = stats.binomtest(110, 190, 0.5).pvalue
-    found = sign_flip_p(values, 100_000, np.random.default_rng(0))
-    assert found == pytest.approx(expected, abs=5 * np.sqrt(expected / 100_000))
+    p_value = sign_flip_p(values, 100_000, np.random.default_rng(0))
+    assert p_value == pytest.approx(expected, abs=5 * np.sqrt(expected / 100_000))
 
 
-def test_no_difference_at_all_has_p_one_and_the_best_p_is_never_zero() -> None:
+def test_p_is_one_without_differences_and_never_zero() -> None:
     random = np.random.default_rng(0)
     assert sign_flip_p(np.zeros(9), 2000, random) == 1.0
     assert sign_flip_p(np.ones(500), 2000, random) == 1 / 2001
 
 
 @pytest.mark.parametrize("distinct", [True, False])
-def test_bootstrap_has_the_mean_and_spread_of_the_mean(distinct: bool) -> None:
+def test_bootstrap_means_have_the_expected_mean_and_deviation(distinct: bool) -> None:
     random = np.random.default_rng(4)
     values = random.normal(size=400) if distinct else random.integers(-1, 2, 400) / 2.0
     means = bootstrap_means(values, 20_000, np.random.default_rng(1))
@@ -67,7 +67,7 @@ def test_bootstrap_has_the_mean_and_spread_of_the_mean(distinct: bool) -> None:
 def test_interval_agrees_with_scipy() -> None:
     random = np.random.default_rng(2)
     first, second = random.integers(0, 2, (2, 800)).astype(float)
-    found = paired_test(torch.from_numpy(first), torch.from_numpy(second), seed=1)
+    result = paired_test(torch.from_numpy(first), torch.from_numpy(second), seed=1)
     reference = stats.bootstrap(
         (second - first,),
         np.mean,
@@ -76,35 +76,35 @@ def test_interval_agrees_with_scipy() -> None:
         batch=500,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    assert found.low == pytest.approx(reference.low, abs=0.004)
-    assert found.high == pytest.approx(reference.high, abs=0.004)
+    assert result.low == pytest.approx(reference.low, abs=0.004)
+    assert result.high == pytest.approx(reference.high, abs=0.004)
 
 
 def test_paired_test_by_hand() -> None:
     first, second = torch.tensor([0.0, 0.5, 1.0, 0.0]), torch.tensor([1.0, 0.5, 1.0, 0.5])
-    found = paired_test(first, second, seed=9)
-    assert (found.users, found.first, found.second, found.difference) == (4, 0.375, 0.75, 0.375)
+    result = paired_test(first, second, seed=9)
+    assert (result.users, result.first, result.second, result.difference) == (4, 0.375, 0.75, 0.375)
     deviation = np.std([1.0, 0.0, 0.0, 0.5], ddof=1)
-    assert found.effect_size == pytest.approx(0.375 / deviation)
-    assert found.p_value == pytest.approx(0.5, abs=0.01)  # signs of two values: 2 of 4 are as far
-    assert found == paired_test(first, second, seed=9)
+    assert result.effect_size == pytest.approx(0.375 / deviation)
+    assert result.p_value == pytest.approx(0.5, abs=0.01)  # signs of two values: 2 of 4 are as far
+    assert result == paired_test(first, second, seed=9)
     back = paired_test(second, first, seed=9)
-    assert back.difference == -found.difference
+    assert back.difference == -result.difference
 
 
 def test_equal_systems() -> None:
     same = torch.rand(50)
-    found = paired_test(same, same)
-    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
-    assert found.effect_size is None
+    result = paired_test(same, same)
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
+    assert result.effect_size is None
 
 
 def test_the_test_keeps_its_level() -> None:
     random = np.random.default_rng(7)
-    found = [
+    p_values = [
         sign_flip_p(random.integers(-1, 2, 60).astype(float), 2000, random) for _ in range(400)
     ]
-    assert np.mean(np.array(found) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(np.array(p_values) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
 def test_bad_options_are_refused() -> None:

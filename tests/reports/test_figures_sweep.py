@@ -1,4 +1,4 @@
-"""A sweep's figures hold the table's numbers; only keys with numbers are drawn."""
+"""A sweep's figures have the numbers of its table; only numeric keys are drawn."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from xml.etree import ElementTree
 import pytest
 
 from seqloom.reports.figures_sweep import ablation, numeric_keys, sensitivity
-from seqloom.reports.sweep_table import Measurement, summarise
+from seqloom.reports.sweep_table import Measurement, SummaryRow, summarise
 
 ALPHAS = (0.01, 0.1, 1.0)
 
 
-def measured(variant: str, point: dict, seed: int, value: float, group: str = "all") -> Measurement:
+def measurement(
+    variant: str, point: dict, seed: int, value: float, group: str = "all"
+) -> Measurement:
     return Measurement(
         run=f"{variant}{point}{seed}",
         variant=variant,
@@ -28,36 +30,36 @@ def measured(variant: str, point: dict, seed: int, value: float, group: str = "a
 
 
 @pytest.fixture
-def table():
+def table() -> list[SummaryRow]:
     ones = []
     for group, shift in (("all", 0.0), ("tail_item", -0.2)):
         for place, alpha in enumerate(ALPHAS):
             for kind in ("mse", "contrast"):
                 point = {"alpha": alpha, "kind": kind}
                 ones += [
-                    measured(
+                    measurement(
                         "LLM-ESR", point, seed, 0.3 + 0.01 * place + 0.002 * seed + shift, group
                     )
                     for seed in (1, 2, 3)
                 ]
-        ones.append(measured("SASRec $x$", {}, 1, 0.25 + shift, group))
+        ones.append(measurement("SASRec $x$", {}, 1, 0.25 + shift, group))
     return summarise(ones)
 
 
 def test_the_summary_by_hand() -> None:
-    (row,) = summarise(measured("a", {}, seed, value) for seed, value in ((1, 0.1), (2, 0.4)))
+    (row,) = summarise(measurement("a", {}, seed, value) for seed, value in ((1, 0.1), (2, 0.4)))
     assert row.mean == pytest.approx(0.25)
     assert row.std == pytest.approx(0.3 / 2**0.5)  # the sample's, not the population's
     assert (row.best, row.seeds, row.users) == (0.4, [1, 2], 50)
-    (alone,) = summarise([measured("a", {}, 1, 0.1)])
+    (alone,) = summarise([measurement("a", {}, 1, 0.1)])
     assert alone.std is None
 
 
-def test_keys_with_numbers_are_drawn_and_others_are_not(table) -> None:
+def test_only_numeric_keys_are_drawn(table: list[SummaryRow]) -> None:
     assert numeric_keys(table) == ["alpha"]
 
 
-def test_a_curve_for_each_setting_of_the_other_keys(table) -> None:
+def test_a_curve_for_each_setting_of_the_other_keys(table: list[SummaryRow]) -> None:
     figure = sensitivity(table, "alpha", "ndcg@10")
     columns = figure.columns
     rows = [dict(zip(columns, row, strict=True)) for row in figure.rows]
@@ -80,7 +82,7 @@ def test_a_curve_for_each_setting_of_the_other_keys(table) -> None:
         assert label in drawn
 
 
-def test_the_ablation_tells_the_change_against_the_first_variant(table) -> None:
+def test_the_ablation_has_the_change_against_the_first_variant(table: list[SummaryRow]) -> None:
     figure = ablation(table, "ndcg@10")
     rows = [dict(zip(figure.columns, row, strict=True)) for row in figure.rows]
     assert rows[0]["relative"] == 0

@@ -10,7 +10,7 @@ from seqloom.data.store import Dataset
 from seqloom.reports.item_map import choose_items, item_map_figure, map_items
 
 
-def test_items_are_drawn_once_for_all() -> None:
+def test_every_run_shows_the_same_items() -> None:
     chosen = choose_items(40, 15)
     assert torch.equal(chosen, choose_items(40, 15))
     assert chosen.unique().numel() == 15
@@ -20,18 +20,18 @@ def test_items_are_drawn_once_for_all() -> None:
     assert choose_items(40, 0).tolist() == []
 
 
-def test_items_with_like_vectors_are_neighbours(dataset: Dataset) -> None:
+def test_items_with_similar_vectors_are_neighbours(dataset: Dataset) -> None:
     draw = torch.Generator().manual_seed(0)
     vectors = torch.randn(40, 8, generator=draw) * 0.05
     vectors[::2] += 5.0  # items of odd number
-    found = map_items("run", vectors, choose_items(40, 40), dataset)
-    places = torch.tensor([found.x, found.y]).T
-    assert found.item_ids == list(dataset.item_ids)
-    assert found.events == dataset.popularity[1:].tolist()
-    distances = torch.cdist(places, places).fill_diagonal_(torch.inf)
+    item_map = map_items("run", vectors, choose_items(40, 40), dataset)
+    coordinates = torch.tensor([item_map.x, item_map.y]).T
+    assert item_map.item_ids == list(dataset.item_ids)
+    assert item_map.events == dataset.popularity[1:].tolist()
+    distances = torch.cdist(coordinates, coordinates).fill_diagonal_(torch.inf)
     nearest = distances.argmin(1)
     assert (nearest % 2 == torch.arange(40) % 2).all()
-    assert map_items("run", vectors, choose_items(40, 40), dataset) == found
+    assert map_items("run", vectors, choose_items(40, 40), dataset) == item_map
 
 
 def test_the_figure_has_every_point_and_its_count(dataset: Dataset) -> None:

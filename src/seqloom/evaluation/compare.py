@@ -1,10 +1,11 @@
-"""Compare runs over the same users: differences, confidence intervals, corrected p-values."""
+"""Compares runs over the same users: differences, confidence intervals, corrected p-values."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,11 +14,12 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
-from seqloom.evaluation.cost_benefit import Price, pays_sentence
+from seqloom.evaluation.cost_benefit import cost_benefit_sentence
 from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_TARGET
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
+from seqloom.evaluation.record import RunRecord
 from seqloom.evaluation.reference import Reference, choose_reference
 from seqloom.evaluation.seeds import OverSeeds, Series, compare_series
 from seqloom.evaluation.sentences import comparison_sentence
@@ -36,47 +38,19 @@ ALL_USERS = "all"
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """One run and how it ranked."""
+    """A run's record and the ranks behind it."""
 
-    name: str
-    """Unique among the runs that are compared."""
-    system: str
-    """The system's name, such as `llmesr`."""
+    record: RunRecord
     table: RankTable
-    metrics: Mapping[str, float]
-    """Overall, as `rank_metrics` and `list_metrics` give them."""
-    groups: Mapping[str, Any] = field(default_factory=dict)
-    """As `group_metrics` gives them."""
-    train_seconds: float | None = None
-    parameters: int | None = None
-    """Number of parameters, trained or not."""
-    seed: int = 0
-    series: str = ""
-    """What runs have in common that differ in their seed alone; empty where that is not known."""
-    uses_language_model: bool = False
-    yardstick: bool = False
-    """Whether its system only counts (`System.yardstick`)."""
-    valid: Mapping[str, float] = field(default_factory=dict)
-    """Validation metrics under the protocol of this version; empty where they are not known."""
-    embed_seconds: float = 0.0
-    """Time to embed the texts that the run was trained with."""
-    latency_ms: float | None = None
-    """One request, median."""
 
     @property
-    def price(self) -> Price:
-        """What it costs."""
-        return Price(
-            self.name,
-            self.uses_language_model,
-            self.train_seconds,
-            self.embed_seconds,
-            self.latency_ms,
-        )
+    def name(self) -> str:
+        """The record's name."""
+        return self.record.name
 
 
 class Difference(Config):
-    """One metric, one group of users, run minus reference. None where it is undefined."""
+    """Run minus reference, for one metric and one group of users. Undefined values are None."""
 
     metric: str
     group: str
@@ -89,26 +63,27 @@ class Difference(Config):
     relative: float | None = None
     """difference / reference (0.1 is 10 %); None where the reference is 0."""
     low: float | None = None
-    """Lower end of the difference's confidence interval (not corrected)."""
+    """Lower bound of the difference's confidence interval (not corrected)."""
     high: float | None = None
     p: float | None = None
     p_holm: float | None = None
-    """Corrected over all differences of the comparison; the sentence uses this one."""
+    """Corrected over all differences of the comparison; the sentence uses this value."""
     p_bh: float | None = None
     effect_size: float | None = None
     """Cohen's d_z."""
 
 
 class Pair(Config):
-    """Two runs against each other."""
+    """The comparison of two runs."""
 
     reference: str
     run: str
     differences: list[Difference]
     sentence: str
-    """The result in plain words."""
+    """The result in one sentence."""
     pays: str | None = None
-    """Whether the language model pays, where one of the two uses one and the other is the best without."""
+    """Whether the language model is worth its cost; None unless one run uses one and the other is the best
+    run without."""
 
 
 class Comparison(Config):
@@ -118,18 +93,18 @@ class Comparison(Config):
     users: int
     confidence: float
     resamples: int
-    """Of the bootstrap."""
+    """Resamples of the bootstrap."""
     flips: int
-    """Of the sign-flip test."""
+    """Flips of the sign-flip test."""
     comparisons: int
-    """Size of the family that the corrections take into account."""
+    """Number of tests in the family that the corrections cover."""
     pairs: list[Pair]
     reference: str = ""
-    """The run that the others are tested against (`reference.choose_reference`)."""
+    """The run against which the others are tested (`reference.choose_reference`)."""
     reference_chosen: str = ""
-    """How it was chosen, in one sentence."""
+    """How the reference was chosen, in one sentence."""
     over_seeds: list[OverSeeds] = Field(default_factory=list)
-    """Systems against each other over their seeds, where some were trained with several."""
+    """Comparisons of systems over their seeds; empty unless some system was trained with several."""
 
 
 def compare_runs(
@@ -143,16 +118,16 @@ def compare_runs(
     flips: int = FLIPS,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Test each run against one of them (`reference`), or every two runs (`all`), on each metric.
+    """Tests each run against the reference (`reference`), or every two runs (`all`), on each metric.
 
     The reference is the best run without a language model (`choose_reference`). With `all`, the earlier run
-    of a pair is its reference, and whether a language model pays is said of the pairs with the best run
-    without one. Each metric is tested over all users and over each group; where none are given, these are
-    `groups.GROUPS`, where there are new users the known ones, and where users had targets before, the
-    targets that are new to them (with nothing masked, the repeated ones too).
+    of a pair is its reference, and `Pair.pays` is set for the pairs that contain the best run without a
+    language model. Each metric is tested over all users and over each group. The default groups are
+    `groups.GROUPS`; known users where there are new ones; and, where some targets are repeated, the new
+    targets (without masking also the repeated ones).
 
-    Groups are cut at the first run's thresholds. A group of fewer than two users is listed with its
-    number of users and no test.
+    Groups use the first run's thresholds. A group of fewer than two users is listed with its number of
+    users and without a test.
 
     Raises:
         ConfigError: fewer than two runs, equal names, no metric, or an unknown metric or group.
@@ -162,9 +137,11 @@ def compare_runs(
     _check_options(runs, metrics, groups, pairs)
     for run in runs[1:]:
         check_comparable(runs[0], run)
-    reference = choose_reference(runs, metrics[0], runs[0].table.protocol.part)
+    reference = choose_reference(
+        [run.record for run in runs], metrics[0], runs[0].table.protocol.part
+    )
     first = next(run for run in runs if run.name == reference.name)
-    chosen = (
+    run_pairs = (
         [(first, run) for run in runs if run is not first]
         if pairs == "reference"
         else list(itertools.combinations(runs, 2))
@@ -175,15 +152,18 @@ def compare_runs(
     options: dict[str, Any] = {"resamples": resamples, "flips": flips, "confidence": confidence}
     tests = [
         [
-            _test(before, run, metric, masks[group], derive_seed(seed, metric, group), options)
+            _test_difference(
+                before, run, metric, masks[group], derive_seed(seed, metric, group), options
+            )
             for metric, group in cells
         ]
-        for before, run in chosen
+        for before, run in run_pairs
     ]
+    # Holm and Benjamini-Hochberg correct over all tests of all pairs as one family.
     flat = [test.p_value for row in tests for test in row if test is not None]
     corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
     results = []
-    for (before, run), row in zip(chosen, tests, strict=True):
+    for (before, run), row in zip(run_pairs, tests, strict=True):
         differences = [
             Difference(metric=metric, group=group, users=int(masks[group].sum()))
             if test is None
@@ -198,7 +178,7 @@ def compare_runs(
                 run=run.name,
                 differences=differences,
                 sentence=comparison_sentence(run.name, before.name, differences, level),
-                pays=_pays(run, before, overall, level, reference, runs),
+                pays=_cost_benefit(run, before, overall, level, reference, runs),
             )
         )
     return Comparison(
@@ -210,12 +190,12 @@ def compare_runs(
         comparisons=len(flat),
         pairs=results,
         reference=reference.name,
-        reference_chosen=reference.why,
+        reference_chosen=reference.reason,
         over_seeds=compare_series(_series_pairs(runs, first, pairs), metrics, seed=seed, **options),
     )
 
 
-def _pays(
+def _cost_benefit(
     run: EvaluatedRun,
     before: EvaluatedRun,
     overall: Difference,
@@ -223,42 +203,43 @@ def _pays(
     reference: Reference,
     runs: Sequence[EvaluatedRun],
 ) -> str | None:
-    """Whether the language model pays: only against the best run without one."""
-    if not reference.judges or reference.name not in (run.name, before.name):
+    """Returns the cost-benefit sentence of a pair that contains the best run without a language model."""
+    if not reference.best_without_language_model or reference.name not in (run.name, before.name):
         return None
-    model, value = (run, overall.run) if run.uses_language_model else (before, overall.reference)
-    if value is None or not model.uses_language_model:
+    model, value = (
+        (run, overall.run) if run.record.uses_language_model else (before, overall.reference)
+    )
+    if value is None or not model.record.uses_language_model:
         return None
-    plain = [other for other in runs if not other.uses_language_model]
-    figures = {
-        each.name: float(per_user(overall.metric, each.table.ranks).mean()) for each in plain
+    plain = [other for other in runs if not other.record.uses_language_model]
+    means = {
+        other.name: float(per_user(overall.metric, other.table.ranks).mean()) for other in plain
     }
-    return pays_sentence(
-        run.price,
-        before.price,
+    return cost_benefit_sentence(
+        run.record,
+        before.record,
         overall,
         level,
-        ahead=[name for name, figure in figures.items() if figure > value],
-        only_yardsticks=all(each.yardstick for each in plain),
+        ahead=[name for name, mean in means.items() if mean > value],
+        only_yardsticks=all(other.record.yardstick for other in plain),
     )
 
 
 def _series_pairs(
     runs: Sequence[EvaluatedRun], first: EvaluatedRun, pairs: str
 ) -> list[tuple[Series, Series]]:
-    """The systems to be tested over their seeds: none unless one of them has several."""
+    """Pairs the systems to compare over their seeds; none unless a system has several seeds."""
     grouped: dict[str, list[EvaluatedRun]] = {}
     ordered = runs if pairs == "all" else [first, *(run for run in runs if run is not first)]
     for run in ordered:
-        grouped.setdefault(run.series or run.name, []).append(run)
+        grouped.setdefault(run.record.series or run.name, []).append(run)
     if all(len(group) == 1 for group in grouped.values()):
         return []
-    systems = [group[0].system for group in grouped.values()]
+    systems = Counter(group[0].record.system for group in grouped.values())
     series = [
         Series(
-            # A system whose runs differ in more than their seed is told apart by its first run.
-            name=group[0].system if systems.count(group[0].system) == 1 else group[0].name,
-            seeds=tuple(run.seed for run in group),
+            name=_series_name(group[0], systems),
+            seeds=tuple(run.record.seed for run in group),
             ranks=tuple(run.table.ranks for run in group),
         )
         for group in grouped.values()
@@ -268,11 +249,17 @@ def _series_pairs(
     return list(itertools.combinations(series, 2))
 
 
+def _series_name(first: EvaluatedRun, systems: Mapping[str, int]) -> str:
+    """Names a series by its system, or by its first run if the system has several configurations."""
+    system = first.record.system
+    return system if systems[system] == 1 else first.name
+
+
 def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
-    """Refuse runs whose ranks are not of the same users, targets and protocol.
+    """Checks that two runs have ranks of the same users and targets under the same protocol.
 
     Raises:
-        DataError: says what differs.
+        DataError: they do not; names the difference.
     """
     pair = f"runs {first.name!r} and {second.name!r} cannot be compared"
     for run in (first, second):
@@ -283,19 +270,19 @@ def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
     differing = first.table.protocol.differences(second.table.protocol)
     if differing:
         raise DataError(
-            f"{pair}: they were ranked differently ({'; '.join(differing)}); "
+            f"{pair}: they were ranked under different protocols ({'; '.join(differing)}); "
             "evaluate both on the same data set with the same options"
         )
     if not first.table.user_ids.equals(second.table.user_ids):
         raise DataError(
-            f"{pair}: their ranks are of other users ({len(first.table)} and "
+            f"{pair}: their ranks cover other users ({len(first.table)} and "
             f"{len(second.table)}), or the users are in another order; evaluate both again"
         )
     if not first.table.targets.equals(second.table.targets):
         raise DataError(f"{pair}: the same users have other targets; evaluate both again")
 
 
-def _test(
+def _test_difference(
     reference: EvaluatedRun,
     run: EvaluatedRun,
     metric: str,
@@ -305,7 +292,7 @@ def _test(
 ) -> PairedTest | None:
     if int(rows.sum()) < 2:
         return None
-    before, after = (per_user(metric, one.table.ranks[rows]) for one in (reference, run))
+    before, after = (per_user(metric, each.table.ranks[rows]) for each in (reference, run))
     return paired_test(before, after, seed=seed, **options)
 
 
@@ -330,14 +317,16 @@ def _difference(
 
 
 def _default_groups(runs: Sequence[EvaluatedRun]) -> list[str]:
-    """New users are answered alike by all systems: only the known ones can differ. So can targets that are
-    new to the user alone where seen items are masked.
+    """Returns `GROUPS` and the further groups in which systems can differ.
+
+    All systems recommend the same popular items to new users, and with seen items masked every repeated
+    target is a miss: known users and new targets remain.
     """
     if not runs:
         return list(GROUPS)
     masked = runs[0].table.protocol.masked
-    apart = [KNOWN_USER, NEW_TARGET] if masked else [KNOWN_USER, NEW_TARGET, REPEAT_TARGET]
-    return [*GROUPS, *(group for group in apart if group in runs[0].table.members)]
+    further = [KNOWN_USER, NEW_TARGET] if masked else [KNOWN_USER, NEW_TARGET, REPEAT_TARGET]
+    return [*GROUPS, *(group for group in further if group in runs[0].table.members)]
 
 
 def _check_options(
@@ -345,11 +334,11 @@ def _check_options(
 ) -> None:
     names = [run.name for run in runs]
     if len(runs) < 2:
-        raise ConfigError(f"found {len(runs)} run(s); a comparison needs at least two")
+        raise ConfigError(f"a comparison needs at least two runs; got {len(runs)}")
     if len(set(names)) < len(names):
-        raise ConfigError(f"the runs' names must differ; found {', '.join(names)}")
+        raise ConfigError(f"the runs' names must differ; got {', '.join(names)}")
     if not metrics:
-        raise ConfigError("no metric was given; use for instance ndcg@10")
+        raise ConfigError("no metric given; use for example ndcg@10")
     known = runs[0].table.members
     unknown = [group for group in groups if group not in known]
     if unknown:

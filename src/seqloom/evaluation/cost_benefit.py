@@ -1,52 +1,39 @@
-"""Does the language model pay? One sentence: what it brings, how surely, and what it costs."""
+"""Says in one sentence what a language model gains, how certain that is, and what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from seqloom.evaluation.metrics import metric_label
+from seqloom.evaluation.record import RunRecord
 from seqloom.evaluation.sentences import Result, format_p
 
 
-@dataclass(frozen=True)
-class Price:
-    """What a run costs. What is not known is None."""
-
-    name: str
-    uses_language_model: bool
-    train_seconds: float | None = None
-    """Training, with that of an ensemble's members."""
-    embed_seconds: float = 0.0
-    """Embedding the texts that it was trained with."""
-    latency_ms: float | None = None
-    """One request, median."""
-
-
-def pays_sentence(
-    run: Price,
-    reference: Price,
+def cost_benefit_sentence(
+    run: RunRecord,
+    reference: RunRecord,
     result: Result,
     level: float = 0.05,
     *,
     ahead: Sequence[str] = (),
     only_yardsticks: bool = False,
 ) -> str | None:
-    """The sentence; None unless exactly one of the two uses a language model.
+    """Returns the verdict on the run with a language model; None unless exactly one of the two uses one.
 
-    `result` is the difference over all users, run minus reference. The model pays where the run with
-    it is ahead, the Holm-corrected p-value is below `level`, and no further run without a language model is
-    ahead of it; whether that is worth its costs is left to the reader.
+    `result` is the difference over all users, run minus reference. The model pays if its run is ahead, the
+    Holm-corrected p-value is below `level`, and no other run without a language model is ahead of it. The
+    sentence states the cost; it does not weigh it against the gain.
 
     Args:
-        ahead: the runs without a language model that are above the one with it on the tested metric.
-        only_yardsticks: all runs without one only count, and to be above such a run shows nothing.
+        ahead: runs without a language model that score higher than the one with it on the tested metric.
+        only_yardsticks: whether all runs without one only count; beating such a run proves nothing.
     """
     if run.uses_language_model == reference.uses_language_model:
         return None
     if result.run is None or result.reference is None or result.p_holm is None:
         return None
     model, plain = (run, reference) if run.uses_language_model else (reference, run)
+    # `result` is run minus reference; the sentence needs model minus plain.
     gain = result.run - result.reference
     gain = gain if model is run else -gain
     base = result.reference if model is run else result.run
@@ -58,29 +45,29 @@ def pays_sentence(
     elif result.p_holm >= level or others:
         verdict = "It is not shown that the language model pays"
     elif only_yardsticks:
-        verdict = "Whether the language model pays is not known, since no trained run without one is compared"
+        verdict = "Whether the language model pays is unknown, since no trained run without one is compared"
     else:
         verdict = "The language model pays"
-    told = ""
+    rivals = ""
     if others:
-        rivals = f"{_listed(others)} above it"
-        told = f"; {rivals} too" if gain <= 0 else f", but {rivals}"
+        above = f"{_list_names(others)} above it"
+        rivals = f"; {above} too" if gain <= 0 else f", but {above}"
     where = "above" if gain >= 0 else "below"
     return (
         f"{verdict}: {model.name} is {amount} {where} {plain.name} on {label} ({p}), "
-        f"{_costs(model, plain)}{told}."
+        f"{_costs(model, plain)}{rivals}."
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{names[0]} is"
     return f"{', '.join(names[:-1])} and {names[-1]} are"
 
 
-def _costs(model: Price, plain: Price) -> str:
+def _costs(model: RunRecord, plain: RunRecord) -> str:
     parts = []
-    ours, theirs = _training(model), _training(plain)
+    ours, theirs = model.total_train_seconds, plain.total_train_seconds
     if ours is not None and theirs is not None:
         texts = ", embedding the texts included" if model.embed_seconds else ""
         parts.append(
@@ -91,11 +78,7 @@ def _costs(model: Price, plain: Price) -> str:
         parts.append(
             f"{times} the latency ({model.latency_ms:.1f} ms against {plain.latency_ms:.1f} ms a request)"
         )
-    return f"for {' and '.join(parts)}" if parts else "at a cost that is not known"
-
-
-def _training(price: Price) -> float | None:
-    return None if price.train_seconds is None else price.train_seconds + price.embed_seconds
+    return f"for {' and '.join(parts)}" if parts else "at an unknown cost"
 
 
 def _times(ours: float, theirs: float) -> str:

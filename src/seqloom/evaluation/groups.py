@@ -1,7 +1,7 @@
-"""Tail and head groups, and bins, of users by what the training part knows of them.
+"""Groups of users by training counts: tail and head, and bins of equal size.
 
-Everything is defined by counts in the training part: an item's events, a user's events. A group is
-cut by a count threshold, so that equal counts always fall on the same side.
+All groups are defined by counts in the training part: the events of an item or of a user. A count
+threshold separates tail from head, so equal counts are always in the same group.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from seqloom.evaluation.metrics import RANK_METRICS, rank_metrics
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 COLD_GROUPS = ("cold_item", "warm_item")
-"""Further groups of a data set with cold items."""
+"""Additional groups of a data set with cold items."""
 KNOWN_USER = "known_user"
 HISTORY_GROUPS = ("new_user", KNOWN_USER)
-"""Further groups where there are new users, who have no event before the target. They are given what is
-popular, by every system alike, so systems differ in the known ones alone."""
+"""Additional groups of a data set with new users, who have no event before the target. Every system
+recommends the same popular items to them, so systems can differ only in the known ones."""
 
 NEW_TARGET = "new_target"
 REPEAT_TARGET = "repeat_target"
 REPEAT_GROUPS = (REPEAT_TARGET, NEW_TARGET)
-"""Further groups where a target is an item of the user's own history: those users, and the others. With
-seen items masked no list can hold such a target, so systems differ in the new ones alone."""
+"""Additional groups where a target is an item of the user's own history: those users, and the others. With
+seen items masked no list can contain such a target, so systems can differ only in the new ones."""
 
 
 class GroupThresholds(Config):
-    """Where head begins: a training count below the threshold is tail, the rest is head."""
+    """Smallest training counts that are head; lower counts are tail."""
 
     item: int
     """Training events that make an item head (LLM-ESR's code: Beauty 4, Fashion 4, Yelp 13)."""
@@ -43,7 +43,7 @@ class GroupThresholds(Config):
 
 
 def default_thresholds(dataset: Dataset, head_share: float = HEAD_SHARE) -> GroupThresholds:
-    """Thresholds over the items of the catalogue and the users of the data set that are not cold."""
+    """Returns the thresholds of the data set's warm items and users."""
     lengths = dataset.train.lengths
     if dataset.has_cold_users:
         lengths = lengths[lengths > 0]
@@ -56,7 +56,7 @@ def default_thresholds(dataset: Dataset, head_share: float = HEAD_SHARE) -> Grou
 def group_members(
     target_counts: Tensor, training_lengths: Tensor, thresholds: GroupThresholds
 ) -> dict[str, Tensor]:
-    """Who belongs to which group: an item group holds the users whose target is such an item.
+    """Returns the mask of each group; an item group contains the users whose target is such an item.
 
     Shapes: target_counts, training_lengths [R] int64 -> four masks [R] bool, ordered as GROUPS.
     """
@@ -68,7 +68,7 @@ def group_members(
 def group_metrics(
     ranks: Tensor, members: Mapping[str, Tensor], names: Sequence[str] = RANK_METRICS
 ) -> dict[str, dict[str, Any]]:
-    """For each group, `users` (their number) and `metrics` (None where the group has no users).
+    """Returns `users` (their number) and `metrics` of each group (None where the group has no users).
 
     Shapes: ranks [R] int64, each mask [R] bool.
     """
@@ -77,7 +77,7 @@ def group_metrics(
 
 @dataclass(frozen=True)
 class Bin:
-    """Users whose value lies in [low, high], both ends included."""
+    """Users whose value is in [low, high], both included."""
 
     low: int
     high: int
@@ -86,13 +86,13 @@ class Bin:
 
 
 def equal_bins(values: Tensor, count: int = 5) -> list[Bin]:
-    """Cut the evaluated users into `count` bins as equal in size as ties allow, rising.
+    """Splits the evaluated users into `count` ascending bins, as equal in size as ties allow.
 
-    Equal values stay together; there are fewer bins only where there are fewer distinct values.
-    From the lowest up, each bin ends where it is closest to an equal share of what is left.
+    Equal values share a bin; there are fewer bins only if there are fewer distinct values. From the lowest
+    value up, each bin ends where its size is closest to an equal share of the remaining users.
 
     Source: LLM-ESR (arXiv 2405.20646), figures of five user and five item groups.
-    Differs: the paper does not say how it cuts; bins of equally many users make the bars equally
+    Differs: the paper does not define its bins; with equally many users in each, the bars are equally
     certain.
 
     Shapes: values [R] int64.
@@ -103,10 +103,11 @@ def equal_bins(values: Tensor, count: int = 5) -> list[Bin]:
     ends = frequency.cumsum(0)
     first, last, done = [0], [], 0
     for left in range(min(count, len(distinct)), 1, -1):
-        wanted = done + (len(values) - done) / left
-        # At least one value for this bin, and one for each of those that follow.
+        # The number of users up to the end of this bin if the remaining ones were divided equally.
+        ideal = done + (len(values) - done) / left
+        # At least one distinct value for this bin and for each bin after it.
         allowed = ends[first[-1] : len(distinct) - left + 1].double()
-        last.append(first[-1] + int((allowed - wanted).abs().argmin()))
+        last.append(first[-1] + int((allowed - ideal).abs().argmin()))
         done = int(ends[last[-1]])
         first.append(last[-1] + 1)
     last.append(len(distinct) - 1)
@@ -117,7 +118,7 @@ def equal_bins(values: Tensor, count: int = 5) -> list[Bin]:
 def bin_metrics(
     ranks: Tensor, values: Tensor, count: int = 5, names: Sequence[str] = RANK_METRICS
 ) -> list[dict[str, Any]]:
-    """Metrics of each bin of `values`: `low`, `high` (included), `users`, `metrics`.
+    """Returns each bin of `values` as `low`, `high` (included), `users` and `metrics`.
 
     Shapes: ranks, values [R] int64.
     """

@@ -1,4 +1,4 @@
-"""How ranks came about, so that only like is compared with like."""
+"""The ranking protocol: the conditions under which ranks can be compared."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from pydantic import BeforeValidator
 from seqloom.core.config import Config
 
 PROTOCOL_VERSION = 2
-"""Raised whenever the same scores come to other ranks.
+"""Incremented whenever the same scores lead to other ranks.
 
-1, and where a stored protocol says nothing: masking spared the target, so that one which the user had before
-competed with unseen items alone; equal counts were ordered by item number, and items were sampled by it.
-2: a masked target is a miss; ties and sampled items depend on ids.
+1, also assumed where a stored protocol has no version: masking exempted the target, so a repeated target
+competed with unseen items only; item numbers decided the order of equal counts and the sampled items.
+2: a masked target is a miss; ids decide ties and sampled items.
 """
 
 
 class RankingProtocol(Config):
-    """What a rank means."""
+    """The conditions under which ranks were computed."""
 
     kind: Literal["full", "sampled"] = "full"
-    """`full`: the target is ranked among the whole catalogue; `sampled`: among a few negatives."""
+    """`full` ranks the target within the whole catalogue, `sampled` against a few negatives."""
     part: Literal["valid", "test"] = "test"
     """The held-out part."""
     masked: bool = True
-    """Whether items of the history are taken out of the ranking. A target among them is then a miss."""
+    """Whether items of the history are removed from the ranking; a target in the history is then a miss."""
     split: str = "leave-one-out"
-    """How the data set was split."""
+    """The data set's split."""
     negatives: int | None = None
-    """Sampled items a user (sampled protocol only)."""
+    """Sampled items per user (sampled protocol only)."""
     seed: int | None = None
     """Seed of the negatives (sampled protocol only)."""
     fingerprint: str
     """Fingerprint of the prepared data set."""
     version: int = PROTOCOL_VERSION
-    """`PROTOCOL_VERSION` of the seqloom that ranked."""
+    """`PROTOCOL_VERSION` under which the ranks were computed."""
 
     @property
     def outdated(self) -> str:
-        """Why these ranks are not comparable with those of this seqloom; empty where they are."""
+        """Why these ranks cannot be compared with ranks of this version; empty if they can."""
         if self.version == PROTOCOL_VERSION:
             return ""
         if self.version < PROTOCOL_VERSION:
             return (
-                "it was ranked under the former protocol, in which a target that the user had before was "
-                "spared by the masking and nearly always won"
+                "it was ranked under the former protocol, in which masking exempted a target that the user "
+                "had before, so that it nearly always ranked first"
             )
         return (
             f"it was ranked under protocol version {self.version}, this seqloom ranks under "
@@ -53,23 +53,25 @@ class RankingProtocol(Config):
         )
 
     def differences(self, other: RankingProtocol) -> list[str]:
-        """Each field that differs, with both values, for an error message."""
+        """Describes each field that differs, with both values, for an error message."""
         mine, theirs = self.model_dump(), other.model_dump()
-        told = {"version": "protocol version"}
+        labels = {"version": "protocol version"}
         return [
-            f"{told.get(k, k)}: {mine[k]!r} and {theirs[k]!r}" for k in mine if mine[k] != theirs[k]
+            f"{labels.get(k, k)}: {mine[k]!r} and {theirs[k]!r}"
+            for k in mine
+            if mine[k] != theirs[k]
         ]
 
     def statement(self) -> str:
-        """The protocol in plain sentences."""
+        """Describes the protocol in sentences."""
         part = "test" if self.part == "test" else "validation"
         if self.kind == "full":
             seen = (
-                "items of the user's history are left out of the ranking, so a target among them is a miss"
+                "items of the user's history are left out of the ranking, so a target in it is a miss"
                 if self.masked
                 else "items of the user's history stay in the ranking"
             )
-            ranking = f"Full ranking: the target is ranked among the whole catalogue; {seen}."
+            ranking = f"Full ranking: the target is ranked within the whole catalogue; {seen}."
         else:
             seen = (
                 "A target that the user had before is a miss. "
@@ -77,33 +79,33 @@ class RankingProtocol(Config):
                 else "A target that the user had before is ranked like any other. "
             )
             ranking = (
-                f"Sampled ranking: the target is ranked among {self.negatives} items that the user "
+                f"Sampled ranking: the target is ranked against {self.negatives} items that the user "
                 f"has in no part (seed {self.seed}, the same for every system). {seen}Sampled metrics "
-                "are higher than full ones and serve only to compare with papers that report them."
+                "are higher than full ones; use them only to compare with papers that report them."
             )
         former = f"Outdated: {self.outdated}. " if self.outdated else ""
         return (
             f"{former}Split: {self.split}; ranks are of the {part} part. {ranking} "
-            "Ties count against the model. A user without a history is given what is popular, whatever the "
-            "system. Popularity and groups come from the training part alone."
+            "Ties count against the model. Every system recommends popular items to users without a history. "
+            "Popularity and groups are computed from the training part only."
         )
 
 
 def _dated(document: Any) -> Any:
-    """A stored protocol without a version is of the first."""
+    """Gives a stored protocol without a version the version 1."""
     if isinstance(document, dict) and "version" not in document:
         return {**document, "version": 1}
     return document
 
 
 StoredProtocol = Annotated[RankingProtocol, BeforeValidator(_dated)]
-"""The type of a protocol in what is read back from a file."""
+"""The type of a protocol in a model that is read from a file."""
 
 
 def stored_protocol(document: Any) -> RankingProtocol:
-    """The protocol of a file's metadata.
+    """Parses the protocol in a file's metadata.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not a protocol.
     """
     return RankingProtocol.build(_dated(document))

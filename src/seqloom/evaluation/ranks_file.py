@@ -1,8 +1,8 @@
-"""The rank of each user's target, with what is needed to compare runs later without their models.
+"""Files with the rank of each user's target, from which runs are compared without their models.
 
 Parquet columns: `user_id`, `target` (string, the user's own ids), `rank`, `history_length`,
-`training_length` and `target_count` (int64), where the data set has cold items `cold` (bool), and where
-some target is an item of the user's own history `repeat` (bool). The schema's metadata holds, under
+`training_length` and `target_count` (int64); `cold` (bool) if the data set has cold items; `repeat` (bool)
+if some target is an item of the user's own history. The schema's metadata holds, under
 `seqloom`, a JSON object: format, version, protocol, thresholds of the groups, and the SHA-256 of the columns.
 """
 
@@ -45,7 +45,7 @@ _NUMBERS = ("rank", "history_length", "training_length", "target_count")
 
 @dataclass(frozen=True)
 class RankTable:
-    """Ranks of one run on one part. Row r of every column is the same user."""
+    """Ranks of one run on one part. Row r of every column is about the same user."""
 
     protocol: RankingProtocol
     thresholds: GroupThresholds
@@ -54,7 +54,7 @@ class RankTable:
     targets: pa.ChunkedArray
     """[R] string: the item id of the target."""
     ranks: Tensor
-    """[R] int64, 1 is best; `metrics.MISSED` where masking takes the target out."""
+    """[R] int64, 1 is best; `metrics.MISSED` where masking removes the target."""
     history_lengths: Tensor
     """[R] int64, items before the target."""
     training_lengths: Tensor
@@ -71,21 +71,21 @@ class RankTable:
 
     @property
     def members(self) -> dict[str, Tensor]:
-        """The masks of tail and head groups at this table's thresholds, each [R] bool.
+        """The masks of the groups at this table's thresholds, each [R] bool.
 
-        With cold items there are two groups more, and a tail item is a warm one; with new users another two,
-        and with targets that the user had before as well.
+        Cold items add two groups and are not tail items; new users add two groups, and so do repeated
+        targets.
         """
-        found = group_members(self.target_counts, self.training_lengths, self.thresholds)
+        masks = group_members(self.target_counts, self.training_lengths, self.thresholds)
         if self.cold is not None:
-            found["tail_item"] = found["tail_item"] & ~self.cold
-            found |= dict(zip(COLD_GROUPS, (self.cold, ~self.cold), strict=True))
+            masks["tail_item"] = masks["tail_item"] & ~self.cold
+            masks |= dict(zip(COLD_GROUPS, (self.cold, ~self.cold), strict=True))
         new = self.history_lengths == 0
         if new.any():
-            found |= dict(zip(HISTORY_GROUPS, (new, ~new), strict=True))
+            masks |= dict(zip(HISTORY_GROUPS, (new, ~new), strict=True))
         if self.repeats is not None:
-            found |= dict(zip(REPEAT_GROUPS, (self.repeats, ~self.repeats), strict=True))
-        return found
+            masks |= dict(zip(REPEAT_GROUPS, (self.repeats, ~self.repeats), strict=True))
+        return masks
 
 
 def build_rank_table(
@@ -99,7 +99,7 @@ def build_rank_table(
     repeats: Tensor | None = None,
     thresholds: GroupThresholds | None = None,
 ) -> RankTable:
-    """Put ids and training counts beside ranks; thresholds default to the data set's 80/20 ones.
+    """Adds ids and training counts to ranks; thresholds default to the data set's 80/20 ones.
 
     Shapes: users (0..U-1), targets (1..N), ranks, history_lengths [R] int64, repeats [R] bool.
     """
@@ -119,7 +119,7 @@ def build_rank_table(
 
 
 def write_ranks(path: Path, table: RankTable) -> None:
-    """Write the table as one Parquet file, atomically."""
+    """Writes the table as one Parquet file, atomically."""
     about = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -143,10 +143,10 @@ def write_ranks(path: Path, table: RankTable) -> None:
 
 
 def read_ranks(path: Path) -> RankTable:
-    """Read what `write_ranks` wrote.
+    """Reads a file that `write_ranks` wrote.
 
     Raises:
-        ArtefactError: the file is missing, damaged, no rank file, or of another format version.
+        ArtefactError: the file is missing, damaged, not a rank file, or has another format version.
     """
     path = Path(path)
     with reading(path, "the ranks of an evaluation", "run `seqloom evaluate` on the run again"):
@@ -155,22 +155,24 @@ def read_ranks(path: Path) -> RankTable:
     protocol, thresholds, stored = _about(path, frame)
     columns = {}
     for name in (*_STRINGS, *_NUMBERS):
-        wanted = pa.string() if name in _STRINGS else pa.int64()
-        if name not in frame.column_names or frame.schema.field(name).type != wanted:
-            raise ArtefactError(f"{path} has no column {name} of type {wanted}; evaluate again")
+        column_type = pa.string() if name in _STRINGS else pa.int64()
+        if name not in frame.column_names or frame.schema.field(name).type != column_type:
+            raise ArtefactError(
+                f"{path} has no column {name} of type {column_type}; evaluate again"
+            )
         columns[name] = frame.column(name)
     if any(column.null_count for column in columns.values()):
-        raise ArtefactError(f"{path} holds rows without a value; evaluate the run again")
+        raise ArtefactError(f"{path} has rows without a value; evaluate the run again")
     numbers = [torch.from_numpy(columns[name].to_numpy().copy()) for name in _NUMBERS]
     if len(numbers[0]) and int(numbers[0].min()) < 1:
-        raise ArtefactError(f"{path} holds ranks below 1; evaluate the run again")
+        raise ArtefactError(f"{path} has ranks below 1; evaluate the run again")
     if any(len(column) and int(column.min()) < 0 for column in numbers[1:]):
-        raise ArtefactError(f"{path} holds counts below 0; evaluate the run again")
-    found = _digest(frame)
-    if stored not in ("", found):
+        raise ArtefactError(f"{path} has counts below 0; evaluate the run again")
+    digest = _digest(frame)
+    if stored not in ("", digest):
         raise ArtefactError(
-            f"{path} was damaged or changed since it was written: its columns have SHA-256 {found[:12]}, its "
-            f"header says {stored[:12]}; evaluate the run again"
+            f"{path} was damaged or changed since it was written: its columns have SHA-256 {digest[:12]}, "
+            f"its header says {stored[:12]}; evaluate the run again"
         )
     cold, repeats = (_mask(path, frame, name) for name in (_COLD, _REPEAT))
     ids = (columns["user_id"], columns["target"])
@@ -179,7 +181,7 @@ def read_ranks(path: Path) -> RankTable:
 
 
 def _mask(path: Path, frame: pa.Table, name: str) -> Tensor | None:
-    """A column of truth values, if the file has it. Shapes: -> [R] bool."""
+    """Reads an optional column of booleans. Shapes: -> [R] bool."""
     if name not in frame.column_names:
         return None
     column = frame.column(name)
@@ -189,7 +191,7 @@ def _mask(path: Path, frame: pa.Table, name: str) -> Tensor | None:
 
 
 def _digest(frame: pa.Table) -> str:
-    """SHA-256 of the columns, whatever the pieces they are stored in."""
+    """Computes the SHA-256 of the columns, independent of their chunks."""
     digest = hashlib.sha256()
     for name in frame.column_names:
         column = frame.column(name)
@@ -204,14 +206,16 @@ def _digest(frame: pa.Table) -> str:
 
 
 def _about(path: Path, frame: pa.Table) -> tuple[RankingProtocol, GroupThresholds, str]:
-    """The protocol, the thresholds and the columns' digest (empty in a file of an older seqloom)."""
+    """Reads protocol, thresholds and the columns' digest (empty in a file of an older version)."""
     try:
         about: dict[str, Any] = json.loads((frame.schema.metadata or {})[_KEY])
         if about["format"] != FORMAT:
             raise KeyError("format")
         version = about["version"]
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise ArtefactError(f"{path} is no rank file of seqloom; evaluate the run again") from None
+        raise ArtefactError(
+            f"{path} is not a rank file of seqloom; evaluate the run again"
+        ) from None
     if version != FORMAT_VERSION:
         raise ArtefactError(
             f"{path} has rank format {version}, this seqloom reads {FORMAT_VERSION}; "

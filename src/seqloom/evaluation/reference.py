@@ -1,46 +1,33 @@
-"""Which run the others are tested against, chosen before the test part is looked at."""
+"""Chooses the run against which the others are tested, without looking at the test part."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from seqloom.evaluation.metrics import metric_label
+from seqloom.evaluation.record import RunRecord
 
 CHOSEN_ON = "ndcg@10"
-"""The validation metric where the tested one was not measured on validation."""
-
-
-class Candidate(Protocol):
-    """What the choice needs of a run."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def uses_language_model(self) -> bool: ...
-    @property
-    def valid(self) -> Mapping[str, float]: ...
-    @property
-    def metrics(self) -> Mapping[str, float]: ...
+"""The metric of the choice if the tested one was not measured on validation."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The run that the others are tested against."""
+    """The run against which the others are tested."""
 
     name: str
-    judges: bool
-    """Whether it is the best run without a language model, against which one pays or does not."""
-    why: str
+    best_without_language_model: bool
+    """Whether it is the best run without a language model, against which the others' cost is weighed."""
+    reason: str
     """How it was chosen, in one sentence."""
 
 
-def choose_reference(runs: Sequence[Candidate], metric: str, part: str = "test") -> Reference:
-    """The best run without a language model where there are runs with one, else the first run.
+def choose_reference(runs: Sequence[RunRecord], metric: str, part: str = "test") -> Reference:
+    """Returns the best run without a language model if there are runs of both kinds, else the first run.
 
-    The best on validation: chosen on the tested part, the highest of several noisy figures would be
-    flattered by the noise. The order of `runs` does not matter but where there is nothing to judge.
+    The best is chosen on validation: on the tested part, the highest of several noisy metrics is biased
+    upwards. The order of `runs` matters only if all runs or none use a language model.
     """
     plain = [run for run in runs if not run.uses_language_model]
     if not plain or len(plain) == len(runs):
@@ -58,18 +45,18 @@ def choose_reference(runs: Sequence[Candidate], metric: str, part: str = "test")
         )
     known = metric if all(metric in run.valid for run in plain) else CHOSEN_ON
     if all(known in run.valid for run in plain):
-        figures = {run.name: run.valid[known] for run in plain}
+        values = {run.name: run.valid[known] for run in plain}
         how = "on validation"
-        note = (
-            "the tested figures had no say" if part == "test" else "which is the part tested here"
-        )
+        note = "test metrics were not used" if part == "test" else "which is the part tested here"
     else:
         known = metric if all(metric in run.metrics for run in plain) else CHOSEN_ON
-        figures = {run.name: run.metrics.get(known, 0.0) for run in plain}
+        values = {run.name: run.metrics.get(known, 0.0) for run in plain}
         how = "on the tested part itself"
-        note = "validation figures of this protocol are missing, and the choice favours it"
-    best = min(figures, key=lambda name: (-figures[name], name))
-    value = f"{figures[best]:.4f}".replace("0.", ".", 1)
+        note = (
+            "validation metrics of this protocol are missing, so the choice is biased in its favour"
+        )
+    best = min(values, key=lambda name: (-values[name], name))  # the name breaks ties
+    value = f"{values[best]:.4f}".replace("0.", ".", 1)
     return Reference(
         best,
         True,

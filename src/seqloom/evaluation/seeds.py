@@ -1,4 +1,4 @@
-"""Two systems, each trained with one or more seeds: what holds for other users and for other seeds."""
+"""Compares two systems, each trained with one or more seeds, over users and over seeds."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from seqloom.evaluation.significance import (
     paired_test,
 )
 
-_CELLS = 4_000_000  # counts of the resampling that are held at once
-_MOST_SPLITS = 100_000
+_CELLS = 4_000_000  # bounds the resampled counts in memory
+_MOST_SPLITS = 100_000  # of the permutation test; where there are more, a sample is drawn
 
 
 @dataclass(frozen=True)
 class Series:
-    """Runs of one system that differ in their seed alone."""
+    """Runs of one system that differ only in their seed."""
 
     name: str
     seeds: tuple[int, ...]
     ranks: tuple[Tensor, ...]
-    """For each seed [R] int64, the same users in the same order."""
+    """[R] int64 for each seed; the same users in the same order."""
 
     def values(self, metric: str) -> Floats:
-        """Shapes: -> [S, R], the metric of each user under each seed."""
+        """Computes the metric of each user under each seed. Shapes: -> [S, R]."""
         return torch.stack([per_user(metric, ranks) for ranks in self.ranks]).numpy()
 
 
@@ -53,27 +53,27 @@ class OverSeeds(Config):
     run_seeds: list[int]
     reference_mean: float
     reference_std: float | None
-    """Standard deviation over seeds; None where there is one seed."""
+    """Standard deviation over seeds; None for one seed."""
     run_mean: float
     run_std: float | None
     difference: float
     relative: float | None
-    """difference / reference_mean; None where that is 0."""
+    """difference / reference_mean; None if that is 0."""
     low: float
-    """Lower end of the interval from resampling seeds and users together."""
+    """Lower bound of the interval from resampling seeds and users together."""
     high: float
     p_users: float
-    """Sign flips over users, of each user's mean over seeds: would it hold for other users?"""
+    """Sign-flip test over users, of each user's mean over seeds: does it hold for other users?"""
     p_users_holm: float = 1.0
     """Corrected over all pairs of series and all metrics of the comparison."""
     p_users_bh: float = 1.0
     effect_size: float | None
     """Cohen's d_z over users."""
     p_seeds: float | None
-    """Exact permutation of the runs between the two systems: would it hold for other seeds? None
-    where one of them has a single seed."""
+    """Exact permutation test of the runs between the two systems: does it hold for other
+    seeds? None if one of them has a single seed."""
     least_p_seeds: float | None
-    """The smallest value that `p_seeds` can take with so many runs."""
+    """The smallest possible `p_seeds` with this number of runs."""
     sentence: str = Field("")
 
 
@@ -86,26 +86,30 @@ def compare_series(
     flips: int = FLIPS,
     confidence: float = 0.95,
 ) -> list[OverSeeds]:
-    """Test each pair (reference, run) on each metric; corrections are over all of them.
+    """Tests each pair (reference, run) on each metric; corrections cover all of them.
 
-    The interval is a bootstrap of two levels: seeds are drawn with replacement within each system and,
-    independently, users, the same ones for both. With few seeds it is somewhat too narrow, since
-    drawing from S seeds gives (S - 1) / S of their variance.
+    The interval is a two-level bootstrap: seeds are drawn with replacement within each system and,
+    independently, users, the same ones for both systems. With few seeds it is somewhat too narrow, since
+    drawing from S seeds has (S - 1) / S of their variance.
 
     Source: Efron and Tibshirani 1993, chapter 8 (bootstrap of more than one level); Fisher 1935 (exact
     permutation); Agarwal et al. 2021 (uncertainty over few training runs).
     """
-    found = [
+    results = [
         _compare(first, second, metric, derive_seed(seed, metric), resamples, flips, confidence)
         for first, second in pairs
         for metric in metrics
     ]
-    p_values = [each.p_users for each in found]
+    p_values = [result.p_users for result in results]
     corrected = zip(holm(p_values), benjamini_hochberg(p_values), strict=True)
+    results = [
+        result.model_copy(update={"p_users_holm": by_holm, "p_users_bh": by_bh})
+        for result, (by_holm, by_bh) in zip(results, corrected, strict=True)
+    ]
+    # The sentences need the corrected p-values.
     return [
-        done.model_copy(update={"sentence": _sentence(done, 1.0 - confidence)})
-        for each, (by_holm, by_bh) in zip(found, corrected, strict=True)
-        for done in [each.model_copy(update={"p_users_holm": by_holm, "p_users_bh": by_bh})]
+        result.model_copy(update={"sentence": _sentence(result, 1.0 - confidence)})
+        for result in results
     ]
 
 
@@ -127,12 +131,12 @@ def _compare(
         confidence=confidence,
     )
     random = np.random.default_rng(derive_seed(seed, "seeds and users"))
-    drawn = two_level_means(before, after, resamples, random)
+    drawn = two_level_bootstrap(before, after, resamples, random)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(drawn, [tail, 1.0 - tail])
     p_seeds, least = None, None
     if min(len(before), len(after)) > 1:
-        p_seeds, least = permuted_seeds_p(before.mean(1), after.mean(1))
+        p_seeds, least = seed_permutation_test(before.mean(1), after.mean(1))
     return OverSeeds(
         metric=metric,
         reference=first.name,
@@ -154,12 +158,12 @@ def _compare(
     )
 
 
-def two_level_means(
+def two_level_bootstrap(
     before: Floats, after: Floats, resamples: int, random: np.random.Generator
 ) -> Floats:
-    """Differences of means when seeds and users are drawn with replacement.
+    """Draws differences of means by resampling seeds and users with replacement.
 
-    As in `significance`, how often each distinct row of values occurs is drawn instead of the users.
+    As in `significance`, this draws how often each distinct row of values occurs instead of drawing users.
 
     Shapes: before [S, R], after [S', R] -> [resamples].
     """
@@ -170,17 +174,18 @@ def two_level_means(
     parts = []
     for start in range(0, resamples, at_once):
         many = min(at_once, resamples - start)
+        # One draw of users serves all runs of both systems: users are paired, seeds are not.
         means = random.multinomial(users, shares, many) @ rows.T / users  # [many, S + S']
         old = _draw_seeds(means[:, : len(before)], random)
         parts.append(_draw_seeds(means[:, len(before) :], random) - old)
     return np.concatenate(parts)
 
 
-def permuted_seeds_p(before: Floats, after: Floats) -> tuple[float, float]:
-    """Two-sided exact p of the difference of means when runs are exchanged between two systems.
+def seed_permutation_test(before: Floats, after: Floats) -> tuple[float, float]:
+    """Returns the exact two-sided p-value of a permutation of runs between two systems, and its minimum.
 
-    Also gives the smallest p that so many runs can show. All splits are counted; of more than
-    100,000, as many are drawn.
+    The minimum is the smallest p-value that this number of runs can give. All splits are counted; if there
+    are more than 100,000, that many are drawn.
 
     Shapes: before [S], after [S'].
     """
@@ -192,17 +197,19 @@ def permuted_seeds_p(before: Floats, after: Floats) -> tuple[float, float]:
     else:
         random = np.random.default_rng(0)
         chosen = random.random((_MOST_SPLITS, total)).argsort(1)[:, :size]
+    # For each split, the gap between the mean of the chosen runs and the mean of the rest.
     taken = both[chosen].sum(1)
     gaps = np.abs(taken / size - (both.sum() - taken) / (total - size))
     observed = abs(float(after.mean() - before.mean()))
     extreme = int((gaps >= observed - 1e-12).sum())
     if splits > _MOST_SPLITS:
-        return (1 + extreme) / (1 + len(gaps)), 1 / (1 + len(gaps))
+        return (1 + extreme) / (1 + len(gaps)), 1 / (1 + len(gaps))  # the observed split counts too
+    # With equal sizes, each split and its complement have the same gap.
     return extreme / splits, (2 if 2 * size == total else 1) / splits
 
 
 def _draw_seeds(means: Floats, random: np.random.Generator) -> Floats:
-    """The mean over seeds drawn with replacement. Shapes: [many, S] -> [many]."""
+    """Averages over seeds drawn with replacement. Shapes: [many, S] -> [many]."""
     picked = random.integers(0, means.shape[1], means.shape)
     return np.take_along_axis(means, picked, axis=1).mean(1)
 
@@ -211,24 +218,28 @@ def _spread(values: Floats) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def _sentence(found: OverSeeds, level: float) -> str:
-    """Who is better over seeds, by how much, and how surely for users and for seeds."""
-    ahead = found.difference >= 0
-    names = (found.run, found.reference) if ahead else (found.reference, found.run)
-    old = _mean(found.reference_mean, found.reference_std)
-    new = _mean(found.run_mean, found.run_std)
+def _sentence(result: OverSeeds, level: float) -> str:
+    """States which system is better over seeds, by how much, and the p-values over users and seeds."""
+    ahead = result.difference >= 0
+    names = (result.run, result.reference) if ahead else (result.reference, result.run)
+    old = _mean(result.reference_mean, result.reference_std)
+    new = _mean(result.run_mean, result.run_std)
     figures = (new, old) if ahead else (old, new)
-    low = min(found.run_mean, found.reference_mean)
-    amount = f" by {100 * abs(found.difference) / low:.1f} %" if low else ""
-    verb = "beats" if found.p_users_holm < level else "is not shown to beat"
-    told = (
-        f"Over seeds, {names[0]} {verb} {names[1]} on {metric_label(found.metric)}{amount} "
-        f"({figures[0]} against {figures[1]}; {format_p(found.p_users_holm)} over users"
+    low = min(result.run_mean, result.reference_mean)
+    amount = f" by {100 * abs(result.difference) / low:.1f} %" if low else ""
+    verb = "beats" if result.p_users_holm < level else "is not shown to beat"
+    start = (
+        f"Over seeds, {names[0]} {verb} {names[1]} on {metric_label(result.metric)}{amount} "
+        f"({figures[0]} against {figures[1]}; {format_p(result.p_users_holm)} over users"
     )
-    if found.p_seeds is None or found.least_p_seeds is None:
-        return f"{told}; one system has a single seed, so nothing is known of others)."
-    least = ", the least that so many runs can show" if found.p_seeds <= found.least_p_seeds else ""
-    return f"{told}, {format_p(found.p_seeds)} over seeds{least})."
+    if result.p_seeds is None or result.least_p_seeds is None:
+        return f"{start}; one system has a single seed, so other seeds are not tested)."
+    least = (
+        ", the smallest possible with this many runs"
+        if result.p_seeds <= result.least_p_seeds
+        else ""
+    )
+    return f"{start}, {format_p(result.p_seeds)} over seeds{least})."
 
 
 def _mean(mean: float, spread: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The result of a comparison in one plain sentence."""
+"""Formats the result of a comparison as one sentence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHERE = {
 
 
 class Result(Protocol):
-    """What the sentence needs of a difference (run minus reference)."""
+    """The fields of a difference (run minus reference) that the sentence uses."""
 
     @property
     def metric(self) -> str: ...
@@ -39,20 +39,21 @@ class Result(Protocol):
 def comparison_sentence(
     run: str, reference: str, results: Sequence[Result], level: float = 0.05
 ) -> str:
-    """Say who is better on the first metric, by how much and how surely, then in which groups.
+    """States which run is better on the first metric, by how much, with its p-value, then by group.
 
-    Percentages are relative to the worse system. A difference counts as shown where its
-    Holm-corrected p-value is below `level`.
+    Percentages are relative to the worse system. A difference counts as shown if its Holm-corrected
+    p-value is below `level`.
     """
     metric = results[0].metric
     first = [result for result in results if result.metric == metric]
     overall = next((result for result in first if result.group not in _WHERE), None)
     if overall is None or overall.run is None or overall.reference is None:
-        return f"{run} and {reference} cannot be told apart: there are fewer than two users."
+        return f"{run} and {reference} cannot be compared: there are fewer than two users."
     groups = [r for r in first if r.group in _WHERE and r.run is not None]
     ahead = overall.run >= overall.reference
     better, worse = (run, reference) if ahead else (reference, run)
     clauses = [_overall_clause(better, worse, overall, level)]
+    # Groups in the direction of the overall result extend its clause; the opposite ones get their own.
     shown = [result for result in groups if _shown(result, level)]
     same = [result for result in shown if _ahead(result) == ahead]
     other = [result for result in shown if _ahead(result) != ahead]
@@ -83,7 +84,7 @@ def _overall_clause(better: str, worse: str, overall: Result, level: float) -> s
 
 
 def format_p(p: float) -> str:
-    """`p < .001`, or three decimals."""
+    """Formats a p-value as `p < .001` or with three decimals."""
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 

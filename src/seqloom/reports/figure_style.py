@@ -1,4 +1,4 @@
-"""How figures look: palette, markers, and SVG that fits a light and a dark page."""
+"""The style of figures: palette, markers, and SVG that suits light and dark pages."""
 
 from __future__ import annotations
 
@@ -45,20 +45,21 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure and the numbers behind it."""
+    """A drawn figure and its data."""
 
     name: str
-    """File name without ending."""
+    """File name without extension."""
     title: str
     caption: str
     svg: str
-    """SVG with INK for text and axes, on a transparent ground."""
+    """SVG with INK for text and axes, on a transparent background."""
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
 
     def inline(self) -> str:
-        """SVG to stand inside HTML: takes the page's text colour, ids do not clash."""
+        """Returns SVG for use inside HTML: with the page's text colour and ids prefixed by the name."""
         svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
+        svg = svg.replace("<svg ", '<svg role="img" ', 1)
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
         svg = svg.replace("url(#", f"url(#{self.name}-")
@@ -67,7 +68,7 @@ class Figure:
         return re.sub(r' width="[^"]+pt"', "", svg, count=1)
 
     def save(self, folder: Path) -> None:
-        """Write `<name>.svg` (on white) and `<name>.csv`, the numbers behind it."""
+        """Writes `<name>.svg` (on white) and `<name>.csv` with the data."""
         with atomic_file(folder / f"{self.name}.svg") as work:
             svg = self.svg.replace("<svg ", '<svg style="background: #ffffff" ', 1)
             work.write_text(svg, encoding="utf-8")
@@ -80,7 +81,7 @@ class Figure:
 
 
 class Canvas:
-    """Axes in the house style, for `with Canvas(...) as canvas`. Loads matplotlib when entered."""
+    """Axes in the common style, for `with Canvas(...) as canvas`. Imports matplotlib when entered."""
 
     def __init__(self, rows: int, columns: int, width: float, height: float, **options: Any):
         self._shape, self._size, self._options = (rows, columns), (width, height), options
@@ -101,14 +102,14 @@ class Canvas:
         self._context.__exit__(*raised)
 
     def legend(self, axis: Any, entries: int) -> None:
-        """One legend for the whole figure, above it."""
+        """Adds one legend for the whole figure, above it."""
         handles, labels = axis.get_legend_handles_labels()
         if handles:
             columns = min(entries, 4)
             self.drawing.legend(handles, labels, loc="outside upper center", ncols=columns)
 
     def svg(self, name: str) -> str:
-        """The drawing as SVG; the same drawing gives the same text."""
+        """Returns the drawing as SVG; equal drawings give equal text."""
         import matplotlib
 
         matplotlib.rcParams["svg.hashsalt"] = name
@@ -117,6 +118,6 @@ class Canvas:
         return text.getvalue()
 
 
-def plain(text: str) -> str:
-    """A name as matplotlib should draw it: `$` starts no formula."""
+def escape_dollars(text: str) -> str:
+    """Escapes `$`, which would start a formula in matplotlib."""
     return text.replace("$", r"\$")

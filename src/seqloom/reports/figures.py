@@ -1,4 +1,4 @@
-"""The figures of a report, each with the numbers behind it. Only drawing loads matplotlib."""
+"""Draws the figures of a report, each with its data. Only drawing imports matplotlib."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import Any, Literal
 
 from seqloom.evaluation.compare import Comparison
 from seqloom.evaluation.metrics import metric_label
-from seqloom.reports.figure_style import COLOURS, HATCHES, INK, MARKERS, Canvas, Figure, plain
-from seqloom.reports.report_data import BinResult, LongTail, SystemResult
+from seqloom.reports.data import BinResult, LongTail, SystemResult
+from seqloom.reports.figure_style import (
+    COLOURS,
+    HATCHES,
+    INK,
+    MARKERS,
+    Canvas,
+    Figure,
+    escape_dollars,
+)
 
 _WHAT = {"items": "item_bins", "users": "user_bins"}
 _AXIS = {
@@ -22,7 +30,7 @@ _BINNED = {"items": "target item's training events", "users": "user's training e
 def long_tail_figure(
     tail: LongTail, systems: Sequence[SystemResult], metric: str = "ndcg@10"
 ) -> Figure:
-    """Histograms of items by popularity and users by length, performance by group above them."""
+    """Draws histograms of items by popularity and users by length, with the metric by group above them."""
     rows: list[tuple[Any, ...]] = []
     with Canvas(2, 2, 9.0, 5.2, sharex="col", height_ratios=(2, 3)) as canvas:
         for column, what in enumerate(("items", "users")):
@@ -35,7 +43,7 @@ def long_tail_figure(
                 bins = _filled(getattr(system, _WHAT[what]), metric)
                 values = [(b.metrics or {})[metric] for b in bins]
                 places = [((b.low + 1) * (b.high + 1)) ** 0.5 - 1 for b in bins]
-                above.plot(places, values, **_line(index), label=plain(system.name))
+                above.plot(places, values, **_line(index), label=escape_dollars(system.name))
                 rows += [
                     (what, system.name, b.low, b.high, metric, b.users, value)
                     for b, value in zip(bins, values, strict=True)
@@ -48,9 +56,9 @@ def long_tail_figure(
         svg = canvas.svg("long_tail")
     columns = ("what", "series", "low", "high", "metric", "count", "value")
     caption = (
-        "Below: how many items (users) have so many training events, in bins of rising width. "
+        "Below: number of items (users) by training events, in bins of increasing width. "
         f"Above: {metric_label(metric)} of users in groups of about equal size, by the training "
-        "events of the target (of the user). The dashed line parts tail from head."
+        "events of the target (of the user). The dashed line separates tail from head."
     )
     return Figure("long_tail", "The long tail", caption, svg, columns, rows)
 
@@ -60,7 +68,7 @@ def group_bars(
     what: Literal["items", "users"],
     metric: str = "ndcg@10",
 ) -> Figure:
-    """Bars by system for groups of about equal size, by item popularity or by user length."""
+    """Draws bars by system for groups of about equal size, by item popularity or by user length."""
     rows: list[tuple[Any, ...]] = []
     with Canvas(1, 1, 9.0, 3.4) as canvas:
         axis = canvas.axes[0, 0]
@@ -77,7 +85,7 @@ def group_bars(
                     hatch=HATCHES[index % len(HATCHES)],
                     edgecolor=INK,
                     linewidth=0.5,
-                    label=plain(system.name) if place == 0 else None,
+                    label=escape_dollars(system.name) if place == 0 else None,
                 )
         bins: Sequence[BinResult] = getattr(systems[0], _WHAT[what])
         axis.set_xticks(range(len(bins)), [f"{_range(b)}\nn = {b.users:,}" for b in bins])
@@ -88,14 +96,14 @@ def group_bars(
         svg = canvas.svg(f"groups_{what}")
     title = "By popularity of the target" if what == "items" else "By length of the user's history"
     caption = (
-        f"{metric_label(metric)} in groups of about equally many users; equal counts stay together."
+        f"{metric_label(metric)} in groups of about equal size; equal counts are in the same group."
     )
     columns = ("run", "low", "high", "users", "metric", "value")
     return Figure(f"groups_{what}", title, caption, svg, columns, rows)
 
 
 def training_curves(systems: Sequence[SystemResult], metric: str = "ndcg@10") -> Figure:
-    """Training loss and validation metric over epochs; phases follow one another."""
+    """Draws training loss and validation metric over epochs; phases follow one another."""
     rows: list[tuple[Any, ...]] = []
     with Canvas(1, 2, 9.0, 3.4) as canvas:
         left, right = canvas.axes[0]
@@ -112,7 +120,7 @@ def training_curves(systems: Sequence[SystemResult], metric: str = "ndcg@10") ->
                     [point[at] for point in known],
                     **_line(index),
                     markevery=max(1, len(known) // 12),
-                    label=plain(system.name),
+                    label=escape_dollars(system.name),
                 )
         left.set_ylabel("training loss (each system's own)")
         right.set_ylabel(f"validation {metric_label(metric)}")
@@ -127,7 +135,7 @@ def training_curves(systems: Sequence[SystemResult], metric: str = "ndcg@10") ->
 
 
 def forest(comparison: Comparison, metric: str = "ndcg@10") -> Figure:
-    """Differences with confidence intervals, one line a pair and group."""
+    """Draws differences with confidence intervals, one line per pair and group."""
     shown = [
         (pair, d)
         for pair in comparison.pairs
@@ -153,7 +161,7 @@ def forest(comparison: Comparison, metric: str = "ndcg@10") -> Figure:
             axis.plot(d.difference, place, **style, markerfacecolor=fill)
         axis.axvline(0, color=INK, linewidth=0.8)
         labels = [
-            f"{plain(p.run)} − {plain(p.reference)}, {_group(d.group)}  (n = {d.users:,})"
+            f"{escape_dollars(p.run)} − {escape_dollars(p.reference)}, {_group(d.group)}  (n = {d.users:,})"
             for p, d in shown
         ]
         axis.set_yticks(range(len(shown)), labels)
@@ -163,7 +171,7 @@ def forest(comparison: Comparison, metric: str = "ndcg@10") -> Figure:
         svg = canvas.svg("differences")
     caption = (
         f"Mean difference over users with its {100 * comparison.confidence:g} % bootstrap interval "
-        "(not corrected). A filled marker: the difference holds after Holm's correction for "
+        "(not corrected). A filled marker: the difference is significant after Holm's correction for "
         f"{comparison.comparisons} comparisons."
     )
     columns = (
@@ -196,7 +204,7 @@ def _draw_histogram(axis: Any, counts: dict[int, int], threshold: int, what: str
     marks = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
     ticks = [tick for tick in marks if min(counts, default=0) <= tick < edges[-1]]
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axis.xaxis.set_minor_locator(_nothing())
+    axis.xaxis.set_minor_locator(_no_ticks())
     axis.set_xlabel(_AXIS[what])
     axis.set_ylabel(f"number of {what}")
     head = sum(many for n, many in counts.items() if n >= threshold)
@@ -206,7 +214,7 @@ def _draw_histogram(axis: Any, counts: dict[int, int], threshold: int, what: str
 
 
 def _edges(largest: int) -> list[int]:
-    """Integer bin edges, each about a quarter above the one before; the last is above `largest`."""
+    """Returns integer bin edges, each about 25 % above the previous one; the last is above `largest`."""
     edges = [0]
     while edges[-1] <= largest:
         edges.append(max(edges[-1] + 1, round(edges[-1] * 1.25)))
@@ -217,7 +225,7 @@ def _mark_threshold(axis: Any, threshold: int) -> None:
     axis.axvline(threshold - 0.5, color=INK, linestyle="--", linewidth=0.9)
 
 
-def _nothing() -> Any:
+def _no_ticks() -> Any:
     from matplotlib.ticker import NullLocator
 
     return NullLocator()

@@ -1,4 +1,4 @@
-"""Figures of a sweep: how a metric moves with a key, and what each variant is worth."""
+"""Draws the figures of a sweep: a metric over the values of a key, and the metric of each variant."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqloom.evaluation.metrics import metric_label
-from seqloom.reports.figure_style import COLOURS, INK, MARKERS, Canvas, Figure, plain
-from seqloom.reports.sweep_table import SummaryRow, chosen, label
+from seqloom.reports.figure_style import COLOURS, INK, MARKERS, Canvas, Figure, escape_dollars
+from seqloom.reports.sweep_table import SummaryRow, label, select_rows
 
 _GROUPS = ("all", "tail_item")
 
 
 def numeric_keys(table: Sequence[SummaryRow]) -> list[str]:
-    """Grid keys with two or more values, all of them numbers, in order of appearance."""
+    """Returns the grid keys with two or more values, all of them numbers, in order of appearance."""
     values: dict[str, set[Any]] = {}
     for row in table:
         for key, value in row.point.items():
             values.setdefault(key, set()).add(json.dumps(value))
-    return [key for key, found in values.items() if len(found) > 1 and all(map(_number, found))]
+    return [key for key, texts in values.items() if len(texts) > 1 and all(map(_is_number, texts))]
 
 
 def sensitivity(
     table: Sequence[SummaryRow], key: str, metric: str, protocol: str = "full"
 ) -> Figure:
-    """The metric over the values of one key, for all users and for tail items, one line a setting.
+    """Draws the metric over the values of one key, for all users and tail items, one line per setting.
 
-    A variant without the key is a level line.
+    A variant without the key is a horizontal line.
     """
     rows: list[tuple[Any, ...]] = []
     with Canvas(1, 2, 9.0, 3.4) as canvas:
         lines = 0
         for axis, group in zip(canvas.axes[0], _GROUPS, strict=True):
-            found = chosen(table, protocol=protocol, group=group, metric=metric)
+            selected = select_rows(table, protocol=protocol, group=group, metric=metric)
             curves: dict[str, list[SummaryRow]] = {}
-            for row in found:
+            for row in selected:
                 curves.setdefault(label(row, without=key), []).append(row)
-            values = sorted({row.point[key] for row in found if key in row.point})
+            values = sorted({row.point[key] for row in selected if key in row.point})
             places = {value: place for place, value in enumerate(values)}
             for index, (name, curve) in enumerate(curves.items()):
                 _draw_curve(axis, index, name, curve, key, places)
@@ -47,9 +47,9 @@ def sensitivity(
                 ]
             lines = len(curves)
             axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
-            axis.set_xlabel(plain(key))
+            axis.set_xlabel(escape_dollars(key))
             axis.set_ylabel(metric_label(metric))
-            users = found[0].users if found else 0
+            users = selected[0].users if selected else 0
             axis.set_title(f"{_group(group)} (n = {users:,} users)")
         canvas.legend(canvas.axes[0, 0], lines)
         name = "sensitivity_" + key.replace(".", "_")
@@ -65,14 +65,14 @@ def sensitivity(
 def ablation(
     table: Sequence[SummaryRow], metric: str, protocol: str = "full", reference: int = 0
 ) -> Figure:
-    """Every variant's metric as a point with its spread; the line marks the reference."""
+    """Draws each variant's metric with its standard deviation; the line marks the reference."""
     rows: list[tuple[Any, ...]] = []
-    first = chosen(table, protocol=protocol, group="all", metric=metric)
+    first = select_rows(table, protocol=protocol, group="all", metric=metric)
     with Canvas(1, 2, 9.0, 1.3 + 0.28 * max(len(first), 2), sharey=True) as canvas:
         for axis, group in zip(canvas.axes[0], _GROUPS, strict=True):
-            found = chosen(table, protocol=protocol, group=group, metric=metric)
-            base = found[reference].mean if found else 0.0
-            for place, row in enumerate(found):
+            selected = select_rows(table, protocol=protocol, group=group, metric=metric)
+            base = selected[reference].mean if selected else 0.0
+            for place, row in enumerate(selected):
                 axis.errorbar(
                     row.mean,
                     place,
@@ -89,11 +89,11 @@ def ablation(
                 )
             axis.axvline(base, color=INK, linestyle="--", linewidth=0.8)
             axis.set_xlabel(metric_label(metric))
-            users = found[0].users if found else 0
+            users = selected[0].users if selected else 0
             axis.set_title(f"{_group(group)} (n = {users:,} users)")
             axis.grid(axis="y", visible=False)
         left = canvas.axes[0, 0]
-        left.set_yticks(range(len(first)), [plain(label(row)) for row in first])
+        left.set_yticks(range(len(first)), [escape_dollars(label(row)) for row in first])
         left.invert_yaxis()
         svg = canvas.svg("ablation")
     caption = (
@@ -117,7 +117,7 @@ def _draw_curve(
     colour = COLOURS[index % len(COLOURS)]
     points = sorted((places[row.point[key]], row) for row in curve if key in row.point)
     if not points:
-        axis.axhline(curve[0].mean, color=colour, linestyle=":", label=plain(name))
+        axis.axhline(curve[0].mean, color=colour, linestyle=":", label=escape_dollars(name))
         return
     axis.errorbar(
         [place for place, _ in points],
@@ -128,11 +128,11 @@ def _draw_curve(
         linestyle=("-", "--", ":")[index // len(COLOURS) % 3],
         linewidth=1.4,
         capsize=3,
-        label=plain(name),
+        label=escape_dollars(name),
     )
 
 
-def _number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     value = json.loads(text)
     return isinstance(value, int | float) and not isinstance(value, bool)
 

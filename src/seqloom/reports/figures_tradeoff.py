@@ -1,4 +1,4 @@
-"""Accuracy against what accuracy does not show: how much is recommended, and how novel it is."""
+"""Draws accuracy against coverage of the catalogue and novelty of the recommendations."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqloom.evaluation.metrics import metric_label
-from seqloom.reports.figure_style import COLOURS, INK, MARKERS, Canvas, Figure, plain
-from seqloom.reports.report_data import SystemResult
+from seqloom.reports.data import SystemResult
+from seqloom.reports.figure_style import COLOURS, INK, MARKERS, Canvas, Figure, escape_dollars
 
 _BESIDE = {
     "coverage@10": "coverage@10 (share of the catalogue)",
@@ -16,12 +16,12 @@ _BESIDE = {
 
 
 def shows_tradeoff(systems: Sequence[SystemResult], metric: str) -> bool:
-    """Whether every run has what the figure needs."""
+    """Checks that every run has the metrics of the figure."""
     return all({metric, *_BESIDE} <= system.metrics.keys() for system in systems)
 
 
 def tradeoff(systems: Sequence[SystemResult], metric: str = "ndcg@10") -> Figure:
-    """One point a run: accuracy upwards, coverage and novelty to the right."""
+    """Draws one point per run: accuracy upwards, coverage and novelty to the right."""
     rows: list[tuple[Any, ...]] = []
     with Canvas(1, 2, 9.0, 3.6, sharey=True) as canvas:
         for axis, beside in zip(canvas.axes[0], _BESIDE, strict=True):
@@ -35,7 +35,7 @@ def tradeoff(systems: Sequence[SystemResult], metric: str = "ndcg@10") -> Figure
                     color=COLOURS[index % len(COLOURS)],
                     markeredgecolor=INK,
                     markeredgewidth=0.5,
-                    label=plain(system.name),
+                    label=escape_dollars(system.name),
                 )
             axis.set_xlabel(_BESIDE[beside])
             axis.margins(x=0.12, y=0.15)

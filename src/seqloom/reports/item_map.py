@@ -1,4 +1,4 @@
-"""Where systems put the items: a map in two dimensions, coloured by popularity."""
+"""Maps of item vectors in two dimensions, coloured by popularity."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from seqloom.core.config import Config
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset
-from seqloom.reports.figure_style import Canvas, Figure, plain
+from seqloom.reports.figure_style import Canvas, Figure, escape_dollars
 
 _PERPLEXITY = 30.0
 _COLUMNS = 3
 _TITLE_WIDTH = 34
-"""Letters that fit above a panel."""
+"""Number of letters that fit above a panel."""
 
 
 class ItemMap(Config):
-    """The places that one run gives to some items."""
+    """Coordinates of some items in the vector space of one run."""
 
     name: str
-    """The run."""
+    """Name of the run."""
     item_ids: list[str]
     events: list[int]
     """Training events of each item."""
@@ -33,16 +33,16 @@ class ItemMap(Config):
 
 
 def choose_items(num_items: int, count: int) -> Tensor:
-    """Up to `count` items at random, the same at every call. Shapes: -> [n] item numbers, rising."""
+    """Draws up to `count` items, the same at every call. Shapes: -> [n] item numbers, ascending."""
     drawn = torch.randperm(num_items, generator=generator(0, "item map"))[:count]
     return drawn.sort().values + 1
 
 
 def map_items(name: str, vectors: Tensor, chosen: Tensor, dataset: Dataset) -> ItemMap:
-    """t-SNE of the chosen items' vectors; the same vectors give the same map.
+    """Computes the t-SNE of the chosen items' vectors; equal vectors give equal maps.
 
     Source: LLM-ESR (arXiv 2405.20646), figure of item embeddings.
-    Differs: items are drawn at random, so that a point can be seen; all runs show the same items.
+    Differs: shows a random sample of items, so that points are visible; all runs show the same items.
 
     Shapes: vectors [N, D], chosen [n] item numbers.
     """
@@ -50,18 +50,18 @@ def map_items(name: str, vectors: Tensor, chosen: Tensor, dataset: Dataset) -> I
 
     rows = vectors[chosen.to(vectors.device) - 1].detach().float().cpu().numpy()
     perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
-    places = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)
+    coordinates = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)
     return ItemMap(
         name=name,
         item_ids=[dataset.item_ids[n - 1] for n in chosen.tolist()],
         events=dataset.popularity[chosen].tolist(),
-        x=[round(float(value), 4) for value in places[:, 0]],
-        y=[round(float(value), 4) for value in places[:, 1]],
+        x=[round(float(value), 4) for value in coordinates[:, 0]],
+        y=[round(float(value), 4) for value in coordinates[:, 1]],
     )
 
 
 def item_map_figure(maps: Sequence[ItemMap]) -> Figure:
-    """A panel for each run; rare items are drawn last, so that popular ones do not hide them."""
+    """Draws a panel for each run; rare items are drawn last, so that popular ones do not hide them."""
     columns = min(_COLUMNS, len(maps))
     lines = -(-len(maps) // columns)
     rows: list[tuple[Any, ...]] = []
@@ -85,7 +85,7 @@ def item_map_figure(maps: Sequence[ItemMap]) -> Figure:
                 norm=scale,
                 linewidths=0,
             )
-            name = "\n".join(textwrap.wrap(plain(one.name), _TITLE_WIDTH))
+            name = "\n".join(textwrap.wrap(escape_dollars(one.name), _TITLE_WIDTH))
             axis.set_title(f"{name}\n(n = {len(points):,} items)")
             axis.set_xticks([])
             axis.set_yticks([])
@@ -95,9 +95,9 @@ def item_map_figure(maps: Sequence[ItemMap]) -> Figure:
         bar.set_label("training events of the item + 1")
         svg = canvas.svg("item_map")
     caption = (
-        "t-SNE of the vectors by which each run scores its items; the same items drawn at random in "
-        "every panel. Neighbours have similar vectors; distances between groups and the axes have no "
-        "unit. Where the colours part, a run tells items by popularity more than by what they are."
+        "t-SNE of the vectors by which each run scores its items; every panel shows the same random "
+        "items. Neighbours have similar vectors; distances between groups and the axes have no unit. "
+        "Where colours are separated, a run distinguishes items mainly by popularity."
     )
     return Figure(
         "item_map", "Map of the items", caption, svg, ("run", "item_id", "events", "x", "y"), rows

@@ -1,4 +1,4 @@
-"""Sample users for a report: what they had, what came next, what each system recommends."""
+"""Draws sample users for a report: history, target and the recommendations of each system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut
 from seqloom.data.tie_keys import tie_keys
-from seqloom.reports.report_data import SampleUser, ShownItem
+from seqloom.reports.data import SampleUser, ShownItem
 
 
 def sample_users(
@@ -25,13 +25,13 @@ def sample_users(
     seed: int = 0,
     title_column: str = "title",
 ) -> list[SampleUser]:
-    """Draw `count` rows at random, by the users' ids, never by how well a system does on them.
+    """Draws `count` rows at random; the users' ids decide, never a system's performance.
 
-    Titles come from `title_column` of the items; without such a column, or where a title is empty,
-    the item id stands in.
+    Titles come from `title_column` of the items; if there is no such column or a title is empty, the item
+    id is used.
 
     Raises:
-        ConfigError: a system's lists or ranks have another number of rows than `held_out`.
+        ConfigError: the number of rows of a system's lists or ranks differs from that of `held_out`.
 
     Shapes: held_out has R rows; each list [R, K] int64, each rank [R] int64.
     """
@@ -39,7 +39,7 @@ def sample_users(
     for name, rows in [*lists.items(), *(ranks or {}).items()]:
         if len(rows) != total:
             raise ConfigError(f"{name!r} has {len(rows)} rows, but {total} users are held out")
-    drawn = draw_users(dataset, held_out.users, count, seed, "sample users")
+    rows_drawn = draw_users(dataset, held_out.users, count, seed, "sample users")
     titles = _titles(dataset, title_column)
 
     def show(items: Tensor) -> list[ShownItem]:
@@ -60,12 +60,12 @@ def sample_users(
             recommendations={name: show(rows[row, :length]) for name, rows in lists.items()},
             ranks={name: int(values[row]) for name, values in (ranks or {}).items()},
         )
-        for row in drawn
+        for row in rows_drawn
     ]
 
 
 def draw_users(dataset: Dataset, users: Tensor, count: int, seed: int, what: str) -> Tensor:
-    """Positions of `count` of the users at random, in random order; users' ids decide, not their order.
+    """Draws `count` positions of users in random order; the users' ids decide, not their order.
 
     Shapes: users [R] -> [count] int64.
     """

@@ -1,29 +1,26 @@
-"""One HTML file about a sweep, with its figures as SVG and its numbers as CSV beside it."""
+"""The report of a sweep: one HTML file, with its figures as SVG and its numbers as CSV beside it."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.files import atomic_file
-from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS, REPEAT_GROUPS
-from seqloom.evaluation.metrics import metric_label
+from seqloom.reports.columns import ALL_GROUPS
 from seqloom.reports.figure_style import Figure
 from seqloom.reports.figures_sweep import ablation, numeric_keys, sensitivity
-from seqloom.reports.markup import Markup, join, number, section, table, tag, text
-from seqloom.reports.sweep_table import Measurement, SummaryRow, chosen, label
+from seqloom.reports.pages import write_page
+from seqloom.reports.sweep_table import Measurement, SummaryRow, label, select_rows
 
 
 class SweepReport(Config):
-    """Everything that the report shows."""
+    """The contents of the report."""
 
     title: str
     dataset: str
@@ -37,23 +34,25 @@ class SweepReport(Config):
 
 
 def write_sweep_report(path: Path, data: SweepReport) -> Path:
-    """Write the report at `path`, `summary.csv` and `runs.csv` beside it, and `<stem>_figures/`."""
-    drawn = draw_sweep(data)
-    for figure in drawn:
-        figure.save(path.with_name(f"{path.stem}_figures"))
+    """Writes the report at `path`, and beside it its figures, `summary.csv` and `runs.csv`."""
     _write_csv(path.with_name("summary.csv"), _summary_rows(data.table))
     _write_csv(path.with_name("runs.csv"), _run_rows(data.measurements))
-    template = Template(
-        files("seqloom.reports").joinpath("report.html").read_text(encoding="utf-8")
+    protocols = [
+        (protocol, [_summary_table(data.table, protocol, metric) for metric in data.metrics])
+        for protocol in dict.fromkeys(row.protocol for row in data.table)
+    ]
+    return write_page(
+        path,
+        "sweep.html.j2",
+        draw_sweep(data),
+        report=data,
+        runs=len({measurement.run for measurement in data.measurements}),
+        protocols=protocols,
     )
-    page = template.substitute(title=text(data.title), body=_body(data, drawn, path))
-    with atomic_file(path) as work:
-        work.write_text(page, encoding="utf-8")
-    return path
 
 
 def draw_sweep(data: SweepReport) -> list[Figure]:
-    """Sensitivity for each numeric grid key, and the variants where there are several."""
+    """Draws the sensitivity to each numeric grid key, and the variants where there are several."""
     if not data.table:
         return []
     metric, protocol = data.metrics[0], data.table[0].protocol
@@ -63,68 +62,34 @@ def draw_sweep(data: SweepReport) -> list[Figure]:
     return drawn
 
 
-def _body(data: SweepReport, drawn: Sequence[Figure], path: Path) -> Markup:
-    runs = len({one.run for one in data.measurements})
-    parts = [
-        tag("h1", data.title),
-        tag("p", f"Data set {data.dataset}, {runs} runs.", class_="soft"),
-    ]
-    if data.failed:
-        told = [tag("li", f"{one['run']}: {one['error']}") for one in data.failed]
-        parts.append(section("Runs that failed", tag("ul", *told, class_="notes")))
-    for protocol in dict.fromkeys(row.protocol for row in data.table):
-        tables = [_table(data.table, protocol, metric) for metric in data.metrics]
-        parts.append(section(f"{protocol.capitalize()} ranking", *tables))
-    if drawn:
-        parts.append(section("Figures", *(_figure(figure, path) for figure in drawn)))
-    facts = [[name, str(value)] for name, value in data.statistics.items()]
-    parts.append(section("Data", table(["What", "Value"], facts)))
-    return join(parts)
+def _summary_table(rows: Sequence[SummaryRow], protocol: str, metric: str) -> dict[str, Any]:
+    """Variants by groups of users: `metric`, `columns` (`name`, `users`), `rows` (`name`, `cells`, `seeds`).
 
-
-def _table(rows: Sequence[SummaryRow], protocol: str, metric: str) -> Markup:
-    """Variants by groups: mean ± standard deviation; the highest mean of a column is bold."""
+    A cell is None or has `mean`, `std` and `best`, whether the mean is the highest of its column.
+    """
     columns = {
-        group: found
-        for group in ("all", *GROUPS, *HISTORY_GROUPS, *REPEAT_GROUPS)
-        if (found := chosen(rows, protocol=protocol, group=group, metric=metric))
+        group: selected
+        for group in ("all", *ALL_GROUPS)
+        if (selected := select_rows(rows, protocol=protocol, group=group, metric=metric))
     }
-    best = {group: max(row.mean for row in column) for group, column in columns.items()}
-    cells = {
-        (label(row), group): tag(
-            "span", _spread(row), class_="best" if row.mean == best[group] else ""
-        )
-        for group, column in columns.items()
-        for row in column
+    cells = {}
+    for group, column in columns.items():
+        best = max(row.mean for row in column)
+        for row in column:
+            cell = {"mean": row.mean, "std": row.std, "best": row.mean == best}
+            cells[label(row), group] = cell
+    return {
+        "metric": metric,
+        "columns": [{"name": group, "users": column[0].users} for group, column in columns.items()],
+        "rows": [
+            {
+                "name": label(row),
+                "cells": [cells.get((label(row), group)) for group in columns],
+                "seeds": row.seeds,
+            }
+            for row in columns.get("all", [])
+        ],
     }
-    lines = [
-        [label(row), *(cells.get((label(row), group), "–") for group in columns), _seeds(row)]
-        for row in columns.get("all", [])
-    ]
-    head = ["Variant", *(_heading(group, column) for group, column in columns.items()), "Seeds"]
-    caption = f"{metric_label(metric)}: mean ± standard deviation over seeds. Bold: highest mean."
-    return table(head, lines, caption)
-
-
-def _heading(group: str, column: Sequence[SummaryRow]) -> Markup:
-    name = "All users" if group == "all" else f"{group.replace('_', ' ').capitalize()}s"
-    users = tag("span", f"{column[0].users:,} users", class_="soft")
-    return join([name, Markup("<br>"), users])
-
-
-def _spread(row: SummaryRow) -> str:
-    return number(row.mean) if row.std is None else f"{number(row.mean)} ± {number(row.std)}"
-
-
-def _seeds(row: SummaryRow) -> str:
-    return ", ".join(map(str, row.seeds))
-
-
-def _figure(figure: Figure, path: Path) -> Markup:
-    where = f" Numbers: {path.stem}_figures/{figure.name}.csv."
-    svg = Markup(figure.inline().replace("<svg ", '<svg role="img" ', 1))
-    drawn = tag("figure", svg, tag("figcaption", figure.caption, where))
-    return join([tag("h3", figure.title), drawn])
 
 
 def _summary_rows(rows: Sequence[SummaryRow]) -> Iterable[list[Any]]:
@@ -139,18 +104,8 @@ def _summary_rows(rows: Sequence[SummaryRow]) -> Iterable[list[Any]]:
 
 def _run_rows(rows: Sequence[Measurement]) -> Iterable[list[Any]]:
     keys = list(dict.fromkeys(key for row in rows for key in row.point))
-    yield [
-        "run",
-        "variant",
-        "system",
-        *keys,
-        "seed",
-        "protocol",
-        "group",
-        "users",
-        "metric",
-        "value",
-    ]
+    fixed = ["seed", "protocol", "group", "users", "metric", "value"]
+    yield ["run", "variant", "system", *keys, *fixed]
     for row in rows:
         values = [row.seed, row.protocol, row.group, row.users, row.metric, row.value]
         yield [row.run, row.variant, row.system, *(row.point.get(key) for key in keys), *values]

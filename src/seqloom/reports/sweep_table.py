@@ -1,4 +1,4 @@
-"""Measurements of many runs, and their mean, spread and best over seeds."""
+"""Measurements of many runs, and their mean, standard deviation and best over seeds."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class SummaryRow(Config):
 
 
 def summarise(measurements: Iterable[Measurement]) -> list[SummaryRow]:
-    """One row for each variant, grid point, protocol, group and metric, in order of appearance."""
-    together: dict[tuple[str, ...], list[Measurement]] = {}
-    for one in measurements:
-        key = (one.variant, json.dumps(one.point), one.protocol, one.group, one.metric)
-        together.setdefault(key, []).append(one)
-    return [_row(ones) for ones in together.values()]
+    """Returns one row for each variant, grid point, protocol, group and metric, in order of appearance."""
+    by_key: dict[tuple[str, ...], list[Measurement]] = {}
+    for m in measurements:
+        key = (m.variant, json.dumps(m.point), m.protocol, m.group, m.metric)
+        by_key.setdefault(key, []).append(m)
+    return [_summarise_seeds(seeds) for seeds in by_key.values()]
 
 
-def _row(ones: Sequence[Measurement]) -> SummaryRow:
-    values = [one.value for one in ones]
-    first = ones[0]
+def _summarise_seeds(measurements: Sequence[Measurement]) -> SummaryRow:
+    values = [measurement.value for measurement in measurements]
+    first = measurements[0]
     return SummaryRow(
         variant=first.variant,
         system=first.system,
@@ -64,7 +64,7 @@ def _row(ones: Sequence[Measurement]) -> SummaryRow:
         group=first.group,
         users=first.users,
         metric=first.metric,
-        seeds=[one.seed for one in ones],
+        seeds=[measurement.seed for measurement in measurements],
         mean=statistics.fmean(values),
         std=statistics.stdev(values) if len(values) > 1 else None,
         best=max(values),
@@ -72,14 +72,14 @@ def _row(ones: Sequence[Measurement]) -> SummaryRow:
 
 
 def label(row: SummaryRow, without: str | None = None) -> str:
-    """The variant and its grid point in words, without one key of the point."""
+    """Formats the variant and its grid point, without one key of the point."""
     point = ", ".join(f"{key}={value}" for key, value in row.point.items() if key != without)
     return f"{row.variant} ({point})" if point else row.variant
 
 
-def chosen(
+def select_rows(
     table: Iterable[SummaryRow], *, protocol: str, group: str, metric: str
 ) -> list[SummaryRow]:
-    """The rows of one protocol, group and metric."""
-    wanted = (protocol, group, metric)
-    return [row for row in table if (row.protocol, row.group, row.metric) == wanted]
+    """Selects the rows of one protocol, group and metric."""
+    key = (protocol, group, metric)
+    return [row for row in table if (row.protocol, row.group, row.metric) == key]

@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-np.float = float  # RecBole 1.2.1 still says np.float, which numpy has no more
+np.float = float  # type: ignore[attr-defined]  # RecBole 1.2.1 uses np.float, which numpy removed
 
-from recbole.evaluator import Collector, Evaluator  # noqa: E402
+from recbole.evaluator import Collector, Evaluator  # type: ignore[import-not-found]  # noqa: E402
 
 USERS, ITEMS = 60, 40
 TOPK = [1, 5, 10, 20, 30]
-"""Masked lists hold at least 31 items; the longest list is as deep as MRR looks."""
+"""Masked lists have at least 31 items; the longest list is the depth of MRR."""
 DIGITS = 12
-"""RecBole rounds what it reports, by default to 4 digits."""
+"""RecBole rounds its metrics, by default to 4 digits."""
 
 
 class TrainingData:
-    """What the collector asks the training data: how many items there are, its padding item included."""
+    """The part of the training data that the collector reads: the number of items, padding included."""
 
     def __init__(self, counts: dict[int, int]) -> None:
         self.dataset = self
@@ -38,8 +38,10 @@ class TrainingData:
         return ITEMS + 1
 
 
-def report(scores, targets, counts, digits):
-    """RecBole's metrics. Shapes: scores [R, N + 1] float with column 0 for padding, targets [R]."""
+def report(
+    scores: torch.Tensor, targets: torch.Tensor, counts: dict[int, int], digits: int
+) -> dict[str, float]:
+    """Returns RecBole's metrics. Shapes: scores [R, N + 1] float with column 0 for padding, targets [R]."""
     config = {
         "metrics": ["Hit", "Recall", "NDCG", "MRR", "ItemCoverage", "AveragePopularity"],
         "topk": TOPK,
@@ -51,8 +53,8 @@ def report(scores, targets, counts, digits):
     collector = Collector(config)
     collector.data_collect(TrainingData(counts))
     collector.eval_batch_collect(scores, None, torch.arange(len(targets)), targets)
-    found = Evaluator(config).evaluate(collector.data_struct)
-    return {name: float(value) for name, value in found.items()}
+    metrics = Evaluator(config).evaluate(collector.data_struct)
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def main() -> None:

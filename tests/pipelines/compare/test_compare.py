@@ -1,14 +1,18 @@
-"""Comparing trained runs: over users, over seeds, with what they cost, and the report of it."""
+"""Comparisons of trained runs: over users and seeds, with costs, and the report."""
 
 from __future__ import annotations
 
 import csv
 import shutil
-from html import escape
+from html import unescape
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.files import read_json, write_json
+from seqloom.data.store import Dataset
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.stored import read_audit
 from seqloom.pipelines.compare.compare import compare
@@ -20,7 +24,7 @@ from support.datasets import small_config
 
 
 @pytest.fixture(scope="module")
-def runs(shop, tmp_path_factory):
+def runs(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two systems with two seeds each."""
     folder = tmp_path_factory.mktemp("runs")
     paths = []
@@ -33,26 +37,26 @@ def runs(shop, tmp_path_factory):
     return paths
 
 
-def test_seeds_are_found_and_the_price_is_told(runs, tmp_path) -> None:
-    found = compare(runs, report=tmp_path / "report.html", item_map=0)
-    assert [(e.reference, e.run, e.run_seeds) for e in found.over_seeds] == [
+def test_seeds_form_series_and_costs_are_stated(runs: list[Path], tmp_path: Path) -> None:
+    comparison = compare(runs, report=tmp_path / "report.html", item_map=0)
+    assert [(e.reference, e.run, e.run_seeds) for e in comparison.over_seeds] == [
         ("sasrec", "llmesr", [1, 2])
     ] * 2
-    assert [(pair.run, pair.pays is not None) for pair in found.pairs] == [
+    assert [(pair.run, pair.pays is not None) for pair in comparison.pairs] == [
         ("sasrec-2", False),
         ("llmesr-1", True),
         ("llmesr-2", True),
     ]
-    told = found.pairs[1].pays
-    assert told is not None
-    assert "embedding the texts included" in told
-    assert "ms a request" in told
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    sentence = comparison.pairs[1].pays
+    assert sentence is not None
+    assert "embedding the texts included" in sentence
+    assert "ms a request" in sentence
+    page = unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for shown in (
         "Over seeds",
         "One request (ms)",
         "Embedding texts",
-        escape(found.over_seeds[0].sentence),
+        comparison.over_seeds[0].sentence,
     ):
         assert shown in page
     with (tmp_path / "report_figures" / "tradeoff.csv").open(encoding="utf-8") as file:
@@ -61,57 +65,58 @@ def test_seeds_are_found_and_the_price_is_told(runs, tmp_path) -> None:
     assert all(0 < float(row["coverage@10"]) <= 1 for row in rows)
 
 
-def test_another_configuration_is_no_other_seed(runs, shop, tmp_path) -> None:
+def test_another_configuration_is_another_series(
+    runs: list[Path], shop: Dataset, tmp_path: Path
+) -> None:
     config = {**small_config("sasrec"), "seed": 3, "learning_rate": 0.01}
     train(shop, "sasrec", out=tmp_path / "other", config=config, device="cpu")
-    found = compare([runs[0], runs[1], tmp_path / "other"])
-    assert [(e.reference, e.run, e.run_seeds) for e in found.over_seeds] == [
+    comparison = compare([runs[0], runs[1], tmp_path / "other"])
+    assert [(e.reference, e.run, e.run_seeds) for e in comparison.over_seeds] == [
         ("sasrec-1", "other", [3])
     ] * 2
 
 
-def test_stored_ranks_are_compared_without_the_data_set(runs, tmp_path) -> None:
-    import json
-    import shutil
-
+def test_stored_ranks_are_compared_without_the_data_set(runs: list[Path], tmp_path: Path) -> None:
     copies = [shutil.copytree(path, tmp_path / path.name) for path in runs[::2]]
     for path in copies:
         file = path / "manifest.json"
-        manifest = json.loads(file.read_text())
+        manifest = read_json(file, "run")
         manifest["dataset"]["path"] = "/nowhere"
-        file.write_text(json.dumps(manifest))
+        write_json(file, manifest, sealed=True)
     (pair,) = compare(copies).pairs
     assert pair.pays is not None
     assert "latency" not in pair.pays
     assert "the training" in pair.pays
 
 
-def test_one_request_is_timed(runs, shop) -> None:
-    found = measure_latency(load_run(runs[0]), shop.held_out("test").histories)
-    assert found.requests >= 5
-    assert 0 < found.median_ms <= found.p95_ms
+def test_one_request_is_timed(runs: list[Path], shop: Dataset) -> None:
+    latency = measure_latency(load_run(runs[0]), shop.held_out("test").histories)
+    assert latency.requests >= 5
+    assert 0 < latency.median_ms <= latency.p95_ms
 
 
-def test_the_report_shows_audits_and_makes_those_that_are_missing(runs, tmp_path) -> None:
+def test_the_report_shows_audits_and_runs_missing_ones(runs: list[Path], tmp_path: Path) -> None:
     copies = [shutil.copytree(run, tmp_path / run.name) for run in (runs[0], runs[2])]
     audit(copies[0])
     kept = (copies[0] / "audit.json").read_bytes()
-    page = compare_to(copies, tmp_path)
+    page = report_page(copies, tmp_path)
     assert "not audited" in page  # the second run
-    page = compare_to(copies, tmp_path, audit_runs=True)
+    page = report_page(copies, tmp_path, audit_runs=True)
     assert "not audited" not in page
     assert "frozen tensors" in page
-    assert (copies[0] / "audit.json").read_bytes() == kept  # it held still
-    found = read_audit(copies[1])
-    assert found is not None
-    assert (found.audit.passed, found.changed) == (True, [])
+    assert (copies[0] / "audit.json").read_bytes() == kept  # it was still valid
+    stored = read_audit(copies[1])
+    assert stored is not None
+    assert (stored.audit.passed, stored.changed) == (True, [])
     evaluate(copies[1], tail_item_below=99)
-    assert read_audit(copies[1]).changed == ["ranks.parquet"]
-    assert "out of date: ranks.parquet changed since" in compare_to(copies, tmp_path)
+    stored = read_audit(copies[1])
+    assert stored is not None
+    assert stored.changed == ["ranks.parquet"]
+    assert "out of date: ranks.parquet changed since" in report_page(copies, tmp_path)
     with pytest.raises(ConfigError, match="give --report"):
         compare(copies, audit_runs=True)
 
 
-def compare_to(runs, folder, **options) -> str:
+def report_page(runs: list[Path], folder: Path, **options: Any) -> str:
     compare(runs, report=folder / "report.html", item_map=0, **options)
     return (folder / "report.html").read_text(encoding="utf-8")

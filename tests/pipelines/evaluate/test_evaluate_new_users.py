@@ -50,7 +50,7 @@ def test_new_users_are_a_group_in_which_systems_do_not_differ(runs):
         assert evaluation.groups["known_user"]["users"] == 18
         expected = found["popularity"].groups["new_user"]["metrics"]
         assert evaluation.groups["new_user"]["metrics"] == expected
-        assert "without a history is given what is popular" in evaluation.statement
+        assert "popular items to users without a history" in evaluation.statement
     known = {name: each.groups["known_user"]["metrics"]["mrr"] for name, each in found.items()}
     assert known["itemknn"] != known["popularity"]
 

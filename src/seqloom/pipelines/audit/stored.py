@@ -11,7 +11,7 @@ from seqloom.core.files import read_json, sha256_file, write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import Progress
 from seqloom.pipelines.audit.report import Audit, Check
-from seqloom.reports.report_data import AuditResult, AuditRow
+from seqloom.reports.data import AuditResult, AuditRow
 
 FILE = "audit.json"
 _ABOUT = (
@@ -90,4 +90,4 @@ def _row(name: str, checks: list[Check]) -> AuditRow:
     told = "" if worst.verdict == "pass" else worst.found
     if told and worst.artefact != name:
         told = f"{worst.artefact.removeprefix(f'{name}: ')}: {told}"
-    return AuditRow(artefact=name, verdict=worst.verdict, checks=len(checks), found=told)
+    return AuditRow(artefact=name, verdict=worst.verdict, checks=len(checks), reason=told)

@@ -1,1 +1,1 @@
-"""Comparison of runs: tests, prices and the report."""
+"""Comparison of runs: tests, costs and the report."""

@@ -1,4 +1,4 @@
-"""`compare`: runs on the same users, tested against each other, and the report that shows them."""
+"""`compare`: tests runs against each other on the same users and writes the report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
 from seqloom.evaluation.protocol import PROTOCOL_VERSION, RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks
+from seqloom.evaluation.record import GroupResult, RunRecord
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.report import Check
 from seqloom.pipelines.audit.stored import read_audit, summary
@@ -35,14 +36,14 @@ from seqloom.pipelines.evaluate.evaluate import (
 )
 from seqloom.pipelines.prepare.prepare import statistics_table
 from seqloom.reports.comparison import write_report
-from seqloom.reports.item_map import ItemMap, choose_items, map_items
-from seqloom.reports.report_data import (
+from seqloom.reports.data import (
     ReportData,
     SampleUser,
     SystemResult,
     long_tail,
     system_result,
 )
+from seqloom.reports.item_map import ItemMap, choose_items, map_items
 from seqloom.reports.sample_users import draw_users, sample_users
 from seqloom.runs.folder import Run, load_run
 from seqloom.text.prompts import naming_column
@@ -50,9 +51,9 @@ from seqloom.text.prompts import naming_column
 SAMPLE_USERS = 3
 ITEMS_ON_MAP = 1000
 _REQUESTS = 100
-"""Histories that single requests are timed with."""
+"""Number of histories for timing single requests."""
 _FEWEST_ITEMS = 5
-"""Below, a map says nothing."""
+"""Fewest items that are worth a map."""
 
 
 def compare(
@@ -66,14 +67,13 @@ def compare(
     audit_runs: bool = False,
     progress: Progress = SILENT,
 ) -> Comparison:
-    """Compare the full ranking of runs, user by user, against the best run without a language model.
+    """Compares the full ranking of runs, user by user, against the best run without a language model.
 
-    That one is chosen on validation (`evaluation.reference`); where all runs use a language model or none
-    does, the first is the reference. A run that was not evaluated yet under this protocol, or by an
-    older seqloom under a former one, is evaluated first. With `report`, an HTML
-    file with tables, figures and sample recommendations is written too. Its map shows `item_map` items
-    of every run that has item vectors; 0 draws none. It shows what the last audit of each run found; with
-    `audit_runs` those that have none, or changed since, are audited first.
+    That run is chosen on validation (`evaluation.reference`); if all runs use a language model or none does,
+    the first is the reference. Evaluates runs first that were not evaluated under this version of the
+    protocol. With `report`, also writes an HTML file with tables, figures, sample recommendations and the
+    last audit of each run. Its map shows `item_map` items of every run that has item vectors (0: no map).
+    With `audit_runs`, audits the runs first that have no audit or changed since theirs.
 
     Raises:
         ConfigError: fewer than two runs, two of the same name, or audits without a report.
@@ -81,79 +81,82 @@ def compare(
     """
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     if len(opened) < 2:
-        raise ConfigError(f"found {len(opened)} run(s); a comparison needs at least two")
+        raise ConfigError(f"a comparison needs at least two runs; got {len(opened)}")
     if audit_runs and report is None:
-        raise ConfigError("audits are shown in the report; give --report FILE too")
-    found = [_evaluated(run, on, mask_seen, progress) for run in opened]
+        raise ConfigError("audits are shown in the report only; give --report FILE too")
+    evaluations = [_read_or_evaluate(run, on, mask_seen, progress) for run in opened]
     latencies = []
     with progress.task("time single requests", len(opened), "runs") as task:
         for run in opened:
-            latencies.append(_latency(run, on, progress))
+            latencies.append(_median_latency(run, on, progress))
             task.advance()
-    valid = _valid(opened, progress)
-    evaluated = [_with_ranks(*each) for each in zip(opened, found, latencies, valid, strict=True)]
+    valid = _validation_metrics(opened, progress)
+    evaluated = [
+        _evaluated_run(*each) for each in zip(opened, evaluations, latencies, valid, strict=True)
+    ]
     with progress.task("compare", None, "tests"):
         result = compare_runs(evaluated, pairs="all" if all_pairs else "reference")
     if report is not None:
         if audit_runs:
             _audit_all(opened, progress)
         maps = _item_maps(opened, item_map, progress)
-        data = _report(opened, evaluated, found, result, maps)
+        data = _report_data(opened, evaluated, evaluations[0], result, maps)
         progress.note(f"report: {write_report(report, data)}")
     return result
 
 
-def _evaluated(run: Run, on: Part, mask_seen: bool, progress: Progress) -> Evaluation:
+def _read_or_evaluate(run: Run, on: Part, mask_seen: bool, progress: Progress) -> Evaluation:
+    """Returns the stored evaluation, or evaluates with the thresholds of a former one."""
     details = RankingProtocol(
         part=on,
         masked=mask_seen,
         split=run.manifest.dataset.split,
         fingerprint=run.manifest.dataset.fingerprint,
     )
-    found = read_evaluation(run.path, details)
-    if found is not None:
-        return found
+    stored = read_evaluation(run.path, details)
+    if stored is not None:
+        return stored
     former = former_evaluation(run.path, details)
-    limits = former.thresholds if former and former.thresholds_given else None
+    thresholds = former.thresholds if former and former.thresholds_given else None
     if former is None:
-        progress.note(f"{run.name} is not evaluated under this protocol yet; doing it now")
+        progress.note(f"{run.name} is not evaluated under this protocol yet; evaluating it now")
     else:
         progress.note(f"{run.name} is ranked again: {former.details.outdated}")
     return evaluate(
         run,
         on=on,
         mask_seen=mask_seen,
-        tail_item_below=limits.item if limits else None,
-        tail_user_below=limits.user if limits else None,
+        tail_item_below=thresholds.item if thresholds else None,
+        tail_user_below=thresholds.user if thresholds else None,
         progress=progress,
     )
 
 
-def _valid(runs: Sequence[Run], progress: Progress) -> list[Mapping[str, float]]:
-    """Validation metrics by which the reference is chosen; empty for runs that it is not chosen from.
+def _validation_metrics(runs: Sequence[Run], progress: Progress) -> list[Mapping[str, float]]:
+    """Returns the validation metrics that decide the reference; empty for runs that are no candidates.
 
-    Those of a run's manifest; measured again where an older seqloom measured them under a former protocol.
+    Reads them from the manifest; evaluates again if they were measured under a former protocol.
     """
     plain = [run for run in runs if not run.system.uses_language_model]
     if len(plain) < 2 or len(plain) == len(runs):
         return [{} for _ in runs]
-    found: list[Mapping[str, float]] = []
+    metrics: list[Mapping[str, float]] = []
     for run in runs:
         if run not in plain:
-            found.append({})
+            metrics.append({})
         elif run.manifest.valid_protocol == PROTOCOL_VERSION:
-            found.append(run.manifest.valid)
+            metrics.append(run.manifest.valid)
         else:
             try:
-                found.append(_evaluated(run, "valid", True, progress).metrics)
+                metrics.append(_read_or_evaluate(run, "valid", True, progress).metrics)
             except (ArtefactError, ConfigError) as error:
-                progress.warn(f"the validation metrics of {run.name} are not known: {error}")
-                found.append({})
-    return found
+                progress.warn(f"the validation metrics of {run.name} are unknown: {error}")
+                metrics.append({})
+    return metrics
 
 
 def _audit_all(runs: Sequence[Run], progress: Progress) -> None:
-    """Audit the runs whose last audit is none, or of other files."""
+    """Audits the runs that have no audit or whose files changed since."""
     known: dict[str, list[Check]] = {}
     with progress.task("audit", len(runs), "runs") as task:
         for run in runs:
@@ -163,9 +166,11 @@ def _audit_all(runs: Sequence[Run], progress: Progress) -> None:
             task.advance()
 
 
-def _latency(run: Run, on: Part, progress: Progress) -> float | None:
-    """The median of single requests, in ms, with the histories of users drawn at random, the same for every
-    run; None where the data set is no longer there."""
+def _median_latency(run: Run, on: Part, progress: Progress) -> float | None:
+    """Times single requests with random histories, the same for every run; returns the median in ms.
+
+    None if the data set is no longer available.
+    """
     try:
         histories = run.dataset().held_out(on).histories
     except ArtefactError as error:
@@ -176,37 +181,43 @@ def _latency(run: Run, on: Part, progress: Progress) -> float | None:
 
 
 def _series(run: Run) -> str:
-    """Equal for runs that differ in their seed alone."""
+    """Returns a hash that is equal for runs that differ only in their seed."""
     config = run.system.config.model_dump(mode="json", exclude={"seed"})
     return sha256_text(run.manifest.system, json.dumps(config, sort_keys=True))
 
 
-def _with_ranks(
-    run: Run, found: Evaluation, latency_ms: float | None, valid: Mapping[str, float]
+def _evaluated_run(
+    run: Run, evaluation: Evaluation, latency_ms: float | None, valid: Mapping[str, float]
 ) -> EvaluatedRun:
-    _, ranks = evaluation_files(run.path, found.details)
-    return EvaluatedRun(
+    """Reads the ranks of an evaluation and puts the record of the run beside them."""
+    _, ranks = evaluation_files(run.path, evaluation.details)
+    manifest, system = run.manifest, run.system
+    record = RunRecord(
         name=run.name,
-        system=run.manifest.system,
-        table=read_ranks(ranks),
-        metrics=found.metrics,
-        groups=found.groups,
-        train_seconds=run.manifest.cost.seconds_with_members,
-        parameters=run.manifest.parameters,
-        seed=run.system.config.seed,
+        system=manifest.system,
+        metrics=evaluation.metrics,
+        groups={name: GroupResult.build(group) for name, group in evaluation.groups.items()},
+        valid=dict(valid),
+        seed=system.config.seed,
         series=_series(run),
-        uses_language_model=run.system.uses_language_model,
-        yardstick=run.system.yardstick,
-        valid=valid,
-        embed_seconds=sum(run.manifest.embed_seconds.values()),
+        uses_language_model=system.uses_language_model,
+        yardstick=system.yardstick,
+        train_seconds=manifest.cost.seconds_with_members,
+        embed_seconds=sum(manifest.embed_seconds.values()),
         latency_ms=latency_ms,
+        evaluate_seconds=evaluation.seconds,
+        peak_rss_mb=manifest.cost.peak_rss_mb,
+        parameters=manifest.parameters,
+        trained_parameters=manifest.trained_parameters,
+        device=manifest.cost.device,
     )
+    return EvaluatedRun(record, read_ranks(ranks))
 
 
-def _report(
+def _report_data(
     runs: Sequence[Run],
     evaluated: Sequence[EvaluatedRun],
-    found: Sequence[Evaluation],
+    evaluation: Evaluation,
     result: Comparison,
     maps: list[ItemMap],
 ) -> ReportData:
@@ -216,10 +227,10 @@ def _report(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         dataset=data.path.resolve().name,
         statistics=dict(statistics_table(data)),
-        protocol=found[0].details,
-        systems=[_system(*each) for each in zip(runs, evaluated, found, strict=True)],
+        protocol=evaluation.details,
+        systems=[_system_result(*each) for each in zip(runs, evaluated, strict=True)],
         comparison=result,
-        long_tail=long_tail(data, found[0].thresholds),
+        long_tail=long_tail(data, evaluation.thresholds),
         item_maps=maps,
         samples=_samples(runs, evaluated, data),
         versions=runs[0].manifest.versions,
@@ -227,6 +238,7 @@ def _report(
 
 
 def _item_maps(runs: Sequence[Run], count: int, progress: Progress) -> list[ItemMap]:
+    """Maps `count` items for each run that has item vectors."""
     data = runs[0].dataset()
     chosen = choose_items(data.num_items, count)
     scorers = {run.name: run.scorer for run in runs}
@@ -241,26 +253,17 @@ def _item_maps(runs: Sequence[Run], count: int, progress: Progress) -> list[Item
     return maps
 
 
-def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResult:
-    cost = run.manifest.cost
+def _system_result(run: Run, evaluated: EvaluatedRun) -> SystemResult:
     stored = read_audit(run.path)
-    return system_result(
-        evaluated,
-        log=run.log,
-        evaluate_seconds=found.seconds,
-        peak_rss_mb=cost.peak_rss_mb,
-        trained_parameters=run.manifest.trained_parameters,
-        device=cost.device,
-        audit=None if stored is None else summary(stored),
-    )
+    return system_result(evaluated, log=run.log, audit=None if stored is None else summary(stored))
 
 
 def _samples(
     runs: Sequence[Run], evaluated: Sequence[EvaluatedRun], data: Dataset
 ) -> list[SampleUser]:
-    """A few users drawn at random, with each run's list for them; their targets are not cold."""
+    """Draws a few users whose targets are not cold, with each run's list for them."""
     table = evaluated[0].table
-    # Row r of the table is row r here: a part without the cold targets has other rows.
+    # The rows of the table include cold targets, so the held-out part must too.
     held_out = runs[0].dataset(with_cold=True).held_out(table.protocol.part)
     cold = torch.zeros(len(table), dtype=torch.bool) if table.cold is None else table.cold
     warm = torch.nonzero(~cold).flatten()

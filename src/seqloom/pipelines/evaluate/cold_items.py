@@ -14,12 +14,12 @@ from seqloom.core.progress import Progress
 from seqloom.core.protocols import ExtendsCatalogue, ListScorer, NewItems, NewRows, Scorer
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset, HeldOut
-from seqloom.evaluation.cold import (
-    BehindAllOthers,
-    LastItems,
+from seqloom.evaluation.cold_scorers import (
+    LastItemsScorer,
+    LastPlaceScorer,
     TextNeighbours,
-    only,
     random_metrics,
+    select_targets,
 )
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import rank_targets
@@ -75,7 +75,7 @@ def cold_scorers(run: Run, data: Dataset, progress: Progress) -> ColdScorers:
     try:
         rows = _new_rows(run, data, progress)
     except ConfigError as error:
-        scorer: Scorer = BehindAllOthers(run.scorer, data.num_cold_items)
+        scorer: Scorer = LastPlaceScorer(run.scorer, data.num_cold_items)
         how = f"not at all: {error}, so they are behind all others"
     else:
         tables = extended(run.item_tables, rows)
@@ -103,7 +103,7 @@ def rank_cold(
     rows = held_out.targets >= first
     if not rows.any():
         return None
-    among_all, among_cold = only(held_out, rows), only(held_out, rows, first)
+    among_all, among_cold = select_targets(held_out, rows), select_targets(held_out, rows, first)
     settings: dict[str, Any] = {"device": run.device, "progress": progress}
     popularity = data.popularity[1:]
 
@@ -133,7 +133,7 @@ def rank_cold(
             neighbours, among_all, popularity=popularity, mask_seen=masked, **settings
         )
         found["all items", "text neighbours"] = rank_metrics(whole.ranks)
-        found["cold items", "text neighbours"] = by_cold(LastItems(neighbours, first))
+        found["cold items", "text neighbours"] = by_cold(LastItemsScorer(neighbours, first))
     return ColdItems(
         items=data.num_cold_items,
         users=int(rows.sum()),
@@ -181,7 +181,7 @@ def _last(scorer: Scorer, first: int, device: torch.device) -> Scorer:
     """The items from number `first` on alone."""
     if isinstance(scorer, ListScorer):
         return scorer.among(torch.arange(first, scorer.num_items + 1, device=device))
-    return LastItems(scorer, first)
+    return LastItemsScorer(scorer, first)
 
 
 def _text(run: Run, data: Dataset) -> TextEmbeddings | None:

@@ -19,7 +19,7 @@ from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_metrics
 from seqloom.evaluation.metrics import list_metrics, rank_metrics
-from seqloom.evaluation.negatives import NEGATIVES, sample_negatives, users_with_fewer
+from seqloom.evaluation.negatives import NEGATIVES, count_users_with_fewer, sample_negatives
 from seqloom.evaluation.protocol import RankingProtocol, StoredProtocol
 from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
@@ -307,7 +307,7 @@ def _negatives(
     drawn = sample_negatives(
         data, held_out.users, details.negatives, details.seed or NEGATIVES_SEED
     )
-    fewer = users_with_fewer(drawn)
+    fewer = count_users_with_fewer(drawn)
     if fewer:
         progress.warn(
             f"{fewer} users have fewer than {details.negatives} items left to sample; their "

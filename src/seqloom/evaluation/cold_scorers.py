@@ -1,4 +1,4 @@
-"""Ranking items that training never met: scorers over a longer catalogue, and yardsticks."""
+"""Scorers that rank cold items, which have no event in the training part, and baselines for them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from seqloom.data.store import HeldOut
 from seqloom.evaluation.metrics import RANK_METRICS, parse_metric
 
 
-class BehindAllOthers:
-    """A scorer that knows nothing of further items: they share the last place."""
+class LastPlaceScorer:
+    """Extends a scorer by items that it cannot score: they tie in last place."""
 
     def __init__(self, scorer: Scorer, more: int) -> None:
-        """`more` is how many they are, M."""
+        """`more` is the number of added items, M."""
         self.num_items = scorer.num_items + more
         self._scorer, self._more = scorer, more
 
@@ -25,12 +25,13 @@ class BehindAllOthers:
         """Shapes: [B, L], [B] -> [B, N + M]."""
         known = self._scorer.score(items, lengths)
         lowest = known.amin(1, keepdim=True)
+        # Below the lowest score of each row, at any magnitude of the scores.
         below = lowest - lowest.abs() - 1.0
         return torch.cat([known, below.expand(-1, self._more)], 1)
 
 
-class LastItems:
-    """A scorer's items from number `first` on alone, numbered from 1."""
+class LastItemsScorer:
+    """Restricts a scorer to its items from number `first` on, numbered from 1."""
 
     def __init__(self, scorer: Scorer, first: int) -> None:
         self.num_items = scorer.num_items - first + 1
@@ -42,7 +43,7 @@ class LastItems:
 
 
 class TextNeighbours:
-    """The text yardstick: cosine of an item's text vector and the mean of the history's."""
+    """Text baseline: cosine of an item's text vector and the mean vector of the history's items."""
 
     def __init__(self, text: Tensor) -> None:
         """`text` [N, E] are the item text vectors."""
@@ -51,15 +52,15 @@ class TextNeighbours:
         self._unit = F.normalize(text, dim=1)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Nought everywhere for an empty history. Shapes: [B, L], [B] -> [B, N]."""
+        """Returns zeros for an empty history. Shapes: [B, L], [B] -> [B, N]."""
         if not items.shape[1]:
             return self._unit.new_zeros(len(items), self.num_items)
         mean = F.embedding_bag(items, self._rows, mode="mean", padding_idx=0)
         return F.normalize(mean, dim=1) @ self._unit.t()
 
 
-def only(held_out: HeldOut, rows: Tensor, first: int = 1) -> HeldOut:
-    """Some rows of a ranking task, with targets numbered from item `first` on.
+def select_targets(held_out: HeldOut, rows: Tensor, first: int = 1) -> HeldOut:
+    """Selects rows of a ranking task and renumbers their targets so that item `first` is 1.
 
     Shapes: rows [R] bool.
     """
@@ -68,11 +69,11 @@ def only(held_out: HeldOut, rows: Tensor, first: int = 1) -> HeldOut:
 
 
 def random_metrics(competitors: Tensor) -> dict[str, float]:
-    """What a random order gives on average, exactly: every rank from 1 to C is as likely.
+    """Returns the exact expected metrics of a random order: ranks 1 to C are equally likely.
 
-    Shapes: competitors [R] int64, C of each user, the target included.
+    Shapes: competitors [R] int64, C of each user, including the target.
     """
-    found = {}
+    metrics = {}
     ranks = torch.arange(1, int(competitors.max()) + 1, dtype=torch.float64)
     for name in RANK_METRICS:
         kind, cutoff = parse_metric(name)
@@ -82,5 +83,6 @@ def random_metrics(competitors: Tensor) -> dict[str, float]:
             gain = 1.0 / (ranks if kind == "mrr" else torch.log2(1.0 + ranks))
         if cutoff is not None:
             gain[cutoff:] = 0.0
-        found[name] = float((gain.cumsum(0)[competitors - 1] / competitors).mean())
-    return found
+        # The mean gain over ranks 1..C is a prefix sum divided by C.
+        metrics[name] = float((gain.cumsum(0)[competitors - 1] / competitors).mean())
+    return metrics

@@ -1,4 +1,4 @@
-"""What a report shows: plain data, so that a report can be kept as JSON and drawn again."""
+"""The data of a report: plain models, so that a report can be stored as JSON and rendered again."""
 
 from __future__ import annotations
 
@@ -15,44 +15,37 @@ from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metric
 from seqloom.evaluation.metrics import parse_metric
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
+from seqloom.evaluation.record import GroupResult, RunRecord
 from seqloom.reports.item_map import ItemMap
 
 
-class GroupResult(Config):
-    """One group of users."""
-
-    users: int
-    metrics: dict[str, float] | None
-    """None where the group has no users."""
-
-
 class BinResult(GroupResult):
-    """The users whose value lies in [low, high]."""
+    """Metrics of the users whose value is in [low, high]."""
 
     low: int
     high: int
 
 
 class GridCell(GroupResult):
-    """The users of one length whose target is of one popularity."""
+    """Metrics of the users with one length of history and one popularity of target."""
 
     user: Literal["tail", "head"]
     item: Literal["cold", "tail", "head"]
 
 
 class AuditRow(Config):
-    """One artefact, or all those of one part of a run."""
+    """The verdict on one artefact, or on all artefacts of one part of a run."""
 
     artefact: str
     verdict: Literal["pass", "fail", "unknown"]
     checks: int = 1
-    """How many checks stand behind it; the verdict is the worst of them."""
-    found: str = ""
-    """What a verdict that is no pass goes by."""
+    """Number of checks; the verdict is the worst of theirs."""
+    reason: str = ""
+    """Why a check failed or its verdict is unknown."""
 
 
 class AuditResult(Config):
-    """What the last audit of a run found."""
+    """The result of a run's last audit."""
 
     date: str
     passed: bool
@@ -62,34 +55,20 @@ class AuditResult(Config):
     unknown: int
     rows: list[AuditRow]
     changed: list[str] = Field(default_factory=list)
-    """Files of the run that changed since, so that the verdict holds no more."""
+    """Files of the run that changed since the audit, which make the verdict invalid."""
 
 
-class SystemResult(Config):
-    """One run: how good it is and what it costs. A cost that is not known is None."""
+class SystemResult(RunRecord):
+    """The record of a run with the further data that a report shows."""
 
-    name: str
-    system: str
-    metrics: dict[str, float]
-    groups: dict[str, GroupResult] = Field(default_factory=dict)
     item_bins: list[BinResult] = Field(default_factory=list)
     """By the target's training events."""
     user_bins: list[BinResult] = Field(default_factory=list)
     """By the user's training events."""
     grid: list[GridCell] = Field(default_factory=list)
-    """Tail and head users by cold, tail and head targets, in this order; also those without users."""
+    """Tail and head users by cold, tail and head targets, in this order, empty cells included."""
     log: list[dict[str, Any]] = Field(default_factory=list)
     """Rows of `log.jsonl`: `phase`, `epoch`, `train` and, where validated, `valid`."""
-    train_seconds: float | None = None
-    embed_seconds: float = 0.0
-    """Embedding the texts that it was trained with."""
-    latency_ms: float | None = None
-    """One request, median."""
-    evaluate_seconds: float | None = None
-    peak_rss_mb: float | None = None
-    parameters: int | None = None
-    trained_parameters: int | None = None
-    device: str | None = None
     audit: AuditResult | None = None
     """None where the run was never audited."""
 
@@ -98,9 +77,9 @@ class LongTail(Config):
     """Histograms of the training part."""
 
     items: dict[int, int]
-    """Training events -> number of items with so many."""
+    """Number of training events -> number of items with that many."""
     users: dict[int, int]
-    """Training events -> number of users with so many."""
+    """Number of training events -> number of users with that many."""
     thresholds: GroupThresholds
 
 
@@ -112,11 +91,11 @@ class ShownItem(Config):
 
 
 class SampleUser(Config):
-    """One user with what each system recommends."""
+    """One user and the recommendations of each system."""
 
     user_id: str
     history: list[ShownItem]
-    """Oldest first; only the last few."""
+    """The last few items, oldest first."""
     history_length: int
     target: ShownItem
     recommendations: dict[str, list[ShownItem]]
@@ -126,7 +105,7 @@ class SampleUser(Config):
 
 
 class ReportData(Config):
-    """Everything that `write_report` shows. Parts that are empty or None are left out."""
+    """The data of `write_report`. Empty parts are omitted from the page."""
 
     title: str
     created: str
@@ -134,19 +113,19 @@ class ReportData(Config):
     dataset: str
     """Name of the data set."""
     statistics: dict[str, int | float | str]
-    """Label -> number, in the order they are shown."""
+    """Label -> number, in the order of display."""
     protocol: StoredProtocol
     systems: list[SystemResult]
     comparison: Comparison | None = None
     long_tail: LongTail | None = None
     item_maps: list[ItemMap] = Field(default_factory=list)
-    """Where each run that has item vectors puts some items."""
+    """Maps of the item vectors of each run that has them."""
     samples: list[SampleUser] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
     """Warnings and remarks."""
     figure_metric: str = "ndcg@10"
-    """The metric that the figures and the groups' table show."""
+    """The metric of the figures and of the tables by group."""
 
 
 def system_result(
@@ -154,36 +133,21 @@ def system_result(
     *,
     log: Sequence[dict[str, Any]] = (),
     bins: int = 5,
-    evaluate_seconds: float | None = None,
-    peak_rss_mb: float | None = None,
-    trained_parameters: int | None = None,
-    device: str | None = None,
     audit: AuditResult | None = None,
 ) -> SystemResult:
-    """Plain data of a run, with its bins by item popularity and by user length."""
+    """Adds to a run's record its bins by item popularity and user length, its log and its audit."""
     table = run.table
-    names = [name for name in run.metrics if _is_rank_metric(name)]
+    names = [name for name in run.record.metrics if _is_rank_metric(name)]
     by_item, by_user = (
         [BinResult.build(b) for b in bin_metrics(table.ranks, values, bins, names)]
         for values in (table.target_counts, table.training_lengths)
     )
     return SystemResult(
-        name=run.name,
-        system=run.system,
-        metrics=dict(run.metrics),
-        groups={name: GroupResult.build(group) for name, group in run.groups.items()},
+        **dict(run.record),
         item_bins=by_item,
         user_bins=by_user,
         grid=_grid(table, names),
         log=list(log),
-        train_seconds=run.train_seconds,
-        embed_seconds=run.embed_seconds,
-        latency_ms=run.latency_ms,
-        evaluate_seconds=evaluate_seconds,
-        peak_rss_mb=peak_rss_mb,
-        parameters=run.parameters,
-        trained_parameters=trained_parameters,
-        device=device,
         audit=audit,
     )
 
@@ -196,15 +160,17 @@ def _grid(table: RankTable, names: Sequence[str]) -> list[GridCell]:
         for user in ("tail", "head")
         for item, mask in items.items()
     }
-    found = group_metrics(table.ranks, {f"{u} {i}": mask for (u, i), mask in masks.items()}, names)
+    metrics = group_metrics(
+        table.ranks, {f"{u} {i}": mask for (u, i), mask in masks.items()}, names
+    )
     return [
-        GridCell.build({"user": user, "item": item, **found[f"{user} {item}"]})
+        GridCell.build({"user": user, "item": item, **metrics[f"{user} {item}"]})
         for user, item in masks
     ]
 
 
 def long_tail(dataset: Dataset, thresholds: GroupThresholds) -> LongTail:
-    """Histograms of the training part's items and users."""
+    """Counts the items and users of the training part by their number of events."""
     return LongTail(
         items=_histogram(dataset.popularity[1:]),
         users=_histogram(dataset.train.lengths),

@@ -1,0 +1,118 @@
+"""Tables of a report with one row per run; the best number of each column is marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS, REPEAT_GROUPS
+from seqloom.evaluation.metrics import RANK_METRICS
+from seqloom.reports.data import SystemResult
+
+ALL_GROUPS = (*GROUPS, *HISTORY_GROUPS, *REPEAT_GROUPS)
+"""Groups of users in the order of display."""
+
+_LIST_METRICS = ("coverage", "popularity", "popularity_percentile", "novelty")
+
+_Column = Callable[[SystemResult], float | None]
+"""Returns a column's number of a run; None if the run has no such number."""
+
+
+class Cell(NamedTuple):
+    """A number in a table."""
+
+    value: float | None
+    best: bool
+    """Whether it is the largest of its column; False for all if the column's numbers are equal."""
+
+
+def accuracy(systems: Sequence[SystemResult]) -> dict[str, Any]:
+    """Returns the rank metrics over all users: `metrics`, `rows`."""
+    names = [name for name in RANK_METRICS if any(name in s.metrics for s in systems)]
+    return {"metrics": names, "rows": scored_rows(systems, [_overall(name) for name in names])}
+
+
+def by_group(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | None:
+    """Returns one metric over all users and by group: `columns` (`name`, `users`), `rows`.
+
+    None if no run has groups.
+    """
+    first = next((system for system in systems if system.groups), None)
+    if first is None:
+        return None
+    names = [name for name in ALL_GROUPS if name in first.groups]
+    columns = [_overall(metric), *(_in_group(metric, name) for name in names)]
+    return {
+        "columns": [{"name": name, "users": first.groups[name].users} for name in names],
+        "rows": scored_rows(systems, columns),
+    }
+
+
+def by_user_and_item(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | None:
+    """Returns one metric by length of history and popularity of target: `columns`, `rows`.
+
+    The columns are the cells of the grid that have users. None if a run has no grid.
+    """
+    if not all(system.grid for system in systems):
+        return None
+    grid = systems[0].grid
+    shown = [index for index, cell in enumerate(grid) if cell.users]
+    return {
+        "columns": [grid[index] for index in shown],
+        "rows": scored_rows(systems, [_in_grid(metric, index) for index in shown]),
+    }
+
+
+def recommended(systems: Sequence[SystemResult]) -> dict[str, Any] | None:
+    """Returns the metrics of recommended lists: `columns` (`kind`, `cutoff`), `rows`; if known, at 10 items.
+
+    None if no run has any.
+    """
+    names = list(dict.fromkeys(name for system in systems for name in _list_metrics(system)))
+    if not names:
+        return None
+    names = [name for name in names if name.endswith("@10")] or names
+    kinds = [name.partition("@") for name in names]
+    return {
+        "columns": [{"kind": kind, "cutoff": cutoff} for kind, _, cutoff in kinds],
+        "rows": [(s.name, [s.metrics.get(name) for name in names]) for s in systems],
+    }
+
+
+def scored_rows(
+    systems: Sequence[SystemResult], columns: Sequence[_Column]
+) -> list[tuple[str, list[Cell]]]:
+    """Returns the name and the cells of each run."""
+    cells = [mark_best([column(system) for system in systems]) for column in columns]
+    return [(system.name, [column[n] for column in cells]) for n, system in enumerate(systems)]
+
+
+def mark_best(values: Sequence[float | None]) -> list[Cell]:
+    """Marks the largest value of a column; none if all values are equal."""
+    known = {value for value in values if value is not None}
+    best = max(known) if len(known) > 1 else None
+    return [Cell(value, value is not None and value == best) for value in values]
+
+
+def _overall(metric: str) -> _Column:
+    return lambda system: system.metrics.get(metric)
+
+
+def _in_group(metric: str, name: str) -> _Column:
+    def value(system: SystemResult) -> float | None:
+        group = system.groups.get(name)
+        return group.metrics.get(metric) if group and group.metrics else None
+
+    return value
+
+
+def _in_grid(metric: str, index: int) -> _Column:
+    def value(system: SystemResult) -> float | None:
+        metrics = system.grid[index].metrics
+        return metrics.get(metric) if metrics else None
+
+    return value
+
+
+def _list_metrics(system: SystemResult) -> list[str]:
+    return [name for name in system.metrics if name.partition("@")[0] in _LIST_METRICS]

@@ -1,0 +1,59 @@
+"""Pages: what templates show is escaped, and numbers read well."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import jinja2
+import pytest
+
+from seqloom.reports.pages import _environment, format_duration, format_number
+
+
+def test_all_templates_escape_and_load() -> None:
+    environment = _environment()
+    names = environment.list_templates(extensions=["j2"])
+    assert {"comparison.html.j2", "sweep.html.j2"} <= set(names)
+    for name in names:
+        environment.get_template(name)
+    macros = environment.get_template("macros.html.j2").make_module()
+    cell = "<b>'&\""
+    assert "<td>&lt;b&gt;&#39;&amp;&#34;</td>" in macros.row("name", [cell])  # type: ignore[attr-defined]
+
+
+def test_only_the_svg_of_figures_is_not_escaped() -> None:
+    environment = _environment()
+    assert environment.loader is not None
+    sources = {
+        name: environment.loader.get_source(environment, name)[0]
+        for name in environment.list_templates()
+    }
+    unescaped = {name: source.count("safe }}") for name, source in sources.items()}
+    assert {name: count for name, count in unescaped.items() if count} == {"macros.html.j2": 1}
+    assert "autoescape" not in "".join(sources.values())
+
+
+def test_a_missing_value_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        _environment().get_template("sweep.html.j2").render(report=None)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (12345, "12,345"), (0.12345, "0.1235"), (1234.5, "1,234.5000")]
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert format_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (1.26, "1.3 s"), (75.2, "1 min 15 s"), (3700.0, "1 h 01 min")],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_the_package_loads_no_templates() -> None:
+    code = "import sys, seqloom.cli.main; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

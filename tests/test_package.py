@@ -1,5 +1,6 @@
 """The package as its users meet it: metadata, public names, the lock."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -47,6 +48,25 @@ def test_the_entry_point_runs() -> None:
 def test_every_public_name_resolves(name: str) -> None:
     assert getattr(seqloom, name) is not None
     assert name in dir(seqloom)
+
+
+def test_type_checkers_see_the_names_that_are_resolved() -> None:
+    """`__all__`, the imports for type checkers and the table of homes agree."""
+    source = (ROOT / "src/seqloom/__init__.py").read_text(encoding="utf-8")
+    typed = {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seqloom.")
+        for alias in node.names
+    }
+    assert typed | {"load_dataset"} == set(seqloom.__all__)
+    assert set(seqloom._ADDRESSES) | {"__version__"} == set(seqloom.__all__)
+
+
+def test_the_import_loads_no_model_library() -> None:
+    code = "import sys, seqloom; print({'torch', 'transformers', 'polars'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_public_names_are_the_real_ones() -> None:

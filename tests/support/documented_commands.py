@@ -1,4 +1,4 @@
-"""The commands that a page of the documentation shows."""
+"""The pages of the documentation, and the commands that they show."""
 
 from __future__ import annotations
 
@@ -15,9 +15,19 @@ ROOT = Path(__file__).resolve().parents[2]
 GROUP: Any = typer.main.get_command(build_app())
 
 
+def pages() -> list[Path]:
+    """Every page in `docs/`."""
+    return sorted((ROOT / "docs").rglob("*.md"))
+
+
 def page(name: str) -> str:
     """The text of a page in `docs/`."""
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def code_blocks(text: str) -> list[tuple[str, str]]:
+    """Language and content of every fenced code block."""
+    return re.findall(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Measures of the package's structure, and the check that no modules import each other in a circle.
 
-    python scripts/structure.py           the measures, as the table of docs/architecture.md
+    python scripts/structure.py           the measures, as the table of docs/concepts/architecture.md
     python scripts/structure.py --check   ends with 1 where modules import each other
 
 Every import statement counts: at module level, inside functions and for types only.
@@ -64,7 +64,7 @@ def unused_names(trees: dict[str, ast.Module]) -> list[str]:
 
 
 def measures(trees: dict[str, ast.Module], sources: Path) -> dict[str, str]:
-    """The table of docs/architecture.md."""
+    """The table of docs/concepts/architecture.md."""
     files = [
         len(f.read_text(encoding="utf-8").splitlines()) for f in (sources / PACKAGE).rglob("*.py")
     ]

@@ -79,7 +79,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = seqloom.evalaute
 
 
-@pytest.mark.parametrize("file", ["requirements.lock", "deploy/requirements.lock"])
+@pytest.mark.parametrize(
+    "file", ["requirements.lock", "requirements-docs.lock", "deploy/requirements.lock"]
+)
 def test_a_lock_holds_versions_and_hashes_and_nothing_else(file: str) -> None:
     """pip checks every file and reads the lock anywhere: no local builds, paths or hosts."""
     pin = r"[0-9][A-Za-z0-9.]*( ; [a-z_]+ [^;@/]*?)?( +--hash=sha256:[0-9a-f]{64})+"
@@ -106,6 +108,14 @@ def test_the_lock_holds_every_dependency() -> None:
 def test_the_image_runs_what_was_tested() -> None:
     whole = locked("requirements.lock")
     assert all(whole[name] == rest for name, rest in locked("deploy/requirements.lock").items())
+
+
+def test_the_site_is_built_beside_what_was_tested() -> None:
+    whole, docs = locked("requirements.lock"), locked("requirements-docs.lock")
+    for name in docs.keys() & whole.keys():
+        assert docs[name].split()[0] == whole[name].split()[0], name
+    wanted = PROJECT["optional-dependencies"]["docs"]
+    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in wanted} <= docs.keys()
 
 
 def test_a_lock_has_files_for_every_platform() -> None:

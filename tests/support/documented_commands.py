@@ -31,11 +31,14 @@ def code_blocks(text: str) -> list[tuple[str, str]]:
 
 
 def commands(text: str) -> list[str]:
-    """Every line that calls seqloom."""
-    return re.findall(r"^seqloom .*$", text, flags=re.MULTILINE)
+    """Every call of a seqloom command in the code blocks; a synopsis (`[--option]`) is none."""
+    code = "\n".join(block for _, block in code_blocks(text)).replace("\\\n", " ")
+    lines = re.findall(r"^ *(seqloom [a-z].*)$", code, flags=re.MULTILINE)
+    calls = [call for line in lines for call in line.split(" && ")]
+    return [call for call in calls if call.startswith("seqloom ") and " [-" not in call]
 
 
 def parsed(line: str) -> tuple[str, dict[str, Any]]:
     """The command's name and its parameters; typer's error where it has no such option."""
-    _, name, *rest = shlex.split(line)
+    _, name, *rest = shlex.split(line, comments=True)
     return name, GROUP.commands[name].make_context(name, rest).params

@@ -66,7 +66,7 @@ def serve(runs: list[Path]) -> Iterator[str]:
         store = f"sqlite:///{folder}/seqloom.db"
         options = ["--port", str(port), "--store", store]
         command = [sys.executable, "-m", "seqloom", "serve", *map(str, runs), *options]
-        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_until_ready(address, server)
             yield address

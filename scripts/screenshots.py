@@ -1,6 +1,6 @@
-"""Takes the pictures of the documentation from the artefacts of `seqloom demo`.
+"""Takes the pictures of the documentation, for instance from the artefacts of `seqloom demo`.
 
-    python scripts/screenshots.py work/demo
+    python scripts/screenshots.py work/demo/report.html work/demo/runs/llmesr work/demo/runs/sasrec
 
 writes `docs/images/report.png` (the report of `compare`) and `docs/images/explorer.png` (the explorer of
 `serve`). Needs playwright and chromium, as the tests of the explorer do.
@@ -25,22 +25,24 @@ from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = {"width": 1180, "height": 760}
-RUNS = ("llmesr", "sasrec")
 
 
 def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("demo", type=Path, help="the folder that `seqloom demo` wrote")
-    demo = parser.parse_args().demo.resolve()
+    parser.add_argument("report", type=Path, help="a report of `seqloom compare` or `seqloom demo`")
+    parser.add_argument("runs", type=Path, nargs="+", help="the runs that the explorer shows")
+    paths = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     with open_page() as page:
-        page.goto((demo / "report.html").as_uri())
+        page.goto(paths.report.resolve().as_uri())
+        figures = page.get_by_role("heading", name="Figures", exact=True)
+        figures.evaluate("heading => heading.scrollIntoView()")
         save(page, "report")
-        with serve([demo / "runs" / name for name in RUNS]) as address:
+        with serve(paths.runs) as address:
             page.goto(address)
             show_lists(page, httpx.get(f"{address}/v1/users", params={"prefix": ""}).json())
-            save(page, "explorer")
+        save(page, "explorer")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ UPGRADE ?= --upgrade
 INDEX = $(or $(PIP_INDEX_URL),$(shell $(PYTHON) $(PIP) config get global.index-url 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format test-slow bench lock clean
+.PHONY: help install demo test lint format test-slow bench docs lock clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +62,14 @@ test-slow: $(STAMP) ## The tests that take minutes.
 bench: $(STAMP) ## All benchmarks beside their yardsticks (BENCH=--quick: minutes), into docs/benchmarks.md.
 	$(BIN)/python -m benchmarks $(BENCH)
 
+docs: $(STAMP) requirements-docs.lock ## Build the documentation into build/site; a warning is an error.
+	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: $(STAMP) requirements-docs.lock ## Build the documentation into build/site; a warning is an error.
+	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGRADE= to keep versions).
 	rm -rf $(LOCK_VENV)
 	$(PYTHON) -m venv $(LOCK_VENV)
@@ -71,6 +79,7 @@ lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGR
 	  'torch==$(TORCH)' > requirements-torch.lock
 	@$(call compile,requirements.lock,dev serve postgresql redis onnx ray,)
 	@$(call compile,deploy/requirements.lock,serve postgresql redis,-c requirements.lock)
+	@$(call compile,requirements-docs.lock,docs,-c requirements.lock)
 	rm -rf $(LOCK_VENV)
 
 # One version for all platforms and interpreters, with the hashes of all its files. Left out are torch

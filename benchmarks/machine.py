@@ -18,7 +18,7 @@ _LIBRARIES = ("torch", "numpy", "polars")
 
 def describe() -> dict[str, str]:
     """Processor, cores, memory and versions."""
-    from seqloom import __version__
+    from seqloom._version import __version__
     from seqloom.core.device import usable_cores
 
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Beauty table of docs/results.md, from raw files to means over seeds. What is done is not done again.
+# The tables of docs/results/beauty.md, from raw files to means over seeds. What is done is not done again.
 #   scripts/beauty.sh FOLDER_WITH_sequences.txt_AND_items.csv OUT
 set -euo pipefail
 raw=$1 out=$2 seeds=${SEEDS:-"42 43 44"} systems=${SYSTEMS:-"sasrec llmesr"}

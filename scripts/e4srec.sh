@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The E4SRec rows of docs/results.md: every variant that the paper tests, over the IDs of one sasrec a seed.
+# The E4SRec rows of docs/results/office.md: every variant that the paper tests, over the IDs of one sasrec a seed.
 #   scripts/e4srec.sh DATASET OUT
 # DATASET is what `prepare` wrote. What is done is not done again; a killed run goes on where it stopped.
 #   SEEDS="42 43 44"            VARIANTS="causal prompt ..." (names of configs/e4srec/*.yaml)

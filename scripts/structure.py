@@ -1,6 +1,7 @@
 """Measures of the package's structure, and the check that no modules import each other in a circle.
 
-    python scripts/structure.py           the measures, as the table of docs/architecture.md
+    python scripts/structure.py           the measures, as the table of docs/concepts/architecture.md
+    python scripts/structure.py --write   writes that table into the page
     python scripts/structure.py --check   ends with 1 where modules import each other
 
 Every import statement counts: at module level, inside functions and for types only.
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[1] / "src"
+PAGE = SOURCES.parent / "docs" / "concepts" / "architecture.md"
 PACKAGE = "seqloom"
 
 
@@ -64,7 +66,7 @@ def unused_names(trees: dict[str, ast.Module]) -> list[str]:
 
 
 def measures(trees: dict[str, ast.Module], sources: Path) -> dict[str, str]:
-    """The table of docs/architecture.md."""
+    """The table of docs/concepts/architecture.md."""
     files = [
         len(f.read_text(encoding="utf-8").splitlines()) for f in (sources / PACKAGE).rglob("*.py")
     ]
@@ -134,6 +136,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only look for circles")
     parser.add_argument("--unused", action="store_true", help="list public names used nowhere else")
+    parser.add_argument("--write", action="store_true", help="write the table into its page")
     asked = parser.parse_args()
     trees = modules(SOURCES)
     if asked.check:
@@ -144,9 +147,14 @@ def main() -> int:
     if asked.unused:
         print("\n".join(unused_names(trees)))
         return 0
-    print("| measure | value |\n|---|---|")
-    for name, value in measures(trees, SOURCES).items():
-        print(f"| {name} | {value} |")
+    rows = [f"| {name} | {value} |" for name, value in measures(trees, SOURCES).items()]
+    table = "\n".join(["| measure | value |", "|---|---|", *rows])
+    print(table)
+    if asked.write:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- measures -->\n")
+        after = rest.partition("<!-- end -->")[2]
+        text = f"{before}<!-- measures -->\n{table}\n<!-- end -->{after}"
+        PAGE.write_text(text, encoding="utf-8")
     return 0
 
 

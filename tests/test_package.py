@@ -1,5 +1,6 @@
 """The package as its users meet it: metadata, public names, the lock."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -49,6 +50,25 @@ def test_every_public_name_resolves(name: str) -> None:
     assert name in dir(seqloom)
 
 
+def test_type_checkers_see_the_names_that_are_resolved() -> None:
+    """`__all__`, the imports for type checkers and the table of homes agree."""
+    source = (ROOT / "src/seqloom/__init__.py").read_text(encoding="utf-8")
+    typed = {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seqloom.")
+        for alias in node.names
+    }
+    assert typed | {"load_dataset"} == set(seqloom.__all__)
+    assert set(seqloom._ADDRESSES) | {"__version__"} == set(seqloom.__all__)
+
+
+def test_the_import_loads_no_model_library() -> None:
+    code = "import sys, seqloom; print({'torch', 'transformers', 'polars'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_public_names_are_the_real_ones() -> None:
     assert seqloom.SeqloomError is SeqloomError
     assert seqloom.load_dataset == Dataset.load
@@ -59,7 +79,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = seqloom.evalaute
 
 
-@pytest.mark.parametrize("file", ["requirements.lock", "deploy/requirements.lock"])
+@pytest.mark.parametrize(
+    "file", ["requirements.lock", "requirements-docs.lock", "deploy/requirements.lock"]
+)
 def test_a_lock_holds_versions_and_hashes_and_nothing_else(file: str) -> None:
     """pip checks every file and reads the lock anywhere: no local builds, paths or hosts."""
     pin = r"[0-9][A-Za-z0-9.]*( ; [a-z_]+ [^;@/]*?)?( +--hash=sha256:[0-9a-f]{64})+"
@@ -86,6 +108,14 @@ def test_the_lock_holds_every_dependency() -> None:
 def test_the_image_runs_what_was_tested() -> None:
     whole = locked("requirements.lock")
     assert all(whole[name] == rest for name, rest in locked("deploy/requirements.lock").items())
+
+
+def test_the_site_is_built_beside_what_was_tested() -> None:
+    whole, docs = locked("requirements.lock"), locked("requirements-docs.lock")
+    for name in docs.keys() & whole.keys():
+        assert docs[name].split()[0] == whole[name].split()[0], name
+    wanted = PROJECT["optional-dependencies"]["docs"]
+    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in wanted} <= docs.keys()
 
 
 def test_a_lock_has_files_for_every_platform() -> None:

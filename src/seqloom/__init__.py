@@ -1,7 +1,7 @@
 """seqloom: large language models for sequential recommendation.
 
-The names below are resolved on first use, so `import seqloom` loads neither torch nor any model
-library.
+Everything that the guides use is importable from here. Names are resolved on first use, so
+`import seqloom` loads neither torch nor any model library.
 """
 
 from __future__ import annotations
@@ -9,46 +9,147 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from seqloom._version import __version__
 
 if TYPE_CHECKING:
-    from seqloom.core.errors import SeqloomError
+    from seqloom.core.device import keep_freed_memory
+    from seqloom.core.errors import (
+        ArtefactError,
+        AssetError,
+        ConfigError,
+        DataError,
+        EmbeddingError,
+        EngineError,
+        LockedError,
+        ProcessError,
+        SeqloomError,
+        ServingError,
+        StorageError,
+        StoreError,
+        TrainingError,
+    )
+    from seqloom.core.progress import Progress, Task
+    from seqloom.data.sources.base import ReadOptions
     from seqloom.data.store import Dataset
+    from seqloom.evaluation.compare import Comparison, Difference, EvaluatedRun, compare_runs
+    from seqloom.evaluation.groups import GroupThresholds, group_metrics
+    from seqloom.evaluation.metrics import rank_metrics
+    from seqloom.evaluation.protocol import RankingProtocol
+    from seqloom.evaluation.ranks_file import RankTable, read_ranks
+    from seqloom.jobs import Engine, EngineOptions, build_engine
     from seqloom.pipelines.audit import audit
+    from seqloom.pipelines.audit.report import Audit, Check
     from seqloom.pipelines.compare.compare import compare
-    from seqloom.pipelines.embed.embed import embed
-    from seqloom.pipelines.estimate.plan import plan
-    from seqloom.pipelines.evaluate.evaluate import evaluate
-    from seqloom.pipelines.evaluate.zero_shot import zero_shot
-    from seqloom.pipelines.experiments.reproduce import reproduce
-    from seqloom.pipelines.experiments.sweep import sweep
+    from seqloom.pipelines.demo import DemoSummary, demo
+    from seqloom.pipelines.embed.embed import EmbedOptions, EmbedSummary, embed
+    from seqloom.pipelines.estimate.plan import TrainingPlan, plan
+    from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
+    from seqloom.pipelines.evaluate.zero_shot import ZeroShot, zero_shot
+    from seqloom.pipelines.experiments.reproduce import Reproduction, reproduce
+    from seqloom.pipelines.experiments.search_space import TunePlan
+    from seqloom.pipelines.experiments.sweep import SweepSummary, sweep
+    from seqloom.pipelines.experiments.sweep_grid import SweepPlan
+    from seqloom.pipelines.experiments.tune import TuneSummary as SearchSummary
     from seqloom.pipelines.experiments.tune import tune
-    from seqloom.pipelines.prepare.prepare import prepare
-    from seqloom.pipelines.recommend.add_items import add_items
-    from seqloom.pipelines.recommend.recommend import recommend
+    from seqloom.pipelines.prepare.import_llmesr import ImportSummary, import_llmesr
+    from seqloom.pipelines.prepare.out_of_core import prepare_by as prepare_out_of_core
+    from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare, statistics_table
+    from seqloom.pipelines.recommend.add_items import AddItemsSummary, add_items
+    from seqloom.pipelines.recommend.export import ExportedRun, export
+    from seqloom.pipelines.recommend.recommend import Recommendation, RecommendedItem, recommend
+    from seqloom.pipelines.recommend.recommend_shards import ListsManifest, open_lists, recommend_by
     from seqloom.pipelines.train.foundation import train_foundation
-    from seqloom.pipelines.train.textual_ids import textual_ids
-    from seqloom.pipelines.train.train import train
+    from seqloom.pipelines.train.textual_ids import IDSummary, textual_ids
+    from seqloom.pipelines.train.train import TrainSummary, train
+    from seqloom.pipelines.train.tune_llm import TuneSummary as LLMTuningSummary
     from seqloom.pipelines.train.tune_llm import tune_llm
-    from seqloom.runs.folder import load_run
+    from seqloom.runs.folder import Run, load_run
+    from seqloom.systems.registry import config_class
+    from seqloom.systems.registry import names as system_names
+    from seqloom.text.store import TextEmbeddings, load_embeddings
 
     load_dataset = Dataset.load
 
 __all__ = [
+    "AddItemsSummary",
+    "ArtefactError",
+    "AssetError",
+    "Audit",
+    "Check",
+    "Comparison",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "DemoSummary",
+    "Difference",
+    "EmbedOptions",
+    "EmbedSummary",
+    "EmbeddingError",
+    "Engine",
+    "EngineError",
+    "EngineOptions",
+    "EvaluatedRun",
+    "Evaluation",
+    "ExportedRun",
+    "GroupThresholds",
+    "IDSummary",
+    "ImportSummary",
+    "LLMTuningSummary",
+    "ListsManifest",
+    "LockedError",
+    "PrepareOptions",
+    "ProcessError",
+    "Progress",
+    "RankTable",
+    "RankingProtocol",
+    "ReadOptions",
+    "Recommendation",
+    "RecommendedItem",
+    "Reproduction",
+    "Run",
+    "SearchSummary",
     "SeqloomError",
+    "ServingError",
+    "StorageError",
+    "StoreError",
+    "SweepPlan",
+    "SweepSummary",
+    "Task",
+    "TextEmbeddings",
+    "TrainSummary",
+    "TrainingError",
+    "TrainingPlan",
+    "TunePlan",
+    "ZeroShot",
     "__version__",
     "add_items",
     "audit",
+    "build_engine",
     "compare",
+    "compare_runs",
+    "config_class",
+    "demo",
     "embed",
     "evaluate",
+    "export",
+    "group_metrics",
+    "import_llmesr",
+    "keep_freed_memory",
     "load_dataset",
+    "load_embeddings",
     "load_run",
+    "open_lists",
     "plan",
     "prepare",
+    "prepare_out_of_core",
+    "rank_metrics",
+    "read_ranks",
     "recommend",
+    "recommend_by",
     "reproduce",
+    "statistics_table",
     "sweep",
+    "system_names",
     "textual_ids",
     "train",
     "train_foundation",
@@ -57,34 +158,62 @@ __all__ = [
     "zero_shot",
 ]
 
+# The public names by home module; `name=path` where the home has another name for it.
 _HOMES = {
-    "SeqloomError": "seqloom.core.errors:SeqloomError",
-    "add_items": "seqloom.pipelines.recommend.add_items:add_items",
-    "audit": "seqloom.pipelines.audit:audit",
-    "compare": "seqloom.pipelines.compare.compare:compare",
-    "embed": "seqloom.pipelines.embed.embed:embed",
-    "evaluate": "seqloom.pipelines.evaluate.evaluate:evaluate",
-    "load_dataset": "seqloom.data.store:Dataset.load",
-    "load_run": "seqloom.runs.folder:load_run",
-    "plan": "seqloom.pipelines.estimate.plan:plan",
-    "prepare": "seqloom.pipelines.prepare.prepare:prepare",
-    "recommend": "seqloom.pipelines.recommend.recommend:recommend",
-    "reproduce": "seqloom.pipelines.experiments.reproduce:reproduce",
-    "sweep": "seqloom.pipelines.experiments.sweep:sweep",
-    "textual_ids": "seqloom.pipelines.train.textual_ids:textual_ids",
-    "train": "seqloom.pipelines.train.train:train",
-    "train_foundation": "seqloom.pipelines.train.foundation:train_foundation",
-    "tune": "seqloom.pipelines.experiments.tune:tune",
-    "tune_llm": "seqloom.pipelines.train.tune_llm:tune_llm",
-    "zero_shot": "seqloom.pipelines.evaluate.zero_shot:zero_shot",
+    "seqloom.core.device": "keep_freed_memory",
+    "seqloom.core.errors": (
+        "ArtefactError AssetError ConfigError DataError EmbeddingError EngineError LockedError "
+        "ProcessError SeqloomError ServingError StorageError StoreError TrainingError"
+    ),
+    "seqloom.core.progress": "Progress Task",
+    "seqloom.data.sources.base": "ReadOptions",
+    "seqloom.data.store": "Dataset load_dataset=Dataset.load",
+    "seqloom.evaluation.compare": "Comparison Difference EvaluatedRun compare_runs",
+    "seqloom.evaluation.groups": "GroupThresholds group_metrics",
+    "seqloom.evaluation.metrics": "rank_metrics",
+    "seqloom.evaluation.protocol": "RankingProtocol",
+    "seqloom.evaluation.ranks_file": "RankTable read_ranks",
+    "seqloom.jobs": "Engine EngineOptions build_engine",
+    "seqloom.pipelines.audit": "audit",
+    "seqloom.pipelines.audit.report": "Audit Check",
+    "seqloom.pipelines.compare.compare": "compare",
+    "seqloom.pipelines.demo": "DemoSummary demo",
+    "seqloom.pipelines.embed.embed": "EmbedOptions EmbedSummary embed",
+    "seqloom.pipelines.estimate.plan": "TrainingPlan plan",
+    "seqloom.pipelines.evaluate.evaluate": "Evaluation evaluate",
+    "seqloom.pipelines.evaluate.zero_shot": "ZeroShot zero_shot",
+    "seqloom.pipelines.experiments.reproduce": "Reproduction reproduce",
+    "seqloom.pipelines.experiments.search_space": "TunePlan",
+    "seqloom.pipelines.experiments.sweep": "SweepSummary sweep",
+    "seqloom.pipelines.experiments.sweep_grid": "SweepPlan",
+    "seqloom.pipelines.experiments.tune": "SearchSummary=TuneSummary tune",
+    "seqloom.pipelines.prepare.import_llmesr": "ImportSummary import_llmesr",
+    "seqloom.pipelines.prepare.out_of_core": "prepare_out_of_core=prepare_by",
+    "seqloom.pipelines.prepare.prepare": "PrepareOptions prepare statistics_table",
+    "seqloom.pipelines.recommend.add_items": "AddItemsSummary add_items",
+    "seqloom.pipelines.recommend.export": "ExportedRun export",
+    "seqloom.pipelines.recommend.recommend": "Recommendation RecommendedItem recommend",
+    "seqloom.pipelines.recommend.recommend_shards": "ListsManifest open_lists recommend_by",
+    "seqloom.pipelines.train.foundation": "train_foundation",
+    "seqloom.pipelines.train.textual_ids": "IDSummary textual_ids",
+    "seqloom.pipelines.train.train": "TrainSummary train",
+    "seqloom.pipelines.train.tune_llm": "LLMTuningSummary=TuneSummary tune_llm",
+    "seqloom.runs.folder": "Run load_run",
+    "seqloom.systems.registry": "config_class system_names=names",
+    "seqloom.text.store": "TextEmbeddings load_embeddings",
+}
+_ADDRESSES = {
+    name: (module, path or name)
+    for module, entries in _HOMES.items()
+    for name, _, path in (entry.partition("=") for entry in entries.split())
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import the home of a public name and keep what was found."""
-    if name not in _HOMES:
+    """Imports a public name from its home module and caches it."""
+    if name not in _ADDRESSES:
         raise AttributeError(f"module 'seqloom' has no attribute {name!r}")
-    module, _, path = _HOMES[name].partition(":")
+    module, path = _ADDRESSES[name]
     value: Any = importlib.import_module(module)
     for part in path.split("."):
         value = getattr(value, part)

@@ -1,4 +1,4 @@
-"""docs/e4srec.md names what exists, and the configurations of the paper's variants are valid."""
+"""docs/guides/e4srec.md names what exists, and the configurations of the paper's variants are valid."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.registry import system_class
 from support.documented_commands import ROOT, commands, page, parsed
 
-TEXT = page("e4srec.md")
+TEXT = page("guides/e4srec.md")
 CONFIGS = sorted((ROOT / "configs" / "e4srec").glob("*.yaml"))
 
 

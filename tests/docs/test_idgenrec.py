@@ -1,4 +1,4 @@
-"""docs/idgenrec.md names what exists, and its configuration is valid."""
+"""docs/guides/idgenrec.md names what exists, and its configuration is valid."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from seqloom.core.config import apply_overrides, read_config_file
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from support.documented_commands import ROOT, commands, page, parsed
 
-TEXT = page("idgenrec.md")
+TEXT = page("guides/idgenrec.md")
 CONFIGS = sorted((ROOT / "configs" / "idgenrec").glob("*.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""The cases that papers leave open, as docs/evaluation.md defines them."""
+"""The cases that papers leave open, as docs/concepts/evaluation.md defines them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that a page of the documentation shows."""
+"""The pages of the documentation, and the commands that they show."""
 
 from __future__ import annotations
 
@@ -15,17 +15,30 @@ ROOT = Path(__file__).resolve().parents[2]
 GROUP: Any = typer.main.get_command(build_app())
 
 
+def pages() -> list[Path]:
+    """Every page in `docs/`."""
+    return sorted((ROOT / "docs").rglob("*.md"))
+
+
 def page(name: str) -> str:
     """The text of a page in `docs/`."""
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
+def code_blocks(text: str) -> list[tuple[str, str]]:
+    """Language and content of every fenced code block."""
+    return re.findall(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def commands(text: str) -> list[str]:
-    """Every line that calls seqloom."""
-    return re.findall(r"^seqloom .*$", text, flags=re.MULTILINE)
+    """Every call of a seqloom command in the code blocks; a synopsis (`[--option]`) is none."""
+    code = "\n".join(block for _, block in code_blocks(text)).replace("\\\n", " ")
+    lines = re.findall(r"^ *(seqloom [a-z].*)$", code, flags=re.MULTILINE)
+    calls = [call for line in lines for call in line.split(" && ")]
+    return [call for call in calls if call.startswith("seqloom ") and " [-" not in call]
 
 
 def parsed(line: str) -> tuple[str, dict[str, Any]]:
     """The command's name and its parameters; typer's error where it has no such option."""
-    _, name, *rest = shlex.split(line)
+    _, name, *rest = shlex.split(line, comments=True)
     return name, GROUP.commands[name].make_context(name, rest).params

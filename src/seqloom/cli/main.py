@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from seqloom import __version__
+from seqloom._version import __version__
 from seqloom.cli.commands import register_all
 from seqloom.cli.errors import INTERRUPTED, report_error
 

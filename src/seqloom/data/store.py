@@ -314,7 +314,7 @@ def write_dataset(
 
     `statistics["items"]` must be the number of rows of `items`.
     """
-    from seqloom import __version__
+    from seqloom._version import __version__
 
     if statistics.get("items") != items.num_rows:
         raise ValueError("statistics['items'] must equal the number of item rows")

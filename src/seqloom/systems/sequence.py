@@ -28,7 +28,7 @@ from seqloom.systems.ranking_loss import LossConfig, RankingLoss
 from seqloom.systems.seen_items import SeenItems
 
 _PATIENCE = {"softmax": 10, "sampled-softmax": 10, "bce": 20, "gbce": 20}
-"""Validations without improvement by the kind of the loss: docs/experiments.md, "When training stops"."""
+"""Validations without improvement by kind of loss: docs/guides/experiments.md, "When training stops"."""
 
 
 class SequenceConfig(SystemConfig):

@@ -54,7 +54,7 @@ def tune_llm(
 ) -> None:
     """Tune a language model on instructions with LoRA, for any number of e4srec runs to share.
 
-    docs/e4srec.md lists the keys that --config and --set take; --set wins.
+    docs/guides/e4srec.md lists the keys that --config and --set take; --set wins.
     """
     with session(json_output=json_output, quiet=quiet, divides=True) as current:
         from seqloom.core.config import apply_overrides, read_config_file

@@ -83,7 +83,7 @@ class Checks:
 
     def report(self, path: str, kind: Literal["data set", "run"], of: dict[str, str]) -> Audit:
         """All of them; `of` are the hashes of the files that were audited."""
-        from seqloom import __version__
+        from seqloom._version import __version__
 
         failed = sum(check.verdict == "fail" for check in self.made)
         return Audit(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from seqloom import __version__
+from seqloom._version import __version__
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import sole_writer
 from seqloom.core.locks import writing

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqloom import __version__
+from seqloom._version import __version__
 from seqloom.core.config import Config
 from seqloom.core.errors import DataError
 from seqloom.core.files import atomic_folder, sha256_file

@@ -210,7 +210,7 @@ def merge_lists(job: ListsJob) -> ListsSummary:
     Raises:
         ArtefactError: shards are missing or damaged (names them), or are of different jobs.
     """
-    from seqloom import __version__
+    from seqloom._version import __version__
 
     opened = open_job(job)
     key = opened.key

@@ -79,7 +79,7 @@ def begin(
     sizes: Sizes,
 ) -> RunManifest:
     """Write what is known before training, as one folder that replaces what `may_begin` allowed to."""
-    from seqloom import __version__
+    from seqloom._version import __version__
 
     text = None
     if cls.uses_text:

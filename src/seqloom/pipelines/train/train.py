@@ -91,7 +91,7 @@ def train(
     """Train `system` on `dataset` and write the run at `out`.
 
     Several processes, each of which makes this call, train one run; the first writes it, and all must see
-    both folders. With `shard` its language models are spread over them. See docs/distributed.md.
+    both folders. With `shard` its language models are spread over them. See docs/guides/distributed.md.
 
     With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
     never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.security import HTTPBearer
 
-from seqloom import __version__
+from seqloom._version import __version__
 from seqloom.core.errors import StoreError
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade

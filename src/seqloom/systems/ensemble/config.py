@@ -21,7 +21,7 @@ class EnsembleConfig(SystemConfig):
     objective: Literal["ndcg", "likelihood"] = "ndcg"
     """What the weights maximise over the validation targets: NDCG@10, by a search that starts from
     the best likelihood, or the log-likelihood under the softmax of the sum. Source of both defaults:
-    docs/ensembles.md."""
+    docs/guides/ensembles.md."""
     l2: float = Field(1e-3, ge=0)
     """Pull of the weights towards their mean, per validation user: 0 trusts the validation part, a
     large value sums all members alike."""

@@ -61,7 +61,7 @@ class GeneratorConfig(Config):
     """Epochs between two rounds of the recommender, with the recommender frozen. Source: IDGenRec, 3.3."""
     learning_rate: float = Field(1e-4, gt=0)
     """Peak step size. The paper has 1e-8, at which AdamW hardly moves a weight; at 1e-6 an epoch changes one
-    or two names in a hundred, at 1e-4 half of them (docs/idgenrec.md)."""
+    or two names in a hundred, at 1e-4 half of them (docs/guides/idgenrec.md)."""
     batch_size: int = Field(16, ge=1)
     """Histories in a batch (tagging: items, four times as many)."""
     max_history: int = Field(5, ge=1)

@@ -276,7 +276,7 @@ class _Driver:
         removed: dict[str, int],
     ) -> Dataset:
         """Items, statistics and manifest around the parts; then the folder appears at its place."""
-        from seqloom import __version__
+        from seqloom._version import __version__
 
         counts = stored_counts(self.folder, written)
         facts = tell_split(counts, stored_plan(self.folder), self.options, self.findings)

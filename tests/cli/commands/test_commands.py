@@ -321,8 +321,8 @@ def test_prepare_names_what_is_allowed(csv_files, tmp_path: Path, capsys) -> Non
 @pytest.mark.parametrize(
     ("command", "model", "apart"),
     [
-        ("prepare", "seqloom.pipelines.prepare.prepare:PrepareOptions", {"log", "out", "items"}),
-        ("embed", "seqloom.pipelines.embed.embed:EmbedOptions", {"dataset"}),
+        ("prepare", "seqloom.pipelines.prepare.options:PrepareOptions", {"log", "out", "items"}),
+        ("embed", "seqloom.pipelines.embed.options:EmbedOptions", {"dataset"}),
     ],
 )
 def test_every_option_of_the_stage_is_on_the_command_line(

@@ -15,7 +15,7 @@ from seqloom.jobs.shards import Shard
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from seqloom.pipelines.embed.embed import EmbedOptions
+    from seqloom.pipelines.embed.options import EmbedOptions
 
 ORDER = 20
 _ENCODER, _TEXT = "Encoder", "Text"
@@ -126,8 +126,8 @@ def command(
     """
     with session(json_output=json_output, quiet=quiet) as current:
         options.one_way(context)
-        from seqloom.pipelines.embed.embed import EmbedOptions
         from seqloom.pipelines.embed.embed import embed as run_stage
+        from seqloom.pipelines.embed.options import EmbedOptions
 
         chosen = EmbedOptions.build(options.given(context, apart=_APART))
         common: dict[str, Any] = {"overwrite": overwrite, "progress": current.progress}

@@ -212,8 +212,9 @@ def prepare(
     """
     with session(json_output=json_output, quiet=quiet) as current:
         options.one_way(context)
-        from seqloom.pipelines.prepare.prepare import PrepareOptions, statistics_table
+        from seqloom.pipelines.prepare.options import PrepareOptions
         from seqloom.pipelines.prepare.prepare import prepare as run_stage
+        from seqloom.pipelines.prepare.prepare import statistics_table
 
         values = options.given(context, apart=_APART)
         if text_columns is not None:

@@ -44,13 +44,16 @@ def train(
         bool,
         typer.Option("--foundation", help="Train one recommender on several data sets (idgenrec)."),
     ] = False,
-    shard: Annotated[
+    fsdp: Annotated[
         bool,
         typer.Option(
-            "--shard",
-            help="Of several processes: spread the language models over them (e4srec, idgenrec), "
-            "where these are too large for each.",
+            "--fsdp",
+            help="Shard the language models over several processes by FSDP2 (e4srec, idgenrec), for "
+            "models that are too large for one GPU.",
         ),
+    ] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", hidden=True, help="The former name of --fsdp.")
     ] = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -62,10 +65,9 @@ def train(
     `seqloom systems NAME` lists the keys that --config and --set take; --set wins.
     On several processes or GPUs: torchrun --nproc-per-node N -m seqloom train ...
     """
-    if shard and foundation:
-        raise typer.BadParameter(
-            "--shard and --foundation exclude each other", param_hint="--shard"
-        )
+    fsdp = fsdp or shard
+    if fsdp and foundation:
+        raise typer.BadParameter("--fsdp and --foundation exclude each other", param_hint="--fsdp")
     if len(dataset) > 1 and not foundation:
         raise typer.BadParameter("several data sets need --foundation", param_hint="DATASET")
     with session(json_output=json_output, quiet=quiet, divides=True) as current:
@@ -94,7 +96,7 @@ def train(
         else:
             from seqloom.pipelines.train.train import train as run_stage
 
-            summary = run_stage(loaded[0], system, shard=shard, **settings)
+            summary = run_stage(loaded[0], system, fsdp=fsdp, **settings)
         current.finish(summary, _render)
 
 

@@ -9,7 +9,7 @@ import typer
 from pydantic import Field, model_validator
 from typer.testing import CliRunner
 
-from seqloom.cli.model_options import Chosen, build, model_options
+from seqloom.cli.model_options import Chosen, OptionForm, build, model_options
 from seqloom.core.config import Config
 
 
@@ -94,7 +94,7 @@ def test_the_help_has_the_docstring_the_default_and_the_panel(call) -> None:
     text = call("--help")[0].output
     assert "Fewest events; see --user-column. (default: 5)" in text
     assert "--no-header" in text
-    assert "(default: true)" in text
+    assert "(default: --header)" in text
     assert text.index("Reading") < text.index("--user-column")
     assert "--share" not in text
 
@@ -104,10 +104,58 @@ def test_the_help_has_the_docstring_the_default_and_the_panel(call) -> None:
     [
         (("--min-count", "-1"), "Invalid value for --min-count: -1 is not allowed"),
         (("--split", "half"), "'half' is not one of 'last', 'time'"),
-        (("--begin", "3"), "needs --split='time' and no --user-column"),
+        (("--begin", "3"), "needs --split time and no --user-column"),
     ],
 )
 def test_errors_speak_of_options(call, arguments: tuple[str, ...], message: str) -> None:
     result, _ = call("a.csv", *arguments)
     assert result.exit_code == 2
-    assert message.replace("--split='time'", "split='time'") in result.output
+    assert message in result.output
+
+
+class Nested(Config):
+    """A part of `Whole`."""
+
+    budget_ms: float = 100.0
+    """A budget."""
+    exact: bool = True
+    """Whether to search exactly."""
+
+
+class Whole(Config):
+    """A model with another one in it."""
+
+    url: str = "a"
+    """A URL."""
+    proxies: tuple[str, ...] = ()
+    """Addresses."""
+    part: Nested = Field(default_factory=Nested)
+    """The part."""
+
+
+def test_fields_of_nested_models() -> None:
+    chosen_values: list[Chosen] = []
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    @model_options(
+        Whole,
+        only=["url", "proxies", "part.budget_ms", "part.exact"],
+        forms={
+            "url": OptionForm(envvar="SOME_URL"),
+            "proxies": OptionForm("--proxy", repeated=True),
+            "part.exact": OptionForm("--exact/--approximate"),
+        },
+        into="settings",
+    )
+    def command(*, settings: Chosen) -> None:
+        """A command."""
+        chosen_values.append(settings)
+        build(Whole, settings)
+
+    arguments = ["--proxy", "x", "--proxy", "y", "--approximate", "--budget-ms", "5"]
+    assert CliRunner().invoke(app, arguments, env={"SOME_URL": "b"}).exit_code == 0
+    expected = {"url": "b", "proxies": ["x", "y"], "part": {"exact": False, "budget_ms": 5.0}}
+    assert chosen_values == [expected]
+    result = CliRunner().invoke(app, ["--budget-ms", "nan", "--proxy", ""])
+    assert result.exit_code == 0

@@ -9,7 +9,7 @@ import pytest
 import seqloom
 from seqloom.core.config import apply_overrides
 from seqloom.systems import registry
-from support.documented_commands import GROUP, ROOT, parsed
+from support.documented_commands import COMMANDS_BY_NAME, ROOT, parsed
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -37,7 +37,7 @@ def test_every_command_parses(line: str) -> None:
 
 def test_every_option_in_the_text_exists() -> None:
     known = {
-        o for c in GROUP.commands.values() for p in c.params for o in [*p.opts, *p.secondary_opts]
+        o for c in COMMANDS_BY_NAME.values() for p in c.params for o in [*p.opts, *p.secondary_opts]
     }
     told = set(re.findall(r"`(--[a-z][a-z-]*)", README))
     assert "--min-count" in told

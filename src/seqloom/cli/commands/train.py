@@ -1,4 +1,4 @@
-"""`seqloom train`: a prepared data set and a system to a run."""
+"""`seqloom train`: trains a system on a data set."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 30
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("train")(train)
-
 
 def train(
     dataset: Annotated[
@@ -34,11 +27,13 @@ def train(
     config: options.ConfigFile = None,
     overrides: options.Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of an unfinished run.")
+        bool, typer.Option("--resume", help="Resume an unfinished run from its last checkpoint.")
     ] = False,
     checkpoint_every: Annotated[
         float,
-        typer.Option("--checkpoint-every", min=0, help="Seconds between checkpoints in an epoch."),
+        typer.Option(
+            "--checkpoint-every", min=0, help="Seconds between checkpoints within an epoch."
+        ),
     ] = 60.0,
     foundation: Annotated[
         bool,
@@ -62,7 +57,8 @@ def train(
 ) -> None:
     """Train a system on a prepared data set.
 
-    `seqloom systems NAME` lists the keys that --config and --set take; --set wins.
+    `seqloom systems NAME` lists the keys of --config and --set; --set takes
+    precedence.
     On several processes or GPUs: torchrun --nproc-per-node N -m seqloom train ...
     """
     fsdp = fsdp or shard
@@ -75,7 +71,7 @@ def train(
 
         values = apply_overrides(read_config_file(config) if config else {}, overrides or [])
 
-        # torch loads from here on; a mistyped option should not wait for it.
+        # torch loads from here on; a mistyped option fails before it.
         from seqloom.data.store import Dataset
 
         loaded = [Dataset.load(path) for path in dataset]

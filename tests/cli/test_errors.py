@@ -1,0 +1,78 @@
+"""Error messages name the options of the command that failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seqloom.cli.main import run
+
+LOG = "who,item_id,timestamp\n" + "".join(
+    f"u{u},i{(u + n) % 6},{1000 + n}\n" for u in range(8) for n in range(5)
+)
+
+
+def prepare_error(
+    log: str, options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """The message of a `prepare` that fails; the same on standard error and as JSON."""
+    (folder / "log.csv").write_text(log)
+    code = run(["prepare", str(folder / "log.csv"), "--out", str(folder / "d"), "--json", *options])
+    out, err = capsys.readouterr()
+    message: str = json.loads(out)["error"]["message"]
+    assert code == 2
+    assert message.splitlines()[0] in err
+    return message
+
+
+@pytest.mark.parametrize(
+    ("log", "options", "named", "unnamed"),
+    [
+        (LOG, [], "--user-column", "user_column"),
+        (LOG, ["--user-column", "who", "--min-count", "99"], "--min-count", "min_count"),
+        (LOG, ["--user-column", "who", "--min-count", "-1"], "--min-count", "min_count"),
+        (LOG, ["--user-column", "who", "--min-rating", "3"], "--min-rating", "min_rating"),
+        (
+            LOG.replace(",1", ',"1'),
+            ["--user-column", "who", "--quote", '"'],
+            "--quote none",
+            "quote=",
+        ),
+        (LOG.replace(",1", ",x"), ["--user-column", "who"], "--time-format", "time_format"),
+        (LOG, ["--valid-from", "2020-01-01"], "--test-from", "test_from"),
+        (LOG, ["--cold-users", "0.1", "--split", "temporal"], "--split leave-one-out", "split="),
+        (LOG, ["--user-column", "who", "--text-columns", "a"], "--text-columns", "text_columns"),
+        (LOG, ["--engine", "local", "--ray-address", "auto"], "--ray-address", "ray_address"),
+    ],
+)
+def test_a_message_names_the_option(
+    log: str,
+    options: list[str],
+    named: str,
+    unnamed: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    message = prepare_error(log, options, tmp_path, capsys)
+    assert named in message
+    assert unnamed not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["serve", "RUN", "--port", "99999"], "--port: 99999"),
+        (["serve", "RUN", "--budget-ms", "0"], "--budget-ms: 0"),
+        (["serve", "RUN", "--trusted-proxy", "nowhere"], "--trusted-proxy"),
+        (["embed", "D", "--batch-size", "0"], "--batch-size: 0"),
+        (["embed", "D", "--engine", "local", "--workers", "0"], "--workers"),
+        (["embed", "D", "--workers", "2"], "--workers needs --engine"),
+    ],
+)
+def test_a_value_out_of_range_names_the_option(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert named in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqloom.cli.main import run
+from support.datasets import tiny_dataset
 
 LOG = "who,item_id,timestamp\n" + "".join(
     f"u{u},i{(u + n) % 6},{1000 + n}\n" for u in range(8) for n in range(5)
@@ -76,3 +77,20 @@ def test_a_value_out_of_range_names_the_option(
 ) -> None:
     assert run(arguments) == 2
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        (["systems", "sasrek"], "did you mean 'sasrec'?"),
+        (["embed", "{data}", "--encoder", "all-minilm-l6-v3"], "did you mean 'all-minilm-l6-v2'?"),
+        (["train", "{data}", "-s", "sasrec", "--out", "{out}", "--set", "epoch=3"], "did you mean"),
+    ],
+)
+def test_a_mistyped_name_is_suggested(
+    arguments: list[str], suggestion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_dataset(tmp_path / "data", [[1, 2, 3]])
+    places = {"data": str(tmp_path / "data"), "out": str(tmp_path / "run")}
+    assert run([argument.format(**places) for argument in arguments]) == 2
+    assert suggestion in capsys.readouterr().err

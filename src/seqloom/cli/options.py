@@ -98,7 +98,7 @@ def check_job_options(context: typer.Context) -> None:
         raise ConfigError(f"--{rest[0].replace('_', '-')} needs --engine local or --engine ray")
 
 
-def open_engine(job: Chosen) -> Engine:
+def open_runner(job: Chosen) -> Engine:
     """Builds the engine of the options that `job_options` added. Raises what `jobs.build_engine` raises."""
     from seqloom.jobs.factory import build_engine
 

@@ -82,7 +82,7 @@ def _run_shards(
         return embed_shard(dataset, read, shard, progress=common["progress"])
     if values["merge"]:
         return merge_shards(dataset, read, **common)
-    with options.open_engine(job) as engine:
+    with options.open_runner(job) as engine:
         return embed_by(engine, dataset, read, shards=values["shards"], **common)
 
 

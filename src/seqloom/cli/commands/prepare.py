@@ -81,7 +81,7 @@ def prepare(
         else:
             from seqloom.pipelines.prepare.out_of_core import prepare_by
 
-            with options.open_engine(job) as runner:
+            with options.open_runner(job) as runner:
                 dataset = prepare_by(runner, log, out, parts=parts, **common)
         rows = statistics_table(dataset)
         document = {

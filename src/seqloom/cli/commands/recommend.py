@@ -136,7 +136,7 @@ def _run_shards(
         return recommend_shard(job, shard, overwrite=overwrite, progress=progress)
     if given["merge"]:
         return merge_lists(job)
-    with options.open_engine(engine_options) as engine:
+    with options.open_runner(engine_options) as engine:
         return recommend_by(
             engine, job, shards=given["shards"], overwrite=overwrite, progress=progress
         )

@@ -24,25 +24,31 @@ def systems(
 ) -> None:
     """List the systems, or the configuration keys of one."""
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.cli.config_docs import config_keys
         from seqloom.systems import registry
 
-        chosen = registry.names() if name is None else [name]
+        if name is None and not json_output:
+            # The table shows no keys, so the systems are not imported.
+            rows = [{"system": each, "what": registry.summary(each)} for each in registry.names()]
+            current.finish(rows, _render_all)
+            return
+        from seqloom.cli.config_docs import config_keys
+
+        names = registry.names() if name is None else [name]
         document = [
             {
                 "system": each,
                 "summary": registry.summary(each),
                 "config": config_keys(registry.config_class(each)),
             }
-            for each in chosen
+            for each in names
         ]
-        current.finish(document, _render_all if name is None else _render_one)
+        current.finish(document, _render_one)
 
 
 def _render_all(document: Any) -> Iterable[RenderableType]:
     from seqloom.cli.show import rows_table
 
-    yield rows_table([{"system": row["system"], "what": row["summary"]} for row in document])
+    yield rows_table(document)
     yield "`seqloom systems NAME` lists the configuration keys of one."
 
 

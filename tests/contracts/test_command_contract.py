@@ -1,9 +1,13 @@
 """What holds for every command: help, --json, the forms of errors, exit codes."""
 
+from __future__ import annotations
+
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -100,11 +104,14 @@ def options_of(command: str) -> set[str]:
     }
 
 
+PutStage = Callable[[str, Callable[..., Any]], None]
+
+
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch):
+def stage(monkeypatch: pytest.MonkeyPatch) -> PutStage:
     """Replace the pipeline `name` by a function."""
 
-    def put(name: str, function) -> None:
+    def put(name: str, function: Callable[..., Any]) -> None:
         module = ModuleType(f"seqloom.pipelines.{name}.{name}")
         setattr(module, name, function)
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -123,26 +130,28 @@ def test_the_summary_is_the_first_line_of_the_docstring(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS_BY_NAME))
-def test_every_command_has_json_quiet_and_help(command: str, capsys) -> None:
+def test_every_command_has_json_quiet_and_help(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert {"--json", "--quiet"} <= options_of(command)
     assert run([command, "--help"]) == 0
     assert f"seqloom {command}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS_BY_NAME))
-def test_every_option_explains_itself(command: str) -> None:
+def test_every_option_has_a_help_text(command: str) -> None:
     assert COMMANDS_BY_NAME[command].help
     for parameter in COMMANDS_BY_NAME[command].params:
         assert parameter.name == "help" or parameter.help, parameter.name
 
 
-def test_no_arguments_show_the_help(capsys) -> None:
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     assert "prepare" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS_BY_NAME))
-def test_an_unknown_option_is_refused(command: str, capsys) -> None:
+def test_an_unknown_option_is_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--no-such-option"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -151,12 +160,12 @@ def test_an_unknown_option_is_refused(command: str, capsys) -> None:
     assert "Traceback" not in err
 
 
-def test_an_unknown_command_is_refused(capsys) -> None:
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["trian"]) == 2
     assert "trian" in capsys.readouterr().err
 
 
-def test_a_usage_error_with_json_is_one_document(capsys) -> None:
+def test_a_usage_error_with_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--json", "--no-such-option"]) == 2
     out, err = capsys.readouterr()
     document = json.loads(out)
@@ -165,9 +174,11 @@ def test_a_usage_error_with_json_is_one_document(capsys) -> None:
     assert "--no-such-option" in err
 
 
-def test_json_writes_one_document_and_nothing_else(stage, capsys) -> None:
-    def recommend(run, *, progress, **options):
-        print("a library that talks")
+def test_json_writes_one_document_and_nothing_else(
+    stage: PutStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def recommend(run: Path, *, progress: Any, **options: Any) -> list[dict[str, Any]]:
+        print("output of a library")
         progress.note("a note")
         with progress.task("work", total=2) as task:
             task.advance(2)
@@ -177,14 +188,16 @@ def test_json_writes_one_document_and_nothing_else(stage, capsys) -> None:
     assert run(["recommend", "RUN", "--history", "1,2", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == [{"user": None, "items": [{"item_id": "7", "score": None}]}]
-    assert "a library that talks" in err
+    assert "output of a library" in err
     assert "a note" in err
 
 
-def test_quiet_keeps_warnings_and_the_result(stage, capsys) -> None:
-    def recommend(run, *, progress, **options):
+def test_quiet_keeps_warnings_and_the_result(
+    stage: PutStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def recommend(run: Path, *, progress: Any, **options: Any) -> list[dict[str, Any]]:
         progress.note("a note")
-        progress.warn("mind this")
+        progress.warn("a warning")
         return [{"user": "u1", "items": [{"item_id": "seven", "score": 0.5}], "unknown": []}]
 
     stage("recommend", recommend)
@@ -192,12 +205,14 @@ def test_quiet_keeps_warnings_and_the_result(stage, capsys) -> None:
     out, err = capsys.readouterr()
     assert "seven" in out
     assert "a note" not in err
-    assert "mind this" in err
+    assert "a warning" in err
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_foreseen_error(as_json: bool, stage, capsys) -> None:
-    def evaluate(run, **options):
+def test_an_expected_error(
+    as_json: bool, stage: PutStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(run: Path, **options: Any) -> None:
         raise DataError("first line\nsecond line")
 
     stage("evaluate", evaluate)
@@ -208,8 +223,10 @@ def test_a_foreseen_error(as_json: bool, stage, capsys) -> None:
     assert (json.loads(out) if as_json else out) == (expected if as_json else "")
 
 
-def test_debug_shows_the_traceback(stage, capsys, monkeypatch) -> None:
-    def evaluate(run, **options):
+def test_debug_shows_the_traceback(
+    stage: PutStage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(run: Path, **options: Any) -> None:
         raise DataError("bad")
 
     stage("evaluate", evaluate)
@@ -218,8 +235,10 @@ def test_debug_shows_the_traceback(stage, capsys, monkeypatch) -> None:
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_unforeseen_error_shows_its_traceback(stage, capsys) -> None:
-    def evaluate(run, **options):
+def test_an_unexpected_error_shows_its_traceback(
+    stage: PutStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(run: Path, **options: Any) -> None:
         raise KeyError("x")
 
     stage("evaluate", evaluate)
@@ -229,8 +248,10 @@ def test_an_unforeseen_error_shows_its_traceback(stage, capsys) -> None:
     assert "Traceback" in err
 
 
-def test_a_system_error_has_no_traceback(stage, capsys) -> None:
-    def evaluate(run, **options):
+def test_a_system_error_has_no_traceback(
+    stage: PutStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(run: Path, **options: Any) -> None:
         raise PermissionError(13, "Permission denied", "/somewhere")
 
     stage("evaluate", evaluate)
@@ -240,8 +261,8 @@ def test_a_system_error_has_no_traceback(stage, capsys) -> None:
     assert "Traceback" not in err
 
 
-def test_an_interrupt_is_130(stage, capsys) -> None:
-    def evaluate(run, **options):
+def test_an_interrupt_is_130(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
+    def evaluate(run: Path, **options: Any) -> None:
         raise KeyboardInterrupt
 
     stage("evaluate", evaluate)
@@ -251,7 +272,7 @@ def test_an_interrupt_is_130(stage, capsys) -> None:
     assert err == "error: interrupted\n"
 
 
-def test_missing_inputs_are_named(tmp_path: Path, capsys) -> None:
+def test_missing_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "none")
     assert run(["train", missing, "--system", "sasrec", "--out", str(tmp_path / "run")]) == 2
     assert missing in capsys.readouterr().err

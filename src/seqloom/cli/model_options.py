@@ -214,6 +214,8 @@ def _parameter(option: _Option, heading: str | None) -> inspect.Parameter:
         metavar = "CHOICE"
         if not all(choice in text for choice in option.choices):
             text += f" One of {', '.join(option.choices)}."
+    if option.form.repeated:
+        text += " Repeatable."
     known = {name: OptionNames(option_name(name)) for name in option.model.model_fields}
     text = name_options(text, known).replace("`", "")
     text = text.replace("[", r"\[")  # Typer reads brackets as markup
@@ -242,10 +244,12 @@ def _shown_default(option: _Option) -> str:
         return ""
     if isinstance(default, bool):
         names = option.declaration.split("/")
-        return f" (default: {names[0] if default else names[1]})"
-    if isinstance(default, (list, tuple)):
+        default = names[0] if default else names[1]
+    elif isinstance(default, float):
+        default = f"{default:g}"
+    elif isinstance(default, (list, tuple)):
         default = ",".join(map(str, default))
-    return f" (default: {default})"
+    return rf" \[default: {default}]"
 
 
 def _heading(

@@ -65,10 +65,11 @@ class ConnectionsConfig(Config):
     """Most connections at once; fewer where the limit of open files (`ulimit -n`) is low, which is logged.
     At the limit, the connection that has been idle longest is closed for a new one."""
     max_per_address: int | None = Field(None, ge=1)
-    """Most connections of one address (IPv6: of one /64 network); default: half of all."""
+    """Most connections of one address (IPv6: of one /64 network); default: half of all. Does not
+    apply to `trusted_proxies`."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks (`10.0.0.7`, `10.0.0.0/8`) of proxies, which may open any number of connections;
-    `connections.max_per_address` does not apply to them."""
+    """Addresses or networks (`10.0.0.7`, `10.0.0.0/8`) of proxies, which may open any number of
+    connections."""
     max_url_bytes: int = Field(8192, ge=256)
     """Longest request target."""
     max_header_bytes: int = Field(32 << 10, ge=1024)
@@ -102,7 +103,7 @@ class ServerConfig(Config):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 chooses a free port."""
     store: str = Field(DEFAULT_URL, repr=False)
-    """URL of the store: `sqlite:///FILE`, `postgresql://...` or `redis://...`."""
+    """URL of the store (`sqlite:///FILE`, `postgresql://...` or `redis://...`)."""
     check_store: bool = False
     """Verify the whole store before serving; do not start if it is damaged."""
     cascade: tuple[str, ...] = ()

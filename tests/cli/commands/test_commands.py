@@ -1,7 +1,10 @@
-"""Each command hands its stage what the user typed, and draws what comes back."""
+"""Each command passes its options to the pipeline and draws the result."""
+
+from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +22,7 @@ from support.documented_commands import COMMANDS_BY_NAME
 
 
 class Recorder:
-    """A stage that keeps its arguments and gives a fixed result."""
+    """A pipeline that records its arguments and returns a fixed result."""
 
     def __init__(self, result: Any) -> None:
         self.result = result
@@ -43,8 +46,11 @@ MODULES = {
 """Modules of the pipelines that are replaced."""
 
 
+PutStage = Callable[[str, Any], Recorder]
+
+
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch):
+def stage(monkeypatch: pytest.MonkeyPatch) -> PutStage:
     """Replace the pipeline `name` by a recorder that returns `result`."""
 
     def put(name: str, result: Any) -> Recorder:
@@ -57,7 +63,9 @@ def stage(monkeypatch: pytest.MonkeyPatch):
     return put
 
 
-def test_train_merges_the_file_and_the_overrides(stage, tmp_path: Path, capsys) -> None:
+def test_train_merges_the_file_and_the_overrides(
+    stage: PutStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorder = stage("train", {"run": "r", "epochs": 1, "valid": {"ndcg@10": 0.25}})
     tiny_dataset(tmp_path / "data", [[1, 2, 3]])
     config = tmp_path / "c.yaml"
@@ -81,12 +89,12 @@ def test_train_merges_the_file_and_the_overrides(stage, tmp_path: Path, capsys) 
     assert "valid.ndcg@10" in capsys.readouterr().out
 
 
-def test_train_names_a_bad_override(tmp_path: Path, capsys) -> None:
+def test_train_names_a_bad_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "D", "--system", "sasrec", "--out", "r", "--set", "epochs"]) == 2
     assert "key=value" in capsys.readouterr().err
 
 
-def test_evaluate(stage, capsys) -> None:
+def test_evaluate(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
     recorder = stage(
         "evaluate",
         {
@@ -129,12 +137,12 @@ def test_evaluate(stage, capsys) -> None:
         assert shown in out
 
 
-def test_evaluate_names_the_allowed_protocols(capsys) -> None:
+def test_evaluate_names_the_allowed_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "R", "--protocol", "half"]) == 2
     assert "'full', 'sampled'" in capsys.readouterr().err
 
 
-def test_compare(stage, capsys) -> None:
+def test_compare(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
     row = dict.fromkeys(("reference", "run", "difference", "low", "high", "p_holm"), 0.0625)
     pair = {
         "sentence": "b is better.",
@@ -178,7 +186,7 @@ ONE = [
 RECOMMEND_DEFAULTS = {"all_users": False, "mask_seen": True, "dataset": None, "device": "auto"}
 
 
-def test_recommend_to_histories(stage, capsys) -> None:
+def test_recommend_to_histories(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
     recorder = stage("recommend", ONE)
     assert run(["recommend", "R", "--history", "a, b,c", "--history", "d", "--k", "3"]) == 0
     assert recorder.arguments == (Path("R"),)
@@ -191,16 +199,18 @@ def test_recommend_to_histories(stage, capsys) -> None:
     }
     out = capsys.readouterr().out
     for shown in ("[red]i9", "[b]u1", "zz"):
-        assert shown in out, "ids are no markup"
+        assert shown in out, "ids are not markup"
 
 
-def test_recommend_to_ids_with_commas(stage) -> None:
+def test_recommend_to_ids_with_commas(stage: PutStage) -> None:
     recorder = stage("recommend", ONE)
     assert run(["recommend", "R", "--history", '"a,b",c', "--k", "3"]) == 0
     assert recorder.options["histories"] == [["a,b", "c"]]
 
 
-def test_recommend_to_users(stage, tmp_path: Path, capsys) -> None:
+def test_recommend_to_users(
+    stage: PutStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorder = stage("recommend", ONE)
     users = tmp_path / "users.txt"
     users.write_text("u 1\n\nu2\n")
@@ -209,7 +219,9 @@ def test_recommend_to_users(stage, tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"\n", b"\xff\xfe"])
-def test_recommend_refuses_a_bad_user_file(content: bytes | None, tmp_path: Path, capsys) -> None:
+def test_recommend_refuses_a_bad_user_file(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     users = tmp_path / "users.txt"
     if content is not None:
         users.write_bytes(content)
@@ -218,13 +230,22 @@ def test_recommend_refuses_a_bad_user_file(content: bytes | None, tmp_path: Path
 
 
 @pytest.mark.parametrize("options", [[], ["--history", "a", "--users", "f"]])
-def test_recommend_wants_exactly_one_door(options: list[str], capsys) -> None:
+def test_recommend_needs_exactly_one_source_of_histories(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["recommend", "R", *options]) == 2
     assert "--users" in capsys.readouterr().err
 
 
-def test_sweep_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
-    row = {"variant": "a", "system": "sasrec", "point": {"epochs": 3}, "protocol": "full"}
+def test_sweep_reads_its_plan(
+    stage: PutStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row: dict[str, Any] = {
+        "variant": "a",
+        "system": "sasrec",
+        "point": {"epochs": 3},
+        "protocol": "full",
+    }
     row |= {"group": "all", "users": 9, "metric": "hr@10", "seeds": [1, 2]}
     row |= {"mean": 0.125, "std": None, "best": 0.25}
     document = {"runs": 2, "failed": [{"run": "x", "error": "nan"}], "report": "o/report.html"}
@@ -239,13 +260,17 @@ def test_sweep_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
         assert shown in out
 
 
-def test_sweep_names_an_unknown_key_of_its_plan(tmp_path: Path, capsys) -> None:
+def test_sweep_names_an_unknown_key_of_its_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "p.yaml").write_text("system: sasrec\ngird: {epochs: [3]}\n")
     assert run(["sweep", "D", "--plan", str(tmp_path / "p.yaml"), "--out", "O"]) == 2
     assert "did you mean 'grid'" in capsys.readouterr().err
 
 
-def test_tune_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
+def test_tune_reads_its_plan(
+    stage: PutStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorder = stage("tune", {"best_value": 0.125, "config": "O/best.yaml"})
     (tmp_path / "p.yaml").write_text("system: sasrec\nspace: {epochs: {low: 1, high: 3}}\n")
     options = ["--plan", str(tmp_path / "p.yaml"), "--out", "O", "--trials", "7"]
@@ -256,7 +281,7 @@ def test_tune_reads_its_plan(stage, tmp_path: Path, capsys) -> None:
     assert "O/best.yaml" in capsys.readouterr().out
 
 
-def test_demo(stage, capsys) -> None:
+def test_demo(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
     recorder = stage("demo", {"report": "work/demo/report.html"})
     assert run(["demo"]) == 0
     assert recorder.arguments == (Path("work/demo"),)
@@ -276,7 +301,9 @@ def csv_files(tmp_path: Path) -> tuple[str, str]:
     return str(tmp_path / "log.csv"), str(tmp_path / "items.csv")
 
 
-def test_prepare_and_embed_for_real(csv_files, tmp_path: Path, capsys) -> None:
+def test_prepare_and_embed_for_real(
+    csv_files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log, items = csv_files
     data = str(tmp_path / "data")
     more = ["--min-count", "2", "--text-columns", "title, brand", "--header", "--json"]
@@ -293,7 +320,9 @@ def test_prepare_and_embed_for_real(csv_files, tmp_path: Path, capsys) -> None:
     assert (document["items"], document["users"], document["width"]) == (6, 8, 16)
 
 
-def test_prepare_shows_the_statistics(csv_files, tmp_path: Path, capsys) -> None:
+def test_prepare_shows_the_statistics(
+    csv_files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log, _ = csv_files
     assert run(["prepare", log, "--out", str(tmp_path / "data")]) == 0
     out, err = capsys.readouterr()
@@ -301,7 +330,9 @@ def test_prepare_shows_the_statistics(csv_files, tmp_path: Path, capsys) -> None
     assert "no items table" in err
 
 
-def test_prepare_names_what_is_allowed(csv_files, tmp_path: Path, capsys) -> None:
+def test_prepare_lists_the_allowed_values(
+    csv_files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log, _ = csv_files
     assert run(["prepare", log, "--out", str(tmp_path / "data"), "--split", "half"]) == 2
     err = capsys.readouterr().err

@@ -57,8 +57,10 @@ def audit(
 def _render(document: Any) -> Iterable[RenderableType]:
     from seqloom.cli.show import rows_table
 
-    shown = ("verdict", "artefact", "saw", "found")
-    yield rows_table([{name: check[name] for name in shown} for check in document["checks"]])
+    columns = {"verdict": "verdict", "artefact": "artefact", "saw": "data", "found": "result"}
+    yield rows_table(
+        [{title: check[key] for key, title in columns.items()} for check in document["checks"]]
+    )
     for check in document["checks"]:
         if check["action"]:
             yield f"{check['verdict']}: {check['artefact']}: {check['action']}"

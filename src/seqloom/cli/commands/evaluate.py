@@ -132,7 +132,10 @@ def _render(document: Any) -> Iterable[RenderableType]:
             f"{cold['how']}; text of the baseline: {cold['text'] or 'none'}"
         )
         yield rows_table(
-            [{"among": r["among"], "by": r["by"], **r["metrics"]} for r in cold["rankings"]]
+            [
+                {"candidates": r["among"], "scores": r["by"], **r["metrics"]}
+                for r in cold["rankings"]
+            ]
         )
     lists = {k: v for k, v in document["metrics"].items() if k not in ranks}
     limits = {f"head_{kind} from": count for kind, count in document["thresholds"].items()}

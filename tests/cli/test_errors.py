@@ -70,6 +70,8 @@ def test_a_message_names_the_option(
         (["embed", "D", "--batch-size", "0"], "--batch-size: 0"),
         (["embed", "D", "--engine", "local", "--workers", "0"], "--workers"),
         (["embed", "D", "--workers", "2"], "--workers needs --engine"),
+        (["recommend", "R", "--all-users", "--merge"], "--out FOLDER"),
+        (["token", "create", "--days", "-1"], "--days"),
     ],
 )
 def test_a_value_out_of_range_names_the_option(
@@ -94,3 +96,12 @@ def test_a_mistyped_name_is_suggested(
     places = {"data": str(tmp_path / "data"), "out": str(tmp_path / "run")}
     assert run([argument.format(**places) for argument in arguments]) == 2
     assert suggestion in capsys.readouterr().err
+
+
+def test_an_option_without_meaning_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_dataset(tmp_path / "data", [[1, 2, 3]])
+    arguments = ["embed", str(tmp_path / "data"), "--encoder", "hash:8", "--dtype", "bfloat16"]
+    assert run(arguments) == 2
+    assert "option --dtype has no meaning" in capsys.readouterr().err

@@ -35,13 +35,13 @@ class SplitOptions(ReadOptions):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.valid_from is None) != (self.test_from is None):
-            raise ValueError("valid_from and test_from are given together or not at all")
+            raise ValueError("valid_from and test_from must be given together")
         if self.valid_from is not None and self.split != "temporal":
             raise ValueError("valid_from and test_from need split='temporal'")
         if self.valid_fraction + self.test_fraction >= 1:
             raise ValueError("valid_fraction + test_fraction must be below 1")
         if self.cold_users and self.split != "leave-one-out":
-            raise ValueError("cold_users needs split='leave-one-out': users are parted, not times")
+            raise ValueError("cold_users needs split='leave-one-out'")
         return self
 
 

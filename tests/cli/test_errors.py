@@ -105,3 +105,12 @@ def test_an_option_without_meaning_is_named(
     arguments = ["embed", str(tmp_path / "data"), "--encoder", "hash:8", "--dtype", "bfloat16"]
     assert run(arguments) == 2
     assert "option --dtype has no meaning" in capsys.readouterr().err
+
+
+def test_a_warning_names_the_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(LOG.replace("who", "user_id"))
+    assert run(["prepare", str(log), "--out", str(tmp_path / "d"), "--min-count", "0"]) == 0
+    err = capsys.readouterr().err
+    assert "(--timestamp-unit)" in err
+    assert "timestamp_unit" not in err

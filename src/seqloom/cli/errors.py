@@ -6,25 +6,21 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
 
 from typer.exceptions import TyperException
 
-from seqloom.cli.option_names import OptionNames, name_options
+from seqloom.cli.option_names import name_current_options
 from seqloom.core.errors import SeqloomError
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
-def report_error(
-    error: BaseException, *, json_output: bool, options: Mapping[str, OptionNames] | None = None
-) -> int:
+def report_error(error: BaseException, *, json_output: bool) -> int:
     """Reports an error and returns the exit code.
 
     The message goes to standard error. With `json_output` a document `{"error": {"type", "message"}}` also
     goes to standard output, so that a script always finds exactly one document there. Unexpected errors, and
-    with SEQLOOM_DEBUG=1 all errors, show a traceback. `options` are those of the command that failed: its
-    parameters are named as options in the message.
+    with SEQLOOM_DEBUG=1 all errors, show a traceback. Parameters of the command are named as options.
     """
     if isinstance(error, KeyboardInterrupt):
         return _report("Interrupted", "interrupted", INTERRUPTED, json_output)
@@ -40,7 +36,7 @@ def report_error(
         error = full_disk(error) or error
         return _report(type(error).__name__, str(error), UNEXPECTED, json_output)
     if isinstance(error, SeqloomError):
-        return _report(kind, name_options(str(error), options or {}), BAD_INPUT, json_output)
+        return _report(kind, name_current_options(str(error)), BAD_INPUT, json_output)
     message = f"{kind}: {error}\nThis is a bug in seqloom; please report it with the lines above."
     return _report(kind, message, UNEXPECTED, json_output)
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from seqloom.cli.commands import SUMMARIES
-from seqloom.cli.option_names import OptionNames, options_of
+from seqloom.cli.option_names import CURRENT_OPTIONS, options_of
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -35,6 +35,7 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, *arguments: Any, **keywords: Any) -> Any:
         """Parses the arguments of the command."""
+        CURRENT_OPTIONS.set(options_of(self.loaded))
         return self.loaded.make_context(*arguments, **keywords)
 
 
@@ -45,16 +46,3 @@ class LazyGroup(TyperGroup):
         super().__init__(**settings)
         self.lazy_commands = {name: LazyCommand(name, text) for name, text in SUMMARIES.items()}
         self.commands = dict(self.lazy_commands)
-        self._called: str | None = None
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Finds the command of the arguments and remembers its name."""
-        resolved = super().resolve_command(ctx, args)
-        self._called = resolved[0]
-        return resolved
-
-    def called_options(self) -> dict[str, OptionNames]:
-        """Returns the options of the command that was called, by parameter."""
-        if self._called is None:
-            return {}
-        return options_of(self.lazy_commands[self._called].loaded)

@@ -11,6 +11,7 @@ import typer
 from seqloom import __version__
 from seqloom.cli.errors import INTERRUPTED, report_error
 from seqloom.cli.group import CONTEXT, LazyGroup
+from seqloom.cli.option_names import CURRENT_OPTIONS
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -22,11 +23,12 @@ def run(argv: Sequence[str]) -> int:
     """Runs the command line `argv` (without the program's name) and returns the exit code."""
     args = list(argv)
     json_output = _requests_json(args)
+    CURRENT_OPTIONS.set({})
     group = build_group()
     try:
         code = group.main(args=args or ["--help"], prog_name="seqloom", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        return report_error(error, json_output=json_output, options=group.called_options())
+        return report_error(error, json_output=json_output)
     if code == INTERRUPTED:  # Typer catches KeyboardInterrupt
         return report_error(KeyboardInterrupt(), json_output=json_output)
     return code if isinstance(code, int) else 0

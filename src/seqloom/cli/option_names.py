@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ class OptionNames(NamedTuple):
     on: str
     off: str | None = None
     """Negative form of a flag, such as `--no-header`."""
+
+
+CURRENT_OPTIONS: ContextVar[Mapping[str, OptionNames]] = ContextVar("CURRENT_OPTIONS")
+"""Options of the command that runs, by parameter."""
 
 
 def option_name(parameter: str) -> str:
@@ -59,6 +64,11 @@ def name_options(text: str, options: Mapping[str, OptionNames]) -> str:
     if long_name:
         text = re.sub(f"{start}({long_name}){end}", lambda match: options[match[1]].on, text)
     return text
+
+
+def name_current_options(text: str) -> str:
+    """Returns `text` with parameters of the command that runs written as options."""
+    return name_options(text, CURRENT_OPTIONS.get({}))
 
 
 def _assignment(names: OptionNames, value: str) -> str:

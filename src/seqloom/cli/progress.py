@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from rich.progress import Task as Bar
 from rich.text import Text
 
+from seqloom.cli.option_names import name_current_options
 from seqloom.core.progress import Progress, Task
 
 LINE_EVERY_S = 10.0
@@ -38,16 +39,17 @@ def open_progress(*, quiet: bool, console: Console | None = None) -> Iterator[Pr
 
 
 class _Messages:
-    """Notes and warnings as lines of the console."""
+    """Notes and warnings as lines of the console; parameters are named as options."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def note(self, message: str) -> None:
-        self.console.print(Text(message))
+        self.console.print(Text(name_current_options(message)))
 
     def warn(self, message: str) -> None:
-        self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
+        text = name_current_options(message)
+        self.console.print(Text.assemble(("warning: ", "bold yellow"), text))
 
 
 class _Quiet(_Messages):

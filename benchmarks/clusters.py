@@ -16,8 +16,9 @@ import polars as pl
 from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
 from seqloom.jobs import Engine, EngineOptions, build_engine
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.embed_shards import embed_by
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_by
 from seqloom.pipelines.prepare.prepare import prepare
 

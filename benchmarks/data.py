@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from seqloom.data.store import Dataset
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 
 SOURCE = "SEQLOOM_BENCH_DATA"
 """Names the folder with `sequences.txt` and `items.csv` (`python -m benchmarks --data` sets it)."""

@@ -15,8 +15,8 @@ from benchmarks.plain import as_library
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.text.encoders import build_encoder
-from seqloom.text.encoders.factory import EncoderOptions
 from seqloom.text.encoders.sentence import SentenceEncoder
+from seqloom.text.options import EncoderOptions
 from seqloom.text.prompts import item_prompts
 from seqloom.text.resume import encode_all
 

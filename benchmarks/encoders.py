@@ -9,7 +9,8 @@ from benchmarks.models import encoder, train_epochs
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.data.store import Dataset
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text.store import text_names
 
 EPOCHS, QUICK_EPOCHS = 4, 2

@@ -21,7 +21,8 @@ _MAIN = "from seqloom.cli.main import main; main()"
 
 def run(folder: Path) -> list[Result]:
     """One process for each plan and each training, so that each has a peak of its own."""
-    from seqloom.pipelines.embed.embed import EmbedOptions, embed
+    from seqloom.pipelines.embed.embed import embed
+    from seqloom.pipelines.embed.options import EmbedOptions
     from seqloom.text.store import text_names
 
     dataset = benchmark_dataset(folder)

@@ -117,7 +117,8 @@ def _count(title: str, failures: int) -> Result:
 def trained_run(folder: Path) -> Path:
     """A run of one epoch, made once, over hashed text."""
     from seqloom.core.device import keep_freed_memory
-    from seqloom.pipelines.embed.embed import EmbedOptions, embed
+    from seqloom.pipelines.embed.embed import embed
+    from seqloom.pipelines.embed.options import EmbedOptions
     from seqloom.pipelines.train.train import train
     from seqloom.text.store import text_names
 

@@ -64,7 +64,8 @@ def catalogue() -> Costs:
 
 def embedding() -> Costs:
     """Text to vector by the small encoder that most examples use."""
-    from seqloom.text.encoders.factory import EncoderOptions, build_encoder
+    from seqloom.text.encoders.factory import build_encoder
+    from seqloom.text.options import EncoderOptions
 
     encoder = build_encoder(EncoderOptions(encoder="all-minilm-l6-v2"))
     texts = [f"title: hand cream number {n}. brand: {'soft ' * (n % 8)}" for n in range(64)]

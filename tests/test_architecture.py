@@ -70,7 +70,15 @@ def test_importing_seqloom_is_light() -> None:
     assert not loaded & {*HEAVY, "pydantic", "typer", "rich"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        *([command, "--help"] for command in ("prepare", "embed", "train", "recommend", "serve")),
+        ["--version"],
+        ["systems"],
+    ],
+)
 def test_help_is_light(arguments: list[str]) -> None:
     loaded = loaded_by(f"from seqloom.cli.main import run; assert run({arguments!r}) == 0")
     assert "typer" in loaded

@@ -13,9 +13,11 @@ from seqloom.core.errors import StorageError
 from seqloom.core.files import read_json
 from seqloom.data.store import Dataset
 from seqloom.pipelines.compare.compare import compare
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run, read_manifest
 from seqloom.text.store import load_embeddings

@@ -50,7 +50,7 @@ def test_keys_are_flat_and_documented() -> None:
     assert rows["mode"]["type"] == "x | y"
 
 
-def test_systems_are_listed(capsys) -> None:
+def test_systems_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("seqloom.systems.registry")
     assert run(["systems", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -61,13 +61,13 @@ def test_systems_are_listed(capsys) -> None:
         assert all(key["description"] for key in row["config"]), row["system"]
 
 
-def test_one_system_shows_its_keys(capsys) -> None:
+def test_one_system_shows_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("seqloom.systems.registry")
     assert run(["systems", "sasrec"]) == 0
     assert "learning_rate" in capsys.readouterr().out
 
 
-def test_an_unknown_system_is_refused(capsys) -> None:
+def test_an_unknown_system_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("seqloom.systems.registry")
     assert run(["systems", "sasrek"]) == 2
     assert "sasrec" in capsys.readouterr().err

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from seqloom.core.errors import ConfigError
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.train.train import train

@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 import torch
 
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run

@@ -12,7 +12,8 @@ from torch import Tensor
 from seqloom.core.tensors import tensor_marks
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.pipelines.audit.batches import first_epochs
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.train.train import start_system, train
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData

@@ -162,7 +162,7 @@ def both(tmp_path_factory) -> Folder:
         "broken": broken,
         "gone on": gone_on,
     }
-    folder.run({name: {**job, "shard": True} for name, job in jobs.items()}, "two", 2)
+    folder.run({name: {**job, "fsdp": True} for name, job in jobs.items()}, "two", 2)
     return folder
 
 

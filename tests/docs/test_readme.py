@@ -6,7 +6,7 @@ import pytest
 
 from seqloom.core.config import apply_overrides
 from seqloom.systems import registry
-from support.documented_commands import GROUP, ROOT, code_blocks, commands, parsed
+from support.documented_commands import COMMANDS_BY_NAME, ROOT, code_blocks, commands, parsed
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = commands(README)
@@ -31,7 +31,7 @@ def test_every_command_parses(line: str) -> None:
 
 def test_every_option_in_the_text_exists() -> None:
     known = {
-        o for c in GROUP.commands.values() for p in c.params for o in [*p.opts, *p.secondary_opts]
+        o for c in COMMANDS_BY_NAME.values() for p in c.params for o in [*p.opts, *p.secondary_opts]
     }
     named = set(re.findall(r"`(?:--help|(--[a-z][a-z-]*))", README)) - {""}
     assert {"--json", "--system"} <= named

@@ -22,7 +22,7 @@ from seqloom.llm.generation.networks import NetworkConfig, build_network
 from seqloom.llm.generation.tokenizers import load_tokenizer
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm
 from seqloom.text.encoders import build_encoder
-from seqloom.text.encoders.factory import EncoderOptions
+from seqloom.text.options import EncoderOptions
 from support.language_models import tiny_llama, tiny_sentence
 
 CODE = "from pathlib import Path\nPath({marker!r}).touch()\n"

@@ -14,7 +14,7 @@ from seqloom.hub.gguf import convert_gguf
 from seqloom.llm.generation.networks import NetworkConfig, build_network
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm
 from seqloom.text.encoders import build_encoder
-from seqloom.text.encoders.factory import EncoderOptions
+from seqloom.text.options import EncoderOptions
 from support.language_models import tiny_bert, tiny_llama, tiny_sentence
 from support.tiny_networks import tiny_network, tiny_tokenizer
 

@@ -19,8 +19,9 @@ import torch
 
 from seqloom.core.errors import ConfigError, DataError, EngineError
 from seqloom.jobs import EngineOptions, build_engine
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.embed_shards import embed_by
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_by
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.recommend.recommend import recommend

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from seqloom.core.progress import SILENT, Silent
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.serving.importing import import_histories

@@ -5,7 +5,8 @@ import pytest
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import SILENT
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.serving.engine.engine import Engine

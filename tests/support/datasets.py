@@ -77,7 +77,8 @@ def tiny_dataset(
 def looping_dataset(path: Path) -> Dataset:
     """60 users with 3 to 14 items each of a catalogue of 40, in loops so that there is something to
     learn, with hashed text embeddings."""
-    from seqloom.pipelines.embed.embed import EmbedOptions, embed
+    from seqloom.pipelines.embed.embed import embed
+    from seqloom.pipelines.embed.options import EmbedOptions
 
     draw = torch.Generator().manual_seed(0)
     histories = []
@@ -92,8 +93,10 @@ def looping_dataset(path: Path) -> Dataset:
 
 def prepared_dataset(path: Path, users: int = 60, items: int = 40) -> Dataset:
     """A data set that `prepare` wrote, with hashed text embeddings of items and users."""
-    from seqloom.pipelines.embed.embed import EmbedOptions, embed
-    from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+    from seqloom.pipelines.embed.embed import embed
+    from seqloom.pipelines.embed.options import EmbedOptions
+    from seqloom.pipelines.prepare.options import PrepareOptions
+    from seqloom.pipelines.prepare.prepare import prepare
 
     draw = torch.Generator().manual_seed(0)
     rows = []

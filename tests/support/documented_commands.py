@@ -7,12 +7,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from seqloom.cli.main import build_app
+from seqloom.cli.main import build_group
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUP: Any = typer.main.get_command(build_app())
+COMMANDS_BY_NAME: dict[str, Any] = {
+    name: command.loaded for name, command in build_group().lazy_commands.items()
+}
 
 
 def pages() -> list[Path]:
@@ -41,4 +41,4 @@ def commands(text: str) -> list[str]:
 def parsed(line: str) -> tuple[str, dict[str, Any]]:
     """The command's name and its parameters; typer's error where it has no such option."""
     _, name, *rest = shlex.split(line, comments=True)
-    return name, GROUP.commands[name].make_context(name, rest).params
+    return name, COMMANDS_BY_NAME[name].make_context(name, rest).params

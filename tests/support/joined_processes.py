@@ -59,7 +59,7 @@ def do(job: dict, processes) -> list[dict[str, float]]:
             device="cpu",
             checkpoint_every_s=job.get("every_s", 0),
             processes=processes,
-            shard=job.get("shard", False),
+            fsdp=job.get("fsdp", False),
         )
         evaluate(job["out"], device="cpu", processes=processes)
     except KeyboardInterrupt:

@@ -7,7 +7,8 @@ from safetensors import safe_open
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import Silent
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text.approximate import top_similar_approximately
 from seqloom.text.neighbours import cosines, top_similar
 from seqloom.text.similar_users import kept_similar_users

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text import similar_users
 from seqloom.text.store import check_name, load_embeddings, text_names
 from support.datasets import tiny_dataset

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from seqloom.core.errors import ArtefactError
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.train.train import train
 from support.datasets import SMALL_IDGENREC, tiny_dataset
 

@@ -1,4 +1,4 @@
-"""The keys of a configuration model as a flat list, for people who set them with `--set`."""
+"""Lists the keys of a configuration model, as `--set` takes them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic_core import PydanticUndefined
 
 
 def config_keys(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]]:
-    """Each key that `--set` takes: `key`, `type`, `default`, `description`; nested keys are dotted.
+    """Lists the keys of a model: `key` (dotted), `type`, `default`, `description`.
 
-    Where a key may hold one of several models, the keys of each are listed once, with the default
-    of the model that is the default, and the types that any of them takes.
+    Where a field is a union of models, lists each of their keys once, with the default of the default
+    model and the types that any of them takes.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, field in model.model_fields.items():
@@ -41,7 +41,7 @@ def _field_rows(key: str, field: FieldInfo) -> Iterator[dict[str, Any]]:
 
 
 def type_text(annotation: Any) -> str:
-    """A type as a user would say it: `float`, `list of str`, `a | b` for the allowed words."""
+    """Describes a type: `float`, `list of str`, `a | b` for a choice of words."""
     if annotation is None or annotation is type(None):
         return "null"
     if get_origin(annotation) is Literal:
@@ -56,7 +56,7 @@ def type_text(annotation: Any) -> str:
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """The types of a union, or the one type."""
+    """Returns the types of a union, or the type itself."""
     if hasattr(annotation, "__metadata__"):
         return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""What the user sees when a command fails, and the exit code."""
+"""Error messages and exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import traceback
 
 from typer.exceptions import TyperException
 
+from seqloom.cli.option_names import name_current_options
 from seqloom.core.errors import SeqloomError
-from seqloom.core.storage import full_disk
-from seqloom.distributed.processes import are_several
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def report_error(error: BaseException, *, json_output: bool) -> int:
-    """Tell the user what went wrong and return the exit code.
+    """Reports an error and returns the exit code.
 
-    The message goes to standard error; with `json_output` a document
-    `{"error": {"type", "message"}}` goes to standard output as well, so that a script finds one
-    document there whatever happens. A traceback is shown for what seqloom did not foresee, or where
-    the environment has SEQLOOM_DEBUG=1.
+    The message goes to standard error. With `json_output` a document `{"error": {"type", "message"}}` also
+    goes to standard output, so that a script always finds exactly one document there. Unexpected errors, and
+    with SEQLOOM_DEBUG=1 all errors, show a traceback. Parameters of the command are named as options.
     """
     if isinstance(error, KeyboardInterrupt):
-        return _say("Interrupted", "interrupted", INTERRUPTED, json_output)
-    foreseen = isinstance(error, SeqloomError | TyperException | OSError)
-    if not foreseen or os.environ.get("SEQLOOM_DEBUG") == "1":
+        return _report("Interrupted", "interrupted", INTERRUPTED, json_output)
+    expected = isinstance(error, SeqloomError | TyperException | OSError)
+    if not expected or os.environ.get("SEQLOOM_DEBUG") == "1":
         traceback.print_exception(error, file=sys.stderr)
     kind = type(error).__name__
     if isinstance(error, TyperException):
-        return _say("UsageError", _usage(error), BAD_INPUT, json_output)
+        return _report("UsageError", _usage(error), BAD_INPUT, json_output)
     if isinstance(error, OSError):
+        from seqloom.core.storage import full_disk
+
         error = full_disk(error) or error
-        return _say(type(error).__name__, str(error), UNEXPECTED, json_output)
+        return _report(type(error).__name__, str(error), UNEXPECTED, json_output)
     if isinstance(error, SeqloomError):
-        return _say(kind, str(error), BAD_INPUT, json_output)
-    message = f"{kind}: {error}\nThis is a fault in seqloom; please report it with the lines above."
-    return _say(kind, message, UNEXPECTED, json_output)
+        return _report(kind, name_current_options(str(error)), BAD_INPUT, json_output)
+    message = f"{kind}: {error}\nThis is a bug in seqloom; please report it with the lines above."
+    return _report(kind, message, UNEXPECTED, json_output)
 
 
 def _usage(error: TyperException) -> str:
@@ -47,11 +47,13 @@ def _usage(error: TyperException) -> str:
     return f"{message}\nSee `{context.command_path} --help`." if context else message
 
 
-def _say(kind: str, message: str, code: int, json_output: bool) -> int:
+def _report(kind: str, message: str, code: int, json_output: bool) -> int:
+    from seqloom.distributed.processes import are_several
+
     lines = message.splitlines() or [kind]
     rank = os.environ["RANK"] if are_several(os.environ) else "0"
-    who = "error" if rank == "0" else f"error: process {rank}"
-    block = "\n".join([f"{who}: {lines[0]}", *(f"  {line}" for line in lines[1:])])
+    prefix = "error" if rank == "0" else f"error: process {rank}"
+    block = "\n".join([f"{prefix}: {lines[0]}", *(f"  {line}" for line in lines[1:])])
     print(block, file=sys.stderr, flush=True)
     if json_output and rank == "0":
         print(json.dumps({"error": {"type": kind, "message": message}}, indent=2), flush=True)

@@ -1,4 +1,4 @@
-"""The entry point of `seqloom`: parses, runs one command, turns what it raised into a code."""
+"""The entry point of `seqloom`: parses the arguments, runs one command, returns an exit code."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Annotated, NoReturn
 import typer
 
 from seqloom._version import __version__
-from seqloom.cli.commands import register_all
 from seqloom.cli.errors import INTERRUPTED, report_error
+from seqloom.cli.group import CONTEXT, LazyGroup
+from seqloom.cli.option_names import CURRENT_OPTIONS
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 unexpected, 2 bad input, 130 interrupted."""
+    """Runs the command line and exits: 0 success, 1 unexpected error, 2 bad input, 130 interrupted."""
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command line `argv` (without the program's name) and return the exit code."""
+    """Runs the command line `argv` (without the program's name) and returns the exit code."""
     args = list(argv)
+    json_output = _requests_json(args)
+    CURRENT_OPTIONS.set({})
+    group = build_group()
     try:
-        code = typer.main.get_command(build_app()).main(
-            args=args or ["--help"], prog_name="seqloom", standalone_mode=False
-        )
+        code = group.main(args=args or ["--help"], prog_name="seqloom", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        return report_error(error, json_output=_asks_for_json(args))
-    if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
-        return report_error(KeyboardInterrupt(), json_output=_asks_for_json(args))
+        return report_error(error, json_output=json_output)
+    if code == INTERRUPTED:  # Typer catches KeyboardInterrupt
+        return report_error(KeyboardInterrupt(), json_output=json_output)
     return code if isinstance(code, int) else 0
 
 
-def build_app() -> typer.Typer:
-    """The whole command line."""
+def build_group() -> LazyGroup:
+    """Builds the command line."""
     app = typer.Typer(
-        name="seqloom",
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        name="seqloom", cls=LazyGroup, pretty_exceptions_enable=False, context_settings=CONTEXT
     )
     app.callback()(_root)
-    register_all(app)
-    return app
+    group = typer.main.get_command(app)
+    assert isinstance(group, LazyGroup)
+    return group
 
 
 def _root(
@@ -58,8 +58,8 @@ def _root(
 ) -> None:
     """Large language models for sequential recommendation.
 
-    A log becomes a prepared data set, a data set and a system become a run,
-    and a run is evaluated, compared and asked for recommendations.
+    `prepare` turns a log into a data set, `train` a data set into a run;
+    `evaluate`, `compare`, `recommend` and `serve` use runs.
     Every command takes --json.
     """
 
@@ -70,7 +70,7 @@ def _version(on: bool) -> None:
         raise typer.Exit
 
 
-def _asks_for_json(args: list[str]) -> bool:
-    """Whether `--json` is among the options; asked here because parsing itself may have failed."""
+def _requests_json(args: list[str]) -> bool:
+    """Whether `--json` is given; read from the arguments because parsing itself may fail."""
     options = args[: args.index("--")] if "--" in args else args
     return "--json" in options

@@ -2,77 +2,61 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from seqloom.cli.model_options import Chosen, OptionForm, build, model_options
 from seqloom.core.errors import ConfigError
+from seqloom.jobs.factory import EngineOptions
 
 if TYPE_CHECKING:
-    from seqloom.jobs import Engine
-
-_ENTRY = re.compile(r'(?:\s*"((?:[^"]|"")*+)"\s*|(?!\s*")([^,]*))(?=,|\Z)')
+    from seqloom.jobs.base import Engine
 
 Json = Annotated[
-    bool,
-    typer.Option("--json", help="Write one JSON document to standard output and nothing else."),
+    bool, typer.Option("--json", help="Write only one JSON document to standard output.")
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Show no progress and no notes; warnings remain.")
+    bool, typer.Option("--quiet", "-q", help="Show only warnings: no progress and no notes.")
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the output where it already exists.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Device = Annotated[
     str,
-    typer.Option("--device", metavar="NAME", help="auto (a GPU if there is one), cpu, cuda:1, ..."),
+    typer.Option("--device", metavar="NAME", help="auto (a GPU if available), cpu, cuda:1, ..."),
 ]
 Dataset = Annotated[
     Path | None,
     typer.Option(
-        "--dataset", help="Where the run's data set is now, if it is not where it was trained."
+        "--dataset", help="Folder of the run's data set, if it has moved since the training."
     ),
 ]
 System = Annotated[
-    str, typer.Option("--system", "-s", help="What to train; `seqloom systems` lists them.")
+    str, typer.Option("--system", "-s", help="System to train; `seqloom systems` lists them.")
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A YAML file with configuration keys.")
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One configuration key; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a configuration key; repeatable."),
 ]
 MaskSeen = Annotated[
     bool,
-    typer.Option(
-        "--mask-seen/--no-mask-seen", help="Leave out the items that the user has already seen."
-    ),
+    typer.Option("--mask-seen/--no-mask-seen", help="Exclude items that the user has seen."),
 ]
-Part = Annotated[
-    Literal["test", "valid"], typer.Option("--on", help="The held-out part that counts.")
-]
+Part = Annotated[Literal["test", "valid"], typer.Option("--on", help="The held-out part to use.")]
 
-_SHARDS = "Shards"
+SHARDS = "Shards"
+"""Heading of the options that divide a job."""
 ShardOption = Annotated[
     str | None,
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Do share I (from 0) of N alone; any scheduler may run the shares.",
-        rich_help_panel=_SHARDS,
-    ),
-]
-EngineName = Annotated[
-    str | None,
-    typer.Option(
-        "--engine",
-        metavar="NAME",
-        help="Divide the job: local (processes of this machine) or ray.",
-        rich_help_panel=_SHARDS,
+        help="Run only shard I (from 0) of N, for use with any scheduler.",
+        rich_help_panel=SHARDS,
     ),
 ]
 Shards = Annotated[
@@ -80,102 +64,42 @@ Shards = Annotated[
     typer.Option(
         "--shards",
         min=1,
-        help="Into how many shares --engine divides the job; default: four a worker.",
-        rich_help_panel=_SHARDS,
+        help="Number of shards for --engine; default: four per worker.",
+        rich_help_panel=SHARDS,
     ),
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", help="Shares at a time for --engine.", rich_help_panel=_SHARDS),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else Ray starts here.",
-        rich_help_panel=_SHARDS,
-    ),
-]
-TaskCpus = Annotated[
-    float | None,
-    typer.Option(
-        "--task-cpus", help="Cores that a share asks of Ray (1).", rich_help_panel=_SHARDS
-    ),
-]
-TaskGpus = Annotated[
-    float | None,
-    typer.Option("--task-gpus", help="GPUs that a share asks of Ray (0).", rich_help_panel=_SHARDS),
-]
-_ENGINE = ("engine", "workers", "ray_address", "task_cpus", "task_gpus")
-SHARDED = frozenset({"shard", "merge", "shards", *_ENGINE})
-"""Names of the options that divide a job."""
-IN_PARTS = frozenset({"parts", *_ENGINE} - {"task_gpus"})
-"""Names of the options that prepare a data set in parts."""
+_WAYS = ("shard", "merge", "engine")
+"""Parameters that exclude each other."""
+_OF_ENGINE = ("shards", "parts", *(name for name in EngineOptions.model_fields if name != "engine"))
+"""Parameters that require `engine`."""
 
 
-def one_way(context: typer.Context) -> None:
-    """Refuse options of several ways to divide a job.
+def job_options(*, skip: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Adds the options of `EngineOptions` to a command, which receives them as `job`."""
+    forms = {
+        "engine": OptionForm(show_default=False),  # without it, the job is not divided
+        "ray_address": OptionForm(metavar="ADDRESS"),
+    }
+    return model_options(EngineOptions, skip=skip, panel=SHARDS, forms=forms, into="job")
+
+
+def check_job_options(context: typer.Context) -> None:
+    """Checks that the options that divide a job fit together.
 
     Raises:
-        ConfigError: --shard, --merge and --engine exclude each other, or an option of --engine stands
-            without it.
+        ConfigError: --shard, --merge and --engine are combined, or an option of --engine is given without it.
     """
-    given_here = {name for name in SHARDED | IN_PARTS if context.params.get(name)}
-    ways = sorted(given_here & {"shard", "merge", "engine"})
+    given = {name for name in (*_WAYS, *_OF_ENGINE) if context.params.get(name)}
+    ways = sorted(given & set(_WAYS))
     if len(ways) > 1:
         raise ConfigError(f"--{ways[0]} and --{ways[1]} exclude each other; give one")
-    alone = sorted(given_here - {"shard", "merge", "engine"})
-    if alone and "engine" not in given_here:
-        raise ConfigError(f"--{alone[0].replace('_', '-')} needs --engine local or --engine ray")
+    rest = sorted(given - set(_WAYS))
+    if rest and "engine" not in given:
+        raise ConfigError(f"--{rest[0].replace('_', '-')} needs --engine local or --engine ray")
 
 
-def build_engine(context: typer.Context) -> Engine:
-    """The engine that the options of `SHARDED` name. Raises what `engines.build_engine` raises."""
-    from seqloom.jobs import EngineOptions
-    from seqloom.jobs import build_engine as build
+def open_runner(job: Chosen) -> Engine:
+    """Builds the engine of the options that `job_options` added. Raises what `jobs.build_engine` raises."""
+    from seqloom.jobs.factory import build_engine
 
-    return build(EngineOptions.build(_present(context.params, _ENGINE)))
-
-
-def _present(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names if values.get(name) is not None}
-
-
-def given(context: typer.Context, *, apart: Collection[str]) -> dict[str, Any]:
-    """The options that the user gave, by name, without the parameters named in `apart`.
-
-    For stages with an options model: what is not given is left to the model, which alone knows the
-    defaults.
-    """
-    return {
-        name: value
-        for name, value in context.params.items()
-        if value is not None and name not in apart
-    }
-
-
-def comma_list(text: str | None, option: str) -> list[str] | None:
-    """Split `a, b,"c,d"` as a CSV line: entries in quotes are kept as they are, others are stripped.
-
-    Raises:
-        ConfigError: a quote is not closed, or text follows a closing one.
-    """
-    if text is None:
-        return None
-    entries: list[str] = []
-    at = 0
-    while at <= len(text):
-        entry = _ENTRY.match(text, at)
-        if entry is None:
-            raise ConfigError(
-                f"{option}: the quote before {text[at:].strip()[1:21]!r} is not closed at a comma or the "
-                'end; write an entry with a comma or a quote as "a,b" and double its quotes'
-            )
-        quoted, plain = entry.groups()
-        if quoted is not None:
-            entries.append(quoted.replace('""', '"'))
-        elif plain.strip():
-            entries.append(plain.strip())
-        at = entry.end() + 1
-    return entries
+    return build_engine(build(EngineOptions, job))

@@ -1,4 +1,4 @@
-"""Progress on standard error: live bars on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: live bars on a terminal, otherwise occasional lines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from rich.progress import Task as Bar
 from rich.text import Text
 
+from seqloom.cli.option_names import name_current_options
 from seqloom.core.progress import Progress, Task
 
 LINE_EVERY_S = 10.0
@@ -19,7 +20,7 @@ LINE_EVERY_S = 10.0
 
 @contextlib.contextmanager
 def open_progress(*, quiet: bool, console: Console | None = None) -> Iterator[Progress]:
-    """What standard error can show: bars on a terminal, else lines; only warnings when `quiet`."""
+    """Shows progress as bars on a terminal, otherwise as lines; only warnings if `quiet`."""
     console = console or Console(stderr=True, highlight=False, soft_wrap=True)
     if quiet:
         yield _Quiet(console)
@@ -37,20 +38,21 @@ def open_progress(*, quiet: bool, console: Console | None = None) -> Iterator[Pr
         yield LineProgress(console)
 
 
-class _Speaker:
-    """Notes and warnings as lines of the console."""
+class _Messages:
+    """Notes and warnings as lines of the console; parameters are named as options."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def note(self, message: str) -> None:
-        self.console.print(Text(message))
+        self.console.print(Text(name_current_options(message)))
 
     def warn(self, message: str) -> None:
-        self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
+        text = name_current_options(message)
+        self.console.print(Text.assemble(("warning: ", "bold yellow"), text))
 
 
-class _Quiet(_Speaker):
+class _Quiet(_Messages):
     """Warnings only."""
 
     @contextlib.contextmanager
@@ -66,11 +68,11 @@ class _NoTask:
         pass
 
 
-class _BarProgress(_Speaker):
-    """Bars that redraw themselves.
+class _BarProgress(_Messages):
+    """Live progress bars.
 
-    A bar inside another goes away with its block; an outer one stays until the next begins, so that
-    a training of many epochs does not fill the screen.
+    A nested bar is removed at the end of its block; an outer bar stays until the next one starts, so
+    that a training of many epochs does not fill the screen.
     """
 
     def __init__(self, console: Console, bars: Bars) -> None:
@@ -108,7 +110,7 @@ class _BarTask:
 
 
 class _Figures(ProgressColumn):
-    """Count, rate, time left and the shown figures; formatted when drawn, not at each step."""
+    """Count, rate, time left and metrics; formatted when drawn, not at each step."""
 
     def render(self, task: Bar) -> Text:
         text = figures(
@@ -122,8 +124,8 @@ class _Figures(ProgressColumn):
         return Text(text)
 
 
-class LineProgress(_Speaker):
-    """A line for each task at most every `every_s` seconds, and one at the end of a long task."""
+class LineProgress(_Messages):
+    """Prints a line per task at most every `every_s` seconds, and one at the end of a long task."""
 
     def __init__(
         self,
@@ -140,7 +142,7 @@ class LineProgress(_Speaker):
         task = _LineTask(self, name, total, unit)
         yield task
         if self.clock() - task.started >= self.every_s:
-            task.say()
+            task.print_line()
 
 
 class _LineTask:
@@ -151,17 +153,17 @@ class _LineTask:
         self.unit = unit
         self.done = 0.0
         self.shown: Mapping[str, object] = {}
-        self.started = self.said = owner.clock()
+        self.started = self.last_line = owner.clock()
 
     def advance(self, amount: float = 1, **shown: object) -> None:
         self.done += amount
         self.shown = shown or self.shown
         now = self.owner.clock()
-        if now - self.said >= self.owner.every_s:
-            self.said = now
-            self.say()
+        if now - self.last_line >= self.owner.every_s:
+            self.last_line = now
+            self.print_line()
 
-    def say(self) -> None:
+    def print_line(self) -> None:
         elapsed = self.owner.clock() - self.started
         text = figures(
             done=self.done,
@@ -183,7 +185,7 @@ def figures(
     elapsed_s: float,
     shown: Mapping[str, object],
 ) -> str:
-    """`3/20 epochs, 0.42/s, 40 s left, loss 6.81`; a finished task tells how long it took."""
+    """Formats progress: `3/20 epochs, 0.42/s, 40 s left, loss 6.81`; the duration if finished."""
     count = f"{done:,.0f}" if total is None else f"{done:,.0f}/{total:,.0f}"
     parts = [f"{count} {unit}"]
     if rate:
@@ -198,7 +200,7 @@ def figures(
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Formats a duration: `0.4 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""One run of one command: where its progress goes, and how its result is written."""
+"""The session of a command: shows progress and writes the result."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Renderer = Callable[[Any], Iterable["RenderableType"]]
 
 
 class Session:
-    """Carries the progress to a stage and its result back to the user."""
+    """Progress and result of one command."""
 
     def __init__(self, progress: Progress, processes: Processes = ALONE) -> None:
         self.progress = progress
         self.processes = processes
-        """Those that run the command together, where a launcher started several."""
+        """The processes that run the command together, if a launcher started several."""
         self._result: tuple[Any, Renderer] | None = None
 
     def finish(self, result: Any, render: Renderer) -> None:
-        """Keep `result` for the end: as JSON, or as `render(document)` draws it for a person.
+        """Keeps the result to write at the end, as JSON or as `render(document)` draws it.
 
-        `result` is plain data, a dataclass or a pydantic model; `render` is given plain data.
+        `result` is plain data, a dataclass or a pydantic model; `render` receives plain data.
         """
         self._result = (plain(result), render)
 
     def write(self, json_output: bool) -> None:
-        """Write the result to standard output."""
+        """Writes the result to standard output."""
         if self._result is None:
             return
         document, render = self._result
@@ -54,13 +54,13 @@ class Session:
 
 @contextlib.contextmanager
 def session(*, json_output: bool, quiet: bool, divides: bool = False) -> Iterator[Session]:
-    """Run a command's work: progress on standard error, the result on standard output at the end.
+    """Runs the work of a command: progress on standard error, the result on standard output at the end.
 
-    With `json_output`, whatever a library prints meanwhile is sent to standard error. `divides` says that
-    several processes can run the command together; only the first of them speaks.
+    With `json_output`, everything that libraries print is redirected to standard error. With `divides`,
+    several processes can run the command together; only the first writes output.
 
     Raises:
-        ConfigError: a launcher started several processes of a command that one has to run.
+        ConfigError: a launcher started several processes of a command that runs in one.
     """
     from seqloom.cli.progress import open_progress
 
@@ -69,17 +69,17 @@ def session(*, json_output: bool, quiet: bool, divides: bool = False) -> Iterato
         if json_output:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         processes = stack.enter_context(_open_processes(divides=divides))
-        speaks = processes.rank == 0
-        progress = stack.enter_context(open_progress(quiet=quiet)) if speaks else SILENT
+        writes = processes.rank == 0
+        progress = stack.enter_context(open_progress(quiet=quiet)) if writes else SILENT
         current = Session(progress, processes)
         yield current
-    if speaks:
+    if writes:
         current.write(json_output)
 
 
 def _open_processes(*, divides: bool) -> contextlib.AbstractContextManager[Processes]:
     if not are_several(os.environ):
-        return contextlib.nullcontext(ALONE)  # torch is not loaded for this
+        return contextlib.nullcontext(ALONE)  # without loading torch
     if not divides:
         raise ConfigError(
             f"a launcher started {os.environ['WORLD_SIZE']} processes, but only train, tune-llm and evaluate "
@@ -91,7 +91,7 @@ def _open_processes(*, divides: bool) -> contextlib.AbstractContextManager[Proce
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it: models as mappings, paths as strings, NaN and infinity as null."""
+    """Converts `value` to JSON types: models to mappings, paths to strings, NaN and infinity to null."""
     from pydantic_core import to_jsonable_python
 
     return _finite(to_jsonable_python(value))

@@ -1,4 +1,4 @@
-"""Results as tables for a person. Everything here reads the same document that `--json` writes."""
+"""Tables of results for the terminal, drawn from the document that `--json` writes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 240
-"""Columns to draw in where standard output is a file or a pipe, so that nothing is cut."""
+"""Width in columns if standard output is a file or a pipe, so that nothing is truncated."""
 
 
 def stdout_console() -> Console:
-    """Standard output, wide where it is no terminal."""
+    """Opens a console on standard output, wide if it is not a terminal."""
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     return Console(width=width, highlight=False)
 
 
 def fields_table(values: Mapping[str, Any]) -> Table:
-    """One line for each entry; nested mappings are flattened to dotted names."""
+    """Draws one line per entry; flattens nested mappings to dotted names."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -32,7 +32,7 @@ def fields_table(values: Mapping[str, Any]) -> Table:
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One line for each row; the columns are the rows' keys, in order of appearance."""
+    """Draws one line per row; the columns are the rows' keys, in order of appearance."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
@@ -44,7 +44,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def document_tables(document: Mapping[str, Any]) -> Iterable[RenderableType]:
-    """A whole document: its plain entries first, then one table for each list of rows."""
+    """Draws a document: its plain entries, then one table for each list of rows."""
     lists = {name: value for name, value in document.items() if _is_rows(value)}
     yield fields_table({name: value for name, value in document.items() if name not in lists})
     for name, rows in lists.items():
@@ -57,7 +57,7 @@ def metrics_table(
     metrics: Mapping[str, float],
     groups: Mapping[str, Mapping[str, Any]],
 ) -> Table:
-    """Metrics of all users, then of each group (`users` and `metrics`, None without users)."""
+    """Draws the metrics of all users, then of each group (`users` and `metrics`, None without users)."""
     rows = [{"group": "all", "users": users, **metrics}]
     rows += [
         {"group": name, "users": group["users"], **(group["metrics"] or {})}
@@ -67,7 +67,7 @@ def metrics_table(
 
 
 def cell(value: Any) -> str:
-    """One value as text: a dash for nothing, thousands separated, four digits after the point."""
+    """Formats one value: a dash for None, thousands separators, four decimals."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -80,7 +80,7 @@ def cell(value: Any) -> str:
         return ", ".join(f"{name} {cell(entry)}" for name, entry in value.items())
     if isinstance(value, list):
         shown = ", ".join(cell(entry) for entry in value[:5])
-        return f"{shown}, ... ({len(value)} in all)" if len(value) > 5 else shown
+        return f"{shown}, ... ({len(value)} in total)" if len(value) > 5 else shown
     return str(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.suggestions import suggest
 from seqloom.core.text_files import read_text
 
 
@@ -145,6 +145,4 @@ def _suggest(model: Any, key: str) -> str:
     allowed = list(getattr(model, "model_fields", {}))
     if not allowed:
         return ""
-    close = difflib.get_close_matches(key, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (allowed: {', '.join(allowed)})"
+    return f"{suggest(key, allowed)} (allowed: {', '.join(allowed)})"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from seqloom.core.errors import DataError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.data.options import Missing
 from seqloom.data.times import iso
 
 MAX_EXAMPLES = 5
 _DAY_S = 86_400
 """Clocks and zones differ: what lies within a day from now is not in the future."""
-Missing = Literal["error", "drop"]
 
 
 class Findings:

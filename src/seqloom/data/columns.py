@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqloom.core.errors import DataError
-from seqloom.data.sources.base import Names, ReadOptions
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import Names
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user": (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_matrix
 
-Duplicates = Literal["keep-all", "first", "last", "consecutive"]
+from seqloom.data.options import Duplicates
+
 _DIGIT = 16
 
 

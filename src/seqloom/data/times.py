@@ -11,7 +11,7 @@ import polars as pl
 
 from seqloom.core.errors import DataError
 from seqloom.data.dates import DayOrder, read_compact, read_dates, read_format
-from seqloom.data.sources.base import TimestampUnit
+from seqloom.data.options import TimestampUnit
 
 SECOND = 1_000_000
 _LIMIT = 2**62

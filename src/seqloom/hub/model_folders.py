@@ -8,6 +8,7 @@ from pathlib import Path
 from seqloom.core.errors import AssetError
 from seqloom.core.files import sha256_file
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.suggestions import suggest
 from seqloom.hub.assets import ASSETS, resolve
 from seqloom.hub.gguf import convert_gguf
 from seqloom.hub.model_files import WEIGHTS, check_model_files, sentence_modules
@@ -34,7 +35,8 @@ def model_folder(name_or_path: str | Path, progress: Progress = SILENT) -> Path:
     try:
         return _checked(hub_snapshot(given))
     except AssetError as error:
-        raise AssetError(f"{error}; the named models are {', '.join(_named())}") from None
+        hint = suggest(given, _named()) or f"; the named models are {', '.join(_named())}"
+        raise AssetError(f"{error}{hint}") from None
 
 
 def weights_hash(folder: Path) -> str:

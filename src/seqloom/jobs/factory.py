@@ -1,4 +1,4 @@
-"""Chooses where a job runs."""
+"""Builds the engine that runs a job."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class EngineOptions(Config):
     """Where a job runs."""
 
     engine: Literal["local", "ray"] = "local"
-    """`local`: processes of this machine. `ray`: tasks on a Ray cluster."""
+    """Runs the job in pieces: `local` (processes on this machine) or `ray` (tasks on a Ray cluster)."""
     workers: int | None = Field(default=None, ge=1)
-    """Pieces at a time; by default one a core (`local`), or as many as the cluster has room for."""
+    """Pieces that run at the same time; default: one per core (`local`), or as many as fit the cluster."""
     ray_address: str | None = None
-    """Of a running cluster: `auto`, HOST:PORT or ray://HOST:PORT; without one, Ray is started here."""
+    """Running Ray cluster: `auto`, HOST:PORT or ray://HOST:PORT; default: starts Ray on this machine."""
     task_cpus: float = Field(default=1.0, gt=0)
-    """Cores that a piece asks of Ray; the threads of each piece follow from it."""
+    """Cores per piece that Ray reserves, and threads that a piece uses."""
     task_gpus: float = Field(default=0.0, ge=0)
-    """GPUs that a piece asks of Ray; 0.5 puts two pieces on one. Without, a piece sees no GPU."""
+    """GPUs per piece that Ray reserves; 0.5 runs two pieces on one GPU, 0 hides all GPUs."""
 
 
 def build_engine(options: EngineOptions) -> Engine:
-    """The engine that `options` name.
+    """Builds the engine of `options`.
 
     Raises:
         ConfigError: an option belongs to the other engine, or Ray is not installed.

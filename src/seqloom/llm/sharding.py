@@ -84,7 +84,7 @@ def _layers(network: Any) -> dict[str, nn.Module]:
     if not found:
         raise ConfigError(
             f"{type(network).__name__} does not say which of its modules are layers, so it cannot be "
-            "spread over processes; train without --shard"
+            "spread over processes; train without --fsdp"
         )
     return found
 

@@ -12,9 +12,11 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import Comparison
 from seqloom.hub.assets import resolve
 from seqloom.pipelines.compare.compare import compare
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare, statistics_table
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare, statistics_table
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run

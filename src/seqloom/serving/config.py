@@ -1,4 +1,4 @@
-"""What a server can be told."""
+"""Settings of a server."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from seqloom.serving.store import DEFAULT_URL
 
 
 class EngineConfig(Config):
-    """How requests become batches."""
+    """How requests are batched."""
 
     max_batch: int = Field(64, ge=1)
     """Most requests scored together."""
     max_queue: int = Field(1024, ge=1)
-    """Most requests that wait for one model; one more is refused at once with 503."""
+    """Most requests that wait for one model; further ones are rejected with 503."""
     max_wait_ms: float = Field(1.0, ge=0)
-    """How long a request may wait for company, milliseconds; only while requests do come together."""
+    """How long a request may wait for others to share its batch, milliseconds; only under concurrent load."""
     workers: int | None = Field(None, ge=1)
-    """Threads that score; by default one less than the cores, at least one."""
+    """Threads that score; default: one less than the cores, at least one."""
     history_limit: int = Field(1000, ge=1)
     """Most recent events of a user that are read. Older ones are neither scored nor masked."""
     refresh_s: float = Field(0.3, gt=0)
-    """How often the store is asked for catalogue changes that another server made, seconds."""
+    """Interval at which the store is polled for catalogue changes of other servers, seconds."""
     approximate: bool = False
-    """Search an index of each model's items (faiss, the extra `ann`) and not all of them. For models that
-    score by a dot product; the others go on scoring all."""
+    """Search an approximate index of each model's items in place of all items (needs `seqloom[ann]`). Only
+    models that score by a dot product use it."""
     recall: float = Field(0.95, gt=0, le=1)
-    """Of an approximate search: the share of the exact list that the index is set up to find."""
+    """Share of the exact list that the approximate index is tuned to return."""
     accept_other_data: bool = False
-    """Serve runs of a data set although nothing shows that it is of the store's users and items. The store
-    takes note of it: one start with this is enough."""
+    """Serve runs of a data set that cannot be verified to have the store's users and items. The store
+    records it, so that a single start with this setting suffices."""
     budget_ms: float = Field(100.0, gt=0)
-    """Latency budget of the cascade where a request names none, milliseconds."""
+    """Latency budget of the cascade for requests without their own, milliseconds."""
 
 
 class LimitsConfig(Config):
-    """What a request may ask for."""
+    """Limits of a request."""
 
     max_body_bytes: int = Field(2 << 20, ge=1024)
     """Largest request body."""
@@ -55,20 +55,21 @@ class LimitsConfig(Config):
     max_text_length: int = Field(20_000, ge=1)
     """Longest text of an item's attribute, characters."""
     rate_per_s: float = Field(1000.0, gt=0)
-    """Requests a second that a token may make where it has no rate of its own."""
+    """Requests per second of a token without its own rate."""
 
 
 class ConnectionsConfig(Config):
-    """What a connection may take before its request is known to be worth anything."""
+    """Limits of a connection, applied before its request is read."""
 
     max_connections: int = Field(2048, ge=8)
     """Most connections at once; fewer where the limit of open files (`ulimit -n`) is low, which is logged.
-    When all are taken, the connection that has waited longest for a request gives way to a new one."""
+    At the limit, the connection that has been idle longest is closed for a new one."""
     max_per_address: int | None = Field(None, ge=1)
-    """Most connections of one address (IPv6: of one /64 network); by default half of all."""
+    """Most connections of one address (IPv6: of one /64 network); default: half of all. Does not
+    apply to `trusted_proxies`."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks (`10.0.0.7`, `10.0.0.0/8`) that `max_per_address` does not apply to, because
-    many clients come through them."""
+    """Addresses or networks (`10.0.0.7`, `10.0.0.0/8`) of proxies, which may open any number of
+    connections."""
     max_url_bytes: int = Field(8192, ge=256)
     """Longest request target."""
     max_header_bytes: int = Field(32 << 10, ge=1024)
@@ -95,29 +96,30 @@ class ConnectionsConfig(Config):
 
 
 class ServerConfig(Config):
-    """A whole server."""
+    """All settings of a server."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(8000, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 chooses a free port."""
     store: str = Field(DEFAULT_URL, repr=False)
-    """URL of the store: `sqlite:///FILE`, `postgresql://...` or `redis://...`."""
+    """URL of the store (`sqlite:///FILE`, `postgresql://...` or `redis://...`)."""
     check_store: bool = False
-    """Read all that the store holds before anything is served, and do not start where it is damaged."""
+    """Verify the whole store before serving; do not start if it is damaged."""
     cascade: tuple[str, ...] = ()
-    """Models to be asked in this order under a latency budget, where a request names no model."""
+    """Models to try in this order under the latency budget, for requests that name no model; the last
+    one always answers."""
     import_histories: bool = True
-    """Take the events of the runs' data sets into the store, each event once."""
+    """Import the events of the runs' data sets into the store, each event once."""
     auth: bool | None = None
-    """Ask for tokens; by default everywhere but on loopback."""
+    """Require access tokens; default: yes, except on loopback."""
     drain_s: float = Field(30.0, gt=0)
     """How long a shutdown waits for accepted requests, seconds."""
     log_user_data: bool = False
-    """Write paths and queries, which may hold user ids, into the log."""
+    """Log paths and queries, which may contain user ids."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
-    """How requests become batches."""
+    """How requests are batched."""
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
-    """What a request may ask for."""
+    """Limits of a request."""
     connections: ConnectionsConfig = Field(default_factory=ConnectionsConfig)
-    """What a connection may take."""
+    """Limits of a connection."""

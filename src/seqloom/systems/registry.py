@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from seqloom.core.errors import ConfigError
+from seqloom.core.suggestions import suggest
 
 if TYPE_CHECKING:
     from seqloom.systems.base import System, SystemConfig
@@ -79,5 +80,6 @@ def config_class(name: str) -> type[SystemConfig]:
 
 def _entry(name: str) -> tuple[str, str]:
     if name not in _SYSTEMS:
-        raise ConfigError(f"there is no system {name!r}; allowed: {', '.join(_SYSTEMS)}")
+        hint = suggest(name, _SYSTEMS)
+        raise ConfigError(f"there is no system {name!r}{hint} (allowed: {', '.join(_SYSTEMS)})")
     return _SYSTEMS[name]

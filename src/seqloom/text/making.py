@@ -14,10 +14,11 @@ from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
 from seqloom.text.encoders import TextEncoder
+from seqloom.text.options import Users
 from seqloom.text.prompts import Prompts
 from seqloom.text.resume import Encoded, content_hash, encode_timed
 from seqloom.text.shards import Shards
-from seqloom.text.store import PartManifest, TextManifest, Users
+from seqloom.text.store import PartManifest, TextManifest
 from seqloom.text.users import mean_of_items
 
 

@@ -26,7 +26,6 @@ from seqloom.data.store import Dataset
 from seqloom.text.similar_users import find_similar_users
 
 FORMAT_VERSION = 1
-Users = Literal["prompt", "mean", "none"]
 _REMEDY = "run `seqloom embed --overwrite`"
 UNKNOWN_SOURCE = "not known to seqloom"
 """How `saw` begins where an artefact came from elsewhere."""

@@ -10,7 +10,8 @@ import pytest
 
 from seqloom.core.errors import DataError
 from seqloom.data.store import Dataset
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 
 OPTIONS = {"min_count": 0}
 HEAD = b"user_id,item_id,timestamp\n"

@@ -19,7 +19,8 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.ranks_file import read_ranks, write_ranks
 from seqloom.inference.ann_index import Recall
 from seqloom.pipelines.audit import audit
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.systems.llmesr.system import LLMESR
@@ -339,7 +340,8 @@ def test_what_is_neither_is_refused(tmp_path, capsys):
 
 
 def test_a_temporal_split_is_made_again(tmp_path):
-    from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+    from seqloom.pipelines.prepare.options import PrepareOptions
+    from seqloom.pipelines.prepare.prepare import prepare
 
     rows = [(f"u{u}", f"i{(u * 7 + t) % 9}", 1000 * t + u) for u in range(20) for t in range(8)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
@@ -349,7 +351,8 @@ def test_a_temporal_split_is_made_again(tmp_path):
 
 
 def test_cold_items_and_users_are_checked(tmp_path):
-    from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+    from seqloom.pipelines.prepare.options import PrepareOptions
+    from seqloom.pipelines.prepare.prepare import prepare
 
     rows = [(f"u{u}", f"i{(u * 7 + t * t) % 19}", t) for u in range(40) for t in range(8)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")

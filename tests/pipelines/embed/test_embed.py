@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from seqloom.core.errors import ArtefactError, ConfigError, EmbeddingError
-from seqloom.pipelines.embed.embed import EmbedOptions, default_name, embed
+from seqloom.pipelines.embed.embed import default_name, embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text.encoders.hashing import HashEncoder
 from seqloom.text.prompts import item_prompts, user_prompts
 from seqloom.text.resume import encode_all

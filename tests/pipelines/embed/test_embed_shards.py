@@ -9,8 +9,9 @@ from seqloom.cli.main import run
 from seqloom.core.errors import ArtefactError, EmbeddingError
 from seqloom.jobs.local import ProcessEngine
 from seqloom.jobs.shards import Shard, every_shard
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.embed_shards import embed_by, embed_shard, merge_shards
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text import resume, shards
 from seqloom.text.encoders.hashing import HashEncoder
 from seqloom.text.store import load_embeddings

@@ -15,10 +15,12 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.compare.compare import compare
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.experiments.reproduce import reproduce
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare, statistics_table
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare, statistics_table
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run

@@ -7,7 +7,8 @@ import pytest
 
 from seqloom.pipelines.compare.compare import compare
 from seqloom.pipelines.evaluate.evaluate import evaluate
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
 from support.datasets import small_config
 

@@ -13,7 +13,8 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import Silent
 from seqloom.data import store
 from seqloom.data.store import Dataset
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare, statistics_table
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare, statistics_table
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 ALL = PrepareOptions(min_count=0)

@@ -13,7 +13,8 @@ from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.data.sequences import Sequences
 from seqloom.nn.ridge import fit_ridge
 from seqloom.pipelines.compare.compare import compare
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.beam_loss import evaluate_exact
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.recommend.add_items import add_items

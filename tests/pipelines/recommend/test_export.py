@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from seqloom.core.errors import ConfigError
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.recommend.export import export
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run

@@ -10,7 +10,8 @@ from seqloom.cli.main import run
 from seqloom.core.errors import ArtefactError
 from seqloom.jobs.local import ProcessEngine
 from seqloom.jobs.shards import Shard, every_shard
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.recommend import recommend as one_machine
 from seqloom.pipelines.recommend import recommend_shards
 from seqloom.pipelines.recommend.recommend_shards import (

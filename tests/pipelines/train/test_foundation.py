@@ -204,7 +204,8 @@ def test_a_run_without_a_record_is_traced_or_refused(chain, three, tmp_path):
 
 
 def test_the_same_log_prepared_otherwise_is_not_unseen(tmp_path):
-    from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+    from seqloom.pipelines.prepare.options import PrepareOptions
+    from seqloom.pipelines.prepare.prepare import prepare
 
     log = tmp_path / "log.csv"
     rows = [f"u{u},i{(u + 2 * n) % 9},{n}" for u in range(20) for n in range(4 + u % 4)]

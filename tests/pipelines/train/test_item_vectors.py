@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from seqloom.core.errors import ArtefactError, AssetError, ConfigError, SeqloomError
 from seqloom.llm.reference import weights_sha256
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run

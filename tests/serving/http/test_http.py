@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.serving.config import LimitsConfig, ServerConfig

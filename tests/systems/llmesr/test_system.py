@@ -10,7 +10,8 @@ import torch
 from seqloom.core.config import apply_overrides
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE
-from seqloom.pipelines.embed.embed import EmbedOptions, embed
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.system import LLMESR

@@ -5,9 +5,9 @@ from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
 from seqloom.hub.model_folders import model_folder
 from seqloom.text.encoders import build_encoder, check_vectors
 from seqloom.text.encoders.base import text_batches
-from seqloom.text.encoders.factory import EncoderOptions
 from seqloom.text.encoders.hashing import HashEncoder, word_cell
 from seqloom.text.encoders.hf_lm import LanguageModelEncoder, pool
+from seqloom.text.options import EncoderOptions
 
 TEXTS = [
     "a red soap",

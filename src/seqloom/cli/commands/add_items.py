@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 65
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("add-items")(add_items)
-
 
 def add_items(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `train` wrote.")],
@@ -30,20 +23,23 @@ def add_items(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the run with the new items here; else it is replaced."),
+        typer.Option("--out", help="Where to write the extended run; default: replaces RUN."),
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option("--text", help="Name of the data set's text embedding; else the default one."),
+        typer.Option(
+            "--text", help="Name of the text embeddings; default: the data set's default ones."
+        ),
     ] = None,
     dataset: options.Dataset = None,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Let a run recommend items that have no events yet, by their text.
+    """Add items without events to a run, by their text.
 
-    The data set needs a text embedding (`seqloom embed`). No training; old items keep their scores.
+    The data set needs text embeddings (`seqloom embed`). Nothing is trained; scores of existing
+    items do not change.
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.pipelines.recommend.add_items import add_items as run_stage

@@ -1,4 +1,4 @@
-"""`seqloom compare`: are the differences between runs more than chance?"""
+"""`seqloom compare`: tests whether differences between runs are significant."""
 
 from __future__ import annotations
 
@@ -14,42 +14,41 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 50
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("compare")(compare)
-
 
 def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Runs on the same data set. The others are tested against the run without a language "
-            "model that is best on validation; where all or none use one, against the first.",
+            help="Runs on the same data set. The reference is the run without a language model that is "
+            "best on validation, or the first run if all or none use one.",
         ),
     ],
     report: Annotated[
-        Path | None, typer.Option("--report", help="Write a report with figures to this HTML file.")
+        Path | None, typer.Option("--report", help="HTML file for a report with figures.")
     ] = None,
     on: options.Part = "test",
     mask_seen: options.MaskSeen = True,
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Test every pair, not only against the reference.")
+        bool,
+        typer.Option(
+            "--all-pairs", help="Test every pair of runs, not only against the reference."
+        ),
     ] = False,
     item_map: Annotated[
-        int, typer.Option(min=0, help="Items on the report's map by t-SNE; 0 draws none.")
+        int, typer.Option(min=0, help="Items on the report's t-SNE map; 0 disables it.")
     ] = 1000,
     audit_runs: Annotated[
         bool,
-        typer.Option("--audit", help="Audit runs for the report that have no valid audit yet."),
+        typer.Option("--audit", help="Audit runs without a valid audit for the report."),
     ] = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare runs user by user: difference, confidence interval, corrected p-value."""
+    """Test the differences between runs, user by user.
+
+    Reports differences, confidence intervals and corrected p-values.
+    """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.pipelines.compare.compare import compare as run_stage
 

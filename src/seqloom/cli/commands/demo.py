@@ -1,4 +1,4 @@
-"""`seqloom demo`: the whole path on MovieLens-100K."""
+"""`seqloom demo`: the whole workflow on MovieLens-100K."""
 
 from __future__ import annotations
 
@@ -14,22 +14,18 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 90
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("demo")(demo)
-
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", help="The folder for the data, the runs and the report.")
+        Path, typer.Option("--out", help="Folder for the data, the runs and the report.")
     ] = Path("work/demo"),
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Go the whole path on MovieLens-100K: prepare, embed, train, evaluate, compare, recommend."""
+    """Run everything on MovieLens-100K, from prepare to recommend.
+
+    Downloads the data, trains several systems, and writes a report.
+    """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.pipelines.demo import demo as run_stage
 

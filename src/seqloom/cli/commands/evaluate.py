@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 40
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("evaluate")(evaluate)
-
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `train` wrote.")],
@@ -28,21 +21,22 @@ def evaluate(
         Literal["full", "sampled"],
         typer.Option(
             "--protocol",
-            help="full ranks the whole catalogue; sampled ranks the target among random items, "
-            "only to compare with papers that do.",
+            help="full ranks the whole catalogue; sampled ranks the target against random items, only to "
+            "compare with papers that do.",
         ),
     ] = "full",
     on: options.Part = "test",
     mask_seen: options.MaskSeen = True,
     negatives: Annotated[
-        int, typer.Option("--negatives", min=1, help="Random items a user, for sampled.")
+        int,
+        typer.Option("--negatives", min=1, help="Random items per user, with --protocol sampled."),
     ] = 100,
     tail_item_below: Annotated[
         int | None,
         typer.Option(
             "--tail-item-below",
             metavar="N",
-            help="Items with fewer training events are tail; default: the 80 % least popular.",
+            help="Items with fewer training events are in the tail; default: the 80 % least popular.",
         ),
     ] = None,
     tail_user_below: Annotated[
@@ -50,26 +44,26 @@ def evaluate(
         typer.Option(
             "--tail-user-below",
             metavar="N",
-            help="Users with fewer training events are tail; default: the 80 % with fewest.",
+            help="Users with fewer training events are in the tail; default: the 80 % with the fewest.",
         ),
     ] = None,
     exact: Annotated[
         bool,
         typer.Option(
             "--exact",
-            help="Of a system that lists items by beam search: score the whole catalogue as well, and "
-            "report what the lists lose.",
+            help="For systems that list items by beam search: also score the whole catalogue, and report "
+            "what the lists lose.",
         ),
     ] = False,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", min=1, metavar="N", help="With --exact: only N users."),
+        typer.Option("--sample", min=1, metavar="N", help="With --exact: evaluate only N users."),
     ] = None,
     zero_shot: Annotated[
         bool,
         typer.Option(
             "--zero-shot",
-            help="Recommend the items of another data set (--dataset) without training, beside "
+            help="Recommend items of another data set (--dataset) without training, compared with "
             "popularity and an untrained model (idgenrec).",
         ),
     ] = False,
@@ -78,13 +72,16 @@ def evaluate(
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Rank each user's held-out item and report metrics, for all users and by group."""
+    """Rank each user's held-out item and report metrics.
+
+    Metrics are reported for all users and by group.
+    """
     if sample is not None and not exact:
-        raise typer.BadParameter("--sample goes with --exact", param_hint="--sample")
+        raise typer.BadParameter("--sample needs --exact", param_hint="--sample")
     special = [name for name, on in (("--exact", exact), ("--zero-shot", zero_shot)) if on]
     if special and (len(special) > 1 or protocol == "sampled"):
         raise typer.BadParameter(
-            "--exact, --zero-shot and --protocol sampled exclude one another", param_hint=special[0]
+            "--exact, --zero-shot and --protocol sampled exclude each other", param_hint=special[0]
         )
     shared: dict[str, Any] = {"on": on, "mask_seen": mask_seen, "device": device}
     with session(json_output=json_output, quiet=quiet, divides=not special) as current:
@@ -93,8 +90,8 @@ def evaluate(
                 raise typer.BadParameter("--zero-shot needs --dataset", param_hint="--dataset")
             from seqloom.pipelines.evaluate.zero_shot import zero_shot as run_zero_shot
 
-            found = run_zero_shot(run, dataset, **shared, progress=current.progress)
-            current.finish(found, _render_zero_shot)
+            result = run_zero_shot(run, dataset, **shared, progress=current.progress)
+            current.finish(result, _render_zero_shot)
             return
         if exact:
             from seqloom.pipelines.evaluate.beam_loss import evaluate_exact
@@ -132,10 +129,13 @@ def _render(document: Any) -> Iterable[RenderableType]:
         cold = document["cold"]
         yield (
             f"{cold['users']:,} users have one of {cold['items']:,} cold items as target; scored: "
-            f"{cold['how']}; text of the yardstick: {cold['text'] or 'none'}"
+            f"{cold['how']}; text of the baseline: {cold['text'] or 'none'}"
         )
         yield rows_table(
-            [{"among": r["among"], "by": r["by"], **r["metrics"]} for r in cold["rankings"]]
+            [
+                {"candidates": r["among"], "scores": r["by"], **r["metrics"]}
+                for r in cold["rankings"]
+            ]
         )
     lists = {k: v for k, v in document["metrics"].items() if k not in ranks}
     limits = {f"head_{kind} from": count for kind, count in document["thresholds"].items()}

@@ -1,4 +1,4 @@
-"""`seqloom export`: a run for other runtimes."""
+"""`seqloom export`: exports a run for other runtimes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 80
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("export")(export)
-
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `train` wrote.")],
     out: Annotated[Path, typer.Option("--out", help="The file to write, ending in .onnx.")],
     file_format: Annotated[
-        Literal["onnx"], typer.Option("--format", help="onnx is the only one.")
+        Literal["onnx"], typer.Option("--format", help="The file format.")
     ] = "onnx",
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a system over a sequence encoder as ONNX, checked against torch, with the item ids beside."""
+    """Export a sequence model as ONNX.
+
+    Checks the scores against torch, and writes the item ids beside the model.
+    """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.pipelines.recommend.export import export as run_stage
 

@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 25
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("ids")(ids)
-
 
 def ids(
     dataset: Annotated[
@@ -28,28 +21,31 @@ def ids(
     ],
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Take the generator of this run of idgenrec."),
+        typer.Option("--run", help="Use the generator of this idgenrec run."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="A YAML file with keys of idgenrec.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One key of idgenrec; may be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key of idgenrec; repeatable."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The Parquet file to write; default: ids.parquet in DATASET."),
+        typer.Option("--out", help="Parquet file to write; default: ids.parquet in DATASET."),
     ] = None,
-    show: Annotated[int, typer.Option("--show", min=0, help="How many items to show.")] = 20,
+    show: Annotated[int, typer.Option("--show", min=0, help="Number of items to show.")] = 20,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Name every item with a few words, as IDGenRec does, and write the names to a file.
+    """Name items with a few words, as IDGenRec does.
 
-    By default a pretrained SmolLM2 makes them; `--set generator.name=...` takes another model.
+    Writes the names of all items to a file.
+
+    The default generator is a pretrained SmolLM2; choose another model with
+    --set generator.name=...
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import apply_overrides, read_config_file

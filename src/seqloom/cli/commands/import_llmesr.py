@@ -1,4 +1,4 @@
-"""`seqloom import-llmesr`: the files of the LLM-ESR repository to a prepared data set."""
+"""`seqloom import-llmesr`: imports the files of the LLM-ESR repository."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from seqloom.cli.session import session
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-ORDER = 22
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("import-llmesr")(import_llmesr)
 
 
 def import_llmesr(
@@ -38,10 +31,11 @@ def import_llmesr(
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a data set and its embeddings from the files that LLM-ESR's authors publish.
+    """Import the files published with LLM-ESR.
 
-    This stands in for `prepare` and `embed`. Pickles are read without being run; a pickle of anything
-    but an array of numbers is refused.
+    Creates a data set with embeddings, in place of `prepare` and `embed`.
+
+    Pickles are read without executing them; only arrays of numbers are accepted.
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.pipelines.prepare.import_llmesr import import_llmesr as run_stage

@@ -1,4 +1,4 @@
-"""`seqloom plan`: what a training will take, before it begins."""
+"""`seqloom plan`: estimates the cost of a training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 28
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("plan")(plan)
-
 
 def plan(
     dataset: Annotated[
@@ -32,20 +25,23 @@ def plan(
     memory: Annotated[
         float | None,
         typer.Option(
-            "--memory", min=0, metavar="GIB", help="Memory to plan for; what is free by default."
+            "--memory", min=0, metavar="GIB", help="Available memory; default: what is free."
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Where the run is to be written, for the space there.")
+        Path,
+        typer.Option("--out", help="Where the run would be written; checks the disk space there."),
     ] = Path("."),
     device: options.Device = "auto",
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Predict memory, time and disk space of a training; refuse what does not fit.
+    """Estimate memory, time and disk space of a training.
 
-    Takes the same keys as `train` and keeps nothing: the machine is measured for about a second, and of a
-    system that does not declare its costs a few steps are tried.
+    Rejects a training that does not fit.
+
+    Takes the same keys as `train` and writes nothing. Measures the machine
+    for about a second; for systems without a cost model, runs a few steps.
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import apply_overrides, read_config_file
@@ -54,8 +50,10 @@ def plan(
 
         from seqloom.pipelines.estimate.plan import plan as run_stage
 
-        found = run_stage(dataset, system, config=values, device=device, memory_gib=memory, out=out)
-        current.finish(found, _render)
+        estimate = run_stage(
+            dataset, system, config=values, device=device, memory_gib=memory, out=out
+        )
+        current.finish(estimate, _render)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

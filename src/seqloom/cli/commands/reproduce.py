@@ -1,4 +1,4 @@
-"""`seqloom reproduce`: does the same come out again?"""
+"""`seqloom reproduce`: repeats a training and compares the results."""
 
 from __future__ import annotations
 
@@ -14,40 +14,34 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 55
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("reproduce")(reproduce)
-
 
 def reproduce(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `train` wrote.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The folder of the repetition; RUN-again if not given."),
+        typer.Option("--out", help="Folder of the repetition; default: RUN-again."),
     ] = None,
     dataset: options.Dataset = None,
     device: Annotated[
         str | None,
-        typer.Option(
-            "--device", metavar="NAME", help="Another device than the run was trained on."
-        ),
+        typer.Option("--device", metavar="NAME", help="Device; default: that of the run."),
     ] = None,
     tolerance: Annotated[
         float,
-        typer.Option(min=0.0, help="Largest difference of a metric, where the bits differ."),
+        typer.Option(min=0.0, help="Largest difference of a metric, if the weights differ."),
     ] = 1e-3,
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a run again from its manifest and compare; exit code 1 where it is not reproduced."""
+    """Train a run again from its manifest and compare the results.
+
+    The exit code is 1 if the run is not reproduced.
+    """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.pipelines.experiments.reproduce import reproduce as run_stage
 
-        found = run_stage(
+        result = run_stage(
             run,
             out=out,
             dataset=dataset,
@@ -56,8 +50,8 @@ def reproduce(
             overwrite=overwrite,
             progress=current.progress,
         )
-        current.finish(found, _render)
-    if found.verdict == "differs":
+        current.finish(result, _render)
+    if result.verdict == "differs":
         raise typer.Exit(1)
 
 
@@ -71,5 +65,5 @@ def _render(document: Any) -> Iterable[RenderableType]:
         epoch, largest = document["first_epoch_apart"], document["largest_weight_difference"]
         apart = "none" if epoch is None else str(epoch)
         gap = "not comparable" if largest is None else f"{largest:.3g}"
-        yield f"first epoch with another loss: {apart}; largest difference of a weight: {gap}"
-    yield f"the repetition is {document['again']}"
+        yield f"first epoch with a different loss: {apart}; largest difference of a weight: {gap}"
+    yield f"repetition: {document['again']}"

@@ -1,4 +1,4 @@
-"""`seqloom serve`: recommendations over HTTP."""
+"""`seqloom serve`: serves recommendations over HTTP."""
 
 from __future__ import annotations
 
@@ -10,19 +10,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.model_options import Chosen, OptionForm, build, model_options
 from seqloom.cli.session import session
+from seqloom.serving.config import ServerConfig
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 70
+
+_OPTIONS = (
+    "host",
+    "port",
+    "store",
+    "check_store",
+    "auth",
+    "cascade",
+    "engine.budget_ms",
+    "engine.approximate",
+    "connections.max_connections",
+    "connections.trusted_proxies",
+)
+"""Settings with an option of their own; `--config` and `--set` take all settings."""
+_FORMS = {
+    "store": OptionForm(metavar="URL", envvar="SEQLOOM_STORE"),
+    "check_store": OptionForm("--check-store"),
+    "cascade": OptionForm(metavar="NAME,NAME,..."),
+    "engine.approximate": OptionForm("--approximate/--exact"),
+    "connections.trusted_proxies": OptionForm("--trusted-proxy", metavar="ADDRESS", repeated=True),
+}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("serve")(serve)
-
-
+@model_options(ServerConfig, only=_OPTIONS, forms=_FORMS)
 def serve(
     runs: Annotated[
         list[str],
@@ -31,102 +49,38 @@ def serve(
             help="Folders that `train` wrote, or NAME=FOLDER; the first is the default model.",
         ),
     ],
-    host: Annotated[
-        str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 by default.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", help="Port; 8000 by default, 0 takes a free one.")
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            envvar="SEQLOOM_STORE",
-            help="sqlite:///FILE (by default seqloom.db), postgresql://... or redis://...",
-        ),
-    ] = None,
-    check_store: Annotated[
-        bool | None,
-        typer.Option(
-            "--check-store",
-            help="Read the whole store first, and do not start where it is damaged.",
-        ),
-    ] = None,
-    auth: Annotated[
-        bool | None,
-        typer.Option(
-            "--auth/--no-auth", help="Ask for tokens; by default everywhere but on loopback."
-        ),
-    ] = None,
-    cascade: Annotated[
-        str | None,
-        typer.Option(
-            "--cascade",
-            metavar="NAME,NAME,...",
-            help="Models to ask in this order under the latency budget, the last one always.",
-        ),
-    ] = None,
-    budget_ms: Annotated[
-        float | None, typer.Option("--budget-ms", help="Latency budget of the cascade.")
-    ] = None,
-    approximate: Annotated[
-        bool | None,
-        typer.Option(
-            "--approximate/--exact",
-            help="Search an index of the items and not all of them (needs seqloom\\[ann]); exact by default.",
-        ),
-    ] = None,
-    max_connections: Annotated[
-        int | None,
-        typer.Option(
-            "--max-connections",
-            help="Most connections at once; 2048 by default, fewer where the limit of open files is low.",
-        ),
-    ] = None,
-    trusted_proxy: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--trusted-proxy",
-            metavar="ADDRESS",
-            help="Address or network of a proxy, which may have any number of them; can be repeated.",
-        ),
-    ] = None,
+    *,
+    chosen: Chosen,
     config: Annotated[
         Path | None, typer.Option("--config", help="A YAML file with the server's settings.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as limits.max_k=100."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a setting, such as limits.max_k=100; repeatable.",
+        ),
     ] = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Answer over HTTP from trained runs; the explorer is at /, the interface is described at /docs.
+    """Serve recommendations of trained runs over HTTP.
 
-    Once it listens, the address and the models are written to standard output; the log, one JSON
-    document a line, goes to standard error. SIGHUP loads the runs anew, SIGTERM ends it.
+    The explorer is at /, the documentation of the API at /docs. When the
+    server listens, it writes its address and models to standard output; the
+    log goes to standard error, one JSON document per line. SIGHUP reloads
+    the runs, SIGTERM stops the server.
     """
-    engine = {"budget_ms": budget_ms, "approximate": approximate}
-    connections = {"max_connections": max_connections, "trusted_proxies": trusted_proxy or None}
-    given = {
-        "host": host,
-        "port": port,
-        "store": store,
-        "check_store": check_store,
-        "auth": auth,
-        "cascade": options.comma_list(cascade, "--cascade"),
-        "engine": {k: v for k, v in engine.items() if v is not None},
-        "connections": {k: v for k, v in connections.items() if v is not None},
-    }
     with session(json_output=json_output, quiet=quiet) as current:
+        build(ServerConfig, chosen)  # its errors name the options
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server can act on it
 
         from seqloom.serving.logs import configure_logs
         from seqloom.serving.starting import read_settings, start
 
-        settings = read_settings(config, overrides or [], given)
+        settings = read_settings(config, overrides or [], chosen)
         server = start(runs, settings, device=device, progress=current.progress)
         current.finish(server.summary(), _render)
     configure_logs(quiet=quiet)

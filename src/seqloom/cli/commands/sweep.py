@@ -1,4 +1,4 @@
-"""`seqloom sweep`: many runs of one plan, one table of means and spreads."""
+"""`seqloom sweep`: trains the runs of a plan and tabulates means and deviations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 52
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("sweep")(sweep)
-
 
 def sweep(
     dataset: Annotated[
@@ -29,26 +22,33 @@ def sweep(
     plan: Annotated[
         Path, typer.Option("--plan", help="A YAML file: system, config, variants, grid, seeds.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The folder of the runs, table and figures.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the runs, the table and the figures.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A key of the plan, over the file's: seeds=[42], config.encoder.hidden_size=64.",
+            help="Override a key of the plan: seeds=[42], config.encoder.hidden_size=64; repeatable.",
         ),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="VARIANT", help="Of the plan's variants these alone."),
+        typer.Option(
+            "--only", metavar="VARIANT", help="Run only this variant of the plan; repeatable."
+        ),
     ] = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train and evaluate every run of a plan, then write one table and the figures.
+    """Train and evaluate every run of a plan.
 
-    The same command goes on where it was stopped, and trains only what the plan has anew.
+    Writes one table and the figures.
+
+    The same command resumes an interrupted sweep, and trains only new runs if
+    the plan has changed.
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import apply_overrides, read_config_file
@@ -68,17 +68,17 @@ def _render(document: Any) -> Iterable[RenderableType]:
     from seqloom.cli.show import rows_table
 
     yield rows_table([_row(row) for row in document["table"] if row["group"] == "all"])
-    for one in document["failed"]:
-        yield f"failed: {one['run']}: {one['error']}"
+    for run in document["failed"]:
+        yield f"failed: {run['run']}: {run['error']}"
     yield f"{document['runs']} runs; groups, figures and every run's numbers: {document['report']}"
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    told = ("protocol", "metric", "mean", "std", "best")
+    columns = ("protocol", "metric", "mean", "std", "best")
     seeds = " ".join(map(str, row["seeds"]))
     return {
         "variant": row["variant"],
         **row["point"],
-        **{name: row[name] for name in told},
+        **{name: row[name] for name in columns},
         "seeds": seeds,
     }

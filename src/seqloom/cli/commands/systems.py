@@ -1,4 +1,4 @@
-"""`seqloom systems`: what can be trained, and the keys of each system's configuration."""
+"""`seqloom systems`: the systems and their configuration keys."""
 
 from __future__ import annotations
 
@@ -14,43 +14,42 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 70
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("systems")(systems)
-
 
 def systems(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A system, to see every key that it takes.")
+        str | None, typer.Argument(metavar="NAME", help="System whose configuration keys to list.")
     ] = None,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the systems, or the configuration keys of one with their defaults and meaning."""
+    """List the systems, or the configuration keys of one."""
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.cli.config_docs import config_keys
         from seqloom.systems import registry
 
-        chosen = registry.names() if name is None else [name]
+        if name is None and not json_output:
+            # The table shows no keys, so the systems are not imported.
+            rows = [{"system": each, "what": registry.summary(each)} for each in registry.names()]
+            current.finish(rows, _render_all)
+            return
+        from seqloom.cli.config_docs import config_keys
+
+        names = registry.names() if name is None else [name]
         document = [
             {
                 "system": each,
                 "summary": registry.summary(each),
                 "config": config_keys(registry.config_class(each)),
             }
-            for each in chosen
+            for each in names
         ]
-        current.finish(document, _render_all if name is None else _render_one)
+        current.finish(document, _render_one)
 
 
 def _render_all(document: Any) -> Iterable[RenderableType]:
     from seqloom.cli.show import rows_table
 
-    yield rows_table([{"system": row["system"], "what": row["summary"]} for row in document])
-    yield "`seqloom systems NAME` shows the configuration keys of one."
+    yield rows_table(document)
+    yield "`seqloom systems NAME` lists the configuration keys of one."
 
 
 def _render_one(document: Any) -> Iterable[RenderableType]:
@@ -63,5 +62,5 @@ def _render_one(document: Any) -> Iterable[RenderableType]:
 
 
 def _as_typed(value: Any) -> str:
-    """A default as one would write it after `--set KEY=`."""
+    """Formats a default as typed after `--set KEY=`."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""`seqloom token`: the access tokens of a server."""
+"""`seqloom token`: access tokens of a server."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 75
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("token")(token)
-
 
 def token(
     action: Annotated[
@@ -28,24 +21,24 @@ def token(
     ],
     name: Annotated[
         str | None,
-        typer.Option("--name", help="What a new token is for; shown in lists, not secret."),
+        typer.Option("--name", help="Purpose of a new token; not secret, shown in lists."),
     ] = None,
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            "--scope", help="What a new token may do: read (by default), write, admin; repeat it."
+            "--scope", help="Scope of a new token: read (default), write or admin; repeatable."
         ),
     ] = None,
     days: Annotated[
         float | None,
-        typer.Option("--days", min=0.0, help="How long a new token holds; for ever by default."),
+        typer.Option("--days", min=0.0, help="Lifetime of a new token; default: unlimited."),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option("--rate", min=0.001, help="Requests a second that a new token may make."),
+        typer.Option("--rate", min=0.001, help="Rate limit of a new token, requests per second."),
     ] = None,
     token_id: Annotated[
-        str | None, typer.Option("--id", help="The token to revoke, by its id in the list.")
+        str | None, typer.Option("--id", help="Id of the token to revoke, as listed.")
     ] = None,
     store: Annotated[
         str | None,
@@ -59,7 +52,10 @@ def token(
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make, list or revoke access tokens. A new token is shown once; the store keeps a hash of it."""
+    """Create, list or revoke access tokens of a server.
+
+    A new token is shown only once; the store keeps a hash of it.
+    """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.serving.token_actions import create, listing, revoke
 
@@ -73,14 +69,14 @@ def token(
 
 def _render_new(document: Any) -> Iterable[RenderableType]:
     yield document["token"]
-    yield f"id {document['id']}, scopes {', '.join(document['scopes'])}; it is not shown again"
+    yield f"id {document['id']}, scopes {', '.join(document['scopes'])}; it will not be shown again"
 
 
 def _render_list(document: Any) -> Iterable[RenderableType]:
     from seqloom.cli.show import rows_table
 
     rows = [{**row, "scopes": ", ".join(row["scopes"])} for row in document]
-    yield rows_table(rows) if rows else "there is no token"
+    yield rows_table(rows) if rows else "no tokens"
 
 
 def _render_revoked(document: Any) -> Iterable[RenderableType]:

@@ -1,4 +1,4 @@
-"""`seqloom train`: a prepared data set and a system to a run."""
+"""`seqloom train`: trains a system on a data set."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 30
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("train")(train)
-
 
 def train(
     dataset: Annotated[
@@ -34,23 +27,28 @@ def train(
     config: options.ConfigFile = None,
     overrides: options.Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of an unfinished run.")
+        bool, typer.Option("--resume", help="Resume an unfinished run from its last checkpoint.")
     ] = False,
     checkpoint_every: Annotated[
         float,
-        typer.Option("--checkpoint-every", min=0, help="Seconds between checkpoints in an epoch."),
+        typer.Option(
+            "--checkpoint-every", min=0, help="Seconds between checkpoints within an epoch."
+        ),
     ] = 60.0,
     foundation: Annotated[
         bool,
         typer.Option("--foundation", help="Train one recommender on several data sets (idgenrec)."),
     ] = False,
-    shard: Annotated[
+    fsdp: Annotated[
         bool,
         typer.Option(
-            "--shard",
-            help="Of several processes: spread the language models over them (e4srec, idgenrec), "
-            "where these are too large for each.",
+            "--fsdp",
+            help="Shard the language models over several processes by FSDP2 (e4srec, idgenrec), for "
+            "models that are too large for one GPU.",
         ),
+    ] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", hidden=True, help="The former name of --fsdp.")
     ] = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -59,13 +57,13 @@ def train(
 ) -> None:
     """Train a system on a prepared data set.
 
-    `seqloom systems NAME` lists the keys that --config and --set take; --set wins.
+    `seqloom systems NAME` lists the keys of --config and --set; --set takes
+    precedence.
     On several processes or GPUs: torchrun --nproc-per-node N -m seqloom train ...
     """
-    if shard and foundation:
-        raise typer.BadParameter(
-            "--shard and --foundation exclude each other", param_hint="--shard"
-        )
+    fsdp = fsdp or shard
+    if fsdp and foundation:
+        raise typer.BadParameter("--fsdp and --foundation exclude each other", param_hint="--fsdp")
     if len(dataset) > 1 and not foundation:
         raise typer.BadParameter("several data sets need --foundation", param_hint="DATASET")
     with session(json_output=json_output, quiet=quiet, divides=True) as current:
@@ -73,7 +71,7 @@ def train(
 
         values = apply_overrides(read_config_file(config) if config else {}, overrides or [])
 
-        # torch loads from here on; a mistyped option should not wait for it.
+        # torch loads from here on; a mistyped option fails before it.
         from seqloom.data.store import Dataset
 
         loaded = [Dataset.load(path) for path in dataset]
@@ -94,7 +92,7 @@ def train(
         else:
             from seqloom.pipelines.train.train import train as run_stage
 
-            summary = run_stage(loaded[0], system, shard=shard, **settings)
+            summary = run_stage(loaded[0], system, fsdp=fsdp, **settings)
         current.finish(summary, _render)
 
 

@@ -1,4 +1,4 @@
-"""`seqloom tune`: search a space of configurations on the validation part."""
+"""`seqloom tune`: searches for a good configuration."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 54
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("tune")(tune)
-
 
 def tune(
     dataset: Annotated[
@@ -29,18 +22,20 @@ def tune(
     plan: Annotated[
         Path, typer.Option("--plan", help="A YAML file: system, config, space, trials, metric.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The folder of the study and its runs.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the study and its runs.")],
     trials: Annotated[
         int | None,
-        typer.Option(help="Trials in all, earlier ones included; the plan's by default."),
+        typer.Option(help="Total number of trials, including earlier ones; default: the plan's."),
     ] = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Search for a good configuration with Optuna; only the validation part is read.
+    """Search for a good configuration with Optuna.
 
-    The same command goes on where it was stopped. Trials that fall behind are stopped early.
+    Reads only the validation part.
+
+    The same command resumes an interrupted study. Poor trials are stopped early.
     """
     with session(json_output=json_output, quiet=quiet) as current:
         from seqloom.core.config import read_config_file

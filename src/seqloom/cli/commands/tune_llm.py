@@ -1,4 +1,4 @@
-"""`seqloom tune-llm`: instruction records to a language model that plug-ins share."""
+"""`seqloom tune-llm`: instruction tuning of a shared language model."""
 
 from __future__ import annotations
 
@@ -14,47 +14,44 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ORDER = 35
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("tune-llm")(tune_llm)
-
 
 def tune_llm(
     records: Annotated[
         Path,
-        typer.Argument(metavar="RECORDS", help="Alpaca records: a JSON array, or JSON lines."),
+        typer.Argument(metavar="RECORDS", help="Alpaca records: a JSON array or JSON lines."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The folder of the tuned language model.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tuned language model.")],
     llm: Annotated[
         str | None,
-        typer.Option("--llm", help="The language model to tune; the same as --set llm.name=..."),
+        typer.Option("--llm", help="Language model to tune; same as --set llm.name=..."),
     ] = None,
     config: options.ConfigFile = None,
     overrides: options.Overrides = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")
+        bool, typer.Option("--skip-bad", help="Skip bad records and report them.")
     ] = False,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Write a whole model in place of a PEFT adapter.")
+        bool, typer.Option("--merge", help="Write a merged model in place of a PEFT adapter.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of an unfinished call.")
+        bool, typer.Option("--resume", help="Resume an interrupted call from its last checkpoint.")
     ] = False,
     checkpoint_every: Annotated[
         float,
-        typer.Option("--checkpoint-every", min=0, help="Seconds between checkpoints in an epoch."),
+        typer.Option(
+            "--checkpoint-every", min=0, help="Seconds between checkpoints within an epoch."
+        ),
     ] = 60.0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Tune a language model on instructions with LoRA, for any number of e4srec runs to share.
+    """Tune a language model on instructions.
 
-    docs/guides/e4srec.md lists the keys that --config and --set take; --set wins.
+    Uses LoRA; any number of e4srec runs can share the tuned model.
+
+    docs/guides/e4srec.md lists the keys of --config and --set; --set takes precedence.
     """
     with session(json_output=json_output, quiet=quiet, divides=True) as current:
         from seqloom.core.config import apply_overrides, read_config_file

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from seqloom.core.errors import DataError
+from seqloom.data.options import ReadOptions
 from seqloom.data.sources.amazon import read_amazon, read_amazon_items
-from seqloom.data.sources.base import ReadOptions, Source, Table
+from seqloom.data.sources.base import Source, Table
 from seqloom.data.sources.delimited import read_csv, read_csv_items
 from seqloom.data.sources.detect import detect_format, detect_items_format
 from seqloom.data.sources.frames import read_frame, read_frame_items

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from seqloom.core.errors import DataError
-from seqloom.data.sources.base import Names, ReadOptions, Source, Table
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import Names, Source, Table
 from seqloom.data.sources.jsonl import json_keys, read_json_items, read_json_log
 
 _OLD = Names("reviewerID", "asin", "unixReviewTime", "overall")

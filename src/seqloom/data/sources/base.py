@@ -5,56 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import polars as pl
 import pyarrow as pa
-from pydantic import Field
 
-from seqloom.core.config import Config
-
-Format = Literal[
-    "auto", "csv", "parquet", "jsonl", "recbole", "movielens", "amazon", "yelp", "sequences"
-]
-TimestampUnit = Literal["auto", "s", "ms", "us", "ns"]
 Column: TypeAlias = pl.Series | pa.ChunkedArray
 """One column of a log. Ids of large files arrive coded (categorical or Arrow dictionary)."""
-
-
-class ReadOptions(Config):
-    """How to read a log and its items. The defaults read every supported format unasked."""
-
-    format: Format = "auto"
-    """Format of the log; `auto` decides by the name and the first lines, and says what it chose."""
-    user_column: str | None = None
-    """Name of the user column where it is none of the known names."""
-    item_column: str | None = None
-    """Name of the item column where it is none of the known names."""
-    timestamp_column: str | None = None
-    """Name of the time column where it is none of the known names."""
-    rating_column: str | None = None
-    """Name of the rating column where it is none of the known names."""
-    timestamp_unit: TimestampUnit = "auto"
-    """Unit of numeric times; `auto` decides by their size."""
-    time_format: str | None = None
-    """Format of dates as for `strptime` (`%d/%m/%Y %H:%M`), where day and month cannot be told apart."""
-    items_id_column: str | None = None
-    """Name of the id column of the items table where it is none of the known names."""
-    text_columns: list[str] | None = None
-    """Text columns of the items to keep, in this order; default: all that the format gives."""
-    separator: str | None = None
-    """Field separator of CSV files; default: the likeliest of comma, tab, semicolon and bar."""
-    quote: Literal["auto", "none", '"'] = "auto"
-    """Quoting of CSV files: `"` quotes fields, or with `none` it is an ordinary character; `auto` takes
-    the reading that fits and says which."""
-    escape: str | None = Field(default=None, min_length=1, max_length=1)
-    """The character before a `"` that belongs to a quoted text, such as a backslash; default: quotes are
-    doubled, or a backslash where that alone fits."""
-    header: bool = True
-    """Whether CSV files begin with a header line; without one the columns are named 1, 2, ..."""
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
-    """Encoding of text files; a byte order mark goes before it. MovieLens files are always read as latin-1,
-    which they are."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,13 @@ import pyarrow.csv as pc
 
 from seqloom.core.errors import DataError
 from seqloom.data.columns import find_item_id, find_names
-from seqloom.data.sources.base import Column, Names, ReadOptions, Source, Table
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import (
+    Column,
+    Names,
+    Source,
+    Table,
+)
 from seqloom.data.sources.files import first_lines, open_bytes, suffix, text_encoding, text_lines
 from seqloom.data.sources.quoting import Dialect
 from seqloom.data.sources.reading import Reading, choose

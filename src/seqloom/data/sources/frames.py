@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from seqloom.core.errors import DataError
 from seqloom.data.columns import find_item_id, find_names
-from seqloom.data.sources.base import ReadOptions, Source, Table
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import Source, Table
 
 
 def frame_name(frame: Any) -> str:

@@ -12,7 +12,8 @@ import polars as pl
 from seqloom.core.errors import DataError
 from seqloom.core.text_files import is_plain
 from seqloom.data.columns import find_item_id, find_names
-from seqloom.data.sources.base import Names, ReadOptions, Source, Table
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import Names, Source, Table
 from seqloom.data.sources.files import (
     explain_json,
     first_lines,

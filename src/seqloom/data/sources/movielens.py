@@ -7,7 +7,13 @@ from pathlib import Path
 import polars as pl
 
 from seqloom.core.errors import DataError
-from seqloom.data.sources.base import Column, Names, ReadOptions, Source, Table
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import (
+    Column,
+    Names,
+    Source,
+    Table,
+)
 from seqloom.data.sources.delimited import Delimited
 from seqloom.data.sources.files import require_file, text_lines
 

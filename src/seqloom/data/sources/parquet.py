@@ -8,7 +8,8 @@ import polars as pl
 
 from seqloom.core.errors import DataError
 from seqloom.data.columns import find_item_id, find_names
-from seqloom.data.sources.base import ReadOptions, Source, Table
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import Source, Table
 from seqloom.data.sources.files import require_file
 
 

@@ -8,7 +8,8 @@ import polars as pl
 
 from seqloom.core.errors import DataError
 from seqloom.data.columns import find_column, find_item_id, find_names
-from seqloom.data.sources.base import ReadOptions, Source, Table
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import Source, Table
 from seqloom.data.sources.delimited import Delimited
 
 _TYPES = {"token", "token_seq", "float", "float_seq"}

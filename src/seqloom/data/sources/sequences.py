@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from seqloom.core.errors import DataError
-from seqloom.data.sources.base import ReadOptions, Source
+from seqloom.data.options import ReadOptions
+from seqloom.data.sources.base import Source
 from seqloom.data.sources.files import text_lines
 
 

@@ -6,42 +6,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
-
 from seqloom._version import __version__
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import sole_writer
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text import store
 from seqloom.text.encoders import TextEncoder, build_encoder
-from seqloom.text.encoders.factory import EncoderOptions
 from seqloom.text.making import Made, Maker, plan_items, plan_users
 from seqloom.text.prompts import Prompts, item_prompts, user_prompts
 from seqloom.text.shards import Shards
-from seqloom.text.store import TextManifest, Users
-
-
-class EmbedOptions(EncoderOptions):
-    """What `embed` makes."""
-
-    name: str | None = None
-    """Name of the embeddings; by default the encoder's name."""
-    item_template: str = "full"
-    """`full` (every text column by name), `title`, a file, or a text with {column} placeholders."""
-    user_template: str = "titles"
-    """`titles`, a file, or a text with the placeholder {titles}."""
-    users: Users = "prompt"
-    """`prompt` encodes a text of the user's training items, `mean` averages their embeddings,
-    `none` makes no user embeddings."""
-    user_max_items: int = Field(default=20, ge=1)
-    """A user's text has at most so many titles, the most recent ones."""
-    user_max_words: int = Field(default=110, ge=1)
-    """A user's titles have at most so many words; the oldest are left out first. The default keeps
-    product titles within the 256 tokens that small sentence encoders read."""
-    default: bool = False
-    """Whether these become the embeddings that a training takes unasked."""
+from seqloom.text.store import TextManifest
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.jobs import Engine
 from seqloom.jobs.shards import Shard
-from seqloom.pipelines.embed.embed import EmbedOptions, EmbedSummary, default_name, embed
+from seqloom.pipelines.embed.embed import EmbedSummary, default_name, embed
+from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.prompts import item_prompts, template_text, user_prompts
 from seqloom.text.resume import content_hash, encode_timed

@@ -17,7 +17,8 @@ from seqloom.core.files import atomic_folder, sha256_file
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.pickled_arrays import read_pickled_array
 from seqloom.data.store import Dataset
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.text import store
 from seqloom.text.similar_users import write_similar_users
 from seqloom.text.store import PartManifest, TextManifest

@@ -8,44 +8,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pydantic import Field
 
 from seqloom.core.errors import ArtefactError, DataError
 from seqloom.core.files import sha256_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.assemble import code_log, in_time_order
 from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
-from seqloom.data.checks import Findings, Missing
-from seqloom.data.filters import Duplicates, Log, k_core, repeats_in_place, wanted_events
+from seqloom.data.checks import Findings
+from seqloom.data.filters import (
+    Log,
+    k_core,
+    repeats_in_place,
+    wanted_events,
+)
 from seqloom.data.sources import Source, Table, read_items, read_log
 from seqloom.data.statistics import describe
 from seqloom.data.store import Dataset, write_dataset
-from seqloom.pipelines.prepare.split_options import SplitOptions, split_log
-
-
-class PrepareOptions(SplitOptions):
-    """How a log becomes a data set."""
-
-    min_count: int = Field(default=5, ge=0)
-    """k-core: users and items with fewer events are left out, again and again until none is left.
-    0 or 1 keeps all. Default: the 5-core of most published work."""
-    min_user_count: int | None = Field(default=None, ge=0)
-    """k-core bound for users; default: `min_count`."""
-    min_item_count: int | None = Field(default=None, ge=0)
-    """k-core bound for items; default: `min_count`."""
-    min_rating: float | None = None
-    """Events with a lower rating are left out before anything else; default: all ratings count."""
-    duplicates: Duplicates = "keep-all"
-    """Repeated (user, item): `keep-all`, only the `first` or the `last`, or `consecutive` (one of
-    each run of the same item)."""
-    missing: Missing = "error"
-    """Rows without a user, an item or a time: stop with an `error`, or `drop` and count them."""
-
-    @property
-    def core(self) -> tuple[int, int]:
-        """The k-core bounds for users and items."""
-        user, item = self.min_user_count, self.min_item_count
-        return self.min_count if user is None else user, self.min_count if item is None else item
+from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.split_options import split_log
 
 
 def prepare(

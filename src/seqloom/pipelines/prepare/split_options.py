@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field, model_validator
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import MAX_EXAMPLES, Findings
 from seqloom.data.cold import choose, cold_users, hold_out_items
 from seqloom.data.events import Events
 from seqloom.data.filters import Log, tied_events
-from seqloom.data.sources import ReadOptions
 from seqloom.data.split import (
     Split,
     check_temporal,
@@ -26,43 +24,7 @@ from seqloom.data.split import (
 )
 from seqloom.data.statistics import SplitTally
 from seqloom.data.times import SECOND, iso, parse_moment
-
-
-class SplitOptions(ReadOptions):
-    """What is held out."""
-
-    split: Literal["leave-one-out", "temporal"] = "leave-one-out"
-    """`leave-one-out`: each user's last event is the test target, the one before it the validation
-    target. `temporal`: one moment for all users parts training from what is held out."""
-    valid_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Temporal split: share of the events that lie in the validation period."""
-    test_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Temporal split: share of the events that lie in the test period."""
-    valid_from: str | int | None = None
-    """Temporal split: begin of the validation period (seconds since 1970 or an ISO date)."""
-    test_from: str | int | None = None
-    """Temporal split: begin of the test period; give it together with `valid_from`."""
-    cold_items: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the items that training never meets. Their events are left out, in histories too, but
-    for those that are test targets."""
-    cold_users: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of the users that are test users, and of those that are validation users: nothing of
-    either is trained on, and their last event is the target. All events of the others are training
-    events."""
-    cold_seed: int = 42
-    """Seed of the choice of cold items and users."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.valid_from is None) != (self.test_from is None):
-            raise ValueError("valid_from and test_from are given together or not at all")
-        if self.valid_from is not None and self.split != "temporal":
-            raise ValueError("valid_from and test_from need split='temporal'")
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise ValueError("valid_fraction + test_fraction must be below 1")
-        if self.cold_users and self.split != "leave-one-out":
-            raise ValueError("cold_users needs split='leave-one-out': users are parted, not times")
-        return self
+from seqloom.pipelines.prepare.options import SplitOptions
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,12 @@ def train(
     progress: Progress = SILENT,
     watch: Watch | None = None,
     processes: Processes = ALONE,
-    shard: bool = False,
+    fsdp: bool = False,
 ) -> TrainSummary:
     """Train `system` on `dataset` and write the run at `out`.
 
     Several processes, each of which makes this call, train one run; the first writes it, and all must see
-    both folders. With `shard` its language models are spread over them. See docs/guides/distributed.md.
+    both folders. With `fsdp` its language models are sharded over them. See docs/guides/distributed.md.
 
     With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
     never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
@@ -111,7 +111,7 @@ def train(
     cls = system_class(system)
     resolved = cls.config_class.build(config)
     _check_epochs(resolved)
-    _check_shard(cls, processes, shard=shard)
+    _check_fsdp(cls, processes, fsdp=fsdp)
     check_alike(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
     with sole_process(out, processes, progress):
@@ -142,7 +142,7 @@ def train(
             manifest = noted(out, manifest, processes, members=members.references)
         place = resolve_device(device)
         finished = _train(
-            out, data, resolved, manifest, place, checkpoint_every_s, watch, shard=shard
+            out, data, resolved, manifest, place, checkpoint_every_s, watch, fsdp=fsdp
         )
         del shared
         return _summary(out, finished)
@@ -157,15 +157,15 @@ def _check_epochs(config: SystemConfig) -> None:
         )
 
 
-def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -> None:
-    if shard and cls.shards is None:
+def _check_fsdp(cls: type[System[Any]], processes: Processes, *, fsdp: bool) -> None:
+    if fsdp and cls.shards is None:
         raise ConfigError(
-            f"--shard spreads a language model over processes, which {cls.name} does not have; "
+            f"--fsdp shards a language model over processes, and {cls.name} has none; "
             "leave it out, or train e4srec or idgenrec"
         )
-    if shard and processes.size == 1:
+    if fsdp and processes.size == 1:
         raise ConfigError(
-            "--shard spreads a language model over several processes, and this is one; start several: "
+            "--fsdp shards a language model over several processes, but only one is running; start several: "
             "torchrun --nproc-per-node N -m seqloom train ..."
         )
 
@@ -202,17 +202,17 @@ def _train(
     checkpoint_every_s: float,
     watch: Watch | None,
     *,
-    shard: bool,
+    fsdp: bool,
 ) -> RunManifest:
     started = time.monotonic()
     processes = data.processes
     model = processes.in_turn(lambda: start_system(manifest.system, config, manifest.sizes, data))
     manifest = _with_start(out, manifest, model, processes)
-    if shard:
+    if fsdp:
         model.shard(device)
     model.to(device)
     # A frozen model that all hold together cannot score other users in each process.
-    ranking = ALONE if shard and model.shards == "frozen" else processes
+    ranking = ALONE if fsdp and model.shards == "frozen" else processes
     held_out = data.dataset.held_out("valid")
     if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
         data.progress.warn(

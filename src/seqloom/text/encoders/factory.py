@@ -5,38 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
-
-from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, EmbeddingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_folders import model_folder
 from seqloom.text.encoders.base import TextEncoder
-from seqloom.text.encoders.hf_lm import Dtype, Pooling
-
-
-class EncoderOptions(Config):
-    """Which text encoder, and how it runs."""
-
-    encoder: str = "all-minilm-l6-v2"
-    """A named asset (`all-minilm-l6-v2`, `smollm2-135m-instruct`), a local folder, a GGUF file, a
-    name on the Hugging Face hub, `openai:MODEL` for an OpenAI-compatible endpoint, or `hash` /
-    `hash:WIDTH` for hashed words without a model."""
-    pooling: Pooling | None = None
-    """How a language model's hidden states become one vector: `mean`, `last` or `cls`. By default a
-    sentence-transformers model does what it was trained for, and any other takes the mean."""
-    batch_size: int | None = Field(default=None, ge=1)
-    """Texts at a time; by default 64 (sentence-transformers), 32 (language models) or 128
-    (endpoint). Of texts beyond 512 tokens so many fewer. Not for `hash`."""
-    max_tokens: int | None = Field(default=None, ge=4)
-    """A text's end is cut off beyond so many tokens; by default the model's own limit, and 512 for
-    language models. Not for endpoints and `hash`."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
-    dtype: Dtype = "float32"
-    """Number format in which a language model computes; vectors are stored as float32."""
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    """Rate limit for an endpoint; none by default."""
+from seqloom.text.options import EncoderOptions
 
 
 def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextEncoder:

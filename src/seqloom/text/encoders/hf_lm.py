@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,8 @@ from seqloom.hub.pretrained import at, load_pretrained, load_settings
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import text_batches
+from seqloom.text.options import Dtype, Pooling
 
-Pooling = Literal["mean", "last", "cls"]
-Dtype = Literal["float32", "bfloat16", "float16"]
 _DEFAULT_TOKENS = 512
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from seqloom.core.errors import ArtefactError, DataError
 from seqloom.data.store import Dataset
+from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_by
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.prepare import prepare
 from support.equal_datasets import assert_equal
 from support.event_logs import make_log, write_files
 from support.inline_engine import Inline

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from seqloom.jobs.local import ProcessEngine
+from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_by
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.prepare import prepare
 from support.equal_datasets import assert_equal
 from support.event_logs import make_log, write_files
 

@@ -8,8 +8,9 @@ import pytest
 from seqloom.core.errors import AssetError
 from seqloom.hub.assets import resolve
 from seqloom.jobs.local import ProcessEngine
+from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_by
-from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
+from seqloom.pipelines.prepare.prepare import prepare
 from support.equal_datasets import assert_equal
 
 SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"

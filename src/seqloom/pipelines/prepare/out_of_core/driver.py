@@ -24,6 +24,7 @@ from seqloom.data.parts import PartRecord, fingerprint_parts, part_files, traini
 from seqloom.data.sources.base import Names, Source
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
 from seqloom.jobs import Engine
+from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
 from seqloom.pipelines.prepare.out_of_core.findings import Told, tell_found
 from seqloom.pipelines.prepare.out_of_core.gathering import gather_bucket
@@ -38,7 +39,6 @@ from seqloom.pipelines.prepare.out_of_core.writing import (
     write_range,
 )
 from seqloom.pipelines.prepare.prepare import (
-    PrepareOptions,
     catalogue,
     items_table,
     no_ratings,

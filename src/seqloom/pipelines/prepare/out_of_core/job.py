@@ -20,7 +20,7 @@ from seqloom.core.tensors import write_tensors
 from seqloom.data.sources.detect import detect_format
 from seqloom.data.sources.files import suffix
 from seqloom.data.sources.parquet import parquet_files
-from seqloom.pipelines.prepare.prepare import PrepareOptions
+from seqloom.pipelines.prepare.options import PrepareOptions
 
 FORMATS = ("parquet", "csv", "jsonl", "sequences")
 _SUFFIXES = {

@@ -8,7 +8,7 @@ from typing import Any
 from seqloom.core.errors import DataError
 from seqloom.data.assemble import check_day_order
 from seqloom.data.dates import DayOrder
-from seqloom.data.sources.base import TimestampUnit
+from seqloom.data.options import TimestampUnit
 
 _UNITS: dict[str, TimestampUnit] = {
     "seconds": "s",

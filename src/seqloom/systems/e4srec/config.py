@@ -92,6 +92,11 @@ class E4SRecConfig(SystemConfig):
             )
         return self
 
+    @property
+    def item_vector_source(self) -> IdsConfig:
+        """See `core.protocols.TakesItemVectors`."""
+        return self.ids
+
     def optimisation(self) -> Optimisation:
-        """The settings of the one phase."""
+        """Returns the settings of the one phase."""
         return Optimisation.of(self)

@@ -13,6 +13,7 @@ from torch import Tensor
 from seqloom.core.batching import padded_batches
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import NamingStatistics
 from seqloom.llm.generation.diverse import Lengths, generate_words
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.prefix_tree import PAD
@@ -26,18 +27,6 @@ _CPU_TOKENS_AT_ONCE = 1024
 _REHEARSED = 512
 """Items that are named to learn how long naming takes."""
 Row = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How the IDs came about."""
-
-    greedy: int
-    """Items that kept the generator's first choice."""
-    diverse: int
-    """Items named by a diverse group."""
-    extended: int
-    """Items whose ID had to be told apart by a further word."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ class IDMaker:
 
     def make(
         self, texts: Sequence[str], item_ids: Sequence[str], prompts: ItemPrompts
-    ) -> tuple[Tensor, Statistics]:
+    ) -> tuple[Tensor, NamingStatistics]:
         """An ID for each item.
 
         Raises:
@@ -124,7 +113,7 @@ class IDMaker:
         for item in left:
             named[item] = self._extend(first[item][0], texts[item])
         table = self._table([named[item] for item in range(len(texts))])
-        return table, Statistics(greedy, diverse, len(left))
+        return table, NamingStatistics(greedy, diverse, len(left))
 
     def rehearse(self, texts: Sequence[str], prompts: ItemPrompts) -> tuple[Tensor, float]:
         """IDs like those that `make` would give, and the seconds that naming all items greedily would take.

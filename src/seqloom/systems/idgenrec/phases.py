@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,19 +13,17 @@ from torch import Tensor, nn
 from seqloom.core.phase import Mean, Optimisation
 from seqloom.core.random import generator as random_generator
 from seqloom.data.batches import EpochPlan, TrainingBatch, training_rows
+from seqloom.data.sequences import Sequences
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import TextModel
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
+from seqloom.systems.idgenrec.models import IDGenRecModels
 from seqloom.systems.idgenrec.prompts import Prompts
 from seqloom.systems.idgenrec.samples import Mixture, PrefixPlan, prefix_rows
 from seqloom.systems.idgenrec.soft_tokens import lay_in, soft_tokens
-
-if TYPE_CHECKING:
-    from seqloom.data.sequences import Sequences
-    from seqloom.systems.idgenrec.system import IDGenRec
 
 _TAGGING_BATCH = 4
 
@@ -47,7 +44,7 @@ class RecommenderPhase:
 
     def __init__(
         self,
-        system: IDGenRec,
+        system: IDGenRecModels,
         train: Sequences,
         users: list[int],
         number: int,
@@ -114,7 +111,7 @@ class GeneratorPhase:
 
     def __init__(
         self,
-        system: IDGenRec,
+        system: IDGenRecModels,
         train: Sequences,
         users: list[int],
         choices: IDChoices,
@@ -247,7 +244,7 @@ class TaggingPhase:
     name = "tagging"
     validated = False
 
-    def __init__(self, system: IDGenRec, texts: list[str]) -> None:
+    def __init__(self, system: IDGenRecModels, texts: list[str]) -> None:
         config = system.config.generation
         self.optimisation = Optimisation(
             epochs=config.tagging_epochs,
@@ -284,7 +281,7 @@ class TaggingPhase:
         return {"loss": Mean(_cross_entropy(logits, batch.targets), _tokens(batch.targets))}
 
 
-def draw_templates(system: IDGenRec, batch: TrainingBatch, processes: Processes) -> Tensor:
+def draw_templates(system: IDGenRecModels, batch: TrainingBatch, processes: Processes) -> Tensor:
     """A prompt for each history of the batch. Shapes: -> [B] template numbers."""
     whole, own = processes.span(len(batch))
     with processes.drawing():

@@ -63,7 +63,7 @@ class PromptBuilder(nn.Module):
             new = torch.tensor([place[t] for t in old.flatten().tolist()], dtype=torch.int64)
             self._set(name, new.view_as(old))
 
-    def speak(self, output_tokens: Tensor) -> None:
+    def set_output_tokens(self, output_tokens: Tensor) -> None:
         """Write IDs with these tokens. Shapes: [V'] the recommender's token of each output number."""
         self._set("output_tokens", output_tokens)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,10 +17,8 @@ from seqloom.data.batches import (
 )
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.systems.base import TrainingData
+from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.ranking_loss import RankingLoss
-
-if TYPE_CHECKING:
-    from seqloom.systems.e4srec.system import E4SRec
 
 
 class CausalPhase:
@@ -34,7 +31,7 @@ class CausalPhase:
     name = "train"
     validated = True
 
-    def __init__(self, system: E4SRec, data: TrainingData) -> None:
+    def __init__(self, system: E4SRecModel, data: TrainingData) -> None:
         config = system.config
         self.module = system
         self.optimisation = config.optimisation()
@@ -105,7 +102,7 @@ class PromptPhase:
     name = "train"
     validated = True
 
-    def __init__(self, system: E4SRec, data: TrainingData) -> None:
+    def __init__(self, system: E4SRecModel, data: TrainingData) -> None:
         self.module = system
         self.optimisation = system.config.optimisation()
         self.rows = prompt_rows(data.dataset.train, system.max_len)

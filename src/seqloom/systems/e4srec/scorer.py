@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqloom.core.batching import split_padded
+from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.e4srec.reader import embed
-
-if TYPE_CHECKING:
-    from seqloom.systems.e4srec.system import E4SRec
 
 # Few fit a processor's cache, and bring histories of more equal length together.
 _TOKENS_AT_ONCE = {"cpu": 512, "cuda": 65_536}
@@ -26,7 +24,7 @@ _MANY_ITEMS = 256
 class E4SRecScorer:
     """Scores of E4SRec. Made in evaluation mode; valid until the system is trained on."""
 
-    def __init__(self, system: E4SRec, ids: Tensor, head: Tensor) -> None:
+    def __init__(self, system: E4SRecModel, ids: Tensor, head: Tensor) -> None:
         """`ids` [N, d] are read in histories, `head` [N, D] scores."""
         self.num_items = len(head)
         self._system = system.eval()

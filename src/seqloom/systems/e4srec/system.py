@@ -12,20 +12,18 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import KnownItems, RowsOf
-from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
-from seqloom.nn.attention import last_position
-from seqloom.systems.base import Sizes, System, TrainingData
+from seqloom.systems.base import TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
+from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.e4srec.new_items import InferredRows
 from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase
-from seqloom.systems.e4srec.reader import HistoryReader, embed
 from seqloom.systems.e4srec.scorer import E4SRecScorer
 
 _WHOLE = "reader.projection."
 
 
-class E4SRec(System[E4SRecConfig]):
+class E4SRec(E4SRecModel):
     """score(u, i) = h_u . w_i: the language model's last state and a row of the score head.
 
     Trained: the projection of the ID embeddings, LoRA adapters, the head. The ID embeddings and the
@@ -48,22 +46,6 @@ class E4SRec(System[E4SRecConfig]):
     shards: ClassVar = "frozen"
     new_items_by: ClassVar = "embedding"
     location_keys: ClassVar = frozenset({"llm.name"})
-    ids: Tensor
-
-    def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:
-        super().__init__(config, sizes)
-        if not sizes.id_size:
-            raise ConfigError("e4srec needs ID embeddings; it is trained by `seqloom train`")
-        self.base = shared_language_model(config.llm)
-        self.register_buffer("ids", torch.zeros(sizes.num_items, sizes.id_size))
-        self.reader = HistoryReader(
-            Adapter(self.base, config.lora if config.train_adapter else None),
-            sizes.id_size,
-            config.prompt.instruction,
-            respond=config.mode == "prompt",
-            dropout=config.dropout,
-        )
-        self.head = nn.Parameter(torch.zeros(sizes.num_items, self.base.width))
 
     @classmethod
     def load_shared(cls, config: E4SRecConfig, progress: Progress) -> LanguageModel:
@@ -77,11 +59,6 @@ class E4SRec(System[E4SRecConfig]):
         if config.train_adapter:
             base.targets(config.lora)
         return base
-
-    @property
-    def max_len(self) -> int:
-        """The longest history that is read."""
-        return self.config.max_len
 
     @property
     def fixed_entries(self) -> frozenset[str]:
@@ -154,33 +131,11 @@ class E4SRec(System[E4SRecConfig]):
         """Spread the frozen weights; what is trained stays whole, and so does the state."""
         self.base.shard(device)
 
-    def states(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """The state at every item; for mode causal alone. Shapes: [B, L], [B] -> [B, L, D]."""
-        states: Tensor = self.reader(embed(items, self.ids), lengths)
-        return states
-
-    def last_states(
-        self, items: Tensor, lengths: Tensor, prefix: Any = None, ids: Tensor | None = None
-    ) -> Tensor:
-        """The state after each history; `ids` are the ID embeddings of a longer catalogue.
-
-        Shapes: items [B, L], lengths [B], ids [N + M, d] -> [B, D].
-        """
-        embedded = embed(items, self.ids if ids is None else ids)
-        states = self.reader(embedded, lengths, prefix)
-        return states if self.reader.respond else last_position(states, lengths)
-
     def _instruction_states(self) -> Tensor:
         """Typical states of the language model. Shapes: -> [T, D]."""
         tokens = self.base.embed(self.base.tokenizer(self.config.prompt.instruction)["input_ids"])
         states: Tensor = self.reader.adapter.eval().run(tokens[None]).last_hidden_state[0].float()
         return states
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> E4SRec:
-        """Take the language model along to another device."""
-        self.base.place(fn(torch.empty(0, device=self.head.device)).device)
-        super()._apply(fn, recurse)
-        return self
 
 
 def _orthonormal(rows: int, columns: int) -> Tensor:

@@ -21,10 +21,10 @@ from seqloom.distributed.processes import ALONE, Processes
 
 
 class SystemConfig(Config):
-    """Keys that every system has."""
+    """Configuration keys of every system."""
 
     seed: int = 42
-    """Seed of every random draw of the run."""
+    """Seed of all random numbers of the run."""
 
 
 MODEL_FOLDER = "model"

@@ -65,8 +65,8 @@ class ContextPhase:
         if not len(self.head_items):
             raise ConfigError(
                 f"inference.tail_below is {below}, and no item that occurs beside another has so many "
-                f"training events (the most frequent one has {int(popularity.max())}), so there is nothing to "
-                "learn from; lower it, or set it to null for the data set's own 80/20 threshold"
+                f"training events (the most frequent one has {int(popularity.max())}), so there is nothing "
+                "to learn from; lower it, or set it to null for the data set's own 80/20 threshold"
             )
         most = (
             int(self.occurrences.counts[self.tail_items - 1].amax()) if len(self.tail_items) else 1

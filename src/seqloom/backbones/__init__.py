@@ -1,1 +1,1 @@
-"""Sequence encoders: a history of item vectors in, one state for each position out."""
+"""Sequence encoders: they turn a history of item vectors into a state for each position."""

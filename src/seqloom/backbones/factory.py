@@ -1,4 +1,4 @@
-"""Builds a sequence encoder from its configuration."""
+"""Builds sequence encoders from their configurations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqloom.core.errors import ConfigError
 
 
 def build_backbone(config: EncoderConfig) -> SequenceEncoder:
-    """Build a backbone with fresh weights from its configuration.
+    """Builds a sequence encoder with initial weights.
 
     Raises:
         ConfigError: num_heads does not divide hidden_size.

@@ -17,7 +17,7 @@ from seqloom.nn.linear import Linear
 
 
 class GRU4RecEncoder(SequenceEncoder):
-    """Recurrent network, then a linear map back to the width of the item vectors.
+    """A recurrent network, then a linear map back to the width of the item vectors.
 
     Source: Hidasi et al., ICLR 2016; Hidasi & Karatzoglou, CIKM 2018.
     Differs: whole histories side by side instead of session-parallel mini-batches, which trains the
@@ -36,6 +36,7 @@ class GRU4RecEncoder(SequenceEncoder):
         self.recurrent = nn.GRU(width, inner, config.num_layers, batch_first=True, dropout=between)
         self.output = Linear(inner, width)
         self.norm = nn.LayerNorm(width)
+        # Each of the three gates is initialised as a matrix of its own.
         for name, weight in self.recurrent.named_parameters():
             if name.startswith("weight"):
                 for gate in weight.data.chunk(3):
@@ -46,27 +47,27 @@ class GRU4RecEncoder(SequenceEncoder):
         nn.init.zeros_(self.output.bias)
 
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """Dropout alone: a recurrent network needs no positions. Shapes: [B, L, D] -> [B, L, D]."""
+        """Applies dropout; a recurrent network needs no positions. Shapes: [B, L, D] -> [B, L, D]."""
         return self.dropout(vectors)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
+        """Runs the recurrence. Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
         states = gru(self.recurrent, x)
         return self.norm(self.output(self.dropout(states)))
 
     def training_batches(self, plan: EpochPlan, mask_item: int, seed: int, epoch: int) -> Steps:
-        """All positions as targets, or the last of each row alone."""
+        """Returns batches with all positions as targets, or only the last of each row."""
         return LastTargets(plan) if self.config.train_on == "last" else plan
 
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
-        """As the targets are chosen. Shapes: [B]."""
+        """Returns the shape of a batch with the chosen targets. Shapes: [B]."""
         shape = super().batch_shape(lengths, width)
         return (
             replace(shape, targets=float(len(lengths))) if self.config.train_on == "last" else shape
         )
 
     def cost(self, rows: int, length: int) -> Cost:
-        """Three gates for input and state, place after place, then the map back and the norm."""
+        """Returns the cost of three gates at each position, the linear map and the norm."""
         config, positions = self.config, rows * length
         width, inner = config.hidden_size, config.inner_factor * config.hidden_size
         into = (width + (config.num_layers - 1) * inner) * inner

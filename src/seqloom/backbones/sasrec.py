@@ -13,7 +13,7 @@ from seqloom.nn.dropout import Dropout
 
 
 class SASRecEncoder(SequenceEncoder):
-    """Self-attentive sequential recommendation.
+    """A causal transformer.
 
     Source: Kang & McAuley, ICDM 2018, sections III-A to III-C.
     Differs: pre-norm blocks with GELU; positions count from the oldest kept item, because histories
@@ -37,16 +37,16 @@ class SASRecEncoder(SequenceEncoder):
         reset_parameters(self, config.weight_std)
 
     def enter(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """Add positions, then dropout. Shapes: [B, L, D], [B] -> [B, L, D]."""
+        """Adds positions, then dropout. Shapes: [B, L, D], [B] -> [B, L, D]."""
         positions = torch.arange(vectors.shape[1], device=vectors.device)
         return self.dropout(vectors + self.position(positions))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
+        """Runs the blocks. Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
         for block in self.blocks:
             x = block(x, causal=True, mask=None)
         return self.norm(x)
 
     def cost(self, rows: int, length: int) -> Cost:
-        """Positions and dropout, the blocks, the norm."""
+        """Returns the cost of positions, dropout, blocks and norm."""
         return transformer_cost(self.config, rows, length)

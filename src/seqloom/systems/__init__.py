@@ -1,1 +1,1 @@
-"""The recommenders: each gives its training phases and a scorer."""
+"""Recommender systems: each has training phases and a scorer."""

@@ -1,4 +1,4 @@
-"""What a system is: a torch module that knows how to be trained and how to score."""
+"""The base class of systems: torch modules with training phases and a scorer."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from seqloom.distributed.processes import ALONE, Processes
 
 
 class SystemConfig(Config):
-    """Keys that every system has."""
+    """Configuration keys of every system."""
 
     seed: int = 42
-    """Seed of every random draw of the run."""
+    """Seed of all random numbers of the run."""
 
 
 MODEL_FOLDER = "model"
-"""The folder of a run with what a system needs beside its weights."""
+"""Folder of a run with the files that a system needs besides its weights."""
 
 ConfigT = TypeVar("ConfigT", bound=SystemConfig)
 
 
 class Sizes(Config):
-    """Sizes that come from the data, stored in the run so that it loads without the data set."""
+    """Sizes of the data, stored in the run so that it loads without the data set."""
 
     num_items: int = Field(ge=1)
-    """N."""
+    """Number of items, N."""
     text_size: int = Field(0, ge=0)
-    """E, width of the text embedding; 0 where the system uses none."""
+    """Width of the text embedding, E; 0 if the system uses none."""
     id_size: int = Field(0, ge=0)
-    """Width of the item vectors taken from another run; 0 where the system takes none."""
+    """Width of the item vectors of another run; 0 if the system uses none."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A trained system that takes part in another."""
+    """A trained system within an ensemble."""
 
     name: str
     """Name of its run."""
@@ -55,16 +55,16 @@ class Member:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a system may see: the data set's training part, and embeddings made from it."""
+    """The data that a system may see: the training part of a data set, and embeddings made from it."""
 
     dataset: Dataset
     progress: Progress = SILENT
     ids: Tensor | None = None
-    """[N, d] item vectors of another run over the same training part, where the system takes some."""
+    """[N, d] item vectors of another run over the same training part, if the system uses them."""
     members: Sequence[Member] = ()
-    """Trained systems over the same data set, where the system combines some."""
+    """Trained systems over the same data set, if the system combines them."""
     processes: Processes = ALONE
-    """Those that train together."""
+    """The processes that train together."""
 
 
 class System(nn.Module, ABC, Generic[ConfigT]):
@@ -74,25 +74,25 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     config_class: ClassVar[type[SystemConfig]]
     uses_text: ClassVar[bool] = False
     uses_ids: ClassVar[bool] = False
-    """Whether it starts from the item vectors of another run, named in its configuration `ids`."""
+    """Whether it starts from the item vectors of another run (`core.protocols.TakesItemVectors`)."""
     yardstick: ClassVar[bool] = False
-    """Whether it only counts or looks up, so that being above it does not show that a model pays."""
+    """Whether it is a simple baseline without a model, such as popularity."""
     combines_runs: ClassVar[bool] = False
-    """Whether it is made of trained runs, named in its configuration `runs`."""
+    """Whether it is made of trained runs (`core.protocols.CombinesRuns`)."""
     new_items_by: ClassVar[Literal["embedding", "words"] | None] = None
-    """What a system that is an `ExtendsCatalogue` goes by: a text embedding (that of its training, else
-    one of the data set), or the texts themselves. None: it knows the items of its training alone."""
+    """Source of new items of a system that is an `ExtendsCatalogue`: a text embedding (that of its
+    training, else one of the data set), or the texts themselves. None: it cannot add items."""
     redescribes_items: ClassVar[bool] = False
-    """Whether a new text changes an item of the training too, or that one stays as it was learnt."""
+    """Whether a new text also changes an item of the training, or only new items."""
     shards: ClassVar[Literal["frozen", "trained"] | None] = None
-    """Which weights of its language models can be spread over processes (`shard`), if any. A frozen model
-    is run by all processes together; of a trained one each gets a whole copy for ranking."""
+    """Which weights of its language models can be sharded over processes (`shard`), if any. All processes
+    run a frozen model together; for ranking with a trained one, each gets a whole copy."""
     mixes_datasets: ClassVar[bool] = False
-    """Whether it can learn from several data sets that are laid together (option `origins`)."""
+    """Whether it can learn from several merged data sets (option `origins`)."""
 
     location_keys: ClassVar[frozenset[str]] = frozenset()
-    """Dotted configuration keys that only say where something lies, which is known by its hash: they may be
-    changed in a run's `config.yaml`."""
+    """Dotted configuration keys of locations whose content is identified by a hash: users may change
+    them in a run's `config.yaml`."""
 
     def __init__(self, config: ConfigT, sizes: Sizes) -> None:
         super().__init__()
@@ -101,77 +101,77 @@ class System(nn.Module, ABC, Generic[ConfigT]):
 
     @classmethod
     def load_shared(cls, config: ConfigT, progress: Progress) -> Any:
-        """Load what a system of this configuration shares with others; used while the result is held."""
+        """Loads what systems of this configuration share, for as long as the result is referenced."""
         return None
 
     @abstractmethod
     def initialise(self, data: TrainingData) -> None:
-        """Compute from the training part what is not trained (counts, tables, first weights)."""
+        """Computes untrained state from the training part: counts, tables, initial weights."""
 
     @abstractmethod
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """What the training loop runs, in order; none for a system that only counts."""
+        """Returns the training phases in order; none for a system that is not trained."""
 
     @abstractmethod
     def scorer(self) -> Scorer:
-        """Freeze the present weights for ranking. Later training does not change the result."""
+        """Returns a scorer with the present weights; later training does not change its scores."""
 
     def rehearse(self) -> float:
-        """Stand in cheaply for what `phases` prepare before a first step; nothing where that is quick.
+        """Replaces slow preparations of the first step by cheap ones, so that steps can be timed.
 
-        After it a few steps can be tried (`pipelines.estimate.trial`), not a training. Gives the
-        seconds that the real preparation would take.
+        Afterwards only a trial (`pipelines.estimate.trial`) is possible, not a training. Returns the
+        seconds that the real preparations would take.
         """
         return 0.0
 
     def finish(self) -> None:
-        """Let go of what only training needs; called once, after the last phase."""
+        """Drops what only training needs. The training calls it after the last phase."""
 
     def shard(self, device: torch.device) -> None:
-        """Spread its language models over the processes that train; see `shards`. Without one, nothing."""
+        """Shards its language models, if any, over the training processes; see `shards`."""
 
     def reopen(self, data: TrainingData) -> None:
-        """Take back what `finish` let go of, so that `phases` can be asked of a loaded system."""
+        """Restores what `finish` dropped, so that `phases` works on a loaded system."""
 
     def base_reference(self) -> dict[str, Any] | None:
-        """The frozen language model that the system shares and does not store, where it has one."""
+        """Returns the identity of the shared frozen language model, which runs do not store, if any."""
         return None
 
     def saved_state(self) -> dict[str, Tensor]:
-        """What a run stores; loading copies it into the state, in the state's number format."""
+        """Returns the tensors that a run stores; loading casts them to the types of the state."""
         return self.state_dict()
 
     def write_files(self, folder: Path) -> None:
-        """Write what the system needs beside its weights (tokenizer, shapes of models), if anything."""
+        """Writes the files that the system needs besides its weights (tokenizer, shapes of models)."""
 
     def read_files(self, folder: Path) -> None:
-        """Read what `write_files` wrote; called before the weights are loaded."""
+        """Reads the files of `write_files`, before the weights are loaded."""
 
     @property
     def fixed_entries(self) -> frozenset[str]:
-        """Names of state entries that training never changes (a frozen text matrix, counts)."""
+        """Names of state entries that training never changes, such as a frozen text matrix."""
         return frozenset()
 
     @property
     def uses_language_model(self) -> bool:
-        """Whether a language model, as an embedding of texts or itself, has a part in its scores."""
+        """Whether its scores depend on a language model, directly or through a text embedding."""
         return self.uses_text
 
     @property
     def max_len(self) -> int | None:
-        """The longest history that the system reads; None reads all."""
+        """The longest history that the system reads; None for no limit."""
         return None
 
 
 def base_differences(
-    trained: Mapping[str, Any] | None, found: Mapping[str, Any] | None
+    trained: Mapping[str, Any] | None, present: Mapping[str, Any] | None
 ) -> str | None:
-    """Where a plug-in meets another language model than it was trained with: both in words."""
-    if trained is None or found is None:
+    """Describes how the present language model of a plug-in differs from that of its training, if it does."""
+    if trained is None or present is None:
         return None
-    if (found["sha256"], found["num_layers"]) == (trained["sha256"], trained["num_layers"]):
+    if (present["sha256"], present["num_layers"]) == (trained["sha256"], trained["num_layers"]):
         return None
     return (
         f"{trained['name']} with {trained['num_layers']} layers and weights {trained['sha256'][:12]}, but "
-        f"{found['name']} has {found['num_layers']} layers and weights {found['sha256'][:12]}"
+        f"{present['name']} has {present['num_layers']} layers and weights {present['sha256'][:12]}"
     )

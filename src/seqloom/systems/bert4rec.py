@@ -11,14 +11,14 @@ from seqloom.systems.id_only import IDConfig, IDSystem
 
 
 class BERT4RecConfig(IDConfig):
-    """BERT4Rec; the loss is that of SASRec."""
+    """Configuration of BERT4Rec; the loss is that of SASRec."""
 
     epochs: int = Field(200, ge=0)
-    """Most epochs; a cloze epoch has fewer targets than one of next items."""
+    """Maximum number of epochs; masking gives an epoch fewer targets than next-item prediction."""
     batch_size: int = Field(256, ge=1)
-    """Histories in a batch."""
+    """Number of histories in a batch."""
     encoder: BERT4RecEncoderConfig = Field(default_factory=BERT4RecEncoderConfig)
-    """The sequence encoder."""
+    """Sequence encoder."""
 
 
 class BERT4Rec(IDSystem[BERT4RecConfig]):

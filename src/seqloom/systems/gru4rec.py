@@ -11,10 +11,10 @@ from seqloom.systems.id_only import IDConfig, IDSystem
 
 
 class GRU4RecConfig(IDConfig):
-    """GRU4Rec; the loss and the training keys are those of SASRec."""
+    """Configuration of GRU4Rec; the loss and the training keys are those of SASRec."""
 
     encoder: GRU4RecEncoderConfig = Field(default_factory=GRU4RecEncoderConfig)
-    """The sequence encoder."""
+    """Sequence encoder."""
 
 
 class GRU4Rec(IDSystem[GRU4RecConfig]):

@@ -1,4 +1,4 @@
-"""What the systems over item ids alone share: one item table and a sequence encoder."""
+"""The common base of systems over item ids: one item table and a sequence encoder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from seqloom.systems.sequence import SequenceConfig, SequenceSystem
 
 
 class IDConfig(SequenceConfig):
-    """Keys of every system with one item table."""
+    """Configuration keys of every system with one item table."""
 
     initial_std: float = Field(0.02, gt=0)
-    """Standard deviation of the item table's random start."""
+    """Standard deviation of the initial item table."""
     scale_inputs: bool = True
-    """Multiply item vectors by sqrt(hidden_size) before a transformer; a recurrent network takes them as
-    they are. Source: Vaswani et al. 2017, section 3.4."""
+    """Multiply item vectors by sqrt(hidden_size) before a transformer; has no effect on a recurrent
+    network. Source: Vaswani et al. 2017, section 3.4."""
 
 
 IDConfigT = TypeVar("IDConfigT", bound=IDConfig)
 
 
 class IDSystem(SequenceSystem[IDConfigT], Generic[IDConfigT]):
-    """An item table, a sequence encoder, and the table again as output."""
+    """An item table, which is also the output layer, and a sequence encoder."""
 
     def __init__(self, config: IDConfigT, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -36,14 +36,14 @@ class IDSystem(SequenceSystem[IDConfigT], Generic[IDConfigT]):
         self.items = nn.Parameter(torch.zeros(sizes.num_items, config.encoder.hidden_size))
 
     def initialise(self, data: TrainingData) -> None:
-        """Draw the item table."""
+        """Draws the item table."""
         nn.init.normal_(self.items, std=self.config.initial_std)
 
     def item_vectors(self) -> Tensor:
-        """The item table. Shapes: [N, D]."""
+        """Returns the item table. Shapes: [N, D]."""
         return self.items
 
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-        """Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D]."""
+        """Encodes histories. Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D]."""
         inputs = self.embed(items, vectors) * self.scale
         return self.encoder(self.encoder.enter(inputs, lengths), lengths)

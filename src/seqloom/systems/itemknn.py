@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours over co-occurrence in histories."""
+"""Item-based nearest neighbours by co-occurrence in histories."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _COLUMNS_AT_ONCE = 2048
 
 
 class ItemKNNConfig(SystemConfig):
-    """Configuration of item neighbours."""
+    """Configuration of ItemKNN."""
 
     neighbours: int = Field(200, ge=1)
-    """Neighbours kept for each item."""
+    """Number of neighbours of each item."""
     shrinkage: float = Field(5.0, ge=0)
-    """Added to the denominator of the cosine, so that a few joint users weigh less."""
+    """Constant added to the denominator of the cosine, so that few common users weigh less."""
     decay: float = Field(0.7, gt=0, le=1)
-    """Weight of a history item relative to the one after it; 1 weighs all alike."""
+    """Weight of a history item relative to the next one; 1 weighs all equally."""
     max_len: int = Field(50, ge=1)
-    """Most recent history items that vote."""
+    """Number of most recent history items that are used."""
 
 
 class ItemKNN(System[ItemKNNConfig]):
@@ -51,24 +51,24 @@ class ItemKNN(System[ItemKNNConfig]):
 
     @property
     def max_len(self) -> int:
-        """Items of the history that vote."""
+        """The number of history items that are used."""
         return self.config.max_len
 
     def initialise(self, data: TrainingData) -> None:
-        """Find each item's neighbours in the training part."""
+        """Finds each item's neighbours in the training part."""
         kept = self.neighbours.shape[1]
-        found = nearest_items(
+        neighbours, similarities = nearest_items(
             data.dataset.train, data.dataset.tie_keys, kept, self.config.shrinkage
         )
-        self.neighbours.copy_(found[0])
-        self.similarities.copy_(found[1])
+        self.neighbours.copy_(neighbours)
+        self.similarities.copy_(similarities)
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """None: there is nothing to train."""
+        """Returns no phase."""
         return []
 
     def scorer(self) -> ItemKNNScorer:
-        """Votes of the history's items."""
+        """Returns a scorer by similarity to the history's items."""
         return ItemKNNScorer(self)
 
 
@@ -80,7 +80,7 @@ class ItemKNNScorer:
         self._system = system
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Sums weighted similarities. Shapes: [B, L], [B] -> [B, N]."""
         system = self._system
         weight = PaddedBatch(items, lengths).recency(system.config.decay)  # [B, L]
         rows = (items - 1).clamp(min=0)
@@ -92,7 +92,7 @@ class ItemKNNScorer:
 def nearest_items(
     train: Sequences, keys: Tensor, k: int, shrinkage: float
 ) -> tuple[Tensor, Tensor]:
-    """The `k` most similar other items of each item: numbers from 0, and similarities (0: none left).
+    """Returns the `k` most similar other items of each item: rows, and similarities (0: padding).
 
     Similarity is |users of both| / (sqrt(|users of a| |users of b|) + shrinkage). Of equally similar items
     the one with the lower key is nearer (`data.tie_keys`). Memory grows with a block of columns, never

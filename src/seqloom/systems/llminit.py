@@ -1,4 +1,4 @@
-"""LLMInit: the item table starts from the text, the rest is an ordinary ID system."""
+"""LLMInit: an ID system whose item table is initialised from the text."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from seqloom.text.store import load_embeddings
 
 
 class LLMInitConfig(IDConfig):
-    """LLMInit over any encoder."""
+    """Configuration of LLMInit."""
 
     text: str | None = None
-    """Name of the text embedding; the data set's default one if not given."""
+    """Name of the text embedding; null: the default one of the data set."""
     initial_std: float = Field(0.12, gt=0)
-    """Standard deviation of the item table at the start."""
+    """Standard deviation of the initial item table."""
     whitening: float = Field(0.5, ge=0, le=1)
-    """Each component is divided by its standard deviation to this power before."""
+    """Divide each principal component by its standard deviation to this power: 0 not at all, 1 whitens."""
     scale_inputs: bool = False
-    """Multiply item vectors by sqrt(hidden_size) before a transformer. Source: Vaswani et al. 2017,
-    section 3.4."""
+    """Multiply item vectors by sqrt(hidden_size) before a transformer; has no effect on a recurrent
+    network. Source: Vaswani et al. 2017, section 3.4."""
     encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
-    """The sequence encoder."""
+    """Sequence encoder."""
     loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
-    """The ranking loss."""
+    """Ranking loss."""
 
 
 class LLMInit(IDSystem[LLMInitConfig]):
@@ -46,7 +46,7 @@ class LLMInit(IDSystem[LLMInitConfig]):
     uses_text: ClassVar[bool] = True
 
     def initialise(self, data: TrainingData) -> None:
-        """Start the item table from the text embedding."""
+        """Initialises the item table from the text embedding."""
         text = load_embeddings(data.dataset, self.config.text).items
         width, std = self.config.encoder.hidden_size, self.config.initial_std
         with torch.no_grad():

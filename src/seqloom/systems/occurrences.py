@@ -1,4 +1,4 @@
-"""Where each item occurs in the training parts: the contexts that tail items are completed from."""
+"""The occurrences of items in the training parts, whose contexts complete tail items."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from seqloom.data.thresholds import head_threshold
 
 @dataclass(frozen=True)
 class Occurrences:
-    """All usable occurrences, item by item, shuffled within an item."""
+    """All usable occurrences, grouped by item and shuffled within an item."""
 
     train: Sequences
     places: Tensor
     """[M] int64, positions in `train.items`."""
     users: Tensor
-    """[M] int64, the row of `train` that each place lies in."""
+    """[M] int64, the row of `train` of each place."""
     offsets: Tensor
     """[N + 1] int64: item i has places[offsets[i - 1]:offsets[i]]."""
 
     @property
     def counts(self) -> Tensor:
-        """[N] int64, usable occurrences of each item."""
+        """Number of usable occurrences of each item. Shapes: [N] int64."""
         return self.offsets.diff()
 
     def draw(self, items: Tensor, k: int, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Up to `k` distinct occurrences of each item, beginning at the `starts`-th of its own.
+        """Returns up to `k` distinct occurrences of each item, from its `starts`-th one on.
 
-        Gives rows of `places`, and which of them are real: an item has as many as it occurs.
+        Returns rows of `places`, and which of them are real; the others pad items with fewer than `k`.
 
         Shapes: items [B], starts [B] -> [B, k] int64, [B, k] bool.
         """
@@ -45,12 +45,12 @@ class Occurrences:
         return torch.where(real, which, 0), real
 
     def before(self, which: Tensor) -> Sequences:
-        """The history before each occurrence. Shapes: which [C] -> C rows."""
+        """Returns the history before each occurrence. Shapes: which [C] -> C rows."""
         places = self.places[which]
         return Sequences(self.train.items, self.train.starts[self.users[which]], places)
 
     def around(self, which: Tensor, reach: int) -> Tensor:
-        """The items up to `reach` places before and after each occurrence, 0 outside the history.
+        """Returns the items up to `reach` places before and after each occurrence, 0 outside the history.
 
         Shapes: which [...] -> [..., 2 reach] int64.
         """
@@ -62,10 +62,10 @@ class Occurrences:
 
 
 def find_occurrences(train: Sequences, num_items: int, seed: int, *, after: int) -> Occurrences:
-    """The occurrences with at least one other item to go by.
+    """Finds the occurrences with at least one other item as context.
 
     Args:
-        after: 1 asks for an item before the occurrence, 0 for one on either side.
+        after: 1 requires an item before the occurrence, 0 an item on either side.
     """
     users, items = train.flat()
     lengths = train.lengths
@@ -82,10 +82,10 @@ def find_occurrences(train: Sequences, num_items: int, seed: int, *, after: int)
 
 
 def head_from(counts: Tensor, what: str) -> int:
-    """The count that makes an item or a user head.
+    """Returns the smallest count of head items or users.
 
     Raises:
-        ConfigError: all counts are equal, so nothing tells head from tail.
+        ConfigError: all counts are equal.
     """
     threshold = head_threshold(counts)
     if int(counts.max()) < threshold:

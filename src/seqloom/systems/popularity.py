@@ -1,4 +1,4 @@
-"""The yardstick that every recommender must beat: how often an item occurs in training."""
+"""Popularity, the baseline that every recommender must beat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 
 
 class PopularityConfig(SystemConfig):
-    """Popularity has nothing to set."""
+    """Configuration of popularity, which has no keys of its own."""
 
 
 class Popularity(System[PopularityConfig]):
@@ -30,25 +30,25 @@ class Popularity(System[PopularityConfig]):
         self.register_buffer("counts", torch.zeros(sizes.num_items, dtype=torch.float64))
 
     def initialise(self, data: TrainingData) -> None:
-        """Count the training part."""
+        """Counts the events of the training part."""
         self.counts.copy_(data.dataset.popularity[1:])
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """None: there is nothing to train."""
+        """Returns no phase."""
         return []
 
     def scorer(self) -> PopularityScorer:
-        """Counts as scores."""
+        """Returns a scorer by counts."""
         return PopularityScorer(self.counts)
 
 
 class PopularityScorer:
-    """`popularity_scores` for every history; equal counts tie."""
+    """Gives every history the scores of `popularity_scores`; equal counts tie."""
 
     def __init__(self, counts: Tensor) -> None:
         self.num_items = len(counts)
         self._scores = popularity_scores(counts)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N] float64."""
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N] float64."""
         return self._scores.repeat(len(items), 1)

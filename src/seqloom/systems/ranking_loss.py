@@ -1,4 +1,4 @@
-"""The choice of ranking loss, shared by all systems that train on next items."""
+"""The ranking losses of all systems that train on next items."""
 
 from __future__ import annotations
 
@@ -14,45 +14,47 @@ from seqloom.distributed.processes import ALONE, Processes
 from seqloom.nn import losses
 
 _DRAWS = 1 << 62
-"""Random numbers are drawn below it and reduced to the number of items that a row has not seen."""
+"""Upper bound of random integers, which are reduced modulo the number of a row's unseen items."""
 
 
 class LossConfig(Config):
-    """Which ranking loss, and how its negatives are drawn."""
+    """Kind of ranking loss and how its negatives are drawn."""
 
     kind: Literal["softmax", "sampled-softmax", "bce", "gbce"] = "softmax"
-    """Exact softmax over the catalogue, sampled softmax with logQ, binary, or calibrated binary."""
+    """softmax over the whole catalogue; sampled-softmax with logQ correction; bce: binary cross-entropy;
+    gbce: calibrated binary cross-entropy."""
     negatives: int = Field(256, ge=1)
-    """Negatives: shared by the batch for sampled-softmax, of each target for bce and gbce."""
+    """Number of negatives: for the whole batch with sampled-softmax, for each target with bce and gbce."""
     popularity_power: float = Field(0.5, ge=0, le=1)
-    """sampled-softmax draws item i with probability proportional to (count + 1) to this power."""
+    """sampled-softmax draws each item with a probability proportional to (count + 1) to this power."""
     popularity_offset: float = Field(0.0, ge=0)
-    """log(count + 1) times this is added to an item's logit in training and left out when ranking, so
-    that vectors need not tell how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
+    """Add this times log(count + 1) to an item's logit in training but not when ranking, so that vectors
+    need not express how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
     calibration: float = Field(0.75, ge=0, le=1)
-    """gbce: 0 is plain BCE, 1 is fully calibrated. Source: Petrov & Macdonald 2023, section 5."""
+    """gbce: 0 is plain BCE, 1 is full calibration. Source: Petrov & Macdonald 2023, section 5."""
     seen_negatives: bool = False
-    """bce, gbce: negatives may be items of the user's own training part. Source: Kang & McAuley, ICDM 2018,
-    section III-E: they may not."""
+    """bce, gbce: allow negatives from the user's own training part. Default from Kang & McAuley, ICDM 2018,
+    section III-E."""
 
     @property
     def avoids_seen(self) -> bool:
-        """Whether the loss has to know what each user has seen."""
+        """Whether the loss needs the seen items of each user."""
         return self.kind in ("bce", "gbce") and not self.seen_negatives
 
 
 class OffsetLossConfig(LossConfig):
-    """The loss of systems that start from text: they need not learn popularity, and the tail gains."""
+    """Ranking loss of systems that start from text: an offset for popularity, which helps tail items."""
 
     popularity_offset: float = Field(0.3, ge=0)
-    """log(count + 1) times this is added to an item's logit in training and left out when ranking, so
-    that vectors need not tell how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
+    """Add this times log(count + 1) to an item's logit in training but not when ranking, so that vectors
+    need not express how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
 
 
 class RankingLoss(nn.Module):
-    """Turns states at target positions into a loss; negatives come from the global random state.
+    """Computes the loss of states at target positions.
 
-    They are drawn for the whole batch, of which the states may be one process's share.
+    Negatives are drawn from the global random state for the whole batch, of which the states may be one
+    process's share.
     """
 
     cumulative: Tensor
@@ -78,11 +80,11 @@ class RankingLoss(nn.Module):
     def forward(
         self, hidden: Tensor, weight: Tensor, targets: Tensor, seen: Tensor | None = None
     ) -> Tensor:
-        """The loss of some states; bce and gbce draw no negative that is in `seen`.
+        """Returns the mean loss of the states; bce and gbce draw no negative from `seen`.
 
         Args:
-            seen: rows of `weight` that are no negatives of each target, rising, then N where there are
-                no more. By default the target alone.
+            seen: rows of `weight` that may not be negatives of each target, ascending, then padded with
+                N. By default the target alone.
 
         Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight, seen [M, S] -> scalar.
         """
@@ -91,12 +93,14 @@ class RankingLoss(nn.Module):
         if config.kind == "softmax":
             return losses.softmax_loss(hidden, weight, targets, offset=offset)
         if config.kind == "sampled-softmax":
+            # One set of negatives for all targets, drawn by inverting the distribution function.
             with self._processes.drawing():
                 uniform = torch.rand(config.negatives, device=hidden.device)
             drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)
             return losses.sampled_softmax_loss(
                 hidden, weight, targets, drawn, self.log_expected, offset=offset
             )
+        # Negatives of each target: all processes draw those of the whole batch and keep their own.
         whole, own = self._processes.span(len(hidden))
         shape = (whole, config.negatives)
         with self._processes.drawing():
@@ -109,11 +113,11 @@ class RankingLoss(nn.Module):
 
 
 def outside(seen: Tensor, drawn: Tensor, num_items: int) -> Tensor:
-    """Turn random numbers into items that a row has not seen, each as likely as the others.
+    """Maps random integers to items that a row has not seen, uniformly.
 
-    The r-th of the unseen items is r + the number of seen items j with seen_j - j <= r.
+    The r-th unseen item is r + the number of seen items j with seen_j - j <= r.
 
-    Shapes: seen [M, S] rising, then `num_items`; drawn [M, K] int64 -> [M, K] int64.
+    Shapes: seen [M, S] ascending, then `num_items`; drawn [M, K] int64 -> [M, K] int64.
     """
     real = seen < num_items
     before = torch.where(real, seen - torch.arange(seen.shape[1], device=seen.device), num_items)
@@ -122,7 +126,7 @@ def outside(seen: Tensor, drawn: Tensor, num_items: int) -> Tensor:
 
 
 def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> Cost:
-    """`RankingLoss` of M targets over N items of width D, and the gradient of the item vectors."""
+    """Returns the cost of `RankingLoss` for M targets, N items of width D, with the item gradients."""
     table, rows = FLOAT_BYTES * num_items * width, FLOAT_BYTES * targets * width
     if config.kind == "softmax":
         chunk = losses.chunk_rows(num_items, torch.device("cpu"))

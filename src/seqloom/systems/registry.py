@@ -1,4 +1,4 @@
-"""The systems by name. Importing this module loads no system; each is imported when asked for."""
+"""Systems by name. Importing this module loads no system; `system_class` imports one."""
 
 from __future__ import annotations
 
@@ -53,28 +53,28 @@ _SYSTEMS = {
 
 
 def names() -> list[str]:
-    """The names that `--system` takes."""
+    """Returns the values of `--system`."""
     return list(_SYSTEMS)
 
 
 def summary(name: str) -> str:
-    """One line on a system."""
+    """Returns a one-line description of a system."""
     return _entry(name)[1]
 
 
 def system_class(name: str) -> type[System[Any]]:
-    """The class of a system.
+    """Imports the class of a system.
 
     Raises:
-        ConfigError: there is no system of that name.
+        ConfigError: no system has this name.
     """
     module, _, attribute = _entry(name)[0].partition(":")
-    found: type[System[Any]] = getattr(importlib.import_module(module), attribute)
-    return found
+    cls: type[System[Any]] = getattr(importlib.import_module(module), attribute)
+    return cls
 
 
 def config_class(name: str) -> type[SystemConfig]:
-    """The class of a system's configuration."""
+    """Imports the configuration class of a system."""
     return system_class(name).config_class
 
 

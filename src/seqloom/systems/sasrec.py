@@ -14,7 +14,7 @@ class SASRecConfig(IDConfig):
     """Configuration of SASRec."""
 
     encoder: SASRecEncoderConfig = Field(default_factory=SASRecEncoderConfig)
-    """The sequence encoder."""
+    """Sequence encoder."""
 
 
 class SASRec(IDSystem[SASRecConfig]):

@@ -1,4 +1,4 @@
-"""What each user has in the training part: no negatives for the user's targets."""
+"""The seen items of each user, which may not be negatives."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from seqloom.data.sequences import Sequences
 
 
 class SeenItems:
-    """The items of every user's training part, sorted, each once."""
+    """The distinct items of every user's training part, sorted."""
 
     def __init__(self, train: Sequences, users: Tensor, num_items: int) -> None:
-        """`users` are those of the training rows.
+        """`users` are the users of the training rows.
 
         Raises:
-            ConfigError: a user of them has every item.
+            ConfigError: one of them has all items.
         """
         owner, items = train.flat()
         pairs = torch.unique(owner * num_items + items.long() - 1)
@@ -34,7 +34,7 @@ class SeenItems:
             )
 
     def of(self, batch: TrainingBatch) -> Tensor:
-        """The rows of the item table that each target's user has seen, N where there are no more.
+        """Returns the item-table rows that the user of each target has seen, padded with N.
 
         Shapes: -> [M, S].
         """

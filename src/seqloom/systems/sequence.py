@@ -1,4 +1,4 @@
-"""What all systems over a sequence encoder share: configuration, the ranking phase, the scorer."""
+"""The common base of systems over a sequence encoder: configuration, ranking phase, scorer."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ from seqloom.systems.ranking_loss import LossConfig, RankingLoss
 from seqloom.systems.seen_items import SeenItems
 
 _PATIENCE = {"softmax": 10, "sampled-softmax": 10, "bce": 20, "gbce": 20}
-"""Validations without improvement by kind of loss: docs/guides/experiments.md, "When training stops"."""
+"""Patience in validations by kind of loss: docs/guides/experiments.md, "When training stops"."""
 
 
 class SequenceConfig(SystemConfig):
-    """Keys of every system over a sequence encoder."""
+    """Configuration keys of every system over a sequence encoder."""
 
     epochs: int = Field(200, ge=0)
-    """Most epochs; early stopping usually ends sooner."""
+    """Maximum number of epochs; early stopping usually ends training sooner."""
     batch_size: int = Field(128, ge=1)
-    """Histories in a batch."""
+    """Number of histories in a batch."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak step size of AdamW."""
+    """Peak learning rate of AdamW."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
     warmup_steps: int = Field(0, ge=0)
-    """Steps over which the step size rises from 0."""
+    """Steps of linear warm-up of the learning rate."""
     schedule: Schedule = "constant"
-    """Course of the step size after warm-up; cosine falls to 0 at the last of all `epochs`."""
+    """Learning rate after warm-up; cosine decays to 0 at the last of all `epochs`."""
     clip_norm: float | None = Field(None, gt=0)
-    """Largest norm of all gradients together."""
+    """Maximum norm of the gradient of all parameters; null does not clip."""
     averaging: float | None = Field(5.0, ge=1)
-    """What is validated and kept is a mean of the weights that training passes through, in which step t
-    weighs about t to this power less one; null keeps the weights as they are. Source: Karras et al. 2024."""
+    """Validate and keep a running mean of the weights, in which step t has a weight of about
+    t ** (averaging - 1); null uses the weights themselves. Source: Karras et al. 2024."""
     patience: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
-    """Validations without improvement before training stops. auto: 10 with softmax and sampled-softmax, 20
-    with bce and gbce, under which validation can fall for ten epochs before it rises; null: never."""
+    """Number of validations without improvement after which training stops. auto: 10 for softmax and
+    sampled-softmax, 20 for bce and gbce, whose metric may dip for ten epochs at first; null: never."""
     long_histories: LongHistories = "windows"
-    """A history longer than encoder.max_len is cut into windows, or only its last part is used."""
+    """How to train on a history longer than encoder.max_len: cut it into windows, or use its last part."""
     loss: LossConfig = Field(default_factory=LossConfig)
-    """The ranking loss."""
+    """Ranking loss."""
     encoder: AnyEncoderConfig = Field(default_factory=SASRecEncoderConfig)
-    """The sequence encoder."""
+    """Sequence encoder."""
 
     def optimisation(self) -> Optimisation:
-        """The settings of the ranking phase."""
+        """Returns the settings of the ranking phase."""
         patience = self.patience
         if patience == "auto":
             patience = _PATIENCE[self.loss.kind]
@@ -87,7 +87,7 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
 
     @property
     def vector_size(self) -> int:
-        """D', the width of an item's vectors."""
+        """D', the width of the item vectors."""
         return self.config.encoder.hidden_size
 
     @property
@@ -102,27 +102,27 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
 
     @abstractmethod
     def item_vectors(self) -> Tensor:
-        """The output vector of every item, row j for item number j + 1. Shapes: [N, D']."""
+        """Returns the output vector of every item, row j for item number j + 1. Shapes: [N, D']."""
 
     @abstractmethod
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-        """The state at every position, given what `item_vectors` returned; items may be [MASK].
+        """Returns the state at every position, given the result of `item_vectors`; items may be [MASK].
 
         Shapes: items [B, L], lengths [B], vectors [N, D'] -> [B, L, D'].
         """
 
     def embed(self, items: Tensor, vectors: Tensor) -> Tensor:
-        """The vectors of a batch's items; arbitrary where padded.
+        """Looks up the vectors of a batch's items; those of padding are arbitrary.
 
         Shapes: items [B, L], vectors [N, D'] -> [B, L, D'].
         """
-        found = F.embedding((items - 1).clamp(0, len(vectors) - 1), vectors)
+        rows = F.embedding((items - 1).clamp(0, len(vectors) - 1), vectors)
         if self.mask_vector is None:
-            return found
-        return torch.where((items == self.mask_item)[..., None], self.mask_vector, found)
+            return rows
+        return torch.where((items == self.mask_item)[..., None], self.mask_vector, rows)
 
     def queries(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-        """The state that ranks what comes after each history.
+        """Returns the state that ranks the next item of each history.
 
         Shapes: items [B, L], lengths [B], vectors [N, D'] -> [B, D'].
         """
@@ -130,25 +130,25 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         return last_position(self.states(items, lengths, vectors), lengths)
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """One phase: predict items from their histories, as the encoder is trained to."""
+        """Returns one phase, which trains on the targets that the encoder chooses."""
         return [RankingPhase(self, data)]
 
     def scorer(self) -> DotProductScorer:
-        """Item vectors computed once; histories are encoded when asked."""
+        """Returns a scorer with fixed item vectors; it encodes histories on request."""
         return DotProductScorer(self)
 
     def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Mean]:
-        """Weighted losses beside the ranking loss, by name. Shapes: states [B, L, D']."""
+        """Returns further weighted losses by name. Shapes: states [B, L, D']."""
         return {}
 
     def begin_epoch(self, epoch: int) -> None:
-        """Called before the batches of an epoch are cut."""
+        """Runs before the batches of an epoch are cut."""
 
 
 class RankingPhase:
-    """Trains a sequence system to rank its targets first: next items, or masked ones.
+    """Trains a sequence system to rank its targets first: next items, or masked items.
 
-    Which items are targets is the encoder's choice (`SequenceEncoder.training_batches`).
+    The encoder chooses the targets (`SequenceEncoder.training_batches`).
     """
 
     name = "train"
@@ -168,7 +168,7 @@ class RankingPhase:
             self.seen = SeenItems(data.dataset.train, self.rows.users, system.sizes.num_items)
 
     def steps(self, epoch: int) -> Steps:
-        """The batches of an epoch."""
+        """Returns the batches of an epoch."""
         self.module.begin_epoch(epoch)
         config = self.module.config
         plan = plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
@@ -176,7 +176,7 @@ class RankingPhase:
         return encoder.training_batches(plan, mask_item, config.seed, epoch)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
-        """Ranking loss at every position with a target, and the system's own losses."""
+        """Returns the ranking loss over all positions with a target, and the system's further losses."""
         vectors = self.module.item_vectors()
         states = self.module.states(batch.inputs.items, batch.inputs.lengths, vectors)
         hidden, targets = batch.at_targets(states)
@@ -188,7 +188,7 @@ class RankingPhase:
 
 
 class DotProductScorer:
-    """Scores of a sequence system. Made in evaluation mode; valid until the system is trained on."""
+    """Scores by dot products. Switches the system to evaluation mode; valid until it is trained further."""
 
     def __init__(
         self, system: SequenceSystem[SequenceConfigT], item_vectors: Tensor | None = None
@@ -199,9 +199,9 @@ class DotProductScorer:
         self.num_items = len(self.item_vectors)
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """The state after each history. Shapes: [B, L], [B] -> [B, D']."""
+        """Returns the state after each history. Shapes: [B, L], [B] -> [B, D']."""
         return self._system.queries(items, lengths, self.item_vectors)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         return self.queries(items, lengths) @ self.item_vectors.t()

@@ -1,4 +1,4 @@
-"""An item table that starts from the text."""
+"""Initial item vectors from text embeddings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _ROUNDING = 1e-6
 
 
 def scaled_pca(text: Tensor, dims: int, std: float, whitening: float = 0.0) -> Tensor:
-    """The first principal components of the text, scaled to standard deviation `std` overall.
+    """Returns the first principal components of the text, scaled to overall standard deviation `std`.
 
-    Each component is divided by its own standard deviation to the power `whitening` before.
+    Each component is first divided by its own standard deviation to the power `whitening`.
 
     Raises:
-        ConfigError: there are fewer than `dims` components, or all texts are alike.
+        ConfigError: there are fewer than `dims` components, or all texts have the same embedding.
 
     Shapes: text [N, E] -> [N, dims].
     """
@@ -31,16 +31,16 @@ def scaled_pca(text: Tensor, dims: int, std: float, whitening: float = 0.0) -> T
 
 
 def check_spread(text: Tensor) -> None:
-    """Make sure that the text tells items apart: whatever starts from it is scaled by its spread.
+    """Checks that text vectors differ, since initial vectors are scaled by their spread.
 
     Raises:
-        ConfigError: all items have the same vector, but for rounding.
+        ConfigError: all items have the same vector, up to rounding.
 
     Shapes: text [N, E].
     """
     if float((text - text[:1]).abs().max()) <= _ROUNDING * float(text.abs().max()):
         raise ConfigError(
-            f"all items ({len(text)}) have the same text vector, so the text tells nothing: give "
+            f"all items ({len(text)}) have the same text vector, so the text cannot distinguish them: give "
             "`seqloom prepare` --items with texts that differ and embed again, or train a system without "
             "text, such as sasrec"
         )

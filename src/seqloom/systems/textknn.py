@@ -1,4 +1,4 @@
-"""Items whose texts are near to those of the history."""
+"""Nearest neighbours by text: items whose texts resemble those of the history."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from seqloom.text.store import load_embeddings
 from seqloom.text.whitening import fit_whitening, whitened
 
 VECTORS = "vectors"
-"""The name of the one item table."""
+"""Name of the only item table."""
 
 
 class TextKNNConfig(SystemConfig):
-    """Configuration of text neighbours."""
+    """Configuration of TextKNN."""
 
     text: str | None = None
-    """Name of the text embedding; the data set's default one if not given."""
+    """Name of the text embedding; null: the default one of the data set."""
     whitening: float = Field(0.75, ge=0, le=1)
-    """Each principal component is divided by its standard deviation to this power. 0 is the cosine of the
-    centred vectors; 1 counts every direction alike, so that what most texts vary in counts little."""
+    """Divide each principal component by its standard deviation to this power. 0: cosine of the centred
+    vectors; 1: all directions count equally, so that what varies most between texts counts less."""
     decay: float = Field(0.6, gt=0, le=1)
-    """Weight of a history item relative to the one after it; 1 weighs all alike."""
+    """Weight of a history item relative to the next one; 1 weighs all equally."""
     max_len: int = Field(50, ge=1)
-    """Most recent history items that count."""
+    """Number of most recent history items that are used."""
 
 
 class TextKNN(System[TextKNNConfig]):
     """Sums, over the history's items, the cosine of their text and every item's, in a whitened space.
 
-    Nothing is trained and no event is read, so a new item stands where it would have stood from the start.
+    No event is used, so a new item gets the vector that it would have had from the start.
 
     Source: content-based filtering by cosine (Lops et al., 2011); whitening of text embeddings as in Su et
     al., 2021 (arXiv 2103.15316).
@@ -63,31 +63,31 @@ class TextKNN(System[TextKNNConfig]):
 
     @property
     def max_len(self) -> int:
-        """Items of the history that count."""
+        """The number of history items that are used."""
         return self.config.max_len
 
     def initialise(self, data: TrainingData) -> None:
-        """Whiten the text embedding."""
+        """Whitens the text embedding."""
         text = load_embeddings(data.dataset, self.config.text).items
-        found = fit_whitening(text, self.config.whitening)
-        self.mean.copy_(found.mean)
-        self.matrix.copy_(found.matrix)
+        fitted = fit_whitening(text, self.config.whitening)
+        self.mean.copy_(fitted.mean)
+        self.matrix.copy_(fitted.matrix)
         self.vectors.copy_(whitened(text, self.mean, self.matrix))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """None: there is nothing to train."""
+        """Returns no phase."""
         return []
 
     def scorer(self) -> TextKNNScorer:
-        """Cosines as scores."""
+        """Returns a scorer by cosine."""
         return TextKNNScorer(self.vectors, self.config.decay)
 
     def item_tables(self) -> dict[str, Tensor]:
-        """See `ExtendsCatalogue`. Shapes: [N, E]."""
+        """Returns the vectors; see `ExtendsCatalogue`. Shapes: [N, E]."""
         return {VECTORS: self.vectors}
 
     def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
-        """See `ExtendsCatalogue`: the space of the training's catalogue, for any text."""
+        """Maps any text into the space of the training catalogue; see `ExtendsCatalogue`."""
 
         def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
             assert new.vectors is not None
@@ -96,7 +96,7 @@ class TextKNN(System[TextKNNConfig]):
         return rows
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> TextKNNScorer:
-        """See `ExtendsCatalogue`."""
+        """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
         return TextKNNScorer(tables[VECTORS], self.config.decay)
 
 
@@ -109,11 +109,11 @@ class TextKNNScorer:
         self._decay = decay
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, E]; nought for an empty history."""
+        """Returns the weighted sum of the history's vectors, 0 if empty. Shapes: [B, L], [B] -> [B, E]."""
         weight = PaddedBatch(items, lengths).recency(self._decay)  # [B, L]
         rows = self.item_vectors[(items - 1).clamp(min=0)]  # [B, L, E]
         return torch.einsum("bl,bld->bd", weight, rows)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         return self.queries(items, lengths) @ self.item_vectors.t()

@@ -1,4 +1,4 @@
-"""The mean of the weights that training passes through."""
+"""Running mean of the weights during training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COUNT = "count"
 
 
 class WeightAverage:
-    """A running mean of a module's trained parameters, over a window that grows with the training.
+    """Running mean of a module's trained parameters, over a window that grows with the training.
 
     The t-th addition moves the mean by 1 - (1 - 1 / t)^power towards the present weights, so that
     addition i weighs about i^(power - 1): the larger the power, the shorter the window.
@@ -29,19 +29,19 @@ class WeightAverage:
 
     @classmethod
     def over(cls, module: nn.Module, power: float | None) -> Self | None:
-        """The average of `module`'s parameters, or None where no power is given."""
+        """Returns an average of the parameters of `module`, or None if `power` is None."""
         return None if power is None else cls(module, power)
 
     @torch.no_grad()
     def add(self) -> None:
-        """Take the present weights into the mean."""
+        """Adds the present weights to the mean."""
         self._count += 1
         share = 1.0 - (1.0 - 1.0 / self._count) ** self._power
         torch._foreach_lerp_(self._means, [p.detach() for p in self._parameters], share)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """The module has the mean as its weights within the block, and its own ones again after it."""
+        """Within the block, the module uses the mean as its weights; afterwards its own."""
         own = [p.detach().clone() for p in self._parameters]
         self.apply()
         try:
@@ -50,16 +50,16 @@ class WeightAverage:
             _copy(own, self._parameters)
 
     def apply(self) -> None:
-        """Give the module the mean as its weights."""
+        """Copies the mean into the module."""
         _copy(self._means, self._parameters)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state to be saved, by name."""
+        """Returns the state to save, by name."""
         named = {str(number): mean for number, mean in enumerate(self._means)}
         return {**named, _COUNT: torch.tensor(self._count)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave for the same module."""
+        """Loads a state of `tensors` for the same module."""
         self._count = int(tensors[_COUNT])
         _copy([tensors[str(number)] for number in range(len(self._means))], self._means)
 

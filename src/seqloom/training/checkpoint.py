@@ -1,4 +1,4 @@
-"""Checkpoints that a killed run resumes from, bit by bit: weights, optimiser and position."""
+"""Checkpoints of weights, optimiser and position, from which a killed run resumes bit by bit."""
 
 from __future__ import annotations
 
@@ -27,56 +27,56 @@ from seqloom.training.state_files import (
 
 
 class Choice(Config):
-    """The validation whose weights a training ends with, as far as it has come."""
+    """The best validation so far, whose weights the training keeps."""
 
     phase: int
     """Number of the phase."""
     name: str
     """Name of the phase."""
     epoch: int
-    """Epochs of the phase that were complete, from 1."""
+    """Number of complete epochs of the phase, from 1."""
     metric: str
-    """The metric that chose."""
+    """Name of the metric that was compared."""
     metrics: dict[str, float]
 
     @property
     def value(self) -> float:
-        """What was compared."""
+        """Value of the metric."""
         return self.metrics[self.metric]
 
 
 class Position(Config):
-    """Where a run stands, and what it has measured so far."""
+    """The position of a run in its training, and its measurements so far."""
 
     phase: int = 0
     epoch: int = 0
-    """Epochs of the phase that are complete."""
+    """Number of complete epochs of the phase."""
     step: int = 0
-    """Steps of the running epoch that are complete."""
+    """Number of complete steps of the current epoch."""
     sums: dict[str, float] = Field(default_factory=dict)
-    """Loss parts summed over the running epoch's steps."""
+    """Loss parts, summed over the steps of the current epoch."""
     epoch_targets: int = 0
-    """Targets of the running epoch so far."""
+    """Number of targets in the current epoch so far."""
     epoch_seconds: float = 0.0
-    """Seconds spent in the running epoch so far."""
+    """Seconds spent in the current epoch so far."""
     best_value: float | None = None
-    """Of the running phase, as the next four; at the end of the weights that are kept."""
+    """Best validation of the phase, as the next three fields; at the end, that of the kept weights."""
     best_phase: str | None = None
     best_epoch: int | None = None
     best_metrics: dict[str, float] = Field(default_factory=dict)
     stale: int = 0
-    """Validations since the best one."""
+    """Number of validations since the best one."""
     choice: Choice | None = None
-    """Of the phases so far that compete."""
+    """Best validation of all competing phases so far."""
     history: list[dict[str, Any]] = Field(default_factory=list)
     """One row for each complete epoch of every phase."""
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: `last/` to resume from, and the best weights of phases."""
+    """The folder `checkpoints/` of a run: `last/` for resuming, and the best weights of phases."""
 
     def __init__(self, folder: Path, fixed: frozenset[str] = frozenset()) -> None:
-        """`fixed` names state entries that training never changes; they are not written."""
+        """`fixed` names state entries that training never changes; these are not written."""
         self.folder = folder
         self.fixed = fixed
 
@@ -87,7 +87,7 @@ class Checkpoints:
         position: Position,
         average: WeightAverage | None = None,
     ) -> None:
-        """Replace `last/` by the present state, atomically."""
+        """Replaces `last/` by the present state, atomically."""
         with atomic_folder(self.folder / "last", overwrite=True) as work:
             write_tensors(work / "model.safetensors", self._state(model))
             write_tensors(work / "optimiser.safetensors", flatten(model, optimiser))
@@ -97,11 +97,11 @@ class Checkpoints:
             write_hashes(work)
 
     def has_last(self) -> bool:
-        """Whether there is something to resume from."""
+        """Returns whether `last/` exists."""
         return (self.folder / "last" / "position.json").exists()
 
     def read_position(self) -> Position:
-        """The position of `last/`.
+        """Reads the position of `last/`.
 
         Raises:
             ArtefactError: it is missing, or a file of the checkpoint is damaged or was changed.
@@ -112,11 +112,11 @@ class Checkpoints:
             return Position.build(raw)
 
     def restore_model(self, model: nn.Module) -> None:
-        """Load the weights of `last/` into `model`."""
+        """Loads the weights of `last/` into `model`."""
         self._restore(model, self.folder / "last" / "model")
 
     def restore_optimiser(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """Load the state of `last/` into a fresh optimiser over the same parameters of `model`."""
+        """Loads the state of `last/` into a new optimiser of the same parameters of `model`."""
         order = _in_order(model, optimiser)
 
         def parameter(name: str) -> Tensor:
@@ -128,36 +128,36 @@ class Checkpoints:
             _unflatten(order, optimiser, state)
 
     def read_average(self) -> dict[str, Tensor]:
-        """The state of the weights' mean in `last/`."""
+        """Reads the mean of the weights in `last/`."""
         return read_whole(self.folder / "last" / "average.safetensors")
 
     def save_best(self, model: nn.Module, phase: int) -> None:
-        """Keep the present weights as the best of a phase."""
+        """Writes the present weights as the best of a phase."""
         with atomic_folder(self.best(phase), overwrite=True) as work:
             write_tensors(work / "model.safetensors", self._state(model))
             write_hashes(work)
 
     def restore_best(self, model: nn.Module, phase: int) -> None:
-        """Load the best weights of a phase into `model`."""
+        """Loads the best weights of a phase into `model`."""
         folder = self.best(phase)
         if not folder.exists():
-            folder = self.folder / "best"  # of an older seqloom, which kept those of one phase
+            folder = self.folder / "best"  # seqloom 0.1 kept those of one phase only
         check_hashes(folder)
         self._restore(model, folder / "model")
 
     def keep_best(self, phases: set[int]) -> None:
-        """Remove the best weights of all other phases."""
+        """Removes the best weights of all other phases."""
         kept = {self.best(phase) for phase in phases}
         for folder in self.folder.glob("best-*"):
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def best(self, phase: int) -> Path:
-        """Where the best weights of a phase are."""
+        """Returns the folder of the best weights of a phase."""
         return self.folder / f"best-{phase}"
 
     def drop_last(self) -> None:
-        """Remove `last/`: the run is complete."""
+        """Removes `last/` of a complete run."""
         shutil.rmtree(self.folder / "last", ignore_errors=True)
 
     def _state(self, model: nn.Module) -> dict[str, Tensor]:
@@ -165,7 +165,7 @@ class Checkpoints:
         return {k: v.detach().contiguous() for k, v in state.items() if k not in self.fixed}
 
     def due(self, saved: float, every_s: float) -> bool:
-        """Whether it is time for another, after one at `saved` (`time.monotonic`)."""
+        """Returns whether `every_s` seconds have passed since `saved` (`time.monotonic`)."""
         return time.monotonic() - saved > every_s
 
     def _restore(self, model: nn.Module, file: Path) -> None:
@@ -180,23 +180,23 @@ class Checkpoints:
 
 
 class OthersCheckpoints(Checkpoints):
-    """Those of a run that another process writes: here they are only read."""
+    """Checkpoints that another process writes and this one only reads."""
 
     def save_last(self, *state: Any) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def save_best(self, model: nn.Module, phase: int) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def keep_best(self, phases: set[int]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def drop_last(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def flatten(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Optimiser state as named tensors: `<parameter number>.<entry>`."""
+    """Returns the optimiser state as named tensors: `<parameter number>.<entry>`."""
     return {
         f"{number}.{entry}": value.detach().contiguous()
         for number, parameter in enumerate(_in_order(model, optimiser))
@@ -218,6 +218,6 @@ def _unflatten(
 
 
 def _in_order(model: nn.Module, optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """What is optimised, matrices first: the same in every division, whatever the optimiser's groups."""
+    """Returns the optimised parameters, matrices first: an order that does not depend on the groups."""
     optimised = {id(p) for group in optimiser.param_groups for p in group["params"]}
     return sorted((p for p in model.parameters() if id(p) in optimised), key=lambda p: p.ndim < 2)

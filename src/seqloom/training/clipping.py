@@ -1,4 +1,4 @@
-"""The norm of all gradients together, kept below a limit."""
+"""Clipping of the norm of all gradients."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from seqloom.distributed.processes import Processes
 
 @torch.no_grad()
 def clip_gradients(module: nn.Module, most: float, processes: Processes) -> None:
-    """Scale the gradients of `module` such that their norm is at most `most`.
+    """Scales the gradients of `module` so that their norm is at most `most`.
 
-    Of spread parameters each process has the gradients of its rows, whose squares add up; all others are
-    the same everywhere.
+    Each process has the gradients of its own rows of sharded parameters, whose squares add up; all other
+    gradients are equal on all processes.
     """
     parameters = [p for p in module.parameters() if p.grad is not None]
     if not any(map(is_spread, parameters)):

@@ -1,4 +1,4 @@
-"""What a run says of its course: `log.jsonl`, and TensorBoard event files beside it."""
+"""The training log of a run: `log.jsonl` and TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqloom.core.files import atomic_file
 
 
 class RunLog:
-    """Appends one JSON line an epoch. On resuming, lines past the checkpoint are cut off first."""
+    """Appends one JSON line per epoch. A resumed run removes the lines after its checkpoint first."""
 
     def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
         self.file = folder / "log.jsonl"
@@ -19,12 +19,12 @@ class RunLog:
         self._board: Any = None
 
     def restart(self, rows: list[dict[str, Any]]) -> None:
-        """Make the log hold exactly `rows`."""
+        """Replaces the content of the log by `rows`."""
         with atomic_file(self.file) as work:
             work.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append one row and its numbers to TensorBoard."""
+        """Appends one row, and its numbers to TensorBoard."""
         with self.file.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
             handle.flush()
@@ -32,7 +32,7 @@ class RunLog:
         self._to_board(row)
 
     def close(self) -> None:
-        """Flush the TensorBoard file."""
+        """Closes the TensorBoard file."""
         if self._board is not None:
             self._board.close()
 
@@ -50,16 +50,16 @@ class RunLog:
 
 
 class NoLog(RunLog):
-    """The log of a process that keeps none, because another one does."""
+    """A log that writes nothing, for all processes but the first."""
 
     def __init__(self) -> None:
         pass
 
     def restart(self, rows: list[dict[str, Any]]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def write(self, row: dict[str, Any]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""

@@ -1,4 +1,4 @@
-"""The one training loop: phases, mixed precision, early stopping, checkpoints, exact resumption."""
+"""The training loop: phases, mixed precision, early stopping, checkpoints, exact resumption."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ _NOTHING_VALIDATED: dict[str, Any] = {
 class Trainer:
     """Runs the phases of one system.
 
-    A step's random state depends on (seed, phase, epoch, step) alone and checkpoints hold everything
-    else, so a run that was killed and resumed ends with the bits of an unbroken one (on a CPU).
+    The random state of a step depends on (seed, phase, epoch, step) alone and checkpoints hold everything
+    else, so a run that was killed and resumed ends with the same bits as an uninterrupted one (on a CPU).
 
-    With several processes each runs this same program on its share of every batch, and all of them
-    decide alike, because losses, gradients and metrics are those of the whole.
+    Several processes run this program on their shares of every batch. They make the same decisions,
+    because losses, gradients and metrics are those of the whole batch.
     """
 
     model: nn.Module
-    """Everything that is saved; the phases train parts of it."""
+    """The whole system, which is saved; the phases train parts of it."""
     phases: Sequence[Phase]
     validate: Validate
-    """Metrics on the validation part with the present weights."""
+    """Returns the metrics of the present weights on the validation part."""
     seed: int
     device: torch.device
     checkpoints: Checkpoints
     log: RunLog
     precision: Precision = "auto"
     checkpoint_every_s: float = 60.0
-    """Seconds between checkpoints inside an epoch; there is always one after an epoch."""
+    """Seconds between checkpoints within an epoch; every epoch ends with one."""
     progress: Progress = SILENT
     processes: Processes = ALONE
     position: Position = field(default_factory=Position)
 
     def fit(self, *, resume: bool = False) -> Position:
-        """Train all phases and leave the chosen weights in the model.
+        """Trains all phases and leaves the best weights in the model.
 
-        A phase goes on from the best weights of the one before it. The training ends with the best of
-        all phases that compete (`Optimisation.chosen_among`), and the position says which they are.
+        Each phase starts from the best weights of the previous one. The training ends with the best
+        weights of all competing phases (`Optimisation.chosen_among`), which the position names.
 
         Raises:
             TrainingError: a loss is not finite; the message names phase, epoch and step.
-            ArtefactError: `resume` and the checkpoint is missing or of another model.
+            ArtefactError: `resume` is set, and the checkpoint is damaged or of another model.
         """
         resumed = resume and self._restore()
         self.log.restart(self.position.history)
@@ -80,11 +80,12 @@ class Trainer:
         return self.position
 
     def _restore(self) -> bool:
-        """Take position and weights of the last checkpoint, where there is one."""
+        """Loads position and weights of the last checkpoint, if any; returns whether there was one."""
 
         def last() -> str:
-            found = self.checkpoints.has_last()
-            return self.checkpoints.read_position().model_dump_json() if found else ""
+            if not self.checkpoints.has_last():
+                return ""
+            return self.checkpoints.read_position().model_dump_json()
 
         position = self.processes.once(last)
         if not position:
@@ -112,19 +113,19 @@ class Trainer:
             self.checkpoints.save_last(self.model, stepper.optimiser, self.position, average)
             choice = self.position.choice
             self.checkpoints.keep_best({number} if choice is None else {number, choice.phase})
-        self.processes.wait()  # the first process has written the best weights
+        self.processes.wait()  # until the first process has written the best weights
         if phase.validated and self.position.best_epoch is not None:
             self.checkpoints.restore_best(self.model, number)
         elif average is not None:
             average.apply()
 
     def _choose(self) -> None:
-        """End with the best weights of all phases that compete, if the last phase is one of them."""
+        """Loads the best weights of all competing phases, if the last phase is one of them."""
         choice = self.position.choice
         if not self.phases or choice is None or not self.phases[-1].validated:
             return
         trained = self.position.epoch > 0 and self.position.best_epoch is None
-        if trained:  # without a validation: there is nothing to compare its weights with
+        if trained:  # without a validation its weights cannot be compared
             return
         if choice.phase != len(self.phases) - 1:
             self.checkpoints.restore_best(self.model, choice.phase)
@@ -139,7 +140,7 @@ class Trainer:
         phase = stepper.phase
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
-        self.processes.same(self._changing())  # machines of different make drift apart
+        self.processes.same(self._changing())  # different machines drift apart
         total = len(steps)
         meter = _Meter(self.position, self.device)
         phase.module.train()
@@ -203,7 +204,7 @@ class Trainer:
         self.progress.note(_describe(row, better))
 
     def _compare(self, phase: Phase, metrics: dict[str, float]) -> bool:
-        """Keep the present weights if they are the best of the phase; whether they are the best of all."""
+        """Saves the weights if they are the best of the phase; returns whether they are the best of all."""
         at, metric = self.position, phase.optimisation.metric
         epoch, value = at.epoch + 1, metrics[metric]
         if at.best_value is not None and value <= at.best_value:
@@ -238,7 +239,7 @@ class Trainer:
 
 
 class _Meter:
-    """Sums the loss parts on the device and looks at them now and then, not at every step."""
+    """Sums loss parts. On a GPU it reads them every 50 steps, since each read waits for the device."""
 
     def __init__(self, position: Position, device: torch.device) -> None:
         self._sums = dict(position.sums)
@@ -258,7 +259,7 @@ class _Meter:
         return (step + 1) % self._every == 0
 
     def check(self, phase: str, epoch: int) -> None:
-        """Read the pending losses.
+        """Reads the pending losses.
 
         Raises:
             TrainingError: one of them is not finite.
@@ -282,7 +283,7 @@ class _Meter:
 
 
 def learning_rate_at(settings: Optimisation, step: int, total_steps: int) -> float:
-    """The step size at `step` (from 0) of `total_steps`: linear warm-up, then the schedule."""
+    """Returns the learning rate at `step` (from 0) of `total_steps`: linear warm-up, then the schedule."""
     rate = settings.learning_rate
     if step < settings.warmup_steps:
         return rate * (step + 1) / settings.warmup_steps

@@ -1,4 +1,4 @@
-"""Checkpoints of a model whose weights are spread over processes: each writes its own rows."""
+"""Checkpoints of a model whose weights are sharded over processes: each process writes its rows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from seqloom.training.state_files import write_hashes, write_rows
 
 
 class SpreadCheckpoints(Checkpoints):
-    """As `Checkpoints`, in which `model` and `optimiser` are folders with a file of each process.
+    """Checkpoints in which `model` and `optimiser` are folders with one file per process.
 
-    Every process must make the same calls. Either kind reads what the other has written.
+    All processes must make the same calls. `Checkpoints` reads these folders, and this class its files.
     """
 
     def __init__(self, folder: Path, fixed: frozenset[str], processes: Processes) -> None:
@@ -33,8 +33,8 @@ class SpreadCheckpoints(Checkpoints):
         position: Position,
         average: WeightAverage | None = None,
     ) -> None:
-        """Replace `last/` by the present state, when all have written their rows."""
-        assert average is None, "no system with spread weights has a mean of them"
+        """Replaces `last/` by the present state when all processes have written their rows."""
+        assert average is None, "systems with sharded weights do not average them"
         with self._together("last") as work:
             write_rows(work / "model", self._state(model), self._processes)
             write_rows(work / "optimiser", flatten(model, optimiser), self._processes)
@@ -42,17 +42,17 @@ class SpreadCheckpoints(Checkpoints):
                 write_json(work / "position.json", position.model_dump(mode="json"), sealed=True)
 
     def save_best(self, model: nn.Module, phase: int) -> None:
-        """Keep the present weights as the best of a phase."""
+        """Writes the present weights as the best of a phase."""
         with self._together(self.best(phase).name) as work:
             write_rows(work / "model", self._state(model), self._processes)
 
     def keep_best(self, phases: set[int]) -> None:
-        """Remove the best weights of all other phases."""
+        """Removes the best weights of all other phases."""
         if self._processes.rank == 0:
             super().keep_best(phases)
 
     def due(self, saved: float, every_s: float) -> bool:
-        """Whether the first process finds it time: clocks differ."""
+        """Returns whether it is time by the clock of the first process."""
         return bool(
             self._processes.once(
                 lambda: "yes" if super(SpreadCheckpoints, self).due(saved, every_s) else ""
@@ -60,13 +60,13 @@ class SpreadCheckpoints(Checkpoints):
         )
 
     def drop_last(self) -> None:
-        """Remove `last/`."""
+        """Removes `last/`."""
         if self._processes.rank == 0:
             super().drop_last()
 
     @contextmanager
     def _together(self, name: str) -> Iterator[Path]:
-        """A folder that all fill and the first process puts in its place."""
+        """Yields a folder for all processes to write to; the first process moves it into place."""
         if self._processes.rank:
             yield Path(self._processes.once(str))
             self._processes.wait()

@@ -1,7 +1,7 @@
-"""Named tensors on disk: one safetensors file, or a folder with one of each process's rows.
+"""Named tensors on disk: one safetensors file, or a folder with one file of rows per process.
 
-The files of a folder say in their headers which rows they hold, so any number of processes can read
-what any other number has written, and one can read what several have.
+The headers of a folder's files say which rows they hold, so any number of processes can read the files of
+any other number.
 
 Source: `torch.distributed.checkpoint`, in its safetensors format.
 """
@@ -29,14 +29,14 @@ REMEDY = "train again with --overwrite"
 
 
 def write_hashes(folder: Path) -> None:
-    """Keep the SHA-256 of every file below `folder`, which is complete, in a file beside them."""
+    """Writes the SHA-256 of every file of a complete folder to a file in it."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     hashes = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
     write_json(folder / _HASHES, hashes, sealed=True)
 
 
 def check_hashes(folder: Path) -> None:
-    """Make sure that `folder` holds what was written; one of an older seqloom has no hashes and passes.
+    """Compares the files of `folder` with their hashes; a folder of seqloom 0.1 has none and passes.
 
     Raises:
         ArtefactError: a file is missing, damaged or was changed.
@@ -47,16 +47,16 @@ def check_hashes(folder: Path) -> None:
     for name, expected in hashes.items():
         file = folder / name
         with reading(file, "a file of a checkpoint", REMEDY):
-            found = sha256_file(file)
-        if found != expected:
+            actual = sha256_file(file)
+        if actual != expected:
             raise ArtefactError(
-                f"{file} was damaged or changed since it was written: it has SHA-256 {found[:12]}, expected "
+                f"{file} was damaged or changed since it was written: it has SHA-256 {actual[:12]}, expected "
                 f"{expected[:12]}; put it back, or {REMEDY}"
             )
 
 
 def write_rows(folder: Path, state: Mapping[str, Tensor], processes: Processes) -> None:
-    """Write each process's rows of spread tensors into `folder`; whole ones are written once.
+    """Writes the rows of sharded tensors of each process into `folder`; whole tensors are written once.
 
     Raises:
         ProcessError: a process could not write its part.
@@ -73,12 +73,12 @@ def write_rows(folder: Path, state: Mapping[str, Tensor], processes: Processes) 
 
 
 def read_state(path: Path, like: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
-    """The tensors of `path`, a folder as of `write_rows`, or the file of that name with a suffix.
+    """Reads the tensors of `path`: a folder of `write_rows`, or a file of that name with a suffix.
 
-    A tensor of the shape of `like(name)` is divided as that is.
+    A tensor with the shape of `like(name)` is sharded as that one is.
 
     Raises:
-        ArtefactError: neither is there, or it is damaged.
+        ArtefactError: neither exists, or it is damaged.
     """
     if path.is_dir():
         return _read_rows(path, like)
@@ -89,7 +89,7 @@ def read_state(path: Path, like: Callable[[str], Tensor | None]) -> dict[str, Te
 
 
 def read_whole(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file.
+    """Reads the tensors of a file.
 
     Raises:
         ArtefactError: it is missing or damaged.
@@ -101,25 +101,28 @@ def read_whole(file: Path) -> dict[str, Tensor]:
 def _read_rows(folder: Path, like: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
     import torch.distributed.checkpoint as dcp
 
-    written, found = read_json(folder / _COUNT, "checkpoint"), len([*folder.glob("*.safetensors")])
-    if found != written:
+    written, present = (
+        read_json(folder / _COUNT, "checkpoint"),
+        len([*folder.glob("*.safetensors")]),
+    )
+    if present != written:
         raise ArtefactError(
-            f"{folder} holds {found} safetensors files of the {written} that were written; put the others "
+            f"{folder} holds {present} safetensors files of the {written} that were written; put the others "
             "back, or train again"
         )
     with reading(folder, "the tensors of a checkpoint", REMEDY):
         reader = dcp.HuggingFaceStorageReader(str(folder))
-        kinds: dict[str, Any] = reader.read_metadata().state_dict_metadata  # tensors all of them
+        kinds: dict[str, Any] = reader.read_metadata().state_dict_metadata  # all of them tensors
         state = {}
         for name, kind in kinds.items():
             model = _of_shape(like(name), kind.size)
             empty = torch.empty(kind.size, dtype=kind.properties.dtype)
             state[name] = empty if model is None else torch.zeros_like(model.detach())
-        with warnings.catch_warnings():  # one process may read what several have written
+        with warnings.catch_warnings():  # one process reads the files of several
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             try:
                 dcp.load(state, storage_reader=reader)
-            except dcp.CheckpointException as error:  # no Exception, by its base class
+            except dcp.CheckpointException as error:  # its base class is not Exception
                 raise ValueError(str(error)) from error
     return state
 

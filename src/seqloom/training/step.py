@@ -1,4 +1,4 @@
-"""One step of training: loss, gradients, AdamW."""
+"""A training step: loss, gradients, AdamW."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Stepper:
-    """Steps of one phase, all with one optimiser."""
+    """Takes the steps of one phase with one optimiser."""
 
     phase: Phase
     optimiser: torch.optim.Optimizer
@@ -35,12 +35,12 @@ class Stepper:
         precision: Precision = "auto",
         processes: Processes = ALONE,
     ) -> Self:
-        """With an optimiser at its start."""
+        """Returns a stepper with a new optimiser."""
         optimiser = build_optimiser(phase.module, phase.optimisation, device)
         return cls(phase, optimiser, device, precision, processes)
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:
-        """Step on a batch, or this process's share of one; the parts of the loss before the step."""
+        """Trains on a batch, or this process's share of one; returns the loss parts before the step."""
         phase, processes = self.phase, self.processes
         self.optimiser.zero_grad(set_to_none=True)
         with self._autocast():
@@ -53,28 +53,28 @@ class Stepper:
         return parts
 
     def set_rate(self, rate: float) -> None:
-        """The step size from here on."""
+        """Sets the learning rate of the next steps."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        wanted = self.precision == "bf16" or (
+        mixed = self.precision == "bf16" or (
             self.precision == "auto" and self.device.type == "cuda"
         )
-        return torch.autocast(self.device.type, torch.bfloat16) if wanted else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
 
 
 def on_device(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors on `device`, where it can be moved."""
+    """Moves the batch to `device`, if it has a method `to`."""
     return batch.to(device) if hasattr(batch, "to") else batch
 
 
 def build_optimiser(
     module: nn.Module, settings: Optimisation, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW; biases, norms and one-dimensional parameters are not decayed."""
+    """Builds AdamW without weight decay on biases, norms and other one-dimensional parameters."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    # Spread and whole parameters cannot be stepped in one fused call.
+    # One fused call cannot step sharded and whole parameters together.
     groups = [
         {
             "params": [p for p in trained if (p.ndim >= 2, is_spread(p)) == (matrix, spread)],

@@ -21,7 +21,7 @@ TEMPLATES = Templates((("user bought :", ""), ("the", "next item"), ("", "")), 2
 @pytest.fixture
 def builder():
     made = PromptBuilder(TEMPLATES, TOKENIZER)
-    made.speak(torch.tensor(TOKENIZER.convert_tokens_to_ids(OUTPUTS)))
+    made.set_output_tokens(torch.tensor(TOKENIZER.convert_tokens_to_ids(OUTPUTS)))
     return made
 
 
@@ -75,7 +75,7 @@ def test_a_pruned_model_is_spoken_to_in_its_own_numbers(builder):
     before = builder(IDS, torch.tensor([[1, 2]]), torch.tensor([1]))
     small = PromptBuilder(TEMPLATES, TOKENIZER)
     small.translate(kept)
-    small.speak(torch.arange(len(OUTPUTS)))
+    small.set_output_tokens(torch.arange(len(OUTPUTS)))
     after = small(IDS, torch.tensor([[1, 2]]), torch.tensor([1]))
     assert torch.equal(kept[after.tokens], before.tokens)
 

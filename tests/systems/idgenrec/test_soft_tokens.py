@@ -47,7 +47,7 @@ def models(request):
 
 def builder():
     made = PromptBuilder(Templates((("user bought", "next"),), 1), TOKENIZER)
-    made.speak(OUTPUTS)
+    made.set_output_tokens(OUTPUTS)
     return made
 
 

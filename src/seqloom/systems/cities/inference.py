@@ -1,4 +1,4 @@
-"""From the items around an item's occurrences to the item's vector."""
+"""The network that infers an item's vector from the items around its occurrences."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from seqloom.nn.attention import TransformerBlock, reset_parameters
 from seqloom.systems.cities.config import InferenceConfig
 
 _WEIGHT_STD = 0.02
-"""Standard deviation of the weight matrices at the start."""
+"""Standard deviation of the initial weight matrices."""
 
 
 class ContextInference(nn.Module):
-    """A transformer over each context, one over the contexts, and a linear map.
+    """A transformer over each context, another over the contexts, and a linear map.
 
     Source: Jang et al., ICDM 2020, section IV.
     Differs: pre-norm blocks; the output is scaled to the standard deviation of the item table.
@@ -39,7 +39,7 @@ class ContextInference(nn.Module):
         )
 
     def forward(self, contexts: Tensor, vectors: Tensor) -> Tensor:
-        """Infer a vector for each item; every item needs one context with one item at least.
+        """Infers a vector for each item; every item needs a context with at least one item.
 
         Shapes: contexts [B, K, W] item numbers, 0 for none; vectors [N, D] -> [B, D].
         """
@@ -47,9 +47,9 @@ class ContextInference(nn.Module):
         width = vectors.shape[1]
         real = contexts > 0  # [B, K, W]
         usable = real.any(-1)  # [B, K]
-        found = vectors[(contexts - 1).clamp(min=0)] / self.scale  # [B, K, W, D]
-        x = (found + self.position.weight).view(batch * many, wide, width)
-        # A context without items may look anywhere; it is left out of the mean below.
+        rows = vectors[(contexts - 1).clamp(min=0)] / self.scale  # [B, K, W, D]
+        x = (rows + self.position.weight).view(batch * many, wide, width)
+        # A context without items attends everywhere; the mean below excludes it.
         mask = (real | ~usable[..., None]).view(batch * many, wide)
         for block in self.within:
             x = block(x, causal=False, mask=mask)
@@ -60,6 +60,6 @@ class ContextInference(nn.Module):
 
 
 def _mean(x: Tensor, real: Tensor) -> Tensor:
-    """Shapes: [..., L, D], [..., L] -> [..., D]."""
+    """Returns the mean over real positions. Shapes: [..., L, D], [..., L] -> [..., D]."""
     weight = real[..., None].to(x.dtype)
     return (x * weight).sum(-2) / weight.sum(-2)

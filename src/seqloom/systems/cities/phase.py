@@ -1,9 +1,8 @@
-"""CITIES' second phase: regress the trained rows of head items from a few of their contexts."""
+"""CITIES' second phase: infer the trained rows of head items from a few of their contexts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +12,8 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean
 from seqloom.core.random import generator
 from seqloom.systems.base import TrainingData
+from seqloom.systems.cities.model import CITIESModel
 from seqloom.systems.occurrences import Occurrences, find_occurrences, head_from
-
-if TYPE_CHECKING:
-    from seqloom.systems.cities.system import CITIES
 
 
 @dataclass(frozen=True)
@@ -36,21 +33,21 @@ class ContextBatch:
         return len(self.items)
 
     def share(self, rows: slice) -> ContextBatch:
-        """Some items."""
+        """Returns some of the items."""
         return ContextBatch(self.items[rows], self.contexts[rows])
 
     def to(self, device: torch.device) -> ContextBatch:
-        """The same batch on `device`."""
+        """Moves the batch to `device`."""
         return ContextBatch(self.items.to(device), self.contexts.to(device))
 
 
 class ContextPhase:
-    """Trains the inference alone; the recommender stays as it is, and so do its ranks."""
+    """Trains the inference network alone; the recommender and its ranks stay unchanged."""
 
     name = "contexts"
     validated = False
 
-    def __init__(self, system: CITIES, data: TrainingData) -> None:
+    def __init__(self, system: CITIESModel, data: TrainingData) -> None:
         self.system = system
         self.config = system.config.inference
         self.optimisation = self.config.optimisation()
@@ -67,14 +64,14 @@ class ContextPhase:
         self.tail_counts = popularity[self.tail_items - 1]
         if not len(self.head_items):
             raise ConfigError(
-                f"inference.tail_below is {below}, and no item with another beside it has so many training "
-                f"events (the most frequent one has {int(popularity.max())}), so there is nothing to learn "
-                "from; lower it, or set it to null for the data set's own 80/20 threshold"
+                f"inference.tail_below is {below}, and no item that occurs beside another has so many "
+                f"training events (the most frequent one has {int(popularity.max())}), so there is nothing "
+                "to learn from; lower it, or set it to null for the data set's own 80/20 threshold"
             )
         most = (
             int(self.occurrences.counts[self.tail_items - 1].amax()) if len(self.tail_items) else 1
         )
-        # Of those that teach, as many as of those that are completed.
+        # Head items are read from at most as many contexts as tail items have.
         self.most_contexts = min(self.config.max_contexts, most)
 
     @property
@@ -83,7 +80,7 @@ class ContextPhase:
         return self.system.inference
 
     def steps(self, epoch: int) -> _ContextSteps:
-        """The batches of an epoch."""
+        """Returns the batches of an epoch."""
         system = self.system
         system.inference.scale.copy_(system.items.detach().std())
         draw = generator(system.config.seed, "batches", self.name, epoch)
@@ -91,18 +88,21 @@ class ContextPhase:
         return _ContextSteps(self, order.split(self.config.batch_size), epoch)
 
     def contexts(self, items: Tensor, starts: Tensor | None, k: int | None = None) -> Tensor:
-        """What lies around up to `k` occurrences of each item. Shapes: items [B] -> [B, K, W]."""
+        """Returns the items around up to `k` occurrences of each item.
+
+        Shapes: items [B], starts [B] -> [B, K, W].
+        """
         which, real = self.occurrences.draw(items, k or self.config.max_contexts, starts)
         around = self.occurrences.around(which, self.config.reach)
         return torch.where(real[..., None], around, 0)
 
     def loss(self, batch: ContextBatch) -> dict[str, Mean]:
-        """Squared error of the inferred rows, as a share of the table's variance."""
+        """Returns the squared error of the inferred rows, as a share of the table's variance."""
         table = self.system.items.detach()
         inferred = self.system.inference(batch.contexts, table)
-        truth = table[batch.items - 1]
+        rows = table[batch.items - 1]
         scale = self.system.inference.scale
-        return {"loss": Mean(F.mse_loss(inferred / scale, truth / scale), len(batch.items))}
+        return {"loss": Mean(F.mse_loss(inferred / scale, rows / scale), len(batch.items))}
 
 
 @dataclass(frozen=True)

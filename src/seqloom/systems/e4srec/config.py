@@ -1,4 +1,4 @@
-"""Configuration of E4SRec; every variant that the paper tests is a key."""
+"""Configuration of E4SRec, with a key for every variant that the paper tests."""
 
 from __future__ import annotations
 
@@ -16,73 +16,73 @@ from seqloom.systems.ranking_loss import LossConfig
 
 
 class IdsConfig(Config):
-    """Where the frozen item-ID embeddings come from."""
+    """Source of the frozen item-ID embeddings."""
 
     run: str | None = None
-    """Folder of a trained run of the same data set whose score is a dot product; its item vectors are
-    taken. Without it, `system` is trained first, into the folder `ids` of the run."""
+    """Folder of a trained run of the same data set that scores by dot products; its item vectors are
+    copied. null: train `system` first, in the folder `ids` of the run."""
     system: str = "sasrec"
-    """What to train where no run is given."""
+    """System to train if no run is given."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Its configuration keys."""
+    """Configuration of that system."""
 
 
 class PromptConfig(Config):
-    """What stands around the history."""
+    """The text around the history."""
 
     instruction: str = (
         "Given the user's purchase history, predict the next possible item to be purchased."
     )
-    """The task. Source: E4SRec, section 3.3."""
+    """Instruction to the language model. Source: E4SRec, section 3.3."""
 
 
 class E4SRecConfig(SystemConfig):
     """Configuration of E4SRec."""
 
     epochs: int = Field(12, ge=0)
-    """Most epochs; early stopping may end sooner."""
+    """Maximum number of epochs; early stopping may end training sooner."""
     batch_size: int = Field(64, ge=1)
-    """Histories in a batch (in mode prompt: prompts, each with one target)."""
+    """Number of histories in a batch (in mode prompt: of prompts, each with one target)."""
     learning_rate: float = Field(5e-4, gt=0)
-    """Peak step size of AdamW; the paper has 3e-4 for batches of 16 prompts."""
+    """Peak learning rate of AdamW; the paper uses 3e-4 for batches of 16 prompts."""
     weight_decay: float = Field(0.01, ge=0)
-    """Decoupled weight decay; the paper has none."""
+    """Decoupled weight decay; the paper uses none."""
     warmup_steps: int = Field(100, ge=0)
-    """Steps over which the step size rises from 0. Source: E4SRec, section 4.1.4."""
+    """Steps of linear warm-up of the learning rate. Source: E4SRec, section 4.1.4."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Course of the step size after warm-up; cosine falls to 0 at the last of all epochs."""
+    """Course of the step size after warm-up; cosine decays to 0 at the last of all epochs."""
     clip_norm: float | None = Field(1.0, gt=0)
-    """Largest norm of all gradients together."""
+    """Maximum norm of the gradient of all parameters; null does not clip."""
     patience: int | None = Field(3, ge=1)
-    """Validations without improvement before training stops; never if not given, as in the paper."""
+    """Number of validations without improvement after which training stops; null: never, as in the paper."""
     mode: Literal["causal", "prompt"] = "causal"
-    """causal: every item position of a history predicts the next item, in one pass. prompt (the
-    paper's): one prompt for each target, and response tokens before the prediction."""
+    """causal: every position of a history predicts the next item, in one pass. prompt (as in the paper):
+    one prompt for each target, with response tokens before the prediction."""
     max_len: int = Field(50, ge=1)
-    """Longest history read; older items are cut off. Source: E4SRec, section 4.1.4."""
+    """Maximum length of a history; older items are dropped. Source: E4SRec, section 4.1.4."""
     long_histories: LongHistories = "windows"
-    """In mode causal, a history longer than `max_len` is trained on in windows, or by its last part."""
+    """How mode causal trains on a history longer than max_len: cut it into windows, or use its last part."""
     loss: LossConfig = Field(default_factory=LossConfig)
-    """The ranking loss; the paper's is softmax over the catalogue."""
+    """Ranking loss; the paper uses softmax over the catalogue."""
     dropout: float = Field(0.2, ge=0, lt=1)
-    """Dropout on the projected ID embeddings and on the states before the score head; the paper has none
-    beside the adapters'."""
+    """Dropout rate on the projected ID embeddings and on the states before the score head; the paper has
+    dropout in the adapters only."""
     start: Literal["ids", "random"] = "ids"
-    """Projection and score head start from the ID embeddings turned into the language model's space by
-    one rotation, or at random as in the paper."""
+    """Initial projection and score head. ids: rotate the ID embeddings into the space of the language
+    model; random: as in the paper."""
     scale_ids: bool = True
-    """Scale the ID embeddings to mean square 1, so that dropout, step size and start mean the same whatever
-    recommender they are of; false reads them as they are, as the paper does."""
+    """Scale the ID embeddings to mean square 1, so that dropout, learning rate and initialisation do not
+    depend on the recommender that they come from; false: leave them unchanged, as in the paper."""
     train_adapter: bool = True
-    """Train LoRA adapters in the language model; without them only projection and head are trained."""
+    """Train LoRA adapters in the language model; false: train projection and head only."""
     llm: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
-    """The language model."""
+    """Language model."""
     lora: LoraSettings = Field(default_factory=LoraSettings)
-    """The adapters."""
+    """LoRA adapters."""
     ids: IdsConfig = Field(default_factory=IdsConfig)
-    """The item-ID embeddings."""
+    """Item-ID embeddings."""
     prompt: PromptConfig = Field(default_factory=PromptConfig)
-    """The prompt."""
+    """Prompt."""
 
     @model_validator(mode="after")
     def _fits(self) -> E4SRecConfig:
@@ -92,6 +92,11 @@ class E4SRecConfig(SystemConfig):
             )
         return self
 
+    @property
+    def item_vector_source(self) -> IdsConfig:
+        """See `core.protocols.TakesItemVectors`."""
+        return self.ids
+
     def optimisation(self) -> Optimisation:
-        """The settings of the one phase."""
+        """Returns the settings of the one phase."""
         return Optimisation.of(self)

@@ -1,4 +1,4 @@
-"""Rows of items that E4SRec was not trained on, from their text alone."""
+"""Infers rows of items that E4SRec was not trained on, from their texts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from seqloom.nn.ridge import RidgeMap, fit_ridge
 
 
 class InferredRows:
-    """ID embedding and head row of an item: linear maps of its text embedding.
+    """Infers ID embedding and head row of an item by linear maps of its text embedding.
 
-    A map for each table is fitted on the items that have training events, when it is first needed. The
-    language model is not touched.
+    A map for each table is fitted on the items with training events, on first use. The language model
+    stays unchanged.
 
-    Source: none; the paper says nothing of new items.
+    Source: none; the paper does not cover new items.
     """
 
     def __init__(self, tables: Mapping[str, Tensor], known: Callable[[], KnownItems]) -> None:
@@ -28,16 +28,16 @@ class InferredRows:
 
     @torch.inference_mode()
     def __call__(self, new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
-        """See `RowsOf`."""
+        """Returns the rows of new items; see `RowsOf`."""
         assert new.vectors is not None
-        maps = self._fitted()
+        maps = self._fit()
         rows = {name: fitted(new.vectors) for name, fitted in maps.items()}
         return NewRows(
             {name: row.to(self._tables[name]) for name, row in rows.items()},
             {name: round(fitted.explained, 4) for name, fitted in maps.items()},
         )
 
-    def _fitted(self) -> dict[str, RidgeMap]:
+    def _fit(self) -> dict[str, RidgeMap]:
         with self._fitting:
             if not self._maps:
                 known = self._known()

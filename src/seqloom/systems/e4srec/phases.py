@@ -1,9 +1,8 @@
-"""The two ways of training: all positions of a history in one pass, or a prompt for every target."""
+"""E4SRec's phase: all positions of a history in one pass, or a prompt for every target."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,23 +17,21 @@ from seqloom.data.batches import (
 )
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.systems.base import TrainingData
+from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.ranking_loss import RankingLoss
-
-if TYPE_CHECKING:
-    from seqloom.systems.e4srec.system import E4SRec
 
 
 class CausalPhase:
     """Trains E4SRec to predict every item of a history from those before it, in one pass.
 
     Differs: the authors make a prompt of every prefix of a history (see `PromptPhase`), which ends with the
-        response mark; here an item's own position predicts the next, without a mark.
+        response mark; here the position of an item predicts the next item, without a mark.
     """
 
     name = "train"
     validated = True
 
-    def __init__(self, system: E4SRec, data: TrainingData) -> None:
+    def __init__(self, system: E4SRecModel, data: TrainingData) -> None:
         config = system.config
         self.module = system
         self.optimisation = config.optimisation()
@@ -43,12 +40,12 @@ class CausalPhase:
         self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
 
     def steps(self, epoch: int) -> EpochPlan:
-        """The batches of an epoch."""
+        """Returns the batches of an epoch."""
         config = self.module.config
         return plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
-        """Ranking loss at every position with a target."""
+        """Returns the ranking loss over all positions with a target."""
         states = self.module.states(batch.inputs.items, batch.inputs.lengths)
         hidden, targets = batch.at_targets(states)
         loss = self.ranking(hidden, self.module.head, targets - 1)
@@ -72,17 +69,17 @@ class PromptBatch:
         return len(self.targets)
 
     def share(self, rows: slice) -> PromptBatch:
-        """Some prompts."""
+        """Returns some of the prompts."""
         return PromptBatch(self.inputs.share(rows), self.targets[rows])
 
     def to(self, device: torch.device) -> PromptBatch:
-        """The same batch on `device`."""
+        """Moves the batch to `device`."""
         return PromptBatch(self.inputs.to(device), self.targets.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """The batches of one epoch."""
+    """The batches of an epoch of prompts."""
 
     plan: EpochPlan
 
@@ -105,7 +102,7 @@ class PromptPhase:
     name = "train"
     validated = True
 
-    def __init__(self, system: E4SRec, data: TrainingData) -> None:
+    def __init__(self, system: E4SRecModel, data: TrainingData) -> None:
         self.module = system
         self.optimisation = system.config.optimisation()
         self.rows = prompt_rows(data.dataset.train, system.max_len)
@@ -114,19 +111,19 @@ class PromptPhase:
         self.ranking = RankingLoss(loss, data.dataset.popularity, data.processes).to(device)
 
     def steps(self, epoch: int) -> PromptPlan:
-        """The batches of an epoch."""
+        """Returns the batches of an epoch."""
         config = self.module.config
         return PromptPlan(plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch))
 
     def loss(self, batch: PromptBatch) -> dict[str, Mean]:
-        """Ranking loss of each prompt's target."""
+        """Returns the ranking loss of the prompts' targets."""
         states = self.module.last_states(batch.inputs.items, batch.inputs.lengths)
         loss = self.ranking(states, self.module.head, batch.targets - 1)
         return {"loss": Mean(loss, batch.num_targets)}
 
 
 def prompt_rows(train: Sequences, max_len: int) -> TrainingRows:
-    """One row for each target: its last `max_len` predecessors and itself."""
+    """Returns a row for each target: its last `max_len` predecessors and itself."""
     counts = (train.lengths - 1).clamp(min=0)
     users = torch.repeat_interleave(torch.arange(len(train)), counts)
     number = torch.arange(len(users)) - (counts.cumsum(0) - counts)[users]

@@ -1,4 +1,4 @@
-"""How a language model reads a history: instruction tokens, one position an item, response tokens."""
+"""Reads histories with a language model: instruction tokens, one position per item, response tokens."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from seqloom.nn.dropout import Dropout
 
 @dataclass(frozen=True)
 class Prefix:
-    """What the language model made of the instruction, to be shared by all histories."""
+    """The language model's encoding of the instruction, which all histories share."""
 
     layers: list[tuple[Tensor, Tensor]]
     """Keys and values of each layer, [1, H, T, D / H]."""
     state: Tensor
-    """[1, D], the state after the instruction: all there is of an empty history."""
+    """[1, D], the state after the instruction, which also stands for an empty history."""
 
     def expand(self, batch: int) -> Any:
-        """A cache that `batch` histories go on from; gradients flow back into the prefix."""
+        """Returns a cache for `batch` histories; gradients flow back into the prefix."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
@@ -41,8 +41,8 @@ class Prefix:
 class HistoryReader(nn.Module):
     """[instruction] + projected item IDs (+ [response]) -> states of the adapted language model.
 
-    Histories are padded on the right and positions count on from the instruction, so an item stands at
-    the same position in training and at inference, whatever else is in the batch. A causal model reads
+    Histories are padded on the right and positions follow those of the instruction, so an item has the
+    same position in training and at inference, whatever else is in the batch. A causal model reads
     the instruction once for a whole batch and needs no padding mask.
 
     Source: E4SRec, section 3.3.
@@ -52,7 +52,7 @@ class HistoryReader(nn.Module):
     def __init__(
         self, adapter: Adapter, id_size: int, instruction: str, *, respond: bool, dropout: float
     ) -> None:
-        """`respond` puts the response tokens of the template after the items."""
+        """`respond` appends the response tokens of the template to the items."""
         super().__init__()
         self.adapter = adapter
         self.respond = respond
@@ -66,14 +66,14 @@ class HistoryReader(nn.Module):
 
     @property
     def added_tokens(self) -> tuple[int, int]:
-        """How many tokens of words stand before the items, and after them."""
+        """Number of word tokens before the items, and after them."""
         return len(self._before), len(self._after)
 
     def read_prefix(self) -> Prefix:
-        """Read the instruction alone; at inference once for all histories.
+        """Encodes the instruction; at inference once for all histories.
 
         Raises:
-            ConfigError: the language model keeps no keys and values to go on from.
+            ConfigError: the language model returns no reusable keys and values.
         """
         tokens = self.adapter.base.embed(self._before)[None]  # [1, T, D]
         out = self.adapter.run(tokens, use_cache=True)
@@ -81,18 +81,18 @@ class HistoryReader(nn.Module):
         layers = getattr(cache, "layers", None)
         if not layers or getattr(layers[0], "keys", None) is None:
             raise ConfigError(
-                f"{self.adapter.base.reference.name} keeps no keys and values that histories could "
-                "share; take a transformer language model"
+                f"{self.adapter.base.reference.name} returns no keys and values that histories can "
+                "share; use a transformer language model"
             )
         pairs = [(layer.keys, layer.values) for layer in layers]
         return Prefix(pairs, out.last_hidden_state[:, -1].float())
 
     def forward(self, ids: Tensor, lengths: Tensor, prefix: Prefix | None = None) -> Tensor:
-        """The state at every item; with response tokens, at these only the last one counts.
+        """Returns the state at every item, or with response tokens the state at the last of them.
 
         Args:
             ids: embeddings of the items.
-            prefix: what `read_prefix` gave; read anew if not given.
+            prefix: result of `read_prefix`; computed if not given.
 
         Shapes: ids [B, L, d], lengths [B] -> [B, L, D], with response tokens [B, D].
         """
@@ -103,17 +103,17 @@ class HistoryReader(nn.Module):
 
     @property
     def lean(self) -> bool:
-        """Whether `last_states` knows the language model."""
+        """Whether `last_states` supports the language model."""
         return self.causal and knows(self.adapter.base.backbone)
 
     @torch.no_grad()
     def lay_out(self, ids: Tensor, lengths: Tensor) -> Part:
-        """What `last_states` takes of histories. Shapes: ids [B, L, d], lengths [B]."""
+        """Returns histories as inputs of `last_states`. Shapes: ids [B, L, d], lengths [B]."""
         x, total = self._lay_out(self.projection(ids), lengths)
         return Part(x.to(self.adapter.base.dtype), total.clamp(min=1))
 
     def last_states(self, parts: Sequence[Part], prefix: Prefix) -> list[Tensor]:
-        """The state after each history, without dropout; the same as the last state of `forward`.
+        """Returns the state after each history, without dropout; equals the last state of `forward`.
 
         Shapes: -> for each part [B, D].
         """
@@ -122,7 +122,7 @@ class HistoryReader(nn.Module):
             return last_states(backbone, adapter.name, prefix.layers, parts)
 
     def _lay_out(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Put the response tokens right after each row's last item. Shapes: -> [B, L', D], [B]."""
+        """Inserts the response tokens after each row's last item. Shapes: -> [B, L', D], [B]."""
         if not self._after:
             return x, lengths
         after = self.adapter.base.embed(self._after).to(x.dtype)  # [R, D]
@@ -142,7 +142,7 @@ class HistoryReader(nn.Module):
         return states
 
     def _run_whole(self, x: Tensor, total: Tensor) -> Tensor:
-        """A bidirectional model sees the whole prompt at once, behind a padding mask."""
+        """Runs a bidirectional model on the whole prompt, with a padding mask."""
         before = self.adapter.base.embed(self._before).to(x.dtype).expand(len(x), -1, -1)
         count = before.shape[1]
         mask = torch.arange(count + x.shape[1], device=x.device) < (total + count)[:, None]
@@ -152,5 +152,5 @@ class HistoryReader(nn.Module):
 
 
 def embed(items: Tensor, ids: Tensor) -> Tensor:
-    """ID embeddings of histories. Shapes: items [B, L] item numbers, ids [N, d] -> [B, L, d]."""
+    """Looks up ID embeddings of histories. Shapes: items [B, L] item numbers, ids [N, d] -> [B, L, d]."""
     return F.embedding((items - 1).clamp(min=0), ids)

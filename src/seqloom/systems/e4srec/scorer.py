@@ -1,33 +1,31 @@
-"""Scoring with E4SRec: the instruction is read once, histories by length, all items in one product."""
+"""Scorer of E4SRec: encodes the instruction once, histories by length, and scores all items at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqloom.core.batching import split_padded
+from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.e4srec.reader import embed
 
-if TYPE_CHECKING:
-    from seqloom.systems.e4srec.system import E4SRec
-
-# Few fit a processor's cache, and bring histories of more equal length together.
+# Small batches fit the cache of a CPU, and pad less.
 _TOKENS_AT_ONCE = {"cpu": 512, "cuda": 65_536}
 # Each row holds a copy of the instruction's keys and values in every layer: 3 MB in SmolLM2-135M.
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 1024}
-# Adding the adapter to the weights costs as much as it saves on so many positions.
+# Number of positions from which merging the adapter into the weights pays off.
 _MANY_ITEMS = 256
 
 
 class E4SRecScorer:
-    """Scores of E4SRec. Made in evaluation mode; valid until the system is trained on."""
+    """Scores with E4SRec. Switches the system to evaluation mode; valid until it is trained further."""
 
-    def __init__(self, system: E4SRec, ids: Tensor, head: Tensor) -> None:
-        """`ids` [N, d] are read in histories, `head` [N, D] scores."""
+    def __init__(self, system: E4SRecModel, ids: Tensor, head: Tensor) -> None:
+        """`ids` [N, d] are the inputs of histories, `head` [N, D] scores."""
         self.num_items = len(head)
         self._system = system.eval()
         self._ids, self.item_vectors = ids, head
@@ -37,24 +35,24 @@ class E4SRecScorer:
 
     @torch.no_grad()
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """The state after each history. Shapes: [B, L], [B] -> [B, D]."""
-        found = torch.empty(len(items), self.item_vectors.shape[1], device=items.device)
+        """Returns the state after each history. Shapes: [B, L], [B] -> [B, D]."""
+        out = torch.empty(len(items), self.item_vectors.shape[1], device=items.device)
         with self._autocast(items.device):
             if self._lean and int(lengths.sum()) >= _MANY_ITEMS:
-                self._read_many(items, lengths, found)
+                self._read_many(items, lengths, out)
             else:
                 for rows in _parts(lengths):
                     width = max(1, int(lengths[rows].max()))
                     states = self._system.last_states(
                         items[rows, :width], lengths[rows], self._prefix, self._ids
                     )
-                    found[rows] = states.float()
+                    out[rows] = states.float()
         if self._prefix is not None and not self._system.reader.respond:
-            found[lengths == 0] = self._prefix.state
-        return found
+            out[lengths == 0] = self._prefix.state
+        return out
 
-    def _read_many(self, items: Tensor, lengths: Tensor, found: Tensor) -> None:
-        """Fill in `found` [B, D], layer by layer for all histories."""
+    def _read_many(self, items: Tensor, lengths: Tensor, out: Tensor) -> None:
+        """Writes states to `out` [B, D], layer by layer for all histories."""
         assert self._prefix is not None
         reader = self._system.reader
         numbers = list(_parts(lengths))
@@ -63,10 +61,10 @@ class E4SRecScorer:
             width = max(1, int(lengths[rows].max()))
             parts.append(reader.lay_out(embed(items[rows, :width], self._ids), lengths[rows]))
         for rows, states in zip(numbers, reader.last_states(parts, self._prefix), strict=True):
-            found[rows] = states.float()
+            out[rows] = states.float()
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         return self.queries(items, lengths) @ self.item_vectors.t()
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
@@ -76,7 +74,7 @@ class E4SRecScorer:
 
 
 def _parts(lengths: Tensor) -> Iterator[Tensor]:
-    """Row numbers of histories of like length, few enough to go through together."""
+    """Yields row numbers of histories of similar length that are encoded together."""
     kind = lengths.device.type if lengths.device.type in _TOKENS_AT_ONCE else "cpu"
     for rows in torch.argsort(lengths, stable=True).split(_ROWS_AT_ONCE[kind]):
         yield from split_padded(rows, lengths, _TOKENS_AT_ONCE[kind])

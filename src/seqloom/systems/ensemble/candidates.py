@@ -1,5 +1,5 @@
-"""What an ensemble's weights are fitted on: for each validation user the target, the members' best
-items, and some of the rest."""
+"""The data that an ensemble's weights are fitted on: for each validation user the target, the members'
+best items, and a sample of the rest."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from seqloom.data.tie_keys import tie_keys
 from seqloom.systems.ensemble.scorer import MemberScorer
 
 _NUMBERS_HELD = 1 << 27
-"""Scores that are kept: 512 MiB."""
+"""Maximum number of stored scores, 512 MiB."""
 _SCORES_AT_ONCE = 4 << 20
 _HISTORIES_AT_ONCE = 512
 _BEST = 2.0
-"""The key of a member's best items; those of the rest lie in [0, 1)."""
+"""Key of a member's best items; keys of the rest lie in [0, 1)."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Scores of some items of each user's catalogue, seen items left out."""
+    """Scores of some unseen items of each user."""
 
     scores: Tensor
     """[U, C, M] float32 of M members; column 0 is the target."""
     log_count: Tensor
-    """[U, C] float32, the logarithm of how many items a column stands for: 0 for the target and the best
-    items, more for the items drawn from the rest, minus infinity where there is none."""
+    """[U, C] float32, the logarithm of the number of items that a column represents: 0 for the target and
+    the best items, more for sampled items, minus infinity for padding."""
     spread: Tensor
     """[M] float64, the mean standard deviation of a member's scores after one history."""
 
 
 def fitting_users(dataset: Dataset) -> HeldOut:
-    """The validation users that weights are fitted on, in an order that their ids decide.
+    """Returns the validation users to fit weights on, in an order of their ids.
 
-    Without a history no member has a say (`inference.cold_start`), and a target of the user's own
-    history is a miss whatever the weights are.
+    It excludes users without a history, whom popularity serves (`inference.cold_start`), and targets in the
+    user's own history, which are misses under any weights.
     """
     held_out = dataset.held_out("valid")
     rows = torch.nonzero((held_out.histories.lengths > 0) & ~held_out.repeats).flatten()
@@ -62,17 +62,17 @@ def gather_candidates(
     device: torch.device,
     progress: Progress = SILENT,
 ) -> Candidates:
-    """Score every user's catalogue once and keep what the fit needs.
+    """Scores the catalogue for every user and keeps the candidates.
 
-    With best >= N nothing is left to draw and the fit is exact. Where the scores to be kept would fill
-    more than 512 MiB, a part of the users is drawn.
+    With best >= N all items are candidates and the fit is exact. If the candidates' scores would exceed
+    512 MiB, users are sampled.
 
     Args:
         held_out: users whose target is not an item of their history.
-        keys: [N] the order in which items are drawn, and tie (`data.tie_keys`).
+        keys: [N] keys that order items for sampling and ties (`data.tie_keys`).
 
     Raises:
-        TrainingError: a member gave a score that is not finite.
+        TrainingError: a score of a member is not finite.
     """
     order = keys.argsort()
     place = torch.empty_like(order)
@@ -90,21 +90,25 @@ def gather_candidates(
             rows = by_length[first : first + at_once]
             histories = held_out.histories.select(rows)
             batch = histories.pad(max_len).to(device)
-            found = torch.stack([m.score(batch.items, batch.lengths) for m in members])
-            if not bool(torch.isfinite(found.sum())):
+            member_scores = torch.stack([m.score(batch.items, batch.lengths) for m in members])
+            if not bool(torch.isfinite(member_scores.sum())):
                 raise TrainingError(
                     "a member of the ensemble gave scores that are not finite; leave it out, or train it "
                     "again with a lower learning_rate"
                 )
-            spread += found.std(2, correction=0).sum(1).double().cpu()
-            found = found[:, :, order.to(device)]
+            spread += member_scores.std(2, correction=0).sum(1).double().cpu()
+            member_scores = member_scores[:, :, order.to(device)]
             target = place[held_out.targets[rows] - 1].to(device)
-            allowed = torch.ones(found.shape[1:], dtype=torch.bool, device=device)
+            allowed = torch.ones(member_scores.shape[1:], dtype=torch.bool, device=device)
             seen_rows, seen = histories.flat()
             allowed[seen_rows.to(device), place[seen - 1].to(device)] = False
-            draws = torch.rand(found.shape[1:], generator=generator(seed, "ensemble", first))
-            columns, count = choose(found, target, allowed, draws.to(device), best, width - 1)
-            for member, each in enumerate(found):
+            draws = torch.rand(
+                member_scores.shape[1:], generator=generator(seed, "ensemble", first)
+            )
+            columns, count = choose(
+                member_scores, target, allowed, draws.to(device), best, width - 1
+            )
+            for member, each in enumerate(member_scores):
                 scores[first : first + len(rows), :, member] = each.gather(1, columns).cpu()
             log_count[first : first + len(rows)] = count.cpu()
             task.advance(len(rows))
@@ -114,21 +118,23 @@ def gather_candidates(
 def choose(
     scores: Tensor, target: Tensor, allowed: Tensor, draws: Tensor, best: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """Columns of the target, of each member's `best` allowed items, and of others up to `width`.
+    """Returns columns of the target, of each member's `best` allowed items, and of others up to `width`.
 
     Args:
         draws: uniform random numbers in [0, 1).
 
-    Shapes: scores [M, B, N], target [B], allowed and draws [B, N] -> columns and the logarithm of how
-    many items each stands for, both [B, 1 + width].
+    Shapes: scores [M, B, N], target [B], allowed and draws [B, N] -> columns and the logarithm of the
+    number of items that each represents, both [B, 1 + width].
     """
     allowed = allowed.scatter(1, target[:, None], False)
     keys = torch.where(allowed, draws, -1.0)
+    # Raise the keys of each member's best items above all random ones.
     for each in scores:
         top = each.masked_fill(~allowed, float("-inf")).topk(min(best, each.shape[1]), dim=1)
         real = top.values > float("-inf")
         keys.scatter_(1, top.indices, torch.where(real, _BEST, keys.gather(1, top.indices)))
     chosen = keys.topk(min(width, keys.shape[1]), dim=1)
+    # Sampled items share the weight of all items that are neither best nor target.
     drawn = (chosen.values >= 0) & (chosen.values < _BEST)
     rest = ((keys >= 0) & (keys < _BEST)).sum(1, keepdim=True)
     each = (rest / drawn.sum(1, keepdim=True).clamp(min=1)).log()

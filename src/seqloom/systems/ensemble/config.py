@@ -10,22 +10,23 @@ from seqloom.systems.base import SystemConfig
 
 
 class EnsembleConfig(SystemConfig):
-    """What is combined, and how the weights are found."""
+    """Members of the ensemble, and how their weights are fitted."""
 
     runs: list[str] = Field(min_length=2)
-    """Folders of the member runs: complete, and trained on the same data set. Read at training alone; the
-    ensemble holds a copy of each."""
+    """Folders of the member runs: complete, and trained on the same data set. They are read in training
+    only; the ensemble holds a copy of each."""
     scale: Literal["z_score", "logits"] = "z_score"
-    """How the members' scores are made comparable: divided by their spread after each history, or times a
-    constant (the log of a softmax with its own temperature, but for a constant of the history)."""
+    """How to make the members' scores comparable. z_score: divide by their standard deviation after each
+    history; logits: multiply by a constant (a log-softmax with its own temperature, up to a constant of the
+    history)."""
     objective: Literal["ndcg", "likelihood"] = "ndcg"
-    """What the weights maximise over the validation targets: NDCG@10, by a search that starts from
-    the best likelihood, or the log-likelihood under the softmax of the sum. Source of both defaults:
+    """Objective of the weights on the validation targets. ndcg: NDCG@10, by a search that starts from the
+    best likelihood; likelihood: the log-likelihood of the softmax of the sum. Source of both defaults:
     docs/guides/ensembles.md."""
     l2: float = Field(1e-3, ge=0)
-    """Pull of the weights towards their mean, per validation user: 0 trusts the validation part, a
-    large value sums all members alike."""
+    """Penalty on the distance of the weights from their mean, per validation user: 0 trusts the validation
+    part, a large value sums all members equally."""
     candidates: int = Field(50, ge=10)
-    """Best items of each member that the weights are fitted on, beside the target."""
+    """Number of best items of each member that the weights are fitted on, besides the target."""
     others: int = Field(200, ge=1)
-    """Items drawn at random that stand for the rest of the catalogue in the fit."""
+    """Number of random items that represent the rest of the catalogue in the fit."""

@@ -1,4 +1,4 @@
-"""The weights of an ensemble, found on the validation part alone."""
+"""Fits the weights of an ensemble on the validation part."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from seqloom.systems.ensemble.candidates import Candidates
 _ROWS_AT_ONCE = 1024
 _CUT = 10
 _FIRST_STEP, _LAST_STEP = 0.5, 0.03
-"""Changes of a weight's logarithm that the search for NDCG tries, halved when none helps."""
+"""First and last change of a weight's logarithm in the search for NDCG; halved when none helps."""
 
 Floats = npt.NDArray[np.float64]
 
 
 def fit_likelihood(candidates: Candidates, l2: float) -> Tensor:
-    """Weights that maximise the mean log-likelihood of the targets under softmax(sum of w_m s_m).
+    """Returns weights that maximise the mean log-likelihood of the targets under softmax(sum of w_m s_m).
 
     With a_m = w_m times the spread of member m's scores, which has no unit, the objective is
-    mean log p - l2 * sum of (a_m - mean a)^2 over a_m >= 0. It is concave, so L-BFGS-B finds the one
-    best value from anywhere; there are as few parameters as members, and a member is never counted against.
+    mean log p - l2 * sum of (a_m - mean a)^2 over a_m >= 0. It is concave, so L-BFGS-B finds the
+    global optimum from any start. No weight is negative.
 
     Source: a logarithmic opinion pool (Genest and Zidek 1986), fitted as multinomial logistic regression.
 
@@ -36,20 +36,20 @@ def fit_likelihood(candidates: Candidates, l2: float) -> Tensor:
 
     def loss(a: Floats) -> tuple[float, Floats]:
         value, gradient = _negative_log_likelihood(candidates, torch.from_numpy(a / spread))
-        apart = a - a.mean()
-        return value + l2 * float(apart @ apart), gradient / spread + 2.0 * l2 * apart
+        deviation = a - a.mean()
+        return value + l2 * float(deviation @ deviation), gradient / spread + 2.0 * l2 * deviation
 
     start = np.full(len(spread), 1.0 / len(spread))
     bounds = [(0.0, None)] * len(spread)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    weights = torch.from_numpy(found.x / spread)
+    optimum = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    weights = torch.from_numpy(optimum.x / spread)
     return weights if float(weights.sum()) > 0 else torch.from_numpy(start / spread)
 
 
 def search_ndcg(candidates: Candidates, start: Tensor) -> Tensor:
-    """Weights of a higher NDCG@10, by changing one at a time; a tie keeps the earlier ones.
+    """Returns weights with a higher NDCG@10, by coordinate search; ties keep the earlier weights.
 
-    A weight of 0 stays 0. The scale of all weights together, which ranks do not show, stays that of `start`.
+    A weight of 0 stays 0. The sum of the weights, which does not change ranks, stays that of `start`.
 
     Shapes: start [M] -> [M] float64.
     """
@@ -61,16 +61,16 @@ def search_ndcg(candidates: Candidates, start: Tensor) -> Tensor:
             for change in (step, -step):
                 tried = logs.clone()
                 tried[member] += change
-                found = ndcg(candidates, tried.exp())
-                if found > reached:
-                    logs, reached, better = tried, found, True
+                value = ndcg(candidates, tried.exp())
+                if value > reached:
+                    logs, reached, better = tried, value, True
         step = step if better else step / 2
     weights = logs.exp()
     return weights * (start.double().sum() / weights.sum())
 
 
 def ndcg(candidates: Candidates, weights: Tensor) -> float:
-    """Mean NDCG@10 of the targets among the candidates; an item drawn from the rest counts for many.
+    """Returns the mean NDCG@10 of the targets; a sampled candidate counts as the items it represents.
 
     Shapes: weights [M].
     """
@@ -84,7 +84,7 @@ def ndcg(candidates: Candidates, weights: Tensor) -> float:
 
 
 def _negative_log_likelihood(candidates: Candidates, weights: Tensor) -> tuple[float, Floats]:
-    """The mean over users, and its gradient with regard to the weights."""
+    """Returns the mean over users and its gradient with respect to the weights."""
     value, gradient = 0.0, torch.zeros(len(weights), dtype=torch.float64)
     for scores, log_count in _parts(candidates):
         logits = (scores @ weights.float()) + log_count

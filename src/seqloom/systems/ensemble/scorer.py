@@ -1,4 +1,4 @@
-"""Scores of an ensemble: the weighted sum of what its members give."""
+"""Scorers of an ensemble: weighted sums of its members' scores."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from seqloom.core.protocols import ListScorer, Scorer, VectorScorer
 
 Scale = Literal["logits", "z_score"]
 _LEAST_SPREAD = 1e-6
-"""Scores that differ by less say nothing, and are not blown up."""
+"""Smallest standard deviation to divide scores by."""
 
 
 class MemberScorer:
-    """One member's scores on the ensemble's scale; a history is cut to what the member reads."""
+    """Scores of one member on the ensemble's scale; cuts a history to the length that the member reads."""
 
     def __init__(self, scorer: Scorer, max_len: int | None, scale: Scale) -> None:
         self.scorer = scorer.exact() if isinstance(scorer, ListScorer) else scorer
         self.scale = scale
         self._max_len = max_len
         self.covariance: Tensor | None = None
-        """[D', D'] of the item vectors, where scores are dot products that are to be standardised."""
+        """[D', D'] covariance of the item vectors, for standardised dot products; else None."""
         if scale == "z_score" and isinstance(self.scorer, VectorScorer):
             self.covariance = torch.cov(self.scorer.item_vectors.float().t(), correction=0)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         scores = self.scorer.score(*newest(items, lengths, self._max_len)).float()
         if self.scale == "logits":
             return scores
         return scores / scores.std(1, correction=0, keepdim=True).clamp(min=_LEAST_SPREAD)
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Queries of a member that scores by dot products. Shapes: [B, L], [B] -> [B, D']."""
+        """Returns queries of a member that scores by dot products. Shapes: [B, L], [B] -> [B, D']."""
         assert isinstance(self.scorer, VectorScorer)
         queries = self.scorer.queries(*newest(items, lengths, self._max_len)).float()
         return queries if self.covariance is None else standardise(queries, self.covariance)
 
 
 class EnsembleScorer:
-    """The weighted sum of all members' scores, one member at a time."""
+    """Sums the weighted scores of all members, one member at a time."""
 
     def __init__(self, members: Sequence[MemberScorer], weights: Tensor) -> None:
         self.num_items = members[0].scorer.num_items
@@ -50,7 +50,7 @@ class EnsembleScorer:
         self._weights = weights
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         total = torch.zeros(len(items), self.num_items, device=items.device)
         for member, weight in zip(self._members, self._weights, strict=True):
             total += weight * member.score(items, lengths)
@@ -58,7 +58,7 @@ class EnsembleScorer:
 
 
 class VectorEnsembleScorer:
-    """An ensemble of members that score by dot products is one too: their vectors end to end."""
+    """Scores by dot products of the members' concatenated vectors, if all members score by dot products."""
 
     def __init__(self, members: Sequence[MemberScorer], weights: Tensor) -> None:
         self._members = members
@@ -67,26 +67,26 @@ class VectorEnsembleScorer:
         self.num_items = len(self.item_vectors)
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Each member's query times its weight. Shapes: [B, L], [B] -> [B, D']."""
+        """Concatenates the members' weighted queries. Shapes: [B, L], [B] -> [B, D']."""
         pairs = zip(self._members, self._weights, strict=True)
         return torch.cat([weight * member.queries(items, lengths) for member, weight in pairs], 1)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Shapes: [B, L], [B] -> [B, N]."""
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         return self.queries(items, lengths) @ self.item_vectors.t()
 
 
 def build_scorer(
     members: Sequence[MemberScorer], weights: Tensor
 ) -> EnsembleScorer | VectorEnsembleScorer:
-    """Dot products where every member scores by them."""
+    """Builds a scorer by dot products if every member has one."""
     if all(isinstance(member.scorer, VectorScorer) for member in members):
         return VectorEnsembleScorer(members, weights)
     return EnsembleScorer(members, weights)
 
 
 def standardise(queries: Tensor, covariance: Tensor) -> Tensor:
-    """Queries divided by the standard deviation of their scores, the root of q' C q over all items.
+    """Divides queries by the standard deviation of their scores over all items, sqrt(q' C q).
 
     Shapes: queries [B, D'], covariance [D', D'] of the items' vectors -> [B, D'].
     """
@@ -95,22 +95,22 @@ def standardise(queries: Tensor, covariance: Tensor) -> Tensor:
 
 
 def vectors(member: MemberScorer) -> Tensor:
-    """The item vectors of a member that scores by dot products. Shapes: [N, D']."""
+    """Returns the item vectors of a member that scores by dot products. Shapes: [N, D']."""
     assert isinstance(member.scorer, VectorScorer)
     return member.scorer.item_vectors
 
 
 def newest(items: Tensor, lengths: Tensor, max_len: int | None) -> tuple[Tensor, Tensor]:
-    """Padded histories cut to their last `max_len` items. Shapes: [B, L], [B] -> [B, L'], [B]."""
+    """Cuts padded histories to their last `max_len` items. Shapes: [B, L], [B] -> [B, L'], [B]."""
     if max_len is None or items.shape[1] <= max_len:
         return items, lengths
     return cut(items, lengths, max_len)
 
 
 def cut(items: Tensor, lengths: Tensor, max_len: int) -> tuple[Tensor, Tensor]:
-    """The same without a look at L, for a graph in which it is free. Shapes: -> [B, max_len], [B]."""
+    """Cuts histories whatever L is, for a graph with dynamic L. Shapes: -> [B, max_len], [B]."""
     kept = lengths.clamp(max=max_len)
     places = torch.arange(max_len, device=items.device)
     real = places < kept[:, None]
-    found = items.gather(1, torch.where(real, (lengths - kept)[:, None] + places, 0))
-    return torch.where(real, found, 0), kept
+    last = items.gather(1, torch.where(real, (lengths - kept)[:, None] + places, 0))
+    return torch.where(real, last, 0), kept

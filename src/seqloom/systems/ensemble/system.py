@@ -1,4 +1,4 @@
-"""Ensemble: the weighted sum of the scores of trained systems."""
+"""Ensemble: a weighted sum of the scores of trained systems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LIST = "members.json"
 
 
 class StoredMember(Config):
-    """What it takes to build a member again; its tensors lie with those of the ensemble."""
+    """Description of a member, from which it is built; its tensors are stored with the ensemble's."""
 
     name: str
     """Name of the member's run."""
@@ -46,7 +46,7 @@ class Ensemble(System[EnsembleConfig]):
     """score(u, i) = sum over members m of w_m s_m(u, i), the weights fitted on the validation part.
 
     The members are trained systems of any kind over the same data set. They are not trained further;
-    their weights and files are part of the ensemble's own. A sum of dot products is one, so an
+    their weights and files are part of the ensemble's own. A sum of dot products is a dot product, so an
     ensemble of such members ranks, serves and exports as they do. It takes no new items
     (`ExtendsCatalogue`), even where its members do.
 
@@ -82,10 +82,10 @@ class Ensemble(System[EnsembleConfig]):
         return any(member.uses_language_model and weight > 0 for member, weight in pairs)
 
     def initialise(self, data: TrainingData) -> None:
-        """Take the members and fit their weights on the validation part.
+        """Takes the members and fits their weights on the validation part.
 
         Raises:
-            ConfigError: there are no validation events to fit on.
+            ConfigError: no validation event can be fitted on.
         """
         self._take(data.members)
         held_out = fitting_users(data.dataset)
@@ -119,29 +119,30 @@ class Ensemble(System[EnsembleConfig]):
         self.weights.copy_(weights)
         shares = weights * candidates.spread
         shares = shares / shares.sum()
-        told = ", ".join(f"{n} {s:.2f}" for n, s in zip(self.names, shares.tolist(), strict=True))
+        named = zip(self.names, shares.tolist(), strict=True)
+        listed = ", ".join(f"{name} {share:.2f}" for name, share in named)
         data.progress.note(
-            f"shares of the ensemble: {told}; NDCG@10 on what they were fitted on: "
+            f"shares of the ensemble: {listed}; NDCG@10 on the data of the fit: "
             f"{ndcg(candidates, weights):.4f}"
         )
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """None: the members are trained, and the weights are found by `initialise`."""
+        """Returns no phase: the members are trained, and `initialise` fits the weights."""
         return []
 
     def scorer(self) -> EnsembleScorer | VectorEnsembleScorer:
-        """The members' scorers under the present weights."""
+        """Returns a scorer with the present weights."""
         return build_scorer(self.member_scorers(), self.weights)
 
     def member_scorers(self) -> list[MemberScorer]:
-        """The members' scores on the scale on which the weights count."""
+        """Returns the members' scorers on the scale of the weights."""
         return [
             MemberScorer(member.scorer(), member.max_len, self.config.scale)
             for member in self.systems
         ]
 
     def view_columns(self) -> dict[str, slice]:
-        """The columns of each member's vectors; empty where a member has none."""
+        """Returns the columns of each member's vectors; empty if a member has none."""
         scorers = self.member_scorers()
         if not all(isinstance(each.scorer, VectorScorer) for each in scorers):
             return {}
@@ -153,14 +154,14 @@ class Ensemble(System[EnsembleConfig]):
         return columns
 
     def saved_state(self) -> dict[str, Tensor]:
-        """The weights, and each member as it stores itself."""
+        """Returns the weights and the saved state of each member."""
         state = {"weights": self.weights}
         for number, member in enumerate(self.systems):
             state |= {f"members.{number}.{k}": v for k, v in member.saved_state().items()}
         return state
 
     def write_files(self, folder: Path) -> None:
-        """Write what the members are, and each one's files in a folder of its own."""
+        """Writes a description of the members, and the files of each in a folder of its own."""
         stored = []
         for number, (name, member) in enumerate(zip(self.names, self.systems, strict=True)):
             (folder / str(number)).mkdir()
@@ -177,10 +178,10 @@ class Ensemble(System[EnsembleConfig]):
         write_json(folder / _LIST, stored)
 
     def read_files(self, folder: Path) -> None:
-        """Build the members; their weights are to be loaded.
+        """Builds the members; their weights are loaded afterwards.
 
         Raises:
-            ArtefactError: the list is missing or damaged, or a plug-in meets another language model.
+            ArtefactError: the list is damaged, or a plug-in was trained with another language model.
         """
         members = []
         for number, entry in enumerate(read_json(folder / _LIST, "ensemble")):
@@ -204,6 +205,6 @@ class Ensemble(System[EnsembleConfig]):
 
 
 def _device(systems: Sequence[System[Any]]) -> torch.device:
-    """Where the members are."""
+    """Returns the device of the members."""
     tensors = (t for system in systems for t in system.state_dict().values())
     return next((t.device for t in tensors), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What the generator could have written at each place of an ID: what soft tokens are mixtures of."""
+"""The tokens that the generator could write at each place of an ID, which soft tokens mix."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from seqloom.systems.idgenrec.item_texts import OwnWords
 
 
 class IDChoices:
-    """The tokens that compete at each place of an item's ID, by the rules by which IDs are generated.
+    """Finds the competing tokens at each place of an item's ID, by the rules of ID generation.
 
-    An ID belongs to the first attempt of `IDMaker` that could have written it. One that none could have
-    written (told apart by further words, or read from a file) has at each place its own token among those
-    of the last attempt.
+    An ID belongs to the first attempt of `IDMaker` that could have written it. If none could (IDs with
+    additional words, or from a file), its own token is added to those of the last attempt at each place.
     """
 
     def __init__(self, texts: Sequence[str], lexicon: Lexicon, config: IDConfig) -> None:
@@ -29,7 +28,7 @@ class IDChoices:
         self._attempts = attempts_of(config)
 
     def __call__(self, items: Tensor, ids: Tensor) -> Tensor:
-        """The tokens that compete; none at and after the end mark.
+        """Returns the competing tokens; none at and after the end mark.
 
         Shapes: items [M] item numbers, ids [M, T] output numbers -> [M, T, V'] bool.
         """
@@ -38,15 +37,15 @@ class IDChoices:
         words = ids > END
         place = ids.clamp(min=END)[..., None]
         own = self._own.wanted((items - 1).tolist(), device)
-        left = torch.arange(len(ids), device=device)
-        found = torch.zeros(*ids.shape, len(automaton.start), dtype=torch.bool, device=device)
+        left = torch.arange(len(ids), device=device)  # IDs that no attempt so far could write
+        competing = torch.zeros(*ids.shape, len(automaton.start), dtype=torch.bool, device=device)
         for attempt in self._attempts:
-            wanted = own[left] if attempt.own_words else None
-            found[left] = allowed_along(automaton, ids[left], attempt.lengths, wanted)
-            written = found[left].gather(2, place[left])[..., 0] | ~words[left]
+            allowed = own[left] if attempt.own_words else None
+            competing[left] = allowed_along(automaton, ids[left], attempt.lengths, allowed)
+            written = competing[left].gather(2, place[left])[..., 0] | ~words[left]
             left = left[~written.all(1)]
             if not len(left):
                 break
         else:
-            found[left] = found[left].scatter(2, place[left], True)
-        return found & words[..., None]
+            competing[left] = competing[left].scatter(2, place[left], True)
+        return competing & words[..., None]

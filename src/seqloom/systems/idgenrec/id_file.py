@@ -1,4 +1,4 @@
-"""IDs that were made before, from the file that `seqloom ids` writes."""
+"""Reads IDs from a file that `seqloom ids` wrote."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from seqloom.llm.generation.text_model import END
 
 
 def read_ids(file: Path, item_ids: Sequence[str], lexicon: Lexicon, longest: int) -> Tensor:
-    """The IDs of `item_ids`; whether they are unique is checked where the prefix tree is built.
+    """Reads the IDs of `item_ids`. The prefix tree checks that they are unique.
 
     Raises:
-        ArtefactError: the file is missing or damaged, an item is not in it, or an ID is empty, too long or
-            holds a word that the lexicon cannot write.
+        ArtefactError: the file is missing or damaged, it lacks an item, or an ID is empty, too long or
+            has a word outside the lexicon.
 
     Shapes: -> [N, longest + 1] output numbers.
     """

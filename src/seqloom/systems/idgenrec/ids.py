@@ -1,4 +1,4 @@
-"""A unique textual ID for every item."""
+"""Makes a unique textual ID for every item."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from seqloom.core.batching import padded_batches
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import NamingStatistics
 from seqloom.llm.generation.diverse import Lengths, generate_words
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.prefix_tree import PAD
@@ -22,53 +23,41 @@ from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 
 _OUTPUTS_AT_ONCE = 1 << 25
 _CPU_TOKENS_AT_ONCE = 1024
-"""A larger batch is no quicker on a CPU, and takes so long that its progress is not seen."""
+"""Larger batches are not faster on a CPU, and show too little progress."""
 _REHEARSED = 512
-"""Items that are named to learn how long naming takes."""
+"""Number of items that are named to time the naming of all."""
 Row = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """How the IDs came about."""
-
-    greedy: int
-    """Items that kept the generator's first choice."""
-    diverse: int
-    """Items named by a diverse group."""
-    extended: int
-    """Items whose ID had to be told apart by a further word."""
-
-
-@dataclass(frozen=True)
 class Attempt:
-    """What the generator may write in one stage of the search for free IDs."""
+    """Constraints of the generator in one stage of the search for unused IDs."""
 
     lengths: Lengths
     own_words: bool
-    """Whether it may write the item's own words alone, where these allow any."""
+    """Whether it may write only the item's own words, if these allow an ID."""
 
 
 def attempts_of(config: IDConfig) -> list[Attempt]:
-    """The stages in order: short IDs of the item's own words, then longer ones of any words."""
-    found = []
+    """Returns the stages in order: short IDs of the item's own words, then longer IDs of any words."""
+    attempts = []
     for stage in range(1 + (config.longest - config.max_tokens) // config.growth):
         most = min(config.longest, config.max_tokens + stage * config.growth)
         least = min(most, config.min_tokens + stage * config.growth)
-        found.append(Attempt(Lengths(least, most), config.own_words and stage == 0))
-    return found
+        attempts.append(Attempt(Lengths(least, most), config.own_words and stage == 0))
+    return attempts
 
 
 class IDMaker:
-    """Names items with a generator. A name depends on the items' texts and ids, never on their order.
+    """Names items with a generator. Names depend on the items' texts and ids, not on their order.
 
     Source: IDGenRec (arXiv 2403.19021), section 3.1.
     Differs: greedy for all items first and diverse groups only for those whose ID is taken; items are
-        served in the order of their texts (then ids), not in that of the file; only whole words of a
-        lexicon are used, by default the item's own; an ID has 2 to 8 tokens at first and 16 at most, and
+        processed in the order of their texts (then ids), not in that of the file; IDs consist of whole
+        words of a lexicon, by default the item's own; an ID has 2 to 8 tokens at first and 16 at most, and
         longer attempts have 4 more, where the paper has 1 to 11, no limit, and 10 more (`ids.*`); when ten
-        penalties at the first lengths and at longer ones give nothing new,
-        the greedy ID is told apart by further words, so that every item is served in bounded time.
+        penalties at the first lengths and at longer ones give no unused ID, further words are appended to
+        the greedy one, so that the time is bounded.
     """
 
     def __init__(
@@ -80,7 +69,7 @@ class IDMaker:
         taken: Sequence[Row] = (),
         progress: Progress = SILENT,
     ) -> None:
-        """`taken` are IDs (without end mark) that may not be given again."""
+        """`taken` IDs (without end mark) are not given again."""
         self._generator = generator.eval()
         self._lexicon = lexicon
         self._config = config
@@ -94,8 +83,8 @@ class IDMaker:
 
     def make(
         self, texts: Sequence[str], item_ids: Sequence[str], prompts: ItemPrompts
-    ) -> tuple[Tensor, Statistics]:
-        """An ID for each item.
+    ) -> tuple[Tensor, NamingStatistics]:
+        """Makes an ID for each item.
 
         Raises:
             ConfigError: the lexicon has too few words to name so many items.
@@ -106,9 +95,11 @@ class IDMaker:
         order = sorted(range(len(texts)), key=lambda i: (texts[i], item_ids[i]))
         named: dict[int, Row] = {}
         attempts = attempts_of(self._config)
+        # First the most likely ID of every item.
         first = self._generate(order, prompts, own, attempts[0].lengths, 1, 0.0, "IDs")
         left = self._accept(order, first, named)
         greedy = len(named)
+        # Then diverse candidates for items whose ID is taken, with a rising penalty, then longer IDs.
         for attempt in attempts:
             narrow = own if attempt.own_words else None
             for penalty in range(1, self._config.max_penalty + 1):
@@ -116,20 +107,22 @@ class IDMaker:
                     break
                 groups = self._config.groups
                 what = f"diverse IDs, penalty {penalty}"
-                found = self._generate(
+                candidates = self._generate(
                     left, prompts, narrow, attempt.lengths, groups, float(penalty), what
                 )
-                left = self._accept(left, found, named)
+                left = self._accept(left, candidates, named)
         diverse = len(named) - greedy
+        # Finally the first ID with further words, which always ends.
         for item in left:
             named[item] = self._extend(first[item][0], texts[item])
         table = self._table([named[item] for item in range(len(texts))])
-        return table, Statistics(greedy, diverse, len(left))
+        return table, NamingStatistics(greedy, diverse, len(left))
 
     def rehearse(self, texts: Sequence[str], prompts: ItemPrompts) -> tuple[Tensor, float]:
-        """IDs like those that `make` would give, and the seconds that naming all items greedily would take.
+        """Makes cheap IDs like those of `make`, and estimates the seconds of naming all items greedily.
 
-        Some items are named by the generator; all get words of their own texts, as long as these names are.
+        The generator names a sample of items; all items get words of their own texts in IDs of the same
+        mean length.
 
         Shapes: -> [N, longest + 1] as `make`.
         """
@@ -153,19 +146,19 @@ class IDMaker:
         return self._table(rows), seconds
 
     def _table(self, rows: Sequence[Row]) -> Tensor:
-        """Shapes: -> [N, longest + 1] output numbers: words, the end mark, then PAD."""
+        """Pads IDs to a table. Shapes: -> [N, longest + 1] output numbers: words, the end mark, then PAD."""
         table = torch.full((len(rows), self._config.longest + 1), PAD)
         for item, row in enumerate(rows):
             table[item, : len(row) + 1] = torch.tensor([*row, END])
         return table
 
     def _accept(
-        self, items: Sequence[int], found: dict[int, list[Row]], named: dict[int, Row]
+        self, items: Sequence[int], candidates: dict[int, list[Row]], named: dict[int, Row]
     ) -> list[int]:
-        """Give each item its first candidate that is free; what is left has none."""
+        """Gives each item its first unused candidate; returns the items that have none."""
         left = []
         for item in items:
-            free = next((row for row in found[item] if row and row not in self._taken), None)
+            free = next((row for row in candidates[item] if row and row not in self._taken), None)
             if free is None:
                 left.append(item)
             else:
@@ -183,14 +176,14 @@ class IDMaker:
         penalty: float,
         what: str,
     ) -> dict[int, list[Row]]:
-        """Candidates for each item, in order of the groups."""
-        # Batches follow from lengths and the canonical order alone, so rounding does too.
+        """Generates candidates for each item, in order of the groups."""
+        # Batches depend on lengths and the canonical order alone, and so does rounding.
         batches = padded_batches(
             [len(prompts.rows[item]) for item in items],
             rows=max(1, _OUTPUTS_AT_ONCE // (groups * self._generator.num_outputs)),
             cells=self._tokens_at_once,
         )
-        found: dict[int, list[Row]] = {}
+        candidates: dict[int, list[Row]] = {}
         with torch.inference_mode(), self._progress.task(what, len(items), "items") as task:
             for rows_of in batches:
                 batch = [items[row] for row in rows_of]
@@ -203,17 +196,18 @@ class IDMaker:
                     wanted=None if own is None else own.wanted(batch, self._device),
                 )
                 for item, rows in zip(batch, texts.tolist(), strict=True):
-                    found[item] = [tuple(n for n in row if n > END) for row in rows]
+                    candidates[item] = [tuple(n for n in row if n > END) for row in rows]
                 task.advance(len(batch))
-        return found
+        return candidates
 
     def _extend(self, row: Row, text: str) -> Row:
-        """The ID with further words of the lexicon, the first combination that is free.
+        """Appends the first combination of words of the lexicon that makes the ID unused.
 
         Raises:
             ConfigError: all combinations are taken.
         """
         pieces, longest = self._lexicon.pieces, self._config.longest
+        # Start at a word that the text decides, so that alike IDs get different words.
         start = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace")).digest()[:8], "big")
         start %= len(pieces)
         widest, narrowest = max(map(len, pieces)), min(map(len, pieces))
@@ -233,7 +227,7 @@ class IDMaker:
         )
 
     def _whole(self, row: Row, most: int) -> Row:
-        """The first words of an ID that have at most `most` tokens together."""
+        """Returns the first words of an ID with at most `most` tokens in total."""
         kept: Row = ()
         for word in self._lexicon.text(row).split():
             pieces = tuple(self._lexicon.numbers(word) or ())
@@ -244,5 +238,5 @@ class IDMaker:
 
 
 def words_only(table: Tensor) -> list[Row]:
-    """The IDs of a table without end mark and padding. Shapes: [N, T]."""
+    """Returns the IDs of a table without end mark and padding. Shapes: [N, T]."""
     return [tuple(n for n in row if n > END) for row in table.tolist()]

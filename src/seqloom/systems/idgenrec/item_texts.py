@@ -1,4 +1,4 @@
-"""What the generator reads of an item, and the words that are the item's own."""
+"""The generator's input for an item, and the item's own words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHARACTERS_PER_TOKEN = 16
 
 
 def read_texts(items: pa.Table, template: str) -> list[str]:
-    """One text for each row: by a template, or with `values` the columns' values one after the other.
+    """Returns a text for each row: by a template, or with `values` the joined values of the columns.
 
     Raises:
         ConfigError: the items have no text columns, or the template does not fit them.
@@ -51,7 +51,7 @@ class ItemPrompts:
         return len(self.rows)
 
     def batch(self, numbers: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Tokens and mask of some items, by row. Shapes: -> [B, P], [B, P]."""
+        """Returns tokens and mask of some rows. Shapes: -> [B, P], [B, P]."""
         rows = [self.rows[number] for number in numbers]
         width = max(map(len, rows))
         tokens = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
@@ -61,31 +61,31 @@ class ItemPrompts:
 
 @dataclass(frozen=True)
 class OwnWords:
-    """For each item the places in the lexicon of the words that stand in its text."""
+    """The lexicon words in each item's text, by their places in the lexicon."""
 
     rows: tuple[tuple[int, ...], ...]
-    """Rising."""
+    """Ascending places of each item."""
     lexicon: Lexicon
 
     @classmethod
     def of(cls, texts: Sequence[str], lexicon: Lexicon) -> OwnWords:
-        """Look every word of every text up."""
+        """Finds the lexicon words of every text."""
         place = {word: i for i, word in enumerate(lexicon.words)}
         rows = (sorted({place[w] for w in words_of(text) if w in place}) for text in texts)
         return cls(tuple(tuple(row) for row in rows), lexicon)
 
     def wanted(self, numbers: Sequence[int], device: torch.device) -> Tensor:
-        """The tokens of the items' own words. Shapes: -> [B, V'] bool."""
+        """Marks the tokens of the items' own words. Shapes: -> [B, V'] bool."""
         mask = torch.zeros(len(numbers), len(self.lexicon.output_tokens), dtype=torch.bool)
         for row, number in enumerate(numbers):
             mask[row, [piece for w in self.rows[number] for piece in self.lexicon.pieces[w]]] = True
         return mask.to(device)
 
     def tags(self, count: int) -> Tensor:
-        """What tagging teaches: each item's `count` words that stand in most items, commonest first.
+        """Returns the targets of tagging: each item's `count` commonest words, commonest first.
 
-        Words in more than a fifth of the items tell too little and come last. Items without a word of
-        the lexicon have a row of PAD.
+        Words of more than a fifth of the items say too little and come last. Items without a word of the
+        lexicon have a row of PAD.
 
         Shapes: -> [N, T] output numbers: words, the end mark, then PAD.
         """

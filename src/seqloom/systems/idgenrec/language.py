@@ -1,4 +1,4 @@
-"""The language of a run: its tokenizer, the words of IDs, the prompts, and the recommender's tokens."""
+"""The language of a run: tokenizer, words of IDs, prompts, and the recommender's tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = "words.json"
 
 @dataclass(frozen=True)
 class Language:
-    """What generator and recommender share. Nothing of it is trained by gradient."""
+    """The untrained parts that generator and recommender share."""
 
     tokenizer: Any
     lexicon: Lexicon
@@ -35,11 +35,11 @@ class Language:
     prompt: tuple[str, str]
     """The generator's prompt: the words before and after an item's text."""
     kept: Tensor | None
-    """[K] tokens of the tokenizer that a pruned recommender knows, the output tokens first; None where it
-    knows all."""
+    """[K] tokens of the tokenizer that a pruned recommender keeps, output tokens first; None if it keeps
+    all."""
 
     def speaking(self, texts: Sequence[str], config: IDConfig) -> Self:
-        """The same language with the words of other texts beside its own, as far as its tokens write them."""
+        """Adds the words of other texts, as far as the output tokens can write them."""
         words = {*collect_words(texts, min_count=config.min_word_count), *self.lexicon.words}
         lexicon = Lexicon.build(
             sorted(words),
@@ -50,7 +50,7 @@ class Language:
         return replace(self, lexicon=lexicon)
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer, words and prompts."""
+        """Writes tokenizer, words and prompts."""
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder)
         pieces = zip(self.lexicon.words, self.lexicon.pieces, strict=True)
@@ -66,7 +66,7 @@ class Language:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
+        """Reads the files of `save`.
 
         Raises:
             ArtefactError: a file is missing or damaged.
@@ -92,7 +92,7 @@ class Language:
 def build_language(
     config: IDGenRecConfig, texts: Sequence[str], progress: Progress = SILENT
 ) -> Language:
-    """The language for a catalogue with these item texts, with a whole vocabulary.
+    """Builds the language of a catalogue with these item texts, with the whole vocabulary.
 
     Raises:
         ConfigError: the two pretrained models have different tokenizers, or no word can be written.
@@ -106,7 +106,7 @@ def build_language(
 
 
 def tokens_to_keep(language: Language, builder: PromptBuilder, start: int | None) -> Tensor:
-    """The tokens a recommender needs: those of IDs first, then those of prompts and its start token."""
+    """Returns the tokens that a recommender needs: those of IDs, then of prompts, and its start token."""
     first = language.lexicon.output_tokens.tolist()
     more = {*builder.used_tokens, *([] if start is None else [start])} - set(first)
     return torch.tensor(first + sorted(more))
@@ -140,5 +140,5 @@ def _choose_tokenizer(
 
 
 def _vocabulary(name: str, progress: Progress) -> dict[str, int]:
-    found: dict[str, int] = load_tokenizer(model_folder(name, progress)).get_vocab()
-    return found
+    vocabulary: dict[str, int] = load_tokenizer(model_folder(name, progress)).get_vocab()
+    return vocabulary

@@ -1,11 +1,10 @@
-"""The phases of IDGenRec: tagging, the recommender on IDs, and the generator through soft tokens."""
+"""The phases of IDGenRec: tagging, the recommender, and the generator through soft tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,19 +13,17 @@ from torch import Tensor, nn
 from seqloom.core.phase import Mean, Optimisation
 from seqloom.core.random import generator as random_generator
 from seqloom.data.batches import EpochPlan, TrainingBatch, training_rows
+from seqloom.data.sequences import Sequences
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import TextModel
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
+from seqloom.systems.idgenrec.models import IDGenRecModels
 from seqloom.systems.idgenrec.prompts import Prompts
 from seqloom.systems.idgenrec.samples import Mixture, PrefixPlan, prefix_rows
 from seqloom.systems.idgenrec.soft_tokens import lay_in, soft_tokens
-
-if TYPE_CHECKING:
-    from seqloom.data.sequences import Sequences
-    from seqloom.systems.idgenrec.system import IDGenRec
 
 _TAGGING_BATCH = 4
 
@@ -35,8 +32,8 @@ class RecommenderPhase:
     """Trains the recommender to write the ID of the next item, with a template drawn for each history.
 
     Source: IDGenRec (arXiv 2403.19021), section 3.3.
-    Differs: padding counts nothing in the loss; the IDs, and with them targets and prefix tree, are
-        renewed before each round; a decoder-only recommender may learn from all items of a history in
+    Differs: the loss ignores padding; the IDs, and with them targets and prefix tree, are
+        made again before each round; a decoder-only recommender may learn from all items of a history in
         one pass (`samples`); each history is trained with one prompt an epoch, where the authors draw three
         (`prompts_per_history`); there are no "straightforward" prompts, which ask for a user's next item by
         the user's ID alone, because no prompt holds a user; warm-up is a number of steps, the paper's is
@@ -47,7 +44,7 @@ class RecommenderPhase:
 
     def __init__(
         self,
-        system: IDGenRec,
+        system: IDGenRecModels,
         train: Sequences,
         users: list[int],
         number: int,
@@ -73,24 +70,25 @@ class RecommenderPhase:
         return self._system.recommender
 
     def steps(self, epoch: int) -> EpochPlan | PrefixPlan:
-        """The batches of an epoch; before the first, the IDs of the round are made."""
+        """Returns the batches of an epoch; makes the IDs of the round before the first."""
         self._system.make_ids(self._number)
         plan = self._mixture.epoch(self.name, epoch, self._system.config.batch_size)
         return plan if self._windows else PrefixPlan(plan)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
-        """Cross-entropy of the tokens of the targets' IDs, end mark included."""
+        """Returns the cross-entropy of the tokens of the targets' IDs, including the end mark."""
         system = self._system
         which = draw_templates(system, batch, self._processes)
         if self._windows:
-            return {"loss": self._of_windows(batch, which)}
+            return {"loss": self._window_loss(batch, which)}
         prompts = system.builder(system.table, batch.inputs.items, which)
         targets = system.table[_last_targets(batch)]
         embeddings = system.recommender.embed(prompts.tokens)
         logits = system.recommender(embeddings, prompts.mask, targets)
         return {"loss": Mean(_cross_entropy(logits, targets), _tokens(targets))}
 
-    def _of_windows(self, batch: TrainingBatch, which: Tensor) -> Mean:
+    def _window_loss(self, batch: TrainingBatch, which: Tensor) -> Mean:
+        """Returns the loss of the IDs of all items after the first, in one pass."""
         system, model = self._system, self._system.recommender
         assert isinstance(model, DecoderOnly)
         whole = torch.cat([batch.inputs.items[:, :1], batch.targets], 1)  # [B, L + 1]
@@ -102,19 +100,19 @@ class RecommenderPhase:
 
 
 class GeneratorPhase:
-    """Trains the generator with the recommender frozen: soft tokens take the place of the latest items' IDs.
+    """Trains the generator against the frozen recommender, which reads soft tokens as the latest IDs.
 
     Source: IDGenRec (arXiv 2403.19021), section 3.3.
     Differs: the IDs of a history's latest `generation.max_history` items are soft (5; the authors: 10), the
-        older ones are as they stand, which bounds the memory of a step; weight decay and clipping are the
-        recommender's; the step size is larger (`generation.learning_rate`); see also `soft_tokens`.
+        older ones are constant, which bounds the memory of a step; weight decay and clipping are the
+        recommender's; the learning rate is larger (`generation.learning_rate`); see also `soft_tokens`.
     """
 
     validated = False
 
     def __init__(
         self,
-        system: IDGenRec,
+        system: IDGenRecModels,
         train: Sequences,
         users: list[int],
         choices: IDChoices,
@@ -141,12 +139,12 @@ class GeneratorPhase:
         return self._system.generator
 
     def steps(self, epoch: int) -> PrefixPlan:
-        """The batches of an epoch."""
+        """Returns the batches of an epoch."""
         size = self._system.config.generation.batch_size
         return PrefixPlan(self._mixture.epoch(self.name, epoch, size))
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
-        """Cross-entropy of the target's ID given soft IDs of the history."""
+        """Returns the cross-entropy of the target's ID given soft IDs of the history."""
         system, items = self._system, batch.inputs.items
         which = draw_templates(system, batch, self._processes)
         targets = _last_targets(batch)
@@ -164,7 +162,7 @@ class GeneratorPhase:
         return {"loss": Mean(loss, _tokens(system.table[targets]))}
 
     def _latest(self, batch: TrainingBatch) -> Tensor:
-        """The items whose IDs are soft, in their places; 0 elsewhere. Shapes: -> [B, L]."""
+        """Returns the items with soft IDs at their places, 0 elsewhere. Shapes: -> [B, L]."""
         items = batch.inputs.items
         place = torch.arange(items.shape[1], device=items.device)
         first = batch.inputs.lengths[:, None] - self._system.config.generation.max_history
@@ -181,14 +179,16 @@ def soft_loss(
     choices: IDChoices,
     targets: Tensor,
 ) -> Tensor:
-    """The recommender's loss as a function of the generator. Each distinct item is generated once.
+    """Returns the recommender's loss as a function of the generator.
 
     Shapes: latest [B, L] item numbers or 0, table [N + 1, T], targets [B] item numbers.
     """
+    # Compute the soft tokens of each distinct item once.
     distinct = latest[latest > 0].unique()
     tokens, mask = item_prompts.batch((distinct - 1).tolist(), table.device)
     ids = table[distinct]
     soft = soft_tokens(generator, recommender, tokens, mask, ids, choices(distinct, ids))
+    # Put them in the place of the items' IDs in every prompt.
     rows = torch.searchsorted(distinct, latest).masked_fill(latest == 0, -1)
     embeddings = lay_in(recommender.embed(prompts.tokens), soft, rows, prompts.places)
     numbers = table[targets]
@@ -197,7 +197,7 @@ def soft_loss(
 
 @dataclass(frozen=True)
 class TaggingBatch:
-    """Item texts and the words to name."""
+    """Item texts and the words to write."""
 
     tokens: Tensor
     """[B, P] int64."""
@@ -211,12 +211,12 @@ class TaggingBatch:
         return len(self.targets)
 
     def share(self, rows: slice) -> TaggingBatch:
-        """Some items."""
+        """Returns some of the items."""
         targets = self.targets[rows]
         return TaggingBatch(self.tokens[rows], self.mask[rows], targets, len(targets))
 
     def to(self, device: torch.device) -> TaggingBatch:
-        """The same batch on `device`."""
+        """Moves the batch to `device`."""
         return TaggingBatch(
             self.tokens.to(device), self.mask.to(device), self.targets.to(device), self.num_targets
         )
@@ -238,16 +238,16 @@ class _TaggingPlan:
 
 
 class TaggingPhase:
-    """Teaches the generator to name an item's own words, commonest first, before any ID is made.
+    """Teaches the generator to write an item's own words, commonest first, before any ID is made.
 
-    Differs: the paper starts from a T5 that others fine-tuned to tag articles; a model from scratch has to
+    Differs: the paper starts from a T5 that was fine-tuned to tag articles; a model from scratch has to
         learn it from the catalogue.
     """
 
     name = "tagging"
     validated = False
 
-    def __init__(self, system: IDGenRec, texts: list[str]) -> None:
+    def __init__(self, system: IDGenRecModels, texts: list[str]) -> None:
         config = system.config.generation
         self.optimisation = Optimisation(
             epochs=config.tagging_epochs,
@@ -268,7 +268,7 @@ class TaggingPhase:
         return self._system.generator
 
     def steps(self, epoch: int) -> _TaggingPlan:
-        """Items that have a word, shuffled, those with texts of like length together."""
+        """Returns shuffled batches of items that have a word, with texts of similar length together."""
         config = self._system.config
         draw = random_generator(config.seed, "batches", self.name, epoch)
         shuffled = torch.randperm(len(self._items), generator=draw)
@@ -278,14 +278,14 @@ class TaggingPhase:
         return _TaggingPlan(self._prompts, self._targets, tuple(batches[p] for p in places))
 
     def loss(self, batch: TaggingBatch) -> dict[str, Mean]:
-        """Cross-entropy of the words."""
+        """Returns the cross-entropy of the words."""
         model = self._system.generator
         logits = model(model.embed(batch.tokens), batch.mask, batch.targets)
         return {"loss": Mean(_cross_entropy(logits, batch.targets), _tokens(batch.targets))}
 
 
-def draw_templates(system: IDGenRec, batch: TrainingBatch, processes: Processes) -> Tensor:
-    """A prompt for each history of the batch. Shapes: -> [B] template numbers."""
+def draw_templates(system: IDGenRecModels, batch: TrainingBatch, processes: Processes) -> Tensor:
+    """Draws a prompt for each history of the batch. Shapes: -> [B] template numbers."""
     whole, own = processes.span(len(batch))
     with processes.drawing():
         which = torch.randint(system.language.templates.seen, (whole,))[own]
@@ -293,24 +293,24 @@ def draw_templates(system: IDGenRec, batch: TrainingBatch, processes: Processes)
 
 
 def _tokens(targets: Tensor) -> Tensor:
-    """How many places are real. Shapes: [B, T] output numbers -> scalar."""
+    """Counts real places. Shapes: [B, T] output numbers -> scalar."""
     return (targets != PAD).sum()
 
 
 def _last_targets(batch: TrainingBatch) -> Tensor:
-    """The item after each history. Shapes: -> [B]."""
+    """Returns the item after each history. Shapes: -> [B]."""
     return batch.targets.gather(1, (batch.inputs.lengths - 1)[:, None]).squeeze(1)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over real places. Shapes: [B, T, V'], [B, T]."""
+    """Returns the mean over real places. Shapes: [B, T, V'], [B, T] -> scalar."""
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(precise.flatten(0, 1), targets.flatten(), ignore_index=PAD)
 
 
 @contextmanager
 def _frozen(model: TextModel) -> Iterator[TextModel]:
-    """`model` in evaluation mode, its weights constants of the graph that is built meanwhile."""
+    """Within the block, `model` is in evaluation mode and its weights need no gradient."""
     trained = [p for p in model.parameters() if p.requires_grad]
     model.eval().requires_grad_(False)
     try:

@@ -1,4 +1,4 @@
-"""From histories to the recommender's prompts, without Python per sample."""
+"""Builds the recommender's prompts from histories, as tensor operations on a batch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Prompts:
     mask: Tensor
     """[B, P] bool."""
     places: Tensor
-    """[B, P] int64: h * T + t where token t of history item h's ID stands, else -1."""
+    """[B, P] int64: h * T + t at token t of the ID of history item h, else -1."""
     following: Tensor
-    """[B, P] int64: the output number that follows, where it belongs to the ID of an item after the
-    first; else PAD. After an ID's last token that is the end mark, as in a recommendation."""
+    """[B, P] int64: the output number that follows, if it belongs to the ID of an item after the first;
+    else PAD. After the last token of an ID it is the end mark, as in a recommendation."""
 
 
 class PromptBuilder(nn.Module):
-    """Lays templates and IDs together. Each item's ID is followed by a separator."""
+    """Joins templates and IDs. A separator follows the ID of each item."""
 
     before: Tensor
     after: Tensor
@@ -51,28 +51,29 @@ class PromptBuilder(nn.Module):
 
     @property
     def used_tokens(self) -> list[int]:
-        """Every token of the templates and the separator, rising."""
+        """Tokens of the templates and the separator, ascending."""
         every = torch.cat([self.before.flatten(), self.after.flatten(), self.separator])
         return sorted(set(every.tolist()) - {PAD})
 
     def translate(self, kept: Tensor) -> None:
-        """Speak to a pruned model, whose token i is token kept[i] of the tokenizer."""
+        """Renumbers tokens for a pruned model, whose token i is token kept[i] of the tokenizer."""
         place = {token: i for i, token in enumerate(kept.tolist())} | {PAD: PAD}
         for name in ("before", "after", "separator"):
             old = getattr(self, name)
             new = torch.tensor([place[t] for t in old.flatten().tolist()], dtype=torch.int64)
             self._set(name, new.view_as(old))
 
-    def speak(self, output_tokens: Tensor) -> None:
-        """Write IDs with these tokens. Shapes: [V'] the recommender's token of each output number."""
+    def set_output_tokens(self, output_tokens: Tensor) -> None:
+        """Sets the recommender's token of each output number. Shapes: [V']."""
         self._set("output_tokens", output_tokens)
 
     def forward(self, ids: Tensor, items: Tensor, which: Tensor) -> Prompts:
-        """Build the prompts.
+        """Builds the prompts.
 
         Shapes: ids [N + 1, T] output numbers (END and PAD after the words; row 0 PAD), items [B, L]
         item numbers, 0 on the right where padded, which [B] template numbers.
         """
+        # The tokens of each item's ID, then the separator.
         numbers = ids[items]  # [B, L, T]
         before, after = self.before[which], self.after[which]
         words = numbers > END
@@ -84,6 +85,7 @@ class PromptBuilder(nn.Module):
         places = torch.arange(length * width, device=items.device).view(1, length, width)
         places = _widen(places.expand(batch, -1, -1), separator.shape[2], -1).flatten(1)
         following = _following(numbers, separator.shape[2]).flatten(1)
+        # Template, items, template, with gaps of PAD that `_compact` removes.
         whole = torch.cat([before, tokens, after], 1)
         left, right = before.shape[1], after.shape[1]
         return _compact(
@@ -94,20 +96,20 @@ class PromptBuilder(nn.Module):
 
 
 def _following(numbers: Tensor, separator: int) -> Tensor:
-    """What comes after each place of each item's block (its ID, then the separator).
+    """Returns the target after each place of an item's block (its ID, then the separator).
 
     Shapes: [B, L, T] -> [B, L, T + separator].
     """
     after_word = torch.nn.functional.pad(numbers[:, :, 1:], (0, 1), value=PAD)
     after_word = after_word.clone()
-    after_word[:, :1] = PAD  # the first item is given, not predicted
+    after_word[:, :1] = PAD  # the first item is not predicted
     next_first = torch.nn.functional.pad(numbers[:, 1:, 0], (0, 1), value=PAD)  # [B, L]
     gap = torch.full((*numbers.shape[:2], separator - 1), PAD, device=numbers.device)
     return torch.cat([after_word, gap, next_first[..., None]], 2)
 
 
 def _compact(tokens: Tensor, places: Tensor, following: Tensor) -> Prompts:
-    """Move what is real to the left of each row."""
+    """Moves real tokens to the left of each row."""
     real = tokens != PAD
     width = max(1, int(real.sum(1).max()))
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
@@ -129,7 +131,7 @@ def _spaced(words: str) -> str:
 
 
 def _rows(texts: list[str], tokenizer: Any) -> Tensor:
-    """Tokens of each text, PAD on the right. Shapes: -> [texts, longest]."""
+    """Returns the tokens of each text, padded with PAD. Shapes: -> [texts, longest]."""
     rows = [tokenizer(t, add_special_tokens=False)["input_ids"] if t else [] for t in texts]
     width = max(map(len, rows))
     return (

@@ -1,4 +1,4 @@
-"""What the recommender is trained on: rows of items, mixed over data sets."""
+"""Training rows of the recommender, mixed over data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqloom.data.sequences import Sequences
 
 
 def prefix_rows(train: Sequences, max_len: int) -> TrainingRows:
-    """One row for each item after a user's first: up to `max_len` items before it, then the item."""
+    """Returns a row for each item after a user's first: up to `max_len` items before it, then the item."""
     counts = (train.lengths - 1).clamp(min=0)
     source = torch.repeat_interleave(torch.arange(len(train)), counts)
     number = torch.arange(len(source)) - (counts.cumsum(0) - counts)[source]
@@ -26,7 +26,7 @@ def prefix_rows(train: Sequences, max_len: int) -> TrainingRows:
 
 @dataclass(frozen=True)
 class PrefixPlan:
-    """The batches of an epoch of prefixes; only each row's last item is a target."""
+    """The batches of an epoch of prefixes; only the last item of a row is a target."""
 
     plan: EpochPlan
 
@@ -40,22 +40,22 @@ class PrefixPlan:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Rows of several data sets, drawn so that small ones are not drowned.
+    """Samples rows of several data sets with more weight on small ones.
 
-    Source: temperature-weighted sampling, as of multilingual models (arXiv 1907.05019); IDGenRec
+    Source: temperature-weighted sampling of multilingual models (arXiv 1907.05019); IDGenRec
         (arXiv 2403.19021) mixes its data sets without weights, which is temperature 1.
     """
 
     rows: TrainingRows
     users: Sequence[int]
-    """How many users each data set has; its users are numbered after those of the one before."""
+    """Number of users of each data set; user numbers continue from one data set to the next."""
     temperature: float
     seed: int
     times: int = 1
-    """How often each row is drawn in an epoch."""
+    """Number of times that each row occurs in an epoch."""
 
     def epoch(self, phase: str, epoch: int, batch_size: int) -> EpochPlan:
-        """As many rows as there are, `times` over.
+        """Returns the batches of an epoch of `times` times the number of rows.
 
         A data set with n rows is drawn in proportion to n ** (1 / temperature).
         """
@@ -63,23 +63,24 @@ class Mixture:
         if len(self.users) > 1 and self.temperature > 1:
             chosen = self._draw(generator(self.seed, "mixture", phase, epoch))
         if self.times > 1:
-            once = torch.arange(len(rows)) if chosen is None else chosen
-            chosen = once.repeat(self.times)
+            chosen = torch.arange(len(rows)) if chosen is None else chosen
+            chosen = chosen.repeat(self.times)
         if chosen is not None:
             rows = TrainingRows(rows.items.select(chosen), rows.users[chosen], rows.is_last[chosen])
         return plan_epoch(rows, batch_size, self.seed, phase, epoch)
 
     def _draw(self, draw: torch.Generator) -> Tensor:
+        # The data set of each row, and its share of the epoch.
         bounds = torch.tensor(self.users).cumsum(0)
         origin = torch.searchsorted(bounds, self.rows.users, right=True)
         counts = torch.bincount(origin, minlength=len(self.users))
         weights = counts.double() ** (1 / self.temperature)
-        wanted = (weights / weights.sum() * len(origin)).round().long()
+        sizes = (weights / weights.sum() * len(origin)).round().long()
         chosen = []
         for number in range(len(self.users)):
             own = torch.nonzero(origin == number).flatten()
-            left = int(wanted[number]) if len(own) else 0
-            while left:  # every row once before any row twice
+            left = int(sizes[number]) if len(own) else 0
+            while left:  # every row before any row repeats
                 part = own[torch.randperm(len(own), generator=draw)[:left]]
                 chosen.append(part)
                 left -= len(part)

@@ -1,4 +1,4 @@
-"""Ranking with IDGenRec: a beam that lists the best items, or the likelihood of every item."""
+"""Scorers of IDGenRec: a beam search for the best items, or the likelihood of every item."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seqloom.llm.generation.prefix_tree import PrefixTree
 from seqloom.llm.generation.text_model import DecodingState, TextModel
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 
-# Prompt tokens that go through the model together: as many as a processor's cache likes.
+# Prompt tokens in a batch; on a CPU few, for its cache.
 _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 1 << 15}
 _ROWS_AT_ONCE = {"cpu": 32, "cuda": 1024}
 _LEAVES_AT_ONCE = {"cpu": 64, "cuda": 256}
@@ -26,17 +26,17 @@ _LEAVES_AT_ONCE = {"cpu": 64, "cuda": 256}
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a recommender is asked."""
+    """Settings of decoding."""
 
     template: int
-    """The number of the prompt."""
+    """Number of the prompt."""
     num_beams: int
     likelihood: Literal["text", "catalogue"]
     length_penalty: float = 0.0
 
 
 class _IDScorer:
-    """A recommender over a catalogue of IDs. Made in evaluation mode; valid until it is trained on."""
+    """A recommender over a catalogue of IDs, in evaluation mode; valid until it is trained further."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class _IDScorer:
         decoding: Decoding,
         only: Tensor | None = None,
     ) -> None:
-        """`table` [N + 1, T] are the IDs, row 0 of nobody; `only` [C] the items to score, else all."""
+        """`table` [N + 1, T] holds the IDs, row 0 padding; `only` [C] the items to score, by default all."""
         self.num_items = tree.num_items if only is None else len(only)
         self._recommender = recommender.eval()
         self._builder, self._table, self._tree = builder, table, tree
@@ -55,11 +55,11 @@ class _IDScorer:
         self._penalty = LengthPenalty.build(tree, decoding.length_penalty)
 
     def exact(self) -> ExactScorer:
-        """The same by the likelihood of every item."""
+        """Returns a scorer by the likelihood of every item."""
         return self._exact(None)
 
     def among(self, numbers: Tensor) -> ExactScorer:
-        """A scorer of these items alone; see `core.protocols`. Shapes: numbers [C] int64."""
+        """Returns a scorer of these items only; see `core.protocols`. Shapes: numbers [C] int64."""
         return self._exact(numbers.to(self._table.device))
 
     def _exact(self, only: Tensor | None) -> ExactScorer:
@@ -68,14 +68,14 @@ class _IDScorer:
         )
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """The score of every item's ID. Takes long in a large catalogue.
+        """Scores the ID of every item. Slow for a large catalogue.
 
         Shapes: [B, L], [B] -> [B, N].
         """
-        found = torch.empty(len(items), self.num_items, device=items.device)
+        scores = torch.empty(len(items), self.num_items, device=items.device)
         leaves = _size(_LEAVES_AT_ONCE, items)
         for rows, state in self._states(items):
-            found[rows] = exact_scores(
+            scores[rows] = exact_scores(
                 state,
                 self._tree,
                 self._likelihood(state),
@@ -83,19 +83,19 @@ class _IDScorer:
                 leaves_at_once=leaves,
                 penalty=self._penalty,
             )
-        return found
+        return scores
 
     def score_candidates(self, items: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
-        """The score of each history's own candidates; see `core.protocols`.
+        """Scores the candidates of each history; see `core.protocols`.
 
         Shapes: [B, L], [B], candidates [B, C] item numbers, 0 where padded -> [B, C].
         """
-        found = torch.empty(candidates.shape, device=items.device)
+        scores = torch.empty(candidates.shape, device=items.device)
         for rows, state in self._states(items):
-            found[rows] = candidate_scores(
+            scores[rows] = candidate_scores(
                 state, self._tree, self._likelihood(state), candidates[rows], self._penalty
             )
-        return found
+        return scores
 
     def _likelihood(self, state: DecodingState) -> Likelihood:
         if self._decoding.likelihood == "text":
@@ -103,7 +103,7 @@ class _IDScorer:
         return AmongBranches(self._tree, state.head)
 
     def _states(self, items: Tensor) -> Iterator[tuple[Tensor, DecodingState]]:
-        """Encoded prompts of like length together, with the numbers of their rows."""
+        """Encodes prompts of similar length together; yields their row numbers and decoding state."""
         if not items.shape[1]:
             items = items.new_zeros(len(items), 1)
         which = torch.full((len(items),), self._decoding.template, device=items.device)
@@ -119,7 +119,7 @@ class _IDScorer:
 
 
 class ExactScorer(_IDScorer):
-    """Scores the whole catalogue, or some items of it."""
+    """Scores the whole catalogue, or some of its items."""
 
 
 class BeamScorer(_IDScorer):
@@ -127,18 +127,18 @@ class BeamScorer(_IDScorer):
 
     @property
     def list_size(self) -> int:
-        """How many items a list has if not asked for more: one for each beam."""
+        """Default number of items in a list: one for each beam."""
         return min(self._decoding.num_beams, self.num_items)
 
     def best(
         self, items: Tensor, lengths: Tensor, k: int, seen: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The `k` best items that are not seen, by at least `num_beams` beams; see `core.protocols`.
+        """Lists the `k` best unseen items, with at least `num_beams` beams; see `core.protocols`.
 
         Shapes: items [B, L], lengths [B], seen [B, S] -> items and scores [B, k].
         """
         beams = min(max(k, self._decoding.num_beams), self.num_items)
-        found = items.new_zeros(len(items), k, dtype=torch.int64)
+        listed = items.new_zeros(len(items), k, dtype=torch.int64)
         scores = torch.full((len(items), k), float("-inf"), device=items.device)
         top = min(k, self.num_items)
         for rows, state in self._states(items):
@@ -151,8 +151,8 @@ class BeamScorer(_IDScorer):
                 seen=None if seen is None else seen[rows],
                 penalty=self._penalty,
             )
-            found[rows, :top], scores[rows, :top] = best.items, best.scores
-        return found, scores
+            listed[rows, :top], scores[rows, :top] = best.items, best.scores
+        return listed, scores
 
 
 def _size(sizes: dict[str, int], values: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""The way from the recommender's loss to the generator: IDs as mixtures of the recommender's tokens."""
+"""Soft tokens, which carry the gradient of the recommender's loss to the generator."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def soft_tokens(
     ids: Tensor,
     choices: Tensor,
 ) -> Tensor:
-    """The recommender's embeddings of items' IDs, with the gradient of a mixture by the generator.
+    """Returns the recommender's embeddings of IDs, with the gradient of a mixture by the generator.
 
-    The value at each place is the embedding of the ID's token, so the recommender reads the ID that stands
-    in the table, bit by bit. The gradient is that of the mean embedding of the tokens that compete there,
-    weighted by the generator's probabilities among them (straight-through). Places at and after the end
-    mark are zero: they belong to no word.
+    The value at each place is the embedding of the ID's token, so the recommender reads exactly the ID of the
+    table. The gradient is that of the mean embedding of the tokens that compete there, weighted by the
+    generator's probabilities among them (straight-through). Places at and after the end mark are zero, since
+    they belong to no word.
 
     Source: IDGenRec (arXiv 2403.19021), section 3.3; straight-through: Bengio et al., arXiv 1308.3432.
     Differs: probabilities, where the authors' code mixes with log-probabilities; among the tokens that
@@ -47,18 +47,19 @@ def mixtures(
     ids: Tensor,
     choices: Tensor,
 ) -> Tensor:
-    """The mean embedding of the tokens that compete at each place; zero where none does.
+    """Returns the mean embedding of the competing tokens at each place; zero if there are none.
 
     Shapes: as `soft_tokens`.
     """
     logits = generator.logits(generator.embed(tokens), mask, ids)
     some = choices.any(-1, keepdim=True)
+    # Probabilities among the competing tokens only.
     shares = logits.masked_fill(~choices & some, float("-inf")).softmax(-1)
     return torch.where(some, shares @ recommender.output_embeddings(), 0.0)
 
 
 def lay_in(embeddings: Tensor, soft: Tensor, rows: Tensor, places: Tensor) -> Tensor:
-    """Replace the places of a prompt that belong to items with soft tokens.
+    """Replaces the places of a prompt that belong to items with soft tokens.
 
     Shapes: embeddings [B, P, D], soft [M, T, D], rows [B, L] the row of `soft` of each history item or -1,
     places [B, P] as `Prompts.places` -> [B, P, D].

@@ -1,54 +1,49 @@
-"""IDGenRec: the two models, their IDs, and the phases that train them in turn."""
+"""IDGenRec: a system that recommends by writing the textual ID of the next item."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf, Scorer
-from seqloom.core.random import derive_seed
-from seqloom.llm.generation.decoder_only import DecoderOnly
-from seqloom.llm.generation.networks import (
-    build_network,
-    load_shape,
-    prune,
-    save_shape,
-    text_model,
+from seqloom.core.protocols import (
+    KnownItems,
+    NamingStatistics,
+    NewItems,
+    NewRows,
+    RowsOf,
+    Scorer,
 )
 from seqloom.llm.generation.prefix_tree import PAD, PrefixTree
 from seqloom.llm.generation.text_model import TextModel
-from seqloom.systems.base import MODEL_FOLDER, Sizes, System, TrainingData
+from seqloom.systems.base import MODEL_FOLDER, TrainingData
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.config import IDGenRecConfig
-from seqloom.systems.idgenrec.id_file import read_ids
-from seqloom.systems.idgenrec.ids import IDMaker, Statistics, words_only
-from seqloom.systems.idgenrec.item_texts import ItemPrompts, read_texts
-from seqloom.systems.idgenrec.language import Language, build_language, tokens_to_keep
+from seqloom.systems.idgenrec.ids import words_only
+from seqloom.systems.idgenrec.language import Language, build_language
+from seqloom.systems.idgenrec.models import IDGenRecModels
 from seqloom.systems.idgenrec.phases import GeneratorPhase, RecommenderPhase, TaggingPhase
-from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.scorer import BeamScorer, Decoding, ExactScorer
+from seqloom.systems.idgenrec.spelled_prompts import spell_prompt
+from seqloom.systems.idgenrec.templates import read_templates
 
 IDS = "ids"
-"""The name of the item table and of the state entry that holds it."""
+"""The name of the item table and of its entry in the state."""
 
 
-class IDGenRec(System[IDGenRecConfig]):
-    """A generator names items by words; a recommender reads a history of names and writes the next.
+class IDGenRec(IDGenRecModels):
+    """A generator names items with words; a recommender reads a history of names and writes the next.
 
     Source: IDGenRec (arXiv 2403.19021).
     Differs: training begins with the recommender (a generator cannot learn from one that knows nothing);
-        the prompt holds no user ID, so that a bare history is answered and no held-out item can leak
+        the prompt holds no user ID, so that a bare history can be answered and no held-out item can leak
         through one; probabilities are over the tokens of IDs alone, by default among the branches of the
         tree (`likelihood`); a score is a sum of log-probabilities, which the authors' search divides by the
         number of tokens (`length_penalty`). See also the phases, `soft_tokens` and `IDMaker`. The paper's
@@ -60,55 +55,10 @@ class IDGenRec(System[IDGenRecConfig]):
     mixes_datasets: ClassVar[bool] = True
     shards: ClassVar = "trained"
     new_items_by: ClassVar = "words"
-    ids: Tensor
-    made: Tensor
-    generator: TextModel
-    recommender: TextModel
-    builder: PromptBuilder
-    language: Language
-    item_prompts: ItemPrompts
-    """Of the training catalogue; only while training."""
-
-    def __init__(self, config: IDGenRecConfig, sizes: Sizes) -> None:
-        super().__init__(config, sizes)
-        width = config.ids.longest + 1
-        empty = torch.full((sizes.num_items + 1, width), PAD)
-        self.register_buffer("ids", empty)  # row 0 is nobody's
-        self.register_buffer("made", torch.tensor(-1))  # the round that the IDs are of
-        self.statistics: Statistics | None = None
-        """How the present IDs came about; None where they were loaded."""
-        self._texts: list[str] = []
-        self._item_ids: list[str] = []
-        self._progress: Progress = SILENT
-        self._table: Tensor | None = None
-
-    @property
-    def max_len(self) -> int:
-        """The longest history that a prompt holds."""
-        return self.config.max_len
-
-    @property
-    def windows(self) -> bool:
-        """Whether the recommender learns from all items of a history in one pass."""
-        able = isinstance(self.recommender, DecoderOnly) and self.language.templates.open_ended
-        if self.config.samples == "windows" and not able:
-            raise ConfigError(
-                "samples=windows needs a decoder-only recommender and prompts that end with {history}; "
-                "take samples=prefixes"
-            )
-        return able and self.config.samples != "prefixes"
-
-    @property
-    def table(self) -> Tensor:
-        """The IDs without columns that no ID reaches. Shapes: [N + 1, T] output numbers, row 0 PAD."""
-        if self._table is None or self._table.device != self.ids.device:
-            width = int((self.ids != PAD).sum(1).max())
-            self._table = self.ids[:, : max(1, width)].contiguous()
-        return self._table
 
     def initialise(self, data: TrainingData) -> None:
-        """Load or draw the models; the first IDs are made when training begins, on its device."""
-        self._read_items(data)
+        """Loads or draws the models; the first IDs are made when training begins, on its device."""
+        self._read_items(data.dataset.items, data.dataset.item_ids, data.progress)
         if self.config.start_from is not None:
             self._take_over(Path(self.config.start_from))
         else:
@@ -116,32 +66,23 @@ class IDGenRec(System[IDGenRecConfig]):
         self.item_prompts = self.prompts_of(self._texts)
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """Tagging where it is wanted, then recommender and generator in turn."""
+        """Returns tagging if it has epochs, then recommender and generator in turn."""
         train = data.dataset.train
         origins = data.dataset.manifest.options.get("origins")
         users = [o["users"] for o in origins] if origins else [data.dataset.num_users]
-        found: list[Phase] = []
+        phases: list[Phase] = []
         if self.config.generation.tagging_epochs:
-            found.append(TaggingPhase(self, self._texts))
+            phases.append(TaggingPhase(self, self._texts))
         choices = IDChoices(self._texts, self.language.lexicon, self.config.ids)
         for number in range(self.config.rounds):
             if number and self.config.generation.epochs:
                 before = number - 1
-                found.append(GeneratorPhase(self, train, users, choices, before, data.processes))
-            found.append(RecommenderPhase(self, train, users, number, data.processes))
-        return found
-
-    def make_ids(self, number: int) -> None:
-        """Make the IDs of a round, unless they are there (a resumed run has them in its state)."""
-        if int(self.made) >= number:
-            return
-        if int(self.made) < 0 or self.config.generation.epochs:  # else the generator is as it was
-            self.ids[1:] = self._named(number).to(self.ids.device)
-        self.made.fill_(number)
-        self._table = None
+                phases.append(GeneratorPhase(self, train, users, choices, before, data.processes))
+            phases.append(RecommenderPhase(self, train, users, number, data.processes))
+        return phases
 
     def rehearse(self) -> float:
-        """IDs that are made cheaply, in place of those of all rounds."""
+        """Makes cheap IDs in place of those of all rounds."""
         seconds = 0.0
         if self.config.ids.file is not None:
             self.make_ids(0)
@@ -153,230 +94,150 @@ class IDGenRec(System[IDGenRecConfig]):
         self.made.fill_(self.config.rounds)
         return seconds * (self.config.rounds if self.config.generation.epochs else 1)
 
-    def maker(
-        self,
-        language: Language,
-        progress: Progress = SILENT,
-        *,
-        taken: Sequence[tuple[int, ...]] = (),
-    ) -> IDMaker:
-        """What gives IDs with the generator as it is now; `taken` ones are not given again."""
-        return IDMaker(
-            self.generator.whole(),
-            language.lexicon,
-            self.config.ids,
-            taken=taken,
-            progress=progress,
-        )
+    def scorer(self) -> Scorer:
+        """Returns the recommender over the present IDs."""
+        return self._scorer(self.table, self.recommender.whole())
 
-    def texts_of(self, items: pa.Table) -> list[str]:
-        """What the generator is given of items, by the template `ids.text`."""
-        return read_texts(items, self.config.ids.text)
+    def finish(self) -> None:
+        """Drops the items' texts. A run without a trained epoch gets its IDs here."""
+        self.make_ids(0)
+        self._texts, self._item_ids = [], []
+        del self.item_prompts
 
-    def prompts_of(self, texts: Sequence[str]) -> ItemPrompts:
-        """What the generator reads of items."""
-        return ItemPrompts(
-            texts, self.language.prompt, self.language.tokenizer, self.config.ids.max_text_tokens
-        )
+    def shard(self, device: torch.device) -> None:
+        """Spreads the layers of both models over the processes."""
+        self.generator.shard(device)
+        self.recommender.shard(device)
+
+    def reopen(self, data: TrainingData) -> None:
+        """Reads the items' texts again."""
+        self._read_items(data.dataset.items, data.dataset.item_ids, data.progress)
+        self.item_prompts = self.prompts_of(self._texts)
+
+    @property
+    def uses_language_model(self) -> bool:
+        """Always true."""
+        return True
+
+    # See `core.protocols.ExtendsCatalogue`.
+
+    def item_tables(self) -> dict[str, Tensor]:
+        """Returns the textual IDs. Shapes: [N, longest + 1]."""
+        return {IDS: self.ids[1:]}
+
+    def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
+        """Returns a function that names new items with the catalogue's words."""
+
+        def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
+            texts = self.texts_of(new.items)
+            maker = self.maker(self.language, taken=words_only(tables[IDS]))
+            ids, _ = maker.make(texts, new.item_ids, self.prompts_of(texts))
+            return NewRows({IDS: ids.to(self.ids.device)})
+
+        return rows
+
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
+        """Returns the recommender over longer tables."""
+        return self.over(tables[IDS])
+
+    # See `core.protocols.NamesItems`.
+
+    @property
+    def ids_file(self) -> str | None:
+        """The file that the present IDs were read from; None if the generator made them."""
+        renewed = self.config.generation.epochs and int(self.made) > 0
+        return None if renewed else self.config.ids.file
+
+    @property
+    def ids_are_given(self) -> bool:
+        """Whether the present IDs were read from a file."""
+        return self.ids_file is not None
+
+    @property
+    def start_from(self) -> str | None:
+        """The run that training continued."""
+        return self.config.start_from
+
+    @property
+    def num_templates(self) -> int:
+        """The number of prompt templates."""
+        return len(self.language.templates.parts)
 
     def new_ids(
         self, texts: Sequence[str], item_ids: Sequence[str], progress: Progress = SILENT
-    ) -> tuple[Tensor, Statistics]:
-        """IDs for another catalogue, by the generator as it is, in words of its own texts.
+    ) -> tuple[Tensor, NamingStatistics]:
+        """Names another catalogue with the present generator, in words of its own texts.
 
         Shapes: -> [M, longest + 1] output numbers.
         """
         maker = self.maker(self.language.speaking(texts, self.config.ids), progress)
         return maker.make(texts, item_ids, self.prompts_of(texts))
 
-    def over(self, ids: Tensor, recommender: TextModel | None = None) -> BeamScorer | ExactScorer:
-        """The recommender as it is, or another one, over a catalogue with these IDs.
+    def remake_ids(
+        self, items: pa.Table, item_ids: Sequence[str], progress: Progress = SILENT
+    ) -> Tensor:
+        """Names the training catalogue again with the present generator, or reads the file again.
+
+        Shapes: -> [N, longest + 1] output numbers.
+        """
+        self._read_items(items, item_ids, progress)
+        self.item_prompts = self.prompts_of(self._texts)
+        return self._name_items(max(0, int(self.made)) if self.config.generation.epochs else 0)
+
+    def named_again(self, data: TrainingData) -> Tensor:
+        """Calls `remake_ids` with a data set's items. Shapes: -> [N, longest + 1] output numbers."""
+        return self.remake_ids(data.dataset.items, data.dataset.item_ids, data.progress)
+
+    def words(self, ids: Tensor | None = None, texts: Sequence[str] = ()) -> list[str]:
+        """Writes IDs out, by default those of the catalogue.
+
+        Args:
+            texts: the item texts that `new_ids` was given, for IDs of another catalogue.
+
+        Shapes: ids [M, T] output numbers -> M texts.
+        """
+        language = self.language.speaking(texts, self.config.ids) if texts else self.language
+        rows = self.ids[1:] if ids is None else ids
+        return [language.lexicon.text(row) for row in rows.tolist()]
+
+    def over(self, ids: Tensor, recommender: Any = None) -> BeamScorer | ExactScorer:
+        """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
 
         Shapes: ids [M, T] output numbers.
         """
         ids = ids[:, : int((ids != PAD).sum(1).max())].to(self.ids.device)
         table = torch.cat([torch.full_like(ids[:1], PAD), ids])
-        return self._scorer(table, recommender or self.recommender)
+        return self._scorer(table, self.recommender if recommender is None else recommender)
 
-    def item_tables(self) -> dict[str, Tensor]:
-        """See `ExtendsCatalogue`: the textual IDs. Shapes: [N, longest + 1]."""
-        return {IDS: self.ids[1:]}
+    def templates_match_source(self) -> bool:
+        """Returns whether the templates equal those of their file, or of the run `start_from`."""
+        if self.config.start_from is None:
+            return read_templates(self.config.templates) == self.language.templates
+        earlier = Language.load(Path(self.config.start_from) / MODEL_FOLDER)
+        return earlier.templates == self.language.templates
 
-    def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
-        """See `ExtendsCatalogue`: the generator names new items in the catalogue's words."""
+    def prompt_tokens(self, items: Tensor, templates: Tensor) -> list[list[int]]:
+        """Returns the tokens that the recommender reads of each history.
 
-        def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
-            texts = self.texts_of(new.items)
-            maker = self.maker(self.language, taken=words_only(tables[IDS]))
-            made, _ = maker.make(texts, new.item_ids, self.prompts_of(texts))
-            return NewRows({IDS: made.to(self.ids.device)})
-
-        return rows
-
-    def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
-        """See `ExtendsCatalogue`."""
-        return self.over(tables[IDS])
-
-    def shard(self, device: torch.device) -> None:
-        """Spread the layers of both models."""
-        self.generator.shard(device)
-        self.recommender.shard(device)
-
-    def reopen(self, data: TrainingData) -> None:
-        """Read the items' texts again."""
-        self._read_items(data)
-        self.item_prompts = self.prompts_of(self._texts)
-
-    def named_again(self, data: TrainingData) -> Tensor:
-        """The IDs that the generator as it is gives the training catalogue.
-
-        Shapes: -> [N, longest + 1] output numbers.
+        Shapes: items [B, L], templates [B] -> B rows.
         """
-        self.reopen(data)
-        return self._named(max(0, int(self.made)) if self.config.generation.epochs else 0)
+        device = self.ids.device
+        prompts = self.builder(self.table, items.to(device), templates.to(device))
+        return [row[real].tolist() for row, real in zip(prompts.tokens, prompts.mask, strict=True)]
 
-    @property
-    def ids_are_given(self) -> bool:
-        """Whether the present IDs were read from a file."""
-        renewed = self.config.generation.epochs and int(self.made) > 0
-        return self.config.ids.file is not None and not renewed
-
-    def words(self, ids: Tensor | None = None) -> list[str]:
-        """The IDs as words; those of the catalogue if none are given. Shapes: [M, T] output numbers."""
-        rows = self.ids[1:] if ids is None else ids
-        return [self.language.lexicon.text(row) for row in rows.tolist()]
-
-    def scorer(self) -> Scorer:
-        """The recommender over the present IDs."""
-        return self._scorer(self.table, self.recommender.whole())
-
-    def finish(self) -> None:
-        """Let go of the items' texts. A run without a trained epoch gets its IDs here."""
-        self.make_ids(0)
-        self._texts, self._item_ids = [], []
-        del self.item_prompts
-
-    @property
-    def uses_language_model(self) -> bool:
-        """It is one."""
-        return True
-
-    def write_files(self, folder: Path) -> None:
-        """Write tokenizer, words, prompts and the shapes of the two models."""
-        self.language.save(folder)
-        save_shape(self.generator.network, folder / "generator")
-        save_shape(self.recommender.network, folder / "recommender")
-
-    def read_files(self, folder: Path) -> None:
-        """Build what `write_files` described; the weights are to be loaded."""
-        language = Language.load(folder)
-        generator = load_shape(folder / "generator")
-        recommender = load_shape(folder / "recommender")
-        self._assemble(language, generator, recommender)
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """As a module does; the IDs may have changed."""
-        self._table = None
-        return super().load_state_dict(*arguments, **options)
-
-    def starting_recommender(self) -> TextModel:
-        """The recommender that training began with: drawn again, or taken again from the run `start_from`.
-
-        Raises:
-            ArtefactError: the run `start_from` cannot be read any more.
-        """
-        if self.config.start_from is not None:
-            model = copy.deepcopy(self.recommender)
-            state = _part(_weights(Path(self.config.start_from)), "recommender")
-            try:
-                model.load_state_dict(state)
-            except RuntimeError as error:
-                raise ArtefactError(
-                    f"{self.config.start_from} is no longer the run that this one went on from: {error}"
-                ) from None
-            return model.eval()
-        gpus = [self.ids.device] if self.ids.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):
-            torch.manual_seed(derive_seed(self.config.seed, "initialise"))
-            _, network = self._networks(self.language.tokenizer)
-        outputs = self.language.lexicon.output_tokens
-        if self.language.kept is not None:
-            prune(network, self.language.kept)
-            outputs = torch.arange(len(outputs))
-        return text_model(network, outputs).to(self.ids.device).eval()
-
-    def _read_items(self, data: TrainingData) -> None:
-        self._progress = data.progress
-        self._texts = self.texts_of(data.dataset.items)
-        self._item_ids = data.dataset.item_ids
-
-    def _named(self, number: int) -> Tensor:
-        """IDs of the training items: given ones in the first round, else those of the generator."""
-        if number == 0 and self.config.ids.file is not None:
-            file = Path(self.config.ids.file)
-            return read_ids(file, self._item_ids, self.language.lexicon, self.config.ids.longest)
-        maker = self.maker(self.language, self._progress)
-        ids, self.statistics = maker.make(self._texts, self._item_ids, self.item_prompts)
-        return ids
-
-    def _build(self, language: Language) -> None:
-        tokenizer = language.tokenizer
-        generator, recommender = self._networks(tokenizer)
-        if self.config.prune_vocabulary:
-            start = getattr(recommender.config, "decoder_start_token_id", None)
-            builder = PromptBuilder(language.templates, tokenizer)
-            kept = tokens_to_keep(language, builder, start)
-            language = Language(
-                tokenizer, language.lexicon, language.templates, language.prompt, kept
-            )
-            prune(recommender, kept)
-        self._assemble(language, generator, recommender)
-
-    def _networks(self, tokenizer: Any) -> tuple[Any, Any]:
-        """Generator and recommender, loaded or drawn, in this order."""
-        generator = build_network(self.config.generator, tokenizer, self._progress)
-        return generator, build_network(self.config.recommender, tokenizer, self._progress)
-
-    def _assemble(self, language: Language, generator: Any, recommender: Any) -> None:
-        self.language = language
-        self.generator = text_model(generator, language.lexicon.output_tokens)
-        outputs = language.lexicon.output_tokens
-        builder = PromptBuilder(language.templates, language.tokenizer)
-        if language.kept is not None:
-            builder.translate(language.kept)
-            outputs = torch.arange(len(outputs))
-        builder.speak(outputs)
-        self.builder = builder
-        self.recommender = text_model(recommender, outputs)
-
-    def _take_over(self, run: Path) -> None:
-        """Models, tokenizer and prompts of another run, with words for these items."""
-        self.read_files(run / MODEL_FOLDER)
-        self.language = self.language.speaking(self._texts, self.config.ids)
-        state = _weights(run)
-        for part in ("generator", "recommender"):
-            getattr(self, part).load_state_dict(_part(state, part))
+    def spell_prompt(self, items: Sequence[int], template: int) -> list[int]:
+        """Writes the prompt of a history of item numbers token by token."""
+        return spell_prompt(self.language, self.table, items, template)
 
     def _scorer(self, table: Tensor, recommender: TextModel) -> BeamScorer | ExactScorer:
-        tree = PrefixTree.build(table[1:]).to(self.ids.device)
-        template = self.config.template
-        count = len(self.language.templates.parts)
-        if template >= count:
-            raise ConfigError(f"template is {template}; there are prompts 0 to {count - 1}")
         config = self.config
-        decoding = Decoding(template, config.num_beams, config.likelihood, config.length_penalty)
+        if config.template >= self.num_templates:
+            raise ConfigError(
+                f"template is {config.template}; there are prompts 0 to {self.num_templates - 1}"
+            )
+        tree = PrefixTree.build(table[1:]).to(self.ids.device)
+        decoding = Decoding(
+            config.template, config.num_beams, config.likelihood, config.length_penalty
+        )
         beam = BeamScorer(recommender, self.builder, table, tree, decoding)
-        return beam.exact() if self.config.decoding == "exact" else beam
-
-
-def _weights(run: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(run / "weights.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{run} holds no weights to start from: {error}") from None
-
-
-def _part(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The entries of one of the two models."""
-    own = f"{part}."
-    return {n.removeprefix(own): v for n, v in state.items() if n.startswith(own)}
+        return beam.exact() if config.decoding == "exact" else beam

@@ -1,4 +1,4 @@
-"""Prompt templates in editable files: those of the recommender and that of the generator."""
+"""Prompt templates of recommender and generator, in editable files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ class Templates:
     """The recommender's prompts, each as the words before and after the history."""
 
     parts: tuple[tuple[str, str], ...]
-    """Those that are trained on first, then the unseen ones."""
+    """Trained templates first, then unseen ones."""
     seen: int
-    """How many are trained on."""
+    """Number of trained templates."""
 
     @property
     def open_ended(self) -> bool:
-        """Whether every prompt that is trained on ends with the history."""
+        """Whether every trained prompt ends with the history."""
         return not any(after for _, after in self.parts[: self.seen])
 
 
 def read_templates(name: str) -> Templates:
-    """The recommender's prompts: seqloom's own by name, or a file.
+    """Reads the recommender's prompts: built-in ones by name, or a file.
 
     Raises:
-        ConfigError: there is no such file, a line has no {history} or another placeholder, or none is seen.
+        ConfigError: the file does not exist, a line lacks {history} or has another placeholder, or no prompt
+            is for training.
     """
     seen: list[tuple[str, str]] = []
     unseen: list[tuple[str, str]] = []
@@ -55,10 +56,10 @@ def read_templates(name: str) -> Templates:
 
 
 def read_prompt(name: str) -> tuple[str, str]:
-    """The generator's prompt, as the words before and after the item's text.
+    """Reads the generator's prompt, as the words before and after the item's text.
 
     Raises:
-        ConfigError: there is no such file, or it does not hold {text} once.
+        ConfigError: the file does not exist, or does not hold {text} exactly once.
     """
     text = (name if TEXT in name else _text(name)).strip("\n")
     if text.count(TEXT) != 1:

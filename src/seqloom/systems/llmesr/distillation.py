@@ -1,4 +1,4 @@
-"""Retrieval-augmented self-distillation: users with similar text teach each other."""
+"""Retrieval-augmented self-distillation: users with similar texts teach each other."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from seqloom.systems.llmesr.config import DistillationConfig
 
 _ENCODED_AT_ONCE = 512
 Represent = Callable[[Sequences], Tensor]
-"""Training parts of some users -> their states [B, D'], in evaluation mode and without gradient."""
+"""Maps training parts of users to their states [B, D'], in evaluation mode and without gradient."""
 
 
 class Distillation(nn.Module):
-    """L_SD between a user's state and the mean state of the N users with the most similar text.
+    """L_SD between a user's state and the mean state of the N users with the most similar texts.
 
     Source: LLM-ESR, eq. 10 to 12; the teacher is the same network, without gradient.
     Differs: by default the teachers' states are those at the start of the epoch, so that a step does
@@ -52,12 +52,12 @@ class Distillation(nn.Module):
         self._users = rows.users
         self._is_last = rows.is_last
         users = len(train) if config.teacher == "epoch" else 0
-        # The bank is part of the state so that a run resumed within an epoch has the same teachers.
+        # The bank belongs to the state, so that a run resumed within an epoch has the same teachers.
         self.register_buffer("bank", torch.zeros(users, state_size))
         self.register_buffer("bank_epoch", torch.tensor(-1))
 
     def begin_epoch(self, epoch: int, represent: Represent) -> None:
-        """Encode all users with the present weights, once an epoch; each process some of them."""
+        """Encodes all users with the weights at the start of the epoch; each process encodes a part."""
         if self.config.teacher == "step" or int(self.bank_epoch) == epoch:
             return
         order = torch.argsort(self._train.lengths, stable=True).split(_ENCODED_AT_ONCE)
@@ -69,9 +69,9 @@ class Distillation(nn.Module):
         self.bank_epoch.fill_(epoch)
 
     def forward(self, batch: TrainingBatch, states: Tensor, represent: Represent) -> Mean:
-        """The weighted loss over the batch's rows that end a user's training part.
+        """Returns the weighted loss over the rows that end a user's training part.
 
-        The student is the state that predicts the last item; a row in which that item is no target
+        The student is the state that predicts the last item; a row in which that item is not a target
         (BERT4Rec masks others) has no student.
 
         Shapes: states [B, L, D'] -> scalar.
@@ -87,30 +87,32 @@ class Distillation(nn.Module):
     def _contrast(
         self, batch: TrainingBatch, states: Tensor, chosen: Tensor, represent: Represent
     ) -> Mean:
-        """The teachers of the whole batch compete, those of other processes' shares too."""
+        """Returns the contrastive loss against the teachers of the whole batch, over all processes."""
         students = teachers = states[:0, 0]
         if len(chosen):
             students, teachers = self._pairs(batch, states, chosen, represent)
         every, own = self._processes.gather(teachers)
         if not len(chosen):
             return Mean(states.sum() * 0.0, 0)
-        alike = F.normalize(students, dim=1) @ F.normalize(every, dim=1).t()
-        places = torch.arange(own.start, own.stop, device=states.device)
-        loss = F.cross_entropy(alike / self.config.temperature, places)
+        # Each student has to pick its own teacher by cosine similarity.
+        cosines = F.normalize(students, dim=1) @ F.normalize(every, dim=1).t()  # [C, all teachers]
+        own_teachers = torch.arange(own.start, own.stop, device=states.device)
+        loss = F.cross_entropy(cosines / self.config.temperature, own_teachers)
         return Mean(self.config.alpha * loss, len(chosen))
 
     def _pairs(
         self, batch: TrainingBatch, states: Tensor, chosen: Tensor, represent: Represent
     ) -> tuple[Tensor, Tensor]:
-        """Students and their teachers. Shapes: states [B, L, D'], chosen [C] -> two of [C, D']."""
+        """Returns students and their teachers. Shapes: states [B, L, D'], chosen [C] -> two of [C, D']."""
         at = chosen.to(states.device)
         students = last_position(states[at], batch.inputs.lengths[at])
         similar = self._similar[self._users[batch.rows[chosen]], : self.config.num_similar]
         return students, self._teachers(similar, represent).to(students.dtype)
 
     def _teachers(self, similar: Tensor, represent: Represent) -> Tensor:
-        """Shapes: similar [B, N] -> [B, D']."""
+        """Returns the mean state of similar users. Shapes: similar [B, N] -> [B, D']."""
         if self.config.teacher == "epoch":
             return self.bank[similar.to(self.bank.device)].mean(1)
+        # Encode each user once, however many students it teaches.
         users, place = similar.unique(return_inverse=True)
         return represent(self._train.select(users))[place].mean(1)

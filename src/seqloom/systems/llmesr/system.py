@@ -1,4 +1,4 @@
-"""LLM-ESR: dual view, fusion and self-distillation over any sequence encoder."""
+"""LLM-ESR: two views, their fusion and self-distillation over any sequence encoder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     Source: LLM-ESR (arXiv 2405.20646), sections 3.2 to 3.4.
     Differs: exact softmax as the ranking loss; cross-attention that never looks ahead and keeps a
-    residual; the item vectors are not scaled by sqrt(D) (`scale_inputs`), their starting scale is a key
+    residual; the item vectors are not scaled by sqrt(D) (`scale_inputs`), their initial scale is a key
     instead.
     """
 
@@ -75,7 +75,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     @property
     def vector_size(self) -> int:
-        """D': 2 D with both views and D with one."""
+        """D': 2 D with both views, D with one."""
         return self.config.encoder.hidden_size * (2 if self.config.views == "both" else 1)
 
     @property
@@ -85,7 +85,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         return frozenset({"semantic.text"}) if frozen else frozenset()
 
     def initialise(self, data: TrainingData) -> None:
-        """Start both item tables from the text embedding."""
+        """Initialises both item tables from the text embedding."""
         std, whitening = self.config.initial_std, self.config.whitening
         width = self.config.encoder.hidden_size
         text = load_embeddings(data.dataset, self.config.text).items
@@ -102,10 +102,10 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             self.collaborative.copy_(scaled_pca(text, width, std, whitening))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """Next-item training, with distillation where its weight is not 0.
+        """Returns the ranking phase, with distillation unless its weight is 0.
 
         Raises:
-            ConfigError: there are fewer users than similar ones are wanted.
+            ConfigError: `num_similar` is not smaller than the number of users.
         """
         phase = RankingPhase(self, data)
         settings = self.config.distillation
@@ -126,71 +126,73 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         return [phase]
 
     def finish(self) -> None:
-        """Let go of what only training needs."""
+        """Drops the teachers, which only training needs."""
         self.distillation = None
 
     def item_vectors(self) -> Tensor:
-        """[c_i ; s_i] of every item. Shapes: [N, D']."""
+        """Returns [c_i ; s_i] of every item. Shapes: [N, D']."""
         tables: list[Tensor] = [] if self.collaborative is None else [self.collaborative]
         if self.semantic is not None:
             tables.append(self.semantic())
         return torch.cat(tables, 1)
 
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-        """[u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
+        """Returns [u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
         inputs = self.embed(items, vectors) * self.scale
         if self.config.views != "both":
             return self.encoder(self.encoder.enter(inputs, lengths), lengths)
+        # Halves of the width: the collaborative and the semantic view, c and s.
         c, s = (self.encoder.enter(view, lengths) for view in inputs.chunk(2, dim=-1))
         if self.fusion is not None:
             mask = None if self.encoder.causal else padding_mask(c, lengths)
             c, s = self.fusion(c, s, causal=self.encoder.causal, mask=mask)
         if self.second_encoder is not None:
             return torch.cat([self.encoder(c, lengths), self.second_encoder(s, lengths)], -1)
+        # One shared encoder reads both views as one batch.
         both = self.encoder(torch.cat([c, s]), lengths.repeat(2))  # [2 B, L, D]
-        # No chunk(2): an exported graph keeps the batch size free only where it is named.
+        # Not chunk(2): an exported graph keeps the batch size dynamic only if it is named.
         return torch.cat([both[: items.shape[0]], both[items.shape[0] :]], -1)
 
     def view_columns(self) -> dict[str, slice]:
-        """Where each view lies in the vectors."""
+        """Returns the columns of each view in the vectors."""
         if self.config.views != "both":
             return {}
         width = self.config.encoder.hidden_size
         return {"collaborative": slice(0, width), "semantic": slice(width, 2 * width)}
 
     def item_tables(self) -> dict[str, Tensor]:
-        """See `ExtendsCatalogue`. Shapes: [N, D']."""
+        """Returns the item vectors; see `ExtendsCatalogue`. Shapes: [N, D']."""
         with torch.inference_mode():
             return {VECTORS: self.item_vectors()}
 
     def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
-        """See `ExtendsCatalogue` and `llmesr.new_items`. The text of the training is in the weights.
+        """Returns a function that infers vectors; see `ExtendsCatalogue`. The weights hold the trained text.
 
         Raises:
-            ConfigError: only the collaborative view scores, and it knows no text.
+            ConfigError: only the collaborative view scores, which reads no text.
         """
         if self.semantic is None:
             raise ConfigError("views=collaborative has no text view, so it cannot take new items")
         return InferredVectors(self.semantic, self.collaborative)
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> DotProductScorer:
-        """See `ExtendsCatalogue`."""
+        """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
         return DotProductScorer(self, tables[VECTORS])
 
     def begin_epoch(self, epoch: int) -> None:
-        """Let the teachers speak with the epoch's first weights."""
+        """Encodes the teachers with the weights at the start of the epoch."""
         if self.distillation is not None:
             self.distillation.begin_epoch(epoch, self._represent)
 
     def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Mean]:
-        """The distillation loss."""
+        """Returns the distillation loss."""
         if self.distillation is None:
             return {}
         return {"distillation": self.distillation(batch, states, self._represent)}
 
     @torch.no_grad()
     def _represent(self, users: Sequences) -> Tensor:
-        """States of users after their training part, without dropout. Shapes: -> [B, D']."""
+        """Returns states of users after their training part, without dropout. Shapes: -> [B, D']."""
         training = self.training
         self.eval()
         batch = users.pad(self.max_len).to(next(self.parameters()).device)

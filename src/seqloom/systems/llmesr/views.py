@@ -1,4 +1,4 @@
-"""The two item tables of LLM-ESR: a trainable one, and one made from text."""
+"""The semantic view of LLM-ESR: item vectors from texts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SemanticView(nn.Module):
     """s_i = W2 (W1 e_i + b1) + b2 over a frozen text embedding e_i.
 
     Source: LLM-ESR, eq. 2.
-    Differs: the two linear maps are multiplied first, since nothing lies between them; a step then costs
-    one product over the catalogue.
+    Differs: the two linear maps are multiplied first, since no activation lies between them; a step then
+    costs one product over the catalogue.
     """
 
     text: Tensor
@@ -43,10 +43,10 @@ class SemanticView(nn.Module):
 
     @torch.no_grad()
     def initialise(self, text: Tensor, std: float, whitening: float) -> None:
-        """Take the text embedding; bring the adapter's output to mean 0 and standard deviation `std`.
+        """Copies the text embedding, and scales the adapter's output to mean 0 and standard deviation `std`.
 
         Raises:
-            ConfigError: all texts are alike.
+            ConfigError: all texts have the same embedding.
 
         Shapes: text [N, E].
         """
@@ -63,11 +63,12 @@ class SemanticView(nn.Module):
         last.bias.sub_(self().mean(0))
 
     def forward(self) -> Tensor:
-        """The semantic vector of every item. Shapes: [N, D]."""
+        """Returns the semantic vector of every item. Shapes: [N, D]."""
         return self.project(self.text)
 
     def project(self, text: Tensor) -> Tensor:
-        """The semantic vectors of text embeddings. Shapes: [M, E] -> [M, D]."""
+        """Maps text embeddings to semantic vectors. Shapes: [M, E] -> [M, D]."""
+        # Multiply the linear maps into one.
         first, *others = self._layers
         weight: Tensor = first.weight * self.config.text_scale
         bias: Tensor = first.bias
@@ -81,7 +82,7 @@ class SemanticView(nn.Module):
         return [cast(nn.Linear, layer) for layer in self.adapter]
 
     def _project_on_axes(self, whitening: float) -> None:
-        """Turn the text to its principal axes, weigh them, then keep the first ones."""
+        """Initialises the adapter as a projection on the first, weighted principal axes."""
         first, *others = self._layers
         kept = min(len(first.weight), *self.text.shape)
         first.weight.zero_()

@@ -10,14 +10,14 @@ from seqloom.systems.id_only import IDConfig
 
 
 class JointConfig(Config):
-    """The last phase: backbone and branches together."""
+    """Last phase: backbone and branches together."""
 
     epochs: int = Field(60, ge=0)
-    """Most epochs; 0 leaves the backbone as the first phase trained it."""
+    """Maximum number of epochs; 0 keeps the backbone of the first phase."""
     learning_rate: float = Field(5e-4, gt=0)
-    """Peak step size of AdamW."""
+    """Peak learning rate of AdamW."""
     patience: int | None = Field(5, ge=1)
-    """Validations without improvement before training stops."""
+    """Number of validations without improvement after which training stops; null: never."""
     user_weight: float = Field(0.1, ge=0)
     """lambda_U, weight of the user branch's loss. Source: the authors' setting for Beauty."""
     item_weight: float = Field(0.4, ge=0)
@@ -25,24 +25,24 @@ class JointConfig(Config):
 
 
 class BranchConfig(Config):
-    """The phases of the branches alone, on the trained backbone."""
+    """Phases of the branches alone, on the trained backbone."""
 
     epochs: int = Field(10, ge=0)
-    """Passes over the head users, and over the head items; 0 keeps the branches as they start."""
+    """Number of epochs over the head users, and over the head items; 0 keeps the initial branches."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak step size of AdamW; it falls to 0."""
+    """Peak learning rate of AdamW, which decays to 0."""
 
 
 class MELTConfig(IDConfig):
-    """MELT over any encoder; the first phase trains the backbone as the ID-only system is."""
+    """Configuration of MELT; its first phase trains the ID-only system of the same encoder."""
 
     branches: BranchConfig = Field(default_factory=BranchConfig)
-    """The phases of the branches alone."""
+    """Phases of the branches alone."""
     joint: JointConfig = Field(default_factory=JointConfig)
-    """The last phase."""
+    """Last phase: joint training."""
 
     def joint_optimisation(self) -> Optimisation:
-        """The settings of the last phase."""
+        """Returns the settings of the last phase."""
         return self.optimisation().model_copy(
             update={
                 "epochs": self.joint.epochs,

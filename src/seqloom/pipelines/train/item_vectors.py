@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import Progress
 from seqloom.core.protocols import VectorScorer
 from seqloom.data.store import Dataset
-from seqloom.distributed.processes import ALONE, Processes
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.runs.folder import check_fingerprint, load_run
 from seqloom.systems.e4srec.config import IdsConfig
@@ -38,38 +36,6 @@ def given_ids(dataset: Dataset, config: IdsConfig) -> IdTable | None:
         ArtefactError: the run is missing, unfinished or of another data set.
     """
     return None if config.run is None else read_ids_of(dataset, Path(config.run))
-
-
-def trained_ids(
-    dataset: Dataset,
-    config: IdsConfig,
-    out: Path,
-    *,
-    seed: int,
-    device: str,
-    progress: Progress,
-    processes: Processes = ALONE,
-) -> IdTable:
-    """The item vectors of a run of `config.system` at `out`; one that was begun there is gone on with.
-
-    Raises:
-        ConfigError: the system has no item vectors, or its configuration is bad.
-    """
-    # The stage that calls this one: the run of the IDs is an ordinary run.
-    from seqloom.pipelines.train.train import train
-
-    progress.note(f"training {config.system} for the ID embeddings, into {out}")
-    train(
-        dataset,
-        config.system,
-        out=out,
-        config={"seed": seed, **config.config},
-        resume=True,
-        device=device,
-        progress=progress,
-        processes=processes,
-    )
-    return read_ids_of(dataset, out)
 
 
 def id_size(dataset: Dataset, config: IdsConfig) -> int:

@@ -25,7 +25,7 @@ from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.pipelines.train.ensemble_members import load_members
-from seqloom.pipelines.train.item_vectors import IdTable, given_ids, trained_ids
+from seqloom.pipelines.train.item_vectors import IdTable, given_ids, read_ids_of
 from seqloom.pipelines.train.start_run import (
     begin,
     check_alike,
@@ -179,18 +179,29 @@ def _with_ids(
     device: str,
 ) -> tuple[TrainingData, RunManifest]:
     """Add the item vectors of another run; it is trained first where none is given."""
-    table = given or trained_ids(
+    table = given or _train_item_vectors(out / "ids", data, config, device)
+    sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
+    manifest = noted(out, manifest, data.processes, sizes=sizes, ids=table.reference)
+    return replace(data, ids=table.vectors), manifest
+
+
+def _train_item_vectors(
+    out: Path, data: TrainingData, config: SystemConfig, device: str
+) -> IdTable:
+    """Train the run that supplies the item vectors, or resume it, and read them."""
+    ids = getattr(config, "ids")  # noqa: B009
+    data.progress.note(f"training {ids.system} for the item vectors, into {out}")
+    train(
         data.dataset,
-        getattr(config, "ids"),  # noqa: B009
-        out / "ids",
-        seed=config.seed,
+        ids.system,
+        out=out,
+        config={"seed": config.seed, **ids.config},
+        resume=True,
         device=device,
         progress=data.progress,
         processes=data.processes,
     )
-    sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
-    manifest = noted(out, manifest, data.processes, sizes=sizes, ids=table.reference)
-    return replace(data, ids=table.vectors), manifest
+    return read_ids_of(data.dataset, out)
 
 
 def _train(

@@ -25,7 +25,7 @@ from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
 from seqloom.pipelines.evaluate.cold_items import ColdItems, ColdScorers, cold_scorers, rank_cold
 from seqloom.runs.folder import Run, RunManifest, load_run, read_manifest
-from seqloom.runs.sole import sole_process
+from seqloom.runs.writer_lock import writer_lock
 
 LIST_LENGTH = 20
 NEGATIVES_SEED = 0
@@ -89,7 +89,7 @@ def evaluate(
         ConfigError: the data set has no event in that part.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
-    with sole_process(run.path, processes, progress):
+    with writer_lock(run.path, processes, progress):
         return _evaluate(
             run,
             dataset,

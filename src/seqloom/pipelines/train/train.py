@@ -38,7 +38,7 @@ from seqloom.pipelines.train.start_run import (
 )
 from seqloom.runs.folder import Cost, RunManifest, check_base, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
-from seqloom.runs.sole import sole_process
+from seqloom.runs.writer_lock import writer_lock
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
@@ -114,7 +114,7 @@ def train(
     _check_shard(cls, processes, shard=shard)
     check_alike(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
-    with sole_process(out, processes, progress):
+    with writer_lock(out, processes, progress):
 
         def begun() -> RunManifest | None:
             if out.exists() and resume and not holds_no_run_yet(out):

@@ -33,7 +33,7 @@ from seqloom.llm.plugins.alpaca import Records, read_records
 from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
 from seqloom.llm.plugins.tuning import Encoded, TuneConfig, TuningPhase, encode_records
 from seqloom.llm.reference import TUNED_FILE, BaseReference
-from seqloom.runs.sole import sole_process
+from seqloom.runs.writer_lock import writer_lock
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
 from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
@@ -129,7 +129,7 @@ def tune_llm(
                 work.write_text("\n".join(skipped) + "\n", encoding="utf-8")
         return ""
 
-    with sole_process(out, processes, progress):
+    with writer_lock(out, processes, progress):
         processes.once(open_)
         started = time.monotonic()
         adapter = _adapter(base, resolved, resolve_device(device))

@@ -30,7 +30,7 @@ _VOID = "void"
 them or the plan was faulty."""
 
 
-class TuneSummary(Config):
+class SearchSummary(Config):
     """What a search found."""
 
     out: str
@@ -59,7 +59,7 @@ def tune(
     out: str | Path,
     device: str = "auto",
     progress: Progress = SILENT,
-) -> TuneSummary:
+) -> SearchSummary:
     """Search with Optuna's tree-structured Parzen estimator until there are `plan.trials` trials.
 
     The study lies in `out/study.db`, each trial's run in `out/runs/`. A search that was killed goes on
@@ -85,7 +85,7 @@ def tune(
 
 def _search(
     dataset: Dataset, plan: TunePlan, out: Path, device: str, progress: Progress
-) -> TuneSummary:
+) -> SearchSummary:
     optuna = _optuna()
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -219,7 +219,7 @@ def _watch(trial: Trial, plan: TunePlan) -> Watch:
     return watch
 
 
-def _finish(study: Study, plan: TunePlan, out: Path) -> TuneSummary:
+def _finish(study: Study, plan: TunePlan, out: Path) -> SearchSummary:
     from optuna.trial import TrialState
 
     trials = _counted(study)
@@ -232,7 +232,7 @@ def _finish(study: Study, plan: TunePlan, out: Path) -> TuneSummary:
         config = config_class(plan.system).build(nested(plan.config, best.params))
         with atomic_file(file) as work:
             work.write_text(config.to_yaml(), encoding="utf-8")
-    return TuneSummary(
+    return SearchSummary(
         out=str(out),
         trials=len(trials),
         complete=len(complete),

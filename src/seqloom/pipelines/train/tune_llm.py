@@ -57,7 +57,7 @@ class TunedManifest(Config):
     config: TuneConfig
 
 
-class TuneSummary(Config):
+class LLMTuningSummary(Config):
     """What `tune-llm` says at the end."""
 
     out: str
@@ -94,7 +94,7 @@ def tune_llm(
     checkpoint_every_s: float = 60.0,
     progress: Progress = SILENT,
     processes: Processes = ALONE,
-) -> TuneSummary:
+) -> LLMTuningSummary:
     """Tune a language model on Alpaca records and write it at `out`.
 
     What is written is a PEFT adapter, or with `merge` a whole model. A killed call goes on with
@@ -136,7 +136,7 @@ def tune_llm(
         position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
         processes.once(lambda: _write(out, adapter, manifest, progress))
     history = position.history
-    return TuneSummary(
+    return LLMTuningSummary(
         out=str(out),
         base=base.reference.name,
         merged=merge,

@@ -1,4 +1,4 @@
-"""`train`: a prepared data set and a system's configuration to a run."""
+"""`train`: trains a system on a prepared data set and writes a run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from seqloom.evaluation.ranking import rank_targets
 from seqloom.pipelines.train.ensemble_members import load_members
 from seqloom.pipelines.train.item_vectors import IdTable, given_ids, read_ids_of
 from seqloom.pipelines.train.start_run import (
-    begin,
-    check_alike,
-    check_same,
-    holds_no_run_yet,
-    may_begin,
-    noted,
-    once,
+    check_may_create,
+    check_processes_agree,
+    check_resumable,
+    create_run,
+    is_unstarted,
+    manifest_from_first,
     sizes_of,
+    update_manifest,
 )
 from seqloom.runs.folder import Cost, RunManifest, check_base, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
@@ -48,12 +48,12 @@ from seqloom.training.spread_checkpoint import SpreadCheckpoints
 
 VALID_METRICS = ("hr@10", "ndcg@10")
 Watch = Callable[[int, dict[str, float]], None]
-"""Told of each validation: how many there were in the run so far, and what was measured. What it
-raises ends the training, which can be resumed."""
+"""Called after each validation with the number of validations of the run so far and the metrics. An
+exception that it raises ends the training, which can be resumed."""
 
 
 class TrainSummary(Config):
-    """What `train` says at the end."""
+    """The result of `train`."""
 
     run: str
     """The run's folder."""
@@ -88,21 +88,21 @@ def train(
     processes: Processes = ALONE,
     shard: bool = False,
 ) -> TrainSummary:
-    """Train `system` on `dataset` and write the run at `out`.
+    """Trains `system` on `dataset` and writes the run at `out`.
 
-    Several processes, each of which makes this call, train one run; the first writes it, and all must see
-    both folders. With `shard` its language models are spread over them. See docs/distributed.md.
+    Several processes that each make this call train one run; the first writes it, and all of them must
+    see both folders. `shard` divides its language models among them. See docs/distributed.md.
 
-    With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
-    never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
-    There is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
+    `resume` continues an unfinished run from its last checkpoint, with the same bits as without the
+    interruption (on a CPU). It leaves a complete run as it is, and starts a run if `out` holds none. There
+    is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
 
     Raises:
         ConfigError: unknown system, bad configuration, or nothing to train on.
         ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
             set, system or configuration.
         LockedError: another process is writing `out`.
-        StorageError: the disk is full; what was trained so far can be resumed.
+        StorageError: the disk is full; the training can be resumed from its last checkpoint.
         TrainingError: the loss is not finite.
         ProcessError: another process has failed.
     """
@@ -112,34 +112,36 @@ def train(
     resolved = cls.config_class.build(config)
     _check_epochs(resolved)
     _check_shard(cls, processes, shard=shard)
-    check_alike(processes, dataset, resolved)
+    check_processes_agree(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
     with writer_lock(out, processes, progress):
 
-        def begun() -> RunManifest | None:
-            if out.exists() and resume and not holds_no_run_yet(out):
-                return check_same(out, dataset, system, resolved)
-            may_begin(out, resume=resume, overwrite=overwrite, progress=progress)
+        def read_unfinished() -> RunManifest | None:
+            if out.exists() and resume and not is_unstarted(out):
+                return check_resumable(out, dataset, system, resolved)
+            check_may_create(out, resume=resume, overwrite=overwrite, progress=progress)
             return None
 
-        manifest = once(processes, begun)
+        manifest = manifest_from_first(processes, read_unfinished)
         if manifest is not None and manifest.status == "complete":
             progress.note(f"{out} is complete; nothing to do")
             return _summary(out, manifest)
-        # What is wrong with any of them is said before anything is written or trained.
+        # The inputs are opened first, so that a faulty one is an error before anything is written.
         ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
         runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
         members = load_members(dataset, runs, device)
         shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
         if manifest is None:
-            manifest = once(processes, lambda: begin(out, dataset, cls, resolved, sizes))
+            manifest = manifest_from_first(
+                processes, lambda: create_run(out, dataset, cls, resolved, sizes)
+            )
         assert manifest is not None
         data = TrainingData(dataset, progress, processes=processes)
         if cls.uses_ids:
-            data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
+            data, manifest = _add_item_vectors(out, data, resolved, manifest, ids, device)
         if cls.combines_runs:
             data = replace(data, members=members.systems)
-            manifest = noted(out, manifest, processes, members=members.references)
+            manifest = update_manifest(out, manifest, processes, members=members.references)
         place = resolve_device(device)
         finished = _train(
             out, data, resolved, manifest, place, checkpoint_every_s, watch, shard=shard
@@ -149,7 +151,7 @@ def train(
 
 
 def _check_epochs(config: SystemConfig) -> None:
-    """Refuse a training that trains nothing; a run that continues another one keeps its weights."""
+    """Refuses to train no epoch, unless the run continues another one and keeps its weights."""
     if getattr(config, "epochs", 1) == 0 and getattr(config, "start_from", None) is None:
         raise ConfigError(
             "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
@@ -170,7 +172,7 @@ def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -
         )
 
 
-def _with_ids(
+def _add_item_vectors(
     out: Path,
     data: TrainingData,
     config: SystemConfig,
@@ -178,17 +180,17 @@ def _with_ids(
     given: IdTable | None,
     device: str,
 ) -> tuple[TrainingData, RunManifest]:
-    """Add the item vectors of another run; it is trained first where none is given."""
+    """Adds the item vectors of another run, which is trained first if none is given."""
     table = given or _train_item_vectors(out / "ids", data, config, device)
     sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
-    manifest = noted(out, manifest, data.processes, sizes=sizes, ids=table.reference)
+    manifest = update_manifest(out, manifest, data.processes, sizes=sizes, ids=table.reference)
     return replace(data, ids=table.vectors), manifest
 
 
 def _train_item_vectors(
     out: Path, data: TrainingData, config: SystemConfig, device: str
 ) -> IdTable:
-    """Train the run that supplies the item vectors, or resume it, and read them."""
+    """Trains or resumes the run that supplies the item vectors, and reads them."""
     ids = getattr(config, "ids")  # noqa: B009
     data.progress.note(f"training {ids.system} for the item vectors, into {out}")
     train(
@@ -218,18 +220,18 @@ def _train(
     started = time.monotonic()
     processes = data.processes
     model = processes.in_turn(lambda: start_system(manifest.system, config, manifest.sizes, data))
-    manifest = _with_start(out, manifest, model, processes)
+    manifest = _record_start(out, manifest, model, processes)
     if shard:
         model.shard(device)
     model.to(device)
-    # A frozen model that all hold together cannot score other users in each process.
+    # All processes run a divided frozen model together, so they cannot score different users.
     ranking = ALONE if shard and model.shards == "frozen" else processes
     held_out = data.dataset.held_out("valid")
     if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
         data.progress.warn(
-            f"{out} was begun under a former ranking protocol, in which targets that users had before nearly "
-            "always won; its earlier validation metrics are higher for that, so an early epoch may be kept "
-            "wrongly: train it again with --overwrite"
+            f"{out} was begun under a former ranking protocol, in which repeated targets nearly always won; "
+            "its earlier validation metrics are too high, so an early epoch may be kept wrongly: train it "
+            "again with --overwrite"
         )
 
     def measure() -> dict[str, float]:
@@ -271,7 +273,7 @@ def _train(
         model.finish()
         model.eval()
         valid = position.best_metrics
-        if (_round(model) or not phases) and len(held_out.users):
+        if (_round_weights(model) or not phases) and len(held_out.users):
             valid = measure()
         saved = gathered_state(model.saved_state(), keep=first)
     cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
@@ -298,7 +300,7 @@ def _train(
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return done
 
-    return cast(RunManifest, once(processes, finish))
+    return cast(RunManifest, manifest_from_first(processes, finish))
 
 
 def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpoints:
@@ -308,10 +310,10 @@ def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpo
     return (Checkpoints if processes.rank == 0 else OthersCheckpoints)(folder, fixed)
 
 
-def _round(model: System[Any]) -> bool:
-    """Give the model the precision in which it is stored; whether that changes anything.
+def _round_weights(model: System[Any]) -> bool:
+    """Rounds the weights to the precision of their file; returns whether that can change them.
 
-    The validation metrics of a run are then those of the weights in its folder.
+    The validation metrics of a run then belong to the weights in its folder.
     """
     stored, state = model.saved_state(), model.state_dict()
     if all(stored[name].dtype == state[name].dtype for name in state):
@@ -321,7 +323,7 @@ def _round(model: System[Any]) -> bool:
 
 
 def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingData) -> System[Any]:
-    """A system as it is before the first step; what is drawn depends on the configured seed alone."""
+    """Builds a system as it is before the first step; only the configured seed decides random draws."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, "initialise"))
         model = system_class(name)(config, sizes)
@@ -329,15 +331,15 @@ def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingDa
     return model
 
 
-def _with_start(
+def _record_start(
     out: Path, manifest: RunManifest, model: System[Any], processes: Processes
 ) -> RunManifest:
-    """Note how the run starts and over which shared language model; a resumed run must have the same."""
+    """Records the first weights and the shared language model; a resumed run must have the same model."""
     if manifest.base is not None:
         check_base(out, manifest, model)
         return manifest
     marks = tensor_marks(model.state_dict())
-    return noted(out, manifest, processes, base=model.base_reference(), start=marks)
+    return update_manifest(out, manifest, processes, base=model.base_reference(), start=marks)
 
 
 def _no_validation() -> dict[str, float]:

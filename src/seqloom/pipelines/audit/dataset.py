@@ -14,7 +14,7 @@ from seqloom.data.statistics import describe_split
 from seqloom.data.store import Dataset, fingerprint
 from seqloom.data.times import SECOND, parse_moment
 from seqloom.pipelines.audit.report import Checks
-from seqloom.pipelines.train.foundation import merged_events
+from seqloom.pipelines.train.foundation import merge_events
 
 _AGAIN = "run `seqloom prepare` again, then embed and train again"
 
@@ -89,7 +89,7 @@ def _check_origins(data: Dataset, checks: Checks) -> None:
         part.fingerprint == origin["fingerprint"]
         for part, origin in zip(parts, origins, strict=True)
     )
-    wanted = merged_events([part.warm for part in parts]).tensors() if same else {}
+    wanted = merge_events([part.warm for part in parts]).tensors() if same else {}
     found = data.events.tensors()
     wrong = [n for n in found if n not in wanted or not torch.equal(found[n], wanted[n])]
     checks.judge(

@@ -15,7 +15,7 @@ from seqloom.data.store import Dataset, training_only
 from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.audit.names import check_names, check_prompts, earlier_run
 from seqloom.pipelines.audit.report import Checks
-from seqloom.pipelines.train.item_vectors import read_ids_of
+from seqloom.pipelines.train.item_vectors import read_item_vectors
 from seqloom.pipelines.train.train import start_system
 from seqloom.runs.folder import Run, check_fingerprint, load_run
 from seqloom.systems.base import System, TrainingData
@@ -136,7 +136,7 @@ def _check_ids(
     path = own if own.exists() else Path(told["run"])
     try:
         other = load_run(path)
-        table = read_ids_of(data, path)
+        table = read_item_vectors(data, path)
     except SeqloomError as error:
         checks.unknown(*what, str(error), "keep the run that supplied them")
         return None

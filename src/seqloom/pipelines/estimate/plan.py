@@ -22,7 +22,7 @@ from seqloom.pipelines.estimate.costs import costs_of, has_costs
 from seqloom.pipelines.estimate.footprint import MIB, Disk, Memory, disk_of, memory_of
 from seqloom.pipelines.estimate.trial import OutOfMemoryError, PlannedPhase, try_system
 from seqloom.pipelines.estimate.workload import InBatches, Workload
-from seqloom.pipelines.train.item_vectors import id_size
+from seqloom.pipelines.train.item_vectors import item_vector_size
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.systems.base import System
 from seqloom.systems.registry import system_class
@@ -272,7 +272,7 @@ def _workload(dataset: Dataset, system: str, values: Mapping[str, Any]) -> Workl
     assert isinstance(config, InBatches)
     sizes = sizes_of(dataset, cls, config)
     if cls.uses_ids:
-        width = id_size(dataset, getattr(config, "ids"))  # noqa: B009
+        width = item_vector_size(dataset, getattr(config, "ids"))  # noqa: B009
         sizes = sizes.model_copy(update={"id_size": width})
     shared = cls.load_shared(config, SILENT)
     with torch.device("meta"):  # shapes alone: a table of any size takes no memory

@@ -1,4 +1,4 @@
-"""Item vectors of one run as the frozen ID embeddings of another."""
+"""Reads the item vectors of one run, which another takes as its frozen ID embeddings."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from seqloom.systems.sequence import SequenceSystem
 
 
 @dataclass(frozen=True)
-class IdTable:
-    """ID embeddings and where they come from."""
+class ItemVectors:
+    """Item vectors and the run that they come from."""
 
     vectors: Tensor
     """[N, d] float32; row i belongs to item number i + 1."""
     reference: dict[str, Any]
 
 
-def given_ids(dataset: Dataset, config: IdsConfig) -> IdTable | None:
-    """The item vectors of the run that `config` names; None where it names none.
+def configured_item_vectors(dataset: Dataset, config: IdsConfig) -> ItemVectors | None:
+    """Reads the item vectors of the run that `config` names; None if it names none.
 
     Raises:
         ConfigError: the system has no item vectors (its score is no dot product).
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    return None if config.run is None else read_ids_of(dataset, Path(config.run))
+    return None if config.run is None else read_item_vectors(dataset, Path(config.run))
 
 
-def id_size(dataset: Dataset, config: IdsConfig) -> int:
-    """The width of the ID embeddings that `config` names, or that are to be trained.
+def item_vector_size(dataset: Dataset, config: IdsConfig) -> int:
+    """Returns the width of the item vectors that `config` names, or that are yet to be trained.
 
     Raises:
         ConfigError: the system has no item vectors, or its configuration is bad.
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    given = given_ids(dataset, config)
-    if given is not None:
-        return given.vectors.shape[1]
+    table = configured_item_vectors(dataset, config)
+    if table is not None:
+        return table.vectors.shape[1]
     cls = system_class(config.system)
     if not issubclass(cls, SequenceSystem):
         raise ConfigError(
@@ -59,8 +59,8 @@ def id_size(dataset: Dataset, config: IdsConfig) -> int:
         return int(cls(own, sizes_of(dataset, cls, own)).vector_size)
 
 
-def read_ids_of(dataset: Dataset, path: Path) -> IdTable:
-    """The item vectors of the run at `path`.
+def read_item_vectors(dataset: Dataset, path: Path) -> ItemVectors:
+    """Reads the item vectors of the run at `path`.
 
     Raises:
         ConfigError: the system has no item vectors.
@@ -74,7 +74,7 @@ def read_ids_of(dataset: Dataset, path: Path) -> IdTable:
             f"{path} is a run of {run.manifest.system!r}, which has no vector for each item of the data "
             "set; take a run of sasrec, llmesr or another system that scores by dot products"
         )
-    return IdTable(
+    return ItemVectors(
         scorer.item_vectors.detach().to(torch.float32).clone(),
         {
             "run": str(path.resolve()),

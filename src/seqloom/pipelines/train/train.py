@@ -25,7 +25,11 @@ from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.pipelines.train.ensemble_members import load_members
-from seqloom.pipelines.train.item_vectors import IdTable, given_ids, read_ids_of
+from seqloom.pipelines.train.item_vectors import (
+    ItemVectors,
+    configured_item_vectors,
+    read_item_vectors,
+)
 from seqloom.pipelines.train.start_run import (
     check_may_create,
     check_processes_agree,
@@ -127,7 +131,7 @@ def train(
             progress.note(f"{out} is complete; nothing to do")
             return _summary(out, manifest)
         # The inputs are opened first, so that a faulty one is an error before anything is written.
-        ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
+        ids = configured_item_vectors(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
         runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
         members = load_members(dataset, runs, device)
         shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
@@ -177,7 +181,7 @@ def _add_item_vectors(
     data: TrainingData,
     config: SystemConfig,
     manifest: RunManifest,
-    given: IdTable | None,
+    given: ItemVectors | None,
     device: str,
 ) -> tuple[TrainingData, RunManifest]:
     """Adds the item vectors of another run, which is trained first if none is given."""
@@ -189,7 +193,7 @@ def _add_item_vectors(
 
 def _train_item_vectors(
     out: Path, data: TrainingData, config: SystemConfig, device: str
-) -> IdTable:
+) -> ItemVectors:
     """Trains or resumes the run that supplies the item vectors, and reads them."""
     ids = getattr(config, "ids")  # noqa: B009
     data.progress.note(f"training {ids.system} for the item vectors, into {out}")
@@ -203,7 +207,7 @@ def _train_item_vectors(
         progress=data.progress,
         processes=data.processes,
     )
-    return read_ids_of(data.dataset, out)
+    return read_item_vectors(data.dataset, out)
 
 
 def _train(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from seqloom.core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -140,3 +142,152 @@ class SplitsScore(Protocol):
 
     def view_columns(self) -> dict[str, slice]:
         """The columns of each view by its name; empty where there is one view only."""
+
+
+@dataclass(frozen=True)
+class NamingStatistics:
+    """How the textual IDs of a catalogue came about, in numbers of items."""
+
+    greedy: int
+    """Items that kept the generator's first choice."""
+    diverse: int
+    """Items named by a diverse group."""
+    extended: int
+    """Items whose ID had to be told apart by a further word."""
+
+
+@runtime_checkable
+class NamesItems(Protocol):
+    """A system that names items by words of their texts, and recommends by writing a name.
+
+    IDs are rows of output numbers: the words, an end mark, then padding. Row i of `ids` is that of item
+    number i; row 0 is padding.
+    """
+
+    ids: Tensor
+    """[N + 1, T] IDs of the catalogue."""
+
+    @property
+    def max_len(self) -> int | None:
+        """The longest history that a prompt holds; None for no limit."""
+
+    @property
+    def ids_file(self) -> str | None:
+        """The file that the present IDs were read from; None if the generator made them."""
+
+    @property
+    def start_from(self) -> str | None:
+        """The run that training continued; None if it started from fresh or pretrained models."""
+
+    @property
+    def num_templates(self) -> int:
+        """The number of prompt templates of the recommender."""
+
+    def texts_of(self, items: pa.Table) -> list[str]:
+        """Returns the text that the generator reads of each row of `items`."""
+
+    def new_ids(
+        self, texts: Sequence[str], item_ids: Sequence[str], progress: Progress = SILENT
+    ) -> tuple[Tensor, NamingStatistics]:
+        """Names the items of another catalogue with the present generator.
+
+        Shapes: M texts, M item ids -> [M, T].
+        """
+
+    def remake_ids(
+        self, items: pa.Table, item_ids: Sequence[str], progress: Progress = SILENT
+    ) -> Tensor:
+        """Names the training catalogue again, as the present generator does in a training.
+
+        Shapes: N items -> [N, T].
+        """
+
+    def words(self, ids: Tensor | None = None, texts: Sequence[str] = ()) -> list[str]:
+        """Writes IDs out, by default those of the catalogue.
+
+        Args:
+            texts: the item texts that `new_ids` was given, for IDs of another catalogue.
+
+        Shapes: ids [M, T] -> M texts.
+        """
+
+    def over(self, ids: Tensor, recommender: Any = None) -> Scorer:
+        """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
+
+        Shapes: ids [M, T].
+        """
+
+    def starting_recommender(self) -> nn.Module:
+        """Makes the recommender that training started with again.
+
+        Raises:
+            ArtefactError: the run `start_from` can no longer be read.
+        """
+
+    def templates_match_source(self) -> bool:
+        """Returns whether the prompt templates equal those of their file, or of the run `start_from`.
+
+        Raises:
+            SeqloomError: that file or run can no longer be read.
+        """
+
+    def prompt_tokens(self, items: Tensor, templates: Tensor) -> list[list[int]]:
+        """Returns the tokens that the recommender reads of each history.
+
+        Shapes: items [B, L] padded with 0 on the right, templates [B] -> B rows.
+        """
+
+    def spell_prompt(self, items: Sequence[int], template: int) -> list[int]:
+        """Writes one prompt token by token, without tensors: what `prompt_tokens` is checked against."""
+
+
+class ItemVectorSource(Protocol):
+    """The run whose item vectors a system starts from."""
+
+    @property
+    def run(self) -> str | None:
+        """Folder of a trained run; None to train one of `system` first."""
+
+    @property
+    def system(self) -> str:
+        """Name of the system to train where there is no run."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Configuration of the system to train."""
+
+
+@runtime_checkable
+class TakesItemVectors(Protocol):
+    """A configuration of a system that starts from the item vectors of another run."""
+
+    @property
+    def item_vector_source(self) -> ItemVectorSource:
+        """Where the vectors come from."""
+
+
+@runtime_checkable
+class CombinesRuns(Protocol):
+    """A configuration of a system that is made of trained runs."""
+
+    @property
+    def runs(self) -> Sequence[str]:
+        """Folders of the runs."""
+
+
+@runtime_checkable
+class ReadsEmbedding(Protocol):
+    """A configuration of a system that reads a text embedding of the data set."""
+
+    @property
+    def text(self) -> str | None:
+        """Name of the embedding; None for the data set's default."""
+
+
+@runtime_checkable
+class ContinuesRun(Protocol):
+    """A configuration of a system that can start from the weights of a trained run."""
+
+    @property
+    def start_from(self) -> str | None:
+        """Folder of the run; None to start without one."""

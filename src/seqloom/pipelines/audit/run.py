@@ -10,17 +10,17 @@ from torch import Tensor
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
+from seqloom.core.protocols import NamesItems
 from seqloom.core.tensors import tensor_marks, unlike_marks
 from seqloom.data.store import Dataset, training_only
 from seqloom.pipelines.audit.batches import first_epochs
-from seqloom.pipelines.audit.names import check_names, check_prompts, earlier_run
+from seqloom.pipelines.audit.names import check_earlier_run, check_names, check_prompts
 from seqloom.pipelines.audit.report import Checks
 from seqloom.pipelines.train.item_vectors import read_item_vectors
 from seqloom.pipelines.train.train import start_system
 from seqloom.runs.folder import Run, check_fingerprint, load_run
 from seqloom.systems.base import System, TrainingData
 from seqloom.systems.ensemble.system import Ensemble
-from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.text.store import read_manifest
 
 _TRAINING = "training part"
@@ -45,13 +45,13 @@ def check_run(
     if given is not None:
         _check_start(run, TrainingData(blind, ids=given.get("vectors")), checks)
     _check_batches(run, data, blind, checks)
-    if isinstance(run.system, IDGenRec):
-        check_names(run, blind, checks, thorough=thorough, progress=progress)
-        check_prompts(run, blind, checks)
-        earlier = earlier_run(run, data, checks)
+    if isinstance(run.system, NamesItems):
+        check_names(run, run.system, blind, checks, thorough=thorough, progress=progress)
+        check_prompts(run.system, blind, checks)
+        earlier = check_earlier_run(run.system, data, checks)
         if earlier is not None:
-            within, theirs = checks.within("went on from"), earlier.dataset()
-            check_run(earlier, theirs, within, thorough=thorough, progress=progress)
+            within, earlier_data = checks.within("continued run"), earlier.dataset()
+            check_run(earlier, earlier_data, within, thorough=thorough, progress=progress)
 
 
 def check_catalogue(run: Run, data: Dataset, checks: Checks) -> None:

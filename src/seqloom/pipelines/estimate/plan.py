@@ -15,13 +15,14 @@ from seqloom.core.cost import Rates
 from seqloom.core.device import available_memory, resolve_device, rss_bytes
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT
+from seqloom.core.protocols import TakesItemVectors
 from seqloom.data.store import Dataset
 from seqloom.nn.losses import chunk_rows
 from seqloom.pipelines.estimate.calibration import measure_rates
 from seqloom.pipelines.estimate.costs import costs_of, has_costs
 from seqloom.pipelines.estimate.footprint import MIB, Disk, Memory, disk_of, memory_of
 from seqloom.pipelines.estimate.trial import OutOfMemoryError, PlannedPhase, try_system
-from seqloom.pipelines.estimate.workload import InBatches, Workload
+from seqloom.pipelines.estimate.workload import HasBatchSize, TrainsInBatches, Workload
 from seqloom.pipelines.train.item_vectors import item_vector_size
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.systems.base import System
@@ -210,7 +211,7 @@ def _tried(
         ConfigError: none fits.
     """
     config = cls.config_class.build(values)
-    size: int | None = getattr(config, "batch_size", None)
+    size = config.batch_size if isinstance(config, HasBatchSize) else None
     room = int(_FILLED * free) - (rss_bytes() if device.type == "cpu" else 0)
     while True:
         try:
@@ -269,10 +270,10 @@ def _fitting(
 def _workload(dataset: Dataset, system: str, values: Mapping[str, Any]) -> Workload:
     cls = system_class(system)
     config = cls.config_class.build(values)
-    assert isinstance(config, InBatches)
+    assert isinstance(config, TrainsInBatches)
     sizes = sizes_of(dataset, cls, config)
-    if cls.uses_ids:
-        width = item_vector_size(dataset, getattr(config, "ids"))  # noqa: B009
+    if isinstance(config, TakesItemVectors):
+        width = item_vector_size(dataset, config.item_vector_source)
         sizes = sizes.model_copy(update={"id_size": width})
     shared = cls.load_shared(config, SILENT)
     with torch.device("meta"):  # shapes alone: a table of any size takes no memory

@@ -26,13 +26,20 @@ _AVERAGING_PASSES = 3 / 8
 
 
 @runtime_checkable
-class InBatches(Protocol):
+class HasBatchSize(Protocol):
+    """A configuration with a batch size."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+
+
+@runtime_checkable
+class TrainsInBatches(HasBatchSize, Protocol):
     """The configuration of a system with one phase, over batches of rows."""
 
-    batch_size: int
-
     def optimisation(self) -> Optimisation:
-        """The settings of the phase."""
+        """Returns the settings of the phase."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Workload:
     dataset: Dataset
     model: System[Any]
     costs: TrainingCosts
-    config: InBatches
+    config: TrainsInBatches
 
     @cached_property
     def row_lengths(self) -> Tensor:

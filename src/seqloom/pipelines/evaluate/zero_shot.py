@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
 from seqloom.core.files import write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import Scorer
+from seqloom.core.protocols import NamesItems, Scorer
 from seqloom.core.tensors import tensor_marks, unlike_marks
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import per_user, rank_metrics
@@ -20,10 +20,8 @@ from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import build_rank_table, write_ranks
 from seqloom.evaluation.significance import paired_test
-from seqloom.llm.generation.text_model import TextModel
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.lineage import lineage_of_run
-from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.systems.popularity import PopularityScorer
 
 METRIC = "ndcg@10"
@@ -128,10 +126,10 @@ def zero_shot(
     return found
 
 
-def _able(run: Run, data: Dataset) -> IDGenRec:
+def _able(run: Run, data: Dataset) -> NamesItems:
     """The run's system, if it can recommend items of another data set than its own."""
     system = run.system
-    if not isinstance(system, IDGenRec):
+    if not isinstance(system, NamesItems):
         raise ConfigError(
             f"{run.path} is a run of {run.manifest.system!r}, which knows its own items alone; zero-shot "
             "needs a run of 'idgenrec'"
@@ -155,7 +153,7 @@ def _able(run: Run, data: Dataset) -> IDGenRec:
     return system
 
 
-def _before_training(run: Run, system: IDGenRec) -> TextModel | str:
+def _before_training(run: Run, system: NamesItems) -> nn.Module | str:
     """The recommender that the run's training began with, or in words why it cannot be made again."""
     try:
         model = system.starting_recommender()

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.protocols import VectorScorer
+from seqloom.core.protocols import ItemVectorSource, VectorScorer
 from seqloom.data.store import Dataset
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.runs.folder import check_fingerprint, load_run
-from seqloom.systems.e4srec.config import IdsConfig
 from seqloom.systems.registry import system_class
 from seqloom.systems.sequence import SequenceSystem
 
@@ -28,35 +27,35 @@ class ItemVectors:
     reference: dict[str, Any]
 
 
-def configured_item_vectors(dataset: Dataset, config: IdsConfig) -> ItemVectors | None:
-    """Reads the item vectors of the run that `config` names; None if it names none.
+def configured_item_vectors(dataset: Dataset, source: ItemVectorSource) -> ItemVectors | None:
+    """Reads the item vectors of the run that `source` names; None if it names none.
 
     Raises:
         ConfigError: the system has no item vectors (its score is no dot product).
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    return None if config.run is None else read_item_vectors(dataset, Path(config.run))
+    return None if source.run is None else read_item_vectors(dataset, Path(source.run))
 
 
-def item_vector_size(dataset: Dataset, config: IdsConfig) -> int:
-    """Returns the width of the item vectors that `config` names, or that are yet to be trained.
+def item_vector_size(dataset: Dataset, source: ItemVectorSource) -> int:
+    """Returns the width of the item vectors that `source` names, or that are yet to be trained.
 
     Raises:
         ConfigError: the system has no item vectors, or its configuration is bad.
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    table = configured_item_vectors(dataset, config)
+    table = configured_item_vectors(dataset, source)
     if table is not None:
         return table.vectors.shape[1]
-    cls = system_class(config.system)
+    cls = system_class(source.system)
     if not issubclass(cls, SequenceSystem):
         raise ConfigError(
-            f"ids.system is {config.system!r}, which has no vector for each item; take sasrec, llmesr "
+            f"ids.system is {source.system!r}, which has no vector for each item; take sasrec, llmesr "
             "or another system that scores by dot products"
         )
-    own = cls.config_class.build(config.config)
+    config = cls.config_class.build(source.config)
     with torch.device("meta"):
-        return int(cls(own, sizes_of(dataset, cls, own)).vector_size)
+        return int(cls(config, sizes_of(dataset, cls, config)).vector_size)
 
 
 def read_item_vectors(dataset: Dataset, path: Path) -> ItemVectors:

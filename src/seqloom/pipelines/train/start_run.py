@@ -6,13 +6,14 @@ import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow.parquet as pq
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_folder
 from seqloom.core.progress import Progress
+from seqloom.core.protocols import ContinuesRun, ReadsEmbedding
 from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
@@ -30,6 +31,8 @@ from seqloom.runs.run_files import (
     CONFIG,
     ITEMS,
     POPULARITY,
+    check_model_files,
+    check_weights,
     checked_config,
     config_digest,
     read_stored_config,
@@ -40,6 +43,15 @@ from seqloom.text.store import load_embeddings
 
 _BEFORE_MANIFEST = {CONFIG, ITEMS, POPULARITY}
 _LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
+
+
+@runtime_checkable
+class _CountsEpochs(Protocol):
+    """A configuration with a number of epochs."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training part."""
 
 
 def manifest_from_first(
@@ -70,9 +82,49 @@ def update_manifest(
 def sizes_of(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
     """Returns the sizes that the data decide: the number of items and, if used, the width of the text."""
     if cls.uses_text:
-        text = load_embeddings(dataset, getattr(config, "text", None))
+        text = load_embeddings(dataset, _embedding_name(config))
         return Sizes(num_items=dataset.num_items, text_size=text.width)
     return Sizes(num_items=dataset.num_items)
+
+
+def _embedding_name(config: SystemConfig) -> str | None:
+    return config.text if isinstance(config, ReadsEmbedding) else None
+
+
+def earlier_run(config: SystemConfig) -> Path | None:
+    """Returns the run whose weights training continues; None if it starts without one."""
+    if not isinstance(config, ContinuesRun) or config.start_from is None:
+        return None
+    return Path(config.start_from)
+
+
+def check_earlier_run(config: SystemConfig) -> None:
+    """Checks that the run whose weights training continues is complete and unchanged.
+
+    Raises:
+        ArtefactError: it is missing, unfinished, damaged or changed.
+    """
+    path = earlier_run(config)
+    if path is None:
+        return
+    manifest = read_manifest(path)
+    if manifest.status != "complete":
+        raise ArtefactError(f"{path} is not finished, so it holds no weights to start from")
+    check_weights(path, manifest.weights_sha256)
+    check_model_files(path, manifest.files)
+
+
+def check_epochs(config: SystemConfig) -> None:
+    """Refuses to train no epoch, unless the run continues another one and keeps its weights.
+
+    Raises:
+        ConfigError: nothing would be trained.
+    """
+    if isinstance(config, _CountsEpochs) and config.epochs == 0 and earlier_run(config) is None:
+        raise ConfigError(
+            "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
+            "give 1 or more"
+        )
 
 
 def create_run(
@@ -87,7 +139,7 @@ def create_run(
 
     text = None
     if cls.uses_text:
-        embeddings = load_embeddings(dataset, getattr(config, "text", None))
+        embeddings = load_embeddings(dataset, _embedding_name(config))
         text = {"name": embeddings.name, **embeddings.manifest.model_dump(mode="json")}
     manifest = RunManifest(
         seqloom=__version__,
@@ -100,7 +152,7 @@ def create_run(
             training=dataset.training_hash,
         ),
         text=text,
-        lineage=lineage_of(dataset, getattr(config, "start_from", None)),
+        lineage=lineage_of(dataset, earlier_run(config)),
         saw=dict(COMBINED if cls.combines_runs else TRAINED),
         versions=_versions(),
         valid_protocol=PROTOCOL_VERSION,

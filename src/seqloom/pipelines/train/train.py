@@ -15,6 +15,7 @@ from seqloom.core.config import Config
 from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import CombinesRuns, ItemVectorSource, TakesItemVectors
 from seqloom.core.random import derive_seed
 from seqloom.core.records import record_files
 from seqloom.core.tensors import tensor_marks
@@ -31,6 +32,8 @@ from seqloom.pipelines.train.item_vectors import (
     read_item_vectors,
 )
 from seqloom.pipelines.train.start_run import (
+    check_earlier_run,
+    check_epochs,
     check_may_create,
     check_processes_agree,
     check_resumable,
@@ -114,7 +117,7 @@ def train(
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
-    _check_epochs(resolved)
+    check_epochs(resolved)
     _check_shard(cls, processes, shard=shard)
     check_processes_agree(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
@@ -131,8 +134,10 @@ def train(
             progress.note(f"{out} is complete; nothing to do")
             return _summary(out, manifest)
         # The inputs are opened first, so that a faulty one is an error before anything is written.
-        ids = configured_item_vectors(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
-        runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
+        check_earlier_run(resolved)
+        source = resolved.item_vector_source if isinstance(resolved, TakesItemVectors) else None
+        vectors = None if source is None else configured_item_vectors(dataset, source)
+        runs = resolved.runs if isinstance(resolved, CombinesRuns) else ()
         members = load_members(dataset, runs, device)
         shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
         if manifest is None:
@@ -141,9 +146,12 @@ def train(
             )
         assert manifest is not None
         data = TrainingData(dataset, progress, processes=processes)
-        if cls.uses_ids:
-            data, manifest = _add_item_vectors(out, data, resolved, manifest, ids, device)
-        if cls.combines_runs:
+        if source is not None:
+            vectors = vectors or _train_item_vectors(
+                out / "ids", data, source, resolved.seed, device
+            )
+            data, manifest = _add_item_vectors(out, data, manifest, vectors)
+        if runs:
             data = replace(data, members=members.systems)
             manifest = update_manifest(out, manifest, processes, members=members.references)
         place = resolve_device(device)
@@ -152,15 +160,6 @@ def train(
         )
         del shared
         return _summary(out, finished)
-
-
-def _check_epochs(config: SystemConfig) -> None:
-    """Refuses to train no epoch, unless the run continues another one and keeps its weights."""
-    if getattr(config, "epochs", 1) == 0 and getattr(config, "start_from", None) is None:
-        raise ConfigError(
-            "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
-            "give 1 or more"
-        )
 
 
 def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -> None:
@@ -179,29 +178,25 @@ def _check_shard(cls: type[System[Any]], processes: Processes, *, shard: bool) -
 def _add_item_vectors(
     out: Path,
     data: TrainingData,
-    config: SystemConfig,
     manifest: RunManifest,
-    given: ItemVectors | None,
-    device: str,
+    vectors: ItemVectors,
 ) -> tuple[TrainingData, RunManifest]:
-    """Adds the item vectors of another run, which is trained first if none is given."""
-    table = given or _train_item_vectors(out / "ids", data, config, device)
-    sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
-    manifest = update_manifest(out, manifest, data.processes, sizes=sizes, ids=table.reference)
-    return replace(data, ids=table.vectors), manifest
+    """Adds the item vectors of another run to the data and their source to the manifest."""
+    sizes = manifest.sizes.model_copy(update={"id_size": vectors.vectors.shape[1]})
+    manifest = update_manifest(out, manifest, data.processes, sizes=sizes, ids=vectors.reference)
+    return replace(data, ids=vectors.vectors), manifest
 
 
 def _train_item_vectors(
-    out: Path, data: TrainingData, config: SystemConfig, device: str
+    out: Path, data: TrainingData, source: ItemVectorSource, seed: int, device: str
 ) -> ItemVectors:
     """Trains or resumes the run that supplies the item vectors, and reads them."""
-    ids = getattr(config, "ids")  # noqa: B009
-    data.progress.note(f"training {ids.system} for the item vectors, into {out}")
+    data.progress.note(f"training {source.system} for the item vectors, into {out}")
     train(
         data.dataset,
-        ids.system,
+        source.system,
         out=out,
-        config={"seed": config.seed, **ids.config},
+        config={"seed": seed, **source.config},
         resume=True,
         device=device,
         progress=data.progress,

@@ -170,7 +170,7 @@ def test_what_any_run_of_a_chain_was_trained_on_is_not_zero_shot(chain, three, t
     unseen = catalogue(tmp_path, "d9", 14, 12, 5)
     assert zero_shot(third, unseen, device="cpu").systems.keys() >= {"zero-shot", "untrained"}
     # A data set that holds one of them is not unseen either.
-    with pytest.raises(ConfigError, match=r"d2, of the same events, is among the data sets"):
+    with pytest.raises(ConfigError, match=r"d2, of the same events, is one of the data sets"):
         zero_shot(second, merge([three[2], unseen], tmp_path / "both"), device="cpu")
 
 
@@ -220,7 +220,7 @@ def test_the_same_log_prepared_otherwise_is_not_unseen(tmp_path):
     ]
     assert made[0].fingerprint != made[1].fingerprint
     train(made[0], "idgenrec", out=tmp_path / "r", config=SMALL, device="cpu")
-    with pytest.raises(ConfigError, match="p1, of the same events, is among the data sets"):
+    with pytest.raises(ConfigError, match="p1, of the same events, is one of the data sets"):
         zero_shot(tmp_path / "r", made[1], device="cpu")
 
 

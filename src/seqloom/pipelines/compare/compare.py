@@ -22,7 +22,7 @@ from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.report import Check
-from seqloom.pipelines.audit.stored import read_audit, summary
+from seqloom.pipelines.audit.stored import read_audit, summarise_audit
 from seqloom.pipelines.compare.latency import measure_latency
 from seqloom.pipelines.evaluate.evaluate import (
     LIST_LENGTH,
@@ -251,7 +251,7 @@ def _system(run: Run, evaluated: EvaluatedRun, found: Evaluation) -> SystemResul
         peak_rss_mb=cost.peak_rss_mb,
         trained_parameters=run.manifest.trained_parameters,
         device=cost.device,
-        audit=None if stored is None else summary(stored),
+        audit=None if stored is None else summarise_audit(stored),
     )
 
 

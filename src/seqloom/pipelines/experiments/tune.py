@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,7 @@ from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
 from seqloom.core.files import atomic_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
+from seqloom.core.storage import naming_full_disk
 from seqloom.data.store import Dataset
 from seqloom.pipelines.experiments.search_space import TunePlan, check_space
 from seqloom.pipelines.experiments.sweep_grid import nested
@@ -71,6 +76,7 @@ def tune(
             Optuna is not installed.
         ArtefactError: `out` holds a search of another plan or data set.
         LockedError: another process is writing `out`.
+        StorageError: the disk is full; the next call continues the search.
     """
     _optuna()
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
@@ -79,8 +85,27 @@ def tune(
         raise ConfigError("the data set has no validation events to tune on; use another split")
     check_space(plan)
     out = Path(out)
-    with sole_writer(out, progress):
+    with sole_writer(out, progress), _naming_full_disk(out / "study.db"):
         return _search(dataset, plan, out, device, progress)
+
+
+@contextmanager
+def _naming_full_disk(file: Path) -> Iterator[None]:
+    """Turns SQLite's error of a full disk within the block into a StorageError.
+
+    Raises:
+        StorageError: there is no room to write `file`.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        with naming_full_disk(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def _search(

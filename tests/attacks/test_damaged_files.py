@@ -177,7 +177,7 @@ def test_ranks_and_metrics_of_another_run_are_refused(root):
     with pytest.raises(ArtefactError, match=r"ranks\.parquet was damaged or changed since metrics"):
         read_evaluation(root / "run", details)
     shutil.copy(root / "other" / "metrics.json", root / "run" / "metrics.json")
-    with pytest.raises(ArtefactError, match="is of weights"):
+    with pytest.raises(ArtefactError, match="belongs to weights"):
         read_evaluation(root / "run", details)
 
 

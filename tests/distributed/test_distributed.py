@@ -17,7 +17,7 @@ from seqloom.data.batches import plan_epoch, training_rows
 from seqloom.data.store import Dataset
 from seqloom.distributed.process_group import part_of
 from seqloom.pipelines.evaluate.evaluate import evaluate
-from seqloom.pipelines.train.start_run import check_alike
+from seqloom.pipelines.train.start_run import check_processes_agree
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.systems.sasrec import SASRec
@@ -187,7 +187,7 @@ class Others:
 def test_processes_that_were_started_on_something_else_are_refused(folder):
     config = SASRec.config_class.build(sequence())
     with pytest.raises(ConfigError, match="give all of them the same command"):
-        check_alike(Others("data set of another kind"), folder.data, config)
+        check_processes_agree(Others("data set of another kind"), folder.data, config)
 
 
 def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(folder, tmp_path):

@@ -1,4 +1,4 @@
-"""`demo`: the whole path on MovieLens-100K. What an earlier call has made is reused."""
+"""`demo`: runs all stages on MovieLens-100K; reuses the results of an earlier call."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "sasrec": {"batch_size": 32, "encoder": {"hidden_size": 64}},
     "llmesr": {"batch_size": 32, "encoder": {"hidden_size": 64}},
 }
-"""What is trained, the yardstick of the comparison second: MovieLens has few and long histories, so
-batches and width are smaller than the defaults."""
+"""The systems to train and their configurations. MovieLens has few and long histories, so batches and
+width are smaller than the defaults."""
 REFERENCE = "sasrec"
 USERS = 3
 
 
 class DemoSummary(Config):
-    """What the demo made."""
+    """The result of `demo`."""
 
     folder: str
     report: str
@@ -43,15 +43,15 @@ class DemoSummary(Config):
     seconds: float
     statistics: dict[str, str]
     results: list[dict[str, Any]]
-    """One row a system and group of users."""
+    """One row for each system and group of users."""
     findings: list[str]
-    """Each comparison in one sentence."""
+    """One sentence for each comparison."""
     recommendations: list[dict[str, Any]]
-    """For a few users: what they saw last and what LLM-ESR recommends."""
+    """For a few users: their last items and the recommendations of LLM-ESR."""
 
 
 def demo(folder: str | Path, *, progress: Progress = SILENT) -> DemoSummary:
-    """Prepare, embed, train, evaluate, compare and recommend under `folder`.
+    """Prepares, embeds, trains, evaluates, compares and recommends under `folder`.
 
     Raises:
         AssetError: the data or the text encoder cannot be fetched.
@@ -89,8 +89,9 @@ def _prepare(out: Path, progress: Progress) -> Dataset:
 
 def _rows(evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
     rows = []
-    for name, found in evaluations.items():
-        parts = {"all": {"users": found.users, "metrics": found.metrics}, **found.groups}
+    for name, evaluation in evaluations.items():
+        everyone = {"users": evaluation.users, "metrics": evaluation.metrics}
+        parts = {"all": everyone, **evaluation.groups}
         for group, part in parts.items():
             metrics = part["metrics"] or {}
             row = {"system": name, "group": group, "users": part["users"]}
@@ -107,7 +108,7 @@ def _recommendations(run: Path, dataset: Dataset) -> list[dict[str, Any]]:
     loaded = load_run(run)
     titles = dict(zip(loaded.item_ids, loaded.titles, strict=True))
     rows = []
-    for user, found in zip(users, recommend(loaded, users=users, k=5), strict=True):
+    for user, answer in zip(users, recommend(loaded, users=users, k=5), strict=True):
         number = dataset.user_numbers[user]
         last = dataset.train.select(dataset.events.offsets.new_tensor([number])).tail(3).flat()[1]
         seen = [dataset.item_ids[i - 1] for i in last.tolist()]
@@ -115,7 +116,7 @@ def _recommendations(run: Path, dataset: Dataset) -> list[dict[str, Any]]:
             {
                 "user": user,
                 "saw": "; ".join(titles.get(i) or i for i in seen),
-                "recommended": "; ".join(item.title or item.item_id for item in found.items),
+                "recommended": "; ".join(item.title or item.item_id for item in answer.items),
             }
         )
     return rows

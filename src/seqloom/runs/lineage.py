@@ -1,4 +1,4 @@
-"""Which data sets have a part in a run's weights, through every run that it went on from."""
+"""Records the data sets that a run's weights depend on, through all runs that it continued."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from seqloom.data.store import Dataset
 
 
 class DatasetReference(Config):
-    """The data set a run was trained on."""
+    """The data set of a run."""
 
     path: str
-    """Where it was then."""
+    """Its folder at the time of training."""
     fingerprint: str
     split: str = "leave-one-out"
     training: str = ""
@@ -25,13 +25,13 @@ class DatasetReference(Config):
 
 
 class TrainedOn(Config):
-    """A data set that went into a run's weights."""
+    """A data set that a run's weights depend on."""
 
     path: str
-    """Where it was then."""
+    """Its folder at the time of training."""
     fingerprint: str
     logs: list[str] = Field(default_factory=list)
-    """SHA-256 of the files that its events were read from, where they were files."""
+    """SHA-256 of the files of its events, if they were read from files."""
 
     @property
     def name(self) -> str:
@@ -40,27 +40,27 @@ class TrainedOn(Config):
 
 
 class Lineage(Config):
-    """All data sets that went into a run's weights."""
+    """All data sets that a run's weights depend on."""
 
     datasets: list[TrainedOn] = Field(default_factory=list)
     unknown: list[str] = Field(default_factory=list)
-    """What could not be traced, in words; the list is complete where there is none."""
+    """Reasons why data sets could not be traced; if there are none, the list is complete."""
 
     def __add__(self, other: Self) -> Lineage:
-        """Both together."""
+        """Returns the union of both."""
         return Lineage(
             datasets=[*self.datasets, *(d for d in other.datasets if d not in self.datasets)],
             unknown=[*self.unknown, *other.unknown],
         )
 
     def holds(self, dataset: Dataset) -> TrainedOn | None:
-        """The data set of the lineage that `dataset` is, or that was made from the same log.
+        """Returns the data set of the lineage that equals `dataset` or was made from the same log.
 
-        The parts of a data set of several are looked for as well.
+        Looks for the parts of a merged data set too.
         """
-        wanted = _of_dataset(dataset)
-        prints = {each.fingerprint for each in wanted}
-        logs = {log for each in wanted for log in each.logs}
+        parts = _of_dataset(dataset)
+        prints = {each.fingerprint for each in parts}
+        logs = {log for each in parts for log in each.logs}
         for known in self.datasets:
             if known.fingerprint in prints or logs.intersection(known.logs):
                 return known
@@ -68,13 +68,13 @@ class Lineage(Config):
 
 
 def lineage_of(dataset: Dataset, start_from: str | Path | None) -> Lineage:
-    """What a training on `dataset` that goes on from the run `start_from` is trained on."""
+    """Returns the lineage of a training on `dataset` that continues the run `start_from`, if given."""
     own = Lineage(datasets=_of_dataset(dataset))
     return own if start_from is None else own + lineage_of_run(Path(start_from))
 
 
 def lineage_of_run(run: Path) -> Lineage:
-    """What a run was trained on: as it recorded, or traced anew if it is of an older seqloom."""
+    """Returns the lineage that a run recorded, or traces it for a run of an older seqloom."""
     try:
         manifest = read_json(run / "manifest.json", "run")
         if manifest.get("lineage") is not None:
@@ -88,24 +88,24 @@ def lineage_of_run(run: Path) -> Lineage:
 
 
 def _of_reference(run: Path, reference: dict[str, Any]) -> Lineage:
-    """A data set by what a run of an older seqloom says of it: its parts are in its own folder alone."""
+    """Traces the data set of a run of an older seqloom; only the data set's folder lists its parts."""
     path, fingerprint = str(reference["path"]), str(reference["fingerprint"])
     try:
-        found = Dataset.load(path)
+        dataset = Dataset.load(path)
     except SeqloomError:
-        found = None
-    if found is not None and found.fingerprint == fingerprint:
-        return Lineage(datasets=_of_dataset(found))
+        dataset = None
+    if dataset is not None and dataset.fingerprint == fingerprint:
+        return Lineage(datasets=_of_dataset(dataset))
     return Lineage(
         datasets=[TrainedOn(path=path, fingerprint=fingerprint)],
         unknown=[
-            f"{run} is of an older seqloom, which did not record it, and its data set is no longer at {path}"
+            f"an older seqloom made {run} without a record of it, and its data set is no longer at {path}"
         ],
     )
 
 
 def _of_dataset(dataset: Dataset) -> list[TrainedOn]:
-    """The data set, and those that were laid together in it."""
+    """Returns the data set and those that were merged into it."""
     manifest = dataset.manifest
     logs = [str(s["sha256"]) for s in manifest.sources if s.get("role") == "log" and "sha256" in s]
     own = TrainedOn(path=str(dataset.path.resolve()), fingerprint=dataset.fingerprint, logs=logs)
@@ -113,8 +113,10 @@ def _of_dataset(dataset: Dataset) -> list[TrainedOn]:
 
 
 def _of_origins(origins: list[dict[str, Any]]) -> list[TrainedOn]:
-    found = []
+    trained_on = []
     for origin in origins:
-        found.append(TrainedOn(path=str(origin["path"]), fingerprint=str(origin["fingerprint"])))
-        found += _of_origins(origin.get("origins", []))
-    return found
+        trained_on.append(
+            TrainedOn(path=str(origin["path"]), fingerprint=str(origin["fingerprint"]))
+        )
+        trained_on += _of_origins(origin.get("origins", []))
+    return trained_on

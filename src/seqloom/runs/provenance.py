@@ -1,4 +1,4 @@
-"""What each thing that a run is made of may see; a run says so, and `audit` makes them again to prove it."""
+"""The data that each part of a run may depend on: recorded in the manifest, proved by `audit`."""
 
 TRAINED = {
     "popularity": "training part",
@@ -7,10 +7,10 @@ TRAINED = {
     "choice of weights": "validation part",
     "textual ids": "item texts",
 }
-"""Of a system that is trained."""
+"""Parts of a trained system."""
 COMBINED = {
     "popularity": "training part",
     "members": "what each member says of itself",
     "weights of the members": "validation part",
 }
-"""Of an ensemble."""
+"""Parts of an ensemble."""

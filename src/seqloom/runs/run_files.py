@@ -1,4 +1,4 @@
-"""The files of a run: writing them with their hashes, and reading them only as they were written."""
+"""Writes the files of a run with their hashes, and reads only files that match them."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ REMEDY = "train again"
 
 
 def read_stored_config(path: Path) -> dict[str, Any]:
-    """The values of a run's `config.yaml`.
+    """Reads the values of a run's `config.yaml`.
 
     Raises:
-        ArtefactError: the file is missing or no YAML.
+        ArtefactError: the file is missing or not YAML.
     """
     with reading(path / CONFIG, "the configuration of a run", REMEDY):
         return read_config_file(path / CONFIG)
 
 
 def config_digest(values: Mapping[str, Any], locations: Collection[str]) -> str:
-    """SHA-256 of configuration values, without the dotted keys `locations` that only say where
-    something lies."""
+    """Hashes configuration values (SHA-256), without the dotted keys `locations`, which only hold paths."""
     kept = json.loads(json.dumps(values))
     for key in locations:
         *sections, last = key.split(".")
@@ -53,46 +52,50 @@ def config_digest(values: Mapping[str, Any], locations: Collection[str]) -> str:
 
 
 def checked_config(path: Path, cls: type[System[Any]], digest: str) -> Any:
-    """The configuration of a run of `cls`; `digest` is what its manifest keeps, empty in an older run.
+    """Reads the configuration of a run of `cls`. `digest` is that of its manifest, empty in an older run.
 
     Raises:
         ArtefactError: `config.yaml` is missing, damaged or was changed.
     """
     values = read_stored_config(path)
     with reading(path / CONFIG, "the configuration of a run", REMEDY):
-        found = config_digest(values, cls.location_keys)
+        actual = config_digest(values, cls.location_keys)
         config = cls.config_class.build(values)
-    if digest and found != digest:
+    if digest and actual != digest:
         may = f" (only {', '.join(sorted(cls.location_keys))} may)" if cls.location_keys else ""
         raise ArtefactError(
-            f"{path / CONFIG} was changed since training{may}: its values have SHA-256 {found[:12]}, the "
+            f"{path / CONFIG} was changed since training{may}: its values have SHA-256 {actual[:12]}, the "
             f"manifest says {digest[:12]}; put it back, or {REMEDY}"
         )
     return config
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> str:
-    """Write what a system stores of itself (`saved_state`); gives the file's SHA-256."""
+    """Writes the state that a system saves (`saved_state`); returns the SHA-256 of the file."""
     file = path / WEIGHTS
     with atomic_file(file) as work:
         write_tensors(work, {name: value.detach().cpu() for name, value in state.items()})
     return sha256_file(file)
 
 
+def check_weights(path: Path, sha256: str) -> None:
+    """Checks that a run's weights are those that training wrote.
+
+    Raises:
+        ArtefactError: the file is missing or was changed.
+    """
+    _check_hash(path / WEIGHTS, "the weights of a run", sha256)
+
+
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """What `write_weights` wrote.
+    """Reads the weights that `write_weights` wrote.
 
     Raises:
         ArtefactError: the file is missing, damaged, changed, or holds values that are not numbers.
     """
     file = path / WEIGHTS
+    check_weights(path, sha256)
     with reading(file, "the weights of a run", REMEDY):
-        found = sha256_file(file)
-        if found != sha256:
-            raise ArtefactError(
-                f"{file} was damaged or changed since training: it has SHA-256 {found[:12]}, the manifest "
-                f"says {sha256[:12]}; put it back, or {REMEDY}"
-            )
         state = load_file(file)
     bad = [n for n, t in state.items() if t.is_floating_point() and bool(t.isnan().any())]
     if bad:
@@ -101,7 +104,7 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def write_model_files(path: Path, system: System[Any]) -> dict[str, str]:
-    """Write what the system keeps beside its weights; gives the SHA-256 of each file."""
+    """Writes the files that the system needs beside its weights; returns the SHA-256 of each."""
     with tempfile.TemporaryDirectory(prefix=".model-files.", suffix=".part", dir=path) as scratch:
         system.write_files(Path(scratch))
         if not any(Path(scratch).iterdir()):
@@ -114,27 +117,32 @@ def write_model_files(path: Path, system: System[Any]) -> dict[str, str]:
 
 
 def check_model_files(path: Path, files: Mapping[str, str]) -> None:
-    """Make sure that what the system keeps beside its weights is what training wrote.
+    """Checks that the files beside the weights are those that training wrote.
 
     Raises:
         ArtefactError: a file is missing or was changed.
     """
-    for name, expected in files.items():
-        file = path / name
-        with reading(file, "a file of a run", REMEDY):
-            found = sha256_file(file)
-        if found != expected:
-            raise ArtefactError(
-                f"{file} was damaged or changed since training: it has SHA-256 {found[:12]}, the manifest "
-                f"says {expected[:12]}; put it back, or {REMEDY}"
-            )
+    for name, sha256 in files.items():
+        _check_hash(path / name, "a file of a run", sha256)
+
+
+def _check_hash(file: Path, what: str, sha256: str) -> None:
+    with reading(file, what, REMEDY):
+        actual = sha256_file(file)
+    if actual != sha256:
+        raise ArtefactError(
+            f"{file} was damaged or changed since training: it has SHA-256 {actual[:12]}, the manifest "
+            f"says {sha256[:12]}; put it back, or {REMEDY}"
+        )
 
 
 def read_popularity(path: Path, num_items: int, records: Mapping[str, FileRecord]) -> Tensor | None:
-    """[N] int64, training events of each item; None in a run of an older seqloom.
+    """Reads the number of training events of each item; None in a run of an older seqloom.
 
     Raises:
         ArtefactError: the file is damaged, changed or counts other items.
+
+    Shapes: -> [N] int64.
     """
     file = path / POPULARITY
     if not file.exists() and POPULARITY not in records:
@@ -151,7 +159,7 @@ def read_popularity(path: Path, num_items: int, records: Mapping[str, FileRecord
 
 
 def read_log(path: Path, records: Mapping[str, FileRecord]) -> list[dict[str, Any]]:
-    """The rows of `log.jsonl`; none where there is no such file.
+    """Reads the rows of `log.jsonl`; returns none if there is no such file.
 
     Raises:
         ArtefactError: the file is damaged or was changed.
@@ -163,5 +171,5 @@ def read_log(path: Path, records: Mapping[str, FileRecord]) -> list[dict[str, An
     with reading(file, "the log of a run", REMEDY):
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no object")
+            raise ValueError("a line is not an object")
     return rows

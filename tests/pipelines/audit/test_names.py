@@ -64,8 +64,8 @@ def test_names_made_of_what_was_bought_next(root, monkeypatch):
     data = Dataset.load(root / "data")
     honest = IDGenRec._read_items
 
-    def leaky(self, given):
-        honest(self, given)
+    def leaky(self, *arguments):
+        honest(self, *arguments)
         self._texts = bought_next(data)
 
     with monkeypatch.context() as patch:
@@ -160,7 +160,7 @@ def test_a_foundation_run_and_one_that_goes_on_from_it_pass(foundation, tmp_path
     train(foundation / "one", "idgenrec", out=tmp_path / "few", config=config, device="cpu")
     few = audit(tmp_path / "few")
     assert [c.artefact for c in few.checks if c.verdict != "pass"] == []
-    assert "went on from: training batches" in {c.artefact for c in few.checks}
+    assert "continued run: training batches" in {c.artefact for c in few.checks}
 
 
 def test_a_foundation_that_was_trained_on_what_is_held_out_now(foundation, tmp_path):
@@ -173,7 +173,7 @@ def test_a_foundation_that_was_trained_on_what_is_held_out_now(foundation, tmp_p
     train_foundation([leaky], "idgenrec", out=tmp_path / "base", config=ONCE, device="cpu")
     config = {**ONCE, "start_from": str(tmp_path / "base")}
     train(foundation / "one", "idgenrec", out=tmp_path / "few", config=config, device="cpu")
-    assert failures(audit(tmp_path / "few")) == {"run that training went on from"}
+    assert failures(audit(tmp_path / "few")) == {"run that training continued"}
 
 
 def test_a_foundation_data_set_whose_parts_were_moved(foundation, tmp_path):

@@ -205,7 +205,7 @@ def test_a_trial_that_does_not_fit_is_made_smaller_or_refused(dataset, monkeypat
     told = plan(dataset, "melt", config=config, device="cpu")
     assert tried == [128, 64, 32, 16]
     assert told.set == ["batch_size=16"]
-    with pytest.raises(ConfigError, match="batch_size 64; take a smaller model"):
+    with pytest.raises(ConfigError, match="batch_size 64; use a smaller model"):
         plan(dataset, "melt", config=config | {"batch_size": 64}, device="cpu")
 
 

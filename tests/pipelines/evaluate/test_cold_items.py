@@ -109,7 +109,7 @@ def test_a_system_of_numbers_puts_them_last(cold, tmp_path):
     run = load_run(tmp_path / "run")
     assert run.item_ids == cold.item_ids[:36]
     assert found.cold.how == (
-        "not at all: itemknn knows only the items it was trained on, so they are behind all others"
+        "not at all: itemknn knows only the items of its training, so they are behind all others"
     )
     assert metric(found, "all items", "itemknn") == 0.0
     assert metric(found, "cold items", "itemknn") == 0.0

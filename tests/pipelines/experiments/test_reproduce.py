@@ -9,6 +9,7 @@ import torch
 
 from seqloom.cli.main import run as cli
 from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import read_json, write_json
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.experiments.reproduce import reproduce
 from seqloom.pipelines.train.train import train
@@ -37,20 +38,27 @@ def copy(trained, tmp_path):
 
 def change(run, edit) -> None:
     file = run / "manifest.json"
-    manifest = json.loads(file.read_text())
+    manifest = read_json(file, "run")
     edit(manifest)
-    file.write_text(json.dumps(manifest))
+    write_json(file, manifest)
+
+
+def change_seed(run) -> None:
+    """Changes the seed of a run's configuration, and forgets the hash of the former values."""
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 42", "seed: 43"))
+    change(run, lambda manifest: manifest.update(config_sha256=""))
 
 
 def test_on_a_cpu_the_bits_are_the_same(trained, tmp_path) -> None:
-    found = reproduce(trained, out=tmp_path / "again")
-    assert found.verdict == "bits"
-    assert found.weights_equal
-    assert (found.changes, found.ranks_apart, found.first_epoch_apart) == ([], 0, None)
-    names = {check.evaluation for check in found.metrics}
-    wanted = {"metrics.json", "metrics-unmasked.json", "metrics-sampled10.json", "valid"}
-    assert names == wanted
-    assert all(check.difference == 0 for check in found.metrics)
+    result = reproduce(trained, out=tmp_path / "again")
+    assert result.verdict == "bits"
+    assert result.weights_equal
+    assert (result.changes, result.ranks_apart, result.first_epoch_apart) == ([], 0, None)
+    names = {check.evaluation for check in result.metrics}
+    expected = {"metrics.json", "metrics-unmasked.json", "metrics-sampled10.json", "valid"}
+    assert names == expected
+    assert all(check.difference == 0 for check in result.metrics)
 
 
 def test_the_number_of_threads_is_the_runs_and_comes_back(copy, tmp_path, monkeypatch) -> None:
@@ -70,27 +78,27 @@ def test_the_number_of_threads_is_the_runs_and_comes_back(copy, tmp_path, monkey
 
 def test_what_differs_is_named(copy, tmp_path, capsys) -> None:
     change(copy, lambda m: m["versions"].update(torch="1.0"))
-    config = copy / "config.yaml"
-    config.write_text(config.read_text().replace("seed: 42", "seed: 43"))
+    change_seed(copy)
     file = copy / "metrics.json"
-    file.write_text(file.read_text().replace('"hr@20": ', '"hr@20": 1'))
+    evaluation = read_json(file, "evaluation")
+    evaluation["metrics"]["hr@20"] += 10
+    write_json(file, evaluation)
     code = cli(["reproduce", str(copy), "--out", str(tmp_path / "again"), "--json"])
-    told = json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
     assert code == 1
-    assert told["verdict"] == "differs"
-    assert "torch: 1.0 then" in told["sentence"]
-    assert [change["what"] for change in told["changes"]] == ["torch"]
-    assert told["first_epoch_apart"] == 1
-    assert told["largest_weight_difference"] > 0
-    assert not told["weights_equal"]
+    assert document["verdict"] == "differs"
+    assert "torch: 1.0 then" in document["sentence"]
+    assert [change["what"] for change in document["changes"]] == ["torch"]
+    assert document["first_epoch_apart"] == 1
+    assert document["largest_weight_difference"] > 0
+    assert not document["weights_equal"]
 
 
 def test_a_wide_tolerance_takes_other_bits(copy, tmp_path) -> None:
-    config = copy / "config.yaml"
-    config.write_text(config.read_text().replace("seed: 42", "seed: 43"))
-    found = reproduce(copy, out=tmp_path / "again", tolerance=1.0)
-    assert found.verdict == "metrics"
-    assert found.ranks_apart > 0
+    change_seed(copy)
+    result = reproduce(copy, out=tmp_path / "again", tolerance=1.0)
+    assert result.verdict == "metrics"
+    assert result.ranks_apart > 0
 
 
 def test_an_ensemble_is_made_again_of_the_same_members(trained, shop, tmp_path) -> None:

@@ -80,7 +80,7 @@ def test_a_plan_of_one_system_needs_no_variant() -> None:
         ({"system": "sasrec", "grid": {"epoch": [1]}}, r"(?s)run sasrec.*did you mean 'epochs'"),
         ({"system": "sasrec", "grid": {"seed": [1]}}, "under `seeds`"),
         ({"system": "sasrek"}, "sasrek"),
-        ({"system": "sasrec", "seeds": [1, 1]}, "two runs have one name"),
+        ({"system": "sasrec", "seeds": [1, 1]}, "two runs have the same name"),
     ],
 )
 def test_a_faulty_plan_is_refused(values: dict[str, Any], message: str) -> None:

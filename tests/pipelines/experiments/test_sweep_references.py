@@ -11,7 +11,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.data.store import Dataset
 from seqloom.pipelines.experiments.sweep import sweep
 from seqloom.pipelines.experiments.sweep_grid import SweepPlan, cells
-from seqloom.pipelines.experiments.sweep_references import refer
+from seqloom.pipelines.experiments.sweep_references import resolve_references
 from seqloom.runs.folder import read_manifest
 from support.datasets import SMALL
 
@@ -19,7 +19,7 @@ RUNS = Path("out/runs")
 
 
 def referred(**plan: Any) -> dict[str, Any]:
-    found = refer(cells(SweepPlan.build(plan)), RUNS)
+    found = resolve_references(cells(SweepPlan.build(plan)), RUNS)
     return {cell.name: cell.config.get("runs") for cell in found}
 
 
@@ -37,7 +37,7 @@ def test_a_reference_is_the_run_of_the_same_seed_and_of_the_only_one() -> None:
 
 
 def test_a_reference_is_the_run_of_the_same_grid_point() -> None:
-    found = refer(
+    found = resolve_references(
         cells(
             SweepPlan.build(
                 {

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 import seqloom.pipelines.experiments.tune as stage
 from seqloom.core.config import read_config_file
-from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
+from seqloom.core.errors import ArtefactError, ConfigError, StorageError, TrainingError
 from seqloom.data.store import Dataset
 from seqloom.pipelines.experiments.search_space import Space, TunePlan
 from seqloom.pipelines.experiments.tune import tune
@@ -141,6 +142,19 @@ def test_a_loss_that_is_not_finite_fails_the_trial_alone(
     monkeypatch.setattr(stage, "train", train)
     found = tune(shop, plan(trials=2), out=tmp_path, device="cpu")
     assert (found.complete, found.failed, found.best_trial) == (1, 1, 1)
+
+
+def test_a_full_disk_is_a_storage_error(shop: Dataset, tmp_path: Path) -> None:
+    def limit(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 4")
+
+    event.listen(Engine, "connect", limit)
+    try:
+        with pytest.raises(StorageError, match=r"study\.db could not be written: No space left"):
+            tune(shop, plan(trials=1), out=tmp_path, device="cpu")
+    finally:
+        event.remove(Engine, "connect", limit)
+    assert tune(shop, plan(trials=1), out=tmp_path, device="cpu").trials == 1
 
 
 def test_another_plan_or_data_set_is_refused(shop: Dataset, tmp_path: Path) -> None:

@@ -8,17 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from seqloom.cli.main import run as command
 from seqloom.core.config import apply_overrides
 from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import read_json, write_json
 from seqloom.llm.generation.tokenizers import train_tokenizer
 from seqloom.pipelines.evaluate.beam_loss import evaluate_exact
 from seqloom.pipelines.evaluate.zero_shot import zero_shot
 from seqloom.pipelines.train.foundation import merge, train_foundation
 from seqloom.pipelines.train.textual_ids import textual_ids
-from seqloom.pipelines.train.train import train
+from seqloom.pipelines.train.train import start_system, train
 from seqloom.runs.folder import load_run
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.registry import system_class
 from support.datasets import SMALL_IDGENREC, SMALL_MODEL, tiny_dataset
 
@@ -166,7 +170,7 @@ def test_what_any_run_of_a_chain_was_trained_on_is_not_zero_shot(chain, three, t
     unseen = catalogue(tmp_path, "d9", 14, 12, 5)
     assert zero_shot(third, unseen, device="cpu").systems.keys() >= {"zero-shot", "untrained"}
     # A data set that holds one of them is not unseen either.
-    with pytest.raises(ConfigError, match=r"d2, of the same events, is among the data sets"):
+    with pytest.raises(ConfigError, match=r"d2, of the same events, is one of the data sets"):
         zero_shot(second, merge([three[2], unseen], tmp_path / "both"), device="cpu")
 
 
@@ -183,9 +187,9 @@ def test_data_that_moved_or_went_is_remembered_by_the_run(chain, three, tmp_path
 def without_lineage(run):
     """The run as an older seqloom wrote it."""
     file = run / "manifest.json"
-    manifest = json.loads(file.read_text())
+    manifest = read_json(file, "run")
     del manifest["lineage"]
-    file.write_text(json.dumps(manifest))
+    write_json(file, manifest)
 
 
 def test_a_run_without_a_record_is_traced_or_refused(chain, three, tmp_path):
@@ -217,26 +221,37 @@ def test_the_same_log_prepared_otherwise_is_not_unseen(tmp_path):
     ]
     assert made[0].fingerprint != made[1].fingerprint
     train(made[0], "idgenrec", out=tmp_path / "r", config=SMALL, device="cpu")
-    with pytest.raises(ConfigError, match="p1, of the same events, is among the data sets"):
+    with pytest.raises(ConfigError, match="p1, of the same events, is one of the data sets"):
         zero_shot(tmp_path / "r", made[1], device="cpu")
 
 
 def test_the_untrained_model_is_the_one_that_training_began_with(chain, three, tmp_path):
     base, second, _ = chain
-    nothing = {**SMALL, "epochs": 0, "generation": {}}
-    train(three[2], "idgenrec", out=tmp_path / "began", config=nothing, device="cpu")
+    config, sizes = IDGenRecConfig.build(SMALL), Sizes(num_items=three[2].num_items)
+    started = start_system("idgenrec", config, sizes, TrainingData(three[2]))
+    first = started.recommender.state_dict()
     train(three[2], "idgenrec", out=tmp_path / "trained", config=SMALL, device="cpu")
-    states = [
-        load_run(tmp_path / name).system.recommender.state_dict() for name in ("began", "trained")
-    ]
-    again = load_run(tmp_path / "trained").system.starting_recommender().state_dict()
-    assert any(not torch.equal(states[0][name], states[1][name]) for name in again)
-    for name, value in again.items():
-        assert torch.equal(value, states[0][name]), name
-    # Where training went on from a run, the model before it is that run's.
-    theirs = load_run(base).system.recommender.state_dict()
+    system = load_run(tmp_path / "trained").system
+    trained = system.recommender.state_dict()
+    remade = system.starting_recommender().state_dict()
+    assert any(not torch.equal(first[name], trained[name]) for name in remade)
+    for name, value in remade.items():
+        assert torch.equal(value, first[name]), name
+    # If training continued a run, the first model is that of the run.
+    earlier = load_run(base).system.recommender.state_dict()
     for name, value in load_run(second).system.starting_recommender().state_dict().items():
-        assert torch.equal(value, theirs[name]), name
+        assert torch.equal(value, earlier[name]), name
+
+
+def test_a_changed_run_is_not_continued(chain, three, tmp_path):
+    base, _, _ = chain
+    file = base / "weights.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).add_(1)
+    save_file(tensors, file)
+    with pytest.raises(ArtefactError, match=r"weights.safetensors was damaged or changed"):
+        few_shot(base, three[2], tmp_path / "fourth")
+    assert not (tmp_path / "fourth").exists()
 
 
 def test_a_model_before_training_that_cannot_be_made_again_is_left_out(chain, three, tmp_path):

@@ -12,7 +12,7 @@ from seqloom.cli.main import run as command
 from seqloom.core.errors import ArtefactError, ConfigError, LockedError
 from seqloom.core.progress import Silent
 from seqloom.pipelines.evaluate.evaluate import evaluate
-from seqloom.pipelines.train import start_run as beginning
+from seqloom.pipelines.train import start_run
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run, read_manifest
 from support.datasets import SMALL, looping_dataset
@@ -81,14 +81,14 @@ def test_a_run_with_a_damaged_manifest_can_be_overwritten_and_another_folder_can
     fit(data, tmp_path / "run", overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(ArtefactError, match="is no run, so it is not overwritten"):
+    with pytest.raises(ArtefactError, match="is not a run, so it is not overwritten"):
         fit(data, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "letter.txt").exists()
 
 
 def test_resume_says_where_it_starts(data, tmp_path):
     first = fit(data, tmp_path / "run", resume=True)
-    assert any("nothing to resume, training starts anew" in line for line in first)
+    assert any("nothing to resume, training starts from the beginning" in line for line in first)
     assert any("is complete" in line for line in fit(data, tmp_path / "run", resume=True))
 
 
@@ -99,7 +99,7 @@ def test_an_overwritten_run_is_whole_until_the_new_one_has_begun(data, tmp_path,
     def fail(*_, **__):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(beginning, "write_manifest", fail)
+    monkeypatch.setattr(start_run, "write_manifest", fail)
     with pytest.raises(RuntimeError):
         fit(data, tmp_path / "run", overwrite=True)
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from seqloom.cli.main import run
-from seqloom.core.errors import ArtefactError, AssetError, ConfigError, DataError
+from seqloom.core.errors import ArtefactError, AssetError, ConfigError, DataError, StorageError
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.reference import weights_sha256
 from seqloom.pipelines.train.train import train
@@ -79,6 +80,19 @@ def test_the_merged_model_says_the_same(tuned, folder):
     from transformers import AutoModelForCausalLM
 
     assert AutoModelForCausalLM.from_pretrained(out) is not None
+
+
+def test_a_full_disk_while_merging_is_a_storage_error(folder, tmp_path, monkeypatch):
+    def save(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    out = tmp_path / "merged"
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", save)
+    with pytest.raises(StorageError, match="could not be written: No space left"):
+        tune_llm(folder / "records.jsonl", out=out, config=config(folder), merge=True)
+    monkeypatch.undo()
+    tune_llm(folder / "records.jsonl", out=out, config=config(folder), merge=True, resume=True)
+    assert (out / "model.safetensors").exists()
 
 
 def test_plug_ins_share_the_tuned_model(tuned, folder):

@@ -1,7 +1,7 @@
-"""`audit`: proof, by making them again, that artefacts saw only what they were allowed to see.
+"""`audit`: recomputes artefacts without held-out events, to prove that none of them leaked.
 
-What is held out are events: who met which item in the validation and test parts. The catalogue, ids and
-texts of all its items, is known from the start. Cold items are the exception: training knows nothing of them.
+Events of the validation and test parts are held out. The catalogue, with the ids and texts of all its items,
+is known from the start. Cold items are the exception: training knows nothing of them.
 """
 
 from seqloom.pipelines.audit.stage import audit

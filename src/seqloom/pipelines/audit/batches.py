@@ -1,4 +1,4 @@
-"""What training is given and what it makes of it: the first epoch's batches, and a loss, of every phase."""
+"""Summarises the first epoch of each training phase: a hash of its batches and the first loss."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class FirstEpoch:
-    """The first epoch of one phase, in short."""
+    """Summary of the first epoch of one phase."""
 
     batches: str
-    """SHA-256 over all its batches."""
+    """SHA-256 of all batches."""
     loss: dict[str, float]
-    """The parts of the first batch's loss: what prompts, teachers, negatives and counts come to."""
+    """Parts of the first batch's loss, which depend on prompts, teachers, negatives and counts."""
 
     def same_loss(self, other: FirstEpoch) -> bool:
-        """Whether the parts are the same but for rounding."""
+        """Returns whether the losses are equal up to rounding."""
         return self.loss.keys() == other.loss.keys() and all(
             math.isclose(value, other.loss[name], rel_tol=_ROUNDING, abs_tol=_ROUNDING)
             for name, value in self.loss.items()
@@ -39,28 +39,28 @@ class FirstEpoch:
 
 
 def first_epochs(system: System[Any], data: TrainingData) -> dict[str, FirstEpoch]:
-    """The first epoch of each phase that is trained, by the phase's name.
+    """Returns the first epoch of each phase, by its name.
 
-    The system is changed as training changes it between phases; use one that nobody needs.
+    Changes the system as training does between phases; pass a copy.
     """
     system.reopen(data)
-    return {phase.name: _first(phase) for phase in system.phases(data)}
+    return {phase.name: _summarise(phase) for phase in system.phases(data)}
 
 
-def _first(phase: Phase) -> FirstEpoch:
+def _summarise(phase: Phase) -> FirstEpoch:
     digest = hashlib.sha256()
     loss: dict[str, float] = {}
     if phase.optimisation.epochs:
         steps = phase.steps(0)
         for step in range(len(steps)):
-            _add(digest, steps[step])
+            _hash_value(digest, steps[step])
         if len(steps):
             loss = _loss(phase, steps[0])
     return FirstEpoch(digest.hexdigest(), loss)
 
 
 def _loss(phase: Phase, batch: Any) -> dict[str, float]:
-    """As the training loop asks for it, with a random state of its own."""
+    """Computes the loss as the training loop does, with a fixed random state."""
     device = next((p.device for p in phase.module.parameters()), torch.device("cpu"))
     phase.module.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
@@ -69,14 +69,14 @@ def _loss(phase: Phase, batch: Any) -> dict[str, float]:
     return {name: float(value) for name, value in parts.items()}
 
 
-def _add(digest: _Hash, value: Any) -> None:
+def _hash_value(digest: _Hash, value: Any) -> None:
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     elif is_dataclass(value):
         for field in fields(value):
             digest.update(field.name.encode())
-            _add(digest, getattr(value, field.name))
+            _hash_value(digest, getattr(value, field.name))
     elif value is None or isinstance(value, int | float | str):
         digest.update(repr(value).encode())
     else:

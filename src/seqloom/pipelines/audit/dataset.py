@@ -1,4 +1,4 @@
-"""Checks of a prepared data set: is it what it says, and is held out what the split holds out?"""
+"""Checks a prepared data set against its manifest and its split."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from seqloom.data.statistics import describe_split
 from seqloom.data.store import Dataset, fingerprint
 from seqloom.data.times import SECOND, parse_moment
 from seqloom.pipelines.audit.report import Checks
-from seqloom.pipelines.train.foundation import merged_events
+from seqloom.pipelines.train.foundation import merge_events
 
 _AGAIN = "run `seqloom prepare` again, then embed and train again"
 
 
 def check_dataset(data: Dataset, checks: Checks) -> None:
-    """Fingerprint, split, hash of the training part, statistics."""
-    found = fingerprint(data.item_ids, data.user_ids, data.events, data.num_cold_items)
+    """Checks the fingerprint, the split, the hash of the training part, and the statistics."""
+    actual = fingerprint(data.item_ids, data.user_ids, data.events, data.num_cold_items)
     checks.judge(
         "events, users, items",
         "the log",
-        found == data.fingerprint,
+        actual == data.fingerprint,
         good="ids, events and split have the manifest's fingerprint",
-        bad=f"the manifest's fingerprint is {data.fingerprint[:12]}, the files' is {found[:12]}",
+        bad=f"the manifest's fingerprint is {data.fingerprint[:12]}, the files' is {actual[:12]}",
         action=_AGAIN,
     )
     if "origins" in data.manifest.options:
@@ -41,17 +41,17 @@ def check_dataset(data: Dataset, checks: Checks) -> None:
 
 
 def _check_cold(data: Dataset, checks: Checks) -> None:
-    """Cold items are test targets or nowhere."""
+    """Checks that cold items occur only as test targets."""
     events = data.events
     elsewhere = events.items > data.warm.num_items
     elsewhere[events.test[events.test >= 0]] = False
-    found = int(elsewhere.sum())
+    count = int(elsewhere.sum())
     checks.judge(
         "cold items",
-        "nothing: no event but test targets",
-        not found,
+        "no event except test targets",
+        not count,
         good=f"{data.num_cold_items:,} items are in no training part, no history and no validation target",
-        bad=f"{found} events that are no test target are of cold items",
+        bad=f"{count} events of cold items are not test targets",
         action=_AGAIN,
     )
 
@@ -59,43 +59,43 @@ def _check_cold(data: Dataset, checks: Checks) -> None:
 def _check_split(data: Dataset, checks: Checks) -> None:
     rule = str(data.manifest.options.get("split"))
     what = ("held-out positions", f"the rule {data.split!r}")
-    wanted = _split_again(data, rule)
-    if wanted is None:
-        checks.unknown(*what, "the data set does not say by which rule it was split")
+    split = _split_again(data, rule)
+    if split is None:
+        checks.unknown(*what, "the data set does not name the rule of its split")
         return
     wrong = torch.zeros(data.num_users, dtype=torch.bool)
     for name in ("train_end", "valid", "test"):
-        wrong |= getattr(data.events, name) != torch.from_numpy(getattr(wanted, name))
+        wrong |= getattr(data.events, name) != torch.from_numpy(getattr(split, name))
     users = torch.nonzero(wrong).flatten().tolist()
     checks.judge(
         *what,
         not users,
         good="each user's training part, validation and test target are where the rule puts them",
-        bad=f"{len(users)} users have them elsewhere, the first is {_name(data, users)}",
+        bad=f"{len(users)} users have them elsewhere, the first is {_first_user(data, users)}",
         action=_AGAIN,
     )
 
 
 def _check_origins(data: Dataset, checks: Checks) -> None:
-    """Lay the data sets of a foundation run together again, and check each of them."""
-    what = ("held-out positions", "what each data set that was laid in holds out")
+    """Merges the data sets of a foundation run again and checks each of them."""
+    what = ("held-out positions", "what each merged data set holds out")
     origins = data.manifest.options["origins"]
     try:
         parts = [Dataset.load(origin["path"]) for origin in origins]
     except ArtefactError as error:
-        checks.unknown(*what, str(error), "keep the data sets that were laid together")
+        checks.unknown(*what, str(error), "keep the data sets that were merged")
         return
     same = all(
         part.fingerprint == origin["fingerprint"]
         for part, origin in zip(parts, origins, strict=True)
     )
-    wanted = merged_events([part.warm for part in parts]).tensors() if same else {}
-    found = data.events.tensors()
-    wrong = [n for n in found if n not in wanted or not torch.equal(found[n], wanted[n])]
+    remade = merge_events([part.warm for part in parts]).tensors() if same else {}
+    kept = data.events.tensors()
+    wrong = [n for n in kept if n not in remade or not torch.equal(kept[n], remade[n])]
     checks.judge(
         *what,
         not wrong,
-        good=f"{len(parts)} data sets, laid together again, give these events and parts",
+        good=f"{len(parts)} data sets, merged again, give these events and parts",
         bad=f"{', '.join(wrong)} are not what the data sets give" if same else "a data set changed",
         action="train the foundation run again",
     )
@@ -103,14 +103,14 @@ def _check_origins(data: Dataset, checks: Checks) -> None:
         check_dataset(part, checks.within(origin["name"]))
 
 
-def _name(data: Dataset, users: list[int]) -> str:
+def _first_user(data: Dataset, users: list[int]) -> str:
     return repr(data.user_ids[users[0]]) if users else ""
 
 
 def _split_again(data: Dataset, rule: str) -> Split | None:
     events, offsets = data.events, data.events.offsets.numpy()
     if data.has_cold_users:
-        return _users_again(data)
+        return _split_users_again(data)
     if rule == "leave-one-out":
         return leave_one_out(offsets)
     facts = data.manifest.statistics
@@ -121,8 +121,8 @@ def _split_again(data: Dataset, rule: str) -> Split | None:
     return temporal(events.timestamps.numpy() * SECOND, users, offsets, *bounds)
 
 
-def _users_again(data: Dataset) -> Split:
-    """Users with a target, and those without any training event, are cold; the others are not."""
+def _split_users_again(data: Dataset) -> Split:
+    """Splits by users: those with a test target, or without any training event, are cold."""
     events, offsets = data.events, data.events.offsets.numpy()
     valid, test = (at.numpy() >= 0 for at in (events.valid, events.test))
     neither = (events.train_end.numpy() == offsets[:-1]) & ~valid
@@ -133,7 +133,7 @@ def _check_hash(data: Dataset, checks: Checks) -> None:
     what = ("training part", "events before the held-out ones")
     recorded = data.manifest.training
     if not recorded:
-        checks.unknown(*what, "the data set is of an older seqloom, which kept no hash", _AGAIN)
+        checks.unknown(*what, "an older seqloom made the data set and kept no hash", _AGAIN)
         return
     checks.judge(
         *what,
@@ -148,16 +148,16 @@ def _check_statistics(data: Dataset, checks: Checks) -> None:
     events = data.events
     split = Split(events.train_end.numpy(), events.valid.numpy(), events.test.numpy())
     offsets = events.offsets.numpy()
-    found = describe_split(events.items.numpy() - 1, offsets, split, data.num_items)
-    told: dict[str, Any] = data.manifest.statistics
-    # What the split leaves unused is not in the events any more, or counted by the split itself.
-    wrong = [k for k in found if k in told and k != "unused_events" and told[k] != found[k]]
+    counted = describe_split(events.items.numpy() - 1, offsets, split, data.num_items)
+    stated: dict[str, Any] = data.manifest.statistics
+    # The events no longer contain what the split left unused.
+    wrong = [k for k in counted if k in stated and k != "unused_events" and stated[k] != counted[k]]
     first = wrong[0] if wrong else ""
     checks.judge(
         "statistics",
         "training part; targets are counted",
         not wrong,
         good="the counts of the manifest are those of the events",
-        bad=f"{first} is {told.get(first)} in the manifest, {found.get(first)} in the events",
+        bad=f"{first} is {stated.get(first)} in the manifest, {counted.get(first)} in the events",
         action=_AGAIN,
     )

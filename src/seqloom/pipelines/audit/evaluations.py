@@ -1,4 +1,4 @@
-"""Checks of a run's evaluations: targets, groups and sampled items against the data set."""
+"""Checks the targets, groups and sampled items of a run's evaluations against the data set."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from seqloom.runs.folder import Run
 _AGAIN = "run `seqloom evaluate` again"
 _SAMPLE = 64
 _ALIKE = 0.9
-"""Least share of ranks that come out within a tenth again: another device rounds scores differently."""
+"""Least share of ranks that are reproduced within a tenth; another device rounds scores differently."""
 
 
 def check_evaluations(
     run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
 ) -> None:
-    """Every rank file of the run."""
+    """Checks every rank file of the run."""
     for file in sorted(run.path.glob("ranks*.parquet")):
         try:
             table = read_ranks(file)
@@ -54,7 +54,7 @@ def check_evaluations(
 
 def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) -> None:
     held_out = data.held_out(table.protocol.part)
-    wanted = build_rank_table(
+    expected = build_rank_table(
         data,
         table.protocol,
         users=held_out.users,
@@ -63,12 +63,12 @@ def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) 
         history_lengths=held_out.histories.lengths,
         repeats=None if table.protocol.outdated else held_out.repeats,
     )
-    same = table.protocol.fingerprint == data.fingerprint and len(table) == len(wanted)
+    same = table.protocol.fingerprint == data.fingerprint and len(table) == len(expected)
     columns = ("user_ids", "targets", "history_lengths", "training_lengths", "target_counts")
     differing = [
         name
         for name in (*columns, "repeats")
-        if same and not _equal(getattr(table, name), getattr(wanted, name))
+        if same and not _equal(getattr(table, name), getattr(expected, name))
     ]
     checks.judge(
         f"targets and counts, {file.name}",
@@ -77,7 +77,7 @@ def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) 
         good=f"{len(table):,} users, targets and counts are the data set's",
         bad=f"{', '.join(differing)} differ from the data set's"
         if same
-        else "the file is of other users or of another data set",
+        else "the file belongs to other users or to another data set",
         action=_AGAIN,
     )
 
@@ -92,26 +92,26 @@ def _check_ranks(
     thorough: bool,
     progress: Progress,
 ) -> None:
-    """Rank a sample again: the same competitors, and nothing but the history to go by."""
+    """Ranks a sample of targets again, from their histories alone."""
     what = (f"ranks, {file.name}", f"histories before the targets; {table.protocol.kind} ranking")
     held_out = data.held_out(table.protocol.part)
     if table.protocol.fingerprint != data.fingerprint or len(table) != len(held_out.users):
-        return  # said above
+        return  # reported by _check_targets
     if data.num_cold_items and run.system.new_items_by == "words" and not thorough:
-        why = "cold items would have to be named again"
+        why = "cold items must be named again"
         checks.unknown(*what, why, "audit with --thorough")
         return
     rows = torch.randperm(len(table), generator=generator(0, "audit", "ranks"))[:_SAMPLE]
     rows = rows.sort().values
     few = HeldOut(held_out.users[rows], held_out.histories.select(rows), held_out.targets[rows])
-    made = rank_held_out(run, data, few, table.protocol, progress)[0].ranks
+    ranks = rank_held_out(run, data, few, table.protocol, progress)[0].ranks
     kept = table.ranks[rows]
-    apart = (made - kept).abs() > (0.1 * kept).clamp(min=2)
+    apart = (ranks - kept).abs() > (0.1 * kept).clamp(min=2)
     alike = 1 - float(apart.double().mean())
     checks.judge(
         *what,
         alike >= _ALIKE,
-        good=f"{len(rows)} targets ranked again have these ranks, but for rounding",
+        good=f"{len(rows)} targets ranked again have these ranks, up to rounding",
         bad=f"of {len(rows)} targets ranked again {int(apart.sum())} have other ranks",
         action=_AGAIN,
     )
@@ -127,25 +127,25 @@ def _equal(first: object, second: object) -> bool:
 
 def _check_thresholds(file: Path, table: RankTable, data: Dataset, checks: Checks) -> None:
     what = (f"thresholds of the groups, {file.name}", "training part")
-    wanted, found = default_thresholds(data), table.thresholds
-    if found != wanted and thresholds_are_given(file):
-        checks.unknown(*what, f"given by hand: {found.item} for items, {found.user} for users")
+    expected, stored = default_thresholds(data), table.thresholds
+    if stored != expected and thresholds_are_given(file):
+        checks.unknown(*what, f"set by hand: {stored.item} for items, {stored.user} for users")
         return
     checks.judge(
         *what,
-        found == wanted,
-        good=f"{found.item} for items, {found.user} for users, computed again",
-        bad=f"{found.item} and {found.user}; the training part gives {wanted.item} and {wanted.user}",
+        stored == expected,
+        good=f"{stored.item} for items, {stored.user} for users, computed again",
+        bad=f"{stored.item} and {stored.user}; the training part gives {expected.item} and {expected.user}",
         action=_AGAIN,
     )
 
 
 def _check_negatives(file: Path, table: RankTable, data: Dataset, checks: Checks) -> None:
-    """Draw the sampled items again; none may be an item of the user, in whatever part."""
+    """Draws the sampled items again; none may be an item of the user in any part."""
     protocol = table.protocol
     users = data.held_out(protocol.part).users
     if len(table) != len(users):
-        return  # said above
+        return  # reported by _check_targets
     drawn = sample_negatives(data, users, protocol.negatives or 1, protocol.seed or 0)
     events = data.events
     rows, own = (

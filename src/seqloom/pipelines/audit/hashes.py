@@ -1,4 +1,4 @@
-"""Check that every file of a data set or of a run is the one that was written, byte for byte."""
+"""Checks that the files of a data set or a run are those that were written, byte for byte."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SAW = "what was written"
 
 
 def check_dataset_files(data: Dataset, checks: Checks) -> None:
-    """Hash the data set's files whole; opening it hashes only samples of large ones."""
+    """Hashes the whole files of a data set; opening one hashes only samples of large files."""
     _check("files of the data set", data.path, data.manifest.files, REMEDY, checks)
 
 
 def check_run_files(run: Run, checks: Checks) -> None:
-    """Hash the run's files whole; weights and the system's files were hashed when it was opened."""
+    """Hashes the whole files of a run, except those that opening it has hashed."""
     _check("files of the run", run.path, run.manifest.records, TRAIN_AGAIN, checks)
 
 
@@ -30,9 +30,7 @@ def _check(
     what: str, folder: Path, records: Mapping[str, FileRecord], remedy: str, checks: Checks
 ) -> None:
     if not records:
-        checks.unknown(
-            what, _SAW, "the folder is of an older seqloom, which kept no hashes", remedy
-        )
+        checks.unknown(what, _SAW, "an older seqloom made the folder and kept no hashes", remedy)
         return
     wrong = []
     for name in records:

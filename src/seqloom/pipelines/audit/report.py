@@ -1,4 +1,4 @@
-"""What an audit found: one check an artefact."""
+"""The report of an audit: one check for each artefact."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Verdict = Literal["pass", "fail", "unknown"]
 
 
 class Check(Config):
-    """One artefact, and whether it saw only what it may."""
+    """The verdict on one artefact."""
 
     artefact: str
     saw: str
-    """What the artefact was allowed to see."""
+    """The data that the artefact may depend on."""
     verdict: Verdict
-    """`unknown`: it could not be made again here, so nothing is proved."""
+    """`unknown`: it could not be recomputed here, so nothing is proved."""
     found: str
-    """What the verdict goes by."""
+    """Reason for the verdict."""
     action: str | None = None
-    """What to do; nothing after a pass."""
+    """How to fix a failure or decide an unknown; None after a pass."""
 
 
 class Audit(Config):
@@ -32,11 +32,11 @@ class Audit(Config):
     path: str
     kind: Literal["data set", "run"]
     audited: str
-    """When, as text."""
+    """Date and time, as text."""
     seqloom: str
-    """The version that audited."""
+    """The version of the audit."""
     of: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of the files that the verdict is about."""
+    """SHA-256 of the audited files."""
     passed: bool
     """Whether no check failed."""
     failed: int
@@ -45,21 +45,21 @@ class Audit(Config):
 
 
 class Checks:
-    """Collects checks as they are made."""
+    """Collects checks."""
 
     def __init__(self) -> None:
         self.made: list[Check] = []
         self._prefix = ""
 
     def within(self, name: str) -> Checks:
-        """The same collection for a run that this one is made of; artefacts are told apart by `name`."""
+        """Returns a view for a run that this one is made of, which puts `name` before artefacts."""
         part = Checks()
         part.made = self.made
         part._prefix = f"{self._prefix}{name}: "
         return part
 
     def judge(self, artefact: str, saw: str, ok: bool, *, good: str, bad: str, action: str) -> None:
-        """A pass that says `good`, or a failure that says `bad` and what to do."""
+        """Adds a pass with the reason `good`, or a failure with the reason `bad` and an action."""
         check = Check(
             artefact=f"{self._prefix}{artefact}",
             saw=saw,
@@ -70,7 +70,7 @@ class Checks:
         self.made.append(check)
 
     def unknown(self, artefact: str, saw: str, why: str, action: str | None = None) -> None:
-        """An artefact that cannot be made again here."""
+        """Adds an artefact that cannot be recomputed here."""
         self.made.append(
             Check(
                 artefact=f"{self._prefix}{artefact}",
@@ -82,7 +82,7 @@ class Checks:
         )
 
     def report(self, path: str, kind: Literal["data set", "run"], of: dict[str, str]) -> Audit:
-        """All of them; `of` are the hashes of the files that were audited."""
+        """Builds the report of all checks; `of` are the hashes of the audited files."""
         from seqloom._version import __version__
 
         failed = sum(check.verdict == "fail" for check in self.made)

@@ -1,4 +1,4 @@
-"""Checks of a run: what it counts, starts from and trains on, made again without held-out events."""
+"""Checks a run: recomputes its counts, start and batches without held-out events."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
+from seqloom.core.protocols import NamesItems
 from seqloom.core.tensors import tensor_marks, unlike_marks
 from seqloom.data.store import Dataset, training_only
 from seqloom.pipelines.audit.batches import first_epochs
-from seqloom.pipelines.audit.names import check_names, check_prompts, earlier_run
+from seqloom.pipelines.audit.names import check_earlier_run, check_names, check_prompts
 from seqloom.pipelines.audit.report import Checks
-from seqloom.pipelines.train.item_vectors import read_ids_of
+from seqloom.pipelines.train.item_vectors import read_item_vectors
 from seqloom.pipelines.train.train import start_system
 from seqloom.runs.folder import Run, check_fingerprint, load_run
 from seqloom.systems.base import System, TrainingData
 from seqloom.systems.ensemble.system import Ensemble
-from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.text.store import read_manifest
 
 _TRAINING = "training part"
@@ -30,9 +30,9 @@ _AGAIN = "train again"
 def check_run(
     run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
 ) -> None:
-    """Training part, popularity, text, start, batches, textual IDs; and the runs that this one began with.
+    """Checks training part, popularity, text, start, batches, textual IDs, and the runs that this one used.
 
-    Of an ensemble, which is not trained, the members are checked instead.
+    An ensemble is not trained; its members are checked instead.
     """
     blind = training_only(data)
     _check_reference(run, data, checks)
@@ -41,30 +41,30 @@ def check_run(
         _check_members(run, run.system, data, checks, thorough=thorough, progress=progress)
         return
     _check_text(run, data, checks)
-    given = _check_ids(run, data, checks, thorough=thorough, progress=progress)
-    if given is not None:
-        _check_start(run, TrainingData(blind, ids=given.get("vectors")), checks)
+    inputs = _check_item_vectors(run, data, checks, thorough=thorough, progress=progress)
+    if inputs is not None:
+        _check_start(run, TrainingData(blind, ids=inputs.get("vectors")), checks)
     _check_batches(run, data, blind, checks)
-    if isinstance(run.system, IDGenRec):
-        check_names(run, blind, checks, thorough=thorough, progress=progress)
-        check_prompts(run, blind, checks)
-        earlier = earlier_run(run, data, checks)
+    if isinstance(run.system, NamesItems):
+        check_names(run, run.system, blind, checks, thorough=thorough, progress=progress)
+        check_prompts(run.system, blind, checks)
+        earlier = check_earlier_run(run.system, data, checks)
         if earlier is not None:
-            within, theirs = checks.within("went on from"), earlier.dataset()
-            check_run(earlier, theirs, within, thorough=thorough, progress=progress)
+            within, earlier_data = checks.within("continued run"), earlier.dataset()
+            check_run(earlier, earlier_data, within, thorough=thorough, progress=progress)
 
 
 def check_catalogue(run: Run, data: Dataset, checks: Checks) -> None:
-    """A run knows the warm items of its data set and no cold one."""
+    """Checks that a run knows the warm items of its data set and no cold one."""
     cold = set(data.item_ids) - set(data.warm.item_ids)
     known = run.item_ids[: run.trained_items]
-    met = len(cold.intersection(known))
+    leaked = len(cold.intersection(known))
     checks.judge(
         "catalogue of the run",
         "items that are not cold",
         known == data.warm.item_ids,
         good=f"{len(known):,} items, none of the {len(cold):,} cold ones",
-        bad=f"{met} cold items are in it" if met else "it is not that of the data set",
+        bad=f"{leaked} cold items are in it" if leaked else "it is not that of the data set",
         action=_AGAIN,
     )
 
@@ -73,7 +73,7 @@ def _check_reference(run: Run, data: Dataset, checks: Checks) -> None:
     what = ("the run's training part", "events before the held-out ones")
     recorded = run.manifest.dataset.training
     if not recorded:
-        checks.unknown(*what, "the run is of an older seqloom, which kept no hash", _AGAIN)
+        checks.unknown(*what, "an older seqloom made the run and kept no hash", _AGAIN)
         return
     checks.judge(
         *what,
@@ -87,7 +87,7 @@ def _check_reference(run: Run, data: Dataset, checks: Checks) -> None:
 def _check_popularity(run: Run, blind: Dataset, checks: Checks) -> None:
     counts = run.popularity
     if counts is None:
-        checks.unknown("popularity", _TRAINING, "the run is of an older seqloom, which kept none")
+        checks.unknown("popularity", _TRAINING, "an older seqloom made the run and kept none")
         return
     wrong = int((counts[: run.trained_items] != blind.popularity[1 : run.trained_items + 1]).sum())
     checks.judge(
@@ -101,48 +101,48 @@ def _check_popularity(run: Run, blind: Dataset, checks: Checks) -> None:
 
 
 def _check_text(run: Run, data: Dataset, checks: Checks) -> None:
-    told = run.manifest.text
-    if told is None:
+    recorded = run.manifest.text
+    if recorded is None:
         return
-    what = (f"text of the run, {told['name']!r}", "item texts; users' training part")
+    what = (f"text of the run, {recorded['name']!r}", "item texts; users' training part")
     try:
-        manifest = read_manifest(data, told["name"])
+        manifest = read_manifest(data, recorded["name"])
     except SeqloomError as error:
         checks.unknown(*what, str(error), "embed again under that name, or train again")
         return
     now = manifest.model_dump(mode="json")
     same = all(
-        (told.get(part) or {}).get("content_hash") == (now[part] or {}).get("content_hash")
+        (recorded.get(part) or {}).get("content_hash") == (now[part] or {}).get("content_hash")
         for part in ("items", "users")
     )
     checks.judge(
         *what,
         same,
         good="the data set's embeddings of that name, checked above",
-        bad="the run was trained with other embeddings than those that are there now",
+        bad="the run was trained with other embeddings than the present ones",
         action=_AGAIN,
     )
 
 
-def _check_ids(
+def _check_item_vectors(
     run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
 ) -> dict[str, Tensor] | None:
-    """The item vectors that the run started from; empty where it takes none, None where they are gone."""
-    told = run.manifest.ids
-    if told is None:
+    """Returns the item vectors that the run started from; empty if it has none, None if they are missing."""
+    recorded = run.manifest.ids
+    if recorded is None:
         return {}
     what = ("item vectors of another run", _TRAINING)
     own = run.path / "ids"
-    path = own if own.exists() else Path(told["run"])
+    path = own if own.exists() else Path(recorded["run"])
     try:
         other = load_run(path)
-        table = read_ids_of(data, path)
+        table = read_item_vectors(data, path)
     except SeqloomError as error:
         checks.unknown(*what, str(error), "keep the run that supplied them")
         return None
     checks.judge(
         *what,
-        table.reference["weights_sha256"] == told["weights_sha256"],
+        table.reference["weights_sha256"] == recorded["weights_sha256"],
         good=f"those of {path}, which is checked too",
         bad=f"{path} is no longer the run that supplied them",
         action=_AGAIN,
@@ -161,22 +161,23 @@ def _check_members(
     thorough: bool,
     progress: Progress,
 ) -> None:
-    """Each member is the run that it was taken from, and that run is checked as any other."""
+    """Checks that each member equals its run, and checks that run."""
     members = zip(ensemble.names, ensemble.systems, run.manifest.members, strict=True)
-    for name, held, told in members:
+    for name, held, recorded in members:
         within = checks.within(f"member {name}")
         what = ("weights", "what its own run may see")
         try:
-            member = load_run(told.run)
+            member = load_run(recorded.run)
             check_fingerprint(member.manifest, data)
         except SeqloomError as error:
             within.unknown(*what, str(error), "keep the run that the ensemble was made of")
             continue
         within.judge(
             *what,
-            member.manifest.weights_sha256 == told.weights_sha256 and _alike(held, member.system),
-            good=f"those of {told.run}, which is checked too",
-            bad=f"{told.run} is no longer the run that the ensemble was made of",
+            member.manifest.weights_sha256 == recorded.weights_sha256
+            and _equal_tensors(held, member.system),
+            good=f"those of {recorded.run}, which is checked too",
+            bad=f"{recorded.run} is no longer the run that the ensemble was made of",
             action=_AGAIN,
         )
         check_run(member, data, within, thorough=thorough, progress=progress)
@@ -188,17 +189,17 @@ def _check_members(
     )
 
 
-def _alike(held: System[Any], own: System[Any]) -> bool:
-    """Whether two systems have the same tensors, but for the rounding of what is stored."""
+def _equal_tensors(held: System[Any], own: System[Any]) -> bool:
+    """Returns whether two systems have equal tensors, up to the rounding of their files."""
     first, second = held.state_dict(), own.state_dict()
     return first.keys() == second.keys() and all(
-        first[name].shape == second[name].shape and _same(first[name], second[name])
+        first[name].shape == second[name].shape and _close(first[name], second[name])
         for name in first
     )
 
 
 def _check_start(run: Run, blind: TrainingData, checks: Checks) -> None:
-    """Build the system from the training part alone; it must start as the run did."""
+    """Builds the system from the training part alone and compares its first weights with the run's."""
     manifest = run.manifest
     sizes = manifest.sizes.model_copy(update={"num_items": run.trained_items})
     what = ("start of the weights", "training part; texts; item vectors of another run")
@@ -212,60 +213,62 @@ def _check_start(run: Run, blind: TrainingData, checks: Checks) -> None:
         checks.judge(
             *what,
             not wrong,
-            good=f"{len(manifest.start)} tensors, made again, are those that the run began with",
-            bad=f"{len(wrong)} tensors began otherwise, the first is {wrong[0] if wrong else ''}",
+            good=f"{len(manifest.start)} tensors, made again, are those that the run started with",
+            bad=f"{len(wrong)} tensors started differently, the first is {wrong[0] if wrong else ''}",
             action=_AGAIN,
         )
     else:
-        checks.unknown(*what, "the run is of an older seqloom, which kept no marks", _AGAIN)
+        checks.unknown(
+            *what, "an older seqloom made the run and kept no fingerprints of tensors", _AGAIN
+        )
     _check_constants(run, fresh, checks)
 
 
 def _check_constants(run: Run, fresh: System[Any], checks: Checks) -> None:
-    """What training never changes is still what the training part and the texts give."""
+    """Recomputes the tensors that training never changes."""
     state = run.system.state_dict()
     counted = not run.manifest.trained_parameters
     names = sorted(state if counted else fresh.fixed_entries)
     if not names:
         return
-    wrong = [name for name in names if not _same(state[name], fresh.state_dict()[name])]
+    wrong = [name for name in names if not _close(state[name], fresh.state_dict()[name])]
     checks.judge(
         "counts and neighbours" if counted else "frozen tensors",
         _TRAINING if counted else "texts; item vectors of another run",
         not wrong,
         good=f"{', '.join(names)}: made again",
-        bad=f"{', '.join(wrong)}: not what is allowed gives",
+        bad=f"{', '.join(wrong)}: not reproduced from the allowed data",
         action=_AGAIN,
     )
 
 
-def _same(kept: Tensor, made: Tensor) -> bool:
-    kept = kept[: len(made)] if made.ndim else kept
-    if kept.shape != made.shape:
+def _close(kept: Tensor, remade: Tensor) -> bool:
+    kept = kept[: len(remade)] if remade.ndim else kept
+    if kept.shape != remade.shape:
         return False
-    return torch.allclose(kept.double(), made.double(), rtol=2e-3, atol=1e-4)
+    return torch.allclose(kept.double(), remade.double(), rtol=2e-3, atol=1e-4)
 
 
 def _check_batches(run: Run, data: Dataset, blind: Dataset, checks: Checks) -> None:
-    """Cut and weigh the first epoch twice: from the data set, and with held-out events gone."""
+    """Compares the first epoch of training with and without the held-out events."""
     if run.manifest.added_items:
-        why = "items were added since; audit the run before that"
+        why = "items were added since; audit the run without them"
         checks.unknown("training batches", _TRAINING, why)
         return
     try:
         seen = first_epochs(load_run(run.path).system, TrainingData(data))
         unseen = first_epochs(load_run(run.path).system, TrainingData(blind))
     except SeqloomError as error:
-        why = f"training cannot be begun from the training part alone: {error}"
+        why = f"training cannot start from the training part alone: {error}"
         checks.unknown("training batches", _TRAINING, why)
         return
     if not seen:
         return
     pairs = {name: (seen[name], unseen[name]) for name in seen if name in unseen}
-    gone = sorted(seen.keys() ^ unseen.keys())
-    batches = gone + [name for name, (a, b) in pairs.items() if a.batches != b.batches]
-    losses = gone + [name for name, (a, b) in pairs.items() if not a.same_loss(b)]
-    action = "this is a fault of the system's code; do not trust its numbers"
+    unpaired = sorted(seen.keys() ^ unseen.keys())
+    batches = unpaired + [name for name, (a, b) in pairs.items() if a.batches != b.batches]
+    losses = unpaired + [name for name, (a, b) in pairs.items() if not a.same_loss(b)]
+    action = "this is a fault of the system's code; do not trust its metrics"
     checks.judge(
         "training batches",
         _TRAINING,

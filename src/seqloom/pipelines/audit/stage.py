@@ -1,4 +1,4 @@
-"""The order of an audit: the data set, its embeddings, then the run and its evaluations."""
+"""Audits the data set, its embeddings, then the run and its evaluations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqloom.pipelines.audit.evaluations import check_evaluations
 from seqloom.pipelines.audit.hashes import check_dataset_files, check_run_files
 from seqloom.pipelines.audit.report import Audit, Check, Checks
 from seqloom.pipelines.audit.run import check_catalogue, check_run
-from seqloom.pipelines.audit.stored import hashes, keep
+from seqloom.pipelines.audit.stored import hash_audited_files, store_audit
 from seqloom.pipelines.audit.text import check_embeddings
 from seqloom.runs.folder import load_run
 from seqloom.text.store import text_names
@@ -28,20 +28,19 @@ def audit(
     known: dict[str, list[Check]] | None = None,
     progress: Progress = SILENT,
 ) -> Audit:
-    """Make what was derived from a data set, or used by a run, again without the held-out events.
+    """Recomputes without held-out events what was derived from a data set or used by a run.
 
-    The result is kept in the folder as `audit.json`; a report shows it.
+    Writes the result into the folder as `audit.json`, which reports show.
 
     Args:
-        path: a prepared data set or a run; of a run its data set is audited too.
-        dataset: where the run's data set is now.
-        encode: whether a sample of texts goes through the encoder again.
-        thorough: whether textual IDs are made again however large the catalogue is.
-        known: the checks of data sets that were made already, by folder; of several runs the data set
-            is audited once.
+        path: a prepared data set, or a run, whose data set is audited too.
+        dataset: the present folder of the run's data set.
+        encode: whether to encode a sample of texts again.
+        thorough: whether to make textual IDs again for a catalogue of any size.
+        known: earlier checks of data sets by folder, so that several runs share the audit of theirs.
 
     Raises:
-        ArtefactError: the path is neither, or the run's data set is gone or another one.
+        ArtefactError: the path is neither, or the run's data set is missing or another one.
     """
     path = Path(path)
     raw = read_json(path / "manifest.json", "prepared data set or run")
@@ -50,7 +49,9 @@ def audit(
     known = {} if known is None else known
     if kind == "seqloom-dataset":
         _check_data(Dataset.load(path), checks, encode, known, progress)
-        return _kept(checks.report(str(path), "data set", hashes(path)), path, progress)
+        return _store(
+            checks.report(str(path), "data set", hash_audited_files(path)), path, progress
+        )
     if kind != "seqloom-run":
         raise ArtefactError(f"{path} is neither a prepared data set nor a run")
     run = load_run(path)
@@ -60,12 +61,12 @@ def audit(
     check_catalogue(run, data, checks)
     check_run(run, data.warm, checks, thorough=thorough, progress=progress)
     check_evaluations(run, data, checks, thorough=thorough, progress=progress)
-    return _kept(checks.report(str(path), "run", hashes(path)), path, progress)
+    return _store(checks.report(str(path), "run", hash_audited_files(path)), path, progress)
 
 
-def _kept(found: Audit, path: Path, progress: Progress) -> Audit:
-    keep(found, path, progress)
-    return found
+def _store(report: Audit, path: Path, progress: Progress) -> Audit:
+    store_audit(report, path, progress)
+    return report
 
 
 def _check_data(

@@ -1,4 +1,4 @@
-"""The result of an audit, kept in the folder that was audited, and whether it still holds."""
+"""Stores the result of an audit in the audited folder, and tells whether it is still valid."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ _ABOUT = (
     "events.safetensors",
     "text/*/manifest.json",
 )
-"""The files of a run or a data set that a verdict is about; they name the hashes of the others."""
+"""The audited files of a run or a data set; they contain the hashes of the others."""
 
 _WORSE = ("pass", "unknown", "fail")
 
 
 @dataclass(frozen=True)
 class StoredAudit:
-    """What an earlier audit found."""
+    """The result of an earlier audit."""
 
     audit: Audit
     changed: list[str]
-    """Files that are new, gone or other ones since; then the verdict is of something else."""
+    """Files that were added, removed or changed since; the verdict is valid only if there are none."""
 
 
-def hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of each file that a verdict is about, by its place in the folder."""
+def hash_audited_files(path: Path) -> dict[str, str]:
+    """Returns the SHA-256 of each audited file, by its path in the folder."""
     files = sorted(file for pattern in _ABOUT for file in path.glob(pattern))
     return {file.relative_to(path).as_posix(): sha256_file(file) for file in files}
 
 
-def keep(found: Audit, path: Path, progress: Progress) -> None:
-    """Write the result beside what it is about; a folder that cannot be written to is only mentioned."""
+def store_audit(report: Audit, path: Path, progress: Progress) -> None:
+    """Writes the result into the audited folder; warns if the folder cannot be written."""
     try:
         with writing(path):
-            write_json(path / FILE, found.model_dump(mode="json"), sealed=True)
+            write_json(path / FILE, report.model_dump(mode="json"), sealed=True)
     except (OSError, LockedError) as error:
-        progress.warn(f"the audit's result is not kept in {path}: {error}")
+        progress.warn(f"the result of the audit is not stored in {path}: {error}")
 
 
 def read_audit(path: Path) -> StoredAudit | None:
-    """The result of the last audit of the folder; None where there was none.
+    """Reads the result of the last audit of the folder; None if there is none.
 
     Raises:
         ArtefactError: the file is damaged.
@@ -62,24 +62,25 @@ def read_audit(path: Path) -> StoredAudit | None:
         return None
     raw = read_json(file, "result of an audit")
     with reading(file, "the result of an audit", "run `seqloom audit` again"):
-        found = Audit.build(raw)
-    now = hashes(path)
-    names = sorted(now.keys() | found.of.keys())
-    return StoredAudit(found, [name for name in names if now.get(name) != found.of.get(name)])
+        report = Audit.build(raw)
+    present = hash_audited_files(path)
+    names = sorted(present.keys() | report.of.keys())
+    changed = [name for name in names if present.get(name) != report.of.get(name)]
+    return StoredAudit(report, changed)
 
 
-def summary(stored: StoredAudit) -> AuditResult:
-    """For a report: the checks of each part of the run (its ids, its members) as one row."""
-    found = stored.audit
+def summarise_audit(stored: StoredAudit) -> AuditResult:
+    """Summarises an audit for a report: one row for each part of the run (its ids, its members)."""
+    report = stored.audit
     parts: dict[str, list[Check]] = {}
-    for check in found.checks:
+    for check in report.checks:
         parts.setdefault(check.artefact.partition(": ")[0], []).append(check)
     return AuditResult(
-        date=found.audited,
-        passed=found.passed,
-        proved=len(found.checks) - found.failed - found.unknown,
-        failed=found.failed,
-        unknown=found.unknown,
+        date=report.audited,
+        passed=report.passed,
+        proved=len(report.checks) - report.failed - report.unknown,
+        failed=report.failed,
+        unknown=report.unknown,
         rows=[_row(name, checks) for name, checks in parts.items()],
         changed=stored.changed,
     )
@@ -87,7 +88,7 @@ def summary(stored: StoredAudit) -> AuditResult:
 
 def _row(name: str, checks: list[Check]) -> AuditRow:
     worst = max(checks, key=lambda check: _WORSE.index(check.verdict))
-    told = "" if worst.verdict == "pass" else worst.found
-    if told and worst.artefact != name:
-        told = f"{worst.artefact.removeprefix(f'{name}: ')}: {told}"
-    return AuditRow(artefact=name, verdict=worst.verdict, checks=len(checks), reason=told)
+    reason = "" if worst.verdict == "pass" else worst.found
+    if reason and worst.artefact != name:
+        reason = f"{worst.artefact.removeprefix(f'{name}: ')}: {reason}"
+    return AuditRow(artefact=name, verdict=worst.verdict, checks=len(checks), reason=reason)

@@ -1,4 +1,4 @@
-"""Checks of text embeddings: their texts rendered again, a sample of their vectors made again."""
+"""Checks text embeddings: renders their texts again and encodes a sample of them."""
 
 from __future__ import annotations
 
@@ -27,136 +27,147 @@ _ITEMS = "item texts alone, no event"
 _USERS = "the users' training part"
 _SAMPLE = 64
 _EQUAL = 1e-9
-"""Cosines that differ by so little count as equal: the copies of one pair may differ in the last bits."""
+"""Largest difference of equal cosines; copies of one pair may differ in the last bits."""
 _SAMPLING = 0.02
-"""What recall may lack beside its error on the sample."""
+"""Tolerance of recall beyond its standard error on the sample."""
 _ALIKE = 0.999
-"""Least cosine of a vector and itself made again: another batch or device rounds differently."""
+"""Least cosine of a vector and its repetition; another batch or device rounds differently."""
 
 
 def check_embeddings(
     data: Dataset, name: str, checks: Checks, *, encode: bool, progress: Progress
 ) -> None:
-    """Texts, vectors and neighbours of the embeddings `name`."""
+    """Checks the texts, vectors and neighbours of the embeddings `name`."""
     again = f"run `seqloom embed {data.path} --name {name} --overwrite`, then train again"
     try:
-        found = load_embeddings(data, name)
+        embeddings = load_embeddings(data, name)
     except SeqloomError as error:
         checks.judge(f"embeddings {name!r}", _ITEMS, False, good="", bad=str(error), action=again)
         return
     blind = training_only(data)
-    _Embeddings(data, blind, found, checks, again, encode, progress).check()
+    _Embeddings(data, blind, embeddings, checks, again, encode, progress).check()
 
 
 class _Embeddings:
-    """The checks of one embedding."""
+    """Checks one embedding."""
 
     def __init__(
         self,
         data: Dataset,
         blind: Dataset,
-        found: TextEmbeddings,
+        embeddings: TextEmbeddings,
         checks: Checks,
         again: str,
         encode: bool,
         progress: Progress,
     ) -> None:
-        self.data, self.blind, self.found, self.checks = data, blind, found, checks
+        self.data, self.blind, self.checks = data, blind, checks
+        self.embeddings = embeddings
         self.again, self.encode, self.progress = again, encode, progress
 
     def check(self) -> None:
-        manifest = self.found.manifest
-        self._prompts("items", manifest.items, self.found.items)
-        if manifest.users is None or self.found.users is None:
+        manifest = self.embeddings.manifest
+        self._prompts("items", manifest.items, self.embeddings.items)
+        if manifest.users is None or self.embeddings.users is None:
             return
         if manifest.users.mode == "mean":
-            self._means(manifest.users, self.found.users)
+            self._means(manifest.users, self.embeddings.users)
         else:
-            self._prompts("users", manifest.users, self.found.users)
-        self._neighbours(self.found.users)
+            self._prompts("users", manifest.users, self.embeddings.users)
+        self._neighbours(self.embeddings.users)
 
-    def _prompts(self, part: str, told: PartManifest, vectors: Tensor) -> None:
-        what = (f"prompts of {part}, {self.found.name!r}", _ITEMS if part == "items" else _USERS)
-        if told.saw.startswith(UNKNOWN_SOURCE) or told.template is None:
-            self.checks.unknown(*what, told.saw, "embed with seqloom to be sure")
+    def _prompts(self, part: str, manifest: PartManifest, vectors: Tensor) -> None:
+        what = (
+            f"prompts of {part}, {self.embeddings.name!r}",
+            _ITEMS if part == "items" else _USERS,
+        )
+        if manifest.saw.startswith(UNKNOWN_SOURCE) or manifest.template is None:
+            self.checks.unknown(*what, manifest.saw, "embed with seqloom to be sure")
             return
-        prompts = self._render(part, told)
+        prompts = self._render(part, manifest)
         if prompts is None:
-            self.checks.unknown(*what, "made by an older seqloom, which kept no limits", self.again)
+            self.checks.unknown(*what, "an older seqloom made them and kept no limits", self.again)
             return
-        expected = content_hash_of(self.found.manifest.encoder, prompts.texts)
-        recorded = told.training in (None, self.data.training_hash)
+        expected = content_hash_of(self.embeddings.manifest.encoder, prompts.texts)
+        recorded = manifest.training in (None, self.data.training_hash)
         self.checks.judge(
             *what,
-            expected == told.content_hash and recorded,
+            expected == manifest.content_hash and recorded,
             good=f"{len(prompts.texts)} texts rendered again have the manifest's hash",
-            bad="the texts that were embedded are not those that what it may see gives"
+            bad="the embedded texts are not those that the allowed data give"
             if recorded
-            else "they are of another training part",
+            else "they belong to another training part",
             action=self.again,
         )
         self._sample(part, prompts, vectors)
 
-    def _render(self, part: str, told: PartManifest) -> Prompts | None:
-        assert told.template is not None
+    def _render(self, part: str, manifest: PartManifest) -> Prompts | None:
+        assert manifest.template is not None
         if part == "items":
-            return item_prompts(self.blind, told.template)
-        if told.max_items is None or told.max_words is None:
+            return item_prompts(self.blind, manifest.template)
+        if manifest.max_items is None or manifest.max_words is None:
             return None
         return user_prompts(
-            self.blind, told.template, max_items=told.max_items, max_words=told.max_words
+            self.blind,
+            manifest.template,
+            max_items=manifest.max_items,
+            max_words=manifest.max_words,
         )
 
     def _sample(self, part: str, prompts: Prompts, vectors: Tensor) -> None:
         saw = _ITEMS if part == "items" else _USERS
-        what = (f"vectors of {part}, {self.found.name!r}", saw)
-        kind = self.found.manifest.encoder.get("kind")
+        what = (f"vectors of {part}, {self.embeddings.name!r}", saw)
+        kind = self.embeddings.manifest.encoder.get("kind")
         if not self.encode or kind == "openai":
-            why = "not asked for" if not self.encode else "an endpoint may charge for each text"
+            why = (
+                "encoding is switched off"
+                if not self.encode
+                else "an endpoint may charge for each text"
+            )
             self.checks.unknown(*what, f"no text was encoded again: {why}")
             return
         rows = [row for row in _sample(len(vectors), part) if prompts.texts[row] is not None]
         try:
-            encoder = rebuild_encoder(self.found.manifest.encoder, self.progress)
-            made = encoder.encode([prompts.texts[row] or "" for row in rows])
+            encoder = rebuild_encoder(self.embeddings.manifest.encoder, self.progress)
+            encoded = encoder.encode([prompts.texts[row] or "" for row in rows])
         except SeqloomError as error:
-            self.checks.unknown(*what, f"the encoder is not here: {error}")
+            self.checks.unknown(*what, f"the encoder is missing: {error}")
             return
-        alike = torch.cosine_similarity(made, vectors[rows]) if rows else torch.ones(1)
+        alike = torch.cosine_similarity(encoded, vectors[rows]) if rows else torch.ones(1)
         self.checks.judge(
             *what,
             float(alike.min()) >= _ALIKE,
-            good=f"{len(rows)} texts encoded again give the vectors that are kept",
+            good=f"{len(rows)} texts encoded again give the stored vectors",
             bad=f"of {len(rows)} texts encoded again {int((alike < _ALIKE).sum())} give other vectors",
             action=self.again,
         )
 
-    def _means(self, told: PartManifest, vectors: Tensor) -> None:
-        made = mean_of_items(self.blind.train, self.found.items)
-        off = ~torch.isclose(made, vectors, rtol=1e-4, atol=1e-5).all(dim=1)
+    def _means(self, manifest: PartManifest, vectors: Tensor) -> None:
+        means = mean_of_items(self.blind.train, self.embeddings.items)
+        off = ~torch.isclose(means, vectors, rtol=1e-4, atol=1e-5).all(dim=1)
         self.checks.judge(
-            f"vectors of users, {self.found.name!r}",
+            f"vectors of users, {self.embeddings.name!r}",
             _USERS,
-            not bool(off.any()) and told.training in (None, self.data.training_hash),
-            good="the means of the training items, made again, are those that are kept",
+            not bool(off.any()) and manifest.training in (None, self.data.training_hash),
+            good="the means of the training items, computed again, are the stored ones",
             bad=f"{int(off.sum())} users have another mean than that of their training items",
             action=self.again,
         )
 
     def _neighbours(self, users: Tensor) -> None:
         rows = torch.tensor(_sample(len(users), "neighbours"))
-        for kept in kept_similar_users(self.found.path):
+        for kept in kept_similar_users(self.embeddings.path):
             k = kept.users.shape[1]
-            what = (f"{k} similar users, {self.found.name!r}", "user embeddings")
+            what = (f"{k} similar users, {self.embeddings.name!r}", "user embeddings")
             if kept.saw.startswith(UNKNOWN_SOURCE):
                 self.checks.unknown(*what, kept.saw, f"delete {kept.file.name} to be sure")
                 continue
             if kept.users.shape != (len(users), k):
-                good, bad = False, "they are of another number of users"
+                good, bad = False, "they belong to another number of users"
             elif kept.recall is None:
-                good, bad = _found_again(users, kept.users[rows], rows)
+                good, bad = _compare_exact(users, kept.users[rows], rows)
             else:
-                good, bad = _found_mostly(users, kept.users[rows], rows, kept.recall.target)
+                good, bad = _compare_approximate(users, kept.users[rows], rows, kept.recall.target)
             self.checks.judge(
                 *what,
                 good,
@@ -168,20 +179,24 @@ class _Embeddings:
             )
 
 
-def _found_again(users: Tensor, kept: Tensor, rows: Tensor) -> tuple[bool, str]:
-    """Whether exact neighbours are those of another search. Shapes: kept [R, k], rows [R]."""
+def _compare_exact(users: Tensor, kept: Tensor, rows: Tensor) -> tuple[bool, str]:
+    """Compares exact neighbours with those of another search. Shapes: kept [R, k], rows [R]."""
     same = (kept == top_similar(users, kept.shape[1], of=rows)).all(dim=1)
     bad = f"of {len(rows)} users {int((~same).sum())} have other neighbours when searched again"
     return bool(same.all()), bad
 
 
-def _found_mostly(users: Tensor, kept: Tensor, rows: Tensor, target: float) -> tuple[bool, str]:
-    """Whether approximate neighbours stand in the order of their similarity, and are as many of the exact
-    ones as they were to be. Shapes: kept [R, k], rows [R]."""
-    found = cosines(users, rows, kept)
-    ordered = (found.diff(dim=1) <= _EQUAL).all(dim=1) & (kept != rows[:, None]).all(dim=1)
+def _compare_approximate(
+    users: Tensor, kept: Tensor, rows: Tensor, target: float
+) -> tuple[bool, str]:
+    """Checks the order of approximate neighbours, and the share of exact ones among them.
+
+    Shapes: kept [R, k], rows [R].
+    """
+    similarities = cosines(users, rows, kept)
+    ordered = (similarities.diff(dim=1) <= _EQUAL).all(dim=1) & (kept != rows[:, None]).all(dim=1)
     last = cosines(users, rows, top_similar(users, kept.shape[1], of=rows))[:, -1:]
-    share = (found >= last - _EQUAL).double().mean(1)  # [R], of each user's
+    share = (similarities >= last - _EQUAL).double().mean(1)  # [R]
     error = float(share.std()) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
     if not bool(ordered.all()):
         return (
@@ -194,6 +209,6 @@ def _found_mostly(users: Tensor, kept: Tensor, rows: Tensor, target: float) -> t
 
 
 def _sample(rows: int, what: str) -> list[int]:
-    """Up to `_SAMPLE` row numbers, the same at every audit."""
+    """Draws up to `_SAMPLE` row numbers with a fixed seed."""
     chosen = torch.randperm(rows, generator=generator(0, "audit", what))[:_SAMPLE]
     return sorted(chosen.tolist())

@@ -23,7 +23,7 @@ from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.evaluation.record import GroupResult, RunRecord
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.report import Check
-from seqloom.pipelines.audit.stored import read_audit, summary
+from seqloom.pipelines.audit.stored import read_audit, summarise_audit
 from seqloom.pipelines.compare.latency import measure_latency
 from seqloom.pipelines.evaluate.evaluate import (
     LIST_LENGTH,
@@ -255,7 +255,8 @@ def _item_maps(runs: Sequence[Run], count: int, progress: Progress) -> list[Item
 
 def _system_result(run: Run, evaluated: EvaluatedRun) -> SystemResult:
     stored = read_audit(run.path)
-    return system_result(evaluated, log=run.log, audit=None if stored is None else summary(stored))
+    audit = None if stored is None else summarise_audit(stored)
+    return system_result(evaluated, log=run.log, audit=audit)
 
 
 def _samples(

@@ -1,1 +1,1 @@
-"""Memory, time and disk of a training before it begins."""
+"""Predicts the memory, time and disk space of a training."""

@@ -1,4 +1,4 @@
-"""What this machine gives, measured in about a second."""
+"""Measures the speed of this machine in about a second."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from seqloom.nn.losses import chunk_rows
 
 _SECONDS_EACH = 0.12
 _CATALOGUE = 16_384
-"""Items of the softmax that is timed; larger catalogues are scored by the same chunks of logits."""
+"""Items of the timed softmax; larger catalogues use chunks of logits of the same size."""
 _CACHED = 1 << 16
 _STREAMED = 1 << 24
 _ROWS = 4096
 _PASSES = 6
-"""Numbers that dropout and GELU write for each one."""
+"""Numbers that dropout and GELU write for each number that they read."""
 
 
 def measure_rates(num_items: int, width: int, device: torch.device) -> Rates:
-    """Seconds for a unit of each kind of work, on tensors of the shapes that training meets.
+    """Measures the seconds for a unit of each kind of work, on tensors with the shapes of a training.
 
     Args:
         num_items: N.
-        width: D', of what the catalogue is scored with.
+        width: D', of the vectors that score the catalogue.
     """
     items = min(num_items, _CATALOGUE)
     rows = chunk_rows(items, device)
@@ -45,10 +45,10 @@ def measure_rates(num_items: int, width: int, device: torch.device) -> Rates:
     one = torch.ones(1, device=device, requires_grad=True)
     calls = _seconds(lambda: (one * one).sum().backward(), device) / 4
     return Rates(
-        # The three products of a softmax, forward and backward.
+        # A softmax has three products, forward and backward.
         products=_seconds(lambda: _softmax_products(state, table, logits), device)
         / (6 * rows * items * width),
-        # Neither the cheapest of the element-wise operations nor the dearest.
+        # Dropout and GELU are of medium cost among the element-wise operations.
         elements=_seconds(lambda: (dropout(small, 0.5, training=True), F.gelu(small)), device)
         / (_PASSES * _CACHED),
         logits=_seconds(lambda: (logits.amax(1), torch.softmax(logits, 1).amax(1)), device)
@@ -60,24 +60,24 @@ def measure_rates(num_items: int, width: int, device: torch.device) -> Rates:
 
 
 def _softmax_products(state: Tensor, table: Tensor, logits: Tensor) -> None:
-    """As `nn.losses` makes them. Shapes: [M, D], [N, D], [M, N]."""
+    """Computes the products of a softmax as `nn.losses` does. Shapes: [M, D], [N, D], [M, N]."""
     product(state, table)
     product(logits, table.t())
     product(state.t(), logits.t())
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The median time of a call, of as many as fit into an eighth of a second, at least three."""
+    """Returns the median time of a call, over the calls of an eighth of a second, at least three."""
     work()
-    found: list[float] = []
+    seconds: list[float] = []
     began = time.perf_counter()
-    while len(found) < 3 or time.perf_counter() - began < _SECONDS_EACH:
+    while len(seconds) < 3 or time.perf_counter() - began < _SECONDS_EACH:
         _wait(device)
         started = time.perf_counter()
         work()
         _wait(device)
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def _wait(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""The memory and the disk space that a training takes, part by part."""
+"""Computes the memory and the disk space of a training, part by part."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from seqloom.systems.base import System
 MIB = 2**20
 _NUMBER_BYTES = 8
 LOADED_LATER = 60 * MIB
-"""What training loads and `plan` does not: the writer of event files, the optimiser."""
+"""Loaded by training and not by `plan`: the writer of event files, the optimiser."""
 FRAGMENTS = 1.35
-"""Tensors of ever new sizes leave gaps in a heap that keeps what was freed."""
+"""Tensors of changing sizes leave gaps in a heap that keeps freed memory."""
 _ROW_ARRAYS = 10
-"""Arrays of one number for each row: where rows begin and end, whose they are, their order."""
+"""Arrays with one number for each row: where rows begin and end, their users, their order."""
 
 
 class Memory(Config):
-    """The peak of the process, MiB, and what it is made of."""
+    """Peak memory of the process, MiB, and its parts."""
 
     peak_mb: float
     libraries_mb: float
-    """The process without data: the interpreter, what it loads, and kernels that are made as it runs."""
+    """The process without data: the interpreter, its libraries, and kernels that are compiled at run time."""
     data_mb: float
-    """Histories, rows, and text embeddings as far as they are read."""
+    """Histories, rows, and the text embeddings that are read."""
     weights_mb: float
-    """Weights, gradients, both moments, and the mean of the weights; on a GPU a language model too."""
+    """Weights, gradients, both moments, the mean of the weights; on a GPU also a language model."""
     step_mb: float
     """The largest of a training step, a validation batch and the writing of a checkpoint."""
 
     @classmethod
     def of(cls, libraries: float, data: float, weights: float, step: float) -> Self:
-        """The parts in bytes, and their sum."""
+        """Builds it from parts in bytes; the peak is their sum."""
         parts = {
             "libraries_mb": libraries,
             "data_mb": data,
@@ -52,30 +52,30 @@ class Memory(Config):
 
 
 class Disk(Config):
-    """Space that a run takes, MiB."""
+    """Disk space of a run, MiB."""
 
     training_mb: float
-    """At most, while it trains: checkpoints of weights, moments and mean; the best weights."""
+    """The most during training: checkpoints of weights, moments and mean; the best weights."""
     run_mb: float
-    """When it is complete."""
+    """After training."""
 
 
 def weights_bytes(model: System[Any], parameters: int, *, averages: bool) -> int:
-    """Weights, gradients and both moments, the mean of the weights where there is one, and what is frozen."""
+    """Returns the bytes of weights, gradients, moments, the mean of the weights, and frozen tensors."""
     return (4 + averages) * FLOAT_BYTES * parameters + frozen_bytes(model)
 
 
 def frozen_bytes(model: System[Any]) -> int:
-    """What the model holds and does not train."""
+    """Returns the bytes of tensors that are not trained."""
     held = [*model.buffers(), *(p for p in model.parameters() if not p.requires_grad)]
     return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
 def memory_of(work: Workload, device: torch.device) -> Memory:
-    """The memory on `device`: a GPU holds neither libraries nor data."""
+    """Returns the memory on `device`; a GPU holds neither libraries nor data."""
     weights = weights_bytes(work.model, work.parameters, averages=work.averages)
-    own = FLOAT_BYTES * work.parameters  # put aside while the mean is validated
-    saved = 2 * FLOAT_BYTES * work.parameters  # both moments as bytes, on their way to a file
+    own = FLOAT_BYTES * work.parameters  # a copy of them while the mean is validated
+    saved = 2 * FLOAT_BYTES * work.parameters  # both moments as bytes while they are written
     step = max(work.epoch().held, work.validation().held + own)
     if device.type != "cpu":
         return Memory.of(0, 0, weights + work.costs.shared_bytes(), step)
@@ -89,7 +89,7 @@ def memory_of(work: Workload, device: torch.device) -> Memory:
 
 
 def disk_of(model: System[Any], data: Dataset, parameters: int, *, averages: bool) -> Disk:
-    """Weights and the catalogue stay; checkpoints go when the run is complete."""
+    """Returns the disk space of a run; checkpoints are deleted when it is complete."""
     weights = FLOAT_BYTES * parameters
     catalogue = sum(
         column.total_compressed_size
@@ -100,7 +100,7 @@ def disk_of(model: System[Any], data: Dataset, parameters: int, *, averages: boo
     stored = model.saved_state().values()
     run = sum(each.numel() * each.element_size() for each in stored) + catalogue + counts
     last = (3 + averages) * weights
-    # A checkpoint is whole before the one before it goes.
+    # A checkpoint is complete before the previous one is deleted.
     training = catalogue + counts + 2 * last + 2 * weights
     return Disk(training_mb=round(training / MIB, 1), run_mb=round(run / MIB, 1))
 

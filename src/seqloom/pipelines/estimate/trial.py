@@ -1,4 +1,4 @@
-"""What a training takes whose system declares no costs: a few steps of each phase, tried and thrown away."""
+"""Measures a training whose system declares no costs, on a few discarded steps of each phase."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from seqloom.systems.base import System, SystemConfig, TrainingData
 from seqloom.training.step import Stepper, on_device
 
 _LOOKED_AT = 32
-"""Batches of an epoch that are cut to find a large one."""
+"""Batches of an epoch that are built to find a large one."""
 _STEPS, _SECONDS = 8, 5.0
-"""Steps of a phase that are timed, two at least: as many as fit."""
+"""Most steps and seconds of the timing of a phase; at least two steps are timed."""
 _RANKED = 512
-"""Users that are ranked."""
+"""Most users that are ranked."""
 
 
 class PlannedPhase(Config):
-    """A stretch of training with one objective."""
+    """The predicted time of one phase of training."""
 
     name: str
     steps_per_epoch: int
@@ -59,12 +59,12 @@ class OutOfMemoryError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What was measured."""
+    """The measurements of a trial."""
 
     model: System[Any]
     phases: list[PlannedPhase]
     seconds_before: float
-    """What the system prepares before steps, over the whole training."""
+    """Preparation before steps, over the whole training."""
     seconds_per_validation: float
     memory: Memory
     parameters: int
@@ -78,20 +78,20 @@ def try_system(
     device: torch.device,
     free: int,
 ) -> Trial:
-    """Start the system and take a few steps of each of its phases. Nothing is written.
+    """Starts the system and takes a few steps of each of its phases. Writes nothing.
 
     Args:
-        free: bytes that may be taken beside what the process has.
+        free: bytes that may be used beyond those of the process.
 
     Raises:
-        ConfigError: nothing is trained.
+        ConfigError: the system trains nothing.
         OutOfMemoryError: a step takes more than `free`.
     """
     if cls.combines_runs:
-        raise ConfigError(f"{cls.name} trains nothing: its weights are fitted in one go")
+        raise ConfigError(f"{cls.name} trains nothing: its weights are fitted in one step")
     before = rss_bytes()
     shared = cls.load_shared(config, SILENT)
-    with torch.random.fork_rng(), _limited(device, free):
+    with torch.random.fork_rng(), _limit_memory(device, free):
         data = TrainingData(dataset)
         model = start_system(cls.name, config, sizes_of(dataset, cls, config), data)
         model.to(device)
@@ -105,15 +105,15 @@ def try_system(
         if not any(phase.steps_per_epoch for phase in tried):
             raise ConfigError(f"{cls.name} has nothing to train on in this data set")
         validation = _try_validation(model, dataset, device)
-        peak = _peak(device)
+        peak = _peak_bytes(device)
     del shared
     weights = weights_bytes(model, parameters, averages=averages)
     libraries = before if device.type == "cpu" else 0
-    # The trial keeps no mean of the weights; everything else has been there.
+    # A trial keeps no mean of the weights, but everything else that training holds.
     tried_weights = weights_bytes(model, parameters, averages=False)
     step = max(0.0, peak - libraries - tried_weights)
     later = 0
-    if device.type == "cpu":  # a few steps meet few of the sizes that an epoch meets
+    if device.type == "cpu":  # a few steps have few of the sizes of an epoch
         later, step = LOADED_LATER, FRAGMENTS * step
     return Trial(
         model=model,
@@ -127,11 +127,11 @@ def try_system(
 
 
 @contextmanager
-def _limited(device: torch.device, free: int) -> Iterator[None]:
-    """Within: no more than `free` bytes can be taken, and the peak is measured anew.
+def _limit_memory(device: torch.device, free: int) -> Iterator[None]:
+    """Resets the measured peak and limits the memory to `free` more bytes within the block.
 
     Raises:
-        OutOfMemoryError: more was asked for.
+        OutOfMemoryError: the block needs more.
     """
     try:
         if device.type == "cuda":
@@ -149,37 +149,37 @@ def _limited(device: torch.device, free: int) -> Iterator[None]:
         raise OutOfMemoryError from error
 
 
-def _peak(device: torch.device) -> float:
-    """Bytes taken at most."""
+def _peak_bytes(device: torch.device) -> float:
+    """Returns the largest number of bytes in use."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return peak_rss_mb() * MIB
 
 
 def _try_phase(phase: Phase, device: torch.device) -> PlannedPhase:
-    """Its largest step of some first, untimed; then a few that are spread over an epoch."""
+    """Takes the largest of some steps first, untimed, then times a few over the whole epoch."""
     phase.steps(0)
     started = time.perf_counter()
-    steps = phase.steps(1)  # an epoch as most are: the first may prepare what others go on with
-    beginning = time.perf_counter() - started
+    steps = phase.steps(1)  # not the first epoch, which may prepare more
+    preparation = time.perf_counter() - started
     settings = phase.optimisation
     validations = settings.epochs // settings.validate_every if phase.validated else 0
-    if not len(steps):  # it only validates candidates
+    if not len(steps):  # the phase only validates candidates
         return PlannedPhase(
             name=phase.name,
             steps_per_epoch=0,
             targets_per_epoch=0,
-            seconds_per_epoch=round(beginning, 3),
+            seconds_per_epoch=round(preparation, 3),
             most_epochs=settings.epochs,
             validations=validations,
         )
     stepper = Stepper.of(phase, device)
     phase.module.train()
-    large = max(_spread(steps, _LOOKED_AT), key=_numbers)
-    _timed(stepper, large)
+    large = max(_sample_batches(steps, _LOOKED_AT), key=_count_numbers)
+    _time_step(stepper, large)
     seconds, targets = [], []
-    for batch in _spread(steps, _STEPS):
-        seconds.append(_timed(stepper, batch))
+    for batch in _sample_batches(steps, _STEPS):
+        seconds.append(_time_step(stepper, batch))
         targets.append(count_targets(batch))
         if len(seconds) > 1 and sum(seconds) > _SECONDS:
             break
@@ -188,50 +188,51 @@ def _try_phase(phase: Phase, device: torch.device) -> PlannedPhase:
         name=phase.name,
         steps_per_epoch=len(steps),
         targets_per_epoch=round(statistics.fmean(targets) * len(steps)),
-        seconds_per_epoch=round(beginning + statistics.fmean(seconds) * len(steps), 3),
+        seconds_per_epoch=round(preparation + statistics.fmean(seconds) * len(steps), 3),
         most_epochs=settings.epochs,
         validations=validations,
     )
 
 
 def _try_validation(model: System[Any], dataset: Dataset, device: torch.device) -> float:
-    """Seconds to rank all validation users, by some of them."""
+    """Estimates the seconds to rank all validation users from a sample of them."""
     held_out = dataset.held_out("valid")
     if not len(held_out.users):
         return 0.0
     started = time.perf_counter()
     scorer = model.scorer()
-    made = time.perf_counter() - started
+    preparation = time.perf_counter() - started
     by_length = held_out.histories.lengths.argsort(stable=True)
-    some = by_length[:: -(-len(by_length) // _RANKED)]
+    sample = by_length[:: -(-len(by_length) // _RANKED)]
     started = time.perf_counter()
     rank_targets(
         scorer,
-        held_out.select(some),
+        held_out.select(sample),
         popularity=dataset.popularity[1:],
         max_len=model.max_len,
         device=device,
     )
     ranked = time.perf_counter() - started
-    return round(made + ranked * len(by_length) / len(some), 3)
+    return round(preparation + ranked * len(by_length) / len(sample), 3)
 
 
-def _timed(stepper: Stepper, batch: Any) -> float:
+def _time_step(stepper: Stepper, batch: Any) -> float:
+    """Takes one step and returns its seconds."""
     started = time.perf_counter()
     parts = stepper(on_device(batch, stepper.device))
     float(parts["loss"].detach())  # waits for the device
     return time.perf_counter() - started
 
 
-def _spread(steps: Steps, most: int) -> Iterator[Any]:
-    """Some batches of an epoch, whose order is random."""
+def _sample_batches(steps: Steps, most: int) -> Iterator[Any]:
+    """Yields at most `most` batches at equal distances; their order in an epoch is random."""
     return (steps[step] for step in range(0, len(steps), -(-len(steps) // most)))
 
 
-def _numbers(batch: Any) -> int:
-    """How many numbers a batch holds."""
+def _count_numbers(batch: Any) -> int:
+    """Counts the numbers of a batch."""
     if isinstance(batch, Tensor):
         return batch.numel()
     if not dataclasses.is_dataclass(batch):
         return 0
-    return sum(_numbers(getattr(batch, field.name)) for field in dataclasses.fields(batch))
+    return sum(_count_numbers(getattr(batch, field.name)) for field in dataclasses.fields(batch))

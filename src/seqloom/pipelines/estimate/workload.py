@@ -1,4 +1,4 @@
-"""The steps that training a system on a data set comes to, counted and not done."""
+"""Counts the work of training a system on a data set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seqloom.systems.base import System
 
 _SAMPLED_BATCHES = 200
 _HISTORIES_AT_ONCE, _SCORES_AT_ONCE = 512, 4 << 20
-"""As full ranking takes them (`evaluation.ranking`)."""
+"""Batches of full ranking (`evaluation.ranking`)."""
 _OPTIMISER_PASSES = 7
 """AdamW reads weights, gradients and two moments, and writes all but the gradients."""
 _AVERAGING_PASSES = 3 / 8
@@ -26,27 +26,34 @@ _AVERAGING_PASSES = 3 / 8
 
 
 @runtime_checkable
-class InBatches(Protocol):
+class HasBatchSize(Protocol):
+    """A configuration with a batch size."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+
+
+@runtime_checkable
+class TrainsInBatches(HasBatchSize, Protocol):
     """The configuration of a system with one phase, over batches of rows."""
 
-    batch_size: int
-
     def optimisation(self) -> Optimisation:
-        """The settings of the phase."""
+        """Returns the settings of the phase."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One system, as configured, on one data set. The model may be on the `meta` device."""
+    """The training of one configured system on one data set. The model may be on the `meta` device."""
 
     dataset: Dataset
     model: System[Any]
     costs: TrainingCosts
-    config: InBatches
+    config: TrainsInBatches
 
     @cached_property
     def row_lengths(self) -> Tensor:
-        """[rows] int64, items in each training row, rising."""
+        """[rows] int64, items of each training row, ascending."""
         return self.costs.row_lengths(self.dataset.train.lengths).sort().values
 
     def _shape(self, lengths: Tensor) -> BatchShape:
@@ -55,7 +62,7 @@ class Workload:
 
     @property
     def averages(self) -> bool:
-        """Whether a mean of the weights is kept beside them."""
+        """Whether training keeps a mean of the weights."""
         return self.config.optimisation().averaging is not None
 
     @property
@@ -65,7 +72,7 @@ class Workload:
 
     @cached_property
     def sample(self) -> list[BatchShape]:
-        """Batches of an epoch, spread evenly over the lengths; the longest is the last."""
+        """Batches of an epoch at equal distances of length; the longest is the last."""
         batches = self.row_lengths.split(self.config.batch_size)
         taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
         return [self._shape(batches[int(at)]) for at in taken]
@@ -83,11 +90,11 @@ class Workload:
 
     @cached_property
     def parameters(self) -> int:
-        """Numbers that are trained."""
+        """Trained parameters."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def epoch(self) -> Cost:
-        """All of an epoch's work; `held` is that of its largest step."""
+        """Returns the work of an epoch; `held` is that of its largest step."""
         steps = [self.costs.step_cost(batch) for batch in self.sample]
         mean = sum(steps, Cost()) * (self.steps / len(steps))
         beside = self.costs.epoch_cost(self.dataset.train.lengths)
@@ -96,7 +103,7 @@ class Workload:
         return replace(whole, held=held)
 
     def validation(self) -> Cost:
-        """Ranking every validation target in the whole catalogue; `held` is one batch's."""
+        """Returns the work of ranking all validation targets; `held` is that of one batch."""
         lengths = self.dataset.held_out("valid").histories.lengths.clamp(max=self.model.max_len)
         items = self.dataset.num_items
         at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // items))
@@ -110,7 +117,7 @@ class Workload:
         return replace(whole, held=max(part.held for part in parts))
 
     def _update(self) -> Cost:
-        """The optimiser's step, and the mean of the weights."""
+        """Returns the work of the optimiser's step and of the mean of the weights."""
         passes = _OPTIMISER_PASSES + (_AVERAGING_PASSES if self.averages else 0)
         tensors = sum(1 for p in self.model.parameters() if p.requires_grad)
         return Cost(moved=passes * FLOAT_BYTES * self.parameters, calls=4 * tensors)

@@ -1,1 +1,1 @@
-"""Metrics of a run on the held-out parts."""
+"""Measures a run on the held-out parts."""

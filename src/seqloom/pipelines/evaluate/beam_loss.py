@@ -1,4 +1,4 @@
-"""`evaluate --exact`: what a system that lists items loses against scoring the whole catalogue."""
+"""`evaluate --exact`: measures what lists of a beam search lose against scores of the whole catalogue."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _SEED = 0
 
 
 class ListLoss(Config):
-    """Lists against exact scores, over the same users."""
+    """Metrics of lists and of exact scores over the same users."""
 
     run: str
     system: str
     part: Part
     users: int
     list_size: int
-    """Items that a list has (beams of a beam search)."""
+    """Length of a list (beams of a beam search)."""
     metrics: dict[str, float]
-    """By exact scores."""
+    """Metrics of exact scores."""
     list_metrics: dict[str, float]
-    """By lists; a target that is in no list has the last rank."""
+    """Metrics of lists; a target outside its list has the last rank."""
     same_top10: float
     """Share of users whose lists begin with the same ten items as the exact ranking, in any order."""
     recall10: float
-    """Share of the exact ranking's first ten items that are among the list's first ten."""
+    """Share of the first ten items of the exact ranking that the first ten of the list contain."""
     exact_seconds: float
     list_seconds: float
     list_users_per_s: float
@@ -56,29 +56,29 @@ def evaluate_exact(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> ListLoss:
-    """Rank held-out targets twice, by lists and by exact scores, and write `exact.json` into the run.
+    """Ranks held-out targets by lists and by exact scores, and writes `exact.json` into the run.
 
-    `sample` takes so many users at random, always the same ones.
+    `sample` draws this number of users at random, with a fixed seed.
 
     Raises:
-        ConfigError: the system scores the whole catalogue anyway, or there is nothing to rank.
+        ConfigError: the system scores the whole catalogue in any case, or there is no target.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
     scorer = trained_scorer(run)
     if not isinstance(scorer, ListScorer):
         raise ConfigError(
-            f"a run of {run.manifest.system!r} with these settings scores the whole catalogue, so there "
-            "is nothing that a list could lose; evaluate it without --exact"
+            f"a run of {run.manifest.system!r} with these settings scores the whole catalogue, so "
+            "its lists are exact; evaluate it without --exact"
         )
     data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
-    held_out = _sampled(data, on, sample)
+    held_out = _sample_users(data, on, sample)
     if not len(held_out.users):
         raise ConfigError(f"the data set has no {on} events; prepare it with another split")
 
-    def rank(by: Scorer) -> tuple[Ranks, float]:
+    def rank(scorer: Scorer) -> tuple[Ranks, float]:
         started = time.monotonic()
         ranks = rank_targets(
-            by,
+            scorer,
             held_out,
             popularity=data.popularity[1:],
             max_len=run.system.max_len,
@@ -92,9 +92,9 @@ def evaluate_exact(
 
     lists, list_seconds = rank(scorer)
     exact, exact_seconds = rank(scorer.exact())
-    common = _common(lists.lists, exact.lists)
-    wanted = (exact.lists > 0).sum(1)
-    found = ListLoss(
+    common = _count_common(lists.lists, exact.lists)
+    lengths = (exact.lists > 0).sum(1)
+    loss = ListLoss(
         run=str(run.path),
         system=run.manifest.system,
         part=on,
@@ -102,24 +102,24 @@ def evaluate_exact(
         list_size=scorer.list_size,
         metrics=rank_metrics(exact.ranks),
         list_metrics=rank_metrics(lists.ranks),
-        same_top10=float((common == wanted).double().mean()),
-        recall10=float(common.sum() / wanted.sum().clamp(min=1)),
+        same_top10=float((common == lengths).double().mean()),
+        recall10=float(common.sum() / lengths.sum().clamp(min=1)),
         exact_seconds=round(exact_seconds, 3),
         list_seconds=round(list_seconds, 3),
         list_users_per_s=round(len(held_out.users) / list_seconds, 1),
     )
     with writing(run.path):
-        write_json(run.path / "exact.json", found.model_dump(mode="json"), sealed=True)
-    return found
+        write_json(run.path / "exact.json", loss.model_dump(mode="json"), sealed=True)
+    return loss
 
 
-def _sampled(data: Dataset, on: Part, sample: int | None) -> HeldOut:
+def _sample_users(data: Dataset, on: Part, sample: int | None) -> HeldOut:
     held_out = data.held_out(on)
     if sample is None or sample >= len(held_out.users):
         return held_out
     return held_out.select(draw_users(data, held_out.users, sample, _SEED, "exact").sort().values)
 
 
-def _common(first: Tensor, second: Tensor) -> Tensor:
-    """How many items both lists of a row hold. Shapes: [R, k], [R, k] -> [R]."""
+def _count_common(first: Tensor, second: Tensor) -> Tensor:
+    """Counts the items that both lists of a row contain. Shapes: [R, k], [R, k] -> [R]."""
     return ((first[:, :, None] == second[:, None, :]) & (first > 0)[:, :, None]).sum((1, 2))

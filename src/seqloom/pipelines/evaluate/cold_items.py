@@ -1,4 +1,4 @@
-"""How a run ranks items that training never met, beside a random order and the text alone."""
+"""Ranks items that training never saw, by the run, by a random order and by the text alone."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from seqloom.text.store import TextEmbeddings, load_embeddings
 
 
 class ColdRanking(Config):
-    """Metrics of one way to rank cold targets."""
+    """Metrics of one ranking of cold targets."""
 
     among: str
-    """`all items`, or `cold items`: what a cold target competes with."""
+    """The competitors of a cold target: `all items` or `cold items`."""
     by: str
     """The system, `random`, or `text neighbours`."""
     metrics: dict[str, float]
@@ -45,15 +45,15 @@ class ColdItems(Config):
     """Cold items of the catalogue."""
     users: int
     how: str
-    """By which path the system scores them."""
+    """How the system scores them."""
     text: str | None
-    """The text embedding of the yardstick; None where the data set has none."""
+    """Text embedding of the baseline; None if the data set has none."""
     rankings: list[ColdRanking]
 
 
 @dataclass(frozen=True)
 class ColdScorers:
-    """A run over the whole catalogue, and over its cold items alone."""
+    """Scorers of a run over the whole catalogue and over its cold items alone."""
 
     everything: Scorer
     cold: Scorer
@@ -61,12 +61,12 @@ class ColdScorers:
 
 
 def cold_scorers(run: Run, data: Dataset, progress: Progress) -> ColdScorers:
-    """Take the cold items into the catalogue by the system's own path for new items.
+    """Adds the cold items to the catalogue as the system adds new items.
 
-    Systems without one put all of them behind every other item.
+    Systems that cannot add items rank all of them behind the others.
 
     Raises:
-        ConfigError: items were added to the run, whose numbers the cold ones would take.
+        ConfigError: items were added to the run; the cold ones would have the same numbers.
     """
     if run.manifest.added_items:
         raise ConfigError(
@@ -80,9 +80,9 @@ def cold_scorers(run: Run, data: Dataset, progress: Progress) -> ColdScorers:
     else:
         tables = extended(run.item_tables, rows)
         scorer = cast(ExtendsCatalogue, run.system).scorer_over(tables)
-        how = _told(run, rows)
+        how = _describe_path(run, rows)
     first = data.num_items - data.num_cold_items + 1
-    return ColdScorers(scorer, _last(scorer, first, run.device), how)
+    return ColdScorers(scorer, _from_item(scorer, first, run.device), how)
 
 
 def rank_cold(
@@ -95,7 +95,7 @@ def rank_cold(
     masked: bool,
     progress: Progress,
 ) -> ColdItems | None:
-    """The rankings of cold targets; None where no target is cold.
+    """Ranks the cold targets; returns None if no target is cold.
 
     Shapes: ranks [R] int64, of the system among all items.
     """
@@ -107,8 +107,8 @@ def rank_cold(
     settings: dict[str, Any] = {"device": run.device, "progress": progress}
     popularity = data.popularity[1:]
 
-    def by_cold(scorer: Scorer, max_len: int | None = None) -> dict[str, float]:
-        found = rank_targets(
+    def rank_among_cold(scorer: Scorer, max_len: int | None = None) -> dict[str, float]:
+        cold_ranks = rank_targets(
             scorer,
             among_cold,
             popularity=popularity[first - 1 :],
@@ -116,15 +116,15 @@ def rank_cold(
             mask_seen=False,
             **settings,
         )
-        return rank_metrics(found.ranks)
+        return rank_metrics(cold_ranks.ranks)
 
-    text = _text(run, data)
-    seen = _distinct(among_all.histories) if masked else torch.zeros_like(among_all.users)
+    text = _load_text(run, data)
+    seen = _count_distinct(among_all.histories) if masked else torch.zeros_like(among_all.users)
     count = torch.full_like(among_all.users, data.num_cold_items)
-    found = {
+    metrics = {
         ("all items", run.system.name): rank_metrics(ranks[rows]),
         ("all items", "random"): random_metrics(data.num_items - seen),
-        ("cold items", run.system.name): by_cold(scorers.cold, run.system.max_len),
+        ("cold items", run.system.name): rank_among_cold(scorers.cold, run.system.max_len),
         ("cold items", "random"): random_metrics(count),
     }
     if text is not None:
@@ -132,35 +132,37 @@ def rank_cold(
         whole = rank_targets(
             neighbours, among_all, popularity=popularity, mask_seen=masked, **settings
         )
-        found["all items", "text neighbours"] = rank_metrics(whole.ranks)
-        found["cold items", "text neighbours"] = by_cold(LastItemsScorer(neighbours, first))
+        metrics["all items", "text neighbours"] = rank_metrics(whole.ranks)
+        metrics["cold items", "text neighbours"] = rank_among_cold(
+            LastItemsScorer(neighbours, first)
+        )
     return ColdItems(
         items=data.num_cold_items,
         users=int(rows.sum()),
         how=scorers.how,
         text=text.name if text else None,
         rankings=[
-            ColdRanking(among=among, by=by, metrics=metrics)
-            for (among, by), metrics in sorted(found.items(), key=lambda entry: entry[0][0])
+            ColdRanking(among=among, by=by, metrics=values)
+            for (among, by), values in sorted(metrics.items(), key=lambda entry: entry[0][0])
         ],
     )
 
 
 def _new_rows(run: Run, data: Dataset, progress: Progress) -> NewRows:
-    """Rows of the cold items, made from their texts.
+    """Makes item-table rows of the cold items from their texts.
 
     Raises:
         ConfigError: the system or its configuration cannot take new items, or there is no text.
     """
     system = extending(run)
     if system is None:
-        raise ConfigError(f"{run.system.name} knows only the items it was trained on")
+        raise ConfigError(f"{run.system.name} knows only the items of its training")
     warm = data.num_items - data.num_cold_items
     ids, items = data.item_ids[warm:], data.items.slice(warm)
     if run.system.new_items_by == "words":
         progress.note(f"naming {len(ids)} cold items")
         return system.rows_of(nothing_known)(NewItems(ids, items), run.item_tables)
-    text = _text(run, data)
+    text = _load_text(run, data)
     if text is None:
         raise ConfigError("the data set has no text embedding")
     rows_of = system.rows_of(
@@ -169,7 +171,7 @@ def _new_rows(run: Run, data: Dataset, progress: Progress) -> NewRows:
     return rows_of(NewItems(ids, items, text.items[warm:]), run.item_tables)
 
 
-def _told(run: Run, rows: NewRows) -> str:
+def _describe_path(run: Run, rows: NewRows) -> str:
     if run.system.new_items_by == "words":
         return "by the names that it gives their texts"
     inferred = [f"{name} ({share:.0%} explained)" for name, share in rows.explained.items()]
@@ -177,23 +179,23 @@ def _told(run: Run, rows: NewRows) -> str:
     return f"by their text{parts}"
 
 
-def _last(scorer: Scorer, first: int, device: torch.device) -> Scorer:
-    """The items from number `first` on alone."""
+def _from_item(scorer: Scorer, first: int, device: torch.device) -> Scorer:
+    """Restricts a scorer to the items from number `first` on."""
     if isinstance(scorer, ListScorer):
         return scorer.among(torch.arange(first, scorer.num_items + 1, device=device))
     return LastItemsScorer(scorer, first)
 
 
-def _text(run: Run, data: Dataset) -> TextEmbeddings | None:
-    """The run's text embedding, else the data set's default one, if there is any."""
+def _load_text(run: Run, data: Dataset) -> TextEmbeddings | None:
+    """Loads the text embedding of the run, or the default one of the data set, if it has one."""
     try:
         return load_embeddings(data, run.manifest.text["name"] if run.manifest.text else None)
     except ArtefactError:
         return None
 
 
-def _distinct(histories: Sequences) -> Tensor:
-    """How many different items each history holds. Shapes: -> [R] int64."""
+def _count_distinct(histories: Sequences) -> Tensor:
+    """Counts the distinct items of each history. Shapes: -> [R] int64."""
     rows, items = histories.flat()
     stride = int(items.max()) + 1 if len(items) else 1
     return torch.bincount((rows * stride + items).unique() // stride, minlength=len(histories))

@@ -1,4 +1,4 @@
-"""`evaluate`: the held-out part of a run's data set, ranked under one protocol for every system."""
+"""`evaluate`: ranks the held-out part of a run's data set, with one protocol for every system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
 from seqloom.pipelines.evaluate.cold_items import ColdItems, ColdScorers, cold_scorers, rank_cold
 from seqloom.runs.folder import Run, RunManifest, load_run, read_manifest
-from seqloom.runs.sole import sole_process
+from seqloom.runs.writer_lock import writer_lock
 
 LIST_LENGTH = 20
 NEGATIVES_SEED = 0
@@ -34,33 +34,33 @@ _AGAIN = "run `seqloom evaluate` on the run again"
 
 
 class Evaluation(Config):
-    """What `evaluate` found."""
+    """The result of `evaluate`."""
 
     run: str
     system: str
     protocol: Protocol
     details: StoredProtocol
-    """The protocol in full, so that only like is compared with like."""
+    """The full protocol; only evaluations with equal protocols are compared."""
     statement: str
-    """The protocol in plain sentences."""
+    """The protocol in sentences."""
     thresholds: GroupThresholds
     thresholds_given: bool = False
-    """Whether a threshold was set by hand; if not, both are of the training part."""
+    """Whether a threshold was set by hand; if not, both were computed from the training part."""
     users: int
     metrics: dict[str, float]
     """hr and ndcg at 5, 10 and 20, mrr; full ranking adds coverage, popularity and novelty."""
     groups: dict[str, dict[str, Any]]
     """tail_item, head_item, tail_user, head_user; with cold items cold_item and warm_item; with users
-    who have no history new_user and known_user; where a target is an item of the user's history
+    who have no history new_user and known_user; if a target is an item of the user's history
     repeat_target and new_target: each `users` and `metrics` (None without users)."""
     cold: ColdItems | None = None
-    """The users whose target is a cold item, with yardsticks; None where no target is cold."""
+    """Users whose target is a cold item, with baselines; None if no target is cold."""
     seconds: float
     """Time to score and rank."""
     weights_sha256: str = ""
-    """Of the run that was evaluated; empty in an evaluation of an older seqloom."""
+    """SHA-256 of the evaluated weights; empty in an evaluation of an older seqloom."""
     ranks_sha256: str = ""
-    """Of the file with the ranks; empty in an evaluation of an older seqloom."""
+    """SHA-256 of the file with the ranks; empty in an evaluation of an older seqloom."""
 
 
 def evaluate(
@@ -77,19 +77,19 @@ def evaluate(
     progress: Progress = SILENT,
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """Rank every held-out target and write `metrics*.json` and `ranks*.parquet` into the run.
+    """Ranks every held-out target and writes `metrics*.json` and `ranks*.parquet` into the run.
 
-    Several processes, each of which makes this call, divide the users; the first writes.
+    Several processes that each make this call divide the users; the first one writes.
 
-    Groups are tail and head at the data set's 80/20 thresholds, or at those given: a count below
-    `tail_item_below` (training events of the target) or `tail_user_below` (of the user) is tail.
+    A count below `tail_item_below` (training events of the target) or `tail_user_below` (of the user)
+    belongs to a tail group; the thresholds default to the 80/20 ones of the data set.
 
     Raises:
-        ArtefactError: no run, or its data set is gone or another one.
+        ArtefactError: `run` is not a run, or its data set is missing or another one.
         ConfigError: the data set has no event in that part.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
-    with sole_process(run.path, processes, progress):
+    with writer_lock(run.path, processes, progress):
         return _evaluate(
             run,
             dataset,
@@ -141,7 +141,7 @@ def _evaluate(
         repeats=held_out.repeats,
         thresholds=thresholds,
     )
-    found = _evaluation(run, data, details, ranked, table, given=given)
+    evaluation = _build_evaluation(run, data, details, ranked, table, given=given)
     if processes.rank == 0:
         metrics_file, ranks_file = evaluation_files(run.path, details)
         write_ranks(ranks_file, table)
@@ -149,15 +149,15 @@ def _evaluate(
             "weights_sha256": run.manifest.evaluated_weights,
             "ranks_sha256": sha256_file(ranks_file),
         }
-        found = found.model_copy(update=update)
-        write_json(metrics_file, found.model_dump(mode="json"), sealed=True)
-    return found
+        evaluation = evaluation.model_copy(update=update)
+        write_json(metrics_file, evaluation.model_dump(mode="json"), sealed=True)
+    return evaluation
 
 
 def choose_thresholds(
     dataset: Dataset, tail_item_below: int | None, tail_user_below: int | None
 ) -> GroupThresholds:
-    """The thresholds given, and the data set's 80/20 ones where none is."""
+    """Returns the given thresholds; the 80/20 ones of the data set replace missing ones."""
     defaults = default_thresholds(dataset)
     return GroupThresholds(
         item=defaults.item if tail_item_below is None else tail_item_below,
@@ -166,7 +166,7 @@ def choose_thresholds(
 
 
 def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:
-    """Where an evaluation's metrics and ranks are kept; the default protocol has the plain names."""
+    """Returns the files of an evaluation's metrics and ranks; the default protocol has no suffix."""
     suffix = "" if details.part == "test" else f"-{details.part}"
     if details.kind == "sampled":
         suffix += f"-sampled{details.negatives}"
@@ -176,58 +176,58 @@ def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:
 
 
 def read_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
-    """What an earlier `evaluate` under this protocol found, if it is there.
+    """Reads the evaluation under this protocol, if there is one.
 
     Raises:
-        ArtefactError: it is damaged, was changed, or is about other weights or other ranks.
+        ArtefactError: it is damaged, was changed, or belongs to other weights or other ranks.
     """
     file, ranks = evaluation_files(run, details)
     if not file.exists() or not ranks.exists():
         return None
-    found = read_metrics(file, read_manifest(run))
-    if found.details != details:
+    evaluation = read_metrics(file, read_manifest(run))
+    if evaluation.details != details:
         return None
     with reading(ranks, "the ranks of an evaluation", _AGAIN):
         sha256 = sha256_file(ranks)
-    if found.ranks_sha256 not in ("", sha256):
+    if evaluation.ranks_sha256 not in ("", sha256):
         raise ArtefactError(
             f"{ranks} was damaged or changed since {file.name} was written: it has SHA-256 {sha256[:12]}, "
-            f"expected {found.ranks_sha256[:12]}; {_AGAIN}"
+            f"expected {evaluation.ranks_sha256[:12]}; {_AGAIN}"
         )
-    return found
+    return evaluation
 
 
 def read_metrics(file: Path, manifest: RunManifest) -> Evaluation:
-    """One `metrics*.json` of the run that `manifest` describes.
+    """Reads one `metrics*.json` of the run that `manifest` describes.
 
     Raises:
-        ArtefactError: it is damaged, was changed, or is of other weights.
+        ArtefactError: it is damaged, was changed, or belongs to other weights.
     """
     raw = read_json(file, "evaluation")
     with reading(file, "an evaluation", _AGAIN):
-        found = Evaluation.build(raw)
-    if found.weights_sha256 not in ("", manifest.evaluated_weights):
+        evaluation = Evaluation.build(raw)
+    if evaluation.weights_sha256 not in ("", manifest.evaluated_weights):
         raise ArtefactError(
-            f"{file} is of weights {found.weights_sha256[:12]}, the run has "
+            f"{file} belongs to weights {evaluation.weights_sha256[:12]}, the run has "
             f"{manifest.evaluated_weights[:12]}; {_AGAIN}"
         )
-    return found
+    return evaluation
 
 
 def former_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
-    """What an earlier `evaluate` found that only the protocol's version tells from this one."""
+    """Reads the evaluation under a former version of this protocol, if there is one."""
     file, _ = evaluation_files(run, details)
     if not file.exists():
         return None
     raw = read_json(file, "evaluation")
     with reading(file, "an evaluation", _AGAIN):
-        found = Evaluation.build(raw)
-    now = found.details.model_copy(update={"version": details.version})
-    return found if found.details.outdated and now == details else None
+        evaluation = Evaluation.build(raw)
+    updated = evaluation.details.model_copy(update={"version": details.version})
+    return evaluation if evaluation.details.outdated and updated == details else None
 
 
 def thresholds_are_given(ranks: Path) -> bool:
-    """Whether the groups of the evaluation that wrote the rank file `ranks` were cut by hand."""
+    """Returns whether the evaluation that wrote the rank file `ranks` had thresholds set by hand."""
     file = ranks.with_name(ranks.name.replace("ranks", "metrics", 1)).with_suffix(".json")
     if not file.exists():
         return False
@@ -237,7 +237,7 @@ def thresholds_are_given(ranks: Path) -> bool:
 
 
 def trained_scorer(run: Run) -> Scorer:
-    """The run's scorer without items that were put in after training: the protocol does not know them."""
+    """Returns the scorer of the trained items; the protocol excludes items that were added later."""
     if not run.manifest.added_items:
         return run.scorer
     first = {name: table[: run.trained_items] for name, table in run.item_tables.items()}
@@ -246,7 +246,7 @@ def trained_scorer(run: Run) -> Scorer:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """All targets ranked, and the cold ones beside their yardsticks."""
+    """Ranks of all targets, and of the cold ones beside their baselines."""
 
     ranks: Ranks
     cold: ColdItems | None
@@ -262,7 +262,7 @@ def rank_held_out(
     progress: Progress,
     processes: Processes = ALONE,
 ) -> tuple[Ranks, ColdScorers | None]:
-    """Rank targets under a protocol; with cold items, beside the scorers that know them."""
+    """Ranks targets under a protocol; also returns the scorers of cold items, if there are any."""
     cold = cold_scorers(run, data, progress) if data.num_cold_items else None
     ranks = rank_targets(
         cold.everything if cold else trained_scorer(run),
@@ -270,7 +270,7 @@ def rank_held_out(
         popularity=data.popularity[1:],
         max_len=run.system.max_len,
         mask_seen=details.masked,
-        negatives=_negatives(data, held_out, details, progress),
+        negatives=_sample_negatives(data, held_out, details, progress),
         list_length=LIST_LENGTH if details.kind == "full" else 0,
         keys=data.tie_keys,
         device=run.device,
@@ -294,11 +294,11 @@ def _rank(
     if cold is None or details.kind == "sampled":
         return _Ranked(ranks, None, seconds)
     masked = details.masked
-    apart = rank_cold(run, data, held_out, cold, ranks.ranks, masked=masked, progress=progress)
-    return _Ranked(ranks, apart, seconds)
+    cold_items = rank_cold(run, data, held_out, cold, ranks.ranks, masked=masked, progress=progress)
+    return _Ranked(ranks, cold_items, seconds)
 
 
-def _negatives(
+def _sample_negatives(
     data: Dataset, held_out: HeldOut, details: RankingProtocol, progress: Progress
 ) -> Tensor | None:
     if details.kind == "full":
@@ -316,7 +316,7 @@ def _negatives(
     return drawn
 
 
-def _evaluation(
+def _build_evaluation(
     run: Run,
     data: Dataset,
     details: RankingProtocol,

@@ -1,18 +1,18 @@
-"""`evaluate --zero-shot`: a trained recommender on a data set that it has never seen."""
+"""`evaluate --zero-shot`: evaluates a recommender on a data set that it was not trained on."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
 from seqloom.core.files import write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import Scorer
+from seqloom.core.protocols import NamesItems, Scorer
 from seqloom.core.tensors import tensor_marks, unlike_marks
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import per_user, rank_metrics
@@ -20,10 +20,8 @@ from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import build_rank_table, write_ranks
 from seqloom.evaluation.significance import paired_test
-from seqloom.llm.generation.text_model import TextModel
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.lineage import lineage_of_run
-from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.systems.popularity import PopularityScorer
 
 METRIC = "ndcg@10"
@@ -40,21 +38,21 @@ class AgainstPopularity(Config):
 
 
 class ZeroShot(Config):
-    """What the recommender does without training, beside what needs no recommender at all."""
+    """Metrics of the recommender without training on the data set, and of baselines."""
 
     run: str
     dataset: str
     statement: str
-    """The protocol in plain sentences."""
+    """The protocol in sentences."""
     users: int
     items: int
     systems: dict[str, dict[str, float]]
     """Metrics of `zero-shot`, of `popularity` (which knows the new data's training part), and of
-    `untrained`: the same model over the same IDs with the weights that its training began with (those of
-    the run `start_from`, where it went on from one)."""
+    `untrained`: the same model over the same IDs with the weights before its training (those of the run
+    `start_from`, if it continued one)."""
     against_popularity: AgainstPopularity
     ids: dict[str, int]
-    """How the new items' IDs came about: greedy, diverse, extended."""
+    """Items by the source of their new IDs: greedy, diverse, extended."""
     ids_seconds: float
     seconds: float
     """Time to rank with the recommender."""
@@ -69,18 +67,18 @@ def zero_shot(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> ZeroShot:
-    """Give the items of `dataset` IDs and recommend them with the run as it is.
+    """Names the items of `dataset` and recommends them with the run, without training.
 
-    Writes `zero-shot-<data set>.json` and `.parquet` (ranks) into the run; nothing is trained.
+    Writes `zero-shot-<data set>.json` and `.parquet` (ranks) into the run.
 
     Raises:
-        ConfigError: the system knows items by number alone, it was trained on this data set or its
-            events, or there is nothing to rank.
-        ArtefactError: it cannot be traced what the run was trained on.
+        ConfigError: the system knows items by number only, it was trained on this data set or its
+            events, or there is no target.
+        ArtefactError: the data sets of the run's training cannot be traced.
     """
     run = run if isinstance(run, Run) else load_run(run, device=device)
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-    system = _able(run, data)
+    system = _require_naming(run, data)
     held_out = data.held_out(on)
     if not len(held_out.users):
         raise ConfigError(f"{data.path} has no {on} events; prepare it with another split")
@@ -103,37 +101,37 @@ def zero_shot(
     ranks = {"zero-shot": rank(system.over(ids))}
     seconds = time.monotonic() - started
     ranks["popularity"] = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
-    before = _before_training(run, system)
+    untrained = _starting_recommender(run, system)
     statement = "Zero-shot: nothing of this data set was trained on."
-    if isinstance(before, str):
-        statement += f" The model before training is left out: {before}."
+    if isinstance(untrained, str):
+        statement += f" The model before training is left out: {untrained}."
     else:
-        ranks["untrained"] = rank(system.over(ids, before))
+        ranks["untrained"] = rank(system.over(ids, untrained))
     protocol = RankingProtocol(
         part=on, masked=mask_seen, split=data.split, fingerprint=data.fingerprint
     )
-    found = ZeroShot(
+    result = ZeroShot(
         run=str(run.path),
         dataset=str(data.path),
         statement=f"{statement} {protocol.statement()}",
         users=len(held_out.users),
         items=data.num_items,
         systems={name: rank_metrics(each) for name, each in ranks.items()},
-        against_popularity=_against(ranks["popularity"], ranks["zero-shot"]),
+        against_popularity=_test_against(ranks["popularity"], ranks["zero-shot"]),
         ids={name: getattr(statistics, name) for name in ("greedy", "diverse", "extended")},
         ids_seconds=round(ids_seconds, 3),
         seconds=round(seconds, 3),
     )
-    _write(run, data, found, protocol, held_out, ranks["zero-shot"])
-    return found
+    _write(run, data, result, protocol, held_out, ranks["zero-shot"])
+    return result
 
 
-def _able(run: Run, data: Dataset) -> IDGenRec:
-    """The run's system, if it can recommend items of another data set than its own."""
+def _require_naming(run: Run, data: Dataset) -> NamesItems:
+    """Returns the system of the run, which must be able to recommend items of `data`."""
     system = run.system
-    if not isinstance(system, IDGenRec):
+    if not isinstance(system, NamesItems):
         raise ConfigError(
-            f"{run.path} is a run of {run.manifest.system!r}, which knows its own items alone; zero-shot "
+            f"{run.path} is a run of {run.manifest.system!r}, which knows only its own items; zero-shot "
             "needs a run of 'idgenrec'"
         )
     lineage = lineage_of_run(run.path)
@@ -143,32 +141,32 @@ def _able(run: Run, data: Dataset) -> IDGenRec:
             "it" if known.fingerprint == data.fingerprint else f"{known.name}, of the same events,"
         )
         raise ConfigError(
-            f"{run.path} was trained on {data.path} ({what} is among the data sets that it, or a run that it "
-            "went on from, was trained on), so nothing is zero-shot there; leave --zero-shot out, or give "
-            "a data set that it has not seen"
+            f"{run.path} was trained on {data.path} ({what} is one of the data sets that it, or a run that "
+            "it continued, was trained on), so nothing is zero-shot there; leave --zero-shot out, or give a "
+            "data set that it was not trained on"
         )
     if lineage.unknown:
         raise ArtefactError(
             f"it is unknown what {run.path} was trained on, so nothing can be called zero-shot: "
-            f"{'; '.join(lineage.unknown)}. Put the folder back to where it was, or train again"
+            f"{'; '.join(lineage.unknown)}. Move the folder back, or train again"
         )
     return system
 
 
-def _before_training(run: Run, system: IDGenRec) -> TextModel | str:
-    """The recommender that the run's training began with, or in words why it cannot be made again."""
+def _starting_recommender(run: Run, system: NamesItems) -> nn.Module | str:
+    """Makes the recommender before training again; returns the reason if that is impossible."""
     try:
         model = system.starting_recommender()
     except SeqloomError as error:
         return str(error)
     kept = {n: m for n, m in run.manifest.start.items() if n.startswith("recommender.")}
-    made = tensor_marks({f"recommender.{n}": v for n, v in model.state_dict().items()})
-    if kept and unlike_marks(kept, made):
-        return "made again, its weights are not those that the run recorded at its start"
+    remade = tensor_marks({f"recommender.{n}": v for n, v in model.state_dict().items()})
+    if kept and unlike_marks(kept, remade):
+        return "its weights, made again, differ from those that the run recorded at its start"
     return model
 
 
-def _against(popular: Tensor, ranks: Tensor) -> AgainstPopularity:
+def _test_against(popular: Tensor, ranks: Tensor) -> AgainstPopularity:
     test = paired_test(per_user(METRIC, popular), per_user(METRIC, ranks))
     return AgainstPopularity(
         difference=test.difference, low=test.low, high=test.high, p_value=test.p_value
@@ -178,7 +176,7 @@ def _against(popular: Tensor, ranks: Tensor) -> AgainstPopularity:
 def _write(
     run: Run,
     data: Dataset,
-    found: ZeroShot,
+    result: ZeroShot,
     protocol: RankingProtocol,
     held_out: HeldOut,
     ranks: Tensor,
@@ -196,4 +194,4 @@ def _write(
     )
     with writing(run.path):
         write_ranks(run.path / f"{name}.parquet", table)
-        write_json(run.path / f"{name}.json", found.model_dump(mode="json"), sealed=True)
+        write_json(run.path / f"{name}.json", result.model_dump(mode="json"), sealed=True)

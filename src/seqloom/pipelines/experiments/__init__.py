@@ -1,1 +1,1 @@
-"""Sweeps, searches and reproductions: many runs."""
+"""Trains many runs: sweeps, searches and reproductions."""

@@ -1,4 +1,4 @@
-"""`reproduce`: train a run again from what it says of itself, and see whether the same comes out."""
+"""`reproduce`: trains a run again from its manifest and configuration, and compares the two."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from seqloom.runs.folder import Run, RunManifest, load_run
 from seqloom.runs.run_files import read_stored_config
 
 TOLERANCE = 1e-3
-"""Largest difference of a metric that still counts as the same, where the bits differ."""
+"""Largest difference of a metric that counts as reproduced, if the bits differ."""
 
 
 class Change(Config):
-    """Something that a run depends on and that is not what it was."""
+    """A version or input that differs between a run and its repetition."""
 
     what: str
     before: str | None
@@ -39,10 +39,10 @@ class Change(Config):
 
 
 class MetricCheck(Config):
-    """One metric of the run and of its repetition."""
+    """A metric of a run and of its repetition."""
 
     evaluation: str
-    """`valid` for the metrics that training measured, else the file that `evaluate` wrote."""
+    """`valid` for the metrics of training, otherwise the file that `evaluate` wrote."""
     metric: str
     before: float
     now: float
@@ -51,25 +51,25 @@ class MetricCheck(Config):
 
 
 class Reproduction(Config):
-    """What `reproduce` found."""
+    """The result of `reproduce`."""
 
     run: str
     again: str
-    """Where the repetition is."""
+    """Folder of the repetition."""
     verdict: Literal["bits", "metrics", "differs"]
-    """`bits`: the same weights and the same rank of every target; `metrics`: every metric within the
-    tolerance; `differs`: neither."""
+    """`bits`: equal weights and equal ranks of all targets; `metrics`: all metrics within the tolerance;
+    `differs`: neither."""
     sentence: str
-    """The verdict in plain words."""
+    """The verdict as a sentence."""
     changes: list[Change]
     """Versions and inputs that differ."""
     weights_equal: bool
     largest_weight_difference: float | None
-    """None where the weights do not have the same names and shapes."""
+    """None if names or shapes of the weights differ."""
     first_epoch_apart: int | None
-    """The first line of the log, from 1, with another loss; None where all are equal."""
+    """The first line of the log, from 1, whose loss differs; None if all are equal."""
     ranks_apart: int
-    """Targets whose rank is another one, over all evaluations."""
+    """Targets whose rank differs, over all evaluations."""
     metrics: list[MetricCheck]
     tolerance: float
     seconds_before: float
@@ -86,42 +86,42 @@ def reproduce(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Reproduction:
-    """Train the run again into `out` (RUN-again), evaluate it as it was evaluated, and compare.
+    """Trains the run again into `out` (RUN-again), repeats its evaluations, and compares.
 
-    The data set must be the one the run was trained on. Configuration and seed are the run's, and so are
-    device and number of threads where they can be had. On a CPU with the same versions the bits are the same,
-    unless several processes trained the run: here it is one.
+    Uses the data set, configuration and seed of the run, and its device and number of threads if they are
+    available. On a CPU with the same versions the bits are equal, unless several processes trained the
+    run: the repetition uses one.
 
     Raises:
-        ArtefactError: no complete run, its data set is gone or another one, or `out` exists.
-        ConfigError: the run is no result of training alone (items were added to it).
+        ArtefactError: the run is not complete, its data set is missing or another one, or `out` exists.
+        ConfigError: items were added to the run after training.
     """
     first = load_run(run)
     if first.manifest.added_items:
         raise ConfigError(
-            f"{run} has items that were added after training; reproduce the run that it was made from"
+            f"{run} has items that were added after training; reproduce the run without them"
         )
     data = dataset if isinstance(dataset, Dataset) else first.dataset(dataset, with_cold=True)
     again = Path(out) if out is not None else first.path.with_name(f"{first.name}-again")
     if again.resolve() == first.path.resolve():
         raise ConfigError(f"--out is the run itself, {again}; give another folder")
-    with _threads(first.manifest.cost.threads):
+    with _use_threads(first.manifest.cost.threads):
         train(
             data,
             first.manifest.system,
             out=again,
-            config=_config(first),
+            config=_recorded_config(first),
             overwrite=overwrite,
             device=device or first.manifest.cost.device,
             progress=progress,
         )
         second = load_run(again)
-        checks, apart = _evaluations(first, second, data, progress)
+        checks, apart = _repeat_evaluations(first, second, data, progress)
     return _judge(first, second, checks, apart, tolerance)
 
 
-def _config(run: Run) -> dict[str, Any]:
-    """The run's configuration, with the folders of other runs as they were found then."""
+def _recorded_config(run: Run) -> dict[str, Any]:
+    """Returns the run's configuration, with the folders of other runs that its manifest records."""
     config = read_stored_config(run.path)
     if run.manifest.members:
         config["runs"] = [member.run for member in run.manifest.members]
@@ -132,8 +132,8 @@ def _config(run: Run) -> dict[str, Any]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many threads as the run had, since sums are split among them; 0 where that is not known."""
+def _use_threads(count: int) -> Iterator[None]:
+    """Sets the number of threads within the block, since sums are split by it; 0 leaves it unchanged."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)
@@ -143,14 +143,14 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _evaluations(
+def _repeat_evaluations(
     first: Run, second: Run, data: Dataset, progress: Progress
 ) -> tuple[list[MetricCheck], int]:
-    """Each stored evaluation done again, and how many targets have another rank."""
+    """Repeats the stored evaluations; returns the metrics and the number of targets whose rank differs."""
     checks: list[MetricCheck] = []
     apart = 0
     if first.manifest.valid_protocol == second.manifest.valid_protocol:
-        checks += _checks("valid", first.manifest.valid, second.manifest.valid)
+        checks += _compare_metrics("valid", first.manifest.valid, second.manifest.valid)
     else:
         progress.warn(
             f"{first.name} chose its weights under a former ranking protocol, so its validation metrics are "
@@ -160,17 +160,17 @@ def _evaluations(
         before = read_metrics(file, first.manifest)
         if before.details.outdated:
             progress.note(f"{first.name} is ranked again: {before.details.outdated}")
-            before = _evaluated_as(before, first, data, progress)
+            before = _evaluate_as(before, first, data, progress)
         details = before.details
-        now = _evaluated_as(before, second, data, progress)
-        checks += _checks(file.name, before.metrics, now.metrics)
+        now = _evaluate_as(before, second, data, progress)
+        checks += _compare_metrics(file.name, before.metrics, now.metrics)
         tables = [read_ranks(evaluation_files(each.path, details)[1]) for each in (first, second)]
         apart += int((tables[0].ranks != tables[1].ranks).sum())
     return checks, apart
 
 
-def _evaluated_as(before: Evaluation, run: Run, data: Dataset, progress: Progress) -> Evaluation:
-    """`run` evaluated with the options of an earlier evaluation."""
+def _evaluate_as(before: Evaluation, run: Run, data: Dataset, progress: Progress) -> Evaluation:
+    """Evaluates `run` with the options of an earlier evaluation."""
     details, limits = before.details, before.thresholds
     by_hand = before.thresholds_given
     return evaluate(
@@ -186,7 +186,9 @@ def _evaluated_as(before: Evaluation, run: Run, data: Dataset, progress: Progres
     )
 
 
-def _checks(name: str, before: Mapping[str, float], now: Mapping[str, float]) -> list[MetricCheck]:
+def _compare_metrics(
+    name: str, before: Mapping[str, float], now: Mapping[str, float]
+) -> list[MetricCheck]:
     return [
         MetricCheck(
             evaluation=name,
@@ -203,8 +205,8 @@ def _checks(name: str, before: Mapping[str, float], now: Mapping[str, float]) ->
 def _judge(
     first: Run, second: Run, checks: list[MetricCheck], apart: int, tolerance: float
 ) -> Reproduction:
-    equal, largest = _weights(first, second)
-    changes = _changes(first.manifest, second.manifest)
+    equal, largest = _compare_weights(first, second)
+    changes = _find_changes(first.manifest, second.manifest)
     # Popularity and novelty of lists have other units than the metrics of ranks.
     ranked = [check for check in checks if check.metric.startswith(("hr@", "ndcg@", "mrr"))]
     furthest = max((abs(check.difference) for check in ranked), default=0.0)
@@ -221,8 +223,8 @@ def _judge(
         verdict = "differs"
         sentence = f"Not reproduced: a metric moved by {furthest:.2g}, more than {tolerance:g}."
     if verdict != "bits":
-        told = "; ".join(f"{c.what}: {c.before} then, {c.now} now" for c in changes)
-        sentence += f" What differs: {told or 'nothing that the runs say of themselves'}."
+        differences = "; ".join(f"{c.what}: {c.before} then, {c.now} now" for c in changes)
+        sentence += f" What differs: {differences or 'nothing that the manifests record'}."
     return Reproduction(
         run=str(first.path),
         again=str(second.path),
@@ -231,7 +233,7 @@ def _judge(
         changes=changes,
         weights_equal=equal,
         largest_weight_difference=largest,
-        first_epoch_apart=_first_apart(first, second),
+        first_epoch_apart=_first_different_epoch(first, second),
         ranks_apart=apart,
         metrics=checks,
         tolerance=tolerance,
@@ -240,8 +242,8 @@ def _judge(
     )
 
 
-def _weights(first: Run, second: Run) -> tuple[bool, float | None]:
-    """Whether all stored weights and files have the same bits, and the largest difference of a weight."""
+def _compare_weights(first: Run, second: Run) -> tuple[bool, float | None]:
+    """Returns whether stored weights and files have equal bits, and the largest difference of a weight."""
     equal = (
         first.manifest.weights_sha256 == second.manifest.weights_sha256
         and first.manifest.files == second.manifest.files
@@ -260,7 +262,8 @@ def _weights(first: Run, second: Run) -> tuple[bool, float | None]:
     return False, max(gaps, default=0.0)
 
 
-def _first_apart(first: Run, second: Run) -> int | None:
+def _first_different_epoch(first: Run, second: Run) -> int | None:
+    """Returns the first line of the logs, from 1, whose loss differs; None if there is none."""
     losses = [[row.get("train", {}) for row in run.log] for run in (first, second)]
     for number, pair in enumerate(zip(*losses, strict=False), start=1):
         if pair[0] != pair[1]:
@@ -269,8 +272,8 @@ def _first_apart(first: Run, second: Run) -> int | None:
     return None if shorter == longer else shorter + 1
 
 
-def _changes(before: RunManifest, now: RunManifest) -> list[Change]:
-    """Versions, hardware and inputs of which the two manifests say something different."""
+def _find_changes(before: RunManifest, now: RunManifest) -> list[Change]:
+    """Returns the versions, hardware and inputs that differ between two manifests."""
     facts = [_facts(manifest) for manifest in (before, now)]
     names = list(dict.fromkeys([*facts[0], *facts[1]]))
     pairs = [(name, facts[0].get(name), facts[1].get(name)) for name in names]
@@ -278,18 +281,18 @@ def _changes(before: RunManifest, now: RunManifest) -> list[Change]:
 
 
 def _facts(manifest: RunManifest) -> dict[str, str]:
-    found = {"seqloom": manifest.seqloom, **manifest.versions, "device": manifest.cost.device}
-    if manifest.cost.threads:  # an older seqloom did not note them
-        found["threads"] = str(manifest.cost.threads)
-    found["processes"] = str(manifest.cost.processes)
+    facts = {"seqloom": manifest.seqloom, **manifest.versions, "device": manifest.cost.device}
+    if manifest.cost.threads:  # an older seqloom did not record them
+        facts["threads"] = str(manifest.cost.threads)
+    facts["processes"] = str(manifest.cost.processes)
     text = manifest.text or {}
     for part in ("items", "users"):
         if text.get(part):
-            found[f"text embedding of {part}"] = text[part]["file_sha256"]
+            facts[f"text embedding of {part}"] = text[part]["file_sha256"]
     if manifest.base:
-        found["language model"] = manifest.base["sha256"]
+        facts["language model"] = manifest.base["sha256"]
     if manifest.ids:
-        found["ids of another run"] = manifest.ids["weights_sha256"]
+        facts["ids of another run"] = manifest.ids["weights_sha256"]
     for number, member in enumerate(manifest.members, start=1):
-        found[f"member {number}"] = member.weights_sha256
-    return found
+        facts[f"member {number}"] = member.weights_sha256
+    return facts

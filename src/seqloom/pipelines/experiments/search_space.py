@@ -1,4 +1,4 @@
-"""What a search tries: a system, and the values that some of its keys may take."""
+"""The plan of a search: a system, and the values of the searched keys."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Space(Config):
     """The values of one key: a range (`low` to `high`) or a choice (`values`)."""
 
     low: int | float | None = None
-    """The lowest value; whole if both ends are whole."""
+    """The lowest value; an integer if both ends are."""
     high: int | float | None = None
     """The highest value."""
     log: bool = False
     """Draw on a logarithmic scale."""
     step: int | float | None = Field(None, gt=0)
-    """Distance of neighbouring values."""
+    """Distance between neighbouring values."""
     values: list[bool | int | float | str | None] | None = Field(None, min_length=1)
     """The values of a choice."""
 
@@ -47,7 +47,7 @@ class Space(Config):
         return list(self.values) if self.values is not None else [self.low, self.high]
 
     def suggest(self, trial: Trial, key: str) -> Any:
-        """Ask a trial for a value of `key`."""
+        """Asks a trial for a value of `key`."""
         if self.values is not None:
             return trial.suggest_categorical(key, self.values)
         low, high = self.ends
@@ -57,30 +57,30 @@ class Space(Config):
 
 
 class TunePlan(Config):
-    """A search on one data set."""
+    """The plan of a search on one data set."""
 
     system: str
     """The system."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Configuration keys of all trials, nested or dotted."""
     space: dict[str, Space] = Field(min_length=1)
-    """Dotted configuration key to the values that are tried."""
+    """Dotted configuration key to the values to try."""
     trials: int = Field(30, ge=1)
-    """Trials in all; raise it to go on with a finished search."""
+    """Total number of trials; raise it to continue a finished search."""
     metric: Literal["ndcg@10", "hr@10"] = "ndcg@10"
-    """Validation metric that is made as high as it gets."""
+    """Validation metric to maximise."""
     seed: int = 0
-    """Seed of the search; the runs' own seed is a key of `config`."""
+    """Seed of the search; the seed of the runs is a key of `config`."""
     prune: bool = True
-    """Stop a trial whose metric is below the median of earlier trials at the same validation."""
+    """Whether to stop a trial whose metric is below the median of earlier trials at the same validation."""
     startup_trials: int = Field(8, ge=1)
-    """Trials at random before the search learns, and before any is stopped early."""
+    """Random trials before the search learns, and before any trial is stopped early."""
     warmup_validations: int = Field(5, ge=0)
     """Validations of a trial before it may be stopped early."""
 
 
 def check_space(plan: TunePlan) -> None:
-    """Build the configurations at the ends of every searched key, the other keys at their first.
+    """Builds the configurations at both ends of each searched key, with the other keys at their first value.
 
     Raises:
         ConfigError: the system, a key or a value is not allowed; the message names the value.

@@ -1,4 +1,4 @@
-"""`sweep`: many runs of one plan, one table of means and spreads, and the figures."""
+"""`sweep`: trains the runs of a plan and writes one table of means and spreads, with figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seqloom.pipelines.evaluate.evaluate import (
     read_evaluation,
 )
 from seqloom.pipelines.experiments.sweep_grid import Cell, SweepPlan, cells
-from seqloom.pipelines.experiments.sweep_references import refer
+from seqloom.pipelines.experiments.sweep_references import resolve_references
 from seqloom.pipelines.prepare.prepare import statistics_table
 from seqloom.pipelines.train.train import train
 from seqloom.reports.sweep_report import SweepReport, write_sweep_report
@@ -32,16 +32,16 @@ from seqloom.runs.folder import read_manifest
 
 
 class SweepSummary(Config):
-    """What a sweep made."""
+    """The result of `sweep`."""
 
     out: str
     report: str
     runs: int
-    """Runs that are trained and evaluated."""
+    """Trained and evaluated runs."""
     failed: list[dict[str, str]]
-    """Runs whose training could not go on: `run` and `error`."""
+    """Runs whose training failed: `run` and `error`."""
     table: list[SummaryRow]
-    """Mean, spread and best over seeds, a row for each variant, grid point, group and metric."""
+    """Mean, spread and best over seeds; one row for each variant, grid point, group and metric."""
 
 
 def sweep(
@@ -52,21 +52,21 @@ def sweep(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> SweepSummary:
-    """Train and evaluate every run of `plan` under `out`, then write table, figures and report.
+    """Trains and evaluates every run of `plan` under `out`, then writes table, figures and report.
 
-    What an earlier call has made is kept: a finished run is only read, an unfinished one goes on. A
-    run whose loss is not finite is told of and left out of the table; the others go on.
+    Keeps the results of earlier calls: reads complete runs and resumes unfinished ones. Reports a run
+    whose loss is not finite, leaves it out of the table, and continues with the others.
 
     Raises:
         ConfigError: a run's configuration, a run that it refers to or a metric is not allowed; nothing
-            is trained then.
-        ArtefactError: a run of that name is there with another configuration.
+            is trained.
+        ArtefactError: a run with this name and another configuration exists.
         LockedError: another process is writing `out`.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     plan = plan if isinstance(plan, SweepPlan) else SweepPlan.build(plan)
     out = Path(out)
-    planned = refer(cells(plan), out / "runs")
+    planned = resolve_references(cells(plan), out / "runs")
     unknown = sorted(set(plan.metrics) - set(RANK_METRICS))
     if unknown:
         allowed = ", ".join(RANK_METRICS)
@@ -134,12 +134,15 @@ def _run(
         device=device,
         progress=progress,
     )
-    found: list[Measurement] = []
+    measurements: list[Measurement] = []
     for protocol in plan.protocols:
-        done = _evaluated(folder, dataset, plan, protocol, device, progress)
-        groups = {"all": {"users": done.users, "metrics": done.metrics}, **done.groups}
+        evaluation = _evaluate(folder, dataset, plan, protocol, device, progress)
+        groups = {
+            "all": {"users": evaluation.users, "metrics": evaluation.metrics},
+            **evaluation.groups,
+        }
         for group, values in groups.items():
-            found += [
+            measurements += [
                 Measurement(
                     run=cell.name,
                     variant=cell.variant,
@@ -155,10 +158,10 @@ def _run(
                 for metric in plan.metrics
                 if values["metrics"] is not None
             ]
-    return found
+    return measurements
 
 
-def _evaluated(
+def _evaluate(
     folder: Path,
     dataset: Dataset,
     plan: SweepPlan,
@@ -176,9 +179,9 @@ def _evaluated(
         fingerprint=dataset.fingerprint,
     )
     thresholds = choose_thresholds(dataset, plan.tail_item_below, plan.tail_user_below)
-    found = read_evaluation(folder, details)
-    if found is not None and found.thresholds == thresholds:
-        return found
+    stored = read_evaluation(folder, details)
+    if stored is not None and stored.thresholds == thresholds:
+        return stored
     return evaluate(
         folder,
         protocol=protocol,

@@ -1,4 +1,4 @@
-"""What a sweep trains: variants, times a grid over config keys, times seeds."""
+"""The plan of a sweep: variants, times a grid over configuration keys, times seeds."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ _LONGEST_NAME = 120
 
 
 class Variant(Config):
-    """One named way to train: a system with some keys set."""
+    """A named variant: a system with some keys set."""
 
     system: str | None = None
-    """The system; the sweep's one if not given."""
+    """The system; defaults to that of the sweep."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Configuration keys, nested or dotted, laid over the sweep's. `@VARIANT` as a value, or in a list,
-    stands for the run folder of an earlier variant."""
+    """Configuration keys, nested or dotted, merged over those of the sweep. `@VARIANT` as a value, or in a
+    list, stands for the run folder of an earlier variant."""
     seeds: list[int] | None = Field(None, min_length=1)
-    """Seeds of this variant; the sweep's if not given."""
+    """Seeds of this variant; default to those of the sweep."""
     grid: bool = True
-    """Whether the grid applies; without it the variant is trained once a seed."""
+    """Whether the grid applies; otherwise the variant has one run for each seed."""
 
 
 class SweepPlan(Config):
-    """A grid of runs on one data set."""
+    """The plan of a sweep on one data set."""
 
     system: str | None = None
-    """The system of the variants that name none."""
+    """The system of variants that name none."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Configuration keys of all runs, nested or dotted."""
     variants: dict[str, Variant] = Field(default_factory=dict)
-    """Named variants; the system itself alone if none is given."""
+    """Named variants; by default one, named after the system."""
     grid: dict[str, list[Any]] = Field(default_factory=dict)
-    """Dotted configuration key to its values; every combination is trained."""
+    """Dotted configuration key to its values; all combinations are trained."""
     seeds: list[int] = Field([42], min_length=1)
-    """Seeds of every combination."""
+    """Seeds of each combination."""
     protocols: list[Literal["full", "sampled"]] = Field(["full"], min_length=1)
     """How the runs are evaluated: full ranking, 100 sampled negatives, or both."""
     on: Part = "test"
-    """The held-out part that is evaluated; `valid` where the sweep serves to choose."""
+    """The held-out part to evaluate; `valid` to choose between variants."""
     metrics: list[str] = Field(["hr@10", "ndcg@10"], min_length=1)
-    """Metrics of the table; the first one is drawn."""
+    """Metrics of the table; the figures show the first one."""
     tail_item_below: int | None = Field(None, ge=0)
     """Training events that make an item head; the data set's 80/20 threshold if not given."""
     tail_user_below: int | None = Field(None, ge=0)
@@ -71,7 +71,7 @@ class SweepPlan(Config):
 
 
 def only_variants(plan: SweepPlan, names: Sequence[str]) -> SweepPlan:
-    """The plan with these of its variants alone.
+    """Returns the plan with only these of its variants.
 
     Raises:
         ConfigError: a name is none of its variants'.
@@ -99,22 +99,22 @@ class Cell(Config):
 
 
 def cells(plan: SweepPlan) -> list[Cell]:
-    """Every run of the plan, with a configuration that its system takes.
+    """Returns all runs of the plan, after checking their configurations.
 
     Raises:
         ConfigError: a system, a key or a value is not allowed; the message names the run.
     """
-    found = list(_cells(plan))
-    for cell in found:
+    planned = list(_cells(plan))
+    for cell in planned:
         try:
             config_class(cell.system).build(cell.config)
         except ConfigError as error:
             raise ConfigError(f"run {cell.name}: {error}") from None
-    names = [cell.name for cell in found]
+    names = [cell.name for cell in planned]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ConfigError(f"two runs have one name ({', '.join(twice)}); rename a variant")
-    return found
+        raise ConfigError(f"two runs have the same name ({', '.join(twice)}); rename a variant")
+    return planned
 
 
 def _cells(plan: SweepPlan) -> Iterator[Cell]:
@@ -138,10 +138,10 @@ def _cells(plan: SweepPlan) -> Iterator[Cell]:
 
 
 def nested(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay mappings over each other, later ones on top; dotted keys open sections.
+    """Merges mappings into a nested one; later values win, and dotted keys open sections.
 
     Raises:
-        ConfigError: a key goes through a value that is no section.
+        ConfigError: a dotted key leads through a value.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -161,7 +161,7 @@ def nested(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder_name(variant: str, point: Mapping[str, Any], seed: int) -> str:
-    """`variant,key=value,seed=42`, in letters that every file system takes, cut where too long."""
+    """Returns `variant,key=value,seed=42` in characters of every file system, shortened if too long."""
     parts = [variant, *(f"{key}={value}" for key, value in point.items()), f"seed={seed}"]
     name = re.sub(r"[^\w.=,+-]+", "-", ",".join(parts)).strip("-.")
     if len(name) <= _LONGEST_NAME:

@@ -1,4 +1,4 @@
-"""Runs of a sweep that read others: `@VARIANT` in a configuration is that variant's run folder."""
+"""Resolves `@VARIANT` in configurations of a sweep: the run folder of that variant."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from seqloom.pipelines.experiments.sweep_grid import Cell
 MARK = "@"
 
 
-def refer(planned: Sequence[Cell], runs: Path) -> list[Cell]:
-    """Put folders below `runs` in the place of every `@VARIANT`.
+def resolve_references(planned: Sequence[Cell], runs: Path) -> list[Cell]:
+    """Replaces each `@VARIANT` with a folder below `runs`.
 
-    Meant is the run of the same seed and the same grid point; of a variant that has one seed, or to
-    which the grid does not apply, the one that there is. It must come earlier in the plan.
+    It stands for the run of the same seed and grid point; a variant with one seed, or without the grid,
+    has only one. The run must come earlier in the plan.
 
     Raises:
-        ConfigError: no earlier run is meant; the message names the runs that there are.
+        ConfigError: there is no such earlier run; the message names the earlier variants.
     """
     return [
-        cell.model_copy(update={"config": _referred(cell.config, cell, planned[:number], runs)})
+        cell.model_copy(update={"config": _resolve(cell.config, cell, planned[:number], runs)})
         for number, cell in enumerate(planned)
     ]
 
 
-def _referred(value: Any, cell: Cell, earlier: Sequence[Cell], runs: Path) -> Any:
+def _resolve(value: Any, cell: Cell, earlier: Sequence[Cell], runs: Path) -> Any:
     if isinstance(value, dict):
-        return {key: _referred(one, cell, earlier, runs) for key, one in value.items()}
+        return {key: _resolve(one, cell, earlier, runs) for key, one in value.items()}
     if isinstance(value, list):
-        return [_referred(one, cell, earlier, runs) for one in value]
+        return [_resolve(one, cell, earlier, runs) for one in value]
     if isinstance(value, str) and value.startswith(MARK):
-        return str(runs / _meant(value.removeprefix(MARK), cell, earlier).name)
+        return str(runs / _find_run(value.removeprefix(MARK), cell, earlier).name)
     return value
 
 
-def _meant(variant: str, cell: Cell, earlier: Sequence[Cell]) -> Cell:
-    found = [one for one in earlier if one.variant == variant]
-    if not found:
+def _find_run(variant: str, cell: Cell, earlier: Sequence[Cell]) -> Cell:
+    matching = [one for one in earlier if one.variant == variant]
+    if not matching:
         names = ", ".join(dict.fromkeys(one.variant for one in earlier)) or "none"
         raise ConfigError(
             f"run {cell.name}: {MARK}{variant} must be a variant that comes earlier in the plan; "
             f"earlier ones: {names}"
         )
     for same in ("seed", "point"):
-        if len({str(getattr(one, same)) for one in found}) > 1:
-            found = [one for one in found if getattr(one, same) == getattr(cell, same)]
-    if len(found) != 1:
+        if len({str(getattr(one, same)) for one in matching}) > 1:
+            matching = [one for one in matching if getattr(one, same) == getattr(cell, same)]
+    if len(matching) != 1:
         raise ConfigError(
             f"run {cell.name}: {MARK}{variant} has no run of the same seed and grid point"
         )
-    return found[0]
+    return matching[0]

@@ -1,12 +1,16 @@
-"""`tune`: a search over configurations, kept in SQLite, that reads the validation part alone."""
+"""`tune`: searches configurations on the validation part, with a study in SQLite."""
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,7 @@ from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
 from seqloom.core.files import atomic_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
+from seqloom.core.storage import naming_full_disk
 from seqloom.data.store import Dataset
 from seqloom.pipelines.experiments.search_space import TunePlan, check_space
 from seqloom.pipelines.experiments.sweep_grid import nested
@@ -26,12 +31,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _VOID = "void"
-"""Attribute of the study: numbers of the trials that do not count, because the process ended in
-them or the plan was faulty."""
+"""Attribute of the study: numbers of the trials that do not count, because the process was killed
+during them or the plan was faulty."""
 
 
-class TuneSummary(Config):
-    """What a search found."""
+class SearchSummary(Config):
+    """The result of `tune`."""
 
     out: str
     trials: int
@@ -45,11 +50,11 @@ class TuneSummary(Config):
     best: dict[str, Any]
     """The searched keys of the best trial."""
     config: str | None
-    """A file with the whole configuration of the best trial, for `train --config`."""
+    """A file with the full configuration of the best trial, for `train --config`."""
 
 
 class _PrunedError(Exception):
-    """A trial fell behind."""
+    """A trial was stopped early."""
 
 
 def tune(
@@ -59,18 +64,19 @@ def tune(
     out: str | Path,
     device: str = "auto",
     progress: Progress = SILENT,
-) -> TuneSummary:
-    """Search with Optuna's tree-structured Parzen estimator until there are `plan.trials` trials.
+) -> SearchSummary:
+    """Searches with Optuna's tree-structured Parzen estimator until there are `plan.trials` trials.
 
-    The study lies in `out/study.db`, each trial's run in `out/runs/`. A search that was killed goes on
-    with the trial it was in. Runs of trials that were stopped early are removed. Nothing of the
-    test part is read.
+    Keeps the study in `out/study.db` and the run of each trial in `out/runs/`. A killed search continues
+    with its unfinished trial. Removes the runs of trials that were stopped early. Does not read the
+    test part.
 
     Raises:
         ConfigError: a searched key or value is not allowed, the data set has no validation part, or
             Optuna is not installed.
-        ArtefactError: `out` has a search of another plan or data set.
+        ArtefactError: `out` holds a search of another plan or data set.
         LockedError: another process is writing `out`.
+        StorageError: the disk is full; the next call continues the search.
     """
     _optuna()
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
@@ -79,28 +85,47 @@ def tune(
         raise ConfigError("the data set has no validation events to tune on; use another split")
     check_space(plan)
     out = Path(out)
-    with sole_writer(out, progress):
+    with sole_writer(out, progress), _naming_full_disk(out / "study.db"):
         return _search(dataset, plan, out, device, progress)
+
+
+@contextmanager
+def _naming_full_disk(file: Path) -> Iterator[None]:
+    """Turns SQLite's error of a full disk within the block into a StorageError.
+
+    Raises:
+        StorageError: there is no room to write `file`.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        with naming_full_disk(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def _search(
     dataset: Dataset, plan: TunePlan, out: Path, device: str, progress: Progress
-) -> TuneSummary:
+) -> SearchSummary:
     optuna = _optuna()
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _open(plan, dataset, out)
-    _take_over_killed(study, progress)
+    study = _open_study(plan, dataset, out)
+    _continue_killed(study, progress)
     with progress.task("tune", plan.trials, "trials") as task:
         task.advance(len(_counted(study)))
         while (number := len(_counted(study))) < plan.trials:
-            # Seeded by the number of trials, so that a search that goes on draws anew.
+            # The seed depends on the number of trials, so that a continued search draws new values.
             study.sampler = optuna.samplers.TPESampler(
                 seed=derive_seed(plan.seed, "tune", number) % 2**32,
                 n_startup_trials=plan.startup_trials,
                 multivariate=True,
             )
-            _try(study, plan, dataset, out, device, progress)
+            _run_trial(study, plan, dataset, out, device, progress)
             task.advance()
     return _finish(study, plan, out)
 
@@ -115,7 +140,7 @@ def _optuna() -> Any:
     return optuna
 
 
-def _open(plan: TunePlan, dataset: Dataset, out: Path) -> Study:
+def _open_study(plan: TunePlan, dataset: Dataset, out: Path) -> Study:
     optuna = _optuna()
     pruner = optuna.pruners.NopPruner()
     if plan.prune:
@@ -129,50 +154,50 @@ def _open(plan: TunePlan, dataset: Dataset, out: Path) -> Study:
         pruner=pruner,
         load_if_exists=True,
     )
-    told = {
+    stated = {
         **plan.model_dump(mode="json", exclude={"trials", "prune", "seed"}),
         "dataset": dataset.fingerprint,
     }
-    told = json.loads(json.dumps(told))
+    stated = json.loads(json.dumps(stated))
     before = study.user_attrs.get("plan")
     if before is None:
-        study.set_user_attr("plan", told)
-    elif before != told:
-        changed = ", ".join(key for key in told if before.get(key) != told[key])
+        study.set_user_attr("plan", stated)
+    elif before != stated:
+        changed = ", ".join(key for key in stated if before.get(key) != stated[key])
         raise ArtefactError(
-            f"{out} holds a search with another {changed}; go on with the same plan and data, or "
+            f"{out} holds a search with another {changed}; continue with the same plan and data, or "
             "choose another folder"
         )
     return study
 
 
 def _counted(study: Study) -> list[FrozenTrial]:
-    """The trials that are over and count."""
+    """Returns the finished trials that count."""
     void = study.user_attrs.get(_VOID, [])
     trials = study.get_trials(deepcopy=False)
     return [one for one in trials if one.state.is_finished() and one.number not in void]
 
 
-def _void(study: Study, number: int) -> None:
-    """End a trial that does not count. Marked first, so that a kill in between counts nothing."""
+def _discard(study: Study, number: int) -> None:
+    """Ends a trial that does not count. Marks it first, so that a kill in between counts nothing."""
     from optuna.trial import TrialState
 
     study.set_user_attr(_VOID, [*study.user_attrs.get(_VOID, []), number])
     study.tell(number, state=TrialState.FAIL)
 
 
-def _take_over_killed(study: Study, progress: Progress) -> None:
-    """Ask again for the configuration of a trial that was running, with its run to go on from."""
+def _continue_killed(study: Study, progress: Progress) -> None:
+    """Enqueues the configuration of a killed trial again, with its run to resume."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        progress.note(f"trial {trial.number} was stopped; going on with it")
+        progress.note(f"trial {trial.number} was stopped; continuing it")
         if "run" in trial.user_attrs:
             study.enqueue_trial(trial.params, user_attrs={"run": trial.user_attrs["run"]})
-        _void(study, trial.number)
+        _discard(study, trial.number)
 
 
-def _try(
+def _run_trial(
     study: Study, plan: TunePlan, dataset: Dataset, out: Path, device: str, progress: Progress
 ) -> None:
     from optuna.trial import TrialState
@@ -186,7 +211,7 @@ def _try(
     progress.note(f"{name}: {json.dumps(values)}")
     try:
         config_class(plan.system).build(config)
-        found = train(
+        summary = train(
             dataset,
             plan.system,
             out=folder,
@@ -196,9 +221,9 @@ def _try(
             progress=progress,
             watch=_watch(trial, plan),
         )
-        study.tell(trial, found.valid[plan.metric])
+        study.tell(trial, summary.valid[plan.metric])
     except _PrunedError:
-        progress.note(f"{name}: stopped early, it is behind")
+        progress.note(f"{name}: stopped early, its metric is below the median")
         study.tell(trial, state=TrialState.PRUNED)
         shutil.rmtree(folder)
     except TrainingError as error:
@@ -206,7 +231,7 @@ def _try(
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
     except ConfigError as error:
-        _void(study, trial.number)  # a fault of the plan
+        _discard(study, trial.number)  # a fault of the plan
         raise ConfigError(f"the search tried {json.dumps(values)}: {error}") from None
 
 
@@ -219,7 +244,7 @@ def _watch(trial: Trial, plan: TunePlan) -> Watch:
     return watch
 
 
-def _finish(study: Study, plan: TunePlan, out: Path) -> TuneSummary:
+def _finish(study: Study, plan: TunePlan, out: Path) -> SearchSummary:
     from optuna.trial import TrialState
 
     trials = _counted(study)
@@ -232,7 +257,7 @@ def _finish(study: Study, plan: TunePlan, out: Path) -> TuneSummary:
         config = config_class(plan.system).build(nested(plan.config, best.params))
         with atomic_file(file) as work:
             work.write_text(config.to_yaml(), encoding="utf-8")
-    return TuneSummary(
+    return SearchSummary(
         out=str(out),
         trials=len(trials),
         complete=len(complete),
@@ -247,7 +272,7 @@ def _finish(study: Study, plan: TunePlan, out: Path) -> TuneSummary:
 
 
 def _write_trials(file: Path, plan: TunePlan, trials: list[FrozenTrial]) -> None:
-    """One line a trial: its number, state, metric, validations, run and searched keys."""
+    """Writes one line for each trial: number, state, metric, validations, run and searched keys."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["trial", "state", plan.metric, "validations", "run", *plan.space])

@@ -1,4 +1,4 @@
-"""Trained runs as the members of an ensemble."""
+"""Opens trained runs as the members of an ensemble."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from seqloom.systems.base import Member
 
 @dataclass(frozen=True)
 class Members:
-    """The members, and where they come from."""
+    """The members and their runs."""
 
     systems: list[Member]
     references: list[MemberReference]
 
 
 def load_members(dataset: Dataset, runs: Sequence[str], device: str) -> Members:
-    """Open the runs of an ensemble. Names are made unique, since runs of two folders may share one.
+    """Opens the runs of an ensemble. Makes names unique, since runs in two folders may share one.
 
     Raises:
         ArtefactError: a run is missing, unfinished, damaged or of another data set.
@@ -31,8 +31,10 @@ def load_members(dataset: Dataset, runs: Sequence[str], device: str) -> Members:
     places = [run.path.resolve() for run in opened]
     twice = [str(place) for at, place in enumerate(places) if place in places[:at]]
     if twice:
-        raise ConfigError(f"run {twice[0]} is named twice in `runs`; name each member once")
-    names = _distinct([run.name for run in opened])
+        raise ConfigError(
+            f"run {twice[0]} is named twice in `runs`; name each member only one time"
+        )
+    names = _make_distinct([run.name for run in opened])
     return Members(
         [Member(name, run.system) for name, run in zip(names, opened, strict=True)],
         [
@@ -59,12 +61,12 @@ def _open(dataset: Dataset, path: Path, device: str) -> Run:
     return run
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names with a number behind those that occurred before."""
-    found: list[str] = []
+def _make_distinct(names: Sequence[str]) -> list[str]:
+    """Appends a number to names that occurred before."""
+    distinct: list[str] = []
     for name in names:
         number, free = 2, name
-        while free in found:
+        while free in distinct:
             free, number = f"{name}-{number}", number + 1
-        found.append(free)
-    return found
+        distinct.append(free)
+    return distinct

@@ -1,4 +1,4 @@
-"""`train --foundation`: one recommender for several data sets."""
+"""`train --foundation`: trains one recommender on several data sets."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def train_foundation(
     progress: Progress = SILENT,
     processes: Processes = ALONE,
 ) -> TrainSummary:
-    """Lay data sets together, in the folder `<out>-data`, and train on all of them.
+    """Merges data sets into the folder `<out>-data` and trains on all of them.
 
     Raises:
-        ConfigError: the system cannot tell data sets apart, or two have one name.
+        ConfigError: the system cannot learn from several data sets, or two of them have the same name.
         ArtefactError: as `train`.
     """
     if not system_class(system).mixes_datasets:
@@ -60,10 +60,10 @@ def train_foundation(
 
 
 def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Dataset:
-    """One data set of all items, users and events; ids become `<data set>/<id>`.
+    """Merges the items, users and events of data sets into one; ids become `<data set>/<id>`.
 
-    A folder that holds the same data sets already is taken as it is; another one is replaced only with
-    `renew`. The manifest's option `origins` tells how many items and users came from each.
+    Reuses a folder that already holds the same data sets; replaces another one only with `renew`. The
+    option `origins` of the manifest lists how many items and users came from each.
 
     Raises:
         ConfigError: there is no data set, or two have the same folder name.
@@ -73,8 +73,8 @@ def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Da
     twice = [name for name, count in Counter(names).items() if count > 1]
     if not names or twice:
         raise ConfigError(
-            f"two data sets are called {twice[0]!r}; rename one of the folders, because their ids are "
-            "told apart by it"
+            f"two data sets are called {twice[0]!r}; rename one of the folders, because its name makes "
+            "their ids distinct"
             if twice
             else "a foundation model needs at least one data set"
         )
@@ -85,14 +85,14 @@ def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Da
             "fingerprint": dataset.fingerprint,
             "items": dataset.num_items,
             "users": dataset.num_users,
-            **_nested(dataset),
+            **_nested_origins(dataset),
         }
         for name, dataset in zip(names, datasets, strict=True)
     ]
     if path.exists() and not renew:
-        found = Dataset.load(path)
-        if found.manifest.options.get("origins") == origins:
-            return found
+        merged = Dataset.load(path)
+        if merged.manifest.options.get("origins") == origins:
+            return merged
     splits = sorted({str(d.manifest.options.get("split", "leave-one-out")) for d in datasets})
     users = [
         pa.table({"user_id": [f"{name}/{user}" for user in dataset.user_ids]})
@@ -100,9 +100,9 @@ def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Da
     ]
     return write_dataset(
         path,
-        items=_items(names, datasets),
+        items=_merge_items(names, datasets),
         users=pa.concat_tables(users),
-        events=merged_events(datasets),
+        events=merge_events(datasets),
         sources=[source for dataset in datasets for source in dataset.manifest.sources],
         options={"split": " + ".join(splits), "origins": origins},
         statistics={
@@ -115,14 +115,14 @@ def merge(datasets: Sequence[Dataset], path: Path, *, renew: bool = False) -> Da
     )
 
 
-def _nested(dataset: Dataset) -> dict[str, Any]:
-    """The parts of a data set that was laid together itself."""
+def _nested_origins(dataset: Dataset) -> dict[str, Any]:
+    """Returns the origins of a data set that was merged itself."""
     origins = dataset.manifest.options.get("origins")
     return {"origins": origins} if origins else {}
 
 
-def _items(names: Sequence[str], datasets: Sequence[Dataset]) -> pa.Table:
-    """All items with the union of the text columns; what a data set has not is missing."""
+def _merge_items(names: Sequence[str], datasets: Sequence[Dataset]) -> pa.Table:
+    """Concatenates the items with the union of their text columns; absent columns are null."""
     tables = []
     for name, dataset in zip(names, datasets, strict=True):
         ids = pa.array([f"{name}/{item}" for item in dataset.item_ids])
@@ -130,20 +130,20 @@ def _items(names: Sequence[str], datasets: Sequence[Dataset]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default")
 
 
-def merged_events(datasets: Sequence[Dataset]) -> Events:
-    """The events of all, users and items of each numbered after those of the one before."""
+def merge_events(datasets: Sequence[Dataset]) -> Events:
+    """Concatenates events; users and items are numbered after those of the data set before."""
     parts: dict[str, list[torch.Tensor]] = {}
     before_items = before_events = 0
     for number, dataset in enumerate(datasets):
         events = dataset.events
-        named = {
+        shifted = {
             "items": events.items + before_items,
             "offsets": events.offsets[min(number, 1) :] + before_events,
             "train_end": events.train_end + before_events,
             "valid": torch.where(events.valid >= 0, events.valid + before_events, -1),
             "test": torch.where(events.test >= 0, events.test + before_events, -1),
         }
-        for name, values in named.items():
+        for name, values in shifted.items():
             parts.setdefault(name, []).append(values)
         before_items += dataset.num_items
         before_events += dataset.num_events

@@ -1,4 +1,4 @@
-"""Item vectors of one run as the frozen ID embeddings of another."""
+"""Reads the item vectors of one run, which another takes as its frozen ID embeddings."""
 
 from __future__ import annotations
 
@@ -10,91 +10,56 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import Progress
-from seqloom.core.protocols import VectorScorer
+from seqloom.core.protocols import ItemVectorSource, VectorScorer
 from seqloom.data.store import Dataset
-from seqloom.distributed.processes import ALONE, Processes
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.runs.folder import check_fingerprint, load_run
-from seqloom.systems.e4srec.config import IdsConfig
 from seqloom.systems.registry import system_class
 from seqloom.systems.sequence import SequenceSystem
 
 
 @dataclass(frozen=True)
-class IdTable:
-    """ID embeddings and where they come from."""
+class ItemVectors:
+    """Item vectors and the run that they come from."""
 
     vectors: Tensor
     """[N, d] float32; row i belongs to item number i + 1."""
     reference: dict[str, Any]
 
 
-def given_ids(dataset: Dataset, config: IdsConfig) -> IdTable | None:
-    """The item vectors of the run that `config` names; None where it names none.
+def configured_item_vectors(dataset: Dataset, source: ItemVectorSource) -> ItemVectors | None:
+    """Reads the item vectors of the run that `source` names; None if it names none.
 
     Raises:
         ConfigError: the system has no item vectors (its score is no dot product).
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    return None if config.run is None else read_ids_of(dataset, Path(config.run))
+    return None if source.run is None else read_item_vectors(dataset, Path(source.run))
 
 
-def trained_ids(
-    dataset: Dataset,
-    config: IdsConfig,
-    out: Path,
-    *,
-    seed: int,
-    device: str,
-    progress: Progress,
-    processes: Processes = ALONE,
-) -> IdTable:
-    """The item vectors of a run of `config.system` at `out`; one that was begun there is gone on with.
-
-    Raises:
-        ConfigError: the system has no item vectors, or its configuration is bad.
-    """
-    # The stage that calls this one: the run of the IDs is an ordinary run.
-    from seqloom.pipelines.train.train import train
-
-    progress.note(f"training {config.system} for the ID embeddings, into {out}")
-    train(
-        dataset,
-        config.system,
-        out=out,
-        config={"seed": seed, **config.config},
-        resume=True,
-        device=device,
-        progress=progress,
-        processes=processes,
-    )
-    return read_ids_of(dataset, out)
-
-
-def id_size(dataset: Dataset, config: IdsConfig) -> int:
-    """The width of the ID embeddings that `config` names, or that are to be trained.
+def item_vector_size(dataset: Dataset, source: ItemVectorSource) -> int:
+    """Returns the width of the item vectors that `source` names, or that are yet to be trained.
 
     Raises:
         ConfigError: the system has no item vectors, or its configuration is bad.
         ArtefactError: the run is missing, unfinished or of another data set.
     """
-    given = given_ids(dataset, config)
-    if given is not None:
-        return given.vectors.shape[1]
-    cls = system_class(config.system)
+    table = configured_item_vectors(dataset, source)
+    if table is not None:
+        return table.vectors.shape[1]
+    cls = system_class(source.system)
     if not issubclass(cls, SequenceSystem):
         raise ConfigError(
-            f"ids.system is {config.system!r}, which has no vector for each item; take sasrec, llmesr "
+            f"ids.system is {source.system!r}, which has no vector for each item; take sasrec, llmesr "
             "or another system that scores by dot products"
         )
-    own = cls.config_class.build(config.config)
+    config = cls.config_class.build(source.config)
     with torch.device("meta"):
-        return int(cls(own, sizes_of(dataset, cls, own)).vector_size)
+        return int(cls(config, sizes_of(dataset, cls, config)).vector_size)
 
 
-def read_ids_of(dataset: Dataset, path: Path) -> IdTable:
-    """The item vectors of the run at `path`.
+def read_item_vectors(dataset: Dataset, path: Path) -> ItemVectors:
+    """Reads the item vectors of the run at `path`.
 
     Raises:
         ConfigError: the system has no item vectors.
@@ -108,7 +73,7 @@ def read_ids_of(dataset: Dataset, path: Path) -> IdTable:
             f"{path} is a run of {run.manifest.system!r}, which has no vector for each item of the data "
             "set; take a run of sasrec, llmesr or another system that scores by dot products"
         )
-    return IdTable(
+    return ItemVectors(
         scorer.item_vectors.detach().to(torch.float32).clone(),
         {
             "run": str(path.resolve()),

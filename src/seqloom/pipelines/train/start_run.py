@@ -1,4 +1,4 @@
-"""A run before its first step: its folder is made, or the one that was begun is gone on with."""
+"""Starts a run: creates its folder, or checks that an unfinished one can be resumed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow.parquet as pq
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_folder
 from seqloom.core.progress import Progress
+from seqloom.core.protocols import ContinuesRun, ReadsEmbedding
 from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import Processes
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
-from seqloom.runs import provenance as saw
 from seqloom.runs.folder import (
     RunManifest,
     check_fingerprint,
@@ -26,10 +26,13 @@ from seqloom.runs.folder import (
     write_manifest,
 )
 from seqloom.runs.lineage import DatasetReference, lineage_of
+from seqloom.runs.provenance import COMBINED, TRAINED
 from seqloom.runs.run_files import (
     CONFIG,
     ITEMS,
     POPULARITY,
+    check_model_files,
+    check_weights,
     checked_config,
     config_digest,
     read_stored_config,
@@ -42,21 +45,34 @@ _BEFORE_MANIFEST = {CONFIG, ITEMS, POPULARITY}
 _LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
 
 
-def once(processes: Processes, act: Callable[[], RunManifest | None]) -> RunManifest | None:
-    """What `act` does and gives in the first process, for all."""
+@runtime_checkable
+class _CountsEpochs(Protocol):
+    """A configuration with a number of epochs."""
 
-    def told() -> str:
+    @property
+    def epochs(self) -> int:
+        """Passes over the training part."""
+
+
+def manifest_from_first(
+    processes: Processes, act: Callable[[], RunManifest | None]
+) -> RunManifest | None:
+    """Calls `act` in the first process and returns its manifest in all of them."""
+
+    def act_as_text() -> str:
         manifest = act()
         return "" if manifest is None else manifest.model_dump_json()
 
     if processes.size == 1:
         return act()
-    text = processes.once(told)
+    text = processes.once(act_as_text)
     return RunManifest.model_validate_json(text) if text else None
 
 
-def noted(out: Path, manifest: RunManifest, processes: Processes, **update: Any) -> RunManifest:
-    """The manifest with more in it, in the run too."""
+def update_manifest(
+    out: Path, manifest: RunManifest, processes: Processes, **update: Any
+) -> RunManifest:
+    """Returns the manifest with these fields changed; the first process also writes it to the run."""
     manifest = manifest.model_copy(update=update)
     if processes.rank == 0:
         write_manifest(out, manifest)
@@ -64,27 +80,67 @@ def noted(out: Path, manifest: RunManifest, processes: Processes, **update: Any)
 
 
 def sizes_of(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
-    """The sizes that come from the data: items, and the width of the text where it is used."""
+    """Returns the sizes that the data decide: the number of items and, if used, the width of the text."""
     if cls.uses_text:
-        text = load_embeddings(dataset, getattr(config, "text", None))
+        text = load_embeddings(dataset, _embedding_name(config))
         return Sizes(num_items=dataset.num_items, text_size=text.width)
     return Sizes(num_items=dataset.num_items)
 
 
-def begin(
+def _embedding_name(config: SystemConfig) -> str | None:
+    return config.text if isinstance(config, ReadsEmbedding) else None
+
+
+def earlier_run(config: SystemConfig) -> Path | None:
+    """Returns the run whose weights training continues; None if it starts without one."""
+    if not isinstance(config, ContinuesRun) or config.start_from is None:
+        return None
+    return Path(config.start_from)
+
+
+def check_earlier_run(config: SystemConfig) -> None:
+    """Checks that the run whose weights training continues is complete and unchanged.
+
+    Raises:
+        ArtefactError: it is missing, unfinished, damaged or changed.
+    """
+    path = earlier_run(config)
+    if path is None:
+        return
+    manifest = read_manifest(path)
+    if manifest.status != "complete":
+        raise ArtefactError(f"{path} is not finished, so it holds no weights to start from")
+    check_weights(path, manifest.weights_sha256)
+    check_model_files(path, manifest.files)
+
+
+def check_epochs(config: SystemConfig) -> None:
+    """Refuses to train no epoch, unless the run continues another one and keeps its weights.
+
+    Raises:
+        ConfigError: nothing would be trained.
+    """
+    if isinstance(config, _CountsEpochs) and config.epochs == 0 and earlier_run(config) is None:
+        raise ConfigError(
+            "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
+            "give 1 or more"
+        )
+
+
+def create_run(
     out: Path,
     dataset: Dataset,
     cls: type[System[Any]],
     config: SystemConfig,
     sizes: Sizes,
 ) -> RunManifest:
-    """Write what is known before training, as one folder that replaces what `may_begin` allowed to."""
+    """Writes what is known before training; the folder replaces what `check_may_create` accepted."""
     from seqloom._version import __version__
 
     text = None
     if cls.uses_text:
-        found = load_embeddings(dataset, getattr(config, "text", None))
-        text = {"name": found.name, **found.manifest.model_dump(mode="json")}
+        embeddings = load_embeddings(dataset, _embedding_name(config))
+        text = {"name": embeddings.name, **embeddings.manifest.model_dump(mode="json")}
     manifest = RunManifest(
         seqloom=__version__,
         system=cls.name,
@@ -96,8 +152,8 @@ def begin(
             training=dataset.training_hash,
         ),
         text=text,
-        lineage=lineage_of(dataset, getattr(config, "start_from", None)),
-        saw=dict(saw.COMBINED if cls.combines_runs else saw.TRAINED),
+        lineage=lineage_of(dataset, earlier_run(config)),
+        saw=dict(COMBINED if cls.combines_runs else TRAINED),
         versions=_versions(),
         valid_protocol=PROTOCOL_VERSION,
     )
@@ -115,23 +171,25 @@ def begin(
     return manifest
 
 
-def may_begin(out: Path, *, resume: bool, overwrite: bool, progress: Progress) -> None:
-    """Make sure that a run may be begun at `out`; nothing is removed yet.
+def check_may_create(out: Path, *, resume: bool, overwrite: bool, progress: Progress) -> None:
+    """Checks that a run may be created at `out`. Removes nothing.
 
     Raises:
-        ArtefactError: something is there that may not be replaced.
+        ArtefactError: `out` holds something that may not be replaced.
     """
     if not out.exists():
         if resume:
-            progress.note(f"{out} does not exist: there is nothing to resume, training starts anew")
+            progress.note(
+                f"{out} does not exist: there is nothing to resume, training starts from the beginning"
+            )
         return
-    if holds_no_run_yet(out):
+    if is_unstarted(out):
         if not (resume or overwrite):
             raise ArtefactError(
                 f"{out} already exists, without a run in it: a training was stopped before it began; "
                 "--resume or --overwrite it, or choose another name"
             )
-        progress.note(f"{out} holds no run yet; training starts anew")
+        progress.note(f"{out} holds no run yet; training starts from the beginning")
         return
     if not overwrite:
         raise ArtefactError(
@@ -139,18 +197,18 @@ def may_begin(out: Path, *, resume: bool, overwrite: bool, progress: Progress) -
         )
     if not _is_run(out):
         raise ArtefactError(
-            f"{out} is no run, so it is not overwritten; choose another name, or delete it yourself"
+            f"{out} is not a run, so it is not overwritten; choose another name, or delete it yourself"
         )
 
 
-def holds_no_run_yet(out: Path) -> bool:
-    """Whether a folder is empty, or holds only what is written before a run's manifest."""
+def is_unstarted(out: Path) -> bool:
+    """Returns whether a folder is empty, or holds only what is written before a run's manifest."""
     names = {file.name for file in out.iterdir()} if out.is_dir() else {"file"}
     return names <= _BEFORE_MANIFEST
 
 
 def _is_run(out: Path) -> bool:
-    """Whether a folder is a run, or a damaged one: never another folder."""
+    """Returns whether a folder is a run, complete or damaged."""
     try:
         read_manifest(out)
     except ArtefactError:
@@ -158,11 +216,11 @@ def _is_run(out: Path) -> bool:
     return True
 
 
-def check_alike(processes: Processes, dataset: Dataset, config: SystemConfig) -> None:
-    """Make sure that all processes train the same thing: else they would wait for each other for ever.
+def check_processes_agree(processes: Processes, dataset: Dataset, config: SystemConfig) -> None:
+    """Checks that all processes train the same system on the same data; otherwise they would deadlock.
 
     Raises:
-        ConfigError: this one was given another data set or configuration than the first.
+        ConfigError: this process has another data set or configuration than the first.
     """
     own = f"data set {dataset.fingerprint[:12]} with\n{config.to_yaml()}"
     first = processes.once(lambda: own)
@@ -173,7 +231,12 @@ def check_alike(processes: Processes, dataset: Dataset, config: SystemConfig) ->
         )
 
 
-def check_same(out: Path, dataset: Dataset, system: str, config: SystemConfig) -> RunManifest:
+def check_resumable(out: Path, dataset: Dataset, system: str, config: SystemConfig) -> RunManifest:
+    """Returns the manifest of the run at `out`, which must have the same data set and configuration.
+
+    Raises:
+        ArtefactError: it is a run of another data set, system or configuration.
+    """
     manifest = read_manifest(out)
     check_fingerprint(manifest, dataset)
     if manifest.system != system:
@@ -192,10 +255,10 @@ def check_same(out: Path, dataset: Dataset, system: str, config: SystemConfig) -
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

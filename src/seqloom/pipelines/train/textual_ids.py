@@ -1,4 +1,4 @@
-"""`ids`: the textual ID of every item of a data set."""
+"""`ids`: writes the textual ID of every item of a data set."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import NamesItems
 from seqloom.core.random import derive_seed
 from seqloom.data.store import Dataset
 from seqloom.llm.generation.text_model import END
 from seqloom.runs.folder import load_run
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.text.prompts import text_columns, title_column
@@ -30,16 +31,16 @@ FILE = "ids.parquet"
 
 
 class IDSummary(Config):
-    """The IDs of a data set."""
+    """The result of `textual_ids`."""
 
     dataset: str
     file: str
     """Parquet: `item_id`, `title`, `id`, `tokens`."""
     items: int
     unique: int
-    """Different IDs; always as many as items."""
+    """Distinct IDs; always as many as items."""
     tokens_mean: float
-    """Tokens of an ID, end mark apart."""
+    """Tokens of an ID, without the end mark."""
     tokens_max: int
     words_mean: float
     greedy: int
@@ -47,9 +48,9 @@ class IDSummary(Config):
     diverse: int
     """Items named by a diverse group."""
     extended: int
-    """Items whose ID had to be told apart by a further word."""
+    """Items whose ID needed a further word to be unique."""
     seconds: float
-    """Time to make the IDs, with loading the model left out."""
+    """Time to make the IDs, without loading the model."""
     rows: list[dict[str, Any]] = Field(default_factory=list)
     """The first items with their IDs."""
 
@@ -65,14 +66,14 @@ def textual_ids(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> IDSummary:
-    """Name every item and write the table to `out` (by default DATASET/ids.parquet).
+    """Names every item and writes the table to `out` (by default DATASET/ids.parquet).
 
-    The generator is that of a trained `run` of idgenrec, or the one that `config` (keys of idgenrec)
-    describes, as it comes.
+    The generator is that of a trained `run` of idgenrec, or the untrained one that `config` (keys of
+    idgenrec) describes.
 
     Raises:
-        ConfigError: both are given, or the generator is drawn from scratch and therefore knows nothing.
-        ArtefactError: the file exists and `overwrite` is false, or `run` is no run of idgenrec.
+        ConfigError: both are given, or the generator has random weights.
+        ArtefactError: the file exists and `overwrite` is false, or `run` is not a run of idgenrec.
     """
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     file = Path(out) if out is not None else data.path / FILE
@@ -84,14 +85,15 @@ def textual_ids(
         raise ConfigError("give either a run, whose generator is taken, or configuration keys")
     with sole_writer(file, progress):
         system = (
-            _of_run(run, device) if run is not None else _untrained(data, config, device, progress)
+            _load_system(run, device)
+            if run is not None
+            else _build_untrained(data, config, device, progress)
         )
         texts = system.texts_of(data.items)
         started = time.monotonic()
         ids, statistics = system.new_ids(texts, data.item_ids, progress)
         seconds = time.monotonic() - started
-        language = system.language.speaking(texts, system.config.ids)
-        names = [language.lexicon.text(row) for row in ids.tolist()]
+        names = system.words(ids, texts)
         tokens = (ids > END).sum(1)
         table = _table(data, names, tokens.tolist())
         with atomic_file(file) as work:
@@ -112,27 +114,29 @@ def textual_ids(
     )
 
 
-def _of_run(run: str | Path, device: str) -> IDGenRec:
+def _load_system(run: str | Path, device: str) -> NamesItems:
     system = load_run(run, device=device).system
-    if not isinstance(system, IDGenRec):
+    if not isinstance(system, NamesItems):
         raise ArtefactError(f"{run} is a run of {system.name!r}, which has no textual IDs")
     return system
 
 
-def _untrained(
+def _build_untrained(
     data: Dataset, config: Mapping[str, Any] | None, device: str, progress: Progress
-) -> IDGenRec:
+) -> NamesItems:
     resolved = IDGenRecConfig.build(config)
     if resolved.generator.source != "pretrained":
         raise ConfigError(
-            f"generator.source is {resolved.generator.source!r}: a generator from scratch knows nothing "
-            "before it is trained; take a pretrained one, or the generator of a run with --run"
+            f"generator.source is {resolved.generator.source!r}: a generator with random weights "
+            "knows nothing before it is trained; use a pretrained one, or the generator of a run with --run"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(resolved.seed, "initialise"))
-        system = IDGenRec(resolved, Sizes(num_items=data.num_items))
+        system: System[Any] = IDGenRec(resolved, Sizes(num_items=data.num_items))
         system.initialise(TrainingData(data, progress))
-    return system.to(resolve_device(device)).eval()
+    system.to(resolve_device(device)).eval()
+    assert isinstance(system, NamesItems)
+    return system
 
 
 def _table(data: Dataset, names: list[str], tokens: list[int]) -> pa.Table:

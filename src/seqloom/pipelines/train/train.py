@@ -1,4 +1,4 @@
-"""`train`: a prepared data set and a system's configuration to a run."""
+"""`train`: trains a system on a prepared data set and writes a run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from seqloom.core.config import Config
 from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.core.protocols import CombinesRuns, ItemVectorSource, TakesItemVectors
 from seqloom.core.random import derive_seed
 from seqloom.core.records import record_files
 from seqloom.core.tensors import tensor_marks
@@ -25,20 +26,26 @@ from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.pipelines.train.ensemble_members import load_members
-from seqloom.pipelines.train.item_vectors import IdTable, given_ids, trained_ids
+from seqloom.pipelines.train.item_vectors import (
+    ItemVectors,
+    configured_item_vectors,
+    read_item_vectors,
+)
 from seqloom.pipelines.train.start_run import (
-    begin,
-    check_alike,
-    check_same,
-    holds_no_run_yet,
-    may_begin,
-    noted,
-    once,
+    check_earlier_run,
+    check_epochs,
+    check_may_create,
+    check_processes_agree,
+    check_resumable,
+    create_run,
+    is_unstarted,
+    manifest_from_first,
     sizes_of,
+    update_manifest,
 )
 from seqloom.runs.folder import Cost, RunManifest, check_base, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
-from seqloom.runs.sole import sole_process
+from seqloom.runs.writer_lock import writer_lock
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
@@ -48,12 +55,12 @@ from seqloom.training.spread_checkpoint import SpreadCheckpoints
 
 VALID_METRICS = ("hr@10", "ndcg@10")
 Watch = Callable[[int, dict[str, float]], None]
-"""Told of each validation: how many there were in the run so far, and what was measured. What it
-raises ends the training, which can be resumed."""
+"""Called after each validation with the number of validations of the run so far and the metrics. An
+exception that it raises ends the training, which can be resumed."""
 
 
 class TrainSummary(Config):
-    """What `train` says at the end."""
+    """The result of `train`."""
 
     run: str
     """The run's folder."""
@@ -88,21 +95,21 @@ def train(
     processes: Processes = ALONE,
     fsdp: bool = False,
 ) -> TrainSummary:
-    """Train `system` on `dataset` and write the run at `out`.
+    """Trains `system` on `dataset` and writes the run at `out`.
 
-    Several processes, each of which makes this call, train one run; the first writes it, and all must see
-    both folders. With `fsdp` its language models are sharded over them. See docs/guides/distributed.md.
+    Several processes that each make this call train one run; the first writes it, and all of them must
+    see both folders. `fsdp` shards its language models over them. See docs/guides/distributed.md.
 
-    With `resume`, an unfinished run goes on from its last checkpoint with the same bits as if it had
-    never stopped (on a CPU); a finished one is left as it is; where there is none, one is started.
-    There is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
+    `resume` continues an unfinished run from its last checkpoint, with the same bits as without the
+    interruption (on a CPU). It leaves a complete run as it is, and starts a run if `out` holds none. There
+    is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
 
     Raises:
         ConfigError: unknown system, bad configuration, or nothing to train on.
         ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
             set, system or configuration.
         LockedError: another process is writing `out`.
-        StorageError: the disk is full; what was trained so far can be resumed.
+        StorageError: the disk is full; the training can be resumed from its last checkpoint.
         TrainingError: the loss is not finite.
         ProcessError: another process has failed.
     """
@@ -110,51 +117,49 @@ def train(
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
-    _check_epochs(resolved)
+    check_epochs(resolved)
     _check_fsdp(cls, processes, fsdp=fsdp)
-    check_alike(processes, dataset, resolved)
+    check_processes_agree(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
-    with sole_process(out, processes, progress):
+    with writer_lock(out, processes, progress):
 
-        def begun() -> RunManifest | None:
-            if out.exists() and resume and not holds_no_run_yet(out):
-                return check_same(out, dataset, system, resolved)
-            may_begin(out, resume=resume, overwrite=overwrite, progress=progress)
+        def read_unfinished() -> RunManifest | None:
+            if out.exists() and resume and not is_unstarted(out):
+                return check_resumable(out, dataset, system, resolved)
+            check_may_create(out, resume=resume, overwrite=overwrite, progress=progress)
             return None
 
-        manifest = once(processes, begun)
+        manifest = manifest_from_first(processes, read_unfinished)
         if manifest is not None and manifest.status == "complete":
             progress.note(f"{out} is complete; nothing to do")
             return _summary(out, manifest)
-        # What is wrong with any of them is said before anything is written or trained.
-        ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
-        runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
+        # The inputs are opened first, so that a faulty one is an error before anything is written.
+        check_earlier_run(resolved)
+        source = resolved.item_vector_source if isinstance(resolved, TakesItemVectors) else None
+        vectors = None if source is None else configured_item_vectors(dataset, source)
+        runs = resolved.runs if isinstance(resolved, CombinesRuns) else ()
         members = load_members(dataset, runs, device)
         shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
         if manifest is None:
-            manifest = once(processes, lambda: begin(out, dataset, cls, resolved, sizes))
+            manifest = manifest_from_first(
+                processes, lambda: create_run(out, dataset, cls, resolved, sizes)
+            )
         assert manifest is not None
         data = TrainingData(dataset, progress, processes=processes)
-        if cls.uses_ids:
-            data, manifest = _with_ids(out, data, resolved, manifest, ids, device)
-        if cls.combines_runs:
+        if source is not None:
+            vectors = vectors or _train_item_vectors(
+                out / "ids", data, source, resolved.seed, device
+            )
+            data, manifest = _add_item_vectors(out, data, manifest, vectors)
+        if runs:
             data = replace(data, members=members.systems)
-            manifest = noted(out, manifest, processes, members=members.references)
+            manifest = update_manifest(out, manifest, processes, members=members.references)
         place = resolve_device(device)
         finished = _train(
             out, data, resolved, manifest, place, checkpoint_every_s, watch, fsdp=fsdp
         )
         del shared
         return _summary(out, finished)
-
-
-def _check_epochs(config: SystemConfig) -> None:
-    """Refuse a training that trains nothing; a run that continues another one keeps its weights."""
-    if getattr(config, "epochs", 1) == 0 and getattr(config, "start_from", None) is None:
-        raise ConfigError(
-            "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
-            "give 1 or more"
-        )
 
 
 def _check_fsdp(cls: type[System[Any]], processes: Processes, *, fsdp: bool) -> None:
@@ -170,27 +175,34 @@ def _check_fsdp(cls: type[System[Any]], processes: Processes, *, fsdp: bool) -> 
         )
 
 
-def _with_ids(
+def _add_item_vectors(
     out: Path,
     data: TrainingData,
-    config: SystemConfig,
     manifest: RunManifest,
-    given: IdTable | None,
-    device: str,
+    vectors: ItemVectors,
 ) -> tuple[TrainingData, RunManifest]:
-    """Add the item vectors of another run; it is trained first where none is given."""
-    table = given or trained_ids(
+    """Adds the item vectors of another run to the data and their source to the manifest."""
+    sizes = manifest.sizes.model_copy(update={"id_size": vectors.vectors.shape[1]})
+    manifest = update_manifest(out, manifest, data.processes, sizes=sizes, ids=vectors.reference)
+    return replace(data, ids=vectors.vectors), manifest
+
+
+def _train_item_vectors(
+    out: Path, data: TrainingData, source: ItemVectorSource, seed: int, device: str
+) -> ItemVectors:
+    """Trains or resumes the run that supplies the item vectors, and reads them."""
+    data.progress.note(f"training {source.system} for the item vectors, into {out}")
+    train(
         data.dataset,
-        getattr(config, "ids"),  # noqa: B009
-        out / "ids",
-        seed=config.seed,
+        source.system,
+        out=out,
+        config={"seed": seed, **source.config},
+        resume=True,
         device=device,
         progress=data.progress,
         processes=data.processes,
     )
-    sizes = manifest.sizes.model_copy(update={"id_size": table.vectors.shape[1]})
-    manifest = noted(out, manifest, data.processes, sizes=sizes, ids=table.reference)
-    return replace(data, ids=table.vectors), manifest
+    return read_item_vectors(data.dataset, out)
 
 
 def _train(
@@ -207,18 +219,18 @@ def _train(
     started = time.monotonic()
     processes = data.processes
     model = processes.in_turn(lambda: start_system(manifest.system, config, manifest.sizes, data))
-    manifest = _with_start(out, manifest, model, processes)
+    manifest = _record_start(out, manifest, model, processes)
     if fsdp:
         model.shard(device)
     model.to(device)
-    # A frozen model that all hold together cannot score other users in each process.
+    # All processes run a sharded frozen model together, so they cannot score different users.
     ranking = ALONE if fsdp and model.shards == "frozen" else processes
     held_out = data.dataset.held_out("valid")
     if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
         data.progress.warn(
-            f"{out} was begun under a former ranking protocol, in which targets that users had before nearly "
-            "always won; its earlier validation metrics are higher for that, so an early epoch may be kept "
-            "wrongly: train it again with --overwrite"
+            f"{out} was begun under a former ranking protocol, in which repeated targets nearly always won; "
+            "its earlier validation metrics are too high, so an early epoch may be kept wrongly: train it "
+            "again with --overwrite"
         )
 
     def measure() -> dict[str, float]:
@@ -260,7 +272,7 @@ def _train(
         model.finish()
         model.eval()
         valid = position.best_metrics
-        if (_round(model) or not phases) and len(held_out.users):
+        if (_round_weights(model) or not phases) and len(held_out.users):
             valid = measure()
         saved = gathered_state(model.saved_state(), keep=first)
     cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
@@ -287,7 +299,7 @@ def _train(
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return done
 
-    return cast(RunManifest, once(processes, finish))
+    return cast(RunManifest, manifest_from_first(processes, finish))
 
 
 def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpoints:
@@ -297,10 +309,10 @@ def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpo
     return (Checkpoints if processes.rank == 0 else OthersCheckpoints)(folder, fixed)
 
 
-def _round(model: System[Any]) -> bool:
-    """Give the model the precision in which it is stored; whether that changes anything.
+def _round_weights(model: System[Any]) -> bool:
+    """Rounds the weights to the precision of their file; returns whether that can change them.
 
-    The validation metrics of a run are then those of the weights in its folder.
+    The validation metrics of a run then belong to the weights in its folder.
     """
     stored, state = model.saved_state(), model.state_dict()
     if all(stored[name].dtype == state[name].dtype for name in state):
@@ -310,7 +322,7 @@ def _round(model: System[Any]) -> bool:
 
 
 def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingData) -> System[Any]:
-    """A system as it is before the first step; what is drawn depends on the configured seed alone."""
+    """Builds a system as it is before the first step; only the configured seed decides random draws."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, "initialise"))
         model = system_class(name)(config, sizes)
@@ -318,15 +330,15 @@ def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingDa
     return model
 
 
-def _with_start(
+def _record_start(
     out: Path, manifest: RunManifest, model: System[Any], processes: Processes
 ) -> RunManifest:
-    """Note how the run starts and over which shared language model; a resumed run must have the same."""
+    """Records the first weights and the shared language model; a resumed run must have the same model."""
     if manifest.base is not None:
         check_base(out, manifest, model)
         return manifest
     marks = tensor_marks(model.state_dict())
-    return noted(out, manifest, processes, base=model.base_reference(), start=marks)
+    return update_manifest(out, manifest, processes, base=model.base_reference(), start=marks)
 
 
 def _no_validation() -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""`tune-llm`: instruction records to a tuned language model that any number of plug-ins share.
+"""`tune-llm`: tunes a language model on instruction records, for any number of plug-ins to share.
 
 OUT/adapter_model.safetensors + adapter_config.json   a PEFT adapter; or, merged, an ordinary model folder
 OUT/tuned.json       the base with its weights' hash, the records, the configuration
-OUT/log.jsonl        one line an epoch
-OUT/skipped.txt      what was wrong with the records that were left out, where any were
-OUT/checkpoints/     while training
+OUT/log.jsonl        one line for each epoch
+OUT/skipped.txt      the reasons why records were skipped, if any were
+OUT/checkpoints/     during training
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from seqloom.core.config import Config
 from seqloom.core.damage import reading
@@ -24,7 +25,8 @@ from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
-from seqloom.core.tensors import write_tensors
+from seqloom.core.storage import naming_full_disk
+from seqloom.core.tensors import as_os_error, write_tensors
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.llm.loading import load_causal_lm
@@ -33,7 +35,7 @@ from seqloom.llm.plugins.alpaca import Records, read_records
 from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
 from seqloom.llm.plugins.tuning import Encoded, TuneConfig, TuningPhase, encode_records
 from seqloom.llm.reference import TUNED_FILE, BaseReference
-from seqloom.runs.sole import sole_process
+from seqloom.runs.writer_lock import writer_lock
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
 from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
@@ -42,14 +44,14 @@ _SHOWN = 5
 
 
 class TunedManifest(Config):
-    """What a tuned language model says of itself, in `tuned.json`."""
+    """The manifest of a tuned language model, `tuned.json`."""
 
     format: Literal["seqloom-tuned-llm"] = "seqloom-tuned-llm"
     status: Literal["training", "complete"] = "training"
     base: BaseReference
-    """The language model that was tuned."""
+    """The language model before tuning."""
     merged: bool
-    """Whether the folder is a whole model, or an adapter to the base."""
+    """Whether the folder holds a full model rather than an adapter of the base."""
     records: str
     """The file of the records."""
     records_sha256: str
@@ -57,24 +59,24 @@ class TunedManifest(Config):
     config: TuneConfig
 
 
-class TuneSummary(Config):
-    """What `tune-llm` says at the end."""
+class LLMTuningSummary(Config):
+    """The result of `tune_llm`."""
 
     out: str
-    """The folder; give it as `llm.name`."""
+    """The folder; pass it as `llm.name`."""
     base: str
     merged: bool
     records: int
-    """Records that were trained on."""
+    """Records used for training."""
     skipped: int
-    """Records that were left out; `skipped.txt` names them."""
+    """Skipped records; `skipped.txt` names them."""
     cut: int
-    """Records whose response was longer than `max_tokens` allows."""
+    """Records whose response was truncated to `max_tokens`."""
     epochs: int
     targets_per_epoch: int
     """Response tokens."""
     loss: float | None
-    """Mean training loss of the last epoch; None without an epoch."""
+    """Mean training loss of the last epoch; None if there was no epoch."""
     seconds_per_epoch: list[float]
     seconds_total: float
     peak_rss_mb: float
@@ -94,23 +96,24 @@ def tune_llm(
     checkpoint_every_s: float = 60.0,
     progress: Progress = SILENT,
     processes: Processes = ALONE,
-) -> TuneSummary:
-    """Tune a language model on Alpaca records and write it at `out`.
+) -> LLMTuningSummary:
+    """Tunes a language model on Alpaca records and writes it at `out`.
 
-    What is written is a PEFT adapter, or with `merge` a whole model. A killed call goes on with
-    `resume`; a complete result is refused, unless it is to be overwritten.
+    Writes a PEFT adapter, or with `merge` a full model. `resume` continues a killed call; a complete
+    result is kept unless `overwrite` is set.
 
     Raises:
-        DataError: the records are bad (without `skip_bad`), or none is left.
+        DataError: records are faulty (without `skip_bad`), or all of them are.
         ConfigError: bad configuration.
-        AssetError: the language model cannot be found or read.
-        ArtefactError: `out` exists, or was begun with other records or another configuration.
+        AssetError: the language model is missing or cannot be read.
+        ArtefactError: `out` exists, or was started with other records or another configuration.
+        StorageError: the disk is full.
         TrainingError: the loss is not finite.
     """
     records, out = Path(records), Path(out)
     resolved = TuneConfig.build(config)
     _check(resolved)
-    found = read_records(records, skip_bad=skip_bad)
+    parsed = read_records(records, skip_bad=skip_bad)
     base = processes.in_turn(lambda: shared_language_model(resolved.llm, progress))
     manifest = TunedManifest(
         base=base.reference,
@@ -120,23 +123,23 @@ def tune_llm(
         skip_bad=skip_bad,
         config=resolved,
     )
-    encoded, skipped = _encode(found, base, resolved.max_tokens, skip_bad, progress)
+    encoded, skipped = _encode(parsed, base, resolved.max_tokens, skip_bad, progress)
 
-    def open_() -> str:
-        _open(out, manifest, resume=resume, overwrite=overwrite)
+    def prepare_folder() -> str:
+        _prepare_folder(out, manifest, resume=resume, overwrite=overwrite)
         if skipped:
             with atomic_file(out / "skipped.txt") as work:
                 work.write_text("\n".join(skipped) + "\n", encoding="utf-8")
         return ""
 
-    with sole_process(out, processes, progress):
-        processes.once(open_)
+    with writer_lock(out, processes, progress):
+        processes.once(prepare_folder)
         started = time.monotonic()
         adapter = _adapter(base, resolved, resolve_device(device))
         position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
         processes.once(lambda: _write(out, adapter, manifest, progress))
     history = position.history
-    return TuneSummary(
+    return LLMTuningSummary(
         out=str(out),
         base=base.reference.name,
         merged=merge,
@@ -164,24 +167,24 @@ def _check(config: TuneConfig) -> None:
 
 
 def _encode(
-    found: Records, base: LanguageModel, max_tokens: int, skip_bad: bool, progress: Progress
+    records: Records, base: LanguageModel, max_tokens: int, skip_bad: bool, progress: Progress
 ) -> tuple[Encoded, list[str]]:
-    """Tokens, and what is wrong with each record that is left out."""
-    encoded = encode_records(found.good, base, max_tokens)
+    """Encodes records; returns the tokens and the reason for each skipped record."""
+    encoded = encode_records(records.good, base, max_tokens)
     kept = set(encoded.kept)
     long = [
         f"line {record.line}: the prompt alone has {max_tokens} tokens or more"
-        for number, record in enumerate(found.good)
+        for number, record in enumerate(records.good)
         if number not in kept
     ]
-    skipped = [*found.bad, *long]
+    skipped = [*records.bad, *long]
     shown = "; ".join(skipped[:_SHOWN]) + (
         f"; and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
     )
     if long and not skip_bad:
         raise DataError(
-            f"{len(long)} record(s) leave no room for a response: {shown}. Raise max_tokens, or ask to "
-            "leave them out with --skip-bad"
+            f"{len(long)} record(s) leave no room for a response: {shown}. Raise max_tokens, or "
+            "skip them with --skip-bad"
         )
     if not kept:
         raise DataError(f"no record leaves room for a response in {max_tokens} tokens; raise it")
@@ -192,8 +195,8 @@ def _encode(
     return encoded, skipped
 
 
-def _open(out: Path, manifest: TunedManifest, *, resume: bool, overwrite: bool) -> None:
-    """Make `out` with a manifest that says `training`, or make sure that it can be gone on with."""
+def _prepare_folder(out: Path, manifest: TunedManifest, *, resume: bool, overwrite: bool) -> None:
+    """Creates `out` with a manifest of status `training`, or checks that it can be resumed."""
     if out.exists():
         raw = read_json(out / TUNED_FILE, "tuned language model")
         with reading(out / TUNED_FILE, "the manifest of a tuned language model", "tune it again"):
@@ -203,7 +206,7 @@ def _open(out: Path, manifest: TunedManifest, *, resume: bool, overwrite: bool) 
                 manifest
             ):
                 raise ArtefactError(
-                    f"{out} was begun with other records, another language model or another "
+                    f"{out} was started with other records, another language model or another "
                     "configuration; resume with the same, or choose another folder"
                 )
             if before.status == "complete":
@@ -251,7 +254,7 @@ def _fit(
 
 
 def _write(out: Path, adapter: Adapter, manifest: TunedManifest, progress: Progress) -> str:
-    """The adapter, or the merged model; the manifest comes last and says `complete`."""
+    """Writes the adapter or the merged model, and last the manifest with status `complete`."""
     folder = out / "checkpoints" / "adapter" if manifest.merged else out
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "adapter_model.safetensors") as work:
@@ -262,8 +265,11 @@ def _write(out: Path, adapter: Adapter, manifest: TunedManifest, progress: Progr
     if manifest.merged:
         progress.note("merging the adapter into the language model")
         model, tokenizer = load_causal_lm(folder, progress=progress)
-        with quiet_transformers():
-            model.save_pretrained(out)
+        with naming_full_disk(out), quiet_transformers():
+            try:
+                model.save_pretrained(out)
+            except SafetensorError as error:
+                raise as_os_error(error, out) from error
             tokenizer.save_pretrained(out)
         write_json(out / TUNED_FILE, done)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Costs of each system's training, as counts of kinds of work: functions about a system, not its parents."""
+"""Costs of each system's training, as counts of each kind of work."""
 
 from __future__ import annotations
 

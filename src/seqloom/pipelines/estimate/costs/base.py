@@ -13,19 +13,19 @@ class TrainingCosts(Protocol):
     """Counts of the work and memory of a system's training. The system may be on the `meta` device."""
 
     def row_lengths(self, histories: Tensor) -> Tensor:
-        """Items in each row that training cuts from histories of so many. Shapes: [users] -> [rows]."""
+        """Returns the length of each training row, given lengths of histories. Shapes: [users] -> [rows]."""
 
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
-        """The shape of the batch of rows that hold so many items, `width` with padding. Shapes: [B]."""
+        """Returns the shape of a batch of rows of these lengths, padded to `width`. Shapes: [B]."""
 
     def step_cost(self, batch: BatchShape) -> Cost:
-        """One step, forward and backward, without the optimiser."""
+        """Returns the work of a step, forward and backward, without the optimiser."""
 
     def query_cost(self, rows: int, length: int) -> Cost:
-        """Ranking the whole catalogue for so many histories, forward alone."""
+        """Returns the work of scoring the catalogue for a batch of histories, forward only."""
 
     def epoch_cost(self, rows: Tensor) -> Cost:
-        """What an epoch takes beside its steps; `held` is held throughout. Shapes: lengths [users]."""
+        """Returns the work of an epoch beside its steps; `held` lasts all epoch. Shapes: lengths [users]."""
 
     def score_width(self) -> int:
         """Width of the vectors that the catalogue is scored with."""

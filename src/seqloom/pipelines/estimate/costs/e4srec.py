@@ -15,17 +15,17 @@ from seqloom.systems.e4srec.system import E4SRec
 from seqloom.systems.ranking_loss import loss_cost
 
 _OF_A_PASS = 1 / 3
-"""A pass without a way back, of one with it."""
+"""Memory of a pass without gradients, relative to one with gradients."""
 
 
 class E4SRecCosts:
-    """Costs of E4SRec (`TrainingCosts`). The training of the ID embeddings is not among them."""
+    """Costs of E4SRec (`TrainingCosts`). Excludes the training of the item vectors."""
 
     def __init__(self, system: E4SRec) -> None:
         self.system = system
 
     def row_lengths(self, histories: Tensor) -> Tensor:
-        """Whole histories, or a prompt for each target. Shapes: [users] -> [rows]."""
+        """Returns whole histories, or a prompt for each target. Shapes: [users] -> [rows]."""
         shaped, config = Sequences.shaped(histories), self.system.config
         if config.mode == "prompt":
             return prompt_rows(shaped, config.max_len).items.lengths

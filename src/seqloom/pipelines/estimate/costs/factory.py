@@ -1,4 +1,4 @@
-"""Finds the costs of a system."""
+"""Builds the costs of a system."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _COSTS: dict[str, Callable[[Any], TrainingCosts]] = {
     "llminit": SequenceCosts,
     "sasrec": SequenceCosts,
 }
-"""By the system's name. Of any other system a few steps are tried."""
+"""Cost classes by the name of the system. Other systems are tried for a few steps."""
 
 
 def has_costs(name: str) -> bool:
-    """Whether the costs of the system `name` can be counted."""
+    """Returns whether the costs of the system `name` can be counted."""
     return name in _COSTS
 
 
 def costs_of(system: System[Any]) -> TrainingCosts:
-    """Costs of a system.
+    """Returns the costs of a system.
 
     Raises:
         KeyError: the system has none (`has_costs`).

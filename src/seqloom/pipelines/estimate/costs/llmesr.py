@@ -1,4 +1,4 @@
-"""Costs of LLM-ESR beside those of a system over item ids."""
+"""Costs of LLM-ESR beyond those of a system over item ids."""
 
 from __future__ import annotations
 

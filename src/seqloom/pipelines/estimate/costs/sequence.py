@@ -16,7 +16,7 @@ from seqloom.systems.sequence import SequenceSystem
 SystemT = TypeVar("SystemT", bound=SequenceSystem[Any])
 
 _LAYERS_OF_A_PASS = 6
-"""A pass without a way back holds what one layer works on: about a sixth of what a step keeps."""
+"""A pass without gradients holds the tensors of one layer: about a sixth of those of a step."""
 
 
 class SequenceCosts(Generic[SystemT]):
@@ -26,7 +26,7 @@ class SequenceCosts(Generic[SystemT]):
         self.system = system
 
     def row_lengths(self, histories: Tensor) -> Tensor:
-        """As the ranking phase cuts them. Shapes: [users] -> [rows]."""
+        """Returns the rows of the ranking phase. Shapes: [users] -> [rows]."""
         rows = training_rows(
             Sequences.shaped(histories), self.system.max_len, self.system.config.long_histories
         )

@@ -1,4 +1,4 @@
-"""One writer for what several processes write together: the first process holds the lock for all."""
+"""The lock of a folder that several processes write together: the first process holds it for all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from seqloom.distributed.processes import ALONE, Processes
 
 
 @contextmanager
-def sole_process(
+def writer_lock(
     path: Path, processes: Processes = ALONE, progress: Progress = SILENT
 ) -> Iterator[None]:
-    """Hold the lock of the folder `path` within the block; what killed commands have left unfinished in it
-    is put right first.
+    """Holds the lock of the folder `path` within the block, after repairing what killed commands left in it.
 
     Raises:
         LockedError: another command is writing the folder.
-        ProcessError: in the other processes, where the first one raises.
+        ProcessError: in the other processes, if the first one raises.
     """
     with ExitStack() as stack:
 

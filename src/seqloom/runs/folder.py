@@ -20,24 +20,20 @@ from __future__ import annotations
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
-from pydantic import Field
 
-from seqloom.core.config import Config
 from seqloom.core.damage import reading
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import read_json, write_json
 from seqloom.core.locks import holder
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
-from seqloom.core.records import FileRecord
 from seqloom.data.store import Dataset
 from seqloom.data.tables import read_id_table
 from seqloom.data.tie_keys import tie_keys
-from seqloom.runs.lineage import DatasetReference, Lineage
+from seqloom.runs.manifest import RunManifest, check_fingerprint, read_manifest
 from seqloom.runs.run_files import (
     ITEMS,
     REMEDY,
@@ -48,117 +44,9 @@ from seqloom.runs.run_files import (
     read_popularity,
     read_weights,
 )
-from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
+from seqloom.systems.base import MODEL_FOLDER, System, base_differences
 from seqloom.systems.registry import system_class
 from seqloom.text.prompts import naming_column
-
-FORMAT_VERSION = 1
-
-
-class Cost(Config):
-    """What training took."""
-
-    epochs: int = 0
-    """Epochs of all phases together."""
-    seconds_per_epoch: list[float] = Field(default_factory=list)
-    targets_per_epoch: int = 0
-    """Training targets in an epoch of the last phase."""
-    seconds_total: float = 0.0
-    """Wall-clock seconds, validation included; of all attempts of a resumed run together."""
-    members_seconds: float = 0.0
-    """What training the members of an ensemble took, beside `seconds_total`."""
-    peak_rss_mb: float = 0.0
-    """Largest memory of the training process, MiB."""
-    device: str = "cpu"
-    threads: int = 0
-    """Threads of a CPU's sums, which decide their bits; 0 in a run of an older seqloom."""
-    processes: int = 1
-    """Processes that divided each batch among them."""
-
-    @property
-    def seconds_with_members(self) -> float:
-        """What it took to have the run, an ensemble's members included."""
-        return round(self.seconds_total + self.members_seconds, 3)
-
-
-class MemberReference(Config):
-    """A run that an ensemble was made of."""
-
-    run: str
-    """Where it was then."""
-    system: str
-    weights_sha256: str
-    seconds_total: float = 0.0
-    """What its own training took."""
-    embed_seconds: dict[str, float] = Field(default_factory=dict)
-    """What embedding the texts took it was trained with, by the vectors' hash: members may share them."""
-
-
-class RunManifest(Config):
-    """What a run says of itself."""
-
-    format: Literal["seqloom-run"] = "seqloom-run"
-    version: int = FORMAT_VERSION
-    seqloom: str
-    system: str
-    sizes: Sizes
-    dataset: DatasetReference
-    text: dict[str, Any] | None = None
-    """The text embedding's name, encoder and content hash, where the system uses one."""
-    ids: dict[str, Any] | None = None
-    """The run whose item vectors the system started from, where it takes some."""
-    base: dict[str, Any] | None = None
-    """The frozen language model that the run is a plug-in of: name, weights' hash, layers."""
-    members: list[MemberReference] = Field(default_factory=list)
-    """The runs that an ensemble holds."""
-    added_items: int = 0
-    """Items put in after training, without events; the last of the catalogue."""
-    lineage: Lineage | None = None
-    """The data sets that have a part in the weights; None in a run of an older seqloom."""
-    saw: dict[str, str] = Field(default_factory=dict)
-    """What each thing that the run is made of was allowed to see; empty in a run of an older seqloom."""
-    start: dict[str, list[float]] = Field(default_factory=dict)
-    """Two numbers for each state entry before the first step, by which `audit` knows it again."""
-    versions: dict[str, str]
-    """Of Python and of the libraries that the numbers depend on."""
-    status: Literal["training", "complete"] = "training"
-    parameters: int = 0
-    """Tensor entries of the system, trained or not."""
-    trained_parameters: int = 0
-    best_phase: str | None = None
-    """The phase of the weights that were kept; None too in a run of an older seqloom."""
-    best_epoch: int | None = None
-    """The epoch of that phase, from 1."""
-    valid: dict[str, float] = Field(default_factory=dict)
-    """Validation metrics of the weights that were kept."""
-    valid_protocol: int = 1
-    """`evaluation.protocol.PROTOCOL_VERSION` under which they were measured."""
-    cost: Cost = Field(default_factory=Cost)
-    weights_sha256: str = ""
-    trained_sha256: str = ""
-    """Of the weights at the end of training, before items were added; empty in a run of an older seqloom."""
-    files: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of each further file of the system, by its path in the run."""
-    config_sha256: str = ""
-    """Of the values of `config.yaml`, without the keys that only say where something lies."""
-    records: dict[str, FileRecord] = Field(default_factory=dict)
-    """The hashes of catalogue, popularity and log, by their names; empty in a run of an older seqloom."""
-
-    @property
-    def evaluated_weights(self) -> str:
-        """SHA-256 of the weights that evaluations are about: added items change none of them."""
-        return self.trained_sha256 or self.weights_sha256
-
-    @property
-    def embed_seconds(self) -> dict[str, float]:
-        """What embedding the texts took, of the items and of the users, by the vectors' hash."""
-        text = self.text or {}
-        own = {
-            part["content_hash"]: float(part.get("seconds", 0.0))
-            for part in (text.get("items"), text.get("users"))
-            if part
-        }
-        return own | {k: v for member in self.members for k, v in member.embed_seconds.items()}
 
 
 class Run:
@@ -299,20 +187,6 @@ class Run:
         return [r.model_dump() for r in recommend(self, histories=histories, k=k, **options)]
 
 
-def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:
-    """Make sure that a data set is the one a run was trained on.
-
-    Raises:
-        ArtefactError: it is another one.
-    """
-    if dataset.fingerprint != manifest.dataset.fingerprint:
-        raise ArtefactError(
-            f"{dataset.path} is not the data set of the run: its fingerprint is "
-            f"{dataset.fingerprint[:12]}, the run was trained on "
-            f"{manifest.dataset.fingerprint[:12]}; give the data set it was trained on, or train again"
-        )
-
-
 def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
     """Make sure that a plug-in meets the language model it was trained with.
 
@@ -325,29 +199,6 @@ def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
             f"{path} is a plug-in of {wrong}; name the right one as llm.name in {path / 'config.yaml'}, or "
             "train again"
         )
-
-
-def read_manifest(path: Path) -> RunManifest:
-    """Read and check a run's manifest.
-
-    Raises:
-        ArtefactError: the folder is no run, or of another format version.
-    """
-    raw = read_json(path / "manifest.json", "run")
-    if not isinstance(raw, dict) or raw.get("format") != "seqloom-run":
-        raise ArtefactError(f"{path} is no run; make one with `seqloom train`")
-    if raw.get("version") != FORMAT_VERSION:
-        raise ArtefactError(
-            f"{path} has run format {raw.get('version')}, this seqloom reads {FORMAT_VERSION}; "
-            "train again"
-        )
-    with reading(path / "manifest.json", "the manifest of a run", REMEDY):
-        return RunManifest.build(raw)
-
-
-def write_manifest(path: Path, manifest: RunManifest) -> None:
-    """Write a run's manifest with a checksum of its own, atomically."""
-    write_json(path / "manifest.json", manifest.model_dump(mode="json"), sealed=True)
 
 
 def load_run(path: str | Path, *, device: str = "cpu") -> Run:

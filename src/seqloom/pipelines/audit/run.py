@@ -17,7 +17,8 @@ from seqloom.pipelines.audit.names import check_names, check_prompts, earlier_ru
 from seqloom.pipelines.audit.report import Checks
 from seqloom.pipelines.train.item_vectors import read_ids_of
 from seqloom.pipelines.train.train import start_system
-from seqloom.runs.folder import Run, check_fingerprint, load_run
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.manifest import check_fingerprint
 from seqloom.systems.base import System, TrainingData
 from seqloom.systems.ensemble.system import Ensemble
 from seqloom.systems.idgenrec.system import IDGenRec

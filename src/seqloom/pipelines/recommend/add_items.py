@@ -23,7 +23,8 @@ from seqloom.data.checks import Findings
 from seqloom.data.codes import count_decimals
 from seqloom.data.sources import ReadOptions, Source, read_items
 from seqloom.data.store import Dataset
-from seqloom.runs.folder import Run, check_fingerprint, load_run, write_manifest
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.manifest import check_fingerprint, write_manifest
 from seqloom.runs.new_items import new_item_reader
 from seqloom.runs.run_files import ITEMS, POPULARITY, read_weights, write_weights
 

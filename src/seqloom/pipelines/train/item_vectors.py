@@ -15,7 +15,8 @@ from seqloom.core.protocols import VectorScorer
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.pipelines.train.start_run import sizes_of
-from seqloom.runs.folder import check_fingerprint, load_run
+from seqloom.runs.folder import load_run
+from seqloom.runs.manifest import check_fingerprint
 from seqloom.systems.e4srec.config import IdsConfig
 from seqloom.systems.registry import system_class
 from seqloom.systems.sequence import SequenceSystem

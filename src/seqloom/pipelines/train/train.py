@@ -36,7 +36,8 @@ from seqloom.pipelines.train.start_run import (
     once,
     sizes_of,
 )
-from seqloom.runs.folder import Cost, RunManifest, check_base, write_manifest
+from seqloom.runs.folder import check_base
+from seqloom.runs.manifest import Cost, RunManifest, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
 from seqloom.runs.sole import sole_process
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData

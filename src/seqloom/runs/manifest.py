@@ -20,7 +20,7 @@ from seqloom.systems.base import Sizes
 FORMAT_VERSION = 1
 
 
-class Cost(Config):
+class TrainingCost(Config):
     """What training took."""
 
     epochs: int = 0
@@ -98,7 +98,7 @@ class RunManifest(Config):
     """Validation metrics of the weights that were kept."""
     valid_protocol: int = 1
     """`evaluation.protocol.PROTOCOL_VERSION` under which they were measured."""
-    cost: Cost = Field(default_factory=Cost)
+    cost: TrainingCost = Field(default_factory=TrainingCost)
     weights_sha256: str = ""
     trained_sha256: str = ""
     """Of the weights at the end of training, before items were added; empty in a run of an older seqloom."""

@@ -37,7 +37,7 @@ from seqloom.pipelines.train.start_run import (
     sizes_of,
 )
 from seqloom.runs.folder import check_base
-from seqloom.runs.manifest import Cost, RunManifest, write_manifest
+from seqloom.runs.manifest import RunManifest, TrainingCost, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
 from seqloom.runs.sole import sole_process
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
@@ -339,10 +339,10 @@ def _no_validation() -> dict[str, float]:
 
 def _cost(
     position: Position, manifest: RunManifest, seconds: float, device: torch.device, processes: int
-) -> Cost:
+) -> TrainingCost:
     rows = position.history
     logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
-    return Cost(
+    return TrainingCost(
         epochs=len(rows),
         seconds_per_epoch=[row["seconds"] for row in rows],
         targets_per_epoch=max((row["targets"] for row in rows), default=0),

@@ -14,7 +14,7 @@ from seqloom.core.random import generator
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.inference.ann_index import ApproximateIndex, Recall
-from seqloom.runs.folder import Run
+from seqloom.runs.trained_run import TrainedRun
 
 RECALL = 0.95
 _K = 10
@@ -110,7 +110,7 @@ def can_search(scorer: Scorer) -> bool:
 
 @torch.inference_mode()
 def approximate_scorer(
-    run: Run,
+    run: TrainedRun,
     *,
     target: float = RECALL,
     dataset: Dataset | str | Path | None = None,
@@ -143,7 +143,7 @@ def approximate_scorer(
     return ApproximateScorer(scorer, index, recall)
 
 
-def _histories(run: Run, dataset: Dataset | str | Path | None) -> tuple[Sequences, str]:
+def _histories(run: TrainedRun, dataset: Dataset | str | Path | None) -> tuple[Sequences, str]:
     """Histories to measure on, none empty, and where they are from."""
     draw = generator(0, "recall of recommendations")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,7 +15,7 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ExtendsCatalogue, KnownItems, NewItems, NewRows, RowsOf
 from seqloom.data.store import Dataset
-from seqloom.runs.folder import Run
+from seqloom.runs.trained_run import TrainedRun
 from seqloom.systems.registry import names, system_class
 from seqloom.text.item_text import ItemText
 from seqloom.text.store import TextEmbeddings, load_embeddings
@@ -47,7 +48,7 @@ class NewItemReader:
         return self.rows_of(NewItems(items.column("item_id").to_pylist(), items, vectors), tables)
 
 
-def extending(run: Run) -> ExtendsCatalogue | None:
+def extending(run: TrainedRun) -> ExtendsCatalogue | None:
     """The run's system as one that takes new items; None where it knows the items of its training alone."""
     system = run.system
     able = system.new_items_by is not None and isinstance(system, ExtendsCatalogue)
@@ -55,7 +56,7 @@ def extending(run: Run) -> ExtendsCatalogue | None:
 
 
 def new_item_reader(
-    run: Run, *, text: str | None = None, dataset: Dataset | None = None
+    run: TrainedRun, *, text: str | None = None, dataset: Dataset | None = None
 ) -> NewItemReader:
     """How the run takes new items. Models and maps that this needs are made when it is first asked.
 
@@ -88,12 +89,30 @@ def new_item_reader(
     return NewItemReader(columns, told, system.rows_of(lambda: known))
 
 
+def add_new_items(run: TrainedRun, items: pa.Table) -> None:
+    """Adds items to a run's catalogue in memory.
+
+    Raises:
+        ConfigError: the system cannot take new items, or an id is in the catalogue already.
+        ArtefactError: the system needs a text embedding of the data set, and that is missing.
+    """
+    reader = new_item_reader(run)
+    new = items.column("item_id").to_pylist()
+    twice = [i for i, n in Counter([*run.item_ids, *new]).items() if n > 1]
+    if twice:
+        raise ConfigError(f"item {twice[0]!r} is in the catalogue already, or given twice")
+    texts = [{k: v or "" for k, v in row.items()} for row in items.to_pylist()]
+    table = reader.table(new, texts)
+    tables = extended(run.item_tables, reader.read(table, run.item_tables))
+    run.extend_catalogue(pa.concat_tables([run.items, table.cast(run.items.schema)]), tables)
+
+
 def extended(tables: Mapping[str, Tensor], rows: NewRows) -> dict[str, Tensor]:
     """Tables with new rows behind the last ones. Shapes: [N, ...], [M, ...] -> [N + M, ...] each."""
     return {name: torch.cat([table, rows.tables[name].to(table)]) for name, table in tables.items()}
 
 
-def known_items(data: Dataset, run: Run, text: TextEmbeddings) -> KnownItems:
+def known_items(data: Dataset, run: TrainedRun, text: TextEmbeddings) -> KnownItems:
     """The items of the training part, with their texts.
 
     Raises:

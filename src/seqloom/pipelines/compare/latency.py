@@ -1,4 +1,4 @@
-"""How long one request takes: a single history in, the ten best items out."""
+"""Measures how long one request takes: a single history in, the ten best items out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import time
 import torch
 
 from seqloom.core.config import Config
-from seqloom.core.protocols import ListScorer
 from seqloom.data.sequences import Sequences
-from seqloom.evaluation.ranking import best_items, mask_items
+from seqloom.inference.ranker import Ranker
 from seqloom.runs.folder import Run
 
 _K = 10
@@ -36,11 +35,12 @@ def measure_latency(run: Run, histories: Sequences) -> Latency:
     """
     if not len(histories):
         raise ValueError("there is no history to ask for")
+    ranker = run.ranker(for_empty=bool((histories.lengths == 0).any()))
     times: list[float] = []
     began = time.perf_counter()
     for number in range(_WARM_UP + _MOST):
         started = time.perf_counter()
-        _answer(run, histories.select(torch.tensor([number % len(histories)])))
+        answer_one(ranker, histories.select(torch.tensor([number % len(histories)])))
         now = time.perf_counter()
         if number >= _WARM_UP:
             times.append(1000.0 * (now - started))
@@ -55,12 +55,7 @@ def measure_latency(run: Run, histories: Sequences) -> Latency:
     )
 
 
-@torch.inference_mode()
-def _answer(run: Run, history: Sequences) -> list[list[int]]:
-    batch = history.pad(run.system.max_len).to(run.device)
-    if isinstance(run.scorer, ListScorer):
-        seen = history.pad().items.to(run.device)
-        return run.scorer.best(batch.items, batch.lengths, _K, seen)[0].tolist()
-    scores = run.scorer.score(batch.items, batch.lengths)
-    mask_items(scores, history)
-    return best_items(scores, _K, run.tie_keys).tolist()
+def answer_one(ranker: Ranker, history: Sequences) -> list[int]:
+    """Returns the ten best item numbers for one history, without its own items."""
+    numbers: list[int] = ranker.best(history, _K, hidden=history).items[0].tolist()
+    return numbers

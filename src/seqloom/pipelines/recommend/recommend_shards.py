@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seqloom.core.batching import LIST_LIMITS
 from seqloom.core.config import Config
 from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
@@ -27,10 +28,11 @@ from seqloom.data.codes import known_as
 from seqloom.data.store import Dataset
 from seqloom.jobs import Engine
 from seqloom.jobs.shards import Shard, every_shard
-from seqloom.pipelines.recommend.recommend import AT_ONCE, Recommendation, recommend
+from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.recommend.user_file import read_users
 from seqloom.runs.ann_scorer import ApproximateScorer, approximate_scorer
 from seqloom.runs.folder import Run, load_run
+from seqloom.runs.recommendations import Recommendation
 
 MANIFEST = "_manifest.json"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
@@ -182,7 +184,7 @@ def _make_shard(
     if job.approximate and not isinstance(opened.run.scorer, ApproximateScorer):
         opened.run.scorer = approximate_scorer(opened.run, dataset=opened.data, progress=progress)
     recall = getattr(opened.run.scorer, "recall", None)
-    mine = shard.of(len(opened.users), AT_ONCE)
+    mine = shard.of(len(opened.users), LIST_LIMITS.rows)
     chosen = opened.users[mine.start : mine.stop]
     lists = recommend(
         opened.run,

@@ -12,35 +12,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.protocols import ExtendsCatalogue, NewItems, NewRows, Scorer
 from seqloom.data.tie_keys import tie_keys
+from seqloom.inference.ranker import Ranker
 from seqloom.runs.ann_scorer import ApproximateScorer
 from seqloom.runs.folder import Run
 from seqloom.runs.new_items import NewItemReader
 from seqloom.serving.engine.tables import GrowingTable
 from seqloom.serving.store.base import LiveItem
 
+_CALL_COST = 48
+"""Padded positions that cost about as much as one more call of the encoder."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
     """A catalogue at one moment."""
 
-    scorer: Scorer
+    ranker: Ranker
+    """Ranks the items of this moment, without those that were taken out."""
     ids: Sequence[str]
     """Entry j is the id of item number j + 1. It may be longer than the scorer's catalogue."""
     own: Mapping[str, int]
     """Numbers of the items of the training."""
-    keys: Tensor
-    """[N + M] int64, what breaks ties between items; see `data.tie_keys`."""
     added: Mapping[str, int] = field(default_factory=dict)
-    """Numbers of items that were put in or described anew; before `own`."""
+    """Numbers of items that were put in or described again later; these come before `own`."""
     removed: frozenset[int] = frozenset()
     """Numbers that are never recommended."""
-    columns: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    """[R] int64, `removed` as columns of the scores."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """Scores the items of this moment."""
+        return self.ranker.scorer
 
     def number(self, item_id: str) -> int:
         """The item's number, 0 where it is unknown."""
@@ -64,7 +69,15 @@ class ModelCatalogue:
         self._ids = list(run.item_ids)
         self._tables: dict[str, GrowingTable] = {}
         self._lock = threading.Lock()
-        self.snapshot = Snapshot(scorer, self._ids, run.item_numbers, run.tie_keys)
+        ranker = Ranker(
+            scorer,
+            device=run.device,
+            max_len=run.system.max_len,
+            keys=run.tie_keys,
+            popularity=run.training_counts,
+            call_cost=_CALL_COST,
+        )
+        self.snapshot = Snapshot(ranker, self._ids, run.item_numbers)
         self.refused: dict[str, str] = {}
         """Why an item that was put in has no place in the catalogue, by id."""
 
@@ -83,14 +96,19 @@ class ModelCatalogue:
     def _bring_in(self, items: Sequence[LiveItem]) -> None:
         """All of them or, where it raises, none."""
         added, removed = dict(self.snapshot.added), set(self.snapshot.removed)
-        scorer, keys = self.snapshot.scorer, self.snapshot.keys
+        ranker = self.snapshot.ranker
         taken = [item for item in items if not item.removed and self._takes(item)]
         if taken:
-            first = scorer.num_items
+            first = ranker.scorer.num_items
             scorer = self._grow(self._rows(taken))
             new = [item.item_id for item in taken]
             self._ids.extend(new)
-            keys = torch.cat([keys, tie_keys(new)])
+            keys = ranker.keys
+            ranker = replace(
+                ranker,
+                scorer=scorer,
+                keys=None if keys is None else torch.cat([keys, tie_keys(new)]),
+            )
             added |= {item.item_id: first + n for n, item in enumerate(taken, start=1)}
         rewritten = {item.item_id for item in taken}
         for item in items:
@@ -102,11 +120,9 @@ class ModelCatalogue:
             self.refused.pop(item.item_id, None)
         self.snapshot = replace(
             self.snapshot,
-            scorer=scorer,
-            keys=keys,
+            ranker=replace(ranker, removed=torch.tensor(sorted(removed), dtype=torch.int64)),
             added=added,
             removed=frozenset(removed),
-            columns=torch.tensor(sorted(removed), dtype=torch.int64) - 1,
         )
 
     def _takes(self, item: LiveItem) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
@@ -12,23 +12,22 @@ from typing import Any
 
 import torch
 
+from seqloom.core.batching import SERVING_LIMITS
 from seqloom.core.device import usable_cores
-from seqloom.core.errors import ConfigError, SeqloomError, ServingError, StoreError
+from seqloom.core.errors import ConfigError, SeqloomError, ServingError
 from seqloom.core.protocols import VectorScorer
 from seqloom.serving.config import EngineConfig
-from seqloom.serving.engine.answering import answer
+from seqloom.serving.engine.answering import Answerer
 from seqloom.serving.engine.following import ReloadFollower
 from seqloom.serving.engine.live import LiveCatalogue
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.observer import Observer, Unobserved
-from seqloom.serving.engine.queries import Query, Similar
+from seqloom.serving.engine.queries import Query
 from seqloom.serving.engine.scheduler import Lane, Scheduler
 from seqloom.serving.lineage import admit
 from seqloom.serving.store.base import Store
 
 _LOG = logging.getLogger("seqloom.serving")
-_SCORES_AT_ONCE = 16 << 20
-"""Most scores of one batch: what a batch takes in memory does not grow with the catalogue."""
 
 
 class UnknownModelError(ServingError):
@@ -77,6 +76,10 @@ class Engine:
         torch.set_num_threads(1)  # the workers are the parallelism
         workers = self.config.workers or max(1, usable_cores() - 1)
         self._scheduler = Scheduler(self.config, workers, self.observer.batch)
+        self._answerers = {
+            name: Answerer(model, store, self.config.history_limit, self.observer)
+            for name, model in self.models.items()
+        }
         self._lanes = {name: self._open_lane(name) for name in runs}
         self._ended = threading.Event()
         self._refresher = threading.Thread(
@@ -162,45 +165,23 @@ class Engine:
         return model
 
     def _publish(self, model: ServedModel) -> None:
-        # One assignment: a batch sees the old models or the new ones.
+        # Single assignments: a batch is answered by the old model or by the new one.
         self.models = {**self.models, model.name: model}
-        lane = getattr(self, "_lanes", {}).get(model.name)
-        if lane is not None:
-            lane.max_batch, lane.serial = self._shape(model)
+        self._answerers[model.name].model = model
+        lane = self._lanes[model.name]
+        lane.max_batch, lane.serial = self._shape(model)
 
     def _open_lane(self, name: str) -> Lane:
         max_batch, serial = self._shape(self.models[name])
-        lane = Lane(name, lambda queries: self._answer(name, queries), max_batch, serial)
+        lane = Lane(name, self._answerers[name], max_batch, serial)
         self._scheduler.add(lane)
         return lane
 
     def _shape(self, model: ServedModel) -> tuple[int, bool]:
         """How many queries at once, and whether one batch at a time (a language model's caches)."""
         scorer = model.snapshot.scorer
-        largest = max(1, _SCORES_AT_ONCE // scorer.num_items)
+        largest = SERVING_LIMITS.rows_for(scorer.num_items)
         return min(self.config.max_batch, largest), not isinstance(scorer, VectorScorer)
-
-    def _answer(self, name: str, queries: Sequence[Query]) -> list[Any]:
-        users = {
-            query.user_id
-            for query in queries
-            if not isinstance(query, Similar) and query.user_id is not None
-        }
-        histories: dict[str, list[str]] = {}
-        failed: StoreError | None = None
-        if users:
-            try:
-                histories = self.store.histories(sorted(users), self.config.history_limit)
-            except StoreError as error:
-                self.observer.store_error("reading histories")
-                failed = error
-        results = answer(self.models[name], queries, histories)
-        if failed is None:
-            return results
-        return [
-            failed if not isinstance(query, Similar) and query.user_id is not None else result
-            for query, result in zip(queries, results, strict=True)
-        ]
 
     def _keep_fresh(self) -> None:
         """Notice what other servers change in the catalogue."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqloom.core.errors import ServingError
 from seqloom.core.protocols import ListScorer, VectorScorer
-from seqloom.inference.top_k import top_scores
+from seqloom.data.sequences import Sequences
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Carried, Explain, Explanation, Part
@@ -48,8 +48,7 @@ def explain(
         for position, ((item, _), left) in enumerate(zip(read, scores.tolist(), strict=True))
     ]
     return Explanation(
-        model=model.name,
-        version=model.version,
+        served=model,
         item_id=snapshot.ids[target - 1],
         score=score,
         rank=1 + int((whole > score).sum()),
@@ -66,15 +65,13 @@ def _target(snapshot: Snapshot, query: Explain, whole: Tensor, seen: Sequence[in
         if not number:
             raise NothingToExplainError("the model does not know the item")
         return number
-    masked = whole.clone()
-    masked[torch.tensor(seen) - 1] = float("-inf")
-    masked[snapshot.columns] = float("-inf")
-    best = int(top_scores(masked[None], 1, snapshot.keys)[1])
-    if masked[best] == float("-inf"):
+    scores = snapshot.ranker.hide(whole[None].clone(), Sequences.from_lists([seen]))
+    best = int(snapshot.ranker.top(scores, 1).items)
+    if not best:
         raise NothingToExplainError(
             "the history holds the whole catalogue; nothing is left to explain"
         )
-    return best + 1
+    return best
 
 
 def _scores_of(

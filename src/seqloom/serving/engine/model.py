@@ -11,14 +11,12 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, SeqloomError
 from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
-from seqloom.data.popular import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
 from seqloom.inference.ann_index import Recall
 from seqloom.runs.ann_scorer import approximate_scorer, can_search
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import NewItemReader, new_item_reader
-from seqloom.runs.popularity import training_counts
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
 from seqloom.serving.store.base import LiveItem
 
@@ -60,10 +58,10 @@ class ServedModel:
                 self.reader = new_item_reader(self.run)
             except SeqloomError as error:
                 self.no_new_items = str(error)
-        self._catalogue = ModelCatalogue(self.run, self.reader, scorer)
-        self.counts = training_counts(self.run)
+        self.catalogue = ModelCatalogue(self.run, self.reader, scorer)
+        """The items that it can rank; `snapshot` is their state now."""
+        self.counts = self.run.training_counts
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
-        self._popular = None if self.counts is None else popularity_scores(self.counts)
         self.views = system.view_columns() if isinstance(system, SplitsScore) else {}
         self._warm_up()
 
@@ -75,7 +73,7 @@ class ServedModel:
     @property
     def snapshot(self) -> Snapshot:
         """The catalogue now."""
-        return self._catalogue.snapshot
+        return self.catalogue.snapshot
 
     @property
     def grows(self) -> bool:
@@ -85,11 +83,11 @@ class ServedModel:
     @property
     def refused(self) -> Mapping[str, str]:
         """Why an item that was put in cannot be recommended after all, by id."""
-        return self._catalogue.refused
+        return self.catalogue.refused
 
     def apply(self, items: Sequence[LiveItem]) -> None:
         """Bring catalogue changes in; see `ModelCatalogue.apply`."""
-        self._catalogue.apply(items)
+        self.catalogue.apply(items)
 
     def is_tail(self, number: int) -> bool | None:
         """Whether an item is of the long tail; None where counts are not known.
@@ -109,13 +107,6 @@ class ServedModel:
         """Histories as the scorer reads them. Shapes: -> [B, L], [B]."""
         batch = Sequences.from_lists(histories).pad(self.max_len).to(self.device)
         return batch.items, batch.lengths
-
-    def popular(self, snapshot: Snapshot) -> Tensor | None:
-        """`popularity_scores`, which know nothing of items put in later. Shapes: -> [N + M]."""
-        if self._popular is None:
-            return None
-        more = snapshot.scorer.num_items - len(self._popular)
-        return torch.nn.functional.pad(self._popular, (0, more))
 
     def _warm_up(self) -> None:
         """Score once, so that the first request pays for nothing and a broken run is never served."""

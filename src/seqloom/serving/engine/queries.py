@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seqloom.serving.engine.model import ServedModel
+
 
 @dataclass(frozen=True, slots=True)
 class Recommend:
@@ -46,11 +48,29 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class _FromModel:
+    """A result with the model that gave it, whose item numbers and counts belong together.
+
+    After a reload another model of the same name numbers other items.
+    """
+
+    served: ServedModel
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.served.name
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.served.version
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(_FromModel):
     """A list."""
 
-    model: str
-    version: str
     items: list[Scored]
     history_length: int = 0
     """Known items that the list is based on."""
@@ -86,11 +106,9 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(_FromModel):
     """Why an item has its score."""
 
-    model: str
-    version: str
     item_id: str
     score: float
     rank: int

@@ -21,11 +21,9 @@ from seqloom.serving.engine.scheduler import OverloadedError
 from seqloom.serving.http import problems
 from seqloom.serving.http.context import Context
 from seqloom.serving.http.gate import Gate
-from seqloom.serving.http.guard import Guard, Needs
+from seqloom.serving.http.guard import Guard
 from seqloom.serving.http.metrics import Metrics
-from seqloom.serving.http.requests import RecommendRequest
 from seqloom.serving.http.routes import health, items, models, pages, recommend, users
-from seqloom.serving.http.shortcut import Shortcut
 from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import RECEIPT_LIFETIME_S, Store
 
@@ -59,17 +57,10 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lambda: {name: (m.version, m.system) for name, m in engine.models.items()},
         lambda: {n: m.recall.recall for n, m in engine.models.items() if m.recall is not None},
     )
+    app.router.routes.append(recommend.direct_route(context))
     for module in (health, recommend, users, items, models, pages):
         app.include_router(module.router)
     problems.install(app)
-    app.add_middleware(
-        Shortcut,
-        path="/v1/recommend",
-        body=RecommendRequest,
-        endpoint=recommend.recommend,
-        needs=Needs("read"),
-        context=context,
-    )
     app.add_middleware(Gate, guard=guard, metrics=metrics, config=config)  # the outermost
     _describe_problems(app, HTTPBearer() if guard.required else None)
     return app

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from seqloom.serving.engine.cascade import Step
 from seqloom.serving.engine.queries import Answer, Explain, Explanation, Recommend, Similar
 from seqloom.serving.http.context import Context, Ctx, reply
+from seqloom.serving.http.direct_route import DirectRoute
 from seqloom.serving.http.encoding import StrictRoute
 from seqloom.serving.http.guard import Needs
 from seqloom.serving.http.limits import check_batch, check_explain, check_k, check_recommend
@@ -27,7 +28,12 @@ router = APIRouter(
 )
 
 
-@router.post("/recommend", response_model=ListReply)
+def direct_route(context: Context) -> DirectRoute:
+    """Returns the route that answers `POST /v1/recommend`; it has to stand before `router`'s."""
+    return DirectRoute("/v1/recommend", RecommendRequest, recommend, Needs("read"), context)
+
+
+@router.post("/recommend", response_model=ListReply)  # describes; `direct_route` answers
 async def recommend(request: RecommendRequest, context: Ctx) -> Response:
     """The best items for a user of the store, or for a bare history of item ids.
 

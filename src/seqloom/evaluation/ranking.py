@@ -1,10 +1,10 @@
-"""From scores to ranks: where the target stands among the items that compete with it.
+"""Ranks targets: the place of each target in the order of the items that compete with it.
 
 A target's rank is 1 plus the number of competitors that score at least as high: ties count against
 the model. Competitors are all items but the target, without the seen items where these are masked, or the
 given negatives alone in the sampled protocol. Where seen items are masked, no list can hold a target that
-the user had before: it is a miss (`MISSED`) under either protocol. A user without a history is given
-what is popular, whatever the system.
+the user had before: it is a miss (`MISSED`) under either protocol. Scores and lists come from
+`inference.ranker`, so a user without a history gets the popular items, whatever the system.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def rank_targets(
     progress: Progress = SILENT,
     processes: Processes = ALONE,
 ) -> Ranks:
-    """Rank every target of `held_out`. Several processes divide the users, and each gets all ranks.
+    """Ranks every target of `held_out`. Several processes divide the users, and each gets all ranks.
 
     Args:
         popularity: [N] training events of the scorer's items, which rank for users without a history.
-        mask_seen: take the items of a user's history out of the ranking and the list. A target among
-            them is a miss, whatever the scorer; it would otherwise compete with unseen items alone.
+        mask_seen: take the items of a user's history out of the ranking and the list. A target that
+            is one of them is a miss, whatever the scorer; it would otherwise compete with unseen items alone.
         max_len: longest history that the scorer reads; the whole history is masked all the same.
-        negatives: [R, C] item numbers, 0 for none: rank the target among these alone.
+        negatives: [R, C] item numbers, 0 for none: rank the target against these alone.
         list_length: how many of the best items to return for each user (full ranking only).
         keys: [N] what breaks ties in the lists (`data.tie_keys`).
 
@@ -103,7 +103,7 @@ def rank_targets(
 
 
 def _blocks(scorer: Scorer, lengths: Tensor) -> list[Tensor]:
-    """Row numbers to be ranked together: of similar lengths, and users without a history by themselves.
+    """Groups rows to rank together: of similar lengths, and users without a history by themselves.
 
     Shapes: lengths [R].
     """
@@ -128,7 +128,7 @@ def _rank_all(
     target: Tensor,
     list_length: int,
 ) -> tuple[Tensor, Tensor]:
-    """Ranks among the whole catalogue, and lists. Shapes: target [B, 1] -> [B], [B, k]."""
+    """Returns ranks in the whole catalogue, and lists. Shapes: target [B, 1] -> [B], [B, k]."""
     scores = ranker.score(histories)  # [B, N]
     _check_finite(scores)
     ranker.hide(scores, hidden)
@@ -145,7 +145,7 @@ def _rank_listed(
     target: Tensor,
     list_length: int,
 ) -> tuple[Tensor, Tensor]:
-    """Ranks by lists, and the lists. A target outside its list ties with all items outside: last.
+    """Returns ranks by lists, and the lists. A target outside its list ties with all items outside: last.
 
     Shapes: target [B, 1] -> [B], [B, k].
     """
@@ -165,7 +165,7 @@ def _rank_listed(
 def _rank_sampled(
     ranker: Ranker, histories: Sequences, target: Tensor, negatives: Tensor
 ) -> Tensor:
-    """Ranks among the negatives. Shapes: target [B, 1], negatives [B, C], 0 for none -> [B]."""
+    """Returns ranks against the negatives. Shapes: target [B, 1], negatives [B, C], 0 for none -> [B]."""
     candidates = torch.cat([target, negatives], 1)
     if ranker.searches(histories):
         scores = ranker.score_candidates(histories, candidates)

@@ -1,16 +1,16 @@
-"""A run on disk: a trained system, what it was trained on, and how well it ranks.
+"""The folder of a run: a trained system, the data it was trained on, and its evaluations.
 
 manifest.json         system, sizes, data set fingerprint, text embedding, versions, cost, status; the hashes
                       of the files below that training writes, which are checked when they are opened
 config.yaml           the resolved configuration; round-trips
 weights.safetensors   every tensor of the system; of a plug-in, not those of its language model
 model/                what else the system needs (tokenizer, words, shapes of models), where it does
-items.parquet         the catalogue's ids and texts, so that the run answers without the data set
+items.parquet         ids and texts of the catalogue, so that the run answers without the data set
 popularity.safetensors  training events of each item
 log.jsonl             one line an epoch; tensorboard/ holds the same
-metrics*.json         what `evaluate` found, with a checksum and the hashes of the weights and of the ranks
+metrics*.json         results of `evaluate`, with a checksum and the hashes of the weights and of the ranks
 ranks*.parquet        the rank of every user's target
-audit.json            what the last `audit` found, with a checksum
+audit.json            the result of the last `audit`, with a checksum
 ids/                  the run that supplied the item ids, where one was trained for it
 checkpoints/          while training: last/ to resume from, best/ the weights chosen on validation
 """
@@ -45,7 +45,7 @@ from seqloom.systems.registry import system_class
 
 
 class Run(TrainedRun):
-    """A complete run, with what one does with it in memory."""
+    """A complete run that recommends, and takes new items in memory."""
 
     def recommend(
         self,
@@ -57,7 +57,7 @@ class Run(TrainedRun):
         dataset: Dataset | str | Path | None = None,
         progress: Progress = SILENT,
     ) -> list[dict[str, Any]]:
-        """The `k` best items for each history of item ids; see `recommend_histories`."""
+        """Returns the `k` best items for each history of item ids; see `recommend_histories`."""
         lists = recommend_histories(
             self,
             histories,
@@ -76,13 +76,13 @@ class Run(TrainedRun):
 
         Raises:
             ConfigError: the system cannot, or an id is in the catalogue already.
-            ArtefactError: it goes by a text embedding of the data set, and that is missing.
+            ArtefactError: the system needs a text embedding of the data set, and that is missing.
         """
         add_new_items(self, items)
 
 
 def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
-    """Make sure that a plug-in meets the language model it was trained with.
+    """Checks that a plug-in has the language model that it was trained with.
 
     Raises:
         ArtefactError: it is another one.
@@ -96,7 +96,7 @@ def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
 
 
 def load_run(path: str | Path, *, device: str = "cpu") -> Run:
-    """Open a complete run.
+    """Loads a complete run.
 
     Raises:
         ArtefactError: the folder is no run, unfinished, damaged or of another format version.

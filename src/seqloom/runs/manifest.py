@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 
 class TrainingCost(Config):
-    """What training took."""
+    """The resources that training took."""
 
     epochs: int = 0
     """Epochs of all phases together."""
@@ -31,36 +31,36 @@ class TrainingCost(Config):
     seconds_total: float = 0.0
     """Wall-clock seconds, validation included; of all attempts of a resumed run together."""
     members_seconds: float = 0.0
-    """What training the members of an ensemble took, beside `seconds_total`."""
+    """Seconds that training the members of an ensemble took, beside `seconds_total`."""
     peak_rss_mb: float = 0.0
     """Largest memory of the training process, MiB."""
     device: str = "cpu"
     threads: int = 0
     """Threads of a CPU's sums, which decide their bits; 0 in a run of an older seqloom."""
     processes: int = 1
-    """Processes that divided each batch among them."""
+    """Processes that divided each batch."""
 
     @property
     def seconds_with_members(self) -> float:
-        """What it took to have the run, an ensemble's members included."""
+        """Seconds of training, with the members of an ensemble."""
         return round(self.seconds_total + self.members_seconds, 3)
 
 
 class MemberReference(Config):
-    """A run that an ensemble was made of."""
+    """A member of an ensemble."""
 
     run: str
     """Where it was then."""
     system: str
     weights_sha256: str
     seconds_total: float = 0.0
-    """What its own training took."""
+    """Seconds of its own training."""
     embed_seconds: dict[str, float] = Field(default_factory=dict)
-    """What embedding the texts took it was trained with, by the vectors' hash: members may share them."""
+    """Seconds of embedding its texts, by the hash of the vectors: members may share them."""
 
 
 class RunManifest(Config):
-    """What a run says of itself."""
+    """The metadata of a run."""
 
     format: Literal["seqloom-run"] = "seqloom-run"
     version: int = FORMAT_VERSION
@@ -77,13 +77,13 @@ class RunManifest(Config):
     members: list[MemberReference] = Field(default_factory=list)
     """The runs that an ensemble holds."""
     added_items: int = 0
-    """Items put in after training, without events; the last of the catalogue."""
+    """Items added after training, without events; the last of the catalogue."""
     lineage: Lineage | None = None
     """The data sets that have a part in the weights; None in a run of an older seqloom."""
     saw: dict[str, str] = Field(default_factory=dict)
-    """What each thing that the run is made of was allowed to see; empty in a run of an older seqloom."""
+    """The part of the data that each input of the run has seen; empty in a run of an older seqloom."""
     start: dict[str, list[float]] = Field(default_factory=dict)
-    """Two numbers for each state entry before the first step, by which `audit` knows it again."""
+    """Two numbers for each state entry before the first step, by which `audit` recognises it."""
     versions: dict[str, str]
     """Of Python and of the libraries that the numbers depend on."""
     status: Literal["training", "complete"] = "training"
@@ -116,7 +116,7 @@ class RunManifest(Config):
 
     @property
     def embed_seconds(self) -> dict[str, float]:
-        """What embedding the texts took, of the items and of the users, by the vectors' hash."""
+        """Seconds of embedding the texts of items and users, by the hash of the vectors."""
         text = self.text or {}
         own = {
             part["content_hash"]: float(part.get("seconds", 0.0))
@@ -127,7 +127,7 @@ class RunManifest(Config):
 
 
 def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:
-    """Make sure that a data set is the one a run was trained on.
+    """Checks that a data set is the one that a run was trained on.
 
     Raises:
         ArtefactError: it is another one.
@@ -141,7 +141,7 @@ def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:
 
 
 def read_manifest(path: Path) -> RunManifest:
-    """Read and check a run's manifest.
+    """Reads and checks the manifest of a run.
 
     Raises:
         ArtefactError: the folder is no run, or of another format version.
@@ -159,5 +159,5 @@ def read_manifest(path: Path) -> RunManifest:
 
 
 def write_manifest(path: Path, manifest: RunManifest) -> None:
-    """Write a run's manifest with a checksum of its own, atomically."""
+    """Writes the manifest of a run atomically, with its own checksum."""
     write_json(path / "manifest.json", manifest.model_dump(mode="json"), sealed=True)

@@ -1,4 +1,4 @@
-"""Items without events enter a catalogue: how a run of any system that can goes by their text."""
+"""Adds items without events to the catalogue of a run, by their texts."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from seqloom.text.store import TextEmbeddings, load_embeddings
 
 @dataclass(frozen=True)
 class NewItemReader:
-    """What a run makes of items that it was not trained on."""
+    """Makes rows of the item tables for items that the run was not trained on."""
 
     columns: Sequence[str]
     """The text columns of the catalogue."""
     text: ItemText | None
-    """Embeds them; None for systems that go by the texts themselves."""
+    """Embeds the texts; None for systems that read the texts themselves."""
     rows_of: RowsOf
 
     def table(self, item_ids: Sequence[str], texts: Sequence[Mapping[str, str]]) -> pa.Table:
-        """Items with the catalogue's columns; what `texts` do not hold is empty."""
+        """Returns a table with the catalogue's columns; values that `texts` lack are empty."""
         columns = {name: [text.get(name, "") for text in texts] for name in self.columns}
         return pa.table({"item_id": list(item_ids), **columns})
 
     def read(
         self, items: pa.Table, tables: Mapping[str, Tensor], progress: Progress = SILENT
     ) -> NewRows:
-        """Rows for a table of new items with the catalogue's columns.
+        """Returns rows for a table of new items with the catalogue's columns.
 
         Raises:
             SeqloomError: a text cannot be embedded or named.
@@ -49,7 +49,7 @@ class NewItemReader:
 
 
 def extending(run: TrainedRun) -> ExtendsCatalogue | None:
-    """The run's system as one that takes new items; None where it knows the items of its training alone."""
+    """Returns the run's system if it takes new items, else None."""
     system = run.system
     able = system.new_items_by is not None and isinstance(system, ExtendsCatalogue)
     return cast(ExtendsCatalogue, system) if able else None
@@ -58,11 +58,11 @@ def extending(run: TrainedRun) -> ExtendsCatalogue | None:
 def new_item_reader(
     run: TrainedRun, *, text: str | None = None, dataset: Dataset | None = None
 ) -> NewItemReader:
-    """How the run takes new items. Models and maps that this needs are made when it is first asked.
+    """Returns the reader of new items of a run. It builds the models and maps that it needs on first use.
 
     Args:
-        text: the data set's text embedding to go by, for systems that were trained on none.
-        dataset: the data set, where it is not where it was at the training.
+        text: the name of the data set's text embedding, for systems that were trained on none.
+        dataset: the data set, if it has moved since the training.
 
     Raises:
         ConfigError: the run's system or its configuration cannot.
@@ -80,13 +80,13 @@ def new_item_reader(
     if run.system.new_items_by == "words":
         return NewItemReader(columns, None, system.rows_of(nothing_known))
     if run.manifest.text is not None:
-        told = ItemText(run.manifest.text, columns)
-        return NewItemReader(columns, told, system.rows_of(nothing_known))
+        item_text = ItemText(run.manifest.text, columns)
+        return NewItemReader(columns, item_text, system.rows_of(nothing_known))
     data = dataset if dataset is not None else run.dataset()
     embeddings = load_embeddings(data, text)
     known = known_items(data, run, embeddings)
-    told = ItemText(embeddings.manifest.model_dump(mode="json"), columns)
-    return NewItemReader(columns, told, system.rows_of(lambda: known))
+    item_text = ItemText(embeddings.manifest.model_dump(mode="json"), columns)
+    return NewItemReader(columns, item_text, system.rows_of(lambda: known))
 
 
 def add_new_items(run: TrainedRun, items: pa.Table) -> None:
@@ -108,12 +108,12 @@ def add_new_items(run: TrainedRun, items: pa.Table) -> None:
 
 
 def extended(tables: Mapping[str, Tensor], rows: NewRows) -> dict[str, Tensor]:
-    """Tables with new rows behind the last ones. Shapes: [N, ...], [M, ...] -> [N + M, ...] each."""
+    """Appends new rows to item tables. Shapes: [N, ...], [M, ...] -> [N + M, ...] each."""
     return {name: torch.cat([table, rows.tables[name].to(table)]) for name, table in tables.items()}
 
 
 def known_items(data: Dataset, run: TrainedRun, text: TextEmbeddings) -> KnownItems:
-    """The items of the training part, with their texts.
+    """Returns the items of the training part, with the vectors of their texts.
 
     Raises:
         ArtefactError: the embedding is not one of the items that the run was trained on.
@@ -130,5 +130,5 @@ def known_items(data: Dataset, run: TrainedRun, text: TextEmbeddings) -> KnownIt
 
 
 def nothing_known() -> KnownItems:
-    """For systems that have what they go by in their weights."""
-    raise AssertionError("the system has what it goes by in its weights")
+    """Stands for known items where the system needs none."""
+    raise AssertionError("the system has a map from text in its weights")

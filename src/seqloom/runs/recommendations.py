@@ -1,4 +1,4 @@
-"""Lists of a run: from histories, or rows of a data set, to items with ids and titles."""
+"""Recommends by a run: histories in, lists of items with ids and titles out."""
 
 from __future__ import annotations
 
@@ -108,13 +108,13 @@ def list_best(
 
 
 def check_k(k: int) -> None:
-    """Raises `ConfigError` where lists would have no place."""
+    """Checks the length of a list. Raises `ConfigError`."""
     if k < 1:
         raise ConfigError(f"k is {k}; it must be at least 1")
 
 
 def _blocks(rows: Sequences, num_items: int) -> list[torch.Tensor]:
-    """Row numbers that are ranked together, in order.
+    """Splits rows into blocks that are ranked together, in order.
 
     A power of two at a time divides the whole blocks that shards keep, so lists do not depend on shards.
     """
@@ -136,7 +136,7 @@ def _named(
 def _item_numbers(
     run: TrainedRun, histories: Sequence[Sequence[str]]
 ) -> tuple[Sequences, list[list[str]]]:
-    """The histories in item numbers, and the ids of each that the catalogue does not hold."""
+    """Returns the histories as item numbers, and the ids of each that the catalogue does not hold."""
     known: list[list[int]] = []
     unknown: list[list[str]] = []
     for number, history in enumerate(histories, start=1):

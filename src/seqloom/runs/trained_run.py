@@ -1,4 +1,4 @@
-"""What a complete run holds, in memory: the system, its catalogue, its popularity, its log."""
+"""A complete run in memory: the system, its catalogue, its popularity, its log."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TrainedRun:
 
     @property
     def trained_items(self) -> int:
-        """Items that the run was trained on; later ones were added."""
+        """Number of items that the run was trained on; later ones were added."""
         return self.manifest.sizes.num_items - self.manifest.added_items
 
     @cached_property
@@ -62,7 +62,7 @@ class TrainedRun:
 
     @cached_property
     def tie_keys(self) -> torch.Tensor:
-        """[N] int64, what breaks ties between items; see `data.tie_keys`."""
+        """[N] int64, breaks ties between items; see `data.tie_keys`."""
         return tie_keys(self.item_ids)
 
     @cached_property
@@ -80,7 +80,7 @@ class TrainedRun:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The system frozen for ranking, made once."""
+        """The system frozen for ranking."""
         return self.system.scorer()
 
     @cached_property
@@ -103,14 +103,14 @@ class TrainedRun:
 
     @cached_property
     def item_tables(self) -> dict[str, torch.Tensor]:
-        """What the system knows of items, one row an item; empty where it cannot take new ones."""
+        """The tables of the system with one row an item; empty where it cannot take new ones."""
         system = self.system
         return system.item_tables() if isinstance(system, ExtendsCatalogue) else {}
 
     def dataset(self, path: str | Path | None = None, *, with_cold: bool = False) -> Dataset:
-        """The data set the run was trained on, from where it was then or from `path`.
+        """Loads the data set that the run was trained on, from its path at training or from `path`.
 
-        Cold items, which training did not know, are in it only `with_cold`.
+        Cold items, which training did not know, are included only `with_cold`.
 
         Raises:
             ArtefactError: it is not there, or it is another data set.

@@ -15,7 +15,7 @@ _K = 10
 _WARM_UP = 3
 _FEWEST, _MOST = 5, 100
 _SECONDS = 2.0
-"""After so long, and the fewest requests, it stops."""
+"""Measuring stops after this time, if the fewest requests are done."""
 
 
 class Latency(Config):
@@ -28,23 +28,23 @@ class Latency(Config):
 
 
 def measure_latency(run: Run, histories: Sequences) -> Latency:
-    """Answer one history after the other and take the time of each.
+    """Ranks one history after the other and measures the time of each.
 
     Raises:
         ValueError: there is no history.
     """
     if not len(histories):
-        raise ValueError("there is no history to ask for")
+        raise ValueError("there is no history to measure with")
     ranker = run.ranker(for_empty=bool((histories.lengths == 0).any()))
     times: list[float] = []
-    began = time.perf_counter()
+    start = time.perf_counter()
     for number in range(_WARM_UP + _MOST):
         started = time.perf_counter()
         answer_one(ranker, histories.select(torch.tensor([number % len(histories)])))
         now = time.perf_counter()
         if number >= _WARM_UP:
             times.append(1000.0 * (now - started))
-        if len(times) >= _FEWEST and now - began > _SECONDS:
+        if len(times) >= _FEWEST and now - start > _SECONDS:
             break
     taken = torch.tensor(times, dtype=torch.float64)
     return Latency(

@@ -1,4 +1,4 @@
-"""`recommend`: the next items for users of the data set, or for bare histories of item ids."""
+"""The `recommend` command: next items for users of the data set, or for histories of item ids."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def recommend(
     approximate: bool = False,
     progress: Progress = SILENT,
 ) -> list[Recommendation]:
-    """The `k` best items for each history of item ids, or for each (or every) user with all stored
-    events.
+    """Returns the `k` best items for each history of item ids, or for each (or every) user with all
+    stored events.
 
     A history may be of anybody and of any length; ids that the catalogue does not hold are left out
     and named in the answer. An empty history gets what is popular, whatever the system.
 
     Args:
-        approximate: search an index of the items and not all of them; see `approximate_scorer`.
+        approximate: search an index of the items instead of all items; see `approximate_scorer`.
 
     Raises:
         ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1, or
-            an approximate search is asked for and cannot be (see `approximate_scorer`).
+            the system cannot search approximately (see `approximate_scorer`).
         DataError: a user is not in the data set, or a history holds no known item at all.
         ArtefactError: a history is empty, and the run does not know what is popular.
     """

@@ -40,7 +40,7 @@ class Answerer:
     def __init__(
         self, model: ServedModel, store: Store, history_limit: int, observer: Observer
     ) -> None:
-        """`history_limit` is how many of a user's latest events the store is asked for."""
+        """`history_limit` is how many of a user's latest events are read from the store."""
         self.model = model
         self._store = store
         self._history_limit = history_limit

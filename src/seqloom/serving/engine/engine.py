@@ -1,4 +1,4 @@
-"""The engine: models by name, the threads that answer for them, and what changes while they do."""
+"""The engine: models by name, worker threads that answer for them, live catalogue and reloads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class UnknownModelError(ServingError):
 class Engine:
     """Answers queries against several runs.
 
-    `runs` are folders by name; the first is the default. The engine owns no store: who made it closes it.
+    `runs` are folders by name; the first is the default. The caller closes the store.
 
     Raises:
         SeqloomError: a run cannot be opened, it is of other users and items than the store's, or the store
@@ -89,32 +89,32 @@ class Engine:
         self._follower.start()
 
     def submit(self, name: str | None, query: Query) -> Future[Any]:
-        """Queue a query for a model, the default one where `name` is None.
+        """Queues a query for a model, the default one where `name` is None.
 
         The future gives an `Answer` or an `Explanation`, or raises a `ServingError` or `StoreError`.
 
         Raises:
             UnknownModelError: no such model.
-            OverloadedError: too many wait already.
+            OverloadedError: the queue of the model is full.
             ClosedError: the engine is closing.
         """
         return self._scheduler.submit(self._lanes[self.model(name).name], query)
 
     def model(self, name: str | None = None) -> ServedModel:
-        """The model served now under `name`, the default one where it is None.
+        """Returns the model that is served now under `name`, the default one where it is None.
 
         Raises:
             UnknownModelError: no such model.
         """
-        found = self.models.get(self.default if name is None else name)
-        if found is None:
+        model = self.models.get(self.default if name is None else name)
+        if model is None:
             raise UnknownModelError(
                 f"no model {name!r} is served; there are {', '.join(map(repr, self.models))}"
             )
-        return found
+        return model
 
     def reload(self, name: str | None = None) -> list[ServedModel]:
-        """Load one run, or all, again from where they are; batches under way end on the old one.
+        """Loads one run, or all, again from disk; batches under way end on the old one.
 
         Raises:
             UnknownModelError: no such model.
@@ -135,19 +135,19 @@ class Engine:
         return loaded
 
     def announce_reload(self) -> None:
-        """Let the other servers of the store load all their runs anew, as this one has.
+        """Tells the other servers of the store to reload all their runs.
 
         Raises:
-            StoreError: the store refuses; the others go on with what they have.
+            StoreError: the store refuses; the others keep their models.
         """
         self._follower.announce()
 
     def waiting(self) -> dict[str, int]:
-        """Queries that wait, by model."""
+        """Counts the queries that wait, by model."""
         return self._scheduler.waiting()
 
     def close(self) -> None:
-        """Answer what was accepted, then stop."""
+        """Answers the accepted queries, then stops."""
         self._scheduler.close()
         self._ended.set()
         self._refresher.join()
@@ -178,13 +178,13 @@ class Engine:
         return lane
 
     def _shape(self, model: ServedModel) -> tuple[int, bool]:
-        """How many queries at once, and whether one batch at a time (a language model's caches)."""
+        """Returns the size of a batch, and whether batches run one at a time (a language model's caches)."""
         scorer = model.snapshot.scorer
         largest = SERVING_LIMITS.rows_for(scorer.num_items)
         return min(self.config.max_batch, largest), not isinstance(scorer, VectorScorer)
 
     def _keep_fresh(self) -> None:
-        """Notice what other servers change in the catalogue."""
+        """Applies the catalogue changes of other servers."""
         while not self._ended.wait(self.config.refresh_s):
             try:
                 self.live.refresh()

@@ -1,4 +1,4 @@
-"""A run as it is served: its scorer, its catalogue, its popularity, its version."""
+"""A served run: its catalogue, its popularity, its version."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from seqloom.serving.store.base import LiveItem
 
 
 class ServedModel:
-    """One loaded run. Another load of the same name is another object.
+    """One loaded run. Another load under the same name is another object.
 
     Raises:
         SeqloomError: the run cannot be opened, or its scores are not finite.
@@ -31,7 +31,7 @@ class ServedModel:
     def __init__(
         self, name: str, path: Path, *, device: str = "cpu", recall: float | None = None
     ) -> None:
-        """`recall` is that of an approximate search, where one is wanted and the model can be searched so."""
+        """`recall` is the target of approximate search, for models that support it; None searches exactly."""
         self.name = name
         self.path = path
         self.run: Run = load_run(path, device=device)
@@ -41,13 +41,13 @@ class ServedModel:
         self.max_len = self.run.system.max_len
         scorer = self.run.scorer
         self.recall: Recall | None = None
-        """What an approximate search finds; None where the search is exact."""
+        """Recall of the approximate search; None where the search is exact."""
         if recall is not None and can_search(scorer):
             scorer = approximate_scorer(self.run, target=recall)
             self.recall = scorer.recall
         self.by_vectors = isinstance(scorer, VectorScorer)
         self.reader: NewItemReader | None = None
-        """What makes new items known to the model; None where it cannot take any."""
+        """Makes rows of new items; None where the model cannot take any."""
         self.no_new_items = ""
         """Why new items cannot be recommended; empty where they can."""
         system = self.run.system
@@ -77,39 +77,39 @@ class ServedModel:
 
     @property
     def grows(self) -> bool:
-        """Whether items put in after training can be recommended."""
+        """Whether items added after training can be recommended."""
         return self.reader is not None
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Why an item that was put in cannot be recommended after all, by id."""
+        """Why an added item cannot be recommended, by id."""
         return self.catalogue.refused
 
     def apply(self, items: Sequence[LiveItem]) -> None:
-        """Bring catalogue changes in; see `ModelCatalogue.apply`."""
+        """Applies catalogue changes; see `ModelCatalogue.apply`."""
         self.catalogue.apply(items)
 
     def is_tail(self, number: int) -> bool | None:
-        """Whether an item is of the long tail; None where counts are not known.
+        """Returns whether an item is of the long tail; None where counts are not known.
 
-        An item that was put in after training has no events in it, so it is.
+        An item added after training has no training events, so it is.
         """
         if self.counts is None or self.head_count is None:
             return None
         return number > len(self.counts) or int(self.counts[number - 1]) < self.head_count
 
     def score(self, snapshot: Snapshot, histories: Sequence[Sequence[int]]) -> Tensor:
-        """Scores of the whole catalogue. Shapes: -> [B, N + M]."""
+        """Scores the whole catalogue. Shapes: -> [B, N + M]."""
         items, lengths = self.pad(histories)
         return snapshot.scorer.score(items, lengths).float().cpu()
 
     def pad(self, histories: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Histories as the scorer reads them. Shapes: -> [B, L], [B]."""
+        """Pads histories as the scorer reads them. Shapes: -> [B, L], [B]."""
         batch = Sequences.from_lists(histories).pad(self.max_len).to(self.device)
         return batch.items, batch.lengths
 
     def _warm_up(self) -> None:
-        """Score once, so that the first request pays for nothing and a broken run is never served."""
+        """Scores two histories, so that the first request is fast and a broken run is never served."""
         scorer = self.snapshot.scorer
         histories = [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))]
         with torch.inference_mode():

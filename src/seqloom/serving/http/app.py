@@ -33,7 +33,7 @@ _PROBLEMS = ("400", "401", "403", "404", "409", "413", "422", "429", "503")
 
 
 def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metrics) -> FastAPI:
-    """Put the parts together. Who made the engine and the store closes them.
+    """Builds the application. The caller closes the engine and the store.
 
     Raises:
         ConfigError: tokens are off where others can reach the server.
@@ -78,7 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _purge(context: Context) -> None:
-    """Forget idempotency keys that are too old, now and then."""
+    """Deletes expired idempotency keys, every ten minutes."""
     while True:
         try:
             before = int(time.time()) - RECEIPT_LIFETIME_S
@@ -89,7 +89,7 @@ async def _purge(context: Context) -> None:
 
 
 def _describe_problems(app: FastAPI, bearer: HTTPBearer | None) -> None:
-    """Let the description say that errors are problem documents, and that tokens are asked for."""
+    """Describes errors as problem documents, and the tokens that endpoints need."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lists: for a user or a history, for many at once, for an item; and why an item is in one."""
+"""Endpoints for lists: for a user or a history, for many of them, for an item; and explanations."""
 
 from __future__ import annotations
 

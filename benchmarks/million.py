@@ -16,8 +16,8 @@ from benchmarks.data import benchmark_dataset
 from benchmarks.machine import matmul_rate
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory, peak_rss_mb
-from seqloom.evaluation.ranking import best_items
 from seqloom.inference.ann_index import ApproximateIndex
+from seqloom.inference.ranker import best_items
 from seqloom.nn.losses import softmax_loss
 from seqloom.pipelines.train.train import train
 from seqloom.systems.base import Sizes

@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from seqloom.core.files import read_json
-from seqloom.runs.folder import RunManifest, read_manifest
+from seqloom.runs.manifest import RunManifest, read_manifest
 
 METRICS = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr", "coverage@10")
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")

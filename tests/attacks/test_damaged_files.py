@@ -17,7 +17,8 @@ from seqloom.pipelines.audit.stored import read_audit
 from seqloom.pipelines.evaluate.evaluate import evaluate, evaluation_files, read_evaluation
 from seqloom.pipelines.recommend.add_items import add_items
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run, write_manifest
+from seqloom.runs.folder import load_run
+from seqloom.runs.manifest import write_manifest
 from seqloom.runs.run_files import write_weights
 from seqloom.text.store import load_embeddings
 from seqloom.training.loop import Trainer

@@ -19,7 +19,8 @@ from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run, read_manifest
+from seqloom.runs.folder import load_run
+from seqloom.runs.manifest import read_manifest
 from seqloom.text.store import load_embeddings
 from support.datasets import SMALL, prepared_dataset
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqloom.core.batching import RankingLimits
 from seqloom.core.errors import TrainingError
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
@@ -69,7 +70,7 @@ def test_chunks_do_not_change_ranks(monkeypatch):
     histories = [[1 + i % 30] * (1 + i % 4) for i in range(50)]
     task = held_out(histories, [1 + (7 * i) % 30 for i in range(50)])
     whole = ranked(TableScorer(table), task, list_length=5)
-    monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 90)
+    monkeypatch.setattr(ranking, "EVALUATION_LIMITS", RankingLimits(scores=90, cells=90))
     parts = ranked(TableScorer(table), task, list_length=5)
     assert torch.equal(whole.ranks, parts.ranks)
     assert torch.equal(whole.lists, parts.lists)

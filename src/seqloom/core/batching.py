@@ -1,10 +1,38 @@
-"""Batches sized by what they are padded to: a single long row makes every row beside it as long."""
+"""Sizes batches: by what their rows are padded to, and by the scores that ranking them takes."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RankingLimits:
+    """The most that is ranked at once, so that memory grows neither with the catalogue nor with one long
+    history."""
+
+    scores: int
+    """Scores: histories x items of the catalogue."""
+    rows: int = sys.maxsize
+    """Histories."""
+    cells: int = sys.maxsize
+    """Places of a padded batch of histories."""
+
+    def rows_for(self, num_items: int) -> int:
+        """Histories at once, for a catalogue of `num_items`; at least one."""
+        return max(1, min(self.rows, self.scores // num_items))
+
+
+EVALUATION_LIMITS = RankingLimits(scores=4 << 20, rows=512, cells=4 << 20)
+LIST_LIMITS = RankingLimits(scores=64 << 20, rows=256, cells=4 << 20)
+"""Of `recommend`. Shards keep whole blocks of `rows` users."""
+SERVING_LIMITS = RankingLimits(scores=16 << 20)
+"""Of one batch of requests, which the server's `max_batch` bounds too."""
 
 
 def padded_batches(lengths: Sequence[int], *, rows: int, cells: int) -> list[list[int]]:

@@ -1,1 +1,1 @@
-"""From a history to a list: ranking, masks, popular items for new users, approximate search."""
+"""Turns histories into lists: ranking, cold start, top k, approximate search."""

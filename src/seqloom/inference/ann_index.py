@@ -1,4 +1,4 @@
-"""Approximate search among many vectors by inner product, its recall measured against the exact one."""
+"""Approximate search by inner product, with its recall measured against exact search."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.random import generator
 
 _TRAINED_ON = 40
-"""Rows for each list that the lists are found with."""
+"""Rows that k-means is trained on, for each list."""
 _ROUNDS = 8
-"""Of k-means."""
+"""Iterations of k-means."""
 _FIRST_PROBES = 8
 _FIRST_SPREAD = 4
 _MOST_SPREAD = 64
 _SPARE = 16
-"""Candidates scored exactly: so many times what is wanted, and so many more."""
+"""Candidates scored exactly: `spread` times k, and this many more."""
 _WORTH_IT = 4
-"""Where every so-manieth row would be a candidate, all are scored."""
+"""Where one row in this many would be a candidate, all rows are scored."""
 _SCORES_AT_ONCE = 1 << 24
 """Exact scores held at once: 64 MiB."""
 _EQUAL = 1e-5
@@ -31,7 +31,7 @@ _EQUAL = 1e-5
 
 @dataclass(frozen=True)
 class Recall:
-    """What an index finds of what there is."""
+    """Recall of an index against exact search."""
 
     recall: float
     """Share of the exact list, between 0 and 1; of equal scores any counts."""
@@ -40,11 +40,11 @@ class Recall:
     queries: int
     """Queries that it was measured on; the number of lists was chosen on others."""
     target: float
-    """What the index was set up for."""
+    """The recall that the index was tuned for."""
     probes: int
-    """Lists that each query looks through."""
+    """Lists that each query searches."""
     lists: int
-    """Lists that there are."""
+    """All lists."""
 
     def __str__(self) -> str:
         return (
@@ -54,11 +54,11 @@ class Recall:
 
 
 class ApproximateIndex:
-    """Finds the rows of highest inner product with a query, and looks at few of them.
+    """Finds the rows with the highest inner product with a query, without scoring all of them.
 
-    Rows are kept in lists of rows that are alike, each in a code of two bits a number (faiss: IVF with
-    product quantisation). A query goes through the nearest lists; what looks best by its code is scored
-    exactly from `vectors`, which stay where they are. The same vectors and seed give the same index.
+    Similar rows stand in one list, each as a code of two bits a number (faiss: IVF with product
+    quantisation). A query searches the nearest lists; the rows that are best by their codes are scored
+    exactly from `vectors`, which are not copied. The same vectors and seed give the same index.
 
     Raises:
         ConfigError: faiss is not installed, or there are no rows.
@@ -78,12 +78,12 @@ class ApproximateIndex:
         self._index = self._build()
 
     def best(self, queries: Tensor, k: int, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The best `k` rows that are not among `without`, by their exact scores, and these.
+        """Returns the exact scores of the best `k` rows outside `without`, and these rows.
 
-        Queries for which too few are found, because most candidates are not wanted, go through all rows.
+        Queries with too few candidates left, because most are in `without`, search all rows.
 
         Args:
-            without: [B, S] rows that each query leaves out; -1 where there is none.
+            without: [B, S] rows that each query leaves out, -1 where padded.
 
         Shapes: queries [B, D] -> scores [B, k], minus infinity where there is no row, and rows [B, k]
         int64, -1 there.
@@ -93,13 +93,13 @@ class ApproximateIndex:
         count = self._spread * k + _SPARE + left_out
         if count * _WORTH_IT > self.rows:
             return self.exact(queries, k, without)
-        found = self._candidates(queries, count)  # [B, C]
-        scores = torch.einsum("bcd,bd->bc", self._vectors[found.clamp(min=0)], queries)
-        hidden = found < 0
+        candidates = self._candidates(queries, count)  # [B, C]
+        scores = torch.einsum("bcd,bd->bc", self._vectors[candidates.clamp(min=0)], queries)
+        hidden = candidates < 0
         if without is not None:
-            hidden |= self._among(found, without)
+            hidden |= self._left_out(candidates, without)
         values, at = scores.masked_fill_(hidden, -torch.inf).topk(k, dim=1)
-        rows = found.gather(1, at)
+        rows = candidates.gather(1, at)
         short = torch.nonzero(~torch.isfinite(values[:, -1])).flatten()
         if len(short):
             less = None if without is None else without[short]
@@ -109,7 +109,7 @@ class ApproximateIndex:
     def exact(
         self, queries: Tensor, k: int, without: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `best`, and every row is scored. Shapes: as `best`."""
+        """As `best`, by scoring every row. Shapes: as `best`."""
         count = len(queries)
         values = torch.full((count, k), -torch.inf)
         rows = torch.full((count, k), -1, dtype=torch.int64)
@@ -124,10 +124,10 @@ class ApproximateIndex:
         return values, rows
 
     def tune(self, queries: Tensor, k: int, target: float, without: Tensor | None = None) -> Recall:
-        """Look through as many lists as give `target` recall on half of `queries`; measure on the rest.
+        """Searches as many lists as reach `target` recall on half of `queries`; measures on the rest.
 
-        Step by step, the lists or the candidates that are scored are doubled, whichever finds more, until
-        there is nothing to double: codes are coarse, so more lists alone may not do.
+        Each step doubles the lists or the candidates that are scored, whichever raises recall more, until
+        neither can be doubled: codes are coarse, so more lists alone may not suffice.
 
         Shapes: queries [B, D] with B at least 2, without as in `best`.
         """
@@ -140,9 +140,9 @@ class ApproximateIndex:
             return _share(self.best(queries[rows], k, less)[0], exact[rows])
 
         setting = (min(_FIRST_PROBES, self.lists), _FIRST_SPREAD)
-        found = share(chosen, *setting)
-        while found < target and (further := self._further(*setting)):
-            found, setting = max(
+        reached = share(chosen, *setting)
+        while reached < target and (further := self._further(*setting)):
+            reached, setting = max(
                 ((share(chosen, *each), each) for each in further), key=lambda tried: tried[0]
             )
         recall = share(~chosen, *setting)
@@ -150,7 +150,7 @@ class ApproximateIndex:
         return Recall(recall, k, measured, target, self.probes, self.lists)
 
     def _further(self, probes: int, spread: int) -> list[tuple[int, int]]:
-        """The settings that come after one."""
+        """Settings with one of the two numbers doubled."""
         settings = []
         if probes < self.lists:
             settings.append((min(2 * probes, self.lists), spread))
@@ -159,7 +159,7 @@ class ApproximateIndex:
         return settings
 
     def _build(self) -> Any:
-        """The lists and the codes."""
+        """Trains the lists and the codes, and adds all rows."""
         faiss, width = self._faiss, self._vectors.shape[1]
         even = width + width % 2
         self._limit_threads()
@@ -170,9 +170,9 @@ class ApproximateIndex:
         for clustering in (index.cp, index.pq.cp):
             clustering.seed = self._seed
             clustering.min_points_per_centroid = 1  # else faiss warns of small catalogues
-        wanted = max(self.lists * _TRAINED_ON, 16 * 256)
+        size = max(self.lists * _TRAINED_ON, 16 * 256)
         draw = generator(self._seed, "approximate index")
-        sample = torch.randperm(self.rows, generator=draw)[:wanted].sort().values
+        sample = torch.randperm(self.rows, generator=draw)[:size].sort().values
         while len(sample) < 16:  # a code has 16 values for each pair of numbers
             sample = sample.repeat(2)
         index.train(self._even(self._vectors[sample]))
@@ -181,31 +181,31 @@ class ApproximateIndex:
         return index
 
     def _candidates(self, queries: Tensor, count: int) -> Tensor:
-        """Shapes: [B, D] -> [B, count] int64, -1 where fewer were met."""
+        """Shapes: [B, D] -> [B, count] int64, -1 where there are fewer."""
         self._limit_threads()
         params = self._faiss.SearchParametersIVF(nprobe=self.probes)
-        found = self._index.search(self._even(queries), count, params=params)[1]
-        return torch.from_numpy(found)
+        rows = self._index.search(self._even(queries), count, params=params)[1]
+        return torch.from_numpy(rows)
 
     def _even(self, part: Tensor) -> Any:
-        """A numpy array of an even number of columns. Shapes: [B, D] -> [B, D or D + 1]."""
+        """Pads to an even number of columns, as numpy array. Shapes: [B, D] -> [B, D or D + 1]."""
         return torch.nn.functional.pad(part, (0, part.shape[1] % 2)).contiguous().numpy()
 
-    def _among(self, found: Tensor, without: Tensor) -> Tensor:
-        """Which candidates are left out. Shapes: [B, C], [B, S] -> [B, C] bool."""
-        line = torch.arange(len(found))[:, None] * (self.rows + 1) + 1
-        return torch.isin(found + line, without + line)
+    def _left_out(self, candidates: Tensor, without: Tensor) -> Tensor:
+        """Marks the candidates that are left out. Shapes: [B, C], [B, S] -> [B, C] bool."""
+        line = torch.arange(len(candidates))[:, None] * (self.rows + 1) + 1
+        return torch.isin(candidates + line, without + line)
 
     def _limit_threads(self) -> None:
-        """faiss has threads of its own, and their number belongs to the calling thread."""
+        """Limits the threads of faiss, whose number belongs to the calling thread."""
         self._faiss.omp_set_num_threads(torch.get_num_threads())
 
 
-def _share(found: Tensor, exact: Tensor) -> float:
-    """Share of exact lists that was found, going by scores. Shapes: [B, k], [B, k]."""
+def _share(scores: Tensor, exact: Tensor) -> float:
+    """Returns the share of exact lists that `scores` reach. Shapes: [B, k], [B, k]."""
     there = torch.isfinite(exact)
     last = exact.masked_fill(~there, torch.inf).amin(1, keepdim=True)  # [B, 1]
-    hits = (found >= last - _EQUAL * last.abs()) & torch.isfinite(found)
+    hits = (scores >= last - _EQUAL * last.abs()) & torch.isfinite(scores)
     return float(hits.sum() / there.sum().clamp(min=1))
 
 

@@ -1,4 +1,4 @@
-"""The highest of many scores."""
+"""Selects the highest of many scores."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 _CHUNK = 64
 _WORTH_IT = 1 << 15
-"""Columns from which on two passes are quicker than one."""
+"""Columns from which two passes are faster than one."""
 _KEYS_AT_ONCE = 4 << 20
 _NO_KEY = torch.iinfo(torch.int64).max
 
 
 def top_scores(scores: Tensor, k: int, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The k highest scores of each row and their columns, the highest first.
+    """Returns the k highest scores of each row and their columns, the highest first.
 
     The k highest lie in the k chunks of columns with the highest maxima, and finding maxima is far
-    quicker than sorting: of a million columns, most are looked at once.
+    faster than sorting: of a million columns, most are read a single time.
 
     Args:
         keys: a number for each column; of equal scores the column with the lower key goes first
@@ -27,7 +27,7 @@ def top_scores(scores: Tensor, k: int, keys: Tensor | None = None) -> tuple[Tens
     if keys is None or not k:
         return _highest(scores, k)
     keys = keys.to(scores.device)
-    # One more than asked for: it shows whether a tie is cut, without another look at all columns.
+    # One more than k: it shows whether a tie is cut, without another look at all columns.
     values, at = _highest(scores, min(k + 1, scores.shape[1]))
     cut = values[:, k:] == values[:, k - 1 : k]
     values, at = values[:, :k], at[:, :k]
@@ -39,7 +39,7 @@ def top_scores(scores: Tensor, k: int, keys: Tensor | None = None) -> tuple[Tens
 
 
 def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`top_scores` without keys."""
+    """As `top_scores`, without keys."""
     columns = scores.shape[1]
     if columns < max(_WORTH_IT, 4 * k * _CHUNK):
         values, at = scores.topk(k, dim=1)
@@ -60,7 +60,7 @@ def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _tied_at_the_end(
     scores: Tensor, values: Tensor, at: Tensor, keys: Tensor, cut: Tensor
 ) -> Tensor:
-    """The columns with those that tie at the lowest value taken by key, where more tie than fit (`cut`).
+    """Chooses by key which columns that tie at the lowest value are taken, where more tie than fit (`cut`).
 
     Shapes: scores [B, N], values and at [B, k], keys [N], cut [B] -> [B, k].
     """

@@ -1,4 +1,4 @@
-"""Recommending by an approximate index: candidates from the index, scored exactly, recall measured first."""
+"""Scores by an approximate index: it gives candidates, which are scored exactly; its recall is measured."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from seqloom.core.random import generator
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.inference.ann_index import ApproximateIndex, Recall
-from seqloom.runs.folder import Run
+from seqloom.runs.trained_run import TrainedRun
 
 RECALL = 0.95
 _K = 10
 _SAMPLE = 512
-"""Histories: half to choose the number of lists by, half to measure recall on."""
+"""Histories: half tune the index, half measure its recall."""
 _SAMPLING = 0.02
-"""A recall that is so little below its target may be due to the sample."""
+"""A recall this little below its target may be due to the sample."""
 _AT_ONCE = 64
 _DRAWN_LENGTH = 10
-"""Items of a history that is drawn, where the data set is not there."""
+"""Items of a random history, where the data set is missing."""
 
 
 class ApproximateScorer:
     """A scorer whose lists come from an index over its item vectors; all its scores stay exact.
 
-    Items behind those of the index, which were put in later, are all scored.
+    Items added after the index was built are all scored.
     """
 
     list_size = 100
@@ -38,12 +38,12 @@ class ApproximateScorer:
     def __init__(self, scorer: VectorScorer, index: ApproximateIndex, recall: Recall) -> None:
         self._scorer, self._index = scorer, index
         self.recall = recall
-        """What the index finds of the exact lists."""
+        """The recall of the index against exact lists."""
         self.num_items = scorer.num_items
         self.item_vectors = scorer.item_vectors
 
     def over(self, scorer: Scorer) -> ApproximateScorer:
-        """The same index for a scorer with more items behind the same first ones."""
+        """Returns the same index for a scorer with more items behind the same first ones."""
         assert isinstance(scorer, VectorScorer)
         return ApproximateScorer(scorer, self._index, self.recall)
 
@@ -52,7 +52,7 @@ class ApproximateScorer:
         return self._scorer.queries(items, lengths)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Exact scores of all items. Shapes: [B, L], [B] -> [B, N]."""
+        """Scores all items exactly. Shapes: [B, L], [B] -> [B, N]."""
         return self._scorer.score(items, lengths)
 
     def score_candidates(self, items: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class ApproximateScorer:
 
     def among(self, numbers: Tensor) -> Scorer:
         """See `ListScorer`. Shapes: numbers [C]."""
-        return _Among(self._scorer, numbers)
+        return _ItemSubset(self._scorer, numbers)
 
     def best(
         self, items: Tensor, lengths: Tensor, k: int, seen: Tensor | None = None
@@ -90,8 +90,8 @@ class ApproximateScorer:
         return torch.where(scores == -torch.inf, 0, rows + 1), scores
 
 
-class _Among:
-    """Exact scores of some items alone."""
+class _ItemSubset:
+    """Scores some items alone, exactly."""
 
     def __init__(self, scorer: VectorScorer, numbers: Tensor) -> None:
         self._scorer = scorer
@@ -104,22 +104,22 @@ class _Among:
 
 
 def can_search(scorer: Scorer) -> bool:
-    """Whether an index serves the scorer: its score is a dot product, of one vector an item."""
+    """Returns whether an index can serve the scorer: its score is a dot product, with one vector an item."""
     return isinstance(scorer, VectorScorer) and not isinstance(scorer, ListScorer)
 
 
 @torch.inference_mode()
 def approximate_scorer(
-    run: Run,
+    run: TrainedRun,
     *,
     target: float = RECALL,
     dataset: Dataset | str | Path | None = None,
     progress: Progress = SILENT,
 ) -> ApproximateScorer:
-    """The run's scorer over an index that finds about the share `target` of the exact lists.
+    """Builds an index over the items of a run that reaches about `target` recall.
 
     The recall is measured on histories of the run's data set, with seen items left out; where the data set is
-    not there, on histories drawn by popularity. It is said to `progress`. The same run gives the same index.
+    missing, on histories drawn by popularity. `progress` reports it. The same run gives the same index.
 
     Raises:
         ConfigError: the system does not score by a dot product, or faiss is not installed.
@@ -138,13 +138,13 @@ def approximate_scorer(
     parts = torch.arange(len(histories)).split(_AT_ONCE)
     queries = torch.cat([scorer.queries(batch.items[p], batch.lengths[p]) for p in parts])
     recall = index.tune(queries, min(_K, scorer.num_items), target, batch.items.cpu() - 1)
-    say = progress.note if recall.recall >= target - _SAMPLING else progress.warn
-    say(f"{run.name}, approximate: {recall} ({source})")
+    report = progress.note if recall.recall >= target - _SAMPLING else progress.warn
+    report(f"{run.name}, approximate: {recall} ({source})")
     return ApproximateScorer(scorer, index, recall)
 
 
-def _histories(run: Run, dataset: Dataset | str | Path | None) -> tuple[Sequences, str]:
-    """Histories to measure on, none empty, and where they are from."""
+def _histories(run: TrainedRun, dataset: Dataset | str | Path | None) -> tuple[Sequences, str]:
+    """Returns histories to measure on, none of them empty, and their source in words."""
     draw = generator(0, "recall of recommendations")
     try:
         data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)

@@ -1,320 +1,88 @@
-"""A run on disk: a trained system, what it was trained on, and how well it ranks.
+"""The folder of a run: a trained system, the data it was trained on, and its evaluations.
 
 manifest.json         system, sizes, data set fingerprint, text embedding, versions, cost, status; the hashes
                       of the files below that training writes, which are checked when they are opened
 config.yaml           the resolved configuration; round-trips
 weights.safetensors   every tensor of the system; of a plug-in, not those of its language model
 model/                what else the system needs (tokenizer, words, shapes of models), where it does
-items.parquet         the catalogue's ids and texts, so that the run answers without the data set
+items.parquet         ids and texts of the catalogue, so that the run answers without the data set
 popularity.safetensors  training events of each item
 log.jsonl             one line an epoch; tensorboard/ holds the same
-metrics*.json         what `evaluate` found, with a checksum and the hashes of the weights and of the ranks
+metrics*.json         results of `evaluate`, with a checksum and the hashes of the weights and of the ranks
 ranks*.parquet        the rank of every user's target
-audit.json            what the last `audit` found, with a checksum
+audit.json            the result of the last `audit`, with a checksum
 ids/                  the run that supplied the item ids, where one was trained for it
 checkpoints/          while training: last/ to resume from, best/ the weights chosen on validation
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import pyarrow as pa
-import torch
-from pydantic import Field
 
-from seqloom.core.config import Config
 from seqloom.core.damage import reading
 from seqloom.core.device import resolve_device
-from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import read_json, write_json
+from seqloom.core.errors import ArtefactError
 from seqloom.core.locks import holder
-from seqloom.core.protocols import ExtendsCatalogue, Scorer
-from seqloom.core.records import FileRecord
+from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
-from seqloom.data.tables import read_id_table
-from seqloom.data.tie_keys import tie_keys
-from seqloom.runs.lineage import DatasetReference, Lineage
+from seqloom.runs.manifest import RunManifest, read_manifest
+from seqloom.runs.new_items import add_new_items
+from seqloom.runs.recommendations import recommend_histories
 from seqloom.runs.run_files import (
-    ITEMS,
     REMEDY,
     WEIGHTS,
     check_model_files,
     checked_config,
-    read_log,
-    read_popularity,
     read_weights,
 )
-from seqloom.systems.base import MODEL_FOLDER, Sizes, System, base_differences
+from seqloom.runs.trained_run import TrainedRun
+from seqloom.systems.base import MODEL_FOLDER, System, base_differences
 from seqloom.systems.registry import system_class
-from seqloom.text.prompts import naming_column
-
-FORMAT_VERSION = 1
 
 
-class Cost(Config):
-    """What training took."""
+class Run(TrainedRun):
+    """A complete run that recommends, and takes new items in memory."""
 
-    epochs: int = 0
-    """Epochs of all phases together."""
-    seconds_per_epoch: list[float] = Field(default_factory=list)
-    targets_per_epoch: int = 0
-    """Training targets in an epoch of the last phase."""
-    seconds_total: float = 0.0
-    """Wall-clock seconds, validation included; of all attempts of a resumed run together."""
-    members_seconds: float = 0.0
-    """What training the members of an ensemble took, beside `seconds_total`."""
-    peak_rss_mb: float = 0.0
-    """Largest memory of the training process, MiB."""
-    device: str = "cpu"
-    threads: int = 0
-    """Threads of a CPU's sums, which decide their bits; 0 in a run of an older seqloom."""
-    processes: int = 1
-    """Processes that divided each batch among them."""
-
-    @property
-    def seconds_with_members(self) -> float:
-        """What it took to have the run, an ensemble's members included."""
-        return round(self.seconds_total + self.members_seconds, 3)
-
-
-class MemberReference(Config):
-    """A run that an ensemble was made of."""
-
-    run: str
-    """Where it was then."""
-    system: str
-    weights_sha256: str
-    seconds_total: float = 0.0
-    """What its own training took."""
-    embed_seconds: dict[str, float] = Field(default_factory=dict)
-    """What embedding the texts took it was trained with, by the vectors' hash: members may share them."""
-
-
-class RunManifest(Config):
-    """What a run says of itself."""
-
-    format: Literal["seqloom-run"] = "seqloom-run"
-    version: int = FORMAT_VERSION
-    seqloom: str
-    system: str
-    sizes: Sizes
-    dataset: DatasetReference
-    text: dict[str, Any] | None = None
-    """The text embedding's name, encoder and content hash, where the system uses one."""
-    ids: dict[str, Any] | None = None
-    """The run whose item vectors the system started from, where it takes some."""
-    base: dict[str, Any] | None = None
-    """The frozen language model that the run is a plug-in of: name, weights' hash, layers."""
-    members: list[MemberReference] = Field(default_factory=list)
-    """The runs that an ensemble holds."""
-    added_items: int = 0
-    """Items put in after training, without events; the last of the catalogue."""
-    lineage: Lineage | None = None
-    """The data sets that have a part in the weights; None in a run of an older seqloom."""
-    saw: dict[str, str] = Field(default_factory=dict)
-    """What each thing that the run is made of was allowed to see; empty in a run of an older seqloom."""
-    start: dict[str, list[float]] = Field(default_factory=dict)
-    """Two numbers for each state entry before the first step, by which `audit` knows it again."""
-    versions: dict[str, str]
-    """Of Python and of the libraries that the numbers depend on."""
-    status: Literal["training", "complete"] = "training"
-    parameters: int = 0
-    """Tensor entries of the system, trained or not."""
-    trained_parameters: int = 0
-    best_phase: str | None = None
-    """The phase of the weights that were kept; None too in a run of an older seqloom."""
-    best_epoch: int | None = None
-    """The epoch of that phase, from 1."""
-    valid: dict[str, float] = Field(default_factory=dict)
-    """Validation metrics of the weights that were kept."""
-    valid_protocol: int = 1
-    """`evaluation.protocol.PROTOCOL_VERSION` under which they were measured."""
-    cost: Cost = Field(default_factory=Cost)
-    weights_sha256: str = ""
-    trained_sha256: str = ""
-    """Of the weights at the end of training, before items were added; empty in a run of an older seqloom."""
-    files: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of each further file of the system, by its path in the run."""
-    config_sha256: str = ""
-    """Of the values of `config.yaml`, without the keys that only say where something lies."""
-    records: dict[str, FileRecord] = Field(default_factory=dict)
-    """The hashes of catalogue, popularity and log, by their names; empty in a run of an older seqloom."""
-
-    @property
-    def evaluated_weights(self) -> str:
-        """SHA-256 of the weights that evaluations are about: added items change none of them."""
-        return self.trained_sha256 or self.weights_sha256
-
-    @property
-    def embed_seconds(self) -> dict[str, float]:
-        """What embedding the texts took, of the items and of the users, by the vectors' hash."""
-        text = self.text or {}
-        own = {
-            part["content_hash"]: float(part.get("seconds", 0.0))
-            for part in (text.get("items"), text.get("users"))
-            if part
-        }
-        return own | {k: v for member in self.members for k, v in member.embed_seconds.items()}
-
-
-class Run:
-    """A complete run: the system with its weights, ready to score."""
-
-    def __init__(self, path: Path, manifest: RunManifest, system: System[Any]) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.system = system
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.path.resolve().name
-
-    @property
-    def device(self) -> torch.device:
-        """Where the system's tensors are."""
-        first = next(iter(self.system.state_dict().values()), None)
-        return torch.device("cpu") if first is None else first.device
-
-    @cached_property
-    def items(self) -> pa.Table:
-        """Row i describes item number i + 1: `item_id`, then text columns.
-
-        Raises:
-            ArtefactError: the file is missing, damaged or changed.
-        """
-        count, records = self.manifest.sizes.num_items, self.manifest.records
-        return read_id_table(self.path, ITEMS, "item_id", count, records, REMEDY)
-
-    @property
-    def trained_items(self) -> int:
-        """Items that the run was trained on; later ones were added."""
-        return self.manifest.sizes.num_items - self.manifest.added_items
-
-    @cached_property
-    def item_ids(self) -> list[str]:
-        """Entry i is the id of item number i + 1."""
-        return self.items.column("item_id").to_pylist()
-
-    @cached_property
-    def tie_keys(self) -> torch.Tensor:
-        """[N] int64, what breaks ties between items; see `data.tie_keys`."""
-        return tie_keys(self.item_ids)
-
-    @cached_property
-    def titles(self) -> list[str | None]:
-        """Entry i is the title of item number i + 1; None where the catalogue has none."""
-        title = naming_column(self.items)
-        if title is None:
-            return [None] * len(self.item_ids)
-        return [text or None for text in self.items.column(title).to_pylist()]
-
-    @cached_property
-    def item_numbers(self) -> dict[str, int]:
-        """Item id to item number 1..N."""
-        return {item_id: i for i, item_id in enumerate(self.item_ids, start=1)}
-
-    @cached_property
-    def scorer(self) -> Scorer:
-        """The system frozen for ranking, made once."""
-        return self.system.scorer()
-
-    @cached_property
-    def popularity(self) -> torch.Tensor | None:
-        """[N] int64, training events of each item; None in a run of an older seqloom.
-
-        Raises:
-            ArtefactError: the file is damaged or changed.
-        """
-        return read_popularity(self.path, self.manifest.sizes.num_items, self.manifest.records)
-
-    @cached_property
-    def log(self) -> list[dict[str, Any]]:
-        """The rows of `log.jsonl`.
-
-        Raises:
-            ArtefactError: the file is damaged or changed.
-        """
-        return read_log(self.path, self.manifest.records)
-
-    @cached_property
-    def item_tables(self) -> dict[str, torch.Tensor]:
-        """What the system knows of items, one row an item; empty where it cannot take new ones."""
-        system = self.system
-        return system.item_tables() if isinstance(system, ExtendsCatalogue) else {}
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        mask_seen: bool = True,
+        approximate: bool = False,
+        dataset: Dataset | str | Path | None = None,
+        progress: Progress = SILENT,
+    ) -> list[dict[str, Any]]:
+        """Returns the `k` best items for each history of item ids; see `recommend_histories`."""
+        lists = recommend_histories(
+            self,
+            histories,
+            k=k,
+            mask_seen=mask_seen,
+            approximate=approximate,
+            dataset=dataset,
+            progress=progress,
+        )
+        return [each.model_dump() for each in lists]
 
     def add_items(self, items: pa.Table) -> None:
-        """Put new items into the catalogue in memory; `seqloom.add_items` writes a run.
+        """Adds new items to the catalogue in memory; `seqloom.add_items` writes a run.
 
         `items` has `item_id` and text columns, of which those of the catalogue are read.
 
         Raises:
             ConfigError: the system cannot, or an id is in the catalogue already.
-            ArtefactError: it goes by a text embedding of the data set, and that is missing.
+            ArtefactError: the system needs a text embedding of the data set, and that is missing.
         """
-        from seqloom.runs.new_items import extended, new_item_reader
-
-        reader = new_item_reader(self)
-        new = items.column("item_id").to_pylist()
-        twice = [i for i, n in Counter([*self.item_ids, *new]).items() if n > 1]
-        if twice:
-            raise ConfigError(f"item {twice[0]!r} is in the catalogue already, or given twice")
-        rows = [{k: v or "" for k, v in row.items()} for row in items.to_pylist()]
-        table = reader.table(new, rows)
-        tables = extended(self.item_tables, reader.read(table, self.item_tables))
-        both = pa.concat_tables([self.items, table.cast(self.items.schema)])
-        for stale in ("item_ids", "titles", "item_numbers", "tie_keys"):
-            self.__dict__.pop(stale, None)
-        self.items, self.item_tables = both, tables
-        self.scorer = cast(ExtendsCatalogue, self.system).scorer_over(tables)
-
-    def dataset(self, path: str | Path | None = None, *, with_cold: bool = False) -> Dataset:
-        """The data set the run was trained on, from where it was then or from `path`.
-
-        Cold items, which training did not know, are in it only `with_cold`.
-
-        Raises:
-            ArtefactError: it is not there, or it is another data set.
-        """
-        where = Path(path or self.manifest.dataset.path)
-        if not where.exists():
-            raise ArtefactError(
-                f"the data set of run {self.path} is no longer at {where}; say where it is now "
-                "with --dataset"
-            )
-        dataset = Dataset.load(where)
-        check_fingerprint(self.manifest, dataset)
-        return dataset if with_cold else dataset.warm
-
-    def recommend(
-        self, histories: list[list[str]], k: int = 10, **options: Any
-    ) -> list[dict[str, Any]]:
-        """The `k` best items for each history of item ids; see `pipelines.recommend.recommend.recommend`."""
-        from seqloom.pipelines.recommend.recommend import recommend
-
-        return [r.model_dump() for r in recommend(self, histories=histories, k=k, **options)]
-
-
-def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:
-    """Make sure that a data set is the one a run was trained on.
-
-    Raises:
-        ArtefactError: it is another one.
-    """
-    if dataset.fingerprint != manifest.dataset.fingerprint:
-        raise ArtefactError(
-            f"{dataset.path} is not the data set of the run: its fingerprint is "
-            f"{dataset.fingerprint[:12]}, the run was trained on "
-            f"{manifest.dataset.fingerprint[:12]}; give the data set it was trained on, or train again"
-        )
+        add_new_items(self, items)
 
 
 def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
-    """Make sure that a plug-in meets the language model it was trained with.
+    """Checks that a plug-in has the language model that it was trained with.
 
     Raises:
         ArtefactError: it is another one.
@@ -327,31 +95,8 @@ def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
         )
 
 
-def read_manifest(path: Path) -> RunManifest:
-    """Read and check a run's manifest.
-
-    Raises:
-        ArtefactError: the folder is no run, or of another format version.
-    """
-    raw = read_json(path / "manifest.json", "run")
-    if not isinstance(raw, dict) or raw.get("format") != "seqloom-run":
-        raise ArtefactError(f"{path} is no run; make one with `seqloom train`")
-    if raw.get("version") != FORMAT_VERSION:
-        raise ArtefactError(
-            f"{path} has run format {raw.get('version')}, this seqloom reads {FORMAT_VERSION}; "
-            "train again"
-        )
-    with reading(path / "manifest.json", "the manifest of a run", REMEDY):
-        return RunManifest.build(raw)
-
-
-def write_manifest(path: Path, manifest: RunManifest) -> None:
-    """Write a run's manifest with a checksum of its own, atomically."""
-    write_json(path / "manifest.json", manifest.model_dump(mode="json"), sealed=True)
-
-
 def load_run(path: str | Path, *, device: str = "cpu") -> Run:
-    """Open a complete run.
+    """Loads a complete run.
 
     Raises:
         ArtefactError: the folder is no run, unfinished, damaged or of another format version.

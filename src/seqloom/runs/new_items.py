@@ -1,7 +1,8 @@
-"""Items without events enter a catalogue: how a run of any system that can goes by their text."""
+"""Adds items without events to the catalogue of a run, by their texts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,7 +15,7 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ExtendsCatalogue, KnownItems, NewItems, NewRows, RowsOf
 from seqloom.data.store import Dataset
-from seqloom.runs.folder import Run
+from seqloom.runs.trained_run import TrainedRun
 from seqloom.systems.registry import names, system_class
 from seqloom.text.item_text import ItemText
 from seqloom.text.store import TextEmbeddings, load_embeddings
@@ -22,23 +23,23 @@ from seqloom.text.store import TextEmbeddings, load_embeddings
 
 @dataclass(frozen=True)
 class NewItemReader:
-    """What a run makes of items that it was not trained on."""
+    """Makes rows of the item tables for items that the run was not trained on."""
 
     columns: Sequence[str]
     """The text columns of the catalogue."""
     text: ItemText | None
-    """Embeds them; None for systems that go by the texts themselves."""
+    """Embeds the texts; None for systems that read the texts themselves."""
     rows_of: RowsOf
 
     def table(self, item_ids: Sequence[str], texts: Sequence[Mapping[str, str]]) -> pa.Table:
-        """Items with the catalogue's columns; what `texts` do not hold is empty."""
+        """Returns a table with the catalogue's columns; values that `texts` lack are empty."""
         columns = {name: [text.get(name, "") for text in texts] for name in self.columns}
         return pa.table({"item_id": list(item_ids), **columns})
 
     def read(
         self, items: pa.Table, tables: Mapping[str, Tensor], progress: Progress = SILENT
     ) -> NewRows:
-        """Rows for a table of new items with the catalogue's columns.
+        """Returns rows for a table of new items with the catalogue's columns.
 
         Raises:
             SeqloomError: a text cannot be embedded or named.
@@ -47,21 +48,21 @@ class NewItemReader:
         return self.rows_of(NewItems(items.column("item_id").to_pylist(), items, vectors), tables)
 
 
-def extending(run: Run) -> ExtendsCatalogue | None:
-    """The run's system as one that takes new items; None where it knows the items of its training alone."""
+def extending(run: TrainedRun) -> ExtendsCatalogue | None:
+    """Returns the run's system if it takes new items, else None."""
     system = run.system
     able = system.new_items_by is not None and isinstance(system, ExtendsCatalogue)
     return cast(ExtendsCatalogue, system) if able else None
 
 
 def new_item_reader(
-    run: Run, *, text: str | None = None, dataset: Dataset | None = None
+    run: TrainedRun, *, text: str | None = None, dataset: Dataset | None = None
 ) -> NewItemReader:
-    """How the run takes new items. Models and maps that this needs are made when it is first asked.
+    """Returns the reader of new items of a run. It builds the models and maps that it needs on first use.
 
     Args:
-        text: the data set's text embedding to go by, for systems that were trained on none.
-        dataset: the data set, where it is not where it was at the training.
+        text: the name of the data set's text embedding, for systems that were trained on none.
+        dataset: the data set, if it has moved since the training.
 
     Raises:
         ConfigError: the run's system or its configuration cannot.
@@ -79,22 +80,40 @@ def new_item_reader(
     if run.system.new_items_by == "words":
         return NewItemReader(columns, None, system.rows_of(nothing_known))
     if run.manifest.text is not None:
-        told = ItemText(run.manifest.text, columns)
-        return NewItemReader(columns, told, system.rows_of(nothing_known))
+        item_text = ItemText(run.manifest.text, columns)
+        return NewItemReader(columns, item_text, system.rows_of(nothing_known))
     data = dataset if dataset is not None else run.dataset()
     embeddings = load_embeddings(data, text)
     known = known_items(data, run, embeddings)
-    told = ItemText(embeddings.manifest.model_dump(mode="json"), columns)
-    return NewItemReader(columns, told, system.rows_of(lambda: known))
+    item_text = ItemText(embeddings.manifest.model_dump(mode="json"), columns)
+    return NewItemReader(columns, item_text, system.rows_of(lambda: known))
+
+
+def add_new_items(run: TrainedRun, items: pa.Table) -> None:
+    """Adds items to a run's catalogue in memory.
+
+    Raises:
+        ConfigError: the system cannot take new items, or an id is in the catalogue already.
+        ArtefactError: the system needs a text embedding of the data set, and that is missing.
+    """
+    reader = new_item_reader(run)
+    new = items.column("item_id").to_pylist()
+    twice = [i for i, n in Counter([*run.item_ids, *new]).items() if n > 1]
+    if twice:
+        raise ConfigError(f"item {twice[0]!r} is in the catalogue already, or given twice")
+    texts = [{k: v or "" for k, v in row.items()} for row in items.to_pylist()]
+    table = reader.table(new, texts)
+    tables = extended(run.item_tables, reader.read(table, run.item_tables))
+    run.extend_catalogue(pa.concat_tables([run.items, table.cast(run.items.schema)]), tables)
 
 
 def extended(tables: Mapping[str, Tensor], rows: NewRows) -> dict[str, Tensor]:
-    """Tables with new rows behind the last ones. Shapes: [N, ...], [M, ...] -> [N + M, ...] each."""
+    """Appends new rows to item tables. Shapes: [N, ...], [M, ...] -> [N + M, ...] each."""
     return {name: torch.cat([table, rows.tables[name].to(table)]) for name, table in tables.items()}
 
 
-def known_items(data: Dataset, run: Run, text: TextEmbeddings) -> KnownItems:
-    """The items of the training part, with their texts.
+def known_items(data: Dataset, run: TrainedRun, text: TextEmbeddings) -> KnownItems:
+    """Returns the items of the training part, with the vectors of their texts.
 
     Raises:
         ArtefactError: the embedding is not one of the items that the run was trained on.
@@ -111,5 +130,5 @@ def known_items(data: Dataset, run: Run, text: TextEmbeddings) -> KnownItems:
 
 
 def nothing_known() -> KnownItems:
-    """For systems that have what they go by in their weights."""
-    raise AssertionError("the system has what it goes by in its weights")
+    """Stands for known items where the system needs none."""
+    raise AssertionError("the system has a map from text in its weights")

@@ -23,7 +23,7 @@ from seqloom.pipelines.experiments.sweep_grid import (
     nested,
     only_variants,
 )
-from seqloom.runs.folder import read_manifest
+from seqloom.runs.manifest import read_manifest
 from support.datasets import SMALL
 
 PLAN = {

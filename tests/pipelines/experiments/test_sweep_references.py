@@ -12,7 +12,7 @@ from seqloom.data.store import Dataset
 from seqloom.pipelines.experiments.sweep import sweep
 from seqloom.pipelines.experiments.sweep_grid import SweepPlan, cells
 from seqloom.pipelines.experiments.sweep_references import resolve_references
-from seqloom.runs.folder import read_manifest
+from seqloom.runs.manifest import read_manifest
 from support.datasets import SMALL
 
 RUNS = Path("out/runs")

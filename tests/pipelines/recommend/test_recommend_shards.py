@@ -1,5 +1,6 @@
 """Lists in shards are the lists of a single call."""
 
+import dataclasses
 import json
 
 import polars as pl
@@ -7,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from seqloom.cli.main import run
+from seqloom.core.batching import LIST_LIMITS
 from seqloom.core.errors import ArtefactError
 from seqloom.jobs.local import ProcessEngine
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare
-from seqloom.pipelines.recommend import recommend as one_machine
 from seqloom.pipelines.recommend import recommend_shards
+from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.recommend.recommend_shards import (
     ListsJob,
     merge_lists,
@@ -22,6 +24,7 @@ from seqloom.pipelines.recommend.recommend_shards import (
     recommend_shard,
 )
 from seqloom.pipelines.train.train import train
+from seqloom.runs import recommendations
 from support.datasets import SMALL
 
 
@@ -35,8 +38,9 @@ def model(shop, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Eight users a block, so that 60 users are several."""
-    monkeypatch.setattr(one_machine, "AT_ONCE", 8)
-    monkeypatch.setattr(recommend_shards, "AT_ONCE", 8)
+    limits = dataclasses.replace(LIST_LIMITS, rows=8)
+    monkeypatch.setattr(recommendations, "LIST_LIMITS", limits)
+    monkeypatch.setattr(recommend_shards, "LIST_LIMITS", limits)
 
 
 def job(model, tmp_path, **values):
@@ -58,7 +62,7 @@ def test_shards_as_one_are_the_lists_of_a_single_call(model, tmp_path, count):
         recommend_shard(asked, shard)
     summary = merge_lists(asked)
     manifest, table = open_lists(asked.out)
-    expected = rows(one_machine.recommend(model, all_users=True, k=4))
+    expected = rows(recommend(model, all_users=True, k=4))
     assert [tuple(row.values()) for row in table.to_pylist()] == expected
     assert (summary.users, summary.rows, manifest.shards) == (60, 240, count)
     assert pq.read_table(asked.out).num_rows == 240

@@ -14,7 +14,8 @@ from seqloom.core.progress import Silent
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train import start_run
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run, read_manifest
+from seqloom.runs.folder import load_run
+from seqloom.runs.manifest import read_manifest
 from support.datasets import SMALL, looping_dataset
 
 

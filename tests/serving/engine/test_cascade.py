@@ -7,7 +7,7 @@ import pytest
 
 from seqloom.core.errors import SeqloomError
 from seqloom.serving.config import EngineConfig
-from seqloom.serving.engine.cascade import Cascade, Latency
+from seqloom.serving.engine.cascade import Cascade, RecentLatency
 from seqloom.serving.engine.engine import Engine, UnknownModelError
 from seqloom.serving.engine.queries import Recommend
 from seqloom.serving.store.sqlite import SqliteStore
@@ -84,10 +84,10 @@ def test_names_must_be_served(engine) -> None:
 
 
 def test_latencies_are_forgotten() -> None:
-    seen = Latency()
+    seen = RecentLatency()
     assert seen.expect(0) == 0
-    seen.saw(1.0, 0)
+    seen.record(1.0, 0)
     assert seen.expect(1) == pytest.approx(1.0)
-    seen.saw(2.0, 1)
+    seen.record(2.0, 1)
     assert seen.expect(2) == pytest.approx(1.2 + 2 * 0.2)
     assert seen.expect(30) == 0

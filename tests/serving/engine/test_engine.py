@@ -188,9 +188,9 @@ def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> 
             gone = top.values == float("-inf")
             return (top.indices + 1).masked_fill(gone, 0), top.values
 
-    monkeypatch.setattr(
-        model._catalogue, "snapshot", dataclasses.replace(model.snapshot, scorer=Searching())
-    )
+    snapshot = model.snapshot
+    ranker = dataclasses.replace(snapshot.ranker, scorer=Searching())
+    monkeypatch.setattr(model.catalogue, "snapshot", dataclasses.replace(snapshot, ranker=ranker))
     found = ask(engine, Recommend(history=HISTORY, k=400, exclude=("i9",)), "itemknn")
     assert found.items == expected.items
     assert ask(engine, Recommend(history=HISTORY, candidates=("i5", "i6")), "itemknn") == among

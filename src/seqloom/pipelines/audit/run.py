@@ -18,7 +18,8 @@ from seqloom.pipelines.audit.names import check_earlier_run, check_names, check_
 from seqloom.pipelines.audit.report import Checks
 from seqloom.pipelines.train.item_vectors import read_item_vectors
 from seqloom.pipelines.train.train import start_system
-from seqloom.runs.folder import Run, check_fingerprint, load_run
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.manifest import check_fingerprint
 from seqloom.systems.base import System, TrainingData
 from seqloom.systems.ensemble.system import Ensemble
 from seqloom.text.store import read_manifest

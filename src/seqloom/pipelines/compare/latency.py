@@ -1,4 +1,4 @@
-"""How long one request takes: a single history in, the ten best items out."""
+"""Measures how long one request takes: a single history in, the ten best items out."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import time
 import torch
 
 from seqloom.core.config import Config
-from seqloom.core.protocols import ListScorer
 from seqloom.data.sequences import Sequences
-from seqloom.evaluation.ranking import best_items, mask_items
+from seqloom.inference.ranker import Ranker
 from seqloom.runs.folder import Run
 
 _K = 10
 _WARM_UP = 3
 _FEWEST, _MOST = 5, 100
 _SECONDS = 2.0
-"""After so long, and the fewest requests, it stops."""
+"""Measuring stops after this time, if the fewest requests are done."""
 
 
 class Latency(Config):
@@ -29,22 +28,23 @@ class Latency(Config):
 
 
 def measure_latency(run: Run, histories: Sequences) -> Latency:
-    """Answer one history after the other and take the time of each.
+    """Ranks one history after the other and measures the time of each.
 
     Raises:
         ValueError: there is no history.
     """
     if not len(histories):
-        raise ValueError("there is no history to ask for")
+        raise ValueError("there is no history to measure with")
+    ranker = run.ranker(for_empty=bool((histories.lengths == 0).any()))
     times: list[float] = []
-    began = time.perf_counter()
+    start = time.perf_counter()
     for number in range(_WARM_UP + _MOST):
         started = time.perf_counter()
-        _answer(run, histories.select(torch.tensor([number % len(histories)])))
+        answer_one(ranker, histories.select(torch.tensor([number % len(histories)])))
         now = time.perf_counter()
         if number >= _WARM_UP:
             times.append(1000.0 * (now - started))
-        if len(times) >= _FEWEST and now - began > _SECONDS:
+        if len(times) >= _FEWEST and now - start > _SECONDS:
             break
     taken = torch.tensor(times, dtype=torch.float64)
     return Latency(
@@ -55,12 +55,7 @@ def measure_latency(run: Run, histories: Sequences) -> Latency:
     )
 
 
-@torch.inference_mode()
-def _answer(run: Run, history: Sequences) -> list[list[int]]:
-    batch = history.pad(run.system.max_len).to(run.device)
-    if isinstance(run.scorer, ListScorer):
-        seen = history.pad().items.to(run.device)
-        return run.scorer.best(batch.items, batch.lengths, _K, seen)[0].tolist()
-    scores = run.scorer.score(batch.items, batch.lengths)
-    mask_items(scores, history)
-    return best_items(scores, _K, run.tie_keys).tolist()
+def answer_one(ranker: Ranker, history: Sequences) -> list[int]:
+    """Returns the ten best item numbers for one history, without its own items."""
+    numbers: list[int] = ranker.best(history, _K, hidden=history).items[0].tolist()
+    return numbers

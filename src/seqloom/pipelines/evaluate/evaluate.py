@@ -24,7 +24,8 @@ from seqloom.evaluation.protocol import RankingProtocol, StoredProtocol
 from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
 from seqloom.pipelines.evaluate.cold_items import ColdItems, ColdScorers, cold_scorers, rank_cold
-from seqloom.runs.folder import Run, RunManifest, load_run, read_manifest
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.manifest import RunManifest, read_manifest
 from seqloom.runs.writer_lock import writer_lock
 
 LIST_LENGTH = 20

@@ -23,7 +23,8 @@ from seqloom.pipelines.evaluate.evaluate import (
     read_metrics,
 )
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import Run, RunManifest, load_run
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.manifest import RunManifest
 from seqloom.runs.run_files import read_stored_config
 
 TOLERANCE = 1e-3

@@ -28,7 +28,7 @@ from seqloom.pipelines.prepare.prepare import statistics_table
 from seqloom.pipelines.train.train import train
 from seqloom.reports.sweep_report import SweepReport, write_sweep_report
 from seqloom.reports.sweep_table import Measurement, SummaryRow, summarise
-from seqloom.runs.folder import read_manifest
+from seqloom.runs.manifest import read_manifest
 
 
 class SweepSummary(Config):

@@ -1,4 +1,4 @@
-"""`add-items`: items without events enter a trained run on disk, by their text."""
+"""The `add-items` command: adds items without events to a trained run on disk, by their text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from seqloom.data.checks import Findings
 from seqloom.data.codes import count_decimals
 from seqloom.data.sources import ReadOptions, Source, read_items
 from seqloom.data.store import Dataset
-from seqloom.runs.folder import Run, check_fingerprint, load_run, write_manifest
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.manifest import check_fingerprint, write_manifest
 from seqloom.runs.new_items import new_item_reader
 from seqloom.runs.run_files import ITEMS, POPULARITY, read_weights, write_weights
 
@@ -31,7 +32,7 @@ _SHOWN = 5
 
 
 class AddItemsSummary(Config):
-    """What `add-items` says at the end."""
+    """The result of `add-items`."""
 
     run: str
     """The run with the new items."""
@@ -39,7 +40,7 @@ class AddItemsSummary(Config):
     items: int
     """Items of the catalogue now."""
     text: str | None
-    """The text embedding that the rows were inferred from; None where the system goes by words."""
+    """The text embedding that the rows were inferred from; None where the system reads words."""
     explained: dict[str, float]
     """For each table that is inferred, the estimated share of its variance in new items that the text
     explains; 0: a new item gets little more than the mean item's vector."""
@@ -55,15 +56,15 @@ def add_items(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> AddItemsSummary:
-    """Give each new item a row in every item table of the run, made from the item's text.
+    """Adds a row for each new item, made from its text, to every item table of the run.
 
     Nothing else of the run changes: old items keep their rows. The result replaces the run, or is
     written at `out`.
 
     Args:
         items: a path or a frame with an id column and the text columns of the catalogue.
-        text: the data set's text embedding to go by; the default one if not given. Systems that go by
-            the texts themselves need none.
+        text: the name of the data set's text embedding; the default one if not given. Systems that
+            read the texts themselves need none.
 
     Raises:
         ConfigError: the run's system cannot take new items, or not on disk.
@@ -112,7 +113,7 @@ def _add(
 
 
 def _dataset(run: Run, dataset: Dataset | str | Path | None) -> Dataset | None:
-    """The data set that was named; None leaves it to be found where it was at the training."""
+    """Opens the data set that was named; None means its path at the training."""
     if dataset is None:
         return None
     data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
@@ -121,7 +122,7 @@ def _dataset(run: Run, dataset: Dataset | str | Path | None) -> Dataset | None:
 
 
 def _read(items: Any, run: Run, findings: Findings) -> pa.Table:
-    """The new items with the catalogue's columns."""
+    """Reads the new items with the catalogue's columns."""
     options = ReadOptions()
     table = read_items(items, options, Source(format="csv", name="", columns={}))
     written = count_decimals(pl.Series(run.item_ids, dtype=pl.String)) > 0
@@ -155,7 +156,7 @@ def _read(items: Any, run: Run, findings: Findings) -> pa.Table:
 def _write(
     run: Run, target: Path, new: pa.Table, state: dict[str, Tensor], *, overwrite: bool
 ) -> None:
-    """A copy of the run with the longer tables; it appears whole or not at all."""
+    """Writes a copy of the run with the longer tables, atomically."""
     manifest = run.manifest
     items = pa.concat_tables([run.items, new.cast(run.items.schema)])
     sizes = manifest.sizes.model_copy(update={"num_items": items.num_rows})

@@ -1,4 +1,4 @@
-"""`export`: a run for other runtimes, as ONNX."""
+"""The `export` command: writes a run as ONNX for other runtimes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from seqloom.systems.ensemble.system import Ensemble
 from seqloom.systems.sequence import SequenceSystem
 
 _TOLERANCE = 1e-3
-"""Largest difference of a score from torch's that is taken for rounding."""
+"""Largest relative difference of a score from torch's that counts as rounding."""
 _OPSET = 20
 
 
 class ExportedRun(Config):
-    """An ONNX file and how to ask it.
+    """An ONNX file and how to call it.
 
     It takes `items` [B, L] int64 (item numbers, oldest first, padded with 0 on the right, 2 <= L <= max_len)
     and `lengths` [B] int64, each at least 1, and gives `scores` [B, N]; column j belongs to line j of
@@ -52,11 +52,11 @@ def export(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> ExportedRun:
-    """Write `out` (an `.onnx` file) and the item ids beside it, and compare with torch.
+    """Writes `out` (an `.onnx` file) and the item ids beside it, and compares it with torch.
 
     Raises:
         ConfigError: the system is no sequence system and no ensemble of some, `out` exists, or the ONNX
-            libraries are not there.
+            libraries are not installed.
         SeqloomError: the exported model gives other scores.
     """
     run = run if isinstance(run, Run) else load_run(run)
@@ -87,7 +87,7 @@ def export(
 
 
 class _Queries(nn.Module):
-    """The state after each history, times a weight, in one system's space."""
+    """Encodes histories by one system, times a weight."""
 
     vectors: Tensor
     covariance: Tensor | None
@@ -104,22 +104,22 @@ class _Queries(nn.Module):
         self.weight = weight
         self.cut = system.max_len if longest is not None and longest > system.max_len else None
         with torch.inference_mode():
-            found = system.item_vectors()
-        self.register_buffer("vectors", found.clone())
+            vectors = system.item_vectors()
+        self.register_buffer("vectors", vectors.clone())
         self.register_buffer("covariance", None if covariance is None else covariance.clone())
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, D']."""
         if self.cut is not None:
             items, lengths = cut(items, lengths, self.cut)
-        found = self.system.queries(items, lengths, self.vectors)
+        queries = self.system.queries(items, lengths, self.vectors)
         if self.covariance is not None:
-            found = standardise(found, self.covariance)
-        return self.weight * found
+            queries = standardise(queries, self.covariance)
+        return self.weight * queries
 
 
 class _Scores(nn.Module):
-    """Scores of the catalogue after each history, the items' vectors computed once."""
+    """Scores the catalogue after each history, with item vectors computed in advance."""
 
     def __init__(self, parts: list[_Queries]) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _Scores(nn.Module):
 
 
 def _scores(run: Run) -> tuple[_Scores, int]:
-    """The run's scores as one module, and the longest history that it reads.
+    """Builds one module that gives the run's scores; returns it and the longest history that it reads.
 
     Raises:
         ConfigError: the system, or a member of an ensemble, is no sequence system.
@@ -160,12 +160,12 @@ def _scores(run: Run) -> tuple[_Scores, int]:
 
 
 def _program(model: _Scores, max_len: int) -> Any:
-    """The model as an ONNX program with free batch and length."""
+    """Exports the model as an ONNX program with free batch and length."""
     batch = torch.export.Dim("batch", min=1)
     length = torch.export.Dim("length", min=2, max=max_len)
     example = (torch.tensor([[1, 1, 1], [1, 1, 0]]), torch.tensor([3, 2]))
     try:
-        # torch's exporter talks on standard output, which is for results.
+        # torch's exporter prints to standard output, which is for results.
         with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             return torch.onnx.export(
@@ -182,7 +182,7 @@ def _program(model: _Scores, max_len: int) -> Any:
 
 
 def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> float:
-    """Largest difference of scores from torch's, over histories of many lengths."""
+    """Returns the largest difference of scores from torch's, over histories of many lengths."""
     try:
         import onnxruntime
     except ImportError:
@@ -193,7 +193,7 @@ def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> flo
     items[torch.arange(max_len) >= lengths[:, None]] = 0
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     try:
-        (found,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
+        (scores,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
     except Exception as error:
         # onnxruntime's errors have no common base of their own.
         if type(error).__module__.partition(".")[0] != "onnxruntime":
@@ -204,12 +204,12 @@ def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> flo
         ) from None
     with torch.inference_mode():
         expected = scorer.score(items, lengths)
-    apart = float((torch.from_numpy(found) - expected).abs().max())
-    if not apart <= _TOLERANCE * max(1.0, float(expected.abs().max())):
+    difference = float((torch.from_numpy(scores) - expected).abs().max())
+    if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
         raise SeqloomError(
-            f"the exported model's scores differ from torch's by {apart:.3g}; it is not written"
+            f"the exported model's scores differ from torch's by {difference:.3g}; it is not written"
         )
-    return apart
+    return difference
 
 
 def _check_ids(ids: list[str]) -> None:

@@ -1,7 +1,7 @@
 """`recommend` for many users in shares: one Parquet file a shard, and the folder of all as one table.
 
-OUT/lists-<i>-of-<n>.parquet   user_id, rank (from 1), item_id, title, score; users in the order asked for
-OUT/_manifest.json             what made the lists; written when every shard is there
+OUT/lists-<i>-of-<n>.parquet   user_id, rank (from 1), item_id, title, score; users in the given order
+OUT/_manifest.json             how the lists were made; written when all shards exist
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seqloom.core.batching import LIST_LIMITS
 from seqloom.core.config import Config
 from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
@@ -27,10 +28,11 @@ from seqloom.data.codes import known_as
 from seqloom.data.store import Dataset
 from seqloom.jobs import Engine
 from seqloom.jobs.shards import Shard, every_shard
-from seqloom.pipelines.recommend.recommend import AT_ONCE, Recommendation, recommend
+from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.recommend.user_file import read_users
 from seqloom.runs.ann_scorer import ApproximateScorer, approximate_scorer
 from seqloom.runs.folder import Run, load_run
+from seqloom.runs.recommendations import Recommendation
 
 MANIFEST = "_manifest.json"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
@@ -46,14 +48,14 @@ _SCHEMA = pa.schema(
 
 
 class ListsJob(Config):
-    """What is to be recommended to whom."""
+    """A job: lists of which length, for which users, by which run."""
 
     run: str
     """The folder of the run."""
     out: str
     """The folder of the lists."""
     users: str | None = None
-    """A file with one user id a line; None asks for every user of the data set."""
+    """A file with one user id a line; None means every user of the data set."""
     k: int = 10
     """Items for each user."""
     mask_seen: bool = True
@@ -67,7 +69,7 @@ class ListsJob(Config):
 
 
 class ListsShard(Config):
-    """What a shard's file says of itself, in its header."""
+    """The header of a shard's file."""
 
     version: int = 1
     key: str
@@ -77,18 +79,18 @@ class ListsShard(Config):
     users: int
     """Users of this shard; some may have an empty list, and then have no row."""
     recall: float | None = None
-    """Of an approximate search, as measured before; None where all items are scored."""
+    """Measured recall of an approximate search; None where all items are scored."""
 
 
 class ListsManifest(Config):
-    """What a complete folder of lists says of itself."""
+    """The manifest of a complete folder of lists."""
 
     format: str = "seqloom-lists"
     version: int = 1
     seqloom: str
     """Version of seqloom that completed it."""
     run: str
-    """The run's folder as it was named."""
+    """The folder of the run, as given."""
     weights_sha256: str
     dataset: str
     """Fingerprint of the data set whose stored histories were read."""
@@ -103,20 +105,20 @@ class ListsManifest(Config):
 
 
 class ListsSummary(Config):
-    """What a call made, or found made."""
+    """The result of a call."""
 
     out: str
     shards: int
-    """Shards that are finished after the call, of those it was asked for."""
+    """Requested shards that are complete after the call."""
     users: int
     rows: int
     reused: int
-    """Shards among them that were there already."""
+    """Shards of these that existed before the call."""
 
 
 @dataclass(frozen=True)
 class OpenedJob:
-    """What a job names, read."""
+    """The opened run, data set and users of a job."""
 
     run: Run
     data: Dataset
@@ -125,7 +127,7 @@ class OpenedJob:
 
 
 def open_job(job: ListsJob) -> OpenedJob:
-    """Load the run, the data set and the users.
+    """Loads the run, the data set and the users.
 
     Raises:
         SeqloomError: one of them is missing or damaged, or the data set is not the run's.
@@ -135,11 +137,11 @@ def open_job(job: ListsJob) -> OpenedJob:
     users = data.user_ids
     if job.users is not None:
         users = known_as(read_users(Path(job.users)), data.user_numbers)
-    told = {"k": job.k, "mask_seen": job.mask_seen, "files": run.manifest.files}
+    options = {"k": job.k, "mask_seen": job.mask_seen, "files": run.manifest.files}
     if job.approximate:
-        told["approximate"] = True
+        options["approximate"] = True
     key = sha256_text(
-        run.manifest.weights_sha256, data.fingerprint, json.dumps(told, sort_keys=True), *users
+        run.manifest.weights_sha256, data.fingerprint, json.dumps(options, sort_keys=True), *users
     )
     return OpenedJob(run, data, users, key)
 
@@ -152,13 +154,13 @@ def recommend_shard(
     progress: Progress = SILENT,
     opened: OpenedJob | None = None,
 ) -> ListsSummary:
-    """The lists of one shard's users, as one file. Called again, it finds its file and does nothing.
+    """Writes the lists of one shard's users as one file. Does nothing if the file exists.
 
     Lists do not depend on the number of shards: users are ranked in the same blocks.
 
     Raises:
         DataError: a user is not in the data set.
-        ArtefactError: the file is there and holds other lists, and `overwrite` is false.
+        ArtefactError: the file exists and holds other lists, and `overwrite` is false.
     """
     opened = opened or open_job(job)
     with writing(Path(job.out) / f"lists-{shard.label}.parquet"):
@@ -168,12 +170,12 @@ def recommend_shard(
 def _make_shard(
     job: ListsJob, shard: Shard, opened: OpenedJob, progress: Progress, *, overwrite: bool
 ) -> ListsSummary:
-    """`recommend_shard` without its lock: an engine may run a piece twice at once."""
+    """As `recommend_shard`, without its lock: an engine may run a piece twice at a time."""
     file = Path(job.out) / f"lists-{shard.label}.parquet"
-    told = _read(file)
-    if told is not None and told.key == opened.key:
+    header = _read_header(file)
+    if header is not None and header.key == opened.key:
         rows = pq.read_metadata(file).num_rows
-        return ListsSummary(out=job.out, shards=1, users=told.users, rows=rows, reused=1)
+        return ListsSummary(out=job.out, shards=1, users=header.users, rows=rows, reused=1)
     if file.exists() and not overwrite:
         raise ArtefactError(
             f"{file} holds lists of another run, other users or other options, or is damaged; "
@@ -182,7 +184,7 @@ def _make_shard(
     if job.approximate and not isinstance(opened.run.scorer, ApproximateScorer):
         opened.run.scorer = approximate_scorer(opened.run, dataset=opened.data, progress=progress)
     recall = getattr(opened.run.scorer, "recall", None)
-    mine = shard.of(len(opened.users), AT_ONCE)
+    mine = shard.of(len(opened.users), LIST_LIMITS.rows)
     chosen = opened.users[mine.start : mine.stop]
     lists = recommend(
         opened.run,
@@ -192,20 +194,20 @@ def _make_shard(
         dataset=opened.data,
         progress=progress,
     )
-    told = ListsShard(
+    header = ListsShard(
         key=opened.key,
         shard=str(shard),
         users=len(chosen),
         recall=recall.recall if recall else None,
     )
-    table = _table(lists).replace_schema_metadata({"seqloom": told.model_dump_json()})
+    table = _table(lists).replace_schema_metadata({"seqloom": header.model_dump_json()})
     with atomic_file(file) as work:
         pq.write_table(table, work)
     return ListsSummary(out=job.out, shards=1, users=len(chosen), rows=table.num_rows, reused=0)
 
 
 def merge_lists(job: ListsJob) -> ListsSummary:
-    """Check that every shard is there, and write the manifest that says so.
+    """Checks that all shards exist, and writes the manifest.
 
     Raises:
         ArtefactError: shards are missing or damaged (names them), or are of different jobs.
@@ -215,9 +217,9 @@ def merge_lists(job: ListsJob) -> ListsSummary:
     opened = open_job(job)
     key = opened.key
     files = sorted(Path(job.out).glob("lists-*.parquet"))
-    told = {file: _read(file) for file in files}
-    mine = [one for one in told.values() if one is not None and one.key == key]
-    foreign = [file.name for file, one in told.items() if one is None or one.key != key]
+    headers = {file: _read_header(file) for file in files}
+    mine = [one for one in headers.values() if one is not None and one.key == key]
+    foreign = [file.name for file, one in headers.items() if one is None or one.key != key]
     if foreign:
         raise ArtefactError(
             f"{job.out} holds files that are damaged or of another job ({', '.join(foreign[:5])}); "
@@ -258,7 +260,7 @@ def merge_lists(job: ListsJob) -> ListsSummary:
 
 
 def open_lists(out: str | Path) -> tuple[ListsManifest, pa.Table]:
-    """A complete folder of lists: its manifest, and all rows in the order of the users.
+    """Reads a complete folder of lists: its manifest, and all rows in the order of the users.
 
     Raises:
         ArtefactError: it is not complete, or a file is damaged.
@@ -269,8 +271,8 @@ def open_lists(out: str | Path) -> tuple[ListsManifest, pa.Table]:
         manifest = ListsManifest.build(raw)
     files = [out / f"lists-{shard.label}.parquet" for shard in every_shard(manifest.shards)]
     for file in files:
-        told = _read(file)
-        if told is None or told.key != manifest.key:
+        header = _read_header(file)
+        if header is None or header.key != manifest.key:
             raise ArtefactError(f"{file} is missing, damaged or of another job; make it again")
     tables = []
     for file in files:
@@ -287,7 +289,7 @@ def recommend_by(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> ListsSummary:
-    """All shards by an engine, then the manifest. `shards` is their number; by default four a slot.
+    """Makes all shards by an engine, then the manifest. `shards` is their number; by default four a slot.
 
     Raises:
         SeqloomError: as `recommend_shard`, `merge_lists` and `Engine.run`.
@@ -303,9 +305,9 @@ def recommend_by(
     number = secrets.token_hex(8)
     work = functools.partial(_piece, number, job.model_dump(), count, overwrite)
     with writing(job.out):
-        made = engine.run(work, range(count), name="recommend", progress=progress)
+        reused = engine.run(work, range(count), name="recommend", progress=progress)
         done = merge_lists(job)
-    return done.model_copy(update={"reused": sum(made)})
+    return done.model_copy(update={"reused": sum(reused)})
 
 
 def _piece(number: str, values: dict[str, Any], count: int, overwrite: bool, index: int) -> int:
@@ -316,12 +318,12 @@ def _piece(number: str, values: dict[str, Any], count: int, overwrite: bool, ind
 
 @functools.lru_cache(maxsize=1)
 def _open_once(number: str, job: ListsJob) -> OpenedJob:
-    """Opened once a job in each worker: loading a run may take longer than a shard."""
+    """Opens a job one time in each worker: loading a run may take longer than a shard."""
     return open_job(job)
 
 
-def _read(file: Path) -> ListsShard | None:
-    """What a finished shard says of itself; None where it is missing or damaged."""
+def _read_header(file: Path) -> ListsShard | None:
+    """Reads the header of a complete shard; None where it is missing or damaged."""
     try:
         metadata = pq.read_schema(file).metadata or {}
         return ListsShard.model_validate_json(metadata[b"seqloom"])

@@ -1,4 +1,4 @@
-"""Reading a file of user ids."""
+"""Reads a file of user ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqloom.core.text_files import decode_text, read_text
 
 
 def read_users(path: Path) -> list[str]:
-    """Read user ids, one a line; empty lines are no ids; `-` is standard input.
+    """Reads user ids, one a line, without empty lines; `-` is standard input.
 
     Raises:
         DataError: the file is missing, is no text or holds no id.

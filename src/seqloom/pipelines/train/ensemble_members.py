@@ -8,7 +8,8 @@ from pathlib import Path
 
 from seqloom.core.errors import ConfigError
 from seqloom.data.store import Dataset
-from seqloom.runs.folder import MemberReference, Run, check_fingerprint, load_run
+from seqloom.runs.folder import Run, load_run
+from seqloom.runs.manifest import MemberReference, check_fingerprint
 from seqloom.systems.base import Member
 
 

@@ -13,7 +13,8 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.protocols import ItemVectorSource, VectorScorer
 from seqloom.data.store import Dataset
 from seqloom.pipelines.train.start_run import sizes_of
-from seqloom.runs.folder import check_fingerprint, load_run
+from seqloom.runs.folder import load_run
+from seqloom.runs.manifest import check_fingerprint
 from seqloom.systems.registry import system_class
 from seqloom.systems.sequence import SequenceSystem
 

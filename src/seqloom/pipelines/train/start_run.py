@@ -19,13 +19,13 @@ from seqloom.core.tensors import write_tensors
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import Processes
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
-from seqloom.runs.folder import (
+from seqloom.runs.lineage import DatasetReference, lineage_of
+from seqloom.runs.manifest import (
     RunManifest,
     check_fingerprint,
     read_manifest,
     write_manifest,
 )
-from seqloom.runs.lineage import DatasetReference, lineage_of
 from seqloom.runs.provenance import COMBINED, TRAINED
 from seqloom.runs.run_files import (
     CONFIG,

@@ -43,7 +43,8 @@ from seqloom.pipelines.train.start_run import (
     sizes_of,
     update_manifest,
 )
-from seqloom.runs.folder import Cost, RunManifest, check_base, write_manifest
+from seqloom.runs.folder import check_base
+from seqloom.runs.manifest import RunManifest, TrainingCost, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
 from seqloom.runs.writer_lock import writer_lock
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
@@ -350,10 +351,10 @@ def _no_validation() -> dict[str, float]:
 
 def _cost(
     position: Position, manifest: RunManifest, seconds: float, device: torch.device, processes: int
-) -> Cost:
+) -> TrainingCost:
     rows = position.history
     logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
-    return Cost(
+    return TrainingCost(
         epochs=len(rows),
         seconds_per_epoch=[row["seconds"] for row in rows],
         targets_per_epoch=max((row["targets"] for row in rows), default=0),

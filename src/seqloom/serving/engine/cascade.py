@@ -1,7 +1,7 @@
-"""Several models under one latency budget: the best that answers in time.
+"""Runs several models under one latency budget: the best that answers in time.
 
-A model is asked if its latency of late leaves time for those after it; where it does not answer in
-time after all, the next one is asked. The last one is always asked and always waited for.
+A model is called if its recent latency leaves time for those after it; where it does not answer in
+time after all, the next one is called. The last one is always called and always awaited.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.queries import Answer, Recommend
 
 _FORGET_AFTER_S = 10.0
-"""A model that was skipped for so long is tried again: it may have become quicker."""
+"""A model that was skipped for this long is tried again: it may have become faster."""
 _SMOOTHING = 0.2
 
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one model of the cascade."""
+    """The outcome of one model of the cascade."""
 
     model: str
     outcome: str
@@ -31,21 +31,21 @@ class Step:
     """In words, with the times."""
 
 
-class Latency:
-    """What a model's answers took of late: a moving mean plus twice the mean deviation."""
+class RecentLatency:
+    """Estimates a model's latency: a moving mean plus twice the mean deviation."""
 
     def __init__(self) -> None:
         self._mean = self._deviation = 0.0
         self._seen_at = float("-inf")
 
     def expect(self, now: float) -> float:
-        """Seconds to expect; 0 where nothing is known of late."""
+        """Returns the expected seconds; 0 where no recent latency is known."""
         if now - self._seen_at > _FORGET_AFTER_S:
             return 0.0
         return self._mean + 2 * self._deviation
 
-    def saw(self, seconds: float, now: float) -> None:
-        """An answer took so long, or at least so long."""
+    def record(self, seconds: float, now: float) -> None:
+        """Records the seconds that an answer took, at least."""
         fresh = now - self._seen_at > _FORGET_AFTER_S
         apart = 0.0 if fresh else abs(seconds - self._mean)
         self._mean = seconds if fresh else self._mean + _SMOOTHING * (seconds - self._mean)
@@ -63,10 +63,10 @@ class Cascade:
     def __init__(self, engine: Engine, names: Sequence[str]) -> None:
         self._engine = engine
         self.names = [engine.model(name).name for name in names]
-        self._latency = {name: Latency() for name in names}
+        self._latency = {name: RecentLatency() for name in names}
 
     async def recommend(self, query: Recommend, budget_s: float) -> tuple[Answer, list[Step]]:
-        """The first model's answer that comes in time, and what became of those before it.
+        """Returns the first answer that comes in time, and the outcome of each model before it.
 
         Raises:
             SeqloomError: the last model failed too.
@@ -97,7 +97,7 @@ class Cascade:
             answer: Answer = await asyncio.wait_for(future, timeout)
         except TimeoutError:
             now = time.perf_counter()
-            latency.saw(now - began, now)
+            latency.record(now - began, now)
             steps.append(Step(name, "late", f"no answer within {_ms(now - began)}"))
             return None
         except SeqloomError as error:
@@ -106,7 +106,7 @@ class Cascade:
             steps.append(Step(name, "failed", type(error).__name__))
             return None
         now = time.perf_counter()
-        latency.saw(now - began, now)
+        latency.record(now - began, now)
         steps.append(Step(name, "answered", f"in {_ms(now - began)}"))
         return answer
 

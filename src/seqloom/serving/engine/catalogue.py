@@ -1,8 +1,8 @@
-"""The items that one model can rank now: those it was trained on, and what has changed since.
+"""The items that one model can rank now: those it was trained on, and later changes.
 
-A change makes a new snapshot; batches under way keep theirs. What a system knows of items lies in tables
-with room at their ends: a new item is a row written behind the last one, which no older snapshot
-reads. An item whose text changed gets a new row, and its old one is never recommended again.
+A change makes a new snapshot; batches under way keep theirs. The item tables of a system have room at
+their ends: a new item is a row written behind the last one, which no older snapshot reads. An item whose
+text changed gets a new row, and its old one is never recommended again.
 """
 
 from __future__ import annotations
@@ -12,42 +12,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.protocols import ExtendsCatalogue, NewItems, NewRows, Scorer
 from seqloom.data.tie_keys import tie_keys
+from seqloom.inference.ranker import Ranker
 from seqloom.runs.ann_scorer import ApproximateScorer
 from seqloom.runs.folder import Run
 from seqloom.runs.new_items import NewItemReader
 from seqloom.serving.engine.tables import GrowingTable
 from seqloom.serving.store.base import LiveItem
 
+_CALL_COST = 48
+"""Padded positions that cost about as much as one more call of the encoder."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
     """A catalogue at one moment."""
 
-    scorer: Scorer
+    ranker: Ranker
+    """Ranks the items of this moment, without those that were taken out."""
     ids: Sequence[str]
     """Entry j is the id of item number j + 1. It may be longer than the scorer's catalogue."""
     own: Mapping[str, int]
     """Numbers of the items of the training."""
-    keys: Tensor
-    """[N + M] int64, what breaks ties between items; see `data.tie_keys`."""
     added: Mapping[str, int] = field(default_factory=dict)
-    """Numbers of items that were put in or described anew; before `own`."""
+    """Numbers of items that were added or redescribed; these take precedence over `own`."""
     removed: frozenset[int] = frozenset()
     """Numbers that are never recommended."""
-    columns: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    """[R] int64, `removed` as columns of the scores."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """Scores the items of this moment."""
+        return self.ranker.scorer
 
     def number(self, item_id: str) -> int:
-        """The item's number, 0 where it is unknown."""
+        """Returns the item's number, 0 where it is unknown."""
         return self.added.get(item_id) or self.own.get(item_id, 0)
 
     def offers(self, item_id: str) -> bool:
-        """Whether the item can be recommended."""
+        """Returns whether the item can be recommended."""
         number = self.number(item_id)
         return number > 0 and number not in self.removed
 
@@ -55,7 +60,7 @@ class Snapshot:
 class ModelCatalogue:
     """The live catalogue of one run. `reader` makes rows of new items; None where the system cannot.
 
-    `scorer` is the run's, or one that searches an index of its items; new ones are beside the index.
+    `scorer` is the run's, or one that searches an index of its items; new items stand beside the index.
     """
 
     def __init__(self, run: Run, reader: NewItemReader | None, scorer: Scorer) -> None:
@@ -64,12 +69,20 @@ class ModelCatalogue:
         self._ids = list(run.item_ids)
         self._tables: dict[str, GrowingTable] = {}
         self._lock = threading.Lock()
-        self.snapshot = Snapshot(scorer, self._ids, run.item_numbers, run.tie_keys)
+        ranker = Ranker(
+            scorer,
+            device=run.device,
+            max_len=run.system.max_len,
+            keys=run.tie_keys,
+            popularity=run.training_counts,
+            call_cost=_CALL_COST,
+        )
+        self.snapshot = Snapshot(ranker, self._ids, run.item_numbers)
         self.refused: dict[str, str] = {}
-        """Why an item that was put in has no place in the catalogue, by id."""
+        """Why an added item has no place in the catalogue, by id."""
 
     def apply(self, items: Sequence[LiveItem]) -> None:
-        """Bring changes in. An item that cannot be read is refused, and the others are not held up."""
+        """Applies changes. An item that cannot be read is refused without holding up the others."""
         with self._lock:
             try:
                 self._bring_in(items)
@@ -81,16 +94,21 @@ class ModelCatalogue:
                         self.refused[item.item_id] = str(error)
 
     def _bring_in(self, items: Sequence[LiveItem]) -> None:
-        """All of them or, where it raises, none."""
+        """Applies all changes or, where it raises, none."""
         added, removed = dict(self.snapshot.added), set(self.snapshot.removed)
-        scorer, keys = self.snapshot.scorer, self.snapshot.keys
+        ranker = self.snapshot.ranker
         taken = [item for item in items if not item.removed and self._takes(item)]
         if taken:
-            first = scorer.num_items
+            first = ranker.scorer.num_items
             scorer = self._grow(self._rows(taken))
             new = [item.item_id for item in taken]
             self._ids.extend(new)
-            keys = torch.cat([keys, tie_keys(new)])
+            keys = ranker.keys
+            ranker = replace(
+                ranker,
+                scorer=scorer,
+                keys=None if keys is None else torch.cat([keys, tie_keys(new)]),
+            )
             added |= {item.item_id: first + n for n, item in enumerate(taken, start=1)}
         rewritten = {item.item_id for item in taken}
         for item in items:
@@ -102,20 +120,18 @@ class ModelCatalogue:
             self.refused.pop(item.item_id, None)
         self.snapshot = replace(
             self.snapshot,
-            scorer=scorer,
-            keys=keys,
+            ranker=replace(ranker, removed=torch.tensor(sorted(removed), dtype=torch.int64)),
             added=added,
             removed=frozenset(removed),
-            columns=torch.tensor(sorted(removed), dtype=torch.int64) - 1,
         )
 
     def _takes(self, item: LiveItem) -> bool:
-        """Whether the item gets a row; one of the training only where the system heeds its new text."""
+        """Returns whether the item gets a row; a trained item only where the system reads its new text."""
         known = item.item_id in self.snapshot.own
         return self._reader is not None and (not known or self._run.system.redescribes_items)
 
     def _rows(self, items: Sequence[LiveItem]) -> NewRows:
-        """The items' rows in every table, by their stored embeddings where there are some."""
+        """Returns the items' rows in every table, from their stored embeddings where they exist."""
         reader = self._reader
         assert reader is not None
         ids = [item.item_id for item in items]
@@ -138,7 +154,7 @@ class ModelCatalogue:
         return reader.rows_of(NewItems(ids, table, vectors, numbers), now)
 
     def _grow(self, rows: NewRows) -> Scorer:
-        """Write the rows behind the last ones; give a scorer that sees them."""
+        """Writes the rows behind the last ones; returns a scorer that reads them."""
         system = self._run.system
         assert isinstance(system, ExtendsCatalogue)
         old = self.snapshot.scorer.num_items

@@ -1,10 +1,10 @@
-"""The engine: models by name, the threads that answer for them, and what changes while they do."""
+"""The engine: models by name, worker threads that answer for them, live catalogue and reloads."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
@@ -12,23 +12,22 @@ from typing import Any
 
 import torch
 
+from seqloom.core.batching import SERVING_LIMITS
 from seqloom.core.device import usable_cores
-from seqloom.core.errors import ConfigError, SeqloomError, ServingError, StoreError
+from seqloom.core.errors import ConfigError, SeqloomError, ServingError
 from seqloom.core.protocols import VectorScorer
 from seqloom.serving.config import EngineConfig
-from seqloom.serving.engine.answering import answer
+from seqloom.serving.engine.answering import Answerer
 from seqloom.serving.engine.following import ReloadFollower
 from seqloom.serving.engine.live import LiveCatalogue
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.observer import Observer, Unobserved
-from seqloom.serving.engine.queries import Query, Similar
+from seqloom.serving.engine.queries import Query
 from seqloom.serving.engine.scheduler import Lane, Scheduler
 from seqloom.serving.lineage import admit
 from seqloom.serving.store.base import Store
 
 _LOG = logging.getLogger("seqloom.serving")
-_SCORES_AT_ONCE = 16 << 20
-"""Most scores of one batch: what a batch takes in memory does not grow with the catalogue."""
 
 
 class UnknownModelError(ServingError):
@@ -38,7 +37,7 @@ class UnknownModelError(ServingError):
 class Engine:
     """Answers queries against several runs.
 
-    `runs` are folders by name; the first is the default. The engine owns no store: who made it closes it.
+    `runs` are folders by name; the first is the default. The caller closes the store.
 
     Raises:
         SeqloomError: a run cannot be opened, it is of other users and items than the store's, or the store
@@ -77,6 +76,10 @@ class Engine:
         torch.set_num_threads(1)  # the workers are the parallelism
         workers = self.config.workers or max(1, usable_cores() - 1)
         self._scheduler = Scheduler(self.config, workers, self.observer.batch)
+        self._answerers = {
+            name: Answerer(model, store, self.config.history_limit, self.observer)
+            for name, model in self.models.items()
+        }
         self._lanes = {name: self._open_lane(name) for name in runs}
         self._ended = threading.Event()
         self._refresher = threading.Thread(
@@ -86,32 +89,32 @@ class Engine:
         self._follower.start()
 
     def submit(self, name: str | None, query: Query) -> Future[Any]:
-        """Queue a query for a model, the default one where `name` is None.
+        """Queues a query for a model, the default one where `name` is None.
 
         The future gives an `Answer` or an `Explanation`, or raises a `ServingError` or `StoreError`.
 
         Raises:
             UnknownModelError: no such model.
-            OverloadedError: too many wait already.
+            OverloadedError: the queue of the model is full.
             ClosedError: the engine is closing.
         """
         return self._scheduler.submit(self._lanes[self.model(name).name], query)
 
     def model(self, name: str | None = None) -> ServedModel:
-        """The model served now under `name`, the default one where it is None.
+        """Returns the model that is served now under `name`, the default one where it is None.
 
         Raises:
             UnknownModelError: no such model.
         """
-        found = self.models.get(self.default if name is None else name)
-        if found is None:
+        model = self.models.get(self.default if name is None else name)
+        if model is None:
             raise UnknownModelError(
                 f"no model {name!r} is served; there are {', '.join(map(repr, self.models))}"
             )
-        return found
+        return model
 
     def reload(self, name: str | None = None) -> list[ServedModel]:
-        """Load one run, or all, again from where they are; batches under way end on the old one.
+        """Loads one run, or all, again from disk; batches under way end on the old one.
 
         Raises:
             UnknownModelError: no such model.
@@ -132,19 +135,19 @@ class Engine:
         return loaded
 
     def announce_reload(self) -> None:
-        """Let the other servers of the store load all their runs anew, as this one has.
+        """Tells the other servers of the store to reload all their runs.
 
         Raises:
-            StoreError: the store refuses; the others go on with what they have.
+            StoreError: the store refuses; the others keep their models.
         """
         self._follower.announce()
 
     def waiting(self) -> dict[str, int]:
-        """Queries that wait, by model."""
+        """Counts the queries that wait, by model."""
         return self._scheduler.waiting()
 
     def close(self) -> None:
-        """Answer what was accepted, then stop."""
+        """Answers the accepted queries, then stops."""
         self._scheduler.close()
         self._ended.set()
         self._refresher.join()
@@ -162,48 +165,26 @@ class Engine:
         return model
 
     def _publish(self, model: ServedModel) -> None:
-        # One assignment: a batch sees the old models or the new ones.
+        # Single assignments: a batch is answered by the old model or by the new one.
         self.models = {**self.models, model.name: model}
-        lane = getattr(self, "_lanes", {}).get(model.name)
-        if lane is not None:
-            lane.max_batch, lane.serial = self._shape(model)
+        self._answerers[model.name].model = model
+        lane = self._lanes[model.name]
+        lane.max_batch, lane.serial = self._shape(model)
 
     def _open_lane(self, name: str) -> Lane:
         max_batch, serial = self._shape(self.models[name])
-        lane = Lane(name, lambda queries: self._answer(name, queries), max_batch, serial)
+        lane = Lane(name, self._answerers[name], max_batch, serial)
         self._scheduler.add(lane)
         return lane
 
     def _shape(self, model: ServedModel) -> tuple[int, bool]:
-        """How many queries at once, and whether one batch at a time (a language model's caches)."""
+        """Returns the size of a batch, and whether batches run one at a time (a language model's caches)."""
         scorer = model.snapshot.scorer
-        largest = max(1, _SCORES_AT_ONCE // scorer.num_items)
+        largest = SERVING_LIMITS.rows_for(scorer.num_items)
         return min(self.config.max_batch, largest), not isinstance(scorer, VectorScorer)
 
-    def _answer(self, name: str, queries: Sequence[Query]) -> list[Any]:
-        users = {
-            query.user_id
-            for query in queries
-            if not isinstance(query, Similar) and query.user_id is not None
-        }
-        histories: dict[str, list[str]] = {}
-        failed: StoreError | None = None
-        if users:
-            try:
-                histories = self.store.histories(sorted(users), self.config.history_limit)
-            except StoreError as error:
-                self.observer.store_error("reading histories")
-                failed = error
-        results = answer(self.models[name], queries, histories)
-        if failed is None:
-            return results
-        return [
-            failed if not isinstance(query, Similar) and query.user_id is not None else result
-            for query, result in zip(queries, results, strict=True)
-        ]
-
     def _keep_fresh(self) -> None:
-        """Notice what other servers change in the catalogue."""
+        """Applies the catalogue changes of other servers."""
         while not self._ended.wait(self.config.refresh_s):
             try:
                 self.live.refresh()

@@ -1,4 +1,4 @@
-"""Why an item is recommended: what each item of the history, and each view, did for its score."""
+"""Explains a score: the contribution of each item of the history and of each view of the model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from seqloom.core.errors import ServingError
 from seqloom.core.protocols import ListScorer, VectorScorer
-from seqloom.inference.top_k import top_scores
+from seqloom.data.sequences import Sequences
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.model import ServedModel
-from seqloom.serving.engine.queries import Carried, Explain, Explanation, Part
+from seqloom.serving.engine.queries import Carried, Explain, Explanation, ViewPart
 
 _MOST_LEFT_OUT = 100
 """Items of the history that are left out in turn, the most recent ones, for models of any length."""
@@ -25,7 +25,7 @@ class NothingToExplainError(ServingError):
 def explain(
     model: ServedModel, snapshot: Snapshot, query: Explain, history: Sequence[str]
 ) -> Explanation:
-    """Leave each item out in turn and see what becomes of the score.
+    """Leaves each item out in turn and measures the change of the score.
 
     Raises:
         NothingToExplainError: no item of the history is known, or the item is not.
@@ -48,8 +48,7 @@ def explain(
         for position, ((item, _), left) in enumerate(zip(read, scores.tolist(), strict=True))
     ]
     return Explanation(
-        model=model.name,
-        version=model.version,
+        served=model,
         item_id=snapshot.ids[target - 1],
         score=score,
         rank=1 + int((whole > score).sum()),
@@ -60,27 +59,25 @@ def explain(
 
 
 def _target(snapshot: Snapshot, query: Explain, whole: Tensor, seen: Sequence[int]) -> int:
-    """The number of the item in question: the one named, else the best that was not seen."""
+    """Returns the number of the item to explain: the one named, else the best unseen one."""
     if query.item_id is not None:
         number = snapshot.number(query.item_id)
         if not number:
             raise NothingToExplainError("the model does not know the item")
         return number
-    masked = whole.clone()
-    masked[torch.tensor(seen) - 1] = float("-inf")
-    masked[snapshot.columns] = float("-inf")
-    best = int(top_scores(masked[None], 1, snapshot.keys)[1])
-    if masked[best] == float("-inf"):
+    scores = snapshot.ranker.hide(whole[None].clone(), Sequences.from_lists([seen]))
+    best = int(snapshot.ranker.top(scores, 1).items)
+    if not best:
         raise NothingToExplainError(
             "the history holds the whole catalogue; nothing is left to explain"
         )
-    return best + 1
+    return best
 
 
 def _scores_of(
     model: ServedModel, snapshot: Snapshot, histories: list[list[int]], target: int
 ) -> Tensor:
-    """The target's score after each history. Shapes: -> [B]."""
+    """Scores the target after each history. Shapes: -> [B]."""
     scorer = snapshot.scorer
     if isinstance(scorer, VectorScorer):
         queries = scorer.queries(*model.pad(histories))
@@ -92,7 +89,7 @@ def _scores_of(
 
 def _views(
     model: ServedModel, snapshot: Snapshot, numbers: list[int], target: int
-) -> dict[str, Part]:
+) -> dict[str, ViewPart]:
     scorer = snapshot.scorer
     if not model.views or not isinstance(scorer, VectorScorer):
         return {}
@@ -103,6 +100,6 @@ def _views(
         parts[view] = (float(along[target - 1]), float(along[target - 1] - along.mean()))
     total = sum(abs(advantage) for _, advantage in parts.values()) or 1.0
     return {
-        view: Part(score, advantage, abs(advantage) / total)
+        view: ViewPart(score, advantage, abs(advantage) / total)
         for view, (score, advantage) in parts.items()
     }

@@ -1,4 +1,4 @@
-"""Reloads that were announced by another server of the same store."""
+"""Follows reloads that another server of the same store announced."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LOG = logging.getLogger("seqloom.serving")
 
 
 class ReloadFollower:
-    """Asks the store for announced reloads, every `every_s` seconds, and carries each out by `reload`.
+    """Polls the store for announced reloads every `every_s` seconds, and calls `reload` for each.
 
     It has a thread of its own: loading takes seconds, and catalogue changes must not wait for it.
-    What was announced before it was made is not followed.
+    Earlier announcements are ignored.
 
     Raises:
         StoreError: the store does not answer.
@@ -37,11 +37,11 @@ class ReloadFollower:
         self._thread = threading.Thread(target=self._follow, name="seqloom-follow", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Starts polling."""
         self._thread.start()
 
     def announce(self) -> None:
-        """Announce a reload, which this server itself has had.
+        """Announces a reload that this server itself has done.
 
         Raises:
             StoreError: the store refuses.
@@ -53,7 +53,7 @@ class ReloadFollower:
                 self._seen = number
 
     def close(self) -> None:
-        """Stop asking; a reload under way is finished."""
+        """Stops polling, after a reload under way."""
         self._ended.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""The live catalogue of all models together: changes in, and changes of other servers noticed."""
+"""The live catalogue of all models: stores changes and applies those of other servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqloom.serving.store.base import LiveItem, Store
 
 
 class LiveCatalogue:
-    """Items put in, described anew or taken out since training, kept in the store.
+    """Items added, redescribed or removed since training, kept in the store.
 
     `models` gives the models served now.
     """
@@ -24,7 +24,7 @@ class LiveCatalogue:
         """The latest change of each item."""
 
     def put(self, item_id: str, attributes: Mapping[str, str]) -> None:
-        """Embed, keep, and bring into every model. An item that is so already is left as it is.
+        """Embeds and stores an item and adds it to every model. Does nothing if it has this text already.
 
         Raises:
             SeqloomError: the text cannot be embedded, or the store refuses.
@@ -36,13 +36,13 @@ class LiveCatalogue:
         vectors = {}
         for reader in (model.reader for model in self._models()):
             if reader is not None and reader.text is not None and reader.text.key not in vectors:
-                found = reader.text.embed(reader.table([item_id], [attributes]))
-                vectors[reader.text.key] = reader.text.dump(found[0])
+                embedded = reader.text.embed(reader.table([item_id], [attributes]))
+                vectors[reader.text.key] = reader.text.dump(embedded[0])
         self._store.put_item(LiveItem(item_id, dict(attributes), vectors=vectors))
         self.refresh()
 
     def remove(self, item_id: str, attributes: Mapping[str, str]) -> None:
-        """Keep that an item is never to be recommended, and tell every model.
+        """Stores that an item is never to be recommended, and updates every model.
 
         Raises:
             StoreError: the store refuses.
@@ -51,7 +51,7 @@ class LiveCatalogue:
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring in what the store holds and the models have not seen.
+        """Applies the changes of the store that the models do not have yet.
 
         Raises:
             StoreError: the store does not answer.
@@ -66,7 +66,7 @@ class LiveCatalogue:
             self._version = changes[-1].version
 
     def install(self, model: ServedModel, publish: Callable[[ServedModel], None]) -> None:
-        """Bring a freshly loaded model up to date and publish it, with no change between."""
+        """Applies all changes to a newly loaded model and publishes it, under one lock."""
         with self._lock:
             model.apply(list(self.items.values()))
             publish(model)

@@ -1,4 +1,4 @@
-"""A run as it is served: its scorer, its catalogue, its popularity, its version."""
+"""A served run: its catalogue, its popularity, its version."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, SeqloomError
 from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
-from seqloom.data.popular import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
 from seqloom.inference.ann_index import Recall
 from seqloom.runs.ann_scorer import approximate_scorer, can_search
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import NewItemReader, new_item_reader
-from seqloom.runs.popularity import training_counts
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
 from seqloom.serving.store.base import LiveItem
 
 
 class ServedModel:
-    """One loaded run. Another load of the same name is another object.
+    """One loaded run. Another load under the same name is another object.
 
     Raises:
         SeqloomError: the run cannot be opened, or its scores are not finite.
@@ -33,7 +31,7 @@ class ServedModel:
     def __init__(
         self, name: str, path: Path, *, device: str = "cpu", recall: float | None = None
     ) -> None:
-        """`recall` is that of an approximate search, where one is wanted and the model can be searched so."""
+        """`recall` is the target of approximate search, for models that support it; None searches exactly."""
         self.name = name
         self.path = path
         self.run: Run = load_run(path, device=device)
@@ -43,13 +41,13 @@ class ServedModel:
         self.max_len = self.run.system.max_len
         scorer = self.run.scorer
         self.recall: Recall | None = None
-        """What an approximate search finds; None where the search is exact."""
+        """Recall of the approximate search; None where the search is exact."""
         if recall is not None and can_search(scorer):
             scorer = approximate_scorer(self.run, target=recall)
             self.recall = scorer.recall
         self.by_vectors = isinstance(scorer, VectorScorer)
         self.reader: NewItemReader | None = None
-        """What makes new items known to the model; None where it cannot take any."""
+        """Makes rows of new items; None where the model cannot take any."""
         self.no_new_items = ""
         """Why new items cannot be recommended; empty where they can."""
         system = self.run.system
@@ -60,10 +58,10 @@ class ServedModel:
                 self.reader = new_item_reader(self.run)
             except SeqloomError as error:
                 self.no_new_items = str(error)
-        self._catalogue = ModelCatalogue(self.run, self.reader, scorer)
-        self.counts = training_counts(self.run)
+        self.catalogue = ModelCatalogue(self.run, self.reader, scorer)
+        """The items that it can rank; `snapshot` is their state now."""
+        self.counts = self.run.training_counts
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
-        self._popular = None if self.counts is None else popularity_scores(self.counts)
         self.views = system.view_columns() if isinstance(system, SplitsScore) else {}
         self._warm_up()
 
@@ -75,50 +73,43 @@ class ServedModel:
     @property
     def snapshot(self) -> Snapshot:
         """The catalogue now."""
-        return self._catalogue.snapshot
+        return self.catalogue.snapshot
 
     @property
     def grows(self) -> bool:
-        """Whether items put in after training can be recommended."""
+        """Whether items added after training can be recommended."""
         return self.reader is not None
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Why an item that was put in cannot be recommended after all, by id."""
-        return self._catalogue.refused
+        """Why an added item cannot be recommended, by id."""
+        return self.catalogue.refused
 
     def apply(self, items: Sequence[LiveItem]) -> None:
-        """Bring catalogue changes in; see `ModelCatalogue.apply`."""
-        self._catalogue.apply(items)
+        """Applies catalogue changes; see `ModelCatalogue.apply`."""
+        self.catalogue.apply(items)
 
     def is_tail(self, number: int) -> bool | None:
-        """Whether an item is of the long tail; None where counts are not known.
+        """Returns whether an item is of the long tail; None where counts are not known.
 
-        An item that was put in after training has no events in it, so it is.
+        An item added after training has no training events, so it is.
         """
         if self.counts is None or self.head_count is None:
             return None
         return number > len(self.counts) or int(self.counts[number - 1]) < self.head_count
 
     def score(self, snapshot: Snapshot, histories: Sequence[Sequence[int]]) -> Tensor:
-        """Scores of the whole catalogue. Shapes: -> [B, N + M]."""
+        """Scores the whole catalogue. Shapes: -> [B, N + M]."""
         items, lengths = self.pad(histories)
         return snapshot.scorer.score(items, lengths).float().cpu()
 
     def pad(self, histories: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Histories as the scorer reads them. Shapes: -> [B, L], [B]."""
+        """Pads histories as the scorer reads them. Shapes: -> [B, L], [B]."""
         batch = Sequences.from_lists(histories).pad(self.max_len).to(self.device)
         return batch.items, batch.lengths
 
-    def popular(self, snapshot: Snapshot) -> Tensor | None:
-        """`popularity_scores`, which know nothing of items put in later. Shapes: -> [N + M]."""
-        if self._popular is None:
-            return None
-        more = snapshot.scorer.num_items - len(self._popular)
-        return torch.nn.functional.pad(self._popular, (0, more))
-
     def _warm_up(self) -> None:
-        """Score once, so that the first request pays for nothing and a broken run is never served."""
+        """Scores two histories, so that the first request is fast and a broken run is never served."""
         scorer = self.snapshot.scorer
         histories = [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))]
         with torch.inference_mode():

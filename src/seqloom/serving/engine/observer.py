@@ -1,4 +1,4 @@
-"""What the engine reports of itself; the application turns it into metrics."""
+"""Reports of the engine, which the application turns into metrics."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Told by the engine's threads; every method is quick and never raises."""
+    """Called by the engine's threads; every method is fast and never raises."""
 
     def batch(self, model: str, size: int, waited_s: float, took_s: float) -> None:
-        """A batch was answered."""
+        """Records an answered batch."""
 
     def reload(self, model: str, ok: bool) -> None:
-        """A model was loaded anew, or could not be."""
+        """Records a reload, or its failure."""
 
     def store_error(self, what: str) -> None:
-        """The store failed while `what`."""
+        """Records a failure of the store while `what`."""
 
 
 class Unobserved:
-    """Nobody is told."""
+    """Does not report."""
 
     def batch(self, model: str, size: int, waited_s: float, took_s: float) -> None:
         """See `Observer`."""

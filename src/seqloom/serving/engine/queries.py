@@ -1,26 +1,28 @@
-"""What the engine is asked, and what it answers."""
+"""Queries of the engine and their results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seqloom.serving.engine.model import ServedModel
+
 
 @dataclass(frozen=True, slots=True)
 class Recommend:
-    """The best items for a user (history from the store) or for a bare history."""
+    """Asks for the best items for a user (history from the store) or for a given history."""
 
     user_id: str | None = None
     history: tuple[str, ...] | None = None
     k: int = 10
     exclude: tuple[str, ...] = ()
     candidates: tuple[str, ...] | None = None
-    """Rank these alone."""
+    """Rank these items alone."""
     include_seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Explain:
-    """Why an item is recommended: `item_id` None explains the best one."""
+    """Asks why an item is recommended: `item_id` None explains the best one."""
 
     user_id: str | None = None
     history: tuple[str, ...] | None = None
@@ -29,7 +31,7 @@ class Explain:
 
 @dataclass(frozen=True, slots=True)
 class Similar:
-    """The items most like one item."""
+    """Asks for the items most similar to one item."""
 
     item_id: str
     k: int = 10
@@ -46,25 +48,43 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class _FromModel:
+    """A result with the model that gave it, whose item numbers and counts belong together.
+
+    After a reload another model of the same name numbers other items.
+    """
+
+    served: ServedModel
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.served.name
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.served.version
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(_FromModel):
     """A list."""
 
-    model: str
-    version: str
     items: list[Scored]
     history_length: int = 0
     """Known items that the list is based on."""
     unknown: dict[str, list[str]] = field(default_factory=dict)
     """Ids that the model does not know, by the part of the request they came in."""
     fallback: str | None = None
-    """Why the popular items were given instead."""
+    """Why the list holds the popular items instead; None where it does not."""
     method: str = ""
     """How similarity was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What one item of the history did for a score."""
+    """The contribution of one item of the history to a score."""
 
     item_id: str
     position: int
@@ -74,30 +94,28 @@ class Carried:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One view's part in a score."""
+class ViewPart:
+    """The part of one view in a score."""
 
     score: float
     """The parts add up to the score."""
     advantage: float
-    """The part less its mean over the catalogue: what puts the item above others."""
+    """The part less its mean over the catalogue."""
     share: float
     """|advantage| over the sum of them, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(_FromModel):
     """Why an item has its score."""
 
-    model: str
-    version: str
     item_id: str
     score: float
     rank: int
-    """Among all items, those of the history too; 1 is best."""
+    """Rank in the whole catalogue, seen items included; 1 is best."""
     history: list[Carried]
-    """The item that carried most first."""
-    views: dict[str, Part]
+    """The largest contribution first."""
+    views: dict[str, ViewPart]
     unknown: dict[str, list[str]]
 
 

@@ -1,4 +1,4 @@
-"""Micro-batching: requests that wait together are answered together.
+"""Micro-batching: answers requests that wait at the same time as one batch.
 
 Each model has a lane, a bounded queue. A free worker takes the lane whose oldest request has waited
 longest, and all that waits there up to the batch size. Under load batches fill by themselves while the
@@ -20,7 +20,7 @@ from seqloom.core.errors import ServingError
 from seqloom.serving.config import EngineConfig
 
 Handler = Callable[[Sequence[Any]], Sequence[Any]]
-"""Answers a batch: for each payload a result, or an exception that is its alone."""
+"""Answers a batch: for each payload a result or its own exception."""
 
 
 class OverloadedError(ServingError):
@@ -54,11 +54,11 @@ class Lane:
 
 
 BatchSeen = Callable[[str, int, float, float], None]
-"""Told after each batch: lane, size, seconds that the oldest waited, seconds it took."""
+"""Called after each batch: lane, size, seconds that the oldest waited, seconds it took."""
 
 
 class Scheduler:
-    """Worker threads over lanes. `seen` is told of each batch."""
+    """Runs worker threads over lanes, and calls `seen` after each batch."""
 
     def __init__(self, config: EngineConfig, workers: int, seen: BatchSeen) -> None:
         self._config = config
@@ -74,12 +74,12 @@ class Scheduler:
             thread.start()
 
     def add(self, lane: Lane) -> None:
-        """Open a lane."""
+        """Opens a lane."""
         with self._changed:
             self._lanes.append(lane)
 
     def submit(self, lane: Lane, payload: Any) -> Future[Any]:
-        """Queue a request. Cancelling the future takes it out as long as no worker has it.
+        """Queues a request. Cancelling the future removes it as long as no worker has it.
 
         Raises:
             OverloadedError: the lane is full.
@@ -98,11 +98,11 @@ class Scheduler:
         return future
 
     def waiting(self) -> dict[str, int]:
-        """Requests that wait, by lane."""
+        """Counts the requests that wait, by lane."""
         return {lane.name: len(lane.jobs) for lane in self._lanes}
 
     def close(self) -> None:
-        """Take nothing more, answer what was taken, end the workers."""
+        """Refuses new requests, answers the queued ones, ends the workers."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -112,13 +112,13 @@ class Scheduler:
     def _work(self) -> None:
         while True:
             with self._changed:
-                found = self._take()
-                while found is None:
+                batch = self._take()
+                while batch is None:
                     if self._closing and not any(lane.jobs for lane in self._lanes):
                         return
                     self._changed.wait(self._patience())
-                    found = self._take()
-            lane, jobs = found
+                    batch = self._take()
+            lane, jobs = batch
             try:
                 self._answer(lane, jobs)
             finally:
@@ -128,7 +128,7 @@ class Scheduler:
                         self._changed.notify()
 
     def _take(self) -> tuple[Lane, list[_Job]] | None:
-        """The batch that is due, if any. Called with the lock held."""
+        """Takes the batch that is due, if any. Called with the lock held."""
         now = time.perf_counter()
         due = [lane for lane in self._lanes if lane.jobs and self._wait_left(lane, now) <= 0]
         if not due:
@@ -142,7 +142,7 @@ class Scheduler:
         return lane, jobs
 
     def _wait_left(self, lane: Lane, now: float) -> float:
-        """Seconds until the lane's batch is due; infinite while it must not run."""
+        """Returns the seconds until the lane's batch is due; infinite while it must not run."""
         if lane.serial and lane.running:
             return float("inf")
         if self._closing or not lane.in_company or len(lane.jobs) >= lane.max_batch:

@@ -9,7 +9,7 @@ _ROOM = 1024
 
 
 class GrowingTable:
-    """Rows with room behind the last one. What was given out is never written to again.
+    """A table with room behind its last row. Rows that were returned are never written to again.
 
     `start` [N, ...] are the first rows; they are copied when there is a first new one.
     """
@@ -18,11 +18,11 @@ class GrowingTable:
         self._rows = start
 
     def first(self, count: int) -> Tensor:
-        """The first rows. Shapes: -> [count, ...]."""
+        """Returns the first rows. Shapes: -> [count, ...]."""
         return self._rows[:count]
 
     def put(self, at: int, rows: Tensor) -> Tensor:
-        """Write `rows` at row `at`, behind all that were given out. Shapes: [M, ...] -> [at + M, ...]."""
+        """Writes `rows` at row `at`, behind all that were returned. Shapes: [M, ...] -> [at + M, ...]."""
         end = at + len(rows)
         with torch.inference_mode():
             if len(self._rows) < end:

@@ -21,11 +21,9 @@ from seqloom.serving.engine.scheduler import OverloadedError
 from seqloom.serving.http import problems
 from seqloom.serving.http.context import Context
 from seqloom.serving.http.gate import Gate
-from seqloom.serving.http.guard import Guard, Needs
+from seqloom.serving.http.guard import Guard
 from seqloom.serving.http.metrics import Metrics
-from seqloom.serving.http.requests import RecommendRequest
 from seqloom.serving.http.routes import health, items, models, pages, recommend, users
-from seqloom.serving.http.shortcut import Shortcut
 from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import RECEIPT_LIFETIME_S, Store
 
@@ -35,7 +33,7 @@ _PROBLEMS = ("400", "401", "403", "404", "409", "413", "422", "429", "503")
 
 
 def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metrics) -> FastAPI:
-    """Put the parts together. Who made the engine and the store closes them.
+    """Builds the application. The caller closes the engine and the store.
 
     Raises:
         ConfigError: tokens are off where others can reach the server.
@@ -59,17 +57,10 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lambda: {name: (m.version, m.system) for name, m in engine.models.items()},
         lambda: {n: m.recall.recall for n, m in engine.models.items() if m.recall is not None},
     )
+    app.router.routes.append(recommend.direct_route(context))
     for module in (health, recommend, users, items, models, pages):
         app.include_router(module.router)
     problems.install(app)
-    app.add_middleware(
-        Shortcut,
-        path="/v1/recommend",
-        body=RecommendRequest,
-        endpoint=recommend.recommend,
-        needs=Needs("read"),
-        context=context,
-    )
     app.add_middleware(Gate, guard=guard, metrics=metrics, config=config)  # the outermost
     _describe_problems(app, HTTPBearer() if guard.required else None)
     return app
@@ -87,7 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _purge(context: Context) -> None:
-    """Forget idempotency keys that are too old, now and then."""
+    """Deletes expired idempotency keys, every ten minutes."""
     while True:
         try:
             before = int(time.time()) - RECEIPT_LIFETIME_S
@@ -98,7 +89,7 @@ async def _purge(context: Context) -> None:
 
 
 def _describe_problems(app: FastAPI, bearer: HTTPBearer | None) -> None:
-    """Let the description say that errors are problem documents, and that tokens are asked for."""
+    """Describes errors as problem documents, and the tokens that endpoints need."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:

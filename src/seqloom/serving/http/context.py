@@ -1,4 +1,4 @@
-"""What the endpoints work with."""
+"""The objects that the endpoints share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from seqloom.text.prompts import title_column
 
 @dataclass
 class Context:
-    """Made once for a server."""
+    """The objects of one server."""
 
     config: ServerConfig
     engine: Engine
@@ -36,7 +36,7 @@ class Context:
     _indexes: dict[str, tuple[ServedModel, TitleIndex]] = field(default_factory=dict)
 
     def title(self, model: ServedModel, item_id: str) -> str | None:
-        """What an item is called: as last put in, else as in the run."""
+        """Returns the title of an item: the live one, else that of the run."""
         live = self.engine.live.items.get(item_id)
         if live is not None and live.attributes:
             return self.live_title(live.attributes)
@@ -44,11 +44,11 @@ class Context:
         return model.run.titles[number - 1] if number else None
 
     def live_title(self, attributes: dict[str, str]) -> str | None:
-        """The title among an item's attributes."""
+        """Returns the title in an item's attributes."""
         return attributes[title_column(list(attributes))] or None if attributes else None
 
     def index(self, model: ServedModel) -> TitleIndex:
-        """The titles of a run by their words, made at the first search."""
+        """Returns the index of a run's titles, which the first search builds."""
         held = self._indexes.get(model.name)
         if held is None or held[0] is not model:
             held = (model, TitleIndex([title or "" for title in model.run.titles]))
@@ -56,13 +56,13 @@ class Context:
         return held[1]
 
     def columns(self, model: ServedModel) -> list[str]:
-        """The text columns of a run's catalogue, if it has any."""
+        """Returns the text columns of a run's catalogue."""
         return [name for name in model.run.items.column_names if name != "item_id"]
 
     def entries(
         self, model: ServedModel, items: Iterable[Scored], details: bool
     ) -> list[dict[str, object]]:
-        """The entries of a list, as `ItemOut` describes them."""
+        """Returns the entries of a list, as `ItemOut` describes them."""
         if not details:
             return [{"item_id": item.item_id, "score": item.score} for item in items]
         return [
@@ -78,18 +78,18 @@ class Context:
 
 async def _context(request: Request) -> Context:
     # async: FastAPI would hand a plain function to a thread, for every request.
-    found: Context = request.app.state.context
-    return found
+    context: Context = request.app.state.context
+    return context
 
 
 Ctx = Annotated[Context, Depends(_context)]
 
 
 def reply(document: object, headers: dict[str, str] | None = None) -> Response:
-    """Plain data as a JSON response. The endpoint's `response_model` describes it; a test compares."""
+    """Makes a JSON response of plain data. The endpoint's `response_model` describes it; a test compares."""
     return Response(to_json(document), headers=headers, media_type="application/json")
 
 
 def unique(ids: Sequence[str]) -> list[str]:
-    """The ids once each, in their order."""
+    """Removes repeated ids; the order stays."""
     return list(dict.fromkeys(ids))

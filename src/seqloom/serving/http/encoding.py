@@ -56,15 +56,23 @@ class StrictRoute(APIRoute):
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        """The body as `from_json` reads it. Raises `ProblemError` 400 where it is not JSON."""
-        body = (await self.body()).removeprefix(codecs.BOM_UTF8)
-        try:
-            return from_json(body, allow_inf_nan=False)
-        except ValueError as error:  # the message has a position and no part of the body
-            fault = FieldFault(pointer="body", detail=str(error))
-            raise ProblemError(
-                400, "bad-json", "The body is not JSON", str(error), errors=[fault]
-            ) from None
+        """Reads the body by `read_json`."""
+        return read_json(await self.body())
+
+
+def read_json(body: bytes) -> Any:
+    """Reads a JSON body strictly; a byte order mark is left out.
+
+    Raises:
+        ProblemError: 400, the body is not JSON.
+    """
+    try:
+        return from_json(body.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
+    except ValueError as error:  # the message has a position and no part of the body
+        fault = FieldFault(pointer="body", detail=str(error))
+        raise ProblemError(
+            400, "bad-json", "The body is not JSON", str(error), errors=[fault]
+        ) from None
 
 
 def is_encoded(raw: bytes) -> bool:

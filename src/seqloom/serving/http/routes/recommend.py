@@ -1,4 +1,4 @@
-"""Lists: for a user or a history, for many at once, for an item; and why an item is in one."""
+"""Endpoints for lists: for a user or a history, for many of them, for an item; and explanations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from seqloom.serving.engine.cascade import Step
 from seqloom.serving.engine.queries import Answer, Explain, Explanation, Recommend, Similar
 from seqloom.serving.http.context import Context, Ctx, reply
+from seqloom.serving.http.direct_route import DirectRoute
 from seqloom.serving.http.encoding import StrictRoute
 from seqloom.serving.http.guard import Needs
 from seqloom.serving.http.limits import check_batch, check_explain, check_k, check_recommend
@@ -27,7 +28,12 @@ router = APIRouter(
 )
 
 
-@router.post("/recommend", response_model=ListReply)
+def direct_route(context: Context) -> DirectRoute:
+    """Returns the route that answers `POST /v1/recommend`; it has to stand before `router`'s."""
+    return DirectRoute("/v1/recommend", RecommendRequest, recommend, Needs("read"), context)
+
+
+@router.post("/recommend", response_model=ListReply)  # describes; `direct_route` answers
 async def recommend(request: RecommendRequest, context: Ctx) -> Response:
     """The best items for a user of the store, or for a bare history of item ids.
 
@@ -67,11 +73,10 @@ async def similar(
     check_k(k, context.config.limits)
     future = context.engine.submit(model, Similar(item_id, k))
     answer: Answer = await asyncio.wrap_future(future)
-    served = context.engine.model(model)
     return reply(
         {
             "item_id": item_id,
-            "items": context.entries(served, answer.items, details),
+            "items": context.entries(answer.served, answer.items, details),
             "model": answer.model,
             "version": answer.version,
             "method": answer.method,
@@ -89,14 +94,14 @@ async def explain(request: ExplainRequest, context: Ctx) -> Response:
     history = None if request.history is None else tuple(request.history)
     query = Explain(request.user_id, history, request.item_id)
     future = context.engine.submit(request.model, query)
-    found: Explanation = await asyncio.wrap_future(future)
-    served = context.engine.model(request.model)
+    explanation: Explanation = await asyncio.wrap_future(future)
+    served = explanation.served
     return reply(
         {
-            "item_id": found.item_id,
-            "title": context.title(served, found.item_id),
-            "score": found.score,
-            "rank": found.rank,
+            "item_id": explanation.item_id,
+            "title": context.title(served, explanation.item_id),
+            "score": explanation.score,
+            "rank": explanation.rank,
             "history": [
                 {
                     "item_id": each.item_id,
@@ -104,15 +109,15 @@ async def explain(request: ExplainRequest, context: Ctx) -> Response:
                     "position": each.position,
                     "change": each.change,
                 }
-                for each in found.history
+                for each in explanation.history
             ],
             "views": {
                 name: {"score": part.score, "advantage": part.advantage, "share": part.share}
-                for name, part in found.views.items()
+                for name, part in explanation.views.items()
             },
-            "unknown": found.unknown,
-            "model": found.model,
-            "version": found.version,
+            "unknown": explanation.unknown,
+            "model": served.name,
+            "version": served.version,
         }
     )
 
@@ -138,8 +143,8 @@ async def _recommend(context: Context, request: RecommendRequest) -> dict[str, A
         answer = await asyncio.wrap_future(context.engine.submit(request.model, query))
     if answer.fallback is not None:
         context.metrics.fallback(answer.model)
-    told = {
-        "items": context.entries(context.engine.model(answer.model), answer.items, request.details),
+    document = {
+        "items": context.entries(answer.served, answer.items, request.details),
         "model": answer.model,
         "version": answer.version,
         "history_length": answer.history_length,
@@ -147,7 +152,7 @@ async def _recommend(context: Context, request: RecommendRequest) -> dict[str, A
         "unknown": answer.unknown,
     }
     if steps is not None:
-        told["cascade"] = [
+        document["cascade"] = [
             {"model": step.model, "outcome": step.outcome, "reason": step.reason} for step in steps
         ]
-    return told
+    return document

@@ -1,0 +1,151 @@
+"""Recommends by a run: histories in, lists of items with ids and titles out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from seqloom.core.batching import LIST_LIMITS, split_padded
+from seqloom.core.config import Config
+from seqloom.core.errors import ConfigError, DataError
+from seqloom.core.progress import SILENT, Progress
+from seqloom.data.codes import known_as
+from seqloom.data.sequences import Sequences
+from seqloom.data.store import Dataset
+from seqloom.runs.ann_scorer import approximate_scorer
+from seqloom.runs.trained_run import TrainedRun
+
+
+class RecommendedItem(Config):
+    """One entry of a list."""
+
+    item_id: str
+    title: str | None = None
+    """What the item is called, where the catalogue says."""
+    score: float
+    """Larger is better; comparable within one list only."""
+
+
+class Recommendation(Config):
+    """The list for one user or history."""
+
+    user: str | None
+    """The user's id; None for a bare history."""
+    items: list[RecommendedItem]
+    """Best first; fewer than k where the catalogue holds no more unseen items."""
+    unknown: list[str] = Field(default_factory=list)
+    """Ids of the history that the catalogue does not hold; they were left out."""
+
+
+def recommend_histories(
+    run: TrainedRun,
+    histories: Sequence[Sequence[str]],
+    *,
+    k: int = 10,
+    mask_seen: bool = True,
+    approximate: bool = False,
+    dataset: Dataset | str | Path | None = None,
+    progress: Progress = SILENT,
+) -> list[Recommendation]:
+    """Returns the `k` best items for each history of item ids.
+
+    A history may be of anybody and of any length; ids that the catalogue does not hold are left out
+    and named in the answer. An empty history gets what is popular, whatever the system.
+
+    Args:
+        approximate: searches an index of the items and not all of them; see `approximate_scorer`.
+        dataset: where the recall of an approximate search is measured, if not on the run's data set.
+
+    Raises:
+        ConfigError: `k` is below 1, or the system cannot search approximately.
+        DataError: a history holds no known item at all.
+        ArtefactError: a history is empty, and the run does not know what is popular.
+    """
+    check_k(k)
+    rows, unknown = _item_numbers(run, histories)
+    lists = list_best(
+        run,
+        rows,
+        k=k,
+        mask_seen=mask_seen,
+        approximate=approximate,
+        dataset=dataset,
+        progress=progress,
+    )
+    return [
+        Recommendation(user=None, items=items, unknown=missing)
+        for items, missing in zip(lists, unknown, strict=True)
+    ]
+
+
+def list_best(
+    run: TrainedRun,
+    rows: Sequences,
+    *,
+    k: int,
+    mask_seen: bool,
+    approximate: bool = False,
+    dataset: Dataset | str | Path | None = None,
+    progress: Progress = SILENT,
+) -> list[list[RecommendedItem]]:
+    """Returns the `k` best items for each row of item numbers; see `recommend_histories`."""
+    scorer = run.scorer
+    if approximate:
+        scorer = approximate_scorer(run, dataset=dataset, progress=progress)
+    ranker = run.ranker(scorer, for_empty=bool((rows.lengths == 0).any()))
+    lists: list[list[RecommendedItem]] = []
+    with progress.task("recommend", len(rows), "users") as task:
+        for part in _blocks(rows, scorer.num_items):
+            histories = rows.select(part)
+            best = ranker.best(histories, k, hidden=histories if mask_seen else None)
+            for numbers, scores in zip(best.items.tolist(), best.scores.tolist(), strict=True):
+                lists.append(_named(run, numbers, scores))
+            task.advance(len(part))
+    return lists
+
+
+def check_k(k: int) -> None:
+    """Checks the length of a list. Raises `ConfigError`."""
+    if k < 1:
+        raise ConfigError(f"k is {k}; it must be at least 1")
+
+
+def _blocks(rows: Sequences, num_items: int) -> list[torch.Tensor]:
+    """Splits rows into blocks that are ranked together, in order.
+
+    A power of two at a time divides the whole blocks that shards keep, so lists do not depend on shards.
+    """
+    at_once = 1 << (LIST_LIMITS.rows_for(num_items).bit_length() - 1)
+    blocks = torch.arange(len(rows)).split(at_once)
+    return [p for block in blocks for p in split_padded(block, rows.lengths, LIST_LIMITS.cells)]
+
+
+def _named(
+    run: TrainedRun, numbers: Sequence[int], scores: Sequence[float]
+) -> list[RecommendedItem]:
+    return [
+        RecommendedItem(item_id=run.item_ids[number - 1], title=run.titles[number - 1], score=score)
+        for number, score in zip(numbers, scores, strict=True)
+        if number
+    ]
+
+
+def _item_numbers(
+    run: TrainedRun, histories: Sequence[Sequence[str]]
+) -> tuple[Sequences, list[list[str]]]:
+    """Returns the histories as item numbers, and the ids of each that the catalogue does not hold."""
+    known: list[list[int]] = []
+    unknown: list[list[str]] = []
+    for number, history in enumerate(histories, start=1):
+        ids = known_as(history, run.item_numbers)
+        known.append([run.item_numbers[i] for i in ids if i in run.item_numbers])
+        unknown.append([i for i in ids if i not in run.item_numbers])
+        if ids and not known[-1]:
+            raise DataError(
+                f"history {number} holds no item of the catalogue (found {', '.join(ids[:5])}); "
+                f"its ids look like {', '.join(run.item_ids[:3])}"
+            )
+    return Sequences.from_lists(known), unknown

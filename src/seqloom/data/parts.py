@@ -22,7 +22,7 @@ from seqloom.core.files import atomic_file
 from seqloom.core.records import FileRecord, check_file
 from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events
-from seqloom.data.marks import fingerprint_of, training_hash
+from seqloom.data.fingerprints import fingerprint_of, training_hash
 from seqloom.data.sequences import Sequences
 from seqloom.data.tables import read_id_table
 

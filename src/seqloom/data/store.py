@@ -32,7 +32,7 @@ from seqloom.core.files import atomic_folder, read_json, write_json
 from seqloom.core.records import FileRecord, check_file, record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events, check_events
-from seqloom.data.marks import fingerprint, training_hash
+from seqloom.data.fingerprints import fingerprint, training_hash
 from seqloom.data.parts import REMEDY, PartRecord, read_events, read_parts, read_users
 from seqloom.data.sequences import Sequences
 from seqloom.data.tables import read_id_table

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from seqloom.core.errors import ArtefactError
-from seqloom.data.cold import cold_users
+from seqloom.data.cold_split import cold_users
 from seqloom.data.split import Split, leave_one_out, temporal
 from seqloom.data.statistics import describe_split
 from seqloom.data.store import Dataset, fingerprint

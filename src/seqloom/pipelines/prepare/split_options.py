@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import MAX_EXAMPLES, Findings
-from seqloom.data.cold import choose, cold_users, hold_out_items
+from seqloom.data.cold_split import choose, cold_users, hold_out_items
 from seqloom.data.events import Events
 from seqloom.data.filters import Log, tied_events
 from seqloom.data.sources import ReadOptions
@@ -160,7 +160,7 @@ def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
 
 
 def choose_cold_items(ids: pl.Series, options: SplitOptions) -> np.ndarray:
-    """[items] bool: the items that are cold. Raises what `data.cold.choose` raises."""
+    """[items] bool: the items that are cold. Raises what `data.cold_split.choose` raises."""
     return choose(ids, round(options.cold_items * len(ids)), options.cold_seed, "items")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from seqloom.data.cold import cold_last
+from seqloom.data.cold_split import cold_last
 from seqloom.data.split import check_temporal, temporal_ranks
 from seqloom.pipelines.prepare.out_of_core.filtering import coarse, count_seconds, survey_bucket
 from seqloom.pipelines.prepare.out_of_core.job import Folder, Job

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
-from seqloom.data.cold import choose, cold_users, hold_out_items
+from seqloom.data.cold_split import choose, cold_users, hold_out_items
 from seqloom.data.filters import Log
 from seqloom.data.split import leave_one_out
 from seqloom.pipelines.prepare.split_options import user_offsets

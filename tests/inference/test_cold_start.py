@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seqloom.core.protocols import ListScorer
-from seqloom.data.popular import popularity_scores
+from seqloom.data.popularity_scores import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.ranking import rank_targets

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.protocols import ListScorer, Scorer
-from seqloom.data.popular import popularity_scores
+from seqloom.data.popularity_scores import popularity_scores
 from seqloom.inference.top_k import top_scores
 
 

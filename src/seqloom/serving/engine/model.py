@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, SeqloomError
 from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
-from seqloom.data.popular import popularity_scores
+from seqloom.data.popularity_scores import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
 from seqloom.inference.ann_index import Recall

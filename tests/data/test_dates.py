@@ -10,7 +10,7 @@ import pytest
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import Findings, check_times
-from seqloom.data.times import Times, parse_moment, parse_times
+from seqloom.data.timestamps import Times, parse_moment, parse_times
 
 
 def times_of(*values: object, unit: str = "auto", **options: object) -> Times:

@@ -14,7 +14,7 @@ from seqloom.data.codes import Coded, count_decimals, encode, have_decimals, mer
 from seqloom.data.dates import DayOrder
 from seqloom.data.filters import Log, time_order
 from seqloom.data.sources.base import Source, TimestampUnit
-from seqloom.data.times import Times, parse_times
+from seqloom.data.timestamps import Times, parse_times
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import polars as pl
 
 from seqloom.core.errors import DataError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.times import iso
+from seqloom.data.timestamps import iso
 
 MAX_EXAMPLES = 5
 _DAY_S = 86_400

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqloom.core.errors import DataError
-from seqloom.data.times import SECOND, iso
+from seqloom.data.timestamps import SECOND, iso
 
 
 @dataclass(frozen=True)

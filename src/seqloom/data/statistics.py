@@ -13,7 +13,7 @@ import numpy as np
 
 from seqloom.data.filters import Log
 from seqloom.data.split import Split
-from seqloom.data.times import SECOND, iso
+from seqloom.data.timestamps import SECOND, iso
 
 
 @dataclass(frozen=True)

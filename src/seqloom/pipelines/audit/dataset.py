@@ -12,7 +12,7 @@ from seqloom.data.cold_split import cold_users
 from seqloom.data.split import Split, leave_one_out, temporal
 from seqloom.data.statistics import describe_split
 from seqloom.data.store import Dataset, fingerprint
-from seqloom.data.times import SECOND, parse_moment
+from seqloom.data.timestamps import SECOND, parse_moment
 from seqloom.pipelines.audit.report import Checks
 from seqloom.pipelines.train.foundation import merged_events
 

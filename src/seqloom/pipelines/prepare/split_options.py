@@ -25,7 +25,7 @@ from seqloom.data.split import (
     temporal_bounds,
 )
 from seqloom.data.statistics import SplitTally
-from seqloom.data.times import SECOND, iso, parse_moment
+from seqloom.data.timestamps import SECOND, iso, parse_moment
 
 
 class SplitOptions(ReadOptions):

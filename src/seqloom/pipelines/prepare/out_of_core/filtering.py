@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seqloom.data.times import SECOND
+from seqloom.data.timestamps import SECOND
 from seqloom.pipelines.prepare.out_of_core.job import Folder, range_starts
 
 _SAMPLES = 256

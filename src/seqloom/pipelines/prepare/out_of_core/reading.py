@@ -15,7 +15,7 @@ from seqloom.data.checks import Findings
 from seqloom.data.codes import are_integers, count_decimals, without_decimals
 from seqloom.data.filters import counting_order
 from seqloom.data.sources import read_log
-from seqloom.data.times import Times
+from seqloom.data.timestamps import Times
 from seqloom.pipelines.prepare.out_of_core.job import Folder, range_starts
 from seqloom.pipelines.prepare.prepare import source_records
 

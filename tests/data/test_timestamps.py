@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from seqloom.core.errors import DataError
-from seqloom.data.times import iso, parse_moment, parse_times
+from seqloom.data.timestamps import iso, parse_moment, parse_times
 
 STAMP = 1388631845  # 2014-01-02 03:04:05 UTC
 

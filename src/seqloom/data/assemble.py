@@ -11,7 +11,7 @@ import pyarrow as pa
 from seqloom.core.errors import DataError
 from seqloom.data.checks import Findings, Missing, check_ids, check_times, present_rows
 from seqloom.data.codes import Coded, count_decimals, encode, have_decimals, merge_decimals
-from seqloom.data.dates import DayOrder
+from seqloom.data.date_formats import DayOrder
 from seqloom.data.filters import Log, time_order
 from seqloom.data.sources.base import Source, TimestampUnit
 from seqloom.data.timestamps import Times, parse_times

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from seqloom.core.errors import DataError
-from seqloom.data.dates import DayOrder, read_compact, read_dates, read_format
+from seqloom.data.date_formats import DayOrder, read_compact, read_dates, read_format
 from seqloom.data.sources.base import TimestampUnit
 
 SECOND = 1_000_000

@@ -7,7 +7,7 @@ from typing import Any
 
 from seqloom.core.errors import DataError
 from seqloom.data.assemble import check_day_order
-from seqloom.data.dates import DayOrder
+from seqloom.data.date_formats import DayOrder
 from seqloom.data.sources.base import TimestampUnit
 
 _UNITS: dict[str, TimestampUnit] = {

@@ -9,7 +9,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import generator
 from seqloom.inference.ann_index import ApproximateIndex, Recall
 from seqloom.text.neighbours import top_similar
-from seqloom.text.running_best import RunningBest
+from seqloom.text.running_top_k import RunningBest
 from seqloom.text.similarity import SPARE, SimilaritySearch
 
 _SAMPLE = 512

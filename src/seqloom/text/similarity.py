@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.progress import Progress
-from seqloom.text.running_best import RunningBest
+from seqloom.text.running_top_k import RunningBest
 
 SPARE = 8
 """Candidates kept beyond k, so that ties are seen."""

@@ -13,10 +13,10 @@ from seqloom.core.files import sha256_text
 from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
+from seqloom.text.embedding_shards import Shards
 from seqloom.text.encoders import TextEncoder
 from seqloom.text.prompts import Prompts
 from seqloom.text.resume import Encoded, content_hash, encode_timed
-from seqloom.text.shards import Shards
 from seqloom.text.store import PartManifest, TextManifest, Users
 from seqloom.text.users import mean_of_items
 

@@ -16,10 +16,10 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
 from seqloom.text.embed_parts import Made, Maker, plan_items, plan_users
+from seqloom.text.embedding_shards import Shards
 from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.encoders.factory import EncoderOptions
 from seqloom.text.prompts import Prompts, item_prompts, user_prompts
-from seqloom.text.shards import Shards
 from seqloom.text.store import TextManifest, Users
 
 

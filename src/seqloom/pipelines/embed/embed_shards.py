@@ -16,10 +16,7 @@ from seqloom.data.store import Dataset
 from seqloom.jobs import Engine
 from seqloom.jobs.shards import Shard
 from seqloom.pipelines.embed.embed import EmbedOptions, EmbedSummary, default_name, embed
-from seqloom.text.encoders import TextEncoder, build_encoder
-from seqloom.text.prompts import item_prompts, template_text, user_prompts
-from seqloom.text.resume import content_hash, encode_timed
-from seqloom.text.shards import (
+from seqloom.text.embedding_shards import (
     ShardManifest,
     Shards,
     SharePart,
@@ -30,6 +27,9 @@ from seqloom.text.shards import (
     shard_rows,
     write_shard,
 )
+from seqloom.text.encoders import TextEncoder, build_encoder
+from seqloom.text.prompts import item_prompts, template_text, user_prompts
+from seqloom.text.resume import content_hash, encode_timed
 from seqloom.text.store import check_name, text_names
 
 

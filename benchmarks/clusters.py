@@ -18,7 +18,7 @@ from benchmarks.result import Measurement, Result
 from seqloom.jobs import Engine, EngineOptions, build_engine
 from seqloom.pipelines.embed.embed import EmbedOptions, embed
 from seqloom.pipelines.embed.embed_shards import embed_by
-from seqloom.pipelines.prepare.out_of_core import prepare_by
+from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 
 WORKERS = 2
@@ -100,7 +100,7 @@ def _prepare_plain(folder: Path) -> Plain:
 
 def _prepare(engine: Engine, log: Path) -> float:
     started = time.perf_counter()
-    prepare_by(engine, log, log.parent / "parts", parts=2 * WORKERS, overwrite=True)
+    prepare_out_of_core(engine, log, log.parent / "parts", parts=2 * WORKERS, overwrite=True)
     return time.perf_counter() - started
 
 

@@ -21,7 +21,7 @@ from seqloom.core.errors import ConfigError, DataError, EngineError
 from seqloom.jobs import EngineOptions, build_engine
 from seqloom.pipelines.embed.embed import EmbedOptions, embed
 from seqloom.pipelines.embed.embed_shards import embed_by
-from seqloom.pipelines.prepare.out_of_core import prepare_by
+from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.recommend.recommend_shards import ListsJob, open_lists, recommend_by
@@ -203,7 +203,7 @@ def test_a_log_is_prepared_and_users_are_recommended_to(engine, tmp_path):
     for number, part in enumerate(log.iter_slices(900)):
         part.write_parquet(tmp_path / "log" / f"{number}.parquet")
     expected = prepare(log, tmp_path / "one")
-    made = prepare_by(engine, tmp_path / "log", tmp_path / "parts", parts=3)
+    made = prepare_out_of_core(engine, tmp_path / "log", tmp_path / "parts", parts=3)
     assert made.fingerprint == expected.fingerprint
     assert made.manifest.statistics == expected.manifest.statistics
     train(made, "popularity", out=tmp_path / "run")

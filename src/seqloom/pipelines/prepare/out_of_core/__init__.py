@@ -13,6 +13,6 @@ file is there is finished; so a killed worker costs its piece, and a killed job 
 
 from __future__ import annotations
 
-from seqloom.pipelines.prepare.out_of_core.driver import prepare_by
+from seqloom.pipelines.prepare.out_of_core.driver import prepare_out_of_core
 
-__all__ = ["prepare_by"]
+__all__ = ["prepare_out_of_core"]

@@ -51,7 +51,7 @@ from seqloom.pipelines.prepare.split_options import tell_split
 _BYTES_A_PART = 256 << 20
 
 
-def prepare_by(
+def prepare_out_of_core(
     engine: Engine,
     log: str | Path,
     out: str | Path,
@@ -98,7 +98,7 @@ def prepare_by(
 
 
 class _Driver:
-    """One call of `prepare_by`."""
+    """One call of `prepare_out_of_core`."""
 
     def __init__(
         self,

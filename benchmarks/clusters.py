@@ -17,7 +17,7 @@ from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
 from seqloom.jobs import Engine, EngineOptions, build_engine
 from seqloom.pipelines.embed.embed import EmbedOptions, embed
-from seqloom.pipelines.embed.embed_shards import embed_by
+from seqloom.pipelines.embed.embed_shards import embed_sharded
 from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 
@@ -74,7 +74,7 @@ def _embed_plain(folder: Path) -> Plain:
 
 def _embed(engine: Engine, data: Path) -> float:
     started = time.perf_counter()
-    embed_by(engine, data, EmbedOptions(users="none"))
+    embed_sharded(engine, data, EmbedOptions(users="none"))
     seconds = time.perf_counter() - started
     shutil.rmtree(data / "text")
     return seconds

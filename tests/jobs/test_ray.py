@@ -20,7 +20,7 @@ import torch
 from seqloom.core.errors import ConfigError, DataError, EngineError
 from seqloom.jobs import EngineOptions, build_engine
 from seqloom.pipelines.embed.embed import EmbedOptions, embed
-from seqloom.pipelines.embed.embed_shards import embed_by
+from seqloom.pipelines.embed.embed_shards import embed_sharded
 from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.recommend.recommend import recommend
@@ -164,7 +164,7 @@ def test_embeddings_equal_those_of_one_machine_though_a_worker_is_killed(cluster
     killed: list[int] = []
     watcher = threading.Thread(target=kill_a_busy_worker, args=(cluster, data.path, killed))
     watcher.start()
-    summary = embed_by(engine, data, EmbedOptions(encoder="hash:64"), shards=4)
+    summary = embed_sharded(engine, data, EmbedOptions(encoder="hash:64"), shards=4)
     watcher.join()
     other = tiny_dataset(tmp_path / "other", histories, titles)
     embed(other, EmbedOptions(encoder="hash:64"))

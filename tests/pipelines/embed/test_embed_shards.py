@@ -10,7 +10,7 @@ from seqloom.core.errors import ArtefactError, EmbeddingError
 from seqloom.jobs.local import ProcessEngine
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.embed.embed import EmbedOptions, embed
-from seqloom.pipelines.embed.embed_shards import embed_by, embed_shard, merge_shards
+from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, merge_shards
 from seqloom.text import resume, shards
 from seqloom.text.encoders.hashing import HashEncoder
 from seqloom.text.store import load_embeddings
@@ -149,7 +149,7 @@ def test_merging_twice_changes_nothing(data):
 
 def test_worker_processes_embed_as_a_single_call(data, tmp_path):
     with ProcessEngine(2) as engine:
-        summary = embed_by(engine, data, options(), shards=3)
+        summary = embed_sharded(engine, data, options(), shards=3)
     other = tiny_dataset(tmp_path / "other", HISTORIES, TITLES)
     embed(other, options())
     assert summary.encoded == 50 + sum(len(h) > 0 for h in HISTORIES)

@@ -143,7 +143,7 @@ def _divided(
     context: typer.Context, dataset: Path, chosen: EmbedOptions, common: dict[str, Any]
 ) -> Any:
     """One shard, the merge, or both by an engine."""
-    from seqloom.pipelines.embed.embed_shards import embed_by, embed_shard, merge_shards
+    from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, merge_shards
 
     given = context.params
     if given["shard"] is not None:
@@ -153,7 +153,7 @@ def _divided(
     if given["merge"]:
         return merge_shards(dataset, chosen, **common)
     with options.build_engine(context) as engine:
-        return embed_by(engine, dataset, chosen, shards=given["shards"], **common)
+        return embed_sharded(engine, dataset, chosen, shards=given["shards"], **common)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

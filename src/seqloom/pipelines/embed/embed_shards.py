@@ -146,7 +146,7 @@ def merge_shards(
     )
 
 
-def embed_by(
+def embed_sharded(
     engine: Engine,
     dataset: Dataset | str | Path,
     options: EmbedOptions,

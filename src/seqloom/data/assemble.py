@@ -84,17 +84,17 @@ def code_log(
 def settle_ids(log: Log, findings: Findings) -> Log:
     """Read 103.0 as 103 where all ids of a column are integers."""
     if have_decimals(log.user_ids):
-        tell_decimals("user", count_decimals(log.user_ids), findings)
+        report_decimals("user", count_decimals(log.user_ids), findings)
         users, user_ids = merge_decimals(log.users, log.user_ids)
         log = replace(log, users=users, user_ids=user_ids)
     if have_decimals(log.item_ids):
-        tell_decimals("item", count_decimals(log.item_ids), findings)
+        report_decimals("item", count_decimals(log.item_ids), findings)
         items, item_ids = merge_decimals(log.items, log.item_ids)
         log = replace(log, items=items, item_ids=item_ids)
     return log
 
 
-def tell_decimals(role: str, count: int, findings: Findings) -> None:
+def report_decimals(role: str, count: int, findings: Findings) -> None:
     """Record ids that are written as 103.0 and read as 103."""
     findings.add(
         f"decimals-in-{role}-id",

@@ -76,7 +76,7 @@ def check_ids(role: str, labels: pl.Series, findings: Findings) -> None:
     )
 
 
-def tell_mixed(count: int, findings: Findings) -> None:
+def report_mixed_times(count: int, findings: Findings) -> None:
     """Record the times of the rarer kind in a column of numbers and dates."""
     findings.add(
         "mixed-times",
@@ -91,7 +91,7 @@ def check_times(
     """Warn of times that can hardly be times, and of a column that mixes numbers and dates."""
     if len(micros) == 0:
         return
-    tell_mixed(mixed, findings)
+    report_mixed_times(mixed, findings)
     for kind, odd, message in (
         ("time-before-1970", micros < 0, "times lie before 1970"),
         (

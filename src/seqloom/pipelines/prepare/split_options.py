@@ -133,7 +133,7 @@ def split_log(
     """
     plan = plan_split(log, options)
     part = split_part(log, plan)
-    return part.log, part.events, tell_split([part.counts], plan, options, findings)
+    return part.log, part.events, report_split([part.counts], plan, options, findings)
 
 
 def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
@@ -214,7 +214,7 @@ def split_part(log: Log, plan: SplitPlan) -> SplitPart:
     return SplitPart(log, _events(log, offsets, split), counts)
 
 
-def tell_split(
+def report_split(
     parts: Sequence[SplitCounts], plan: SplitPlan, options: SplitOptions, findings: Findings
 ) -> dict[str, Any]:
     """The facts of the split of all parts; what is odd goes to `findings`."""

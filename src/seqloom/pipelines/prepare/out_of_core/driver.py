@@ -17,15 +17,15 @@ from seqloom.core.errors import ArtefactError, DataError
 from seqloom.core.files import atomic_folder, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.records import record_files
-from seqloom.data.assemble import tell_decimals
-from seqloom.data.checks import Findings, check_ids, tell_mixed
+from seqloom.data.assemble import report_decimals
+from seqloom.data.checks import Findings, check_ids, report_mixed_times
 from seqloom.data.codes import count_decimals, have_decimals, without_decimals
 from seqloom.data.parts import PartRecord, fingerprint_parts, part_files, training_parts
 from seqloom.data.sources.base import Names, Source
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
 from seqloom.jobs import Engine
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
-from seqloom.pipelines.prepare.out_of_core.findings import Told, tell_found
+from seqloom.pipelines.prepare.out_of_core.findings import Told, report_findings
 from seqloom.pipelines.prepare.out_of_core.gathering import gather_bucket
 from seqloom.pipelines.prepare.out_of_core.job import Folder, Job, find_files
 from seqloom.pipelines.prepare.out_of_core.planning import Planner
@@ -46,7 +46,7 @@ from seqloom.pipelines.prepare.prepare import (
     quoting,
     table_records,
 )
-from seqloom.pipelines.prepare.split_options import tell_split
+from seqloom.pipelines.prepare.split_options import report_split
 
 _BYTES_A_PART = 256 << 20
 
@@ -200,12 +200,12 @@ class _Driver:
         of_items = Findings()
         check_ids("item", all_items, of_items)
         decimals, mixed = Findings(), Findings()
-        tell_decimals("user", sum(one["decimals"] for one in gathered), decimals)
-        tell_decimals("item", self._decimals, decimals)
+        report_decimals("user", sum(one["decimals"] for one in gathered), decimals)
+        report_decimals("item", self._decimals, decimals)
         times = [one["times"] for one in told if one["times"] is not None]
         both = (sum(one["dates"] for one in times), sum(one["numbers"] for one in times))
-        tell_mixed(min(both), mixed)
-        tell_found(
+        report_mixed_times(min(both), mixed)
+        report_findings(
             Told(
                 files=[
                     (file, one["findings"]) for file, one in zip(self.job.files, told, strict=True)
@@ -279,7 +279,7 @@ class _Driver:
         from seqloom import __version__
 
         counts = stored_counts(self.folder, written)
-        facts = tell_split(counts, stored_plan(self.folder), self.options, self.findings)
+        facts = report_split(counts, stored_plan(self.folder), self.options, self.findings)
         source = Source(self.job.format, self.name, {}, _names(told[0]["names"]))
         table = items_table(source, self.items, self.options, self.progress)
         rows, without_text = catalogue(ids, all_items, table, self.options, self.findings)

@@ -42,7 +42,7 @@ class Told:
     """Events that repeat the one before."""
 
 
-def tell_found(told: Told, name: str, findings: Findings) -> None:
+def report_findings(told: Told, name: str, findings: Findings) -> None:
     """Pass everything on in the order in which `prepare` says it."""
     files = [
         record | {"examples": [f"{Path(file).name}, {one}" for one in record["examples"]]}

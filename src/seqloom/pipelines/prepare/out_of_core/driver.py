@@ -25,7 +25,7 @@ from seqloom.data.sources.base import Names, Source
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
 from seqloom.jobs import Engine
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
-from seqloom.pipelines.prepare.out_of_core.findings import Told, report_findings
+from seqloom.pipelines.prepare.out_of_core.findings import LogFindings, report_findings
 from seqloom.pipelines.prepare.out_of_core.gathering import gather_bucket
 from seqloom.pipelines.prepare.out_of_core.job import Folder, Job, find_files
 from seqloom.pipelines.prepare.out_of_core.planning import Planner
@@ -206,7 +206,7 @@ class _Driver:
         both = (sum(one["dates"] for one in times), sum(one["numbers"] for one in times))
         report_mixed_times(min(both), mixed)
         report_findings(
-            Told(
+            LogFindings(
                 files=[
                     (file, one["findings"]) for file, one in zip(self.job.files, told, strict=True)
                 ],

@@ -21,7 +21,7 @@ _OF_ROWS = (
 
 
 @dataclass(frozen=True)
-class Told:
+class LogFindings:
     """What the steps found."""
 
     files: list[tuple[str, Records]]
@@ -42,7 +42,7 @@ class Told:
     """Events that repeat the one before."""
 
 
-def report_findings(told: Told, name: str, findings: Findings) -> None:
+def report_findings(told: LogFindings, name: str, findings: Findings) -> None:
     """Pass everything on in the order in which `prepare` says it."""
     files = [
         record | {"examples": [f"{Path(file).name}, {one}" for one in record["examples"]]}

@@ -93,11 +93,11 @@ def _collect(
         items=np.concatenate(items),
         times=joined.get("times"),
         user_ids=coded.labels,
-        item_ids=unnamed(num_items),
+        item_ids=placeholder_ids(num_items),
     )
     return log, np.concatenate(keys)[first], joined.get("wanted")
 
 
-def unnamed(count: int) -> pl.Series:
+def placeholder_ids(count: int) -> pl.Series:
     """In place of the items' ids, where only their number counts."""
     return pl.zeros(count, dtype=pl.Int8, eager=True)

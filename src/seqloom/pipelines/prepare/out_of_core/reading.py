@@ -55,7 +55,7 @@ def _read(
     )
     log, ratings = coded.log, coded.ratings
     # Where 103.0 and 103 turn out to be one user, it is one bucket.
-    buckets = user_buckets(without_decimals(log.user_ids).to_list(), job.parts)
+    buckets = _user_buckets(without_decimals(log.user_ids).to_list(), job.parts)
     order = counting_order(buckets[log.users])
     arrays = {"users": log.users, "items": log.items}
     if log.times is not None:
@@ -75,8 +75,8 @@ def _read(
     return {
         "rows": rows,
         "events": len(log),
-        "times": _told_of_times(coded.times),
-        "users": told_of_ids(log.user_ids),
+        "times": _time_facts(coded.times),
+        "users": _id_facts(log.user_ids),
         "rated": ratings is not None,
         "unrated": 0 if ratings is None else int(np.isnan(ratings).sum()),
         "names": source.names.by_role() if source.names is not None else None,
@@ -85,7 +85,7 @@ def _read(
     }
 
 
-def _told_of_times(times: Times | None) -> dict[str, Any] | None:
+def _time_facts(times: Times | None) -> dict[str, Any] | None:
     """What all files have to know of each other's times."""
     if times is None:
         return None
@@ -98,11 +98,11 @@ def _told_of_times(times: Times | None) -> dict[str, Any] | None:
     }
 
 
-def told_of_ids(labels: pl.Series) -> dict[str, bool]:
+def _id_facts(labels: pl.Series) -> dict[str, bool]:
     """Whether the ids of a file are integers, and whether some have decimals; see `codes.have_decimals`."""
     return {"integers": are_integers(labels), "decimals": count_decimals(labels) > 0}
 
 
-def user_buckets(ids: list[str], count: int) -> np.ndarray:
+def _user_buckets(ids: list[str], count: int) -> np.ndarray:
     """[users] int32: which bucket each user belongs to, the same in every process."""
     return np.array([zlib.crc32(i.encode("utf-8", "surrogatepass")) % count for i in ids], np.int32)

@@ -11,7 +11,7 @@ from seqloom.data.catalog import arrow_strings
 from seqloom.data.filters import Log
 from seqloom.data.parts import write_part
 from seqloom.data.statistics import LogTally, SplitTally
-from seqloom.pipelines.prepare.out_of_core.gathering import unnamed
+from seqloom.pipelines.prepare.out_of_core.gathering import placeholder_ids
 from seqloom.pipelines.prepare.out_of_core.job import Folder
 from seqloom.pipelines.prepare.split_options import SplitCounts, SplitPlan, split_part
 
@@ -108,5 +108,5 @@ def _collect(folder: Folder, piece: int) -> Log:
         items=items,
         times=rest[0] if rest else None,
         user_ids=ids.gather(order),
-        item_ids=unnamed(folder.told("plan", 1)[0]["num_items"]),
+        item_ids=placeholder_ids(folder.told("plan", 1)[0]["num_items"]),
     )

@@ -27,7 +27,7 @@ from seqloom.jobs import Engine
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
 from seqloom.pipelines.prepare.out_of_core.findings import LogFindings, report_findings
 from seqloom.pipelines.prepare.out_of_core.gathering import gather_bucket
-from seqloom.pipelines.prepare.out_of_core.job import Folder, Job, find_files
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder, Job, find_files
 from seqloom.pipelines.prepare.out_of_core.planning import Planner
 from seqloom.pipelines.prepare.out_of_core.reading import read_piece
 from seqloom.pipelines.prepare.out_of_core.times import agree_on_times
@@ -116,7 +116,7 @@ class _Driver:
         self.findings = Findings(progress)
         self._decimals = 0
         """Items whose ids are read without their decimals."""
-        self.folder = Folder(out.parent / f".{out.name}.parts")
+        self.folder = JobFolder(out.parent / f".{out.name}.parts")
 
     def run(self) -> Dataset:
         """All steps in their order."""

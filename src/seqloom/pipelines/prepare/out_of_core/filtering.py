@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from seqloom.data.timestamps import SECOND
-from seqloom.pipelines.prepare.out_of_core.job import Folder, range_starts
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder, range_starts
 
 _SAMPLES = 256
 """Users of a bucket that stand for all of its users where ranges of equal size are sought."""
@@ -19,7 +19,7 @@ _COARSE = 16
 def count_items(path: str, step: str, piece: int) -> dict[str, Any]:
     """One round of the k-core: users with too few events of the items that are left, and the events of
     each item without these users. The items that are left are in `<step>-alive`."""
-    folder = Folder(path)
+    folder = JobFolder(path)
 
     def work() -> dict[str, Any]:
         events = folder.arrays("gather", piece, ("users", "items"))
@@ -29,10 +29,10 @@ def count_items(path: str, step: str, piece: int) -> dict[str, Any]:
         folder.write_arrays(step, piece, {"counts": counts})
         return {"events": int(keep.sum())}
 
-    return folder.once(step, piece, work)
+    return folder.run_step(step, piece, work)
 
 
-def kept_events(folder: Folder, step: str, events: dict[str, np.ndarray]) -> np.ndarray:
+def kept_events(folder: JobFolder, step: str, events: dict[str, np.ndarray]) -> np.ndarray:
     """[events] bool: events of items that are left, of users who have enough of them."""
     alive = folder.arrays(f"{step}-alive", 0)["alive"]
     keep = alive[events["items"]]
@@ -44,11 +44,11 @@ def kept_events(folder: Folder, step: str, events: dict[str, np.ndarray]) -> np.
 
 def survey_bucket(path: str, core: str, piece: int) -> dict[str, Any]:
     """What is left of a bucket: users, those who may be cold, times, and a sample of its users."""
-    folder = Folder(path)
-    return folder.once("survey", piece, lambda: _survey(folder, core, piece))
+    folder = JobFolder(path)
+    return folder.run_step("survey", piece, lambda: _survey(folder, core, piece))
 
 
-def _survey(folder: Folder, core: str, piece: int) -> dict[str, Any]:
+def _survey(folder: JobFolder, core: str, piece: int) -> dict[str, Any]:
     events = folder.arrays("gather", piece)
     keep = kept_events(folder, core, events)
     lengths = np.bincount(events["users"][keep], minlength=len(events["keys"]))
@@ -72,7 +72,7 @@ def _survey(folder: Folder, core: str, piece: int) -> dict[str, Any]:
 
 def count_seconds(path: str, core: str, blocks: list[int], piece: int) -> dict[str, Any]:
     """How many kept events of a bucket lie in each second of some blocks of time."""
-    folder = Folder(path)
+    folder = JobFolder(path)
 
     def work() -> dict[str, Any]:
         events = folder.arrays("gather", piece)
@@ -82,7 +82,7 @@ def count_seconds(path: str, core: str, blocks: list[int], piece: int) -> dict[s
         folder.write_arrays("times", piece, {"seconds": values, "counts": counts})
         return {}
 
-    return folder.once("times", piece, work)
+    return folder.run_step("times", piece, work)
 
 
 def coarse(seconds: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ def coarse(seconds: np.ndarray) -> np.ndarray:
 
 def scatter_bucket(path: str, core: str, piece: int) -> dict[str, Any]:
     """The kept events of a bucket by ranges of users, items in their final numbers but for cold ones."""
-    folder = Folder(path)
+    folder = JobFolder(path)
 
     def work() -> dict[str, Any]:
         events = folder.arrays("gather", piece)
@@ -118,4 +118,4 @@ def scatter_bucket(path: str, core: str, piece: int) -> dict[str, Any]:
         folder.write_batches("scatter", piece, pa.table({"user_id": ids}), users)
         return {}
 
-    return folder.once("scatter", piece, work)
+    return folder.run_step("scatter", piece, work)

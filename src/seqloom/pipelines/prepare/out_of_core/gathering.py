@@ -12,7 +12,7 @@ from seqloom.data.checks import Findings, check_ids
 from seqloom.data.codes import count_decimals, encode, without_decimals
 from seqloom.data.filters import Log, repeats_in_place, time_order, wanted_events
 from seqloom.data.statistics import LogTally
-from seqloom.pipelines.prepare.out_of_core.job import Folder
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
 _FILE = 32
 """A user is known by the first file that names it and its number there, and so is the order in which
@@ -26,12 +26,14 @@ def gather_bucket(
 
     With `decimals`, a user 103.0 is the user 103.
     """
-    folder = Folder(path)
-    return folder.once("gather", piece, lambda: _gather(folder, read, num_items, decimals, piece))
+    folder = JobFolder(path)
+    return folder.run_step(
+        "gather", piece, lambda: _gather(folder, read, num_items, decimals, piece)
+    )
 
 
 def _gather(
-    folder: Folder, read: str, num_items: int, decimals: bool, piece: int
+    folder: JobFolder, read: str, num_items: int, decimals: bool, piece: int
 ) -> dict[str, Any]:
     job = folder.job()
     written = pl.concat([part["user_id"] for part in folder.batches(read, len(job.files), piece)])
@@ -69,7 +71,7 @@ def _gather(
 
 
 def _collect(
-    folder: Folder, read: str, num_items: int, user_ids: pl.Series, piece: int
+    folder: JobFolder, read: str, num_items: int, user_ids: pl.Series, piece: int
 ) -> tuple[Log, np.ndarray, np.ndarray | None]:
     """The bucket's log in the order of the files, the key of each user, and which events are wanted."""
     files = len(folder.job().files)

@@ -75,7 +75,7 @@ def find_files(log: Path, options: PrepareOptions) -> tuple[str, list[Path]]:
     return chosen, files
 
 
-class Folder:
+class JobFolder:
     """The folder of a job."""
 
     def __init__(self, path: str | Path) -> None:
@@ -98,7 +98,9 @@ class Folder:
         """A file that a step leaves."""
         return self.path / step / f"{piece:05d}.{kind}"
 
-    def once(self, step: str, piece: int, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    def run_step(
+        self, step: str, piece: int, work: Callable[[], Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """What a step told of a piece; the work is done if it has not been done before."""
         done = self.file(step, piece, "json")
         if not done.exists():
@@ -106,7 +108,7 @@ class Folder:
         told: dict[str, Any] = read_json(done, "step of a job")
         return told
 
-    def told(self, step: str, count: int) -> list[dict[str, Any]]:
+    def results(self, step: str, count: int) -> list[dict[str, Any]]:
         """What a finished step told of each of `count` pieces."""
         return [
             read_json(self.file(step, piece, "json"), "step of a job") for piece in range(count)

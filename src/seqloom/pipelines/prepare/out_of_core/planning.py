@@ -12,7 +12,7 @@ import pyarrow as pa
 from seqloom.data.cold_split import cold_last
 from seqloom.data.split import check_temporal, temporal_ranks
 from seqloom.pipelines.prepare.out_of_core.filtering import coarse, count_seconds, survey_bucket
-from seqloom.pipelines.prepare.out_of_core.job import Folder, Job
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder, Job
 from seqloom.pipelines.prepare.split_options import (
     choose_cold_items,
     choose_cold_users,
@@ -26,7 +26,7 @@ Each = Callable[..., list[dict[str, Any]]]
 class Planner:
     """Decides between the k-core and the writing of parts."""
 
-    def __init__(self, job: Job, folder: Folder, each: Each) -> None:
+    def __init__(self, job: Job, folder: JobFolder, each: Each) -> None:
         self._job, self._options = job, job.options
         self._folder, self._each = folder, each
 
@@ -60,7 +60,7 @@ class Planner:
             "cold_users": bool(self._options.cold_users),
             "num_items": len(ids),
         }
-        self._folder.once("plan", 0, lambda: plan)
+        self._folder.run_step("plan", 0, lambda: plan)
         return ids.gather(cold_last(arrays["cold"])) if "cold" in arrays else ids
 
     def _cuts(self, told: list[dict[str, Any]]) -> np.ndarray:

@@ -16,7 +16,7 @@ from seqloom.data.codes import are_integers, count_decimals, without_decimals
 from seqloom.data.filters import counting_order
 from seqloom.data.sources import read_log
 from seqloom.data.timestamps import Times
-from seqloom.pipelines.prepare.out_of_core.job import Folder, range_starts
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder, range_starts
 from seqloom.pipelines.prepare.prepare import source_records
 
 APART = ("blanks-around-user-id", "blanks-around-item-id")
@@ -31,12 +31,12 @@ def read_piece(
     Raises:
         DataError: as `prepare` does for the same file.
     """
-    folder = Folder(path)
-    return folder.once(step, piece, lambda: _read(folder, step, unit, day_first, piece))
+    folder = JobFolder(path)
+    return folder.run_step(step, piece, lambda: _read(folder, step, unit, day_first, piece))
 
 
 def _read(
-    folder: Folder, step: str, unit: str, day_first: bool | None, piece: int
+    folder: JobFolder, step: str, unit: str, day_first: bool | None, piece: int
 ) -> dict[str, Any]:
     job = folder.job()
     options = job.options.model_copy(update={"format": job.format, "timestamp_unit": unit})

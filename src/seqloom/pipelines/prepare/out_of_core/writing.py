@@ -12,19 +12,19 @@ from seqloom.data.filters import Log
 from seqloom.data.parts import write_part
 from seqloom.data.statistics import LogTally, SplitTally
 from seqloom.pipelines.prepare.out_of_core.gathering import placeholder_ids
-from seqloom.pipelines.prepare.out_of_core.job import Folder
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 from seqloom.pipelines.prepare.split_options import SplitCounts, SplitPlan, split_part
 
 
 def write_range(path: str, piece: int) -> dict[str, Any]:
     """Write one part of the data set; tells what is counted of it."""
-    folder = Folder(path)
-    return folder.once("write", piece, lambda: _write(folder, piece))
+    folder = JobFolder(path)
+    return folder.run_step("write", piece, lambda: _write(folder, piece))
 
 
-def stored_plan(folder: Folder) -> SplitPlan:
+def stored_plan(folder: JobFolder) -> SplitPlan:
     """The plan of the split, as the driver left it."""
-    told = folder.told("plan", 1)[0]
+    told = folder.results("plan", 1)[0]
     arrays = folder.arrays("plan", 0)
     users = None
     if told["cold_users"]:
@@ -38,7 +38,7 @@ def stored_plan(folder: Folder) -> SplitPlan:
     )
 
 
-def _write(folder: Folder, piece: int) -> dict[str, Any]:
+def _write(folder: JobFolder, piece: int) -> dict[str, Any]:
     log = _collect(folder, piece)
     part = split_part(log, stored_plan(folder))
     users = arrow_strings(pl.DataFrame({"user_id": part.log.user_ids}))
@@ -60,7 +60,7 @@ def _write(folder: Folder, piece: int) -> dict[str, Any]:
     }
 
 
-def stored_counts(folder: Folder, told: list[dict[str, Any]]) -> list[SplitCounts]:
+def stored_counts(folder: JobFolder, told: list[dict[str, Any]]) -> list[SplitCounts]:
     """What was counted of the split of each part."""
     counts = []
     for piece, one in enumerate(told):
@@ -75,7 +75,7 @@ def stored_counts(folder: Folder, told: list[dict[str, Any]]) -> list[SplitCount
     return counts
 
 
-def stored_tally(folder: Folder, step: str, told: list[dict[str, Any]]) -> LogTally:
+def stored_tally(folder: JobFolder, step: str, told: list[dict[str, Any]]) -> LogTally:
     """What a step counted of the log, over all pieces."""
     return LogTally.sum(
         LogTally(one["lengths"], one["items"], said["first"], said["last"])
@@ -86,7 +86,7 @@ def stored_tally(folder: Folder, step: str, told: list[dict[str, Any]]) -> LogTa
     )
 
 
-def _collect(folder: Folder, piece: int) -> Log:
+def _collect(folder: JobFolder, piece: int) -> Log:
     """The events of a range of users, in the order of the users' first appearance."""
     count = folder.job().parts
     timed = "times" in folder.arrays("scatter", 0)
@@ -108,5 +108,5 @@ def _collect(folder: Folder, piece: int) -> Log:
         items=items,
         times=rest[0] if rest else None,
         user_ids=ids.gather(order),
-        item_ids=placeholder_ids(folder.told("plan", 1)[0]["num_items"]),
+        item_ids=placeholder_ids(folder.results("plan", 1)[0]["num_items"]),
     )

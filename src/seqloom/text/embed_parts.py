@@ -15,7 +15,7 @@ from seqloom.data.store import Dataset
 from seqloom.text import store
 from seqloom.text.embedding_shards import Shards
 from seqloom.text.encoders import TextEncoder
-from seqloom.text.prompts import Prompts
+from seqloom.text.prompts import PromptTexts
 from seqloom.text.resume import Encoded, content_hash, encode_timed
 from seqloom.text.store import PartManifest, TextManifest, Users
 from seqloom.text.users import mean_of_items
@@ -40,7 +40,7 @@ class Made:
     seconds: float = 0.0
 
 
-def plan_items(encoder: TextEncoder, prompts: Prompts) -> Plan:
+def plan_items(encoder: TextEncoder, prompts: PromptTexts) -> Plan:
     """What the item embeddings are made of."""
     told = PartManifest(
         rows=len(prompts.texts),
@@ -53,7 +53,7 @@ def plan_items(encoder: TextEncoder, prompts: Prompts) -> Plan:
 
 
 def plan_users(
-    dataset: Dataset, encoder: TextEncoder, items: Plan, prompts: Prompts | None, mode: Users
+    dataset: Dataset, encoder: TextEncoder, items: Plan, prompts: PromptTexts | None, mode: Users
 ) -> Plan | None:
     """What the user embeddings are made of; `prompts` is what the mode `prompt` encodes."""
     saw = "users: training part only"

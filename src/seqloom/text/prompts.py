@@ -19,7 +19,7 @@ WITHOUT_TEXT = "an item without a description"
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PromptTexts:
     """Texts in the order of their rows, and what was left out of them."""
 
     texts: list[str | None]
@@ -64,7 +64,9 @@ def naming_column(items: pa.Table) -> str | None:
     return title_column(columns) if columns else None
 
 
-def item_prompts(dataset: Dataset, template: str = "full", *, rows: range | None = None) -> Prompts:
+def item_prompts(
+    dataset: Dataset, template: str = "full", *, rows: range | None = None
+) -> PromptTexts:
     """One text for each item; entry i describes item number i + 1. With `rows`, of these alone.
 
     `template` is `full` (every text column by name, or the only one as it is), `title` (the title
@@ -78,7 +80,7 @@ def item_prompts(dataset: Dataset, template: str = "full", *, rows: range | None
     return item_texts(items if rows is None else items.slice(rows.start, len(rows)), template)
 
 
-def item_texts(items: pa.Table, template: str = "full") -> Prompts:
+def item_texts(items: pa.Table, template: str = "full") -> PromptTexts:
     """One text for each row of an items table; see `item_prompts`."""
     columns = text_columns(items)
     text = template_text(template, "item")
@@ -91,7 +93,7 @@ def item_texts(items: pa.Table, template: str = "full") -> Prompts:
     rows = zip(*(values[name] for name in parsed.fields), strict=True)
     texts = [parsed.render(dict(zip(parsed.fields, row, strict=True))) for row in rows]
     empty = sum(not text for text in texts)
-    return Prompts([text or WITHOUT_TEXT for text in texts], text, empty)
+    return PromptTexts([text or WITHOUT_TEXT for text in texts], text, empty)
 
 
 def user_prompts(
@@ -101,7 +103,7 @@ def user_prompts(
     max_items: int = 20,
     max_words: int = 110,
     rows: range | None = None,
-) -> Prompts:
+) -> PromptTexts:
     """One text for each user: the titles of the training part's last items, the most recent last.
 
     With `rows`, for these users alone. Held-out items are never read. Of a long history the oldest
@@ -138,7 +140,7 @@ def user_prompts(
             kept.append(titles[item - 1])
         cut += len(kept) < end - start
         texts.append(parsed.render({"titles": ", ".join(reversed(kept))}) if kept else None)
-    return Prompts(texts, text, sum(t is None for t in texts), cut, (max_items, max_words))
+    return PromptTexts(texts, text, sum(t is None for t in texts), cut, (max_items, max_words))
 
 
 def template_text(template: str, kind: str) -> str:

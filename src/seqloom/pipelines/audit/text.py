@@ -12,7 +12,7 @@ from seqloom.data.store import Dataset, training_only
 from seqloom.pipelines.audit.report import Checks
 from seqloom.text.encoders import rebuild_encoder
 from seqloom.text.neighbours import cosines, top_similar
-from seqloom.text.prompts import Prompts, item_prompts, user_prompts
+from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
 from seqloom.text.resume import content_hash_of
 from seqloom.text.similar_users import kept_similar_users
 from seqloom.text.store import (
@@ -97,7 +97,7 @@ class _Embeddings:
         )
         self._sample(part, prompts, vectors)
 
-    def _render(self, part: str, told: PartManifest) -> Prompts | None:
+    def _render(self, part: str, told: PartManifest) -> PromptTexts | None:
         assert told.template is not None
         if part == "items":
             return item_prompts(self.blind, told.template)
@@ -107,7 +107,7 @@ class _Embeddings:
             self.blind, told.template, max_items=told.max_items, max_words=told.max_words
         )
 
-    def _sample(self, part: str, prompts: Prompts, vectors: Tensor) -> None:
+    def _sample(self, part: str, prompts: PromptTexts, vectors: Tensor) -> None:
         saw = _ITEMS if part == "items" else _USERS
         what = (f"vectors of {part}, {self.found.name!r}", saw)
         kind = self.found.manifest.encoder.get("kind")

@@ -19,7 +19,7 @@ from seqloom.text.embed_parts import Made, Maker, plan_items, plan_users
 from seqloom.text.embedding_shards import Shards
 from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.encoders.factory import EncoderOptions
-from seqloom.text.prompts import Prompts, item_prompts, user_prompts
+from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
 from seqloom.text.store import TextManifest, Users
 
 
@@ -151,7 +151,7 @@ def default_name(encoder: str) -> str:
     return last.removesuffix(".gguf").replace(":", "-").lower()
 
 
-def _user_prompts(dataset: Dataset, options: EmbedOptions) -> Prompts:
+def _user_prompts(dataset: Dataset, options: EmbedOptions) -> PromptTexts:
     return user_prompts(
         dataset,
         options.user_template,

@@ -22,7 +22,7 @@ from seqloom.text.users import mean_of_items
 
 
 @dataclass(frozen=True)
-class Plan:
+class PartPlan:
     """One part before its vectors exist; `texts` is None where they are averaged."""
 
     manifest: PartManifest
@@ -30,7 +30,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Made:
+class EmbeddedPart:
     """One part with its vectors."""
 
     manifest: PartManifest
@@ -40,7 +40,7 @@ class Made:
     seconds: float = 0.0
 
 
-def plan_items(encoder: TextEncoder, prompts: PromptTexts) -> Plan:
+def plan_items(encoder: TextEncoder, prompts: PromptTexts) -> PartPlan:
     """What the item embeddings are made of."""
     told = PartManifest(
         rows=len(prompts.texts),
@@ -49,12 +49,16 @@ def plan_items(encoder: TextEncoder, prompts: PromptTexts) -> Plan:
         content_hash=content_hash(encoder, prompts.texts),
         without_text=prompts.without_text,
     )
-    return Plan(told, prompts.texts)
+    return PartPlan(told, prompts.texts)
 
 
 def plan_users(
-    dataset: Dataset, encoder: TextEncoder, items: Plan, prompts: PromptTexts | None, mode: Users
-) -> Plan | None:
+    dataset: Dataset,
+    encoder: TextEncoder,
+    items: PartPlan,
+    prompts: PromptTexts | None,
+    mode: Users,
+) -> PartPlan | None:
     """What the user embeddings are made of; `prompts` is what the mode `prompt` encodes."""
     saw = "users: training part only"
     if mode == "none":
@@ -69,7 +73,7 @@ def plan_users(
             content_hash=sha256_text("mean", items.manifest.content_hash, dataset.fingerprint),
             without_text=int((dataset.train.lengths == 0).sum()),
         )
-        return Plan(told, None)
+        return PartPlan(told, None)
     max_items, max_words = prompts.limits or (None, None)
     told = PartManifest(
         rows=len(prompts.texts),
@@ -82,10 +86,10 @@ def plan_users(
         without_text=prompts.without_text,
         cut_items=prompts.cut,
     )
-    return Plan(told, prompts.texts)
+    return PartPlan(told, prompts.texts)
 
 
-class Maker:
+class PartEmbedder:
     """One call of `embed`: where its vectors come from, and where its unfinished work lies.
 
     With `shards`, what no earlier embeddings hold comes from these and not from the encoder.
@@ -113,7 +117,7 @@ class Maker:
             except ArtefactError as error:
                 progress.warn(str(error))
 
-    def holds(self, items: Plan, users: Plan | None) -> bool:
+    def holds(self, items: PartPlan, users: PartPlan | None) -> bool:
         """Whether the embeddings of this name are what is asked for."""
         there = self._earlier.get(self.name)
         if there is None or there.items.content_hash != items.manifest.content_hash:
@@ -121,7 +125,7 @@ class Maker:
         found = there.users.content_hash if there.users else None
         return found == (users.manifest.content_hash if users else None)
 
-    def make(self, part: str, plan: Plan, ids: list[str]) -> Made:
+    def make(self, part: str, plan: PartPlan, ids: list[str]) -> EmbeddedPart:
         """The vectors of `plan.texts`: out of earlier embeddings, else from the encoder."""
         found = self._reused(part, plan)
         if found is not None:
@@ -140,15 +144,19 @@ class Maker:
         told = plan.manifest.model_copy(
             update={"truncated": made.truncated, "seconds": made.seconds}
         )
-        return Made(told, made.vectors, reused=False, encoded=made.encoded, seconds=made.seconds)
+        return EmbeddedPart(
+            told, made.vectors, reused=False, encoded=made.encoded, seconds=made.seconds
+        )
 
-    def _encoded(self, part: str, plan: Plan, texts: list[str | None], ids: list[str]) -> Encoded:
+    def _encoded(
+        self, part: str, plan: PartPlan, texts: list[str | None], ids: list[str]
+    ) -> Encoded:
         work = self.dataset.path / "text" / f".{part}-{plan.manifest.content_hash[:16]}.work"
         self._work.append(work)
         name = f"encoding {part}"
         return encode_timed(self.encoder, texts, ids, work, name=name, progress=self.progress)
 
-    def make_users(self, plan: Plan | None, items: Made) -> Made | None:
+    def make_users(self, plan: PartPlan | None, items: EmbeddedPart) -> EmbeddedPart | None:
         """The user embeddings, or None where none are wanted."""
         if plan is None:
             return None
@@ -160,14 +168,14 @@ class Maker:
             return self.make("users", plan, self.dataset.user_ids)
         found = self._reused("users", plan)
         vectors = mean_of_items(self.dataset.train, items.vectors)
-        return found or Made(plan.manifest, vectors, reused=False)
+        return found or EmbeddedPart(plan.manifest, vectors, reused=False)
 
     def clean(self) -> None:
         """Remove unfinished work that is finished now."""
         for folder in self._work:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _reused(self, part: str, plan: Plan) -> Made | None:
+    def _reused(self, part: str, plan: PartPlan) -> EmbeddedPart | None:
         """The same vectors out of any embeddings of this data set, whole and undamaged."""
         for name, manifest in self._earlier.items():
             there: PartManifest | None = getattr(manifest, part)
@@ -181,5 +189,5 @@ class Maker:
             self.progress.note(f"{part}: embeddings {name!r} have the same texts and are reused")
             measured = ("file_sha256", "truncated", "seconds")
             told = plan.manifest.model_copy(update={key: getattr(there, key) for key in measured})
-            return Made(told, vectors, reused=True)
+            return EmbeddedPart(told, vectors, reused=True)
         return None

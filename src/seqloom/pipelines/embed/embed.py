@@ -15,7 +15,7 @@ from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
-from seqloom.text.embed_parts import Made, Maker, plan_items, plan_users
+from seqloom.text.embed_parts import EmbeddedPart, PartEmbedder, plan_items, plan_users
 from seqloom.text.embedding_shards import Shards
 from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.encoders.factory import EncoderOptions
@@ -118,7 +118,7 @@ def _embed(
     item_plan = plan_items(encoder, prompts)
     of_users = _user_prompts(dataset, options) if options.users == "prompt" else None
     user_plan = plan_users(dataset, encoder, item_plan, of_users, options.users)
-    maker = Maker(dataset, name, encoder, progress, shards)
+    maker = PartEmbedder(dataset, name, encoder, progress, shards)
     same = maker.holds(item_plan, user_plan)
     if not same and not overwrite and maker.path.exists():
         raise ArtefactError(
@@ -161,7 +161,11 @@ def _user_prompts(dataset: Dataset, options: EmbedOptions) -> PromptTexts:
 
 
 def _summary(
-    manifest: TextManifest, maker: Maker, items: Made, users: Made | None, seconds: float
+    manifest: TextManifest,
+    maker: PartEmbedder,
+    items: EmbeddedPart,
+    users: EmbeddedPart | None,
+    seconds: float,
 ) -> EmbedSummary:
     parts = [part for part in (items, users) if part is not None]
     encoded = sum(part.encoded for part in parts)

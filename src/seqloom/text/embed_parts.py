@@ -13,7 +13,7 @@ from seqloom.core.files import sha256_text
 from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
-from seqloom.text.embedding_shards import Shards
+from seqloom.text.embedding_shards import ShardSet
 from seqloom.text.encoders import TextEncoder
 from seqloom.text.prompts import PromptTexts
 from seqloom.text.resume import Encoded, content_hash, encode_timed
@@ -101,7 +101,7 @@ class PartEmbedder:
         name: str,
         encoder: TextEncoder,
         progress: Progress,
-        shards: Shards | None = None,
+        shards: ShardSet | None = None,
     ) -> None:
         self.dataset = dataset
         self.name = name

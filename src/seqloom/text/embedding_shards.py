@@ -30,7 +30,7 @@ from seqloom.text.resume import BLOCK, Encoded, content_hash_of
 FORMAT_VERSION = 1
 
 
-class SharePart(Config):
+class ShardPart(Config):
     """The items, or the users, of one shard."""
 
     start: int
@@ -55,7 +55,7 @@ class ShardManifest(Config):
     """Hash of the data, the encoder and the templates."""
     shard: str
     """`i/n`."""
-    parts: dict[str, SharePart]
+    parts: dict[str, ShardPart]
     """`items` and `users`; users are absent where they are not encoded."""
 
 
@@ -112,14 +112,14 @@ def read_shard(file: Path, key: str) -> ShardManifest | None:
 
 
 @dataclass(frozen=True)
-class Shards:
+class ShardSet:
     """The finished shards of a job, complete."""
 
     folder: Path
     told: list[ShardManifest]
 
     @classmethod
-    def open(cls, folder: Path, key: str, how: str) -> Shards:
+    def open(cls, folder: Path, key: str, how: str) -> ShardSet:
         """All shards of one division; `how` is the command that makes one.
 
         Raises:

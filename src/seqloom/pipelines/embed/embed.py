@@ -16,7 +16,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
 from seqloom.text.embed_parts import EmbeddedPart, PartEmbedder, plan_items, plan_users
-from seqloom.text.embedding_shards import Shards
+from seqloom.text.embedding_shards import ShardSet
 from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.encoders.factory import EncoderOptions
 from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
@@ -75,7 +75,7 @@ def embed(
     overwrite: bool = False,
     progress: Progress = SILENT,
     encoder: TextEncoder | None = None,
-    shards: Shards | None = None,
+    shards: ShardSet | None = None,
 ) -> EmbedSummary:
     """Embed the items and the users of a data set into DATASET/text/<name>/.
 
@@ -108,7 +108,7 @@ def _embed(
     options: EmbedOptions,
     name: str,
     encoder: TextEncoder | None,
-    shards: Shards | None,
+    shards: ShardSet | None,
     started: float,
     progress: Progress,
     overwrite: bool,

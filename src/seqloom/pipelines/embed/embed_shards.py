@@ -18,8 +18,8 @@ from seqloom.jobs.shards import Shard
 from seqloom.pipelines.embed.embed import EmbedOptions, EmbedSummary, default_name, embed
 from seqloom.text.embedding_shards import (
     ShardManifest,
-    Shards,
-    SharePart,
+    ShardPart,
+    ShardSet,
     job_key,
     read_shard,
     shard_file,
@@ -99,7 +99,7 @@ def _make_shard(
             name=f"encoding {part}, shard {shard}",
             progress=progress,
         )
-        parts[part] = SharePart(
+        parts[part] = ShardPart(
             start=mine.start,
             stop=mine.stop,
             content=content_hash(encoder, texts),
@@ -134,11 +134,11 @@ def merge_shards(
     folder, key = _place(dataset, options, encoder)
     how = f"make each with `seqloom embed {dataset.path} --shard i/n` and the same options"
     try:
-        shards = Shards.open(folder, key, how)
+        shards = ShardSet.open(folder, key, how)
     except ArtefactError:
         if not folder.exists() and check_name(_name(options)) in text_names(dataset):
             # Merged before: `embed` finds the same embeddings whole, or refuses.
-            shards = Shards(folder, [])
+            shards = ShardSet(folder, [])
         else:
             raise
     return embed(

@@ -9,7 +9,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import generator
 from seqloom.inference.ann_index import ApproximateIndex, Recall
 from seqloom.text.neighbours import top_similar
-from seqloom.text.running_top_k import RunningBest
+from seqloom.text.running_top_k import RunningTopK
 from seqloom.text.similarity import SPARE, SimilaritySearch
 
 _SAMPLE = 512
@@ -47,7 +47,7 @@ class ApproximateSimilarity(SimilaritySearch):
         draw = generator(self._seed, "recall of similar rows")
         sample = torch.randperm(rows, generator=draw)[:_SAMPLE]
         self.recall = self._index.tune(self._unit[sample], k, self._target, sample[:, None])
-        best = RunningBest(len(asked), min(k + SPARE, rows - 1))
+        best = RunningTopK(len(asked), min(k + SPARE, rows - 1))
         kept = best.scores.shape[1]
         with progress.task("similar rows", total=len(asked), unit="rows") as task:
             for part in torch.arange(len(asked)).split(_AT_ONCE):
@@ -57,7 +57,7 @@ class ApproximateSimilarity(SimilaritySearch):
                 task.advance(len(part))
         return self._settled(best, asked, k)
 
-    def _settle_crowded(self, best: RunningBest, asked: Tensor, k: int, found: Tensor) -> None:
+    def _settle_crowded(self, best: RunningTopK, asked: Tensor, k: int, found: Tensor) -> None:
         """Which of many equally similar rows are taken is left to the index."""
 
 

@@ -10,7 +10,7 @@ _MOST_INSERTED = 1 / 8
 """Where more of a tile than this passes, the tile's own best are looked for first."""
 
 
-class RunningBest:
+class RunningTopK:
     """Keeps the `keep` highest scores of each row and the columns that have them, best first.
 
     A tile costs a comparison with each row's lowest kept score; what passes is merged, and after the

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.progress import Progress
-from seqloom.text.running_top_k import RunningBest
+from seqloom.text.running_top_k import RunningTopK
 
 SPARE = 8
 """Candidates kept beyond k, so that ties are seen."""
@@ -43,7 +43,7 @@ class SimilaritySearch:
         """The k best of every row, ties to the lower number. Shapes: -> [U, k]."""
         rows = len(self._unit)
         starts = range(0, rows, self._tile)
-        best = RunningBest(rows, min(k + SPARE, rows - 1))
+        best = RunningTopK(rows, min(k + SPARE, rows - 1))
         pairs = rows * (rows + 1) // 2
         with progress.task("similar rows", total=pairs, unit="pairs") as task:
             for upper in starts:
@@ -63,7 +63,7 @@ class SimilaritySearch:
     def some(self, asked: Tensor, k: int, progress: Progress) -> Tensor:
         """The k best of the rows `asked`. Shapes: [R] -> [R, k]."""
         rows = len(self._unit)
-        best = RunningBest(len(asked), min(k + SPARE, rows - 1))
+        best = RunningTopK(len(asked), min(k + SPARE, rows - 1))
         with progress.task("similar rows", total=len(asked) * rows, unit="pairs") as task:
             for first, own in self._parts(asked):
                 unit = self._unit[own]
@@ -85,7 +85,7 @@ class SimilaritySearch:
         out = self._scores[: len(unit) * len(columns)].view(len(unit), len(columns))
         return torch.mm(unit, columns.t(), out=out)
 
-    def _settled(self, best: RunningBest, asked: Tensor, k: int) -> Tensor:
+    def _settled(self, best: RunningTopK, asked: Tensor, k: int) -> Tensor:
         """The exact choice from candidates: only rows with close scores need a second look."""
         rows, kept = len(self._unit), best.scores.shape[1]
         found = best.columns[:, :k].long()
@@ -97,7 +97,7 @@ class SimilaritySearch:
             self._settle_crowded(best, asked, k, found)
         return found
 
-    def _settle_crowded(self, best: RunningBest, asked: Tensor, k: int, found: Tensor) -> None:
+    def _settle_crowded(self, best: RunningTopK, asked: Tensor, k: int, found: Tensor) -> None:
         """Where more rows tie than are candidates, look at all of them. Shapes: found [R, k]."""
         rows = len(self._unit)
         bound = best.scores[:, k - 1] - _CLOSE

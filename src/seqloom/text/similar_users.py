@@ -84,7 +84,7 @@ def write_similar_users(
         write_tensors(work, {"users": similar}, told, sealed=True)
 
 
-def kept_similar_users(path: Path) -> list[SimilarUsers]:
+def load_similar_users(path: Path) -> list[SimilarUsers]:
     """All that are kept at `path`.
 
     Raises:

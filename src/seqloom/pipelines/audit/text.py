@@ -14,7 +14,7 @@ from seqloom.text.encoders import rebuild_encoder
 from seqloom.text.neighbours import cosines, top_similar
 from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
 from seqloom.text.resume import content_hash_of
-from seqloom.text.similar_users import kept_similar_users
+from seqloom.text.similar_users import load_similar_users
 from seqloom.text.store import (
     UNKNOWN_SOURCE,
     PartManifest,
@@ -145,7 +145,7 @@ class _Embeddings:
 
     def _neighbours(self, users: Tensor) -> None:
         rows = torch.tensor(_sample(len(users), "neighbours"))
-        for kept in kept_similar_users(self.found.path):
+        for kept in load_similar_users(self.found.path):
             k = kept.users.shape[1]
             what = (f"{k} similar users, {self.found.name!r}", "user embeddings")
             if kept.saw.startswith(UNKNOWN_SOURCE):

@@ -95,7 +95,7 @@ def _is_ordered(log: Log, order: np.ndarray) -> bool:
     return not bool(((times[1:] < times[:-1]) & (users[1:] == users[:-1])).any())
 
 
-def repeats_in_place(log: Log) -> np.ndarray:
+def exact_repeats(log: Log) -> np.ndarray:
     """[events] bool: the same user, item and (where known) time as the event just before.
 
     `log` must be in time order.
@@ -129,7 +129,7 @@ def tied_events(log: Log) -> np.ndarray:
     return tied
 
 
-def wanted_events(log: Log, policy: Duplicates) -> np.ndarray:
+def deduplication_mask(log: Log, policy: Duplicates) -> np.ndarray:
     """[events] bool: the events that stay under a policy for repeated (user, item) pairs.
 
     `first` and `last` keep one event a pair; `consecutive` keeps one of each run of the same item.

@@ -16,7 +16,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.assemble import code_log, in_time_order
 from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
 from seqloom.data.checks import Findings, Missing
-from seqloom.data.filters import Duplicates, Log, k_core, repeats_in_place, wanted_events
+from seqloom.data.filters import Duplicates, Log, deduplication_mask, exact_repeats, k_core
 from seqloom.data.sources import Source, Table, read_items, read_log
 from seqloom.data.statistics import describe
 from seqloom.data.store import Dataset, write_dataset
@@ -160,10 +160,10 @@ def _filter(
         findings.add("missing-rating", absent, "rows without a rating fail min_rating")
         log = step("min_rating", log.take(ratings >= options.min_rating))
     log = in_time_order(log, raw.name, findings, ordered_format=raw.format == "sequences")
-    kept = wanted_events(log, options.duplicates)
+    kept = deduplication_mask(log, options.duplicates)
     if not kept.all():
         log = step("duplicates", log.take(kept))
-    again = repeats_in_place(log)
+    again = exact_repeats(log)
     if log.times is not None:
         findings.add(
             "exact-repeat",

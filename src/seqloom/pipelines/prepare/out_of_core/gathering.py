@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from seqloom.data.checks import Findings, check_ids
 from seqloom.data.codes import count_decimals, encode, without_decimals
-from seqloom.data.filters import Log, repeats_in_place, time_order, wanted_events
+from seqloom.data.filters import Log, deduplication_mask, exact_repeats, time_order
 from seqloom.data.statistics import LogTally
 from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
@@ -49,7 +49,7 @@ def _gather(
         counts["min_rating"] = len(log)
     if len(log):
         log = log.take(time_order(log))
-    kept = wanted_events(log, job.options.duplicates)
+    kept = deduplication_mask(log, job.options.duplicates)
     if job.options.duplicates != "keep-all":
         log = log.take(kept)
         counts["duplicates"] = len(log)
@@ -64,7 +64,7 @@ def _gather(
         "counts": counts,
         "first": raw.first,
         "last": raw.last,
-        "repeats": int(repeats_in_place(log).sum()) if log.times is not None else 0,
+        "repeats": int(exact_repeats(log).sum()) if log.times is not None else 0,
         "findings": findings.records,
         "decimals": count_decimals(written.unique()) if decimals else 0,
     }

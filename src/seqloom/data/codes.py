@@ -88,7 +88,7 @@ def merge_decimals(codes: np.ndarray, labels: pl.Series) -> tuple[np.ndarray, pl
     return table[codes], kept
 
 
-def known_as(ids: Iterable[object], known: Container[str]) -> list[str]:
+def match_ids(ids: Iterable[object], known: Container[str]) -> list[str]:
     """Ids that somebody gives for those of a data set: 103.0 is 103 where all that are given are integers
     and the data set has no 103.0."""
     texts = [str(given) for given in ids]

@@ -13,7 +13,7 @@ from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
-from seqloom.data.codes import known_as
+from seqloom.data.codes import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import best_items, mask_items
@@ -88,7 +88,7 @@ def recommend(
         rows, unknown = _numbers(run, histories)
     else:
         data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
-        ids = data.user_ids if all_users else known_as(users or [], data.user_numbers)
+        ids = data.user_ids if all_users else match_ids(users or [], data.user_numbers)
         names = list(ids)
         rows, unknown = _stored(data, ids), [[] for _ in ids]
     scorer = run.scorer
@@ -157,7 +157,7 @@ def _numbers(run: Run, histories: Sequence[Sequence[str]]) -> tuple[Sequences, l
     known: list[list[int]] = []
     unknown: list[list[str]] = []
     for number, history in enumerate(histories, start=1):
-        ids = known_as(history, run.item_numbers)
+        ids = match_ids(history, run.item_numbers)
         known.append([run.item_numbers[i] for i in ids if i in run.item_numbers])
         unknown.append([i for i in ids if i not in run.item_numbers])
         if ids and not known[-1]:

@@ -41,7 +41,7 @@ def choose(ids: pl.Series, number: int, seed: int, what: str) -> np.ndarray:
     return chosen
 
 
-def cold_last(cold: np.ndarray) -> np.ndarray:
+def warm_first_order(cold: np.ndarray) -> np.ndarray:
     """[items] the items in their new order: the warm ones, then the cold ones."""
     return np.argsort(cold, kind="stable")
 
@@ -55,7 +55,7 @@ def hold_out_items(log: Log, cold: np.ndarray, split: Callable[[Log], Split]) ->
     Shapes: cold [items of the log] bool.
     """
     before = len(log)
-    order = cold_last(cold)
+    order = warm_first_order(cold)
     number = np.empty_like(order)
     number[order] = np.arange(len(order))
     first_cold = len(cold) - int(cold.sum())

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from seqloom.data.cold_split import cold_last
+from seqloom.data.cold_split import warm_first_order
 from seqloom.data.split import check_temporal, temporal_ranks
 from seqloom.pipelines.prepare.out_of_core.filtering import coarse, count_seconds, survey_bucket
-from seqloom.pipelines.prepare.out_of_core.job import JobFolder, Job
+from seqloom.pipelines.prepare.out_of_core.job import Job, JobFolder
 from seqloom.pipelines.prepare.split_options import (
     choose_cold_items,
     choose_cold_users,
@@ -61,7 +61,7 @@ class Planner:
             "num_items": len(ids),
         }
         self._folder.run_step("plan", 0, lambda: plan)
-        return ids.gather(cold_last(arrays["cold"])) if "cold" in arrays else ids
+        return ids.gather(warm_first_order(arrays["cold"])) if "cold" in arrays else ids
 
     def _cuts(self, told: list[dict[str, Any]]) -> np.ndarray:
         """[parts - 1] keys at which ranges of about equally many events begin."""

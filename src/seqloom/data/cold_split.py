@@ -25,7 +25,7 @@ class ColdLog:
     """Events of cold items that were taken out, since they are no test target."""
 
 
-def choose(ids: pl.Series, number: int, seed: int, what: str) -> np.ndarray:
+def choose_cold(ids: pl.Series, number: int, seed: int, what: str) -> np.ndarray:
     """[ids] bool: `number` of them at random. Depends on the ids, not on their order.
 
     Raises:

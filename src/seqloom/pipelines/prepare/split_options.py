@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import MAX_EXAMPLES, Findings
-from seqloom.data.cold_split import choose, cold_users, hold_out_items
+from seqloom.data.cold_split import choose_cold, cold_users, hold_out_items
 from seqloom.data.events import Events
 from seqloom.data.filters import Log, tied_events
 from seqloom.data.sources import ReadOptions
@@ -160,8 +160,8 @@ def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
 
 
 def choose_cold_items(ids: pl.Series, options: SplitOptions) -> np.ndarray:
-    """[items] bool: the items that are cold. Raises what `data.cold_split.choose` raises."""
-    return choose(ids, round(options.cold_items * len(ids)), options.cold_seed, "items")
+    """[items] bool: the items that are cold. Raises what `data.cold_split.choose_cold` raises."""
+    return choose_cold(ids, round(options.cold_items * len(ids)), options.cold_seed, "items")
 
 
 def choose_cold_users(
@@ -169,8 +169,8 @@ def choose_cold_users(
 ) -> tuple[pl.Series, pl.Series]:
     """The ids of validation and test users among those who have two events or more."""
     number = round(options.cold_users * num_users)
-    both = able.filter(pl.Series(choose(able, 2 * number, options.cold_seed, "users")))
-    tested = pl.Series(choose(both, number, options.cold_seed, "test users"))
+    both = able.filter(pl.Series(choose_cold(able, 2 * number, options.cold_seed, "users")))
+    tested = pl.Series(choose_cold(both, number, options.cold_seed, "test users"))
     return both.filter(~tested), both.filter(tested)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
-from seqloom.data.split import leave_one_out, temporal, temporal_bounds
+from seqloom.data.split import leave_one_out, temporal_split, temporal_bounds
 
 SECOND = 1_000_000
 
@@ -34,9 +34,9 @@ def test_temporal_equals_the_definition(histories: list[list[int]], begin: int, 
     end = begin + span
     if not any(t < begin for h in histories for t in h):
         with pytest.raises(DataError, match="no event lies before"):
-            temporal(times, users, offsets, begin, end)
+            temporal_split(times, users, offsets, begin, end)
         return
-    split = temporal(times, users, offsets, begin, end)
+    split = temporal_split(times, users, offsets, begin, end)
     unused = 0
     for user, history in enumerate(histories):
         train = [t for t in history if t < begin]
@@ -57,4 +57,4 @@ def test_bounds_leave_the_shares_that_were_asked_for() -> None:
 
 def test_exchanged_bounds_are_an_error() -> None:
     with pytest.raises(DataError, match="exchange them"):
-        temporal(np.array([1]), np.array([0]), np.array([0, 1]), 10, 5)
+        temporal_split(np.array([1]), np.array([0]), np.array([0, 1]), 10, 5)

@@ -77,7 +77,7 @@ def check_temporal(first: int, valid_from: int, test_from: int) -> None:
         )
 
 
-def temporal(
+def temporal_split(
     times: np.ndarray, users: np.ndarray, offsets: np.ndarray, valid_from: int, test_from: int
 ) -> Split:
     """Training lies before `valid_from` (seconds); a target is a user's first event in a period.
@@ -89,10 +89,10 @@ def temporal(
         DataError: the test period begins before the validation period, or training is empty.
     """
     check_temporal(int(times.min()), valid_from, test_from)
-    return cut_at(times, users, offsets, valid_from, test_from)
+    return split_at(times, users, offsets, valid_from, test_from)
 
 
-def cut_at(
+def split_at(
     times: np.ndarray, users: np.ndarray, offsets: np.ndarray, valid_from: int, test_from: int
 ) -> Split:
     """The same for some users of a log, of whom nobody need have a training event."""

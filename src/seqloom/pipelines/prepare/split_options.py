@@ -20,7 +20,7 @@ from seqloom.data.sources import ReadOptions
 from seqloom.data.split import (
     Split,
     check_temporal,
-    cut_at,
+    split_at,
     leave_one_out,
     temporal_bounds,
 )
@@ -81,7 +81,7 @@ class SplitPlan:
         offsets = user_offsets(log)
         if self.bounds is not None:
             assert log.times is not None
-            return cut_at(log.times, log.users, offsets, *self.bounds)
+            return split_at(log.times, log.users, offsets, *self.bounds)
         if self.cold_users is None:
             return leave_one_out(offsets)
         among = [log.user_ids.is_in(chosen.implode()).to_numpy() for chosen in self.cold_users]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
-from seqloom.data.split import leave_one_out, temporal_split, temporal_bounds
+from seqloom.data.split import leave_one_out, temporal_bounds, temporal_split
 
 SECOND = 1_000_000
 

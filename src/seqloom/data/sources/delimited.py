@@ -18,7 +18,7 @@ from seqloom.data.columns import find_item_id, find_names
 from seqloom.data.sources.base import Column, Names, ReadOptions, Source, Table
 from seqloom.data.sources.files import first_lines, open_bytes, suffix, text_encoding, text_lines
 from seqloom.data.sources.quoting import Dialect
-from seqloom.data.sources.reading import Reading, choose
+from seqloom.data.sources.reading import Reading, choose_reading
 
 _CODED = pa.dictionary(pa.int32(), pa.string())
 _SEPARATORS = ",\t;|"
@@ -49,7 +49,7 @@ class Delimited:
             raise DataError(f"separator {self.separator!r} is not one ASCII character")
         self.has_header = names is None and options.header
         if quoted:
-            self.reading = choose(
+            self.reading = choose_reading(
                 path,
                 self.separator,
                 options.quote,

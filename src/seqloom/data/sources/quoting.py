@@ -37,7 +37,7 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Scan:
+class QuoteScan:
     """What a scan of bytes knows of the reading by RFC 4180."""
 
     rows: int
@@ -49,7 +49,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Plain:
+class LineCounts:
     """What is known of the physical lines."""
 
     lines: int
@@ -61,7 +61,7 @@ class Plain:
 
 
 @dataclass
-class Parsed:
+class ParsedRows:
     """What a strict parser, row by row, makes of a reading."""
 
     rows: int = 0
@@ -84,7 +84,7 @@ class Parsed:
         return self.problem is None and self.misfit is None
 
 
-def scan(path: Path, separator: str) -> Scan:
+def scan_quotes(path: Path, separator: str) -> QuoteScan:
     """Scan for quotes that are not as RFC 4180 wants them."""
     rows = quotes = 0
     width: int | None = None
@@ -110,11 +110,11 @@ def scan(path: Path, separator: str) -> Scan:
         quotes += len(at)
         rows += int(filled.sum())
         if not edge[neighbours].all() or inside[ends].any() or (widths != width).any():
-            return Scan(rows, quotes, clean=False)
-    return Scan(rows, quotes, clean=True)
+            return QuoteScan(rows, quotes, clean=False)
+    return QuoteScan(rows, quotes, clean=True)
 
 
-def plain(path: Path, separator: str) -> Plain:
+def count_lines(path: Path, separator: str) -> LineCounts:
     """Count separators in physical lines, quotes or not."""
     lines = number = escapes = 0
     width, misfit = None, None
@@ -131,12 +131,12 @@ def plain(path: Path, separator: str) -> Plain:
         lines += int(filled.sum())
         number += len(ends)
         escapes += block.count(b'\\"')
-    return Plain(lines, misfit, escapes)
+    return LineCounts(lines, misfit, escapes)
 
 
-def parse(path: Path, dialect: Dialect, encoding: str) -> Parsed:
+def parse_rows(path: Path, dialect: Dialect, encoding: str) -> ParsedRows:
     """Parse the rows under a reading in which `"` quotes; stop at what makes it impossible."""
-    found = Parsed()
+    found = ParsedRows()
     width = None
     lines = _Lines(path, encoding)
     previous = csv.field_size_limit(LONGEST_FIELD)
@@ -182,7 +182,7 @@ def quoted_lines(path: Path, separator: str) -> tuple[int, int, int]:
     return whole, inner, broken
 
 
-def _look_at(row: list[str], line: int, lines: int, separator: str, found: Parsed) -> None:
+def _look_at(row: list[str], line: int, lines: int, separator: str, found: ParsedRows) -> None:
     """Count a row over several lines; note where its lines look like rows, or are very many."""
     found.spans += lines > 1
     if lines > _MANY_LINES or len(max(row, key=len)) > _MANY_CHARACTERS:

@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 from seqloom.core.errors import DataError
 from seqloom.data.sources.files import first_lines
-from seqloom.data.sources.quoting import Dialect, Parsed, parse, plain, quoted_lines, scan
+from seqloom.data.sources.quoting import (
+    Dialect,
+    ParsedRows,
+    count_lines,
+    parse_rows,
+    quoted_lines,
+    scan_quotes,
+)
 
 Quote = Literal["auto", "none", '"']
 _ADVICE = (
@@ -40,7 +47,7 @@ class Reading:
         return told | ({"detected": self.why} if self.why else {})
 
 
-def choose(
+def choose_reading(
     path: Path,
     separator: str,
     quote: Quote,
@@ -61,7 +68,7 @@ def choose(
     if quote == "none":
         return Reading(Dialect(separator, quote=False))
     if escape is None:
-        scanned = scan(path, separator)
+        scanned = scan_quotes(path, separator)
         if scanned.clean:
             return Reading(Dialect(separator), scanned.rows)
     return _Choice(path, separator, encoding, header, is_log).choose(quote, escape)
@@ -75,22 +82,22 @@ class _Choice:
     ) -> None:
         self.path, self.separator, self.encoding = path, separator, encoding
         self.header, self.is_log = header, is_log
-        self.plain = plain(path, separator)
+        self.line_counts = count_lines(path, separator)
         self.whole, self.inner, self.broken = quoted_lines(path, separator)
 
     def choose(self, quote: Quote, escape: str | None) -> Reading:
         """The reading under options that leave some of it open."""
         usual = Dialect(self.separator, escape=escape)
-        quoted = parse(self.path, usual, self.encoding)
+        quoted = parse_rows(self.path, usual, self.encoding)
         free = quote == "auto" and escape is None and self._may_be_ordinary()
         if quoted.fits and not quoted.suspects:
             if free and self.broken == 0 and (self.whole == 0 or self.separator == "\t"):
                 why = "quotes stand inside fields that are not quoted" if self.whole else None
                 return self._ordinary(why)
             return self._quoted(usual, quoted)
-        if escape is None and self.plain.escapes:
+        if escape is None and self.line_counts.escapes:
             escaped = Dialect(self.separator, escape="\\")
-            found = parse(self.path, escaped, self.encoding)
+            found = parse_rows(self.path, escaped, self.encoding)
             if found.fits and not found.suspects:
                 return self._quoted(escaped, found, 'backslashes stand before the " of texts')
         if free:
@@ -110,19 +117,19 @@ class _Choice:
 
     def _may_be_ordinary(self) -> bool:
         """Whether every line has one number of separators and quoting is no habit of the file."""
-        if self.plain.misfit is not None:
+        if self.line_counts.misfit is not None:
             return False
         if self.header and '"' in first_lines(self.path, 1)[0]:
             return False
         if self.separator == "\t":
-            few = 2 * self.whole < self.plain.lines
+            few = 2 * self.whole < self.line_counts.lines
             return few or self.broken + self.inner >= self.whole
         return self.broken >= self.whole
 
     def _ordinary(self, why: str | None) -> Reading:
-        return Reading(Dialect(self.separator, quote=False), self.plain.lines, why=why)
+        return Reading(Dialect(self.separator, quote=False), self.line_counts.lines, why=why)
 
-    def _quoted(self, dialect: Dialect, parsed: Parsed, why: str | None = None) -> Reading:
+    def _quoted(self, dialect: Dialect, parsed: ParsedRows, why: str | None = None) -> Reading:
         reading = Reading(dialect, parsed.rows, parsed.spans > 0, why)
         for kind, lines, message in (
             ("quoted-rows", parsed.suspects, "quoted fields hold lines that look like rows"),
@@ -136,7 +143,7 @@ class _Choice:
                 reading.findings.append(_finding(kind, len(lines), message, lines))
         return reading
 
-    def _unclosed(self, quoted: Parsed) -> dict[str, Any]:
+    def _unclosed(self, quoted: ParsedRows) -> dict[str, Any]:
         lines = quoted.suspects or [int(str(quoted.problem).split(":")[0].removeprefix("line "))]
         return _finding(
             "unclosed-quote",
@@ -147,7 +154,7 @@ class _Choice:
         )
 
 
-def _swallowed(quoted: Parsed) -> str:
+def _swallowed(quoted: ParsedRows) -> str:
     line = quoted.suspects[0]
     return f"line {line}: a quoted field goes on over lines that look like rows by themselves"
 

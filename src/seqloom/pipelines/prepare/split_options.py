@@ -20,8 +20,8 @@ from seqloom.data.sources import ReadOptions
 from seqloom.data.split import (
     Split,
     check_temporal,
-    split_at,
     leave_one_out,
+    split_at,
     temporal_bounds,
 )
 from seqloom.data.statistics import SplitTally

@@ -27,7 +27,7 @@ from seqloom.jobs import Engine
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
 from seqloom.pipelines.prepare.out_of_core.findings import LogFindings, report_findings
 from seqloom.pipelines.prepare.out_of_core.gathering import gather_bucket
-from seqloom.pipelines.prepare.out_of_core.job import JobFolder, Job, find_files
+from seqloom.pipelines.prepare.out_of_core.job import Job, JobFolder, find_files
 from seqloom.pipelines.prepare.out_of_core.planning import Planner
 from seqloom.pipelines.prepare.out_of_core.reading import read_piece
 from seqloom.pipelines.prepare.out_of_core.times import agree_on_times

@@ -96,9 +96,9 @@ def prepare(
         task.advance()
         log, events, facts = split_log(log, options, findings)
         task.advance()
-        table = items_table(raw, items, options, progress)
+        table = load_items_table(raw, items, options, progress)
         users = raw.users() if raw.users is not None else None
-        item_rows, without_text = catalogue(log.item_ids, all_items, table, options, findings)
+        item_rows, without_text = build_catalogue(log.item_ids, all_items, table, options, findings)
         dataset = write_dataset(
             out,
             items=item_rows,
@@ -123,14 +123,14 @@ def prepare(
 
 def _what_was_read(raw: Source, options: PrepareOptions) -> str:
     how = " (detected)" if options.format == "auto" and raw.format != "frame" else ""
-    said = f"read {raw.name} as {raw.format}{how}{quoting(raw.reading)}"
+    said = f"read {raw.name} as {raw.format}{how}{describe_quoting(raw.reading)}"
     if raw.names is None:
         return said
     pairs = ", ".join(f"{role}={own!r}" for role, own in raw.names.by_role().items())
     return f"{said}: {pairs}"
 
 
-def quoting(reading: dict[str, Any] | None) -> str:
+def describe_quoting(reading: dict[str, Any] | None) -> str:
     """How quotes are read, where it is not by RFC 4180 and was detected."""
     if reading is None or "detected" not in reading:
         return ""
@@ -150,12 +150,12 @@ def _filter(
         removed[name] = len(log) - len(kept)
         counts.append(f"{len(kept):,} after {name}")
         if len(kept) == 0:
-            raise nothing_left(raw.name, counts, options)
+            raise nothing_left_error(raw.name, counts, options)
         return kept
 
     if options.min_rating is not None:
         if ratings is None:
-            raise no_ratings(raw.name)
+            raise no_ratings_error(raw.name)
         absent = int(np.isnan(ratings).sum())
         findings.add("missing-rating", absent, "rows without a rating fail min_rating")
         log = step("min_rating", log.take(ratings >= options.min_rating))
@@ -177,7 +177,7 @@ def _filter(
     return log.compact(), removed
 
 
-def nothing_left(name: str, counts: list[str], options: PrepareOptions) -> DataError:
+def nothing_left_error(name: str, counts: list[str], options: PrepareOptions) -> DataError:
     """What is said where the filters leave no event; `counts` tells what each step left."""
     return DataError(
         f"{name} is empty after filtering ({', '.join(counts)}); lower min_count "
@@ -185,12 +185,12 @@ def nothing_left(name: str, counts: list[str], options: PrepareOptions) -> DataE
     )
 
 
-def no_ratings(name: str) -> DataError:
+def no_ratings_error(name: str) -> DataError:
     """What is said where a minimum rating is asked for and there are no ratings."""
     return DataError(f"{name} has no rating column, but min_rating is set; unset it")
 
 
-def items_table(
+def load_items_table(
     raw: Source, items: Any, options: PrepareOptions, progress: Progress
 ) -> Table | None:
     """The table that describes the items: the one given, else the one that came with the log.
@@ -200,8 +200,10 @@ def items_table(
     """
     if items is not None:
         table = read_items(items, options, raw)
-        if quoting(table.reading):
-            progress.note(f"read {table.name} with{quoting(table.reading).removeprefix(',')}")
+        if describe_quoting(table.reading):
+            progress.note(
+                f"read {table.name} with{describe_quoting(table.reading).removeprefix(',')}"
+            )
         return table
     if raw.items is not None:
         table = raw.items()
@@ -213,7 +215,7 @@ def items_table(
     return None
 
 
-def catalogue(
+def build_catalogue(
     ids: pl.Series,
     all_items: pl.Series,
     table: Table | None,

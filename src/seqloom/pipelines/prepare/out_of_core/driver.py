@@ -39,11 +39,11 @@ from seqloom.pipelines.prepare.out_of_core.writing import (
 )
 from seqloom.pipelines.prepare.prepare import (
     PrepareOptions,
-    catalogue,
-    items_table,
-    no_ratings,
-    nothing_left,
-    quoting,
+    build_catalogue,
+    describe_quoting,
+    load_items_table,
+    no_ratings_error,
+    nothing_left_error,
     table_records,
 )
 from seqloom.pipelines.prepare.split_options import report_split
@@ -170,12 +170,12 @@ class _Driver:
         if len({one["rated"] for one in told}) > 1:
             raise DataError(f"some files of {self.name} have a rating column, others have none")
         if self.options.min_rating is not None and not told[0]["rated"]:
-            raise no_ratings(self.name)
+            raise no_ratings_error(self.name)
         names = told[0]["names"]
         known = ", ".join(f"{role}={own!r}" for role, own in (names or {}).items())
         self.progress.note(f"read {count} files of {self.name} as {self.job.format}: {known}")
         for file, one in zip(self.job.files, told, strict=True):
-            if how := quoting(one["source"].get("reading")):
+            if how := describe_quoting(one["source"].get("reading")):
                 self.progress.note(f"read {file} with{how.removeprefix(',')}")
         return step, told
 
@@ -233,7 +233,7 @@ class _Driver:
         for step, left in totals.items():
             counts.append(f"{left:,} after {step}")
             if left == 0:
-                raise nothing_left(self.name, counts, self.options)
+                raise nothing_left_error(self.name, counts, self.options)
             if step == "min_rating" or left < before:
                 removed[step] = before - left
             before = left
@@ -261,7 +261,7 @@ class _Driver:
         left = sum(one["events"] for one in told)
         if left == 0:
             self._counts.append("0 after k-core")
-            raise nothing_left(self.name, self._counts, self.options)
+            raise nothing_left_error(self.name, self._counts, self.options)
         if left < self._left:
             removed["k-core"] = self._left - left
         return step, counts
@@ -281,8 +281,8 @@ class _Driver:
         counts = stored_counts(self.folder, written)
         facts = report_split(counts, stored_plan(self.folder), self.options, self.findings)
         source = Source(self.job.format, self.name, {}, _names(told[0]["names"]))
-        table = items_table(source, self.items, self.options, self.progress)
-        rows, without_text = catalogue(ids, all_items, table, self.options, self.findings)
+        table = load_items_table(source, self.items, self.options, self.progress)
+        rows, without_text = build_catalogue(ids, all_items, table, self.options, self.findings)
         records = [PartRecord.build(one["record"]) for one in written]
         sources = [one["source"] for one in told]
         if table is not None:

@@ -11,7 +11,7 @@ from seqloom.jobs.local import ProcessEngine
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.embed.embed import EmbedOptions, embed
 from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, merge_shards
-from seqloom.text import resume, shards
+from seqloom.text import embedding_shards, resume
 from seqloom.text.encoders.hashing import HashEncoder
 from seqloom.text.store import load_embeddings
 from support.datasets import tiny_dataset
@@ -38,7 +38,7 @@ class Together(HashEncoder):
 def small_blocks(monkeypatch):
     """Eight rows a block, so that a small data set has several."""
     monkeypatch.setattr(resume, "BLOCK", 8)
-    monkeypatch.setattr(shards, "BLOCK", 8)
+    monkeypatch.setattr(embedding_shards, "BLOCK", 8)
 
 
 @pytest.fixture
@@ -130,7 +130,9 @@ def test_shards_of_other_options_do_not_mix(data):
 
 
 def test_a_shard_with_other_texts_than_the_data_set_is_refused(data, monkeypatch):
-    monkeypatch.setattr(shards, "sha256_file", lambda file: "as if the catalogue had not changed")
+    monkeypatch.setattr(
+        embedding_shards, "sha256_file", lambda file: "as if the catalogue had not changed"
+    )
     embed_shard(data, options(), Shard(0, 1), encoder=Together())
     changed = tiny_dataset(data.path.parent / "changed", HISTORIES, ["other", *TITLES[1:]])
     (data.path / "text").rename(changed.path / "text")

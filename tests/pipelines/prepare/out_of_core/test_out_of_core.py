@@ -214,7 +214,7 @@ def test_a_part_that_was_changed_is_noticed(tmp_path):
     with pytest.raises(ArtefactError, match="manifest says"):
         Dataset.load(made.path)
     file.unlink()
-    with pytest.raises(ArtefactError, match="damaged"):
+    with pytest.raises(ArtefactError, match="is missing"):
         Dataset.load(made.path)
 
 

@@ -111,6 +111,17 @@ def test_numbers_that_only_begin_as_compact_dates_are_seconds() -> None:
     assert seconds(20140723, unit="s") == [20140723]
 
 
+def test_an_impossible_date_among_compact_dates_is_an_error() -> None:
+    message = r"log, row 2: 20140732 is not a date, but .* such as 20140723 \(1 such value\)"
+    with pytest.raises(DataError, match=message):
+        times_of(20140723, 20140732, 20140801)
+    with pytest.raises(DataError, match=message):
+        times_of("20140723", "20140732", "20140801")
+    with pytest.raises(DataError, match=r"row 3: 0 is not a date"):
+        times_of(20140723102030, None, 0, 20140801102030)
+    assert seconds(20140723, 20140732, 20140801, unit="s")[1] == 20140732
+
+
 def test_odd_times_are_counted() -> None:
     found = Findings()
     now = utc(2020, 1, 1)

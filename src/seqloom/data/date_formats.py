@@ -100,16 +100,26 @@ def read_format(text: pl.Series, format: str) -> pl.Series:
 
 
 def read_compact(values: pl.Series) -> pl.Series | None:
-    """Numbers such as 20140723 or 20140723102030 as microseconds, where all of them are such dates."""
+    """Parses numbers such as 20140723 or 20140723102030 as microseconds.
+
+    Returns None unless most of the values are dates of one such format; the others are null then.
+    """
+    count = len(values) - values.null_count()
     low, high = values.min(), values.max()
     if not isinstance(low, int | float) or not isinstance(high, int | float):
         return None
     for format, (first, last) in _COMPACT.items():
-        if first <= low and high <= last:
-            if values.dtype.is_float() and (values.drop_nulls() % 1 != 0).any():
-                return None
-            found = _parsed(values.cast(pl.Int64).cast(pl.String), format)
-            return found if found.null_count() == values.null_count() else None
+        if high < first or low > last:
+            continue
+        candidate = values.is_between(first, last)
+        if values.dtype.is_float():
+            candidate &= values % 1 == 0
+        if 2 * int(candidate.sum() or 0) <= count:
+            continue
+        whole = values.set(~candidate.fill_null(False), None).cast(pl.Int64)
+        micros = _parsed(whole.cast(pl.String), format)
+        if 2 * (len(micros) - micros.null_count()) > count:
+            return micros
     return None
 
 

@@ -174,6 +174,7 @@ def _numbers(text: pl.Series) -> pl.Series:
 def _from_numbers(column: pl.Series, unit: TimestampUnit, place: _Place) -> Times:
     values = column.fill_nan(None) if column.dtype.is_float() else column
     if unit == "auto" and (compact := read_compact(values)) is not None:
+        _check_compact(values, compact, place)
         return _finish(compact, 1, "compact dates")
     if unit == "auto":
         largest = values.abs().max()
@@ -189,6 +190,23 @@ def _from_numbers(column: pl.Series, unit: TimestampUnit, place: _Place) -> Time
     if unit == "ns":
         return _finish(values // 1000, 1, spelling)
     return _finish(values, _PER_UNIT[unit], spelling)
+
+
+def _check_compact(values: pl.Series, dates: pl.Series, place: _Place) -> None:
+    """Refuses a number that is no date in a column of compact dates.
+
+    Raises:
+        DataError: names its place.
+    """
+    bad = (dates.is_null() & values.is_not_null()).arg_true()
+    if len(bad):
+        row = int(bad[0])
+        example = int(values[int(dates.is_not_null().arg_true()[0])])
+        raise DataError(
+            f"{place(row)}: {values[row]} is not a date, but most values of the column are, such as "
+            f"{example} ({len(bad)} such value{'s' if len(bad) > 1 else ''}); correct it, or set "
+            "timestamp_unit if the numbers are not dates"
+        )
 
 
 def _unit_of(largest: float) -> TimestampUnit:

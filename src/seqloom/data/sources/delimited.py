@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import polars as pl
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow.csv as pc
 from seqloom.core.errors import DataError
 from seqloom.data.columns import find_item_id, find_names
 from seqloom.data.sources.base import Column, Names, ReadOptions, Source, Table
+from seqloom.data.sources.escapes import EscapeNormalizer, normalize_stream
 from seqloom.data.sources.files import first_lines, open_bytes, suffix, text_encoding, text_lines
 from seqloom.data.sources.quoting import Dialect
 from seqloom.data.sources.reading import Reading, choose_reading
@@ -47,6 +48,13 @@ class Delimited:
         self.separator = separator or options.separator or likeliest_separator(path, first)
         if len(self.separator) != 1 or not self.separator.isascii() or self.separator in '"\r\n':
             raise DataError(f"separator {self.separator!r} is not one ASCII character")
+        if options.escape is not None and (
+            not options.escape.isascii() or options.escape in f'"\r\n{self.separator}'
+        ):
+            raise DataError(
+                f"escape {options.escape!r} is not allowed; use one ASCII character other than the quote "
+                "and the separator, such as a backslash"
+            )
         self.has_header = names is None and options.header
         if quoted:
             self.reading = choose_reading(
@@ -71,6 +79,8 @@ class Delimited:
     def _rows(self, lines: Iterable[str]) -> Any:
         """A `csv.reader` for the file's reading."""
         dialect = self.reading.dialect
+        if dialect.escape is not None:
+            lines = map(EscapeNormalizer(dialect.escape, dialect.separator).line, lines)
         return csv.reader(
             lines,
             delimiter=dialect.separator,
@@ -89,7 +99,7 @@ class Delimited:
         raw = {in_file[name]: kind for name, kind in types.items()}
         dialect = self.reading.dialect
         try:
-            with open_bytes(self.path) as handle:
+            with self._open() as handle:
                 table = pc.read_csv(
                     handle,
                     read_options=pc.ReadOptions(
@@ -120,6 +130,14 @@ class Delimited:
             raise DataError(f"{self.path} is empty: no row after the header")
         self._check_rows(table.num_rows)
         return table.rename_columns(list(types))
+
+    def _open(self) -> IO[bytes]:
+        """The file as the parser wants it."""
+        escape = self.reading.dialect.escape
+        handle = open_bytes(self.path)
+        if escape is None:
+            return handle
+        return normalize_stream(handle, EscapeNormalizer(escape, self.separator))
 
     def _check_rows(self, read: int) -> None:
         """Compare the rows that were read with those that the file holds."""

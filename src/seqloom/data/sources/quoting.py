@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seqloom.data.sources.escapes import EscapeNormalizer
 from seqloom.data.sources.files import decode, open_bytes, raw_lines, text_encoding, text_lines
 
 _BLOCK = 8 << 20
@@ -138,7 +139,7 @@ def parse_rows(path: Path, dialect: Dialect, encoding: str) -> ParsedRows:
     """Parse the rows under a reading in which `"` quotes; stop at what makes it impossible."""
     found = ParsedRows()
     width = None
-    lines = _Lines(path, encoding)
+    lines = _Lines(path, encoding, dialect)
     previous = csv.field_size_limit(LONGEST_FIELD)
     start = 1
     try:
@@ -260,16 +261,19 @@ def _fields(token: re.Pattern[str], text: str) -> Iterator[int]:
 class _Lines:
     """The lines of a file as the csv module wants them; counts those that were read."""
 
-    def __init__(self, path: Path, encoding: str) -> None:
+    def __init__(self, path: Path, encoding: str, dialect: Dialect) -> None:
         self.number = 0
         self._lines = text_lines(path, encoding)
+        self._normalizer = (
+            None if dialect.escape is None else EscapeNormalizer(dialect.escape, dialect.separator)
+        )
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         self.number, line = next(self._lines)
-        return line + "\n"
+        return (self._normalizer.line(line) if self._normalizer else line) + "\n"
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

@@ -102,7 +102,7 @@ def test_numbers_and_dates_in_one_column() -> None:
     assert (times.micros // 10**6).tolist()[:2] == [1690000000, utc(2023, 7, 22, 10, 15)]
     assert times.missing.tolist() == [False, False, True, False]
     assert (times.mixed, times.spelling) == (1, "seconds")
-    with pytest.raises(DataError, match=r"row 2: 'soon' is no timestamp.*\(2 such values\)"):
+    with pytest.raises(DataError, match=r"row 2: 'soon' is not a timestamp.*\(2 such values\)"):
         times_of("1690000000", "soon", "2023-07-22", "later")
 
 

@@ -33,7 +33,7 @@ def test_temporal_equals_the_definition(histories: list[list[int]], begin: int, 
     users = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
     end = begin + span
     if not any(t < begin for h in histories for t in h):
-        with pytest.raises(DataError, match="no event lies before"):
+        with pytest.raises(DataError, match="no event is before"):
             temporal_split(times, users, offsets, begin, end)
         return
     split = temporal_split(times, users, offsets, begin, end)
@@ -56,5 +56,5 @@ def test_bounds_leave_the_shares_that_were_asked_for() -> None:
 
 
 def test_exchanged_bounds_are_an_error() -> None:
-    with pytest.raises(DataError, match="exchange them"):
+    with pytest.raises(DataError, match="swap them"):
         temporal_split(np.array([1]), np.array([0]), np.array([0, 1]), 10, 5)

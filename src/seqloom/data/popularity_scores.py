@@ -1,4 +1,4 @@
-"""Items by how often training met them."""
+"""Scores items by their number of training events."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def popularity_scores(counts: Tensor) -> Tensor:
-    """Training events as scores, the same for everybody.
+    """Returns the training events of each item as scores, the same for every user.
 
-    Equal counts are equal scores. A rank counts them against the target; a list breaks them by
-    `data.tie_keys`, so neither depends on the order of the log.
+    Items with equal counts have equal scores. Ranks count such ties against the target; lists break
+    them by `data.tie_keys`, so neither depends on the order of the log.
 
     Shapes: counts [N] -> [N] float64.
     """

@@ -1,4 +1,4 @@
-"""What every reader gives back, and the options that readers share."""
+"""The result types of all readers, and the options that they share."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ Format = Literal[
 ]
 TimestampUnit = Literal["auto", "s", "ms", "us", "ns"]
 Column: TypeAlias = pl.Series | pa.ChunkedArray
-"""One column of a log. Ids of large files arrive coded (categorical or Arrow dictionary)."""
+"""One column of a log. Ids of large files are coded (categorical or Arrow dictionary)."""
 
 
 class ReadOptions(Config):
-    """How to read a log and its items. The defaults read every supported format unasked."""
+    """How to read a log and its items. The defaults read every supported format."""
 
     format: Format = "auto"
-    """Format of the log; `auto` decides by the name and the first lines, and says what it chose."""
+    """Format of the log; `auto` detects it by the name and the first lines, and prints it."""
     user_column: str | None = None
-    """Name of the user column where it is none of the known names."""
+    """Name of the user column if it is not one of the known names."""
     item_column: str | None = None
-    """Name of the item column where it is none of the known names."""
+    """Name of the item column if it is not one of the known names."""
     timestamp_column: str | None = None
-    """Name of the time column where it is none of the known names."""
+    """Name of the time column if it is not one of the known names."""
     rating_column: str | None = None
-    """Name of the rating column where it is none of the known names."""
+    """Name of the rating column if it is not one of the known names."""
     timestamp_unit: TimestampUnit = "auto"
     """Unit of numeric times; `auto` decides by their size."""
     time_format: str | None = None
-    """Format of dates as for `strptime` (`%d/%m/%Y %H:%M`), where day and month cannot be told apart."""
+    """Format of dates as for `strptime` (`%d/%m/%Y %H:%M`), for dates whose day and month are ambiguous."""
     items_id_column: str | None = None
-    """Name of the id column of the items table where it is none of the known names."""
+    """Name of the id column of the items table if it is not one of the known names."""
     text_columns: list[str] | None = None
-    """Text columns of the items to keep, in this order; default: all that the format gives."""
+    """Text columns of the items to keep, in this order; default: all text columns of the format."""
     separator: str | None = None
     """Field separator of CSV files; default: the likeliest of comma, tab, semicolon and bar."""
     quote: Literal["auto", "none", '"'] = "auto"
-    """Quoting of CSV files: `"` quotes fields, or with `none` it is an ordinary character; `auto` takes
-    the reading that fits and says which."""
+    """Quoting of CSV files: `"` quotes fields, or with `none` is an ordinary character; `auto` detects
+    which of the two fits and prints it."""
     escape: str | None = Field(default=None, min_length=1, max_length=1)
-    """The character before a `"` that belongs to a quoted text, such as a backslash; default: quotes are
-    doubled, or a backslash where that alone fits."""
+    """The character that escapes a `"` inside a quoted field, such as a backslash; default: quotes are
+    doubled, or escaped by a backslash if only that fits."""
     header: bool = True
     """Whether CSV files begin with a header line; without one the columns are named 1, 2, ..."""
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
-    """Encoding of text files; a byte order mark goes before it. MovieLens files are always read as latin-1,
-    which they are."""
+    """Encoding of text files; a byte order mark takes precedence. MovieLens files are always read as
+    latin-1, their encoding."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """Which columns of a log carry what. `None` where the log has no such column."""
+    """The columns of a log by role; None where the log has no such column."""
 
     user: str
     item: str
@@ -67,7 +67,7 @@ class Names:
     rating: str | None = None
 
     def by_role(self) -> dict[str, str]:
-        """`user_id`, `item_id` and where known `timestamp`, `rating` to the log's own name."""
+        """Maps `user_id`, `item_id` and where known `timestamp`, `rating` to the log's own names."""
         roles = {"user_id": self.user, "item_id": self.item}
         if self.timestamp is not None:
             roles["timestamp"] = self.timestamp
@@ -83,37 +83,37 @@ class Table:
     frame: pl.DataFrame
     id_column: str
     name: str
-    """What to call it in messages (the file's name, or the frame's type)."""
+    """Its name in messages (the file's name, or the frame's type)."""
     files: tuple[Path, ...] = ()
     default_columns: tuple[str, ...] | None = None
-    """The text columns to keep where the user names none; `None` keeps all."""
+    """The text columns to keep where the user names none; None keeps all."""
     findings: list[dict[str, Any]] = field(default_factory=list)
-    """As those of a `Source`."""
+    """As in `Source`."""
     reading: dict[str, Any] | None = None
-    """As that of a `Source`."""
+    """As in `Source`."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A log as it was read, rows in file order, nothing checked and nothing left out."""
+    """A log as it was read: rows in file order, unchecked and complete."""
 
     format: str
     name: str
-    """What to call it in messages."""
+    """Its name in messages."""
     columns: dict[str, Column]
-    """`user_id`, `item_id` and where known `timestamp`, `rating`, all of one length. Taken out
-    one by one as they are coded, so that a large log is not held twice."""
+    """`user_id`, `item_id` and where known `timestamp`, `rating`, all of one length. Coding removes them
+    one by one, so that a large log is not in memory twice."""
     names: Names | None = None
-    """The log's own column names; `None` where the format has no names."""
+    """The log's own column names; None where the format has no names."""
     files: tuple[Path, ...] = ()
     locate: Callable[[int], str] = lambda row: f"row {row + 1}"
-    """Say in words where row `row` (from 0) stands."""
+    """Describes the place of row `row` (from 0) in messages."""
     items: Callable[[], Table] | None = None
-    """Read the items that came with the log."""
+    """Reads the items table that belongs to the log."""
     users: Callable[[], Table] | None = None
-    """Read the users that came with the log."""
+    """Reads the users table that belongs to the log."""
     findings: list[dict[str, Any]] = field(default_factory=list)
-    """Harmless faults seen while reading: kind, count, examples, message."""
+    """Warnings of the reader: kind, count, examples, message."""
     reading: dict[str, Any] | None = None
-    """How a delimited file was read: separator, quote, escape, encoding, rows; `detected` says why
-    quotes are not read by RFC 4180."""
+    """How a delimited file was read: separator, quote, escape, encoding, rows; `detected` is the reason
+    where quotes are not read by RFC 4180."""

@@ -1,8 +1,8 @@
-"""Removes the ambiguity of escape characters before a CSV parser reads them.
+"""Escape characters of CSV files.
 
-CSV parsers drop an escape character before any character, so `C:\\dir` would become `C:dir`. Here an escape
-character counts only before a quote, the separator or itself; anywhere else it is doubled, so that every parser
-keeps it.
+CSV parsers drop an escape character before any character, so `C:\\dir` would become `C:dir`. Here an
+escape character counts only before a quote, the separator or itself; anywhere else it is doubled, so
+that every parser keeps it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class EscapeNormalizer:
         self._lone, self._lone_bytes = escape * 2, (escape * 2).encode()
 
     def line(self, text: str) -> str:
-        """One line, normalized."""
+        """Normalizes one line."""
         return self._text.sub(lambda match: match[0] if match[1] else self._lone, text)
 
     def data(self, block: bytes) -> bytes:
-        """Bytes that do not end in the middle of an escape, normalized."""
+        """Normalizes bytes that do not end in the middle of an escape."""
         return self._bytes.sub(lambda match: match[0] if match[1] else self._lone_bytes, block)
 
 
 def normalize_stream(source: IO[bytes], normalizer: EscapeNormalizer) -> IO[bytes]:
-    """A file with normalized escape characters; closing it closes `source`."""
+    """Wraps a file so that its escape characters are normalized; closing it closes `source`."""
     return io.BufferedReader(_NormalizedStream(source, normalizer), _CHUNK)
 
 

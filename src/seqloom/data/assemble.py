@@ -9,7 +9,14 @@ import polars as pl
 import pyarrow as pa
 
 from seqloom.core.errors import DataError
-from seqloom.data.checks import Findings, Missing, check_ids, check_times, present_rows
+from seqloom.data.checks import (
+    Findings,
+    Missing,
+    check_ids,
+    check_times,
+    present_rows,
+    report_no_times,
+)
 from seqloom.data.codes import Coded, count_decimals, encode, have_decimals, merge_decimals
 from seqloom.data.date_formats import DayOrder
 from seqloom.data.filters import Log, time_order
@@ -121,11 +128,7 @@ def in_time_order(log: Log, name: str, findings: Findings, *, ordered_format: bo
     `ordered_format` is true for formats whose order is the order of time, which need no warning.
     """
     if log.times is None and not ordered_format:
-        findings.add(
-            "no-timestamps",
-            1,
-            f"{name} has no time column: the order of each user's events is the order of the file",
-        )
+        report_no_times(name, findings)
     return log.take(time_order(log))
 
 

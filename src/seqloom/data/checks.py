@@ -86,6 +86,31 @@ def report_mixed_times(count: int, findings: Findings) -> None:
     )
 
 
+def report_missing_ratings(count: int, findings: Findings) -> None:
+    """Adds the warning that rows without a rating are dropped by a minimum rating."""
+    findings.add(
+        "missing-rating", count, "rows are dropped: they have no rating, and min_rating is set"
+    )
+
+
+def report_no_times(name: str, findings: Findings) -> None:
+    """Adds the warning that the log `name` has no times."""
+    findings.add(
+        "no-timestamps",
+        1,
+        f"{name} has no time column: the order of each user's events is the order of the file",
+    )
+
+
+def report_repeats(count: int, findings: Findings) -> None:
+    """Adds the warning that events repeat the event before them."""
+    findings.add(
+        "exact-repeat",
+        count,
+        "events repeat the event before them in user, item and time; duplicates='consecutive' removes them",
+    )
+
+
 def check_times(
     micros: np.ndarray, spelling: str, mixed: int, findings: Findings, now: float | None = None
 ) -> None:

@@ -1,4 +1,4 @@
-"""How `prepare` parts what is held out from what is trained on."""
+"""Options of the split, and splitting a log by them."""
 
 from __future__ import annotations
 
@@ -29,66 +29,67 @@ from seqloom.data.timestamps import SECOND, iso, parse_moment
 
 
 class SplitOptions(ReadOptions):
-    """What is held out."""
+    """How to split a log into training, validation and test."""
 
     split: Literal["leave-one-out", "temporal"] = "leave-one-out"
     """`leave-one-out`: each user's last event is the test target, the one before it the validation
-    target. `temporal`: one moment for all users parts training from what is held out."""
+    target. `temporal`: one time for all users separates training from held-out events."""
     valid_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Temporal split: share of the events that lie in the validation period."""
+    """Temporal split: share of the events in the validation period."""
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Temporal split: share of the events that lie in the test period."""
+    """Temporal split: share of the events in the test period."""
     valid_from: str | int | None = None
-    """Temporal split: begin of the validation period (seconds since 1970 or an ISO date)."""
+    """Temporal split: start of the validation period (seconds since 1970 or an ISO date)."""
     test_from: str | int | None = None
-    """Temporal split: begin of the test period; give it together with `valid_from`."""
+    """Temporal split: start of the test period; set it together with `valid_from`."""
     cold_items: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the items that training never meets. Their events are left out, in histories too, but
-    for those that are test targets."""
+    """Share of the items without training events. Their events are removed, from histories too, except
+    test targets."""
     cold_users: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of the users that are test users, and of those that are validation users: nothing of
-    either is trained on, and their last event is the target. All events of the others are training
-    events."""
+    """Share of the users that are test users, and share of validation users: none of their events is
+    trained on, and their last event is the target. All events of the other users are training events."""
     cold_seed: int = 42
-    """Seed of the choice of cold items and users."""
+    """Random seed for choosing cold items and users."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.valid_from is None) != (self.test_from is None):
-            raise ValueError("valid_from and test_from are given together or not at all")
+            raise ValueError("valid_from and test_from must be set together")
         if self.valid_from is not None and self.split != "temporal":
             raise ValueError("valid_from and test_from need split='temporal'")
         if self.valid_fraction + self.test_fraction >= 1:
             raise ValueError("valid_fraction + test_fraction must be below 1")
         if self.cold_users and self.split != "leave-one-out":
-            raise ValueError("cold_users needs split='leave-one-out': users are parted, not times")
+            raise ValueError(
+                "cold_users needs split='leave-one-out': it splits by users, not by time"
+            )
         return self
 
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """What a split decides over all users together; the rest each user's events decide alone."""
+    """The decisions of a split that concern all users; the rest depends on each user's events."""
 
     bounds: tuple[int, int] | None = None
     """Temporal split: the seconds at which validation and test begin."""
     cold_items: np.ndarray | None = None
-    """[items] bool: the items that training never meets."""
+    """[items] bool: the items without training events."""
     cold_users: tuple[pl.Series, pl.Series] | None = None
     """Ids of the validation users and of the test users, where these are cold."""
 
     def split(self, log: Log) -> Split:
-        """The split of a log that holds whole users."""
+        """Splits a log that holds all events of its users."""
         offsets = user_offsets(log)
         if self.bounds is not None:
             assert log.times is not None
             return split_at(log.times, log.users, offsets, *self.bounds)
         if self.cold_users is None:
             return leave_one_out(offsets)
-        among = [log.user_ids.is_in(chosen.implode()).to_numpy() for chosen in self.cold_users]
-        return cold_users(offsets, *among)
+        masks = [log.user_ids.is_in(chosen.implode()).to_numpy() for chosen in self.cold_users]
+        return cold_users(offsets, *masks)
 
     def facts(self) -> dict[str, Any]:
-        """What the rule was given."""
+        """Returns the bounds or numbers of cold users, for the manifest."""
         if self.bounds is not None:
             return {
                 f"{part}_from": iso(at)
@@ -102,21 +103,21 @@ class SplitPlan:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What is counted of a split of some users."""
+    """Counts of the split of some users."""
 
     tally: SplitTally
     cold_events_removed: int
     short: list[str]
-    """The first users with too few events for leave-one-out."""
+    """The first ids of users with too few events for leave-one-out."""
     num_short: int
     tied: dict[str, int]
-    """Of all `events` and of the `valid` and `test` targets: how many share their time with another item of
+    """For all `events`, and for `valid` and `test` targets: how many share their time with another item of
     their user."""
 
 
 @dataclass(frozen=True)
 class SplitPart:
-    """Some users' events, split."""
+    """The events of some users, split."""
 
     log: Log
     events: Events
@@ -126,10 +127,13 @@ class SplitPart:
 def split_log(
     log: Log, options: SplitOptions, findings: Findings
 ) -> tuple[Log, Events, dict[str, Any]]:
-    """The log without the events of cold items, the events as they are stored, facts of the split.
+    """Splits a log.
+
+    Returns the log without the removed events of cold items, the events as they are stored, and the
+    facts of the split.
 
     Raises:
-        DataError: the split does not fit the log, or too few items or users are there to be cold.
+        DataError: the split does not fit the log, or there are too few items or users to choose cold ones.
     """
     plan = plan_split(log, options)
     part = split_part(log, plan)
@@ -137,7 +141,7 @@ def split_log(
 
 
 def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
-    """Decide what concerns all users.
+    """Makes the decisions that concern all users.
 
     Raises:
         DataError: as `split_log`.
@@ -160,14 +164,14 @@ def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
 
 
 def choose_cold_items(ids: pl.Series, options: SplitOptions) -> np.ndarray:
-    """[items] bool: the items that are cold. Raises what `data.cold_split.choose_cold` raises."""
+    """Chooses cold items, a mask [items] bool. Raises the errors of `data.cold_split.choose_cold`."""
     return choose_cold(ids, round(options.cold_items * len(ids)), options.cold_seed, "items")
 
 
 def choose_cold_users(
     able: pl.Series, num_users: int, options: SplitOptions
 ) -> tuple[pl.Series, pl.Series]:
-    """The ids of validation and test users among those who have two events or more."""
+    """Chooses the ids of validation and test users from `able`, the users with at least two events."""
     number = round(options.cold_users * num_users)
     both = able.filter(pl.Series(choose_cold(able, 2 * number, options.cold_seed, "users")))
     tested = pl.Series(choose_cold(both, number, options.cold_seed, "test users"))
@@ -175,13 +179,16 @@ def choose_cold_users(
 
 
 def given_bounds(options: SplitOptions, *, timed: bool) -> tuple[int, int] | None:
-    """The bounds of a temporal split where the options name them.
+    """Returns the bounds of a temporal split from the options, or None where these give fractions.
 
     Raises:
         DataError: the log has no times.
     """
     if not timed:
-        raise DataError("split='temporal' needs times, and the log has none; use leave-one-out")
+        raise DataError(
+            "split='temporal' needs times, but the log has none; name its time column with "
+            "timestamp_column, or use split='leave-one-out'"
+        )
     if options.valid_from is None or options.test_from is None:
         return None
     return (
@@ -191,11 +198,11 @@ def given_bounds(options: SplitOptions, *, timed: bool) -> tuple[int, int] | Non
 
 
 def split_part(log: Log, plan: SplitPlan) -> SplitPart:
-    """Split the events of some users, or of all."""
+    """Splits the events of some users, or of all users."""
     removed = 0
     if plan.cold_items is not None:
-        held = hold_out_items(log, plan.cold_items, plan.split)
-        log, removed = held.log, held.removed
+        cold = hold_out_items(log, plan.cold_items, plan.split)
+        log, removed = cold.log, cold.removed
     offsets = user_offsets(log)
     split = plan.split(log)
     without = split.test < 0
@@ -217,7 +224,7 @@ def split_part(log: Log, plan: SplitPlan) -> SplitPart:
 def report_split(
     parts: Sequence[SplitCounts], plan: SplitPlan, options: SplitOptions, findings: Findings
 ) -> dict[str, Any]:
-    """The facts of the split of all parts; what is odd goes to `findings`."""
+    """Returns the facts of the split of all parts, and adds warnings to `findings`."""
     tally = SplitTally.sum(part.tally for part in parts)
     facts = tally.facts() | plan.facts()
     if plan.cold_items is not None:
@@ -231,33 +238,40 @@ def report_split(
     findings.add(
         "equal-times",
         tied["events"],
-        "events share their time with another item of their user, so the order of the file places them; "
-        f"among them are {tied['valid']:,} of {facts['valid_targets']:,} valid targets and "
-        f"{tied['test']:,} of {facts['test_targets']:,} test targets",
+        "events have the same time as another item of their user, so they keep the order of the file; "
+        f"{tied['valid']:,} of {facts['valid_targets']:,} validation targets and {tied['test']:,} of "
+        f"{facts['test_targets']:,} test targets are such events",
     )
     if options.split == "leave-one-out" and not options.cold_users:
         findings.add(
             "short-user",
             sum(part.num_short for part in parts),
-            "users with fewer than 3 events stay in training only",
+            "users are in training only: they have fewer than 3 events",
             [user for part in parts for user in part.short],
         )
     else:
         findings.add(
             "unused-event",
             facts["unused_events"],
-            "events of the held-out part are neither target nor in the history of one",
+            "held-out events are unused: they are neither a target nor in the history of a target",
         )
     for name in ("valid", "test"):
         if facts[f"{name}_targets"] == 0:
-            findings.add(f"no-{name}-targets", 1, f"no user has a {name} target: nothing to rank")
+            part = "validation" if name == "valid" else name
+            findings.add(
+                f"no-{name}-targets", 1, f"no user has a {part} target: nothing can be ranked"
+            )
     without = facts["valid_targets_without_history"] + facts["test_targets_without_history"]
-    findings.add("target-without-history", without, "targets are the first event of their user")
+    findings.add(
+        "target-without-history",
+        without,
+        "targets are the first event of their user, who has no history",
+    )
     return facts
 
 
 def user_offsets(log: Log) -> np.ndarray:
-    """[users + 1] int64, where each user's events begin in a log in the order of users."""
+    """Returns [users + 1] int64, where each user's events begin in a log sorted by user."""
     offsets = np.zeros(len(log.user_ids) + 1, np.int64)
     np.cumsum(np.bincount(log.users, minlength=len(log.user_ids)), out=offsets[1:])
     return offsets

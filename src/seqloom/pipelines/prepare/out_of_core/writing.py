@@ -1,4 +1,4 @@
-"""The step `write`: one range of users, out of all buckets, as a part of the data set."""
+"""The step `write`: writes one range of users, from all buckets, as a part of the data set."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from seqloom.pipelines.prepare.split_options import SplitCounts, SplitPlan, spli
 
 
 def write_range(path: str, piece: int) -> dict[str, Any]:
-    """Write one part of the data set; tells what is counted of it."""
+    """Writes one part of the data set and returns its counts."""
     folder = JobFolder(path)
     return folder.run_step("write", piece, lambda: _write(folder, piece))
 
 
 def stored_plan(folder: JobFolder) -> SplitPlan:
-    """The plan of the split, as the driver left it."""
-    told = folder.results("plan", 1)[0]
+    """Reads the plan of the split."""
+    plan = folder.results("plan", 1)[0]
     arrays = folder.arrays("plan", 0)
     users = None
-    if told["cold_users"]:
+    if plan["cold_users"]:
         valid, test = (folder.table(f"plan-{part}", 0)["user_id"] for part in ("valid", "test"))
         users = (valid, test)
-    bounds = told["bounds"]
+    bounds = plan["bounds"]
     return SplitPlan(
         bounds=None if bounds is None else (bounds[0], bounds[1]),
         cold_items=arrays.get("cold"),
@@ -60,10 +60,10 @@ def _write(folder: JobFolder, piece: int) -> dict[str, Any]:
     }
 
 
-def stored_counts(folder: JobFolder, told: list[dict[str, Any]]) -> list[SplitCounts]:
-    """What was counted of the split of each part."""
+def stored_counts(folder: JobFolder, results: list[dict[str, Any]]) -> list[SplitCounts]:
+    """Reads the counts of the split of each part."""
     counts = []
-    for piece, one in enumerate(told):
+    for piece, one in enumerate(results):
         arrays = folder.arrays("write", piece)
         targets = {name: arrays[f"{name}_targets"] for name in ("valid", "test")}
         tally = SplitTally(one["numbers"], arrays["train"], targets)
@@ -75,19 +75,19 @@ def stored_counts(folder: JobFolder, told: list[dict[str, Any]]) -> list[SplitCo
     return counts
 
 
-def stored_tally(folder: JobFolder, step: str, told: list[dict[str, Any]]) -> LogTally:
-    """What a step counted of the log, over all pieces."""
-    return LogTally.sum(
-        LogTally(one["lengths"], one["items"], said["first"], said["last"])
-        for one, said in (
-            (folder.arrays(step, piece, ("lengths", "items")), said)
-            for piece, said in enumerate(told)
+def stored_tally(folder: JobFolder, step: str, results: list[dict[str, Any]]) -> LogTally:
+    """Adds the tallies of a step over all pieces."""
+    tallies = []
+    for piece, result in enumerate(results):
+        arrays = folder.arrays(step, piece, ("lengths", "items"))
+        tallies.append(
+            LogTally(arrays["lengths"], arrays["items"], result["first"], result["last"])
         )
-    )
+    return LogTally.sum(tallies)
 
 
 def _collect(folder: JobFolder, piece: int) -> Log:
-    """The events of a range of users, in the order of the users' first appearance."""
+    """Collects the events of a range of users, in the order of the users' first appearance."""
     count = folder.job().parts
     timed = "times" in folder.arrays("scatter", 0)
     names = ("items", "times") if timed else ("items",)
@@ -100,7 +100,7 @@ def _collect(folder: JobFolder, piece: int) -> Log:
     sizes = lengths[order]
     before = sizes.cumsum() - sizes
     total = int(sizes.sum())
-    # Where each event of the new order stands in the old one.
+    # The position in the old order of each event of the new order.
     places = np.arange(total) - np.repeat(before - starts[order], sizes)
     items, *rest = (np.concatenate([part[name] for part in events])[places] for name in names)
     return Log(

@@ -154,7 +154,7 @@ def test_days_and_months_that_no_file_tells_apart(tmp_path):
     (folder / "a.csv").write_text("user_id,item_id,timestamp\nu,i,13/2/2014\n")
     (folder / "b.csv").write_text("user_id,item_id,timestamp\nu,i,2/13/2014\n")
     with pytest.raises(
-        DataError, match="some files of .* write the day first in dates, others the month"
+        DataError, match=r"some files of .* write the day first in dates, others the month"
     ):
         prepare_out_of_core(Inline(), folder, tmp_path / "out", options=PrepareOptions(), parts=2)
 

@@ -17,9 +17,9 @@ from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
 from seqloom.jobs import Engine, EngineOptions, build_engine
 from seqloom.pipelines.embed.embed import embed
-from seqloom.pipelines.embed.embed_shards import embed_by
+from seqloom.pipelines.embed.embed_shards import embed_sharded
 from seqloom.pipelines.embed.options import EmbedOptions
-from seqloom.pipelines.prepare.out_of_core import prepare_by
+from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 
 WORKERS = 2
@@ -75,7 +75,7 @@ def _embed_plain(folder: Path) -> Plain:
 
 def _embed(engine: Engine, data: Path) -> float:
     started = time.perf_counter()
-    embed_by(engine, data, EmbedOptions(users="none"))
+    embed_sharded(engine, data, EmbedOptions(users="none"))
     seconds = time.perf_counter() - started
     shutil.rmtree(data / "text")
     return seconds
@@ -101,7 +101,7 @@ def _prepare_plain(folder: Path) -> Plain:
 
 def _prepare(engine: Engine, log: Path) -> float:
     started = time.perf_counter()
-    prepare_by(engine, log, log.parent / "parts", parts=2 * WORKERS, overwrite=True)
+    prepare_out_of_core(engine, log, log.parent / "parts", parts=2 * WORKERS, overwrite=True)
     return time.perf_counter() - started
 
 

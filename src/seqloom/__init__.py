@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from seqloom.pipelines.experiments.tune import TuneSummary as SearchSummary
     from seqloom.pipelines.experiments.tune import tune
     from seqloom.pipelines.prepare.import_llmesr import ImportSummary, import_llmesr
-    from seqloom.pipelines.prepare.out_of_core import prepare_by as prepare_out_of_core
+    from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
     from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare, statistics_table
     from seqloom.pipelines.recommend.add_items import AddItemsSummary, add_items
     from seqloom.pipelines.recommend.export import ExportedRun, export
@@ -188,7 +188,7 @@ _HOMES = {
     "seqloom.pipelines.experiments.sweep_grid": "SweepPlan",
     "seqloom.pipelines.experiments.tune": "SearchSummary=TuneSummary tune",
     "seqloom.pipelines.prepare.import_llmesr": "ImportSummary import_llmesr",
-    "seqloom.pipelines.prepare.out_of_core": "prepare_out_of_core=prepare_by",
+    "seqloom.pipelines.prepare.out_of_core": "prepare_out_of_core",
     "seqloom.pipelines.prepare.prepare": "PrepareOptions prepare statistics_table",
     "seqloom.pipelines.recommend.add_items": "AddItemsSummary add_items",
     "seqloom.pipelines.recommend.export": "ExportedRun export",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
 from seqloom.data import codes
-from seqloom.data.codes import encode, have_decimals, id_strings, known_as, merge_decimals
+from seqloom.data.codes import encode, have_decimals, id_strings, match_ids, merge_decimals
 
 IDS = st.lists(st.none() | st.sampled_from(["", "a", "b", "ab", "é", "7"]), max_size=30)
 
@@ -96,7 +96,7 @@ def test_one_integer_is_one_id() -> None:
 
 
 def test_ids_that_somebody_gives() -> None:
-    assert known_as(["103.0", "104"], {"103", "104"}) == ["103", "104"]
-    assert known_as(["103.0"], {"103", "103.0"}) == ["103.0"]
-    assert known_as(["103.0", "b7"], {"103", "b7"}) == ["103.0", "b7"]
-    assert known_as([103.0, 7], {"103", "7"}) == ["103", "7"]
+    assert match_ids(["103.0", "104"], {"103", "104"}) == ["103", "104"]
+    assert match_ids(["103.0"], {"103", "103.0"}) == ["103.0"]
+    assert match_ids(["103.0", "b7"], {"103", "b7"}) == ["103.0", "b7"]
+    assert match_ids([103.0, 7], {"103", "7"}) == ["103", "7"]

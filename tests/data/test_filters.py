@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqloom.data.filters import Log, counting_order, k_core, tied_events, time_order, wanted_events
+from seqloom.data.filters import (
+    Log,
+    counting_order,
+    deduplication_mask,
+    k_core,
+    tied_events,
+    time_order,
+)
 
 Triples = list[tuple[int, int, int]]
 LOGS = st.lists(
@@ -98,7 +105,7 @@ def test_counting_order_of_nothing() -> None:
 )
 def test_duplicate_policies(policy: str, expected: list[int]) -> None:
     log = log_of([(0, 1, 1), (0, 1, 2), (0, 2, 3), (0, 1, 4), (0, 2, 5), (1, 2, 0)])
-    assert np.flatnonzero(wanted_events(log, policy)).tolist() == expected  # type: ignore[arg-type]
+    assert np.flatnonzero(deduplication_mask(log, policy)).tolist() == expected  # type: ignore[arg-type]
 
 
 def test_compact_renumbers_in_order_and_drops_unused_ids() -> None:

@@ -64,7 +64,7 @@ def test_nothing_runs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"asks for \w+\.system"):
         read_pickled_array(write(tmp_path / "evil.pkl", Evil(mark)))
     for value in ((np.zeros(2), Evil(mark)), [np.zeros(2), Evil(mark)], {"a": Evil(mark)}):
-        with pytest.raises(DataError, match=r"Nothing of it was run"):
+        with pytest.raises(DataError, match=r"No code of the file was run"):
             read_pickled_array(write(tmp_path / "evil.pkl", value))
     assert not mark.exists()
     pickle.loads((tmp_path / "evil.pkl").read_bytes())
@@ -122,8 +122,8 @@ def test_numbers_that_do_not_fill_the_shape_are_refused(tmp_path: Path) -> None:
     ("program", "message"),
     [
         (b"cnumpy\ndtype\nN}X\x04\x00\x00\x00callK\x01s\x86b.", "step EMPTY_DICT"),
-        (b"cnumpy\ndtype\n)b.", "changes what is no array"),
-        (b"K\x01)R.", "calls what is no function"),
+        (b"cnumpy\ndtype\n)b.", "changes an object that is not an array"),
+        (b"K\x01)R.", "calls an object that is not a function"),
         (b"cnumpy\ndtype\n).", "cannot be read"),
         (b"cnumpy\ndtype\n.", "holds no array"),
         (b"(cos\nsystem\no.", "asks for os.system"),
@@ -146,7 +146,7 @@ def test_a_memo_of_two_billion_places_takes_no_memory(tmp_path: Path) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="is not a file"):
         read_pickled_array(tmp_path / "none.pkl")
 
 
@@ -160,8 +160,8 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (BOMB + TEXT + b"h\x28\x93.", "asks for a name that is no text"),
-        (BOMB + b"h\x28" + TEXT + b"\x93.", "asks for a name that is no text"),
+        (BOMB + TEXT + b"h\x28\x93.", "asks for a name that is not text"),
+        (BOMB + b"h\x28" + TEXT + b"\x93.", "asks for a name that is not text"),
         (BOMB + DTYPE + b"h\x28\x85R.", r"values of type \("),
         (
             BOMB + ARRAY + b"(K\x01h\x28" + DTYPE + b"X\x02\x00\x00\x00f8\x85R\x89C\x00tb.",
@@ -169,7 +169,7 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
         ),
         (BOMB + ARRAY + b"h\x28b.", "cannot be read"),
         (BOMB + b"h\x28.", "cannot be read"),
-        (BOMB + b"h\x28)R.", "calls what is no function"),
+        (BOMB + b"h\x28)R.", "calls an object that is not a function"),
         (b"\x80\x04" + b"N" * 2000 + b".", "more than 1000 steps"),
         (b"\x80\x04" + b"(" * 2000 + b"t" * 2000 + b".", "more than 1000 steps"),
         (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x0f.", "cannot be read"),

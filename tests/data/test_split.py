@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
-from seqloom.data.split import leave_one_out, temporal, temporal_bounds
+from seqloom.data.split import leave_one_out, temporal_bounds, temporal_split
 
 SECOND = 1_000_000
 
@@ -33,10 +33,10 @@ def test_temporal_equals_the_definition(histories: list[list[int]], begin: int, 
     users = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
     end = begin + span
     if not any(t < begin for h in histories for t in h):
-        with pytest.raises(DataError, match="no event lies before"):
-            temporal(times, users, offsets, begin, end)
+        with pytest.raises(DataError, match="no event is before"):
+            temporal_split(times, users, offsets, begin, end)
         return
-    split = temporal(times, users, offsets, begin, end)
+    split = temporal_split(times, users, offsets, begin, end)
     unused = 0
     for user, history in enumerate(histories):
         train = [t for t in history if t < begin]
@@ -56,5 +56,5 @@ def test_bounds_leave_the_shares_that_were_asked_for() -> None:
 
 
 def test_exchanged_bounds_are_an_error() -> None:
-    with pytest.raises(DataError, match="exchange them"):
-        temporal(np.array([1]), np.array([0]), np.array([0, 1]), 10, 5)
+    with pytest.raises(DataError, match="swap them"):
+        temporal_split(np.array([1]), np.array([0]), np.array([0, 1]), 10, 5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from seqloom.data.popular import popularity_scores
+from seqloom.data.popularity_scores import popularity_scores
 from seqloom.inference.cold_start import cold_start_scores
 
 COUNTS = torch.tensor([3, 7, 0, 7, 1, 0])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.protocols import Scorer
-from seqloom.data.popular import popularity_scores
+from seqloom.data.popularity_scores import popularity_scores
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.ranking import rank_targets

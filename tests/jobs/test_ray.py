@@ -20,9 +20,9 @@ import torch
 from seqloom.core.errors import ConfigError, DataError, EngineError
 from seqloom.jobs import EngineOptions, build_engine
 from seqloom.pipelines.embed.embed import embed
-from seqloom.pipelines.embed.embed_shards import embed_by
+from seqloom.pipelines.embed.embed_shards import embed_sharded
 from seqloom.pipelines.embed.options import EmbedOptions
-from seqloom.pipelines.prepare.out_of_core import prepare_by
+from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.recommend.recommend_shards import ListsJob, open_lists, recommend_by
@@ -165,7 +165,7 @@ def test_embeddings_equal_those_of_one_machine_though_a_worker_is_killed(cluster
     killed: list[int] = []
     watcher = threading.Thread(target=kill_a_busy_worker, args=(cluster, data.path, killed))
     watcher.start()
-    summary = embed_by(engine, data, EmbedOptions(encoder="hash:64"), shards=4)
+    summary = embed_sharded(engine, data, EmbedOptions(encoder="hash:64"), shards=4)
     watcher.join()
     other = tiny_dataset(tmp_path / "other", histories, titles)
     embed(other, EmbedOptions(encoder="hash:64"))
@@ -204,7 +204,7 @@ def test_a_log_is_prepared_and_users_are_recommended_to(engine, tmp_path):
     for number, part in enumerate(log.iter_slices(900)):
         part.write_parquet(tmp_path / "log" / f"{number}.parquet")
     expected = prepare(log, tmp_path / "one")
-    made = prepare_by(engine, tmp_path / "log", tmp_path / "parts", parts=3)
+    made = prepare_out_of_core(engine, tmp_path / "log", tmp_path / "parts", parts=3)
     assert made.fingerprint == expected.fingerprint
     assert made.manifest.statistics == expected.manifest.statistics
     train(made, "popularity", out=tmp_path / "run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqloom.core.progress import SILENT
-from seqloom.pipelines.prepare.out_of_core.job import Folder
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
 
 class Inline:
@@ -23,7 +23,7 @@ class Inline:
             if self.pieces == self.stop_after:
                 raise KeyboardInterrupt
             self.pieces += 1
-            path = Folder(work.args[0]).path
+            path = JobFolder(work.args[0]).path
             before = set(path.rglob("*.json"))
             results.append(work(piece))
             self.worked += bool(set(path.rglob("*.json")) - before)

@@ -11,7 +11,7 @@ from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text.approximate import top_similar_approximately
 from seqloom.text.neighbours import cosines, top_similar
-from seqloom.text.similar_users import kept_similar_users
+from seqloom.text.similar_users import load_similar_users
 from seqloom.text.store import load_embeddings
 from support.datasets import tiny_dataset
 
@@ -75,7 +75,7 @@ def test_a_dataset_keeps_what_was_found_with_its_recall(tmp_path):
     assert "recall@3 1.0000" in first.said[0]
     assert "recall@3 1.0000" in second.said[0]
     exact = load_embeddings(data).similar_users(3)
-    kept = {each.file.name: each for each in kept_similar_users(load_embeddings(data).path)}
+    kept = {each.file.name: each for each in load_similar_users(load_embeddings(data).path)}
     assert set(kept) == {"neighbours-3.safetensors", "neighbours-3-approximate-0.9.safetensors"}
     assert torch.equal(kept["neighbours-3.safetensors"].users, exact)
     assert kept["neighbours-3.safetensors"].recall is None

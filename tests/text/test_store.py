@@ -48,7 +48,7 @@ def test_a_name_that_is_not_there_lists_what_is(dataset):
 
 def test_embeddings_of_other_data_are_refused(dataset, tmp_path):
     make(dataset)
-    other = tiny_dataset(tmp_path / "other", [[1, 2, 3]])
+    other = tiny_dataset(tmp_path / "other", HISTORIES[::-1])
     (dataset.path / "text").rename(other.path / "text")
     with pytest.raises(ArtefactError, match="fingerprint"):
         load_embeddings(other)

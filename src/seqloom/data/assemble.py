@@ -1,4 +1,4 @@
-"""From a log as it was read to coded events in time order."""
+"""Codes the columns of a log as numbers and sorts its events by time."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from seqloom.data.checks import (
     check_ids,
     check_times,
     present_rows,
+    report_no_times,
 )
 from seqloom.data.codes import Coded, count_decimals, encode, have_decimals, merge_decimals
-from seqloom.data.dates import DayOrder
+from seqloom.data.date_formats import DayOrder
 from seqloom.data.filters import Log, time_order
 from seqloom.data.options import Missing, TimestampUnit
 from seqloom.data.sources.base import Source
-from seqloom.data.times import Times, parse_times
+from seqloom.data.timestamps import Times, parse_times
 
 
 @dataclass(frozen=True)
 class CodedLog:
-    """A log as numbers, rows in file order."""
+    """A log with ids coded as numbers, rows in file order."""
 
     log: Log
     ratings: np.ndarray | None
     """[events] float64, NaN where a row has none; None where the log has no rating column."""
     times: Times | None
-    """The times as they were read; None where there are none."""
+    """The parsed times; None where the log has no time column."""
 
 
 def code_log(
@@ -44,14 +45,15 @@ def code_log(
     day_first: bool | None = None,
     whole: bool = True,
 ) -> CodedLog:
-    """Number the ids, read the times, deal with missing values. Rows stay in file order.
+    """Codes the ids, parses the times and handles missing values. Rows stay in file order.
 
-    The columns are taken out of `source`. With `whole` false it is a part of a log: what all parts
-    decide together (`settle_ids`, the order of day and month, the count of mixed times) is left open.
+    Removes the columns from `source` as it goes, to save memory. With `whole` false, `source` is one
+    file of a larger log, and the decisions that need all files are left to the caller: `settle_ids`,
+    the order of day and month, the count of mixed times.
 
     Raises:
-        DataError: a missing id or time (unless they are dropped), a value that is no time or no
-            rating, an empty log.
+        DataError: an id or a time is missing (unless such rows are dropped), a value is not a time or
+            not a rating, or the log is empty.
     """
     users = _code(source, "user", findings)
     items = _code(source, "item", findings)
@@ -76,7 +78,7 @@ def code_log(
         log = log.take(keep)
         ratings = None if ratings is None else ratings[keep]
     if len(log) == 0:
-        raise DataError(f"{source.name} is empty: no row with a user and an item")
+        raise DataError(f"{source.name} is empty: no row has both a user and an item")
     if times is not None:
         assert log.times is not None
         check_times(log.times, times.spelling, times.mixed if whole else 0, findings)
@@ -88,45 +90,45 @@ def code_log(
 
 
 def settle_ids(log: Log, findings: Findings) -> Log:
-    """Read 103.0 as 103 where all ids of a column are integers."""
+    """Merges ids such as 103.0 with 103 where all ids of a column are integers."""
     if have_decimals(log.user_ids):
-        tell_decimals("user", count_decimals(log.user_ids), findings)
+        report_decimals("user", count_decimals(log.user_ids), findings)
         users, user_ids = merge_decimals(log.users, log.user_ids)
         log = replace(log, users=users, user_ids=user_ids)
     if have_decimals(log.item_ids):
-        tell_decimals("item", count_decimals(log.item_ids), findings)
+        report_decimals("item", count_decimals(log.item_ids), findings)
         items, item_ids = merge_decimals(log.items, log.item_ids)
         log = replace(log, items=items, item_ids=item_ids)
     return log
 
 
-def tell_decimals(role: str, count: int, findings: Findings) -> None:
-    """Record ids that are written as 103.0 and read as 103."""
+def report_decimals(role: str, count: int, findings: Findings) -> None:
+    """Adds the warning that ids written as 103.0 are read as 103."""
     findings.add(
         f"decimals-in-{role}-id",
         count,
-        f"{role} ids are whole numbers with decimals (103.0); they are read as 103, as all ids are integers",
+        f"{role} ids are written with decimals (103.0); they are read as 103, because all {role} ids are "
+        "integers",
     )
 
 
 def check_day_order(order: DayOrder | None, where: str) -> None:
-    """Refuse dates in which day and month cannot be told apart.
+    """Refuses dates whose order of day and month is ambiguous.
 
     Raises:
-        DataError: no value decides.
+        DataError: no value of the column decides it.
     """
     if order is not None and order.undecided is not None:
         raise DataError(f"{where}: {order.undecided}")
 
 
 def in_time_order(log: Log, name: str, findings: Findings, *, ordered_format: bool) -> Log:
-    """Sort user by user and by time, ties in file order; say so where there are no times."""
+    """Sorts events by user, then by time, ties in file order; warns where the log has no times.
+
+    `ordered_format` is true for formats whose order is the order of time, which need no warning.
+    """
     if log.times is None and not ordered_format:
-        findings.add(
-            "no-timestamps",
-            1,
-            f"{name} has no time column: each user's events are taken in the order of the file",
-        )
+        report_no_times(name, findings)
     return log.take(time_order(log))
 
 
@@ -138,7 +140,7 @@ def _where(source: Source, role: str) -> str:
 
 def _code(source: Source, role: str, findings: Findings) -> Coded:
     coded = encode(source.columns.pop(f"{role}_id"), _where(source, f"{role}_id"))
-    pa.default_memory_pool().release_unused()  # what the reader's column took
+    pa.default_memory_pool().release_unused()  # frees the reader's column
     check_ids(role, coded.labels, findings)
     return coded
 
@@ -173,7 +175,7 @@ def _ratings(source: Source) -> np.ndarray | None:
     if len(bad):
         row = int(bad[0])
         raise DataError(
-            f"{_where(source, 'rating')}, {source.locate(row)}: {column[row]!r} is no rating; a "
-            "number is needed (rating_column names another column)"
+            f"{_where(source, 'rating')}, {source.locate(row)}: {column[row]!r} is not a rating; use a "
+            "number, or name another column with rating_column"
         )
     return numbers.fill_null(float("nan")).to_numpy()

@@ -1,4 +1,4 @@
-"""Training batches cut from flat arrays: no Python per sample, little padding, reproducible order."""
+"""Training batches, sliced from flat arrays: no Python code per sample, little padding, reproducible."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _WIDTH_STEP = 8
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What a next-item model trains on: rows of at most `max_len + 1` items, so `max_len` targets."""
+    """Training rows of a next-item model: at most `max_len + 1` items each, so `max_len` targets."""
 
     items: Sequences
     users: Tensor
     """[rows] int64, the user of each row."""
     is_last: Tensor
-    """[rows] bool, whether the row ends where the user's training part ends."""
+    """[rows] bool, whether the row ends at the user's last training event."""
 
     def __len__(self) -> int:
         return len(self.users)
 
     @cached_property
     def longest(self) -> int:
-        """Items of the longest row."""
+        """Length of the longest row in items."""
         return int(self.items.lengths.max())
 
     def pad(self, rows: Tensor) -> PaddedBatch:
-        """Some rows as a padded batch of one of few widths. Shapes: rows [B] -> [B, L]."""
+        """Pads some rows to one of a few batch widths. Shapes: rows [B] -> [B, L]."""
         chosen = self.items.select(rows)
         return chosen.pad(width=padded_width(int(chosen.lengths.max()), self.longest))
 
 
 def padded_width(longest: int, most: int) -> int:
-    """How wide a training batch is whose longest row has so many items; `most` is the longest of all.
+    """Rounds the length of a batch's longest row up to a batch width of at most `most`.
 
-    Long rows are few, and every width of its own would cost the kernels that a matrix library keeps for
-    each shape that it meets (half a MiB and 2 ms each on a CPU).
+    A matrix library caches kernels for each new shape (half a MiB and 2 ms each on a CPU), and long rows
+    are rare, so only multiples of 8 are used beyond 8.
     """
     if longest <= _WIDTH_STEP:
         return longest
@@ -53,11 +53,11 @@ def padded_width(longest: int, most: int) -> int:
 
 
 def training_rows(train: Sequences, max_len: int, long_histories: LongHistories) -> TrainingRows:
-    """Cut every user's training part into rows.
+    """Splits every user's training part into rows.
 
-    `windows` cuts a longer history from its end into pieces that overlap by the one item that is only
-    an input, so every item after the first is a target once; `last` keeps the last piece alone.
-    Histories of fewer than two items have no target and give no row.
+    `windows` splits a long history from its end into pieces that overlap by one item, which is only an
+    input, so that every item after the first is a target exactly once; `last` keeps only the last
+    piece. Histories of fewer than two items have no target and give no row.
     """
     users = torch.nonzero(train.lengths >= 2).flatten()
     train = train.select(users)
@@ -73,23 +73,23 @@ def training_rows(train: Sequences, max_len: int, long_histories: LongHistories)
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Inputs and, one place further, what is to be predicted at each of them."""
+    """Input items and the target at each position (the next item)."""
 
     inputs: PaddedBatch
     targets: Tensor
     """[B, L] int64, the item after each input; 0 where padded."""
     places: Tensor
-    """[M] int64, where the flattened targets hold one. Known before the batch goes to a device, so that
-    a step need not wait for the device to count them."""
+    """[M] int64, positions of the targets in the flattened [B * L] array. Computed on the host, so that a
+    step does not wait for the device to count them."""
     rows: Tensor
     """[B] int64 on the host, row numbers in the `TrainingRows`."""
     predicts_last: Tensor
-    """[B] bool on the host, whether a row's last real position has a target."""
+    """[B] bool on the host, whether the last real position of a row has a target."""
     num_targets: int
 
     @classmethod
     def of(cls, inputs: PaddedBatch, targets: Tensor, rows: Tensor) -> TrainingBatch:
-        """The batch of `targets` [B, L], 0 where there is none."""
+        """Builds a batch from inputs and `targets` [B, L], which are 0 at positions without a target."""
         places = torch.nonzero(targets.flatten()).flatten()
         last = targets.gather(1, (inputs.lengths - 1).clamp(min=0)[:, None])[:, 0]
         return cls(inputs, targets, places, rows, last > 0, len(places))
@@ -98,13 +98,13 @@ class TrainingBatch:
         return len(self.rows)
 
     def share(self, rows: slice) -> TrainingBatch:
-        """Some rows, with the targets that are theirs."""
+        """Returns a slice of the batch: some rows with their targets."""
         inputs = self.inputs.share(rows)
         targets = self.targets[rows, : inputs.items.shape[1]]
         return TrainingBatch.of(inputs, targets, self.rows[rows])
 
     def to(self, device: torch.device) -> TrainingBatch:
-        """The same batch with what enters the model on `device`."""
+        """Moves the inputs and targets to `device`; row numbers stay on the host."""
         return replace(
             self,
             inputs=self.inputs.to(device),
@@ -113,13 +113,16 @@ class TrainingBatch:
         )
 
     def at_targets(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """The states that have a target, and the targets. Shapes: [B, L, D] -> [M, D], [M]."""
+        """Selects the states at positions with a target, and the targets.
+
+        Shapes: [B, L, D] -> [M, D], [M].
+        """
         return states.flatten(0, 1)[self.places], self.targets.flatten()[self.places]
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The batches of one epoch; any step can be cut on its own, which is what resuming needs."""
+    """The batches of one epoch, each built on demand, so that training can resume at any step."""
 
     rows: TrainingRows
     order: tuple[Tensor, ...]
@@ -139,7 +142,7 @@ class EpochPlan:
 
 @dataclass(frozen=True)
 class LastTargets:
-    """The batches of a plan with the last target of each row alone."""
+    """The batches of a plan, with only the last target of each row."""
 
     plan: EpochPlan
 
@@ -154,17 +157,17 @@ class LastTargets:
 
 
 def plan_epoch(rows: TrainingRows, batch_size: int, seed: int, *keys: str | int) -> EpochPlan:
-    """Shuffle, group rows of like length into batches, shuffle the batches.
+    """Shuffles rows, groups rows of similar length into batches and shuffles the batches.
 
-    The order depends on `seed` and `keys` (phase, epoch) alone.
+    The order depends only on `seed` and `keys` (phase, epoch).
 
     Raises:
         ConfigError: there are no rows.
     """
     if not len(rows):
         raise ConfigError(
-            "no user has two training events, so there is no target to train on: prepare the data set with "
-            "a higher --min-user-count (4 with --split leave-one-out, which holds two events out), or train "
+            "no user has two training events, so there are no targets: prepare the data set with a higher "
+            "--min-user-count (4 with --split leave-one-out, which holds out two events), or train "
             "popularity, itemknn or textknn, which need no targets"
         )
     draw = generator(seed, "batches", *keys)

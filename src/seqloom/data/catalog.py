@@ -1,4 +1,4 @@
-"""The items table of a prepared data set: every kept item with its text columns, as strings."""
+"""Builds the items and users tables of a prepared data set: ids and text columns as strings."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def join_text(
     columns: Sequence[str] | None,
     findings: Findings,
 ) -> pl.DataFrame:
-    """`item_id` and text columns for the kept items `ids`, in their order; missing text is "".
+    """Joins the kept items `ids` with their text columns; missing text is "".
 
-    `all_ids` are the ids of the log before filtering: a row of the table that is not among them is
-    counted as text without an item.
+    `all_ids` are the item ids of the log before filtering: table rows with another id are reported as
+    text without an item.
 
     Raises:
-        DataError: a column that is not there, or no row of the table fits any item.
+        DataError: a column does not exist, or the table shares no id with the log.
     """
-    # Where 103.0 is text to the log, it is to the table.
+    # If the log treats 103.0 as text, so does the table.
     texts = text_table(table, columns, findings, as_written=count_decimals(all_ids) > 0)
     known = texts["item_id"]
     foreign = known.filter(~known.is_in(all_ids.implode()))
     if len(foreign) == len(known):
         raise DataError(
-            f"{table.name}: none of its {len(known):,} ids is in the log: the table has "
-            f"{known.head(3).to_list()}, the log {all_ids.head(3).to_list()}; check the id column "
-            f"({table.id_column!r}; items_id_column changes it) and the spelling of the ids"
+            f"{table.name}: none of its {len(known):,} ids is in the log: the table has ids such as "
+            f"{known.head(3).to_list()}, the log {all_ids.head(3).to_list()}; check how the ids are "
+            f"written, or name another id column than {table.id_column!r} with items_id_column"
         )
     findings.add(
         "text-without-item",
         len(foreign),
-        f"rows of {table.name} for items that the log never names are left out",
+        f"rows of {table.name} are dropped: their items are not in the log",
         foreign.head(MAX_EXAMPLES),
     )
     joined = pl.DataFrame({"item_id": ids}).join(
@@ -60,7 +60,7 @@ def join_text(
 
 
 def has_text(items: pl.DataFrame) -> pl.Series:
-    """[items] bool: whether any text column is not blank."""
+    """Returns [items] bool: whether any text column is not blank."""
     columns = [name for name in items.columns if name != "item_id"]
     if not columns:
         return pl.repeat(False, items.height, eager=True)
@@ -75,12 +75,13 @@ def text_table(
     *,
     as_written: bool = False,
 ) -> pl.DataFrame:
-    """`<subject>_id` and the chosen columns as strings, one row an id (the first of several).
+    """Returns `<subject>_id` and the chosen columns as strings, one row per id.
 
-    With `as_written`, a string 103.0 is never read as the integer 103.
+    Of several rows with one id, the first is kept. With `as_written`, a string 103.0 is never read as
+    the integer 103.
 
     Raises:
-        DataError: a column that is not there.
+        DataError: a column does not exist.
     """
     frame, where = table.frame, table.name
     chosen = _chosen(table, columns)
@@ -91,28 +92,29 @@ def text_table(
     texts = pl.DataFrame({key: ids, **{name: as_text(frame[name]) for name in chosen}})
     unnamed = texts.filter(pl.col(key) == "").height
     findings.add(
-        f"{subject}-row-without-id", unnamed, f"rows of {where} without an id are left out"
+        f"{subject}-row-without-id", unnamed, f"rows of {where} are dropped: they have no id"
     )
     texts = texts.filter(pl.col(key) != "")
     distinct = texts.unique(maintain_order=True)
     findings.add(
         f"duplicate-{subject}-row",
         texts.height - distinct.height,
-        f"rows of {where} that repeat another one exactly are left out",
+        f"rows of {where} are dropped: they repeat another row exactly",
         texts.filter(texts.is_duplicated())[key].unique(maintain_order=True),
     )
     first = distinct.unique(key, keep="first", maintain_order=True)
     findings.add(
         f"conflicting-{subject}-row",
         distinct.height - first.height,
-        f"rows of {where} that describe an id again with other text are left out; the first counts",
+        f"rows of {where} are dropped: they describe the same id with other text; the first row of an id "
+        "is kept",
         distinct.filter(distinct[key].is_duplicated())[key].unique(maintain_order=True),
     )
     return first
 
 
 def _chosen(table: Table, columns: Sequence[str] | None) -> list[str]:
-    # Another column of that name would clash with the id column of the data set.
+    # A text column of one of these names would clash with the id column of the data set.
     reserved = {table.id_column, "item_id", "user_id"}
     names = [name for name in table.frame.columns if name not in reserved]
     if columns is not None:
@@ -128,14 +130,14 @@ def _chosen(table: Table, columns: Sequence[str] | None) -> list[str]:
 
 
 def _rank(name: str) -> int:
-    """The title first: what shows one column of an item shows the first."""
+    """Sorts titles first: a view with one text column shows the first."""
     if name == "title":
         return 0
     return 1 if "title" in name or name in ("name", "item_name", "product_name") else 2
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """Any column as strings: lists joined by commas, whole floats without decimals, null as ""."""
+    """Converts any column to strings: lists joined by commas, whole floats without decimals, null as ""."""
     kind = column.dtype
     if kind.is_float() and (column.drop_nulls().drop_nans() % 1 == 0).all():
         column = column.fill_nan(None).cast(pl.Int64)
@@ -147,7 +149,7 @@ def as_text(column: pl.Series) -> pl.Series:
 
 
 def user_table(ids: pl.Series, table: Table | None, findings: Findings) -> pa.Table:
-    """`user_id`, and where the log's format brings a users file its columns as strings.
+    """Returns `user_id`, and the columns of the log's users file as strings where its format has one.
 
     Raises:
         DataError: as `text_table`.
@@ -161,7 +163,7 @@ def user_table(ids: pl.Series, table: Table | None, findings: Findings) -> pa.Ta
 
 
 def arrow_strings(frame: pl.DataFrame) -> pa.Table:
-    """A frame of strings as an Arrow table of plain strings."""
+    """Converts a frame of strings to an Arrow table of plain strings."""
     return pa.table(
         {name: frame[name].to_arrow().cast(pa.large_string()) for name in frame.columns}
     )

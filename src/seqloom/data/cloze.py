@@ -1,4 +1,4 @@
-"""Training batches in which some items of a history are masked and are to be filled in."""
+"""Training batches of the cloze task: some items of a history are masked, and the model predicts them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from seqloom.data.sequences import PaddedBatch
 
 @dataclass(frozen=True)
 class ClozePlan:
-    """The batches of one epoch of a cloze task; any step can be cut on its own.
+    """The batches of one epoch of the cloze task, each built on demand.
 
-    Each row masks either its last item alone (with `last_probability`) or each item with
-    `mask_probability`. No row is without a mask.
+    A row masks either only its last item (with `last_probability`) or each item with
+    `mask_probability`. Every row has at least one mask.
 
     Source: BERT4Rec (Sun et al., CIKM 2019), section 3.6.
     """
@@ -46,12 +46,13 @@ class ClozePlan:
 def choose_masked(
     rows: PaddedBatch, mask_probability: float, last_probability: float, draw: torch.Generator
 ) -> Tensor:
-    """Which positions are masked: at least one real one in every row, never padding.
+    """Draws the positions to mask: at least one real position in every row, never padding.
 
     Shapes: rows [B, L] -> [B, L] bool.
     """
     chance = torch.rand(rows.items.shape, generator=draw)
-    # Padding draws 2, so that the smallest draw of a row is that of a real position.
+    # Padding gets 2, above every draw, so that the smallest draw of a row is at a real position. That
+    # position is always masked, so that no row is without a target.
     chance = torch.where(rows.mask, chance, 2.0)
     masked = (chance < mask_probability) | (chance == chance.amin(1, keepdim=True))
     last_only = torch.rand(len(rows.lengths), 1, generator=draw) < last_probability

@@ -1,4 +1,4 @@
-"""Ids to consecutive integers, numbered by first appearance, whatever type the column came in."""
+"""Codes ids of any column type as consecutive integers, in the order of first appearance."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Coded:
     codes: np.ndarray
     """[rows] int32; -1 where the id is missing (null, NaN or an empty string)."""
     labels: pl.Series
-    """[distinct ids] strings; entry c is the id of code c. Codes rise with first appearance."""
+    """[distinct ids] strings; entry c is the id of code c, in the order of first appearance."""
 
 
 def encode(column: Column, where: str) -> Coded:
-    """Number the ids of a column.
+    """Codes the ids of a column in the order of first appearance.
 
     Raises:
-        DataError: the column's type is none for ids, or holds numbers with a fraction.
+        DataError: the column is neither strings nor integers, or holds numbers with a fraction.
     """
     if isinstance(column, pa.ChunkedArray):
         codes, labels = _from_dictionary(column)
@@ -44,8 +44,9 @@ def encode(column: Column, where: str) -> Coded:
 
 
 def id_strings(column: pl.Series, where: str, *, as_written: bool = False) -> pl.Series:
-    """Ids as strings; an integer 7 (also one that was read as 7.0) becomes "7", and so does a string "7.0"
-    in a column of integers, unless `as_written`.
+    """Converts ids to strings: an integer 7 (also if read as 7.0) becomes "7".
+
+    A string "7.0" becomes "7" too where all ids are integers, unless `as_written`.
 
     Raises:
         DataError: as `encode`.
@@ -56,30 +57,30 @@ def id_strings(column: pl.Series, where: str, *, as_written: bool = False) -> pl
 
 
 def have_decimals(labels: pl.Series) -> bool:
-    """Whether distinct ids are integers throughout, some of which a tool has written as 103.0.
+    """Returns whether all distinct ids are integers and some are written as 103.0.
 
-    One id of any other kind (`007`, `1.5`, `b7`) makes the ids text, in which 103 and 103.0 differ.
+    One id of another kind (`007`, `1.5`, `b7`) makes all ids text, so that 103 and 103.0 differ.
     """
     return count_decimals(labels) > 0 and are_integers(labels)
 
 
 def are_integers(labels: pl.Series) -> bool:
-    """Whether all ids are integers, with decimals or without; `007` is text."""
+    """Returns whether all ids are integers, written as 103 or 103.0; `007` is text."""
     return bool(labels.str.contains(r"^-?(0|[1-9]\d*)(\.0+)?$|^$").all())
 
 
 def without_decimals(labels: pl.Series) -> pl.Series:
-    """Ids such as 103.0 as 103; others as they are."""
+    """Replaces ids such as 103.0 by 103; keeps the others."""
     return labels.str.replace(_DECIMALS, "$1")
 
 
 def count_decimals(labels: pl.Series) -> int:
-    """How many distinct ids are written as 103.0."""
+    """Counts the distinct ids that are written as 103.0."""
     return int((without_decimals(labels) != labels).sum())
 
 
 def merge_decimals(codes: np.ndarray, labels: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """Codes and labels in which 103 and 103.0 are one id, where `have_decimals`."""
+    """Merges the codes of 103 and 103.0; for labels that `have_decimals`."""
     whole = without_decimals(labels)
     kept = whole.unique(maintain_order=True)
     numbers = pl.DataFrame({"id": kept, "number": np.arange(len(kept), dtype=np.int32)})
@@ -88,9 +89,11 @@ def merge_decimals(codes: np.ndarray, labels: pl.Series) -> tuple[np.ndarray, pl
     return table[codes], kept
 
 
-def known_as(ids: Iterable[object], known: Container[str]) -> list[str]:
-    """Ids that somebody gives for those of a data set: 103.0 is 103 where all that are given are integers
-    and the data set has no 103.0."""
+def match_ids(ids: Iterable[object], known: Container[str]) -> list[str]:
+    """Converts ids given by a caller to the ids of a data set.
+
+    103.0 becomes 103 where all given ids are integers and the data set has no id 103.0.
+    """
     texts = [str(given) for given in ids]
     labels = pl.Series(texts, dtype=pl.String)
     if not have_decimals(labels):
@@ -100,15 +103,15 @@ def known_as(ids: Iterable[object], known: Container[str]) -> list[str]:
 
 
 def _whole(series: pl.Series, where: str) -> pl.Series:
-    """Floats to integers; a column of integers with gaps is read as floats by many tools."""
+    """Converts floats to integers: many tools read an integer column with missing values as floats."""
     if not series.dtype.is_float():
         return series
     values = series.fill_nan(None)
     odd = values.filter((values != values.round()) | (values.abs() > 2.0**53)).drop_nulls()
     if len(odd):
         raise DataError(
-            f"{where}: ids must be strings or integers, found the number {odd[0]}; convert the "
-            "column to strings"
+            f"{where}: ids must be strings or integers, but the column holds the number {odd[0]}; "
+            "convert the column to strings"
         )
     return values.cast(pl.Int64)
 
@@ -119,7 +122,9 @@ def _checked(series: pl.Series, where: str) -> pl.Series:
         return series.cast(pl.String)
     if kind.is_integer() or isinstance(kind, pl.String | pl.Categorical | pl.Enum):
         return series
-    raise DataError(f"{where}: ids must be strings or integers, the column is of type {kind}")
+    raise DataError(
+        f"{where}: ids must be strings or integers, but the column is of type {kind}; convert it to strings"
+    )
 
 
 def _from_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pl.Series]:
@@ -133,7 +138,7 @@ def _from_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pl.Series]:
 
 
 def _from_integers(series: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """A table over the range of values where that is small, else by way of strings."""
+    """Codes integers by a table over their range where that is small, else as strings."""
     low, high = series.min(), series.max()
     if low is None or high is None:
         return np.full(len(series), -1, np.int32), pl.Series([], dtype=pl.String)
@@ -160,12 +165,12 @@ def _from_strings(series: pl.Series, where: str) -> tuple[np.ndarray, pl.Series]
 
 
 def _first_rows(codes: np.ndarray, size: int) -> np.ndarray:
-    """[size] int64: the first row of each code, -1 where there is none."""
+    """Returns [size] int64: the first row of each code, -1 for codes without a row."""
     first = np.full(size + 1, -1, np.int64)
     for end in range(len(codes), 0, -_BLOCK):
         start = max(end - _BLOCK, 0)
-        # Of several writes to one place the last stays, so rows are written backwards. Missing ids
-        # (-1) go to the spare last place.
+        # With repeated indices, the last write stays, so rows are written backwards. Missing ids (-1)
+        # go to the spare last entry.
         first[codes[start:end][::-1]] = np.arange(end - 1, start - 1, -1)
     return first[:size]
 

@@ -1,4 +1,4 @@
-"""Which column carries the user, the item, the time and the rating."""
+"""Finds the user, item, time and rating columns of a log by their names."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "rating": ("rating", "ratings", "overall", "stars", "score"),
 }  # fmt: skip
-"""Known names, compared without case. The first is the canonical one."""
+"""Known column names, compared without case. The first of each role is the canonical one."""
 
 
 def find_column(
     role: str, columns: Sequence[str], override: str | None, where: str, *, required: bool
 ) -> str | None:
-    """The column that carries `role`, or `None` where there is none and none is needed.
+    """Returns the column of `role`, or None where no column fits and none is required.
 
-    The canonical name wins; else exactly one known name may be present.
+    The canonical name takes precedence; otherwise exactly one known name may be present.
 
     Raises:
-        DataError: the override is not there, several names fit, or a required one is missing.
+        DataError: the override does not exist, several columns fit, or a required column is missing.
     """
-    found = ", ".join(columns) or "none"
+    listed = ", ".join(columns) or "none"
     if override is not None:
         if override not in columns:
-            raise DataError(f"{where}: no column {override!r} ({role}_column); columns: {found}")
+            raise DataError(f"{where}: no column {override!r} ({role}_column); columns: {listed}")
         return override
     aliases = ALIASES[role]
     hits = [name for name in columns if name.lower() in aliases]
@@ -54,7 +54,7 @@ def find_column(
         )
     if required:
         raise DataError(
-            f"{where}: no {role} column among: {found}; name it with {role}_column "
+            f"{where}: no {role} column; columns: {listed}; name it with {role}_column "
             f"(known names: {', '.join(aliases)}). If the file has no header line, set "
             f"header=false and name the columns by number: {role}_column='1'"
         )
@@ -62,10 +62,10 @@ def find_column(
 
 
 def find_names(columns: Sequence[str], options: ReadOptions, where: str) -> Names:
-    """The columns of a log by role.
+    """Finds the columns of a log by role.
 
     Raises:
-        DataError: a needed column is missing, ambiguous, named twice or used for two roles.
+        DataError: a required column is missing, ambiguous, named twice or used for two roles.
     """
     user = find_column("user", columns, options.user_column, where, required=True)
     item = find_column("item", columns, options.item_column, where, required=True)
@@ -85,10 +85,10 @@ def find_names(columns: Sequence[str], options: ReadOptions, where: str) -> Name
 def find_item_id(
     columns: Sequence[str], options: ReadOptions, where: str, log_name: str | None = None
 ) -> str:
-    """The id column of an items table: the override, the log's own name, else a known name.
+    """Finds the id column of an items table: the override, the name in the log, else a known name.
 
     Raises:
-        DataError: no column fits, or several do.
+        DataError: no column fits, or several columns fit.
     """
     override = options.items_id_column
     if override is not None and override not in columns:
@@ -101,9 +101,9 @@ def find_item_id(
         known = [name for name in columns if name.lower() in ALIASES["item"]]
         override = None if known else "id"
     try:
-        found = find_column("item", columns, override, where, required=True)
+        column = find_column("item", columns, override, where, required=True)
     except DataError as error:
         message = str(error).replace("item_column", "items_id_column")
         raise DataError(message) from None
-    assert found is not None
-    return found
+    assert column is not None
+    return column

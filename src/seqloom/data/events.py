@@ -16,11 +16,11 @@ EVENT_ARRAYS = ("items", "offsets", "train_end", "valid", "test", "timestamps")
 
 @dataclass(frozen=True)
 class Events:
-    """All interactions, user by user, oldest first, and where each user's split falls.
+    """All interactions by user, oldest first, and the split of each user.
 
     `train_end[u]` is the position after user u's last training event; `valid[u]` and `test[u]` are
-    the positions of the held-out events, or -1. The history for a held-out event is everything of
-    that user before it. Positions count in the flat arrays.
+    the positions of the held-out events, or -1. The history of a held-out event is all events of that
+    user before it. Positions are indices into the flat arrays.
     """
 
     items: Tensor
@@ -37,7 +37,7 @@ class Events:
     """[events] int64, seconds since 1970, or None where only the order is known."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The arrays by name, as they are stored."""
+        """Returns the arrays by name, as they are stored."""
         named = {k: getattr(self, k) for k in ("items", "offsets", "train_end", "valid", "test")}
         if self.timestamps is not None:
             named["timestamps"] = self.timestamps
@@ -45,17 +45,17 @@ class Events:
 
 
 def check_events(events: Events, num_items: int, path: Path, remedy: str) -> None:
-    """Check types, lengths and ranges: items are numbered 1..N and positions lie within their user.
+    """Checks types, lengths and ranges: item numbers are 1..N, positions lie within their user's events.
 
     Raises:
-        ArtefactError: names `path`, the array, what is wrong and `remedy`.
+        ArtefactError: an array is invalid; the message names `path`, the array, the fault and `remedy`.
     """
     for name, what in _faults(events, num_items):
         raise ArtefactError(f"{path}: the array {name!r} {what}; the data set is damaged: {remedy}")
 
 
 def _faults(events: Events, num_items: int) -> Iterator[tuple[str, str]]:
-    """The arrays that cannot be, the first fault first: later checks rely on earlier ones."""
+    """Yields the faults of the arrays in order: a check assumes that the earlier ones passed."""
     for name, tensor in events.tensors().items():
         kind = torch.int32 if name == "items" else torch.int64
         if tensor.dtype != kind or tensor.ndim != 1:

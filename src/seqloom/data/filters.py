@@ -1,4 +1,4 @@
-"""Filters over coded events, as array steps: order in time, repeats, k-core."""
+"""Filters of coded events as array operations: order by time, duplicates, k-core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIGIT = 16
 
 @dataclass(frozen=True)
 class Log:
-    """Coded events. All arrays are of one length; codes are entries of the id lists."""
+    """Coded events. All arrays have one length; codes are indices into the id lists."""
 
     users: np.ndarray
     """[events] int32."""
@@ -30,18 +30,18 @@ class Log:
         return len(self.users)
 
     def take(self, which: np.ndarray) -> Log:
-        """The events chosen by a mask or by positions."""
+        """Selects events by a mask or by positions."""
         times = None if self.times is None else self.times[which]
         return Log(self.users[which], self.items[which], times, self.user_ids, self.item_ids)
 
     def compact(self) -> Log:
-        """Codes renumbered without gaps, in the same order; ids without events are left out."""
+        """Removes ids without events and renumbers the codes without gaps, in the same order."""
         users, user_ids = _without_gaps(self.users, self.user_ids)
         items, item_ids = _without_gaps(self.items, self.item_ids)
         return Log(users, items, self.times, user_ids, item_ids)
 
     def compact_users(self) -> Log:
-        """The same for users alone; items keep their codes, with events or without."""
+        """Does the same only for users; items keep their codes, with events or without."""
         users, user_ids = _without_gaps(self.users, self.user_ids)
         return Log(users, self.items, self.times, user_ids, self.item_ids)
 
@@ -55,13 +55,13 @@ def _without_gaps(codes: np.ndarray, ids: pl.Series) -> tuple[np.ndarray, pl.Ser
 
 
 def time_order(log: Log) -> np.ndarray:
-    """[events] positions: user by user, each user's events by time, ties in the order of the log.
+    """Returns [events] positions that sort by user, then by time, ties in the order of the log.
 
-    A counting sort by digits: linear, and several times faster than a comparison sort.
+    A radix sort: linear, and several times faster than a comparison sort.
     """
     if log.times is None:
         return counting_order(log.users)
-    # Most logs come in the order of time. A few users tell cheaply of one that does not.
+    # Most logs are in the order of time. Checking a few users first is a cheap way to see if one is not.
     few = np.flatnonzero(log.users < len(log.user_ids) // 64)
     if _is_ordered(log, few[counting_order(log.users[few])]):
         order = counting_order(log.users)
@@ -81,7 +81,7 @@ def time_order(log: Log) -> np.ndarray:
 
 
 def counting_order(keys: np.ndarray) -> np.ndarray:
-    """[events] positions that sort `keys` (not negative) stably, in linear time."""
+    """Returns [events] positions that sort `keys` (not negative) stably, in linear time."""
     if len(keys) == 0:
         return np.empty(0, np.int64)
     columns = np.arange(len(keys), dtype=np.int32 if len(keys) < 2**31 else np.int64)
@@ -95,8 +95,8 @@ def _is_ordered(log: Log, order: np.ndarray) -> bool:
     return not bool(((times[1:] < times[:-1]) & (users[1:] == users[:-1])).any())
 
 
-def repeats_in_place(log: Log) -> np.ndarray:
-    """[events] bool: the same user, item and (where known) time as the event just before.
+def exact_repeats(log: Log) -> np.ndarray:
+    """Returns [events] bool: the event has the user, item and (where known) time of the event before it.
 
     `log` must be in time order.
     """
@@ -108,15 +108,15 @@ def repeats_in_place(log: Log) -> np.ndarray:
 
 
 def tied_events(log: Log) -> np.ndarray:
-    """[events] bool: another item of the same user has the same time, so the file's order decides.
+    """Returns [events] bool: another item of the same user has the same time, so file order decides.
 
-    `log` must be in time order. All false where there are no times.
+    `log` must be in time order. All false where the log has no times.
     """
     tied = np.zeros(len(log), np.bool_)
     if log.times is None or len(log) == 0:
         return tied
     joined = (log.times[1:] == log.times[:-1]) & (log.users[1:] == log.users[:-1])
-    inside = np.zeros(len(log), np.bool_)  # the events that share their time with a neighbour
+    inside = np.zeros(len(log), np.bool_)  # events that share their time with a neighbour
     inside[1:] = joined
     inside[:-1] |= joined
     at = np.flatnonzero(inside)
@@ -129,11 +129,11 @@ def tied_events(log: Log) -> np.ndarray:
     return tied
 
 
-def wanted_events(log: Log, policy: Duplicates) -> np.ndarray:
-    """[events] bool: the events that stay under a policy for repeated (user, item) pairs.
+def deduplication_mask(log: Log, policy: Duplicates) -> np.ndarray:
+    """Returns [events] bool: the events that a policy for repeated (user, item) pairs keeps.
 
-    `first` and `last` keep one event a pair; `consecutive` keeps one of each run of the same item.
-    `log` must be in time order.
+    `first` and `last` keep one event per pair; `consecutive` keeps one event of each run of the same
+    item. `log` must be in time order.
     """
     keep = np.ones(len(log), np.bool_)
     if policy == "keep-all" or len(log) == 0:
@@ -152,7 +152,7 @@ def wanted_events(log: Log, policy: Duplicates) -> np.ndarray:
 
 
 def k_core(log: Log, min_user_count: int, min_item_count: int) -> np.ndarray:
-    """[events] bool: the largest part in which every user and item has at least so many events."""
+    """Returns [events] bool: the k-core, the largest part in which every user and item has enough events."""
     keep = np.ones(len(log), np.bool_)
     if min_user_count <= 1 and min_item_count <= 1:
         return keep

@@ -1,4 +1,4 @@
-"""A prepared data set in parts: each part holds the users of one range of numbers, whole.
+"""A prepared data set in parts: each part holds all events of a range of user numbers.
 
 users/part-00000.parquet        `user_id`, in the order of the users' numbers
 events/part-00000.safetensors   the event arrays of `data.events`, positions counted in the part
@@ -22,7 +22,7 @@ from seqloom.core.files import atomic_file
 from seqloom.core.records import FileRecord, check_file
 from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events
-from seqloom.data.marks import fingerprint_of, training_hash
+from seqloom.data.fingerprints import fingerprint_of, training_hash
 from seqloom.data.sequences import Sequences
 from seqloom.data.tables import read_id_table
 
@@ -31,26 +31,26 @@ REMEDY = "run `seqloom prepare` again"
 
 
 class PartRecord(Config):
-    """What the manifest says of a part."""
+    """The manifest's record of a part."""
 
     users: int
-    """Users of the part."""
+    """Number of users."""
     events: int
-    """Events of the part."""
+    """Number of events."""
 
 
 def users_file(folder: Path, index: int) -> Path:
-    """Where the users of a part lie."""
+    """Returns the path of a part's users."""
     return folder / "users" / f"part-{index:05d}.parquet"
 
 
 def events_file(folder: Path, index: int) -> Path:
-    """Where the events of a part lie."""
+    """Returns the path of a part's events."""
     return folder / "events" / f"part-{index:05d}.safetensors"
 
 
 def write_part(folder: Path, index: int, users: pa.Table, events: Events) -> PartRecord:
-    """Write one part; each of its files is whole or not there."""
+    """Writes one part; each of its files is complete or absent."""
     with atomic_file(users_file(folder, index)) as work:
         pq.write_table(users, work)
     with atomic_file(events_file(folder, index)) as work:
@@ -59,7 +59,7 @@ def write_part(folder: Path, index: int, users: pa.Table, events: Events) -> Par
 
 
 def read_events(file: Path) -> Events:
-    """The event arrays of one file, mapped from disk.
+    """Maps the event arrays of one file from disk.
 
     Raises:
         ArtefactError: the file is missing or damaged.
@@ -72,7 +72,7 @@ def read_events(file: Path) -> Events:
 
 
 def part_files(folder: Path, count: int) -> list[str]:
-    """The names of all files of `count` parts, by their place in `folder`."""
+    """Lists all files of `count` parts, as paths relative to `folder`."""
     files = [place(folder, index) for index in range(count) for place in (users_file, events_file)]
     return [file.relative_to(folder).as_posix() for file in files]
 
@@ -80,7 +80,7 @@ def part_files(folder: Path, count: int) -> list[str]:
 def read_parts(
     folder: Path, records: Sequence[PartRecord], files: Mapping[str, FileRecord]
 ) -> Events:
-    """All parts as one: positions counted over all of them. The arrays are in memory.
+    """Reads all parts into memory as one, with positions counted over all of them.
 
     Raises:
         ArtefactError: a part is missing, damaged, changed or of another size than its record says.
@@ -96,7 +96,7 @@ def read_parts(
 def read_users(
     folder: Path, records: Sequence[PartRecord], files: Mapping[str, FileRecord]
 ) -> pa.Table:
-    """The users of all parts.
+    """Reads the users of all parts.
 
     Raises:
         ArtefactError: a part is missing, damaged, changed or of another size than its record says.
@@ -107,7 +107,7 @@ def read_users(
 def fingerprint_parts(
     item_ids: Sequence[str], folder: Path, records: Sequence[PartRecord], num_cold: int
 ) -> str:
-    """The fingerprint of the data set, one part in memory at a time."""
+    """Computes the fingerprint of the data set with one part in memory at a time."""
 
     def chunks(name: str) -> Iterator[Tensor]:
         for piece in _moved(folder, records):
@@ -120,7 +120,7 @@ def fingerprint_parts(
 
 
 def training_parts(folder: Path, records: Sequence[PartRecord]) -> str:
-    """The hash of the training part."""
+    """Computes the hash of the training part."""
     parts = (read_events(events_file(folder, index)) for index in range(len(records)))
     return training_hash(Sequences(e.items, e.offsets[:-1], e.train_end) for e in parts)
 
@@ -134,15 +134,15 @@ def _users(
 
 
 def _moved(folder: Path, records: Sequence[PartRecord]) -> Iterator[Events]:
-    """Each part with positions counted from the first event of all."""
+    """Yields each part with positions counted from the first event of the data set."""
     before = 0
     for index, record in enumerate(records):
         file = events_file(folder, index)
         part = read_events(file)
         if (len(part.items), len(part.offsets)) != (record.events, record.users + 1):
             raise ArtefactError(
-                f"{file} holds {len(part.offsets) - 1} users and {len(part.items)} events, the manifest "
-                f"says {record.users} and {record.events}; {REMEDY}"
+                f"{file} holds {len(part.offsets) - 1} users and {len(part.items)} events, but the "
+                f"manifest says {record.users} and {record.events}; {REMEDY}"
             )
         yield Events(
             items=part.items,

@@ -1,11 +1,11 @@
-"""Numpy arrays out of pickle files, without Python's unpickler.
+"""Reads numpy arrays from pickle files without Python's unpickler.
 
-A pickle is a program: loading one from elsewhere can do anything. Here it is read as data, step by
-step. Only the steps that numpy writes for an array are known, the names of numpy stand for harmless
-objects of this module, and no other name or step is let in.
+A pickle is a program, and loading one from an unknown source can run any code. This module reads it as
+data: it knows only the opcodes that numpy writes for an array, maps numpy's names to harmless objects
+of this module, and refuses every other name and opcode.
 
-Steps, sizes and what errors show are bounded too: a few bytes can describe a tuple of tuples whose text would
-have 2^40 letters, or ask for more memory than there is.
+The number of opcodes, sizes and the text of error messages are bounded too: a few bytes can describe
+nested tuples whose text has 2^40 letters, or request more memory than the machine has.
 """
 
 from __future__ import annotations
@@ -51,48 +51,49 @@ _GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _SKIPPED = frozenset(("PROTO", "FRAME"))
 _MOST_STEPS = 1000
-"""numpy takes about fifty for an array."""
+"""Limit of opcodes; numpy writes about fifty for an array."""
 _MOST_SIDES = 64
-"""Of an array, as in numpy."""
+"""Limit of dimensions, as in numpy."""
 
 
 def read_pickled_array(path: Path) -> np.ndarray[Any, Any]:
-    """The one array of numbers that a pickle file holds.
+    """Reads a pickle file that holds one array of numbers.
 
     Raises:
-        DataError: the file is no pickle or is cut off, or it holds anything but an array of numbers.
+        DataError: the file is not a pickle or is truncated, or it holds anything but an array of numbers.
     """
     if not path.is_file():
-        raise DataError(f"{path} is no file; check the path")
+        raise DataError(f"{path} is not a file; check the path")
     try:
         with path.open("rb") as handle:
-            found = _read(_Bounded(handle, path.stat().st_size))
+            content = _read(_Bounded(handle, path.stat().st_size))
     except DataError as error:
         raise DataError(
-            f"{path} {error}. Nothing of it was run; only a pickle of one numpy array of numbers is read"
+            f"{path} {error}. No code of the file was run; only a pickle of one numpy array of numbers is "
+            "allowed"
         ) from None
     except Exception as error:
         raise DataError(f"{path} cannot be read as a pickled array: {short(error)}") from None
-    if not isinstance(found, _Array) or found.value is None:
+    if not isinstance(content, _Array) or content.value is None:
         raise DataError(
-            f"{path} holds no array; only a pickle of one numpy array of numbers is read"
+            f"{path} holds no array; only a pickle of one numpy array of numbers is allowed"
         )
-    return found.value
+    return content.value
 
 
 def _read(handle: Any) -> Any:
-    """What the pickle leaves at its end."""
+    """Executes the known opcodes and returns the object that the pickle describes."""
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(handle)):
         if count == _MOST_STEPS:
             raise DataError(f"takes more than {_MOST_STEPS} steps, which no array needs")
         machine.step(opcode.name, argument)
-    (found,) = machine.stack
-    return found
+    (result,) = machine.stack
+    return result
 
 
 class _Bounded:
-    """A file of which no more is asked for than it holds: memory is taken before anything is read."""
+    """A file whose `read` requests no more bytes than are left, since memory is allocated before reading."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
@@ -100,22 +101,22 @@ class _Bounded:
         self.readline, self.tell = file.readline, file.tell
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes, or what is left."""
+        """Reads the next `count` bytes, or the rest."""
         return self._file.read(min(count, self._size - self._file.tell()))
 
 
 class _Machine:
-    """The stack and the memory of a pickle, with the few steps that an array needs."""
+    """The stack and the memory of a pickle, with the few opcodes that an array needs."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memory: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Take one step.
+        """Executes one opcode.
 
         Raises:
-            DataError: the step, or a name that it asks for, is no part of an array.
+            DataError: the opcode, or a name that it requests, is not part of an array.
         """
         stack = self.stack
         if name in _VALUES:
@@ -142,7 +143,7 @@ class _Machine:
             state = stack.pop()
             _build(stack[-1], state)
         elif name not in _SKIPPED and name != "STOP":
-            raise DataError(f"takes the step {name}, which is no part of an array")
+            raise DataError(f"takes the step {name}, which is not part of an array")
 
     def _tuple(self, size: int | None) -> None:
         if size is None:
@@ -156,7 +157,7 @@ _MARK = object()
 
 
 class _Function:
-    """What a name of numpy stands for."""
+    """The harmless function that a name of numpy maps to."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
@@ -164,27 +165,27 @@ class _Function:
 
 def _find(module: Any, name: Any) -> _Function:
     if not isinstance(module, str) or not isinstance(name, str):
-        raise DataError("asks for a name that is no text")
+        raise DataError("asks for a name that is not text")
     place = module.replace("numpy._core.", "numpy.core.")
     if (place, name) not in _ALLOWED:
-        raise DataError(f"asks for {module[:50]}.{name[:50]}, which is no part of an array")
+        raise DataError(f"asks for {module[:50]}.{name[:50]}, which is not part of an array")
     return _Function(_ALLOWED[place, name])
 
 
 def _call(function: Any, arguments: Any) -> Any:
     if not isinstance(function, _Function) or not isinstance(arguments, tuple):
-        raise DataError("calls what is no function")
+        raise DataError("calls an object that is not a function")
     return function.call(*arguments)
 
 
 def _build(target: Any, state: Any) -> None:
     if not isinstance(target, _DType | _Array) or not isinstance(state, tuple):
-        raise DataError("changes what is no array")
+        raise DataError("changes an object that is not an array")
     target.fill(state)
 
 
 class _DType:
-    """A number's type and byte order."""
+    """The type and byte order of numbers."""
 
     def __init__(self, code: str) -> None:
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
@@ -192,7 +193,7 @@ class _DType:
         self.value = np.dtype(code)
 
     def fill(self, state: tuple[Any, ...]) -> None:
-        """Take the byte order."""
+        """Sets the byte order."""
         order = state[1]
         if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
             raise DataError("holds an array of records; only arrays of numbers are read")
@@ -200,13 +201,13 @@ class _DType:
 
 
 class _Array:
-    """An array, once its numbers are known."""
+    """An array; `value` is None until its numbers are read."""
 
     def __init__(self) -> None:
         self.value: np.ndarray[Any, Any] | None = None
 
     def fill(self, state: tuple[Any, ...]) -> None:
-        """Take the shape, the type and the numbers."""
+        """Sets the shape, the type and the numbers."""
         _, shape, kind, is_fortran, numbers = state
         if isinstance(numbers, str):  # written by Python 2
             numbers = numbers.encode("latin1")
@@ -229,9 +230,9 @@ def _empty(*_: Any) -> _Array:
 
 
 def _filled(numbers: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    made = _Array()
-    made.value = _from_bytes(numbers, kind, shape, order)
-    return made
+    array = _Array()
+    array.value = _from_bytes(numbers, kind, shape, order)
+    return array
 
 
 def _dtype(code: Any, *_: Any) -> _DType:
@@ -239,12 +240,12 @@ def _dtype(code: Any, *_: Any) -> _DType:
 
 
 def _encode(text: str, *_: Any) -> bytes:
-    """What `_codecs.encode` is for here: bytes written as text by old pickles."""
+    """Replaces `_codecs.encode`, by which old pickles write bytes as text."""
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """What `bytes()` is for here: the numbers of an empty array in old pickles."""
+    """Replaces `bytes()`, the numbers of an empty array in old pickles."""
     return b""
 
 

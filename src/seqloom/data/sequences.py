@@ -1,4 +1,4 @@
-"""Many sequences in one flat array, and the vectorised cuts that training and ranking make of them.
+"""Sequences in one flat array, with vectorised slicing for training and ranking.
 
 Legend of shapes used throughout the package: B batch, L history, D width, H heads, N catalogue,
 C candidates, E text width, S similar users, T tokens.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """Histories of unequal length side by side, oldest item first, padded with 0 on the right."""
+    """Histories of different lengths, oldest item first, padded with 0 on the right."""
 
     items: Tensor
     """[B, L] int64, item numbers 1..N, 0 where padded."""
@@ -24,7 +24,7 @@ class PaddedBatch:
     """[B] int64, the number of real items in each row."""
 
     def to(self, device: torch.device) -> PaddedBatch:
-        """The same batch on `device`."""
+        """Moves the batch to `device`."""
         return PaddedBatch(
             self.items.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True)
         )
@@ -33,7 +33,7 @@ class PaddedBatch:
         return len(self.lengths)
 
     def share(self, rows: slice) -> PaddedBatch:
-        """Some rows, with no more padding than they need."""
+        """Returns a slice of the rows, with no more padding than they need."""
         lengths = self.lengths[rows]
         width = max(1, int(lengths.max()) if len(lengths) else 0)
         return PaddedBatch(self.items[rows, :width], lengths)
@@ -45,7 +45,7 @@ class PaddedBatch:
         return positions < self.lengths[:, None]
 
     def recency(self, decay: float) -> Tensor:
-        """[B, L], 1 for the last item, `decay` times that for each one before it, 0 where padded."""
+        """Returns weights [B, L]: 1 for the last item, times `decay` for each step back, 0 where padded."""
         positions = torch.arange(self.items.shape[1], device=self.items.device)
         age = (self.lengths[:, None] - 1 - positions).clamp(min=0)
         return torch.where(self.mask, decay**age, 0.0)
@@ -53,7 +53,7 @@ class PaddedBatch:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Row r is `items[starts[r]:ends[r]]`, oldest item first. Nothing is copied.
+    """Sequences as slices: row r is `items[starts[r]:ends[r]]`, oldest item first. Copies no items.
 
     Shapes: items [events] int32 or int64, starts and ends [rows] int64.
     """
@@ -64,7 +64,7 @@ class Sequences:
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]]) -> Sequences:
-        """Build from lists of item numbers (for tests and for raw histories at the door)."""
+        """Builds sequences from lists of item numbers (for tests and for histories from outside)."""
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         ends = lengths.cumsum(0)
         items = torch.tensor([item for row in rows for item in row], dtype=torch.int32)
@@ -72,7 +72,7 @@ class Sequences:
 
     @classmethod
     def shaped(cls, lengths: Tensor) -> Sequences:
-        """Rows of these lengths without items, to count what cuts of them come to. Shapes: [rows]."""
+        """Builds rows of these lengths without items, to compute the sizes of slices. Shapes: [rows]."""
         ends = lengths.cumsum(0)
         return cls(torch.empty(0, dtype=torch.int32), ends - lengths, ends)
 
@@ -85,15 +85,15 @@ class Sequences:
         return self.ends - self.starts
 
     def select(self, rows: Tensor) -> Sequences:
-        """The given rows, in the given order."""
+        """Selects rows, in the given order."""
         return Sequences(self.items, self.starts[rows], self.ends[rows])
 
     def tail(self, max_len: int) -> Sequences:
-        """Every row cut to its last `max_len` items."""
+        """Truncates every row to its last `max_len` items."""
         return Sequences(self.items, torch.maximum(self.starts, self.ends - max_len), self.ends)
 
     def flat(self) -> tuple[Tensor, Tensor]:
-        """All rows end to end: (row number [M] int64, item [M] int64)."""
+        """Concatenates all rows and returns (row number [M] int64, item [M] int64)."""
         lengths = self.lengths
         rows = torch.repeat_interleave(torch.arange(len(self)), lengths)
         before = lengths.cumsum(0) - lengths
@@ -101,18 +101,18 @@ class Sequences:
         return rows, self.items[positions].long()
 
     def holds(self, items: Tensor) -> Tensor:
-        """Whether each row holds the item beside it. Shapes: items [rows] -> [rows] bool."""
-        found = torch.zeros(len(self), dtype=torch.bool)
+        """Returns whether row r contains `items[r]`. Shapes: items [rows] -> [rows] bool."""
+        contains = torch.zeros(len(self), dtype=torch.bool)
         first = 0
         for block in self.blocks():
             rows, held = block.flat()
             hits = rows[held == items[first : first + len(block)][rows]]
-            found[first + hits] = True
+            contains[first + hits] = True
             first += len(block)
-        return found
+        return contains
 
     def blocks(self, events: int = 1 << 20) -> Iterator[Sequences]:
-        """All rows, in blocks of about `events` items, for work that needs an array for each item."""
+        """Yields all rows in blocks of about `events` items, for work that needs an array entry per item."""
         after = self.lengths.cumsum(0)
         whole = int(after[-1]) if len(self) else 0
         limits = torch.arange(0, max(whole, 1) + events, events)
@@ -123,9 +123,9 @@ class Sequences:
                 yield Sequences(self.items, self.starts[first:last], self.ends[first:last])
 
     def pad(self, max_len: int | None = None, *, width: int | None = None) -> PaddedBatch:
-        """Lay the rows (their last `max_len` items) into one batch, as wide as the longest or `width`.
+        """Pads the rows (their last `max_len` items) to one batch, as wide as the longest row or `width`.
 
-        One column at least, so that a batch of empty histories is one for every model.
+        The batch has at least one column, so that models accept a batch of empty histories.
         """
         cut = self if max_len is None else self.tail(max_len)
         lengths = cut.lengths

@@ -1,4 +1,4 @@
-"""Which events are held out: leave-one-out, or everything from a moment on."""
+"""Splits a log into training and held-out events: leave-one-out, or by time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqloom.core.errors import DataError
-from seqloom.data.times import SECOND, iso
+from seqloom.data.timestamps import SECOND, iso
 
 
 @dataclass(frozen=True)
 class Split:
-    """Where each user's parts fall, as `seqloom.data.store.Events` stores them."""
+    """The positions of each user's split, as `seqloom.data.events.Events` stores them."""
 
     train_end: np.ndarray
     """[users] int64, the position after the last training event."""
@@ -21,11 +21,11 @@ class Split:
     test: np.ndarray
     """[users] int64, the position of the test target, or -1."""
     unused: int = 0
-    """Events that are neither training event, nor target, nor in the history of one."""
+    """Events that are neither a training event, nor a target, nor in the history of a target."""
 
 
 def leave_one_out(offsets: np.ndarray) -> Split:
-    """The last event is the test target, the one before it the validation target.
+    """Splits by leave-one-out: the last event is the test target, the second last the validation target.
 
     Users with fewer than three events stay in training only.
     """
@@ -41,9 +41,9 @@ def leave_one_out(offsets: np.ndarray) -> Split:
 def temporal_bounds(
     times: np.ndarray, valid_fraction: float, test_fraction: float
 ) -> tuple[int, int]:
-    """The seconds at which validation and test begin, so that about these shares lie after them.
+    """Returns the seconds at which the validation and test periods begin, for these shares of the events.
 
-    `times` in microseconds, in any order.
+    `times` are in microseconds, in any order.
     """
     ranks = temporal_ranks(len(times), valid_fraction, test_fraction)
     sorted_there = np.partition(times, ranks)
@@ -52,7 +52,7 @@ def temporal_bounds(
 
 
 def temporal_ranks(number: int, valid_fraction: float, test_fraction: float) -> list[int]:
-    """Which of `number` times in their order begin validation and test."""
+    """Returns the ranks, of `number` sorted times, at which the validation and test periods begin."""
     return [
         min(int(number * (1 - valid_fraction - test_fraction)), number - 1),
         min(int(number * (1 - test_fraction)), number - 1),
@@ -60,7 +60,7 @@ def temporal_ranks(number: int, valid_fraction: float, test_fraction: float) -> 
 
 
 def check_temporal(first: int, valid_from: int, test_from: int) -> None:
-    """Whether a log whose first event is at `first` (microseconds) can be split at these seconds.
+    """Checks that a log whose first event is at `first` (microseconds) can be split at these seconds.
 
     Raises:
         DataError: the test period begins before the validation period, or training is empty.
@@ -68,34 +68,35 @@ def check_temporal(first: int, valid_from: int, test_from: int) -> None:
     if test_from < valid_from:
         raise DataError(
             f"the test period ({iso(test_from)}) begins before the validation period "
-            f"({iso(valid_from)}); exchange them"
+            f"({iso(valid_from)}); swap them"
         )
     if first >= valid_from * SECOND:
         raise DataError(
-            f"no event lies before the validation period ({iso(valid_from)}); the log begins at "
-            f"{iso(first // SECOND)}: choose a later time or smaller fractions"
+            f"no event is before the validation period ({iso(valid_from)}), so there is nothing to train "
+            f"on; the log begins at {iso(first // SECOND)}: choose a later time or smaller fractions"
         )
 
 
-def temporal(
+def temporal_split(
     times: np.ndarray, users: np.ndarray, offsets: np.ndarray, valid_from: int, test_from: int
 ) -> Split:
-    """Training lies before `valid_from` (seconds); a target is a user's first event in a period.
+    """Splits a log by time: events before `valid_from` (seconds) are training events.
 
-    The validation period ends where the test period begins. A target's history is everything of
-    that user before it. `times` (microseconds) and `users` are in time order.
+    A user's first event in the validation or test period is the target; its history is all events of the
+    user before it. The validation period ends where the test period begins. `times` (microseconds) and
+    `users` are in time order.
 
     Raises:
         DataError: the test period begins before the validation period, or training is empty.
     """
     check_temporal(int(times.min()), valid_from, test_from)
-    return cut_at(times, users, offsets, valid_from, test_from)
+    return split_at(times, users, offsets, valid_from, test_from)
 
 
-def cut_at(
+def split_at(
     times: np.ndarray, users: np.ndarray, offsets: np.ndarray, valid_from: int, test_from: int
 ) -> Split:
-    """The same for some users of a log, of whom nobody need have a training event."""
+    """Does the same for some users of a log, without the checks: none needs to have a training event."""
     num_users = len(offsets) - 1
     before_valid = offsets[:-1] + np.bincount(
         users[times < valid_from * SECOND], minlength=num_users

@@ -1,6 +1,6 @@
-"""Counts of a log, before and after filtering, and of its held-out parts.
+"""Statistics of a log, before and after filtering, and of its split.
 
-Counts are taken as tallies, which add up: of a log in parts, each part is counted where it is.
+Counts are tallies that can be added, so that each part of a large log can be counted alone.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 
 from seqloom.data.filters import Log
 from seqloom.data.split import Split
-from seqloom.data.times import SECOND, iso
+from seqloom.data.timestamps import SECOND, iso
 
 
 @dataclass(frozen=True)
 class LogTally:
-    """Counts of a log that holds whole users."""
+    """Counts of a log that holds all events of its users."""
 
     lengths: np.ndarray
-    """[longest history + 1] int64: how many users have so many events."""
+    """[longest history + 1] int64: number of users by number of events."""
     items: np.ndarray
     """[items] int64: events of each item."""
     first: int | None
@@ -30,7 +30,7 @@ class LogTally:
 
     @classmethod
     def of(cls, log: Log) -> LogTally:
-        """Count a log."""
+        """Counts a log."""
         of_users = np.bincount(log.users, minlength=len(log.user_ids))
         timed = log.times is not None and len(log) > 0
         return cls(
@@ -42,7 +42,7 @@ class LogTally:
 
     @classmethod
     def sum(cls, tallies: Iterable[LogTally]) -> LogTally:
-        """The tally of all parts together."""
+        """Adds the tallies of all parts."""
         parts = list(tallies)
         firsts = [part.first for part in parts if part.first is not None]
         lasts = [part.last for part in parts if part.last is not None]
@@ -54,7 +54,7 @@ class LogTally:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Users, items, events, density, lengths of the histories, first and last date."""
+        """Returns users, items, events, density, lengths of the histories, first and last date."""
         values = np.arange(len(self.lengths))
         users = int(self.lengths.sum())
         events = int((self.lengths * values).sum())
@@ -75,7 +75,7 @@ class LogTally:
 
 
 def describe(log: Log) -> dict[str, Any]:
-    """The facts of a log that lies in one piece."""
+    """Returns the facts of a whole log."""
     return LogTally.of(log).facts()
 
 
@@ -88,11 +88,11 @@ class SplitTally:
     train: np.ndarray
     """[items] int64: training events of each item."""
     targets: dict[str, np.ndarray]
-    """For `valid` and `test` [items] int64: how often each item is the target."""
+    """For `valid` and `test`: [items] int64, how often each item is the target."""
 
     @classmethod
     def of(cls, items: np.ndarray, offsets: np.ndarray, split: Split, num_items: int) -> SplitTally:
-        """Count a split. Shapes: items [events] from 0, offsets [users + 1]."""
+        """Counts a split. Shapes: items [events] from 0, offsets [users + 1]."""
         inside = np.zeros(len(items) + 1, np.int8)
         np.add.at(inside, offsets[:-1], 1)
         np.add.at(inside, split.train_end, -1)
@@ -113,7 +113,7 @@ class SplitTally:
 
     @classmethod
     def sum(cls, tallies: Iterable[SplitTally]) -> SplitTally:
-        """The tally of all parts together."""
+        """Adds the tallies of all parts."""
         parts = list(tallies)
         return cls(
             {key: sum(part.numbers[key] for part in parts) for key in parts[0].numbers},
@@ -122,7 +122,8 @@ class SplitTally:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Training events; for each part its targets, those without history, those new to training."""
+        """Returns the counts of training events, and for each part of targets, those without a history and
+        those that are not in training."""
         facts: dict[str, Any] = {
             key: self.numbers[key] for key in ("train_events", "train_only_users", "unused_events")
         }
@@ -136,12 +137,12 @@ class SplitTally:
 def describe_split(
     items: np.ndarray, offsets: np.ndarray, split: Split, num_items: int
 ) -> dict[str, Any]:
-    """The facts of a split of a log that lies in one piece."""
+    """Returns the facts of the split of a whole log."""
     return SplitTally.of(items, offsets, split, num_items).facts()
 
 
 def _sum(arrays: list[np.ndarray]) -> np.ndarray:
-    """The sum of counts; shorter arrays count as 0 where they end."""
+    """Sums arrays of counts; shorter arrays are extended by 0."""
     total = np.zeros(max(map(len, arrays)), np.int64)
     for array in arrays:
         total[: len(array)] += array
@@ -149,7 +150,7 @@ def _sum(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _median(histogram: np.ndarray) -> float:
-    """The median of values that occur `histogram[value]` times."""
+    """Computes the median of values that occur `histogram[value]` times."""
     upto = histogram.cumsum()
     number = int(upto[-1])
     low, high = (

@@ -1,4 +1,4 @@
-"""The prepared data set on disk: written once by `prepare`, memory-mapped by everything after it.
+"""The prepared data set on disk: written by `prepare`, memory-mapped by all later stages.
 
 manifest.json        format version, source hashes, options, statistics, warnings, fingerprint, and the
                      hash of each file below, which is checked when the file is opened
@@ -8,8 +8,8 @@ events.safetensors   items int32 [events], offsets int64 [users + 1], timestamps
                      when known, and the split: train_end, valid, test int64 [users]
 text/<name>/         embeddings of items and users (see `seqloom.text.store`)
 
-A data set that was prepared in parts has folders `users/` and `events/` in place of the two files
-(see `seqloom.data.parts`); opened, it is the same.
+A data set in parts has folders `users/` and `events/` instead of the two files (see
+`seqloom.data.parts`); `Dataset` hides the difference.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from seqloom.core.files import atomic_folder, read_json, write_json
 from seqloom.core.records import FileRecord, check_file, record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events, check_events
-from seqloom.data.marks import fingerprint, training_hash
+from seqloom.data.fingerprints import fingerprint, training_hash
 from seqloom.data.parts import REMEDY, PartRecord, read_events, read_parts, read_users
 from seqloom.data.sequences import Sequences
 from seqloom.data.tables import read_id_table
@@ -40,64 +40,64 @@ from seqloom.data.tie_keys import tie_keys
 
 FORMAT_VERSION = 1
 PARTS_VERSION = 2
-"""Of a data set in parts, which older versions of seqloom do not read."""
+"""Format version of a data set in parts, which older versions of seqloom do not read."""
 Part = Literal["valid", "test"]
 _ITEMS, _USERS, _EVENTS = "items.parquet", "users.parquet", "events.safetensors"
 
 
 class Manifest(Config):
-    """What a prepared data set says of itself."""
+    """The manifest of a prepared data set."""
 
     format: Literal["seqloom-dataset"] = "seqloom-dataset"
     version: int = FORMAT_VERSION
     seqloom: str
     """Version of seqloom that wrote the folder."""
     sources: list[dict[str, Any]]
-    """Each source file: path, bytes, SHA-256 (a frame in memory: its type and shape)."""
+    """Each source file: path, bytes, SHA-256 (for a frame in memory: type and shape)."""
     options: dict[str, Any]
-    """The options of `prepare`, resolved."""
+    """The resolved options of `prepare`."""
     statistics: dict[str, Any]
     """Counts before and after filtering, lengths, density."""
     warnings: list[dict[str, Any]]
-    """Harmless faults of the input: kind, count, examples."""
+    """Warnings about the input: kind, count, examples."""
     fingerprint: str
     """SHA-256 over ids, events and split: equal data, equal fingerprint."""
     training: str = ""
-    """SHA-256 of the training part; empty in a data set of an older seqloom."""
+    """SHA-256 of the training part; empty in data sets of older versions of seqloom."""
     parts: list[PartRecord] = Field(default_factory=list)
-    """The parts in the order of their users; empty where one file holds all."""
+    """The parts in the order of their users; empty where one file holds all events."""
     files: dict[str, FileRecord] = Field(default_factory=dict)
-    """The hashes of the other files by their place in the folder; empty in a data set of an older seqloom."""
+    """Hashes of the other files by relative path; empty in data sets of older versions of seqloom."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The ranking task of one part: for each user with a held-out event, the history and the target."""
+    """The ranking task of one part: the history and the target of each user with a held-out event."""
 
     users: Tensor
-    """[rows] int64, user numbers, rising."""
+    """[rows] int64, user numbers, ascending."""
     histories: Sequences
-    """Everything the user did before the target."""
+    """All events of the user before the target."""
     targets: Tensor
     """[rows] int64, item numbers 1..N."""
 
     @cached_property
     def repeats(self) -> Tensor:
-        """[rows] bool, whether the target is an item of the user's own history."""
+        """[rows] bool, whether the target is in the user's history."""
         return self.histories.holds(self.targets)
 
     def select(self, rows: Tensor) -> HeldOut:
-        """The given rows, in the given order. Shapes: rows [B] int64."""
+        """Selects rows, in the given order. Shapes: rows [B] int64."""
         return HeldOut(self.users[rows], self.histories.select(rows), self.targets[rows])
 
 
 class Dataset:
-    """A prepared data set. Opening it reads the manifest; arrays are mapped, tables read when asked."""
+    """A prepared data set: arrays are mapped from disk, tables are read on first use."""
 
     def __init__(
         self, path: Path, manifest: Manifest, events: Events, num_items: int | None = None
     ) -> None:
-        """`num_items` are the first items alone; all where it is not given."""
+        """`num_items` restricts the data set to its first items; None means all."""
         self.path = path
         self.manifest = manifest
         self.events = events
@@ -106,7 +106,7 @@ class Dataset:
 
     @classmethod
     def load(cls, path: str | Path) -> Dataset:
-        """Open the folder at `path`.
+        """Opens the folder at `path`.
 
         Raises:
             ArtefactError: the folder is missing, incomplete, damaged, changed or of another format version.
@@ -114,10 +114,12 @@ class Dataset:
         path = Path(path)
         raw = read_json(path / "manifest.json", "prepared data set")
         if not isinstance(raw, dict) or raw.get("format") != "seqloom-dataset":
-            raise ArtefactError(f"{path} is no prepared data set; make one with `seqloom prepare`")
+            raise ArtefactError(
+                f"{path} is not a prepared data set; make one with `seqloom prepare`"
+            )
         if raw.get("version") not in (FORMAT_VERSION, PARTS_VERSION):
             raise ArtefactError(
-                f"{path} has data set format {raw.get('version')}, this seqloom reads "
+                f"{path} has data set format {raw.get('version')}, but this version of seqloom reads "
                 f"{FORMAT_VERSION} and {PARTS_VERSION}; run `seqloom prepare` again"
             )
         with reading(path / "manifest.json", "the manifest of a data set", REMEDY):
@@ -133,7 +135,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal ids, events and split."""
+        """SHA-256 over ids, events and split."""
         return self.manifest.fingerprint
 
     @property
@@ -142,7 +144,7 @@ class Dataset:
 
     @property
     def num_cold_items(self) -> int:
-        """Items that training never meets; they have the last numbers."""
+        """Number of items without training events; they have the last numbers."""
         warm = self.manifest.statistics["items"] - self.manifest.statistics.get("cold_items", 0)
         return max(0, self.num_items - int(warm))
 
@@ -153,16 +155,16 @@ class Dataset:
 
     @property
     def split(self) -> str:
-        """How the data set was split, in a few words; with what is cold."""
-        told = str(self.manifest.options.get("split", "leave-one-out"))
+        """The split in a few words, with its cold items."""
+        words = str(self.manifest.options.get("split", "leave-one-out"))
         if self.has_cold_users:
-            told = "last event of users who are not in training"
+            words = "last event of users who are not in training"
         cold = self.manifest.statistics.get("cold_items", 0)
-        return f"{told}, {cold:,} cold items" if cold else told
+        return f"{words}, {cold:,} cold items" if cold else words
 
     @cached_property
     def warm(self) -> Dataset:
-        """The data set as if its cold items did not exist; itself where there are none."""
+        """The data set without its cold items; itself where it has none."""
         if not self.num_cold_items:
             return self
         first_cold = self.num_items - self.num_cold_items + 1
@@ -179,7 +181,7 @@ class Dataset:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Row i describes item number i + 1: `item_id` (string), then text columns (string).
+        """The items table: row i describes item number i + 1 with `item_id` and text columns, all strings.
 
         Raises:
             ArtefactError: the file is missing, damaged or changed.
@@ -191,7 +193,7 @@ class Dataset:
 
     @cached_property
     def users(self) -> pa.Table:
-        """Row u describes user number u: `user_id` (string).
+        """The users table: row u describes user number u with `user_id` (string).
 
         Raises:
             ArtefactError: the file is missing, damaged or changed.
@@ -203,41 +205,41 @@ class Dataset:
 
     @cached_property
     def item_ids(self) -> list[str]:
-        """The user's own item ids; entry i belongs to item number i + 1."""
+        """The item ids of the log; entry i belongs to item number i + 1."""
         return self.items.column("item_id").to_pylist()
 
     @cached_property
     def tie_keys(self) -> Tensor:
-        """[N] int64, what breaks ties between items; see `data.tie_keys`."""
+        """[N] int64, the keys that break ties between items; see `data.tie_keys`."""
         return tie_keys(self.item_ids)
 
     @cached_property
     def user_ids(self) -> list[str]:
-        """The user's own user ids; entry u belongs to user number u."""
+        """The user ids of the log; entry u belongs to user number u."""
         return self.users.column("user_id").to_pylist()
 
     @cached_property
     def item_numbers(self) -> dict[str, int]:
-        """Item id to item number 1..N."""
+        """Maps item ids to item numbers 1..N."""
         return {item_id: i for i, item_id in enumerate(self.item_ids, start=1)}
 
     @cached_property
     def user_numbers(self) -> dict[str, int]:
-        """User id to user number 0..U-1."""
+        """Maps user ids to user numbers 0..U-1."""
         return {user_id: u for u, user_id in enumerate(self.user_ids)}
 
     @property
     def train(self) -> Sequences:
-        """Every user's training part."""
+        """The training part of every user."""
         return Sequences(self.events.items, self.events.offsets[:-1], self.events.train_end)
 
     @cached_property
     def training_hash(self) -> str:
-        """SHA-256 of the training part: what an artefact that was made from it alone depends on."""
+        """SHA-256 of the training part, the only input of artefacts made from training events."""
         return training_hash([self.train])
 
     def held_out(self, part: Part) -> HeldOut:
-        """The users that have a held-out event in `part`, with the history before it and the item."""
+        """Returns the users with a held-out event in `part`, the history before it and the target item."""
         at = self.events.valid if part == "valid" else self.events.test
         users = torch.nonzero(at >= 0).flatten()
         at = at[users]
@@ -246,55 +248,55 @@ class Dataset:
 
     @cached_property
     def popularity(self) -> Tensor:
-        """[N + 1] int64: training events of each item; entry 0 is 0. Held-out events never count."""
+        """[N + 1] int64: training events of each item; entry 0 is 0. Held-out events do not count."""
         counts = torch.zeros(self.num_items + 1, dtype=torch.int64)
         for part in self.train.blocks():
             counts += torch.bincount(part.flat()[1], minlength=len(counts))
         return counts
 
 
-def _without(events: Events, gone: Tensor) -> Events:
-    """The events that are not `gone`; a held-out one that is gone is no target any more.
+def _without(events: Events, removed: Tensor) -> Events:
+    """Removes the events in `removed`; users whose held-out event is removed lose that target.
 
-    Shapes: gone [events] bool.
+    Shapes: removed [events] bool.
     """
-    place = torch.cat([torch.zeros(1, dtype=torch.int64), (~gone).long().cumsum(0)])
+    place = torch.cat([torch.zeros(1, dtype=torch.int64), (~removed).long().cumsum(0)])
 
-    def moved(at: Tensor) -> Tensor:
-        there = (at >= 0) & ~gone[at.clamp(min=0)]
+    def move(at: Tensor) -> Tensor:
+        there = (at >= 0) & ~removed[at.clamp(min=0)]
         return torch.where(there, place[at.clamp(min=0)], -1)
 
     times = events.timestamps
     return Events(
-        items=events.items[~gone],
+        items=events.items[~removed],
         offsets=place[events.offsets],
         train_end=place[events.train_end],
-        valid=moved(events.valid),
-        test=moved(events.test),
-        timestamps=None if times is None else times[~gone],
+        valid=move(events.valid),
+        test=move(events.test),
+        timestamps=None if times is None else times[~removed],
     )
 
 
 def training_only(dataset: Dataset) -> Dataset:
-    """The data set as if what is held out had never happened: users and items stay, with their numbers.
+    """Returns the data set without its held-out events; users and items keep their numbers.
 
-    What is made from it cannot have seen a held-out event; the audit makes artefacts from it again.
+    An artefact made from it cannot depend on a held-out event; the audit makes artefacts from it again.
     """
     train = dataset.train
     ends = train.lengths.cumsum(0)
-    nobody = torch.full_like(ends, -1)
+    absent = torch.full_like(ends, -1)
     events = Events(
         items=train.flat()[1].int(),
         offsets=torch.cat([ends.new_zeros(1), ends]),
         train_end=ends,
-        valid=nobody,
-        test=nobody,
+        valid=absent,
+        test=absent,
     )
     return Dataset(dataset.path, dataset.manifest, events, dataset.num_items)
 
 
 def write_dataset_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a data set, with a checksum of its own."""
+    """Writes the manifest of a data set with its own checksum."""
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"), sealed=True)
 
 
@@ -310,7 +312,7 @@ def write_dataset(
     warnings: list[dict[str, Any]],
     overwrite: bool = False,
 ) -> Dataset:
-    """Write a prepared data set; the folder appears whole or not at all.
+    """Writes a prepared data set; the folder appears complete or not at all.
 
     `statistics["items"]` must be the number of rows of `items`.
     """

@@ -1,4 +1,4 @@
-"""Reading the tables of ids and texts that seqloom wrote."""
+"""Reads the tables of ids and texts that seqloom wrote."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def read_id_table(
     records: Mapping[str, FileRecord],
     remedy: str,
 ) -> pa.Table:
-    """Read a Parquet table with one row an id, and check its hash, its rows and its ids.
+    """Reads a Parquet table with one row per id, and checks its hash, its rows and its ids.
 
     Raises:
-        ArtefactError: the file is missing, damaged, changed, or holds other rows than `rows` different ids.
+        ArtefactError: the file is missing, damaged or changed, or does not hold `rows` different ids.
     """
     file = folder / name
     check_file(folder, name, records, remedy)
@@ -38,8 +38,8 @@ def read_id_table(
     ids = table.column(id_column)
     if table.num_rows != rows or ids.null_count:
         raise ArtefactError(
-            f"{file} holds {table.num_rows:,} rows, {ids.null_count:,} of them without an id; it should hold "
-            f"{rows:,} ids; {remedy}"
+            f"{file} holds {table.num_rows:,} rows, {ids.null_count:,} of them without an id, but "
+            f"{rows:,} ids are expected; {remedy}"
         )
     if (
         name not in records and pc.count_distinct(ids).as_py() != rows

@@ -1,4 +1,4 @@
-"""Keys that break ties: a function of the id alone, never of an item's number or a row's place in a file."""
+"""Keys that break ties: they depend only on the id, never on an item's number or a row's position."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PERSON = b"seqloom ties"
 
 
 def tie_keys(ids: Sequence[str]) -> Tensor:
-    """A 63-bit keyed hash of each id; of equal scores the lower key goes first.
+    """Returns a 63-bit keyed hash of each id; of equal scores the lower key comes first.
 
-    Numbers follow the first appearance of an id in the log, so a tie that is broken by number is
-    broken by the order of the file: newest first, it would name the targets themselves.
+    Item numbers follow the first appearance of an id in the log. Breaking ties by number would use the
+    order of the file: in a file with the newest events first, it would favour the targets themselves.
 
     Shapes: -> [ids] int64.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqloom.data.popular import popularity_scores
+from seqloom.data.popularity_scores import popularity_scores
 
 
 def cold_start_scores(popularity: Tensor, num_items: int) -> Tensor:

@@ -12,7 +12,7 @@ from seqloom.core.batching import LIST_LIMITS, split_padded
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.codes import known_as
+from seqloom.data.codes import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.ann_scorer import approximate_scorer
@@ -140,7 +140,7 @@ def _item_numbers(
     known: list[list[int]] = []
     unknown: list[list[str]] = []
     for number, history in enumerate(histories, start=1):
-        ids = known_as(history, run.item_numbers)
+        ids = match_ids(history, run.item_numbers)
         known.append([run.item_numbers[i] for i in ids if i in run.item_numbers])
         unknown.append([i for i in ids if i not in run.item_numbers])
         if ids and not known[-1]:

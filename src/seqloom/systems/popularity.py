@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.phase import Phase
-from seqloom.data.popular import popularity_scores
+from seqloom.data.popularity_scores import popularity_scores
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
 
 

@@ -1,4 +1,4 @@
-"""The most similar rows of a matrix: cosine top-k, exact tile by tile, or approximate by an index."""
+"""Finds the most similar rows of a matrix by cosine: exactly, tile by tile, or with an approximate index."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.text.similarity import SimilaritySearch
 
 _TILE = 2048
-"""Rows and columns of a tile: its 16 MiB of scores stay in the last cache."""
+"""Rows and columns of a tile: its 16 MiB of scores fit in the last-level cache."""
 _NORMALISED_AT_ONCE = 16_384
 
 MakeSearch = Callable[[Tensor, Tensor, Tensor, int], SimilaritySearch]
-"""Takes what `SimilaritySearch` takes."""
+"""Builds a search from the arguments of `SimilaritySearch`."""
 
 
 def top_similar(
@@ -27,18 +27,18 @@ def top_similar(
     of: Tensor | None = None,
     search: MakeSearch = SimilaritySearch,
 ) -> Tensor:
-    """For each row, the `k` other rows of highest cosine similarity, the most similar first.
+    """Finds, for each row, the `k` other rows of highest cosine similarity, the most similar first.
 
-    Exact, unless `search` is not. Ties go to the lower row number. Rows of zeros have no direction:
-    they are similar to nobody, so they are chosen only where fewer than `k` others are left, and their
-    own neighbours are the lowest-numbered rows. A product of two rows serves both, so all rows cost
-    half of the whole matrix product. Beside the matrix, a copy of it and about 12 (k + 8) bytes a row
-    are held.
+    Exact, unless `search` is approximate. Ties go to the lower row number. Rows of zeros have no
+    direction: they are chosen only where fewer than `k` other rows are left, and their own neighbours are
+    the rows with the lowest numbers. The product of two rows serves both, so searching for all rows costs
+    half of the whole matrix product. Needs memory for a copy of the matrix and about 12 (k + 8) bytes per
+    row.
 
     Args:
         tile: rows and columns compared at a time.
-        of: row numbers [R] whose neighbours are wanted; all by default.
-        search: what finds them among the rows that have a direction.
+        of: row numbers [R] to search for; all by default.
+        search: builds the search over the rows that have a direction.
 
     Raises:
         ConfigError: `k` is not between 1 and U - 1, or a value is not finite.
@@ -47,28 +47,28 @@ def top_similar(
     """
     rows = len(matrix)
     if not 1 <= k <= rows - 1:
-        raise ConfigError(f"cannot find {k} similar rows among {rows}; 1 to {rows - 1} are allowed")
+        raise ConfigError(f"cannot find {k} similar rows of {rows}; 1 to {rows - 1} are allowed")
     unit, norms = _normalised(matrix)
-    wanted = torch.arange(rows) if of is None else of
+    queries = torch.arange(rows) if of is None else of
     zero = norms == 0
     if not zero.any():
-        among = search(matrix, unit, norms, tile)
-        return among.all(k, progress) if of is None else among.some(of, k, progress)
-    found = _without_direction(wanted, zero, k)
+        searcher = search(matrix, unit, norms, tile)
+        return searcher.all(k, progress) if of is None else searcher.some(of, k, progress)
+    neighbours = _without_direction(queries, zero, k)
     directed = torch.nonzero(~zero).flatten()
-    asked = torch.nonzero(~zero[wanted]).flatten()  # places in `wanted`
+    places = torch.nonzero(~zero[queries]).flatten()  # positions in `queries`
     near = max(0, min(k, len(directed) - 1))
-    if len(asked):
-        found[asked, near:] = torch.nonzero(zero).flatten()[: k - near]
-    if len(asked) and near:
-        among = search(matrix[directed], unit[directed], norms[directed], tile)
-        number = (~zero).cumsum(0) - 1  # among those with a direction
-        found[asked, :near] = directed[among.some(number[wanted[asked]], near, progress)]
-    return found
+    if len(places):
+        neighbours[places, near:] = torch.nonzero(zero).flatten()[: k - near]
+    if len(places) and near:
+        searcher = search(matrix[directed], unit[directed], norms[directed], tile)
+        number = (~zero).cumsum(0) - 1  # numbers of the rows with a direction
+        neighbours[places, :near] = directed[searcher.some(number[queries[places]], near, progress)]
+    return neighbours
 
 
 def cosines(matrix: Tensor, own: Tensor, columns: Tensor) -> Tensor:
-    """Of each row of `own` with its columns; -1 where one of the two is a row of zeros.
+    """Computes the cosine of each row of `own` with its columns; -1 where either is a row of zeros.
 
     Shapes: matrix [U, E], own [R], columns [R, C] -> [R, C] float64.
     """
@@ -78,19 +78,19 @@ def cosines(matrix: Tensor, own: Tensor, columns: Tensor) -> Tensor:
     return torch.where(lengths > 0, product / lengths, -1.0)
 
 
-def _without_direction(wanted: Tensor, zero: Tensor, k: int) -> Tensor:
-    """Neighbours of rows of zeros: the first other rows, those with a direction before the rest.
+def _without_direction(queries: Tensor, zero: Tensor, k: int) -> Tensor:
+    """Returns the neighbours of rows of zeros: the first other rows, those with a direction first.
 
-    Shapes: wanted [R], zero [U] -> [R, k], right for rows of zeros alone.
+    Shapes: queries [R], zero [U] -> [R, k], right for rows of zeros alone.
     """
-    order = torch.argsort(zero, stable=True)[: k + 1].expand(len(wanted), -1)
-    keep = order != wanted[:, None]
+    order = torch.argsort(zero, stable=True)[: k + 1].expand(len(queries), -1)
+    keep = order != queries[:, None]
     keep &= keep.cumsum(1) <= k
-    return order[keep].view(len(wanted), k)
+    return order[keep].view(len(queries), k)
 
 
 def _normalised(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit rows (rows of zeros stay) and the lengths that they had; in blocks.
+    """Normalizes rows to unit length (rows of zeros stay) and returns their former lengths; in blocks.
 
     Shapes: [U, E] -> [U, E] float32, [U] float64.
     """

@@ -14,17 +14,17 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True)
 class PrincipalAxes:
-    """Directions of the largest variance, the largest first."""
+    """Principal axes, sorted by descending variance."""
 
     mean: Tensor
-    """[E] float64, of the rows."""
+    """[E] float64, the mean of the rows."""
     axes: Tensor
-    """[E, dims] float64, orthonormal columns; of each the entry of largest magnitude is positive."""
+    """[E, dims] float64, orthonormal columns; the entry of largest magnitude of each is positive."""
     deviations: Tensor
-    """[dims] float64, standard deviation (divided by N) along each axis; 0 where it is only rounding."""
+    """[dims] float64, standard deviation (divided by N) along each axis; 0 if it is only rounding error."""
 
     def weighted(self, whitening: float) -> Tensor:
-        """The axes divided by their deviations to the power `whitening`; 0 where there is no variance.
+        """Divides the axes by their deviations to the power `whitening`; 0 for axes without variance.
 
         Shapes: [E, dims].
         """
@@ -34,7 +34,7 @@ class PrincipalAxes:
 
 
 def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
-    """The first `dims` principal axes of the rows, exact, in float64, the same at every call.
+    """Computes the first `dims` principal axes of the rows: exact, in float64, deterministic.
 
     Raises:
         ConfigError: `dims` is not between 1 and the smaller side of the matrix, or a value is not
@@ -49,19 +49,19 @@ def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
             f"1 to {min(rows, width)} are allowed"
         )
     mean, covariance, _ = moments(matrix)
-    variances, vectors = torch.linalg.eigh(covariance)  # rising order
+    variances, vectors = torch.linalg.eigh(covariance)  # ascending order
     variances = variances.flip(0)[:dims]
     axes = vectors.flip(1)[:, :dims]
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))  # [1, dims]
     axes = axes * torch.where(largest < 0, -1.0, 1.0)
-    # Below the rounding error of the largest variance there is only noise; do not blow it up.
+    # Variances below the rounding error of the largest one are noise, which must not be amplified.
     noise = variances[0].clamp(min=0) * width * torch.finfo(torch.float64).eps
     deviations = torch.where(variances > noise, variances.clamp(min=0).sqrt(), 0.0)
     return PrincipalAxes(mean, axes, deviations)
 
 
 def moments(matrix: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean and covariance (divided by N) of the rows, and the mean fourth power of a centred row's length.
+    """Computes mean and covariance (divided by N) of the rows, and the mean 4th power of centred lengths.
 
     Raises:
         ConfigError: a value is not finite.
@@ -86,7 +86,7 @@ def moments(matrix: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 def pca(matrix: Tensor, dims: int, whitening: float = 0.0) -> Tensor:
-    """The first `dims` principal component scores of the centred rows, the largest variance first.
+    """Computes the first `dims` principal component scores of the centred rows, by descending variance.
 
     Each column is divided by its standard deviation to the power `whitening`: 1 gives every column
     variance one; a column without variance stays zero.
@@ -96,6 +96,6 @@ def pca(matrix: Tensor, dims: int, whitening: float = 0.0) -> Tensor:
 
     Shapes: matrix [N, E] -> [N, dims] float32.
     """
-    found = principal_axes(matrix, dims)
-    axes = found.weighted(whitening)
-    return torch.cat([((b.double() - found.mean) @ axes).float() for b in matrix.split(_BLOCK)])
+    principal = principal_axes(matrix, dims)
+    axes = principal.weighted(whitening)
+    return torch.cat([((b.double() - principal.mean) @ axes).float() for b in matrix.split(_BLOCK)])

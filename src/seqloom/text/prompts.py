@@ -1,4 +1,4 @@
-"""What an encoder reads: one text for each item, and one for each user from the training part."""
+"""Renders the texts that an encoder reads: one per item, and one per user from the training part."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from seqloom.data.store import Dataset
 from seqloom.text.template import Template
 
 WITHOUT_TEXT = "an item without a description"
-"""Stands for an item that has no text at all: an encoder needs something to read."""
+"""The text of an item that has none: an encoder cannot read an empty text."""
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Texts in the order of their rows, and what was left out of them."""
+class PromptTexts:
+    """The texts of items or users in the order of their rows, with counts of missing and cut texts."""
 
     texts: list[str | None]
-    """None where there is nothing to say (a user without training items)."""
+    """None for a user without training items."""
     template: str
     """The template's text."""
     without_text: int
-    """Rows whose every attribute was missing (users: rows that are None)."""
+    """Items without any attribute; users whose text is None."""
     cut: int = 0
-    """Users whose oldest items were left out to keep to the limits."""
+    """Users whose oldest items were dropped because of the limits."""
     limits: tuple[int, int] | None = None
-    """Most titles and most words of a user's text."""
+    """Limits of titles and of words of a user's text."""
 
 
 def text_columns(items: pa.Table) -> list[str]:
-    """The items' text columns, in their order.
+    """Returns the text columns of the items, in order.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: the items have no text columns.
     """
     columns = [name for name in items.column_names if name != "item_id"]
     if not columns:
@@ -49,37 +49,39 @@ def text_columns(items: pa.Table) -> list[str]:
 
 
 def title_column(columns: Sequence[str]) -> str:
-    """The column that names an item: `title`, else one ending in title or name, else the first."""
+    """Returns the column that names an item: `title`, else one ending in title or name, else the first."""
     for ending in ("title", "name"):
-        found = [c for c in columns if c.lower() == ending]
-        found += [c for c in columns if c.lower().endswith(ending)]
-        if found:
-            return found[0]
+        candidates = [c for c in columns if c.lower() == ending]
+        candidates += [c for c in columns if c.lower().endswith(ending)]
+        if candidates:
+            return candidates[0]
     return columns[0]
 
 
 def naming_column(items: pa.Table) -> str | None:
-    """`title_column` of an items table; None where it holds ids alone."""
+    """Returns the `title_column` of an items table; None if it has only ids."""
     columns = [name for name in items.column_names if name != "item_id"]
     return title_column(columns) if columns else None
 
 
-def item_prompts(dataset: Dataset, template: str = "full", *, rows: range | None = None) -> Prompts:
-    """One text for each item; entry i describes item number i + 1. With `rows`, of these alone.
+def item_prompts(
+    dataset: Dataset, template: str = "full", *, rows: range | None = None
+) -> PromptTexts:
+    """Renders one text per item; entry i describes item number i + 1. With `rows`, only for these rows.
 
-    `template` is `full` (every text column by name, or the only one as it is), `title` (the title
-    alone), a file, or a text with placeholders for columns; `{title}` always is the column that
-    names an item.
+    `template` is `full` (every text column with its name, or the only column without), `title` (only the
+    title), a file, or a text with placeholders for columns; `{title}` is always the column that names an
+    item.
 
     Raises:
-        ConfigError: the template does not exist or names a column that is not there.
+        ConfigError: the template does not exist, or names a column that does not exist.
     """
     items = dataset.items
     return item_texts(items if rows is None else items.slice(rows.start, len(rows)), template)
 
 
-def item_texts(items: pa.Table, template: str = "full") -> Prompts:
-    """One text for each row of an items table; see `item_prompts`."""
+def item_texts(items: pa.Table, template: str = "full") -> PromptTexts:
+    """Renders one text per row of an items table; see `item_prompts`."""
     columns = text_columns(items)
     text = template_text(template, "item")
     named = ". ".join(f"{name}: {{{name}}}" for name in columns)
@@ -91,7 +93,7 @@ def item_texts(items: pa.Table, template: str = "full") -> Prompts:
     rows = zip(*(values[name] for name in parsed.fields), strict=True)
     texts = [parsed.render(dict(zip(parsed.fields, row, strict=True))) for row in rows]
     empty = sum(not text for text in texts)
-    return Prompts([text or WITHOUT_TEXT for text in texts], text, empty)
+    return PromptTexts([text or WITHOUT_TEXT for text in texts], text, empty)
 
 
 def user_prompts(
@@ -101,16 +103,16 @@ def user_prompts(
     max_items: int = 20,
     max_words: int = 110,
     rows: range | None = None,
-) -> Prompts:
-    """One text for each user: the titles of the training part's last items, the most recent last.
+) -> PromptTexts:
+    """Renders one text per user: the titles of the last training items, the most recent last.
 
-    With `rows`, for these users alone. Held-out items are never read. Of a long history the oldest
-    items are left out, first beyond `max_items` titles, then until all titles have at most
-    `max_words` words; the most recent title always stays. A user without training items has None.
+    With `rows`, only for these users. Never reads held-out items. Of a long history the oldest items are
+    dropped, first beyond `max_items` titles, then until all titles have at most `max_words` words; the
+    most recent title always stays. The text of a user without training items is None.
 
     Source: LLM-ESR (arXiv 2405.20646), the user prompt of retrieval augmented self-distillation.
-    Differs: the limit is in items and words, so that an encoder's own limit does not cut off the
-        most recent items, which come last.
+    Differs: the limit is in items and words, so that an encoder's own limit does not truncate the most
+        recent items, which come last.
 
     Raises:
         ConfigError: the template does not exist or has a placeholder other than {titles}.
@@ -138,14 +140,14 @@ def user_prompts(
             kept.append(titles[item - 1])
         cut += len(kept) < end - start
         texts.append(parsed.render({"titles": ", ".join(reversed(kept))}) if kept else None)
-    return Prompts(texts, text, sum(t is None for t in texts), cut, (max_items, max_words))
+    return PromptTexts(texts, text, sum(t is None for t in texts), cut, (max_items, max_words))
 
 
 def template_text(template: str, kind: str) -> str:
-    """The text of a template: one of seqloom's own by name, a file, or the text itself.
+    """Returns the text of a template: a built-in one by name, a file, or the text itself.
 
     Raises:
-        ConfigError: there is no such template or file.
+        ConfigError: the template or file does not exist.
     """
     if "{" in template:
         return template.strip()
@@ -159,8 +161,8 @@ def template_text(template: str, kind: str) -> str:
     own = sorted(p.name for p in folder.iterdir() if p.name.startswith(f"{kind}-"))
     names = ", ".join(repr(n.removeprefix(f"{kind}-").removesuffix(".txt")) for n in own)
     raise ConfigError(
-        f"{kind} template {template!r} is no file and no template of seqloom's ({names}); a "
-        f"template text has placeholders such as {{title}}"
+        f"{kind} template {template!r} is neither a file nor a built-in template ({names}); a template "
+        f"text has placeholders such as {{title}}"
     )
 
 

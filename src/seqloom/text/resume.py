@@ -1,4 +1,4 @@
-"""Encoding many texts so that a killed run goes on where it stopped."""
+"""Encodes many texts in chunks that are stored on disk, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from seqloom.core.tensors import read_tensors, write_tensors
 from seqloom.text.encoders.base import TextEncoder, check_vectors
 
 BLOCK = 2048
-"""Rows among which texts are sorted by length. Which texts an encoder reads together decides the last
-bits of their vectors: a job in shards of whole blocks gives the very vectors of a job in one piece."""
+"""Texts are sorted by length within blocks of so many rows. The last bits of a vector depend on the texts
+that are encoded together: a job in shards of whole blocks gives the same vectors as a job in one piece."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The vectors of some texts, and what it took."""
+    """The vectors of some texts, with counts and time."""
 
     vectors: Tensor
     """[rows, E], zero in rows without a text."""
     truncated: int
-    """Texts of which the encoder cut off the end."""
+    """Texts that the encoder truncated."""
     seconds: float
     texts: int
     """Rows with a text."""
     encoded: int
-    """Those of them that went through the encoder; the others were found finished."""
+    """Texts that were encoded; the vectors of the others were on disk."""
 
 
 def content_hash(encoder: TextEncoder, texts: Sequence[str | None]) -> str:
-    """SHA-256 of everything that decides the vectors: the encoder and the texts in their order."""
+    """Computes SHA-256 of all that determines the vectors: the encoder and the texts in order."""
     return content_hash_of(encoder.provenance(), texts)
 
 
 def content_hash_of(provenance: dict[str, Any], texts: Sequence[str | None]) -> str:
-    """The same, of an encoder that is known by its provenance alone."""
+    """Computes the same from the provenance of an encoder."""
     identity = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
     return sha256_text(identity, *("\0" if text is None else text for text in texts))
 
@@ -60,15 +60,15 @@ def encode_all(
     shard: int | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Tensor, int, int]:
-    """Vectors of all texts, the number of texts cut at the encoder's limit, and of texts reused.
+    """Encodes all texts; returns the vectors, the number of truncated texts and of reused ones.
 
-    A row without a text is a row of zeros. Finished shards lie in `work`, which must belong to these
-    texts and this encoder alone (its name holds their content hash); the caller removes it when the
-    result is safe. A shard holds texts of similar length out of one block, so that little padding is
-    computed; a killed run loses at most one.
+    A row without a text is a row of zeros. Finished shards are stored in `work`, which must belong only to
+    these texts and this encoder (its name contains their content hash); the caller removes it when the
+    result is stored. A shard holds texts of similar length from one block, so that little padding is
+    computed; a killed run loses at most one shard.
 
     Raises:
-        EmbeddingError: the encoder failed or returned no embedding; names the text's id.
+        EmbeddingError: the encoder failed or returned no embedding; the message names the text's id.
 
     Shapes: n texts -> [n, E] float32; [0, 0] where no row has a text.
     """
@@ -103,16 +103,16 @@ def encode_timed(
     name: str,
     progress: Progress = SILENT,
 ) -> Encoded:
-    """`encode_all`, with what is kept of it in manifests."""
+    """Runs `encode_all` and adds the counts and the time for manifests."""
     started = time.perf_counter()
     vectors, cut, reused = encode_all(encoder, texts, ids, work, name=name, progress=progress)
-    there = sum(text is not None for text in texts)
-    return Encoded(vectors, cut, time.perf_counter() - started, there, there - reused)
+    count = sum(text is not None for text in texts)
+    return Encoded(vectors, cut, time.perf_counter() - started, count, count - reused)
 
 
 def _shards(texts: Sequence[str | None], size: int) -> list[list[int]]:
-    """The rows that are encoded together. Shuffled: in the order of length the rate would fall all
-    along, and no estimate of the time left would hold."""
+    """Returns the rows that are encoded together, shuffled: in the order of length the rate would fall
+    steadily, and estimates of the remaining time would be wrong."""
     shards = []
     for start in range(0, len(texts), BLOCK):
         block = range(start, min(start + BLOCK, len(texts)))
@@ -135,7 +135,7 @@ def _write_shard(file: Path, vectors: Tensor, cut: int) -> None:
 
 
 def _read_shard(file: Path, rows: int) -> tuple[Tensor, int] | None:
-    """A finished shard, or None where there is none or it is damaged (it is made again)."""
+    """Reads a finished shard; returns None if it is missing or damaged, so that it is made again."""
     try:
         tensors, about = read_tensors(file, "a shard of embeddings", "it is made again")
         vectors, cut = tensors["embeddings"], int(about["truncated"])

@@ -1,9 +1,9 @@
-"""Similar users, kept beside the embeddings that they were found by.
+"""Similar users, stored beside the embeddings from which they were computed.
 
 neighbours-<k>.safetensors                      "users" [U, k] int64, exact
-neighbours-<k>-approximate-<recall>.safetensors  the same by an index that was set up for this recall
+neighbours-<k>-approximate-<recall>.safetensors  the same, by an approximate index tuned for this recall
 
-The header says what they were computed from (`saw`) and, of approximate ones, the recall measured (`recall`).
+The header holds their source (`saw`) and, for approximate ones, the measured recall (`recall`).
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from seqloom.text.neighbours import top_similar
 SAW = "user embeddings"
 _REMEDY = "delete it, it is made again"
 _SAMPLING = 0.02
-"""A recall that is so little below its target may be due to the sample."""
+"""A recall so close below its target may be a sampling error."""
 
 
 @dataclass(frozen=True)
 class SimilarUsers:
-    """Each user's most similar others."""
+    """The most similar other users of each user."""
 
     file: Path
     users: Tensor
     """[U, k] int64 user numbers, the most similar first."""
     saw: str
-    """What they were computed from."""
+    """Their source."""
     recall: Recall | None
-    """Of approximate ones what was measured when they were found; None where they are exact."""
+    """The measured recall of approximate ones; None for exact ones."""
 
 
 def find_similar_users(
     path: Path, users: Tensor, k: int, recall: float | None, progress: Progress
 ) -> Tensor:
-    """The similar users kept at `path`, found now where they are not kept yet.
+    """Loads the similar users stored at `path`, or computes and stores them.
 
-    Where more than `k` exact ones were kept, the first `k` of them are taken.
+    If more than `k` exact ones are stored, their first `k` are used.
 
     Args:
-        recall: search approximately, by an index set up for this recall; None searches exactly.
+        recall: search approximately, with an index tuned for this recall; None searches exactly.
 
     Raises:
         ArtefactError: a file is damaged.
@@ -64,28 +64,28 @@ def find_similar_users(
     for number, file in sorted(_exact_files(path).items()):
         if number >= k:
             return _checked(read_similar_users(file), len(users), number)[:, :k].contiguous()
-    found = top_similar(users, k, progress=progress)
-    write_similar_users(path, found, saw=SAW)
-    return found
+    similar = top_similar(users, k, progress=progress)
+    write_similar_users(path, similar, saw=SAW)
+    return similar
 
 
 def write_similar_users(
     path: Path, similar: Tensor, *, saw: str, recall: Recall | None = None
 ) -> None:
-    """Keep similar users beside the embeddings at `path`, the most similar first.
+    """Stores similar users beside the embeddings at `path`, the most similar first.
 
     Shapes: similar [U, k] int64 user numbers.
     """
-    told = {"saw": saw}
+    header = {"saw": saw}
     if recall is not None:
-        told["recall"] = json.dumps(asdict(recall))
+        header["recall"] = json.dumps(asdict(recall))
     file = _file(path, similar.shape[1], recall.target if recall else None)
     with atomic_file(file) as work:
-        write_tensors(work, {"users": similar}, told, sealed=True)
+        write_tensors(work, {"users": similar}, header, sealed=True)
 
 
-def kept_similar_users(path: Path) -> list[SimilarUsers]:
-    """All that are kept at `path`.
+def load_similar_users(path: Path) -> list[SimilarUsers]:
+    """Loads all similar users stored at `path`.
 
     Raises:
         ArtefactError: a file is damaged.
@@ -94,16 +94,16 @@ def kept_similar_users(path: Path) -> list[SimilarUsers]:
 
 
 def read_similar_users(file: Path) -> SimilarUsers:
-    """One file of similar users.
+    """Reads one file of similar users.
 
     Raises:
         ArtefactError: it is missing or damaged.
     """
-    tensors, told = read_tensors(file, "similar users", _REMEDY)
+    tensors, header = read_tensors(file, "similar users", _REMEDY)
     with reading(file, "similar users", _REMEDY):
         users = tensors["users"]
-        recall = Recall(**json.loads(told["recall"])) if "recall" in told else None
-    return SimilarUsers(file, users, told.get("saw", ""), recall)
+        recall = Recall(**json.loads(header["recall"])) if "recall" in header else None
+    return SimilarUsers(file, users, header.get("saw", ""), recall)
 
 
 def _approximate(path: Path, users: Tensor, k: int, target: float, progress: Progress) -> Tensor:
@@ -111,15 +111,15 @@ def _approximate(path: Path, users: Tensor, k: int, target: float, progress: Pro
     if file.exists():
         kept = read_similar_users(file)
         if kept.recall is None:
-            raise ArtefactError(f"{file} tells no recall; delete it, it is made again")
-        progress.note(f"similar users, kept: {kept.recall}")
+            raise ArtefactError(f"{file} does not hold its recall; {_REMEDY}")
+        progress.note(f"similar users, stored: {kept.recall}")
         return _checked(kept, len(users), k)
-    found, measured = top_similar_approximately(users, k, target, progress=progress)
+    similar, measured = top_similar_approximately(users, k, target, progress=progress)
     measured = measured or Recall(1.0, k, 0, target, 0, 0)
-    say = progress.note if measured.recall >= target - _SAMPLING else progress.warn
-    say(f"similar users: {measured}")
-    write_similar_users(path, found, saw=SAW, recall=measured)
-    return found
+    report = progress.note if measured.recall >= target - _SAMPLING else progress.warn
+    report(f"similar users: {measured}")
+    write_similar_users(path, similar, saw=SAW, recall=measured)
+    return similar
 
 
 def _checked(kept: SimilarUsers, rows: int, k: int) -> Tensor:
@@ -142,9 +142,9 @@ def _file(path: Path, k: int, target: float | None) -> Path:
 
 
 def _exact_files(path: Path) -> dict[int, Path]:
-    """The files of exact ones by their number of users."""
+    """Returns the files of exact similar users by their number k."""
     return {
-        int(told): file
+        int(number): file
         for file in path.glob("neighbours-*.safetensors")
-        if (told := file.stem.removeprefix("neighbours-")).isdecimal()
+        if (number := file.stem.removeprefix("neighbours-")).isdecimal()
     }

@@ -1,4 +1,4 @@
-"""Exact cosine search among rows that have a direction, tile by tile."""
+"""Exact cosine search over rows that are not zero, tile by tile."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from seqloom.core.progress import Progress
-from seqloom.text.running_best import RunningBest
+from seqloom.text.running_top_k import RunningTopK
 
 SPARE = 8
-"""Candidates kept beyond k, so that ties are seen."""
+"""Candidates kept beyond k, to detect ties."""
 _PAIRS_AT_ONCE = 2**14
 """Pairs compared in float64 at a time."""
 _SCORES_AT_ONCE = 2**26
-"""Scores held at once where a row is compared with all: 256 MiB."""
+"""Scores held at a time where rows are compared with all rows: 256 MiB."""
 _CLOSE = 2e-6
-"""Above the rounding error of a float32 product of unit vectors: scores this close are compared
-anew in float64."""
+"""Above the rounding error of a float32 product of unit vectors: scores this close are compared again in
+float64."""
 _EQUAL = 1e-12
-"""Scores that agree to so much are ties."""
+"""Scores that differ by less are ties."""
 
 
 class SimilaritySearch:
-    """Finds the most similar other rows: candidates in float32, close ones settled in float64.
+    """Finds the most similar other rows: candidates in float32, close scores ranked in float64.
 
     The product of two tiles of rows serves both, so a search for all rows costs half of the matrix
     product of all with all.
@@ -40,10 +40,10 @@ class SimilaritySearch:
         self._scores = torch.empty(tile * tile)
 
     def all(self, k: int, progress: Progress) -> Tensor:
-        """The k best of every row, ties to the lower number. Shapes: -> [U, k]."""
+        """Finds the k best of every row, ties to the lower number. Shapes: -> [U, k]."""
         rows = len(self._unit)
         starts = range(0, rows, self._tile)
-        best = RunningBest(rows, min(k + SPARE, rows - 1))
+        best = RunningTopK(rows, min(k + SPARE, rows - 1))
         pairs = rows * (rows + 1) // 2
         with progress.task("similar rows", total=pairs, unit="pairs") as task:
             for upper in starts:
@@ -58,14 +58,14 @@ class SimilaritySearch:
                     best.take(scores, upper, left)
                     best.take_transposed(scores, left, upper)
                     task.advance(height * width)
-        return self._settled(best, torch.arange(rows), k)
+        return self._rank_exactly(best, torch.arange(rows), k)
 
-    def some(self, asked: Tensor, k: int, progress: Progress) -> Tensor:
-        """The k best of the rows `asked`. Shapes: [R] -> [R, k]."""
+    def some(self, queries: Tensor, k: int, progress: Progress) -> Tensor:
+        """Finds the k best of the rows `queries`. Shapes: [R] -> [R, k]."""
         rows = len(self._unit)
-        best = RunningBest(len(asked), min(k + SPARE, rows - 1))
-        with progress.task("similar rows", total=len(asked) * rows, unit="pairs") as task:
-            for first, own in self._parts(asked):
+        best = RunningTopK(len(queries), min(k + SPARE, rows - 1))
+        with progress.task("similar rows", total=len(queries) * rows, unit="pairs") as task:
+            for first, own in self._parts(queries):
                 unit = self._unit[own]
                 for left in range(0, rows, self._tile):
                     scores = self._product(unit, left)
@@ -73,44 +73,47 @@ class SimilaritySearch:
                     scores[inside, own[inside] - left] = -torch.inf
                     best.take(scores, first, left)
                     task.advance(scores.numel())
-        return self._settled(best, asked, k)
+        return self._rank_exactly(best, queries, k)
 
-    def _parts(self, asked: Tensor) -> Iterator[tuple[int, Tensor]]:
-        for first in range(0, len(asked), self._tile):
-            yield first, asked[first : first + self._tile]
+    def _parts(self, queries: Tensor) -> Iterator[tuple[int, Tensor]]:
+        for first in range(0, len(queries), self._tile):
+            yield first, queries[first : first + self._tile]
 
     def _product(self, unit: Tensor, left: int) -> Tensor:
-        """Shapes: unit [b, E] -> [b, c], in memory that the next call takes again."""
+        """Multiplies rows with a tile of columns, in a buffer that the next call reuses.
+
+        Shapes: unit [b, E] -> [b, c].
+        """
         columns = self._unit[left : left + self._tile]
         out = self._scores[: len(unit) * len(columns)].view(len(unit), len(columns))
         return torch.mm(unit, columns.t(), out=out)
 
-    def _settled(self, best: RunningBest, asked: Tensor, k: int) -> Tensor:
-        """The exact choice from candidates: only rows with close scores need a second look."""
+    def _rank_exactly(self, best: RunningTopK, queries: Tensor, k: int) -> Tensor:
+        """Ranks candidates exactly: only rows with close scores are compared again in float64."""
         rows, kept = len(self._unit), best.scores.shape[1]
-        found = best.columns[:, :k].long()
+        result = best.columns[:, :k].long()
         gaps = best.scores[:, :-1] - best.scores[:, 1:]  # [R, kept - 1]
         close = torch.nonzero((gaps[:, :k] <= _CLOSE).any(dim=1)).flatten()
         for part in close.split(max(1, _PAIRS_AT_ONCE // kept)):
-            found[part] = self._ranked(asked[part], best.columns[part].long(), k)
+            result[part] = self._ranked(queries[part], best.columns[part].long(), k)
         if kept < rows - 1:
-            self._settle_crowded(best, asked, k, found)
-        return found
+            self._rank_all_ties(best, queries, k, result)
+        return result
 
-    def _settle_crowded(self, best: RunningBest, asked: Tensor, k: int, found: Tensor) -> None:
-        """Where more rows tie than are candidates, look at all of them. Shapes: found [R, k]."""
+    def _rank_all_ties(self, best: RunningTopK, queries: Tensor, k: int, result: Tensor) -> None:
+        """Ranks all tied rows where there are more ties than candidates. Shapes: result [R, k]."""
         rows = len(self._unit)
         bound = best.scores[:, k - 1] - _CLOSE
         crowded = torch.nonzero(best.scores[:, -1] >= bound).flatten()
         for part in crowded.split(max(1, _SCORES_AT_ONCE // rows)):
-            scores = self._unit[asked[part]] @ self._unit.t()
-            scores[torch.arange(len(part)), asked[part]] = -torch.inf
+            scores = self._unit[queries[part]] @ self._unit.t()
+            scores[torch.arange(len(part)), queries[part]] = -torch.inf
             for row, number in enumerate(part.tolist()):
                 tied = torch.nonzero(scores[row] >= bound[number]).t()  # [1, ties]
-                found[number] = self._ranked(asked[number : number + 1], tied, k)[0]
+                result[number] = self._ranked(queries[number : number + 1], tied, k)[0]
 
     def _ranked(self, own: Tensor, columns: Tensor, k: int) -> Tensor:
-        """The k best of the candidates by float64 cosine, ties to the lower number.
+        """Returns the k best of the candidates by float64 cosine, ties to the lower number.
 
         Shapes: own [b], columns [b, c] -> [b, k].
         """

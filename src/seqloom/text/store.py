@@ -1,10 +1,10 @@
-"""Embeddings of a data set on disk, with where they come from.
+"""Embeddings of a data set on disk, with their provenance.
 
-DATASET/text/<name>/manifest.json            what made them, and what it was allowed to see
+DATASET/text/<name>/manifest.json            encoder, templates and the data that the texts were made from
 DATASET/text/<name>/items.safetensors        "embeddings" [N, E] float32, row i is item i + 1
 DATASET/text/<name>/users.safetensors        "embeddings" [U, E] float32, row u is user u
-DATASET/text/<name>/neighbours-<k>.safetensors   similar users, made at first use (text.similar_users)
-DATASET/text/default.json                    which of them a training takes unasked
+DATASET/text/<name>/neighbours-<k>.safetensors   similar users, computed on first use (text.similar_users)
+DATASET/text/default.json                    the name of the default embeddings
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from seqloom.text.similar_users import find_similar_users
 FORMAT_VERSION = 1
 _REMEDY = "run `seqloom embed --overwrite`"
 UNKNOWN_SOURCE = "not known to seqloom"
-"""How `saw` begins where an artefact came from elsewhere."""
+"""The first words of `saw` of an imported artefact."""
 
 
 class PartManifest(Config):
-    """Where the vectors of the items, or of the users, come from."""
+    """The provenance of the vectors of items or users."""
 
     rows: int
     template: str | None
-    """The prompt template's text; None where no text was read (`mean`)."""
+    """The text of the prompt template; None if there are no texts (`mean`)."""
     mode: Literal["prompt", "mean"] = "prompt"
     saw: str
-    """What the texts were allowed to hold."""
+    """The data that the texts were made from."""
     training: str | None = None
-    """SHA-256 of the training part that texts or means were made of; None where no event entered."""
+    """SHA-256 of the training part that texts or means were made from; None if no event was used."""
     max_items: int | None = None
-    """Most titles of a user's text; None where users have no text."""
+    """Limit of titles in a user's text; None if users have no text."""
     max_words: int | None = None
-    """Most words of a user's titles; None where users have no text."""
+    """Limit of words of a user's titles; None if users have no text."""
     content_hash: str
     """SHA-256 of encoder and texts: equal hash, equal vectors."""
     file_sha256: str = ""
-    """Of the safetensors file."""
+    """SHA-256 of the safetensors file."""
     without_text: int = 0
     """Items without any text; users without training items, whose row is zero."""
     cut_items: int = 0
-    """Users whose oldest items were left out of the prompt."""
+    """Users whose oldest items were dropped from the prompt."""
     truncated: int = 0
-    """Texts of which the encoder cut off the end."""
+    """Texts that the encoder truncated."""
     seconds: float = 0.0
-    """Time that the run which encoded them took for it."""
+    """Encoding time of the run that encoded them."""
 
 
 class TextManifest(Config):
-    """What a folder of embeddings says of itself."""
+    """The manifest of a folder of embeddings."""
 
     format: Literal["seqloom-text"] = "seqloom-text"
     version: int = FORMAT_VERSION
@@ -80,7 +80,7 @@ class TextManifest(Config):
 
 @dataclass(frozen=True)
 class TextEmbeddings:
-    """Embeddings of a data set's items, and of its users where they were made."""
+    """Embeddings of the items of a data set, and optionally of its users."""
 
     path: Path
     manifest: TextManifest
@@ -102,16 +102,16 @@ class TextEmbeddings:
     def similar_users(
         self, k: int, progress: Progress = SILENT, recall: float | None = None
     ) -> Tensor:
-        """For each user the `k` most similar others by the cosine of their embeddings.
+        """Returns, for each user, the `k` most similar others by the cosine of their embeddings.
 
-        Computed at the first call and kept beside the embeddings; see `text.similar_users`.
+        Computed at the first call and stored beside the embeddings; see `text.similar_users`.
 
         Args:
-            recall: find about this share of them by an approximate index; None finds all.
+            recall: find about this share of them with an approximate index; None finds all.
 
         Raises:
             ArtefactError: there are no user embeddings.
-            ConfigError: `k` is out of range, or an index is asked for and faiss is not installed.
+            ConfigError: `k` is out of range, or an index is needed and faiss is not installed.
 
         Shapes: -> [U, k] int64.
         """
@@ -121,18 +121,18 @@ class TextEmbeddings:
                 f"`seqloom embed DATASET --users prompt` (or mean)"
             )
         if (k, recall) not in self._neighbours:
-            found = find_similar_users(self.path, self.users, k, recall, progress)
-            self._neighbours[k, recall] = found
+            similar = find_similar_users(self.path, self.users, k, recall, progress)
+            self._neighbours[k, recall] = similar
         return self._neighbours[k, recall]
 
 
 def text_names(dataset: Dataset) -> list[str]:
-    """Names of the embeddings that the data set has, in alphabetical order."""
+    """Lists the names of the data set's embeddings in alphabetical order."""
     return sorted(file.parent.name for file in (dataset.path / "text").glob("[!.]*/manifest.json"))
 
 
 def check_name(name: str) -> str:
-    """`name` if it can name a folder.
+    """Checks that `name` can be the name of a folder, and returns it.
 
     Raises:
         ConfigError: it cannot.
@@ -143,11 +143,11 @@ def check_name(name: str) -> str:
 
 
 def load_embeddings(dataset: Dataset, name: str | None = None) -> TextEmbeddings:
-    """The embeddings `name`; without a name the default ones, or the only ones.
+    """Loads the embeddings `name`; without a name, the default ones or the only ones.
 
     Raises:
-        ArtefactError: they do not exist, several exist and none is the default, they belong to
-            other data, or a file is damaged. The message lists what exists and how to make them.
+        ArtefactError: they do not exist, several exist and none is the default, they belong to other
+            data, or a file is damaged. The message lists the existing ones and how to make them.
     """
     path = dataset.path / "text" / (name or _default_name(dataset))
     manifest = read_manifest(dataset, path.name)
@@ -160,7 +160,7 @@ def load_embeddings(dataset: Dataset, name: str | None = None) -> TextEmbeddings
 
 
 def read_manifest(dataset: Dataset, name: str) -> TextManifest:
-    """The manifest of the embeddings `name`, checked to belong to `dataset`.
+    """Reads the manifest of the embeddings `name` and checks that it belongs to `dataset`.
 
     Raises:
         ArtefactError: as `load_embeddings`.
@@ -175,10 +175,12 @@ def read_manifest(dataset: Dataset, name: str) -> TextManifest:
         )
     raw = read_json(path / "manifest.json", "folder of embeddings")
     if not isinstance(raw, dict) or raw.get("format") != "seqloom-text":
-        raise ArtefactError(f"{path} is no folder of embeddings; delete it and run `seqloom embed`")
+        raise ArtefactError(
+            f"{path} is not a folder of embeddings; delete it and run `seqloom embed`"
+        )
     if raw.get("version") != FORMAT_VERSION:
         raise ArtefactError(
-            f"{path} has embedding format {raw.get('version')}, this seqloom reads "
+            f"{path} has embedding format {raw.get('version')}, but this version of seqloom reads "
             f"{FORMAT_VERSION}; run `seqloom embed --overwrite` again"
         )
     with reading(path / "manifest.json", "the manifest of embeddings", _REMEDY):
@@ -188,9 +190,9 @@ def read_manifest(dataset: Dataset, name: str) -> TextManifest:
         manifest.users is not None and manifest.users.rows != dataset.num_users
     ):
         raise ArtefactError(
-            f"{path} is of {manifest.items.rows} items"
-            f"{f' and {manifest.users.rows} users' if manifest.users else ''}, the data set has {rows} and "
-            f"{dataset.num_users}; {_REMEDY} again"
+            f"{path} has embeddings of {manifest.items.rows} items"
+            f"{f' and {manifest.users.rows} users' if manifest.users else ''}, but the data set has {rows} "
+            f"and {dataset.num_users}; {_REMEDY} again"
         )
     if manifest.dataset != dataset.fingerprint:
         raise ArtefactError(
@@ -208,7 +210,7 @@ def write_embeddings(
     *,
     overwrite: bool = False,
 ) -> TextEmbeddings:
-    """Write the folder, whole or not at all, and open it.
+    """Writes the folder, complete or not at all, and opens it.
 
     Raises:
         ArtefactError: it exists and `overwrite` is false.
@@ -217,18 +219,18 @@ def write_embeddings(
     parts: dict[str, PartManifest | None] = {"items": manifest.items, "users": manifest.users}
     with atomic_folder(path, overwrite=overwrite) as work:
         for part, tensor in (("items", items), ("users", users)):
-            told = parts[part]
-            if tensor is not None and told is not None:
+            record = parts[part]
+            if tensor is not None and record is not None:
                 file = work / f"{part}.safetensors"
                 write_tensors(file, {"embeddings": tensor})
-                parts[part] = told.model_copy(update={"file_sha256": sha256_file(file)})
+                parts[part] = record.model_copy(update={"file_sha256": sha256_file(file)})
         written = manifest.model_copy(update=parts)
         write_json(work / "manifest.json", written.model_dump(mode="json"), sealed=True)
     return TextEmbeddings(path, written, items, users)
 
 
 def mark_default(dataset: Dataset, name: str) -> None:
-    """Make `name` the embeddings that `load_embeddings` gives unasked."""
+    """Makes `name` the default embeddings of the data set."""
     write_json(dataset.path / "text" / "default.json", {"name": name}, sealed=True)
 
 
@@ -253,19 +255,19 @@ def _default_name(dataset: Dataset) -> str:
 
 
 def _checked(file: Path, part: PartManifest, width: int) -> Tensor:
-    """The matrix of a file whose hash and shape are what the manifest says."""
+    """Reads the matrix of a file and checks its hash and shape by the manifest."""
     with reading(file, "embeddings", _REMEDY):
-        found = sha256_file(file)
-        if found != part.file_sha256:
+        digest = sha256_file(file)
+        if digest != part.file_sha256:
             raise ArtefactError(
-                f"{file} was damaged or changed since it was written: it has SHA-256 {found[:12]}, the "
-                f"manifest says {part.file_sha256[:12]}; put it back, or {_REMEDY}"
+                f"{file} was damaged or changed since it was written: it has SHA-256 {digest[:12]}, but "
+                f"the manifest says {part.file_sha256[:12]}; restore it, or {_REMEDY}"
             )
         matrix = load_file(file)["embeddings"]
     if matrix.shape != (part.rows, width) or not matrix.is_floating_point():
         raise ArtefactError(
-            f"{file} has {matrix.dtype} of shape {tuple(matrix.shape)}, its manifest says ({part.rows}, "
-            f"{width}); {_REMEDY}"
+            f"{file} has {matrix.dtype} of shape {tuple(matrix.shape)}, but its manifest says "
+            f"({part.rows}, {width}); {_REMEDY}"
         )
     if not bool(matrix.isfinite().all()):
         raise ArtefactError(f"{file} holds values that are not finite; {_REMEDY}")

@@ -1,11 +1,11 @@
-"""Prompt templates: text with {placeholders}, where a missing value takes its label with it.
+"""Prompt templates: text with {placeholders}, where a missing value also removes its label.
 
     Title: {title}. Brand: {brand}. Category: {category}.
 
 For an item without a brand this gives `Title: ... . Category: ... .` The words before a
-placeholder, back to the last separator (. , ; | or a line's end), are its label; what follows it up
-to and with the next separator is its tail. Label and tail go when the value is empty; all other
-words stay.
+placeholder, back to the last separator (. , ; | or the end of a line), are its label; the text after it
+up to and including the next separator is its tail. Label and tail are removed if the value is empty; all
+other words stay.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _DANGLING = re.compile(r"[\s,;|]+$")
 
 @dataclass(frozen=True)
 class _Slot:
-    """A placeholder with the words that come and go with it."""
+    """A placeholder with its label and tail."""
 
     fixed: str
-    """Words before the label, which always stay."""
+    """Words before the label, which are always rendered."""
     label: str
     field: str
     tail: str
@@ -46,10 +46,10 @@ class Template:
         self._slots, self._end = _slots(literals, fields)
 
     def check(self, allowed: Sequence[str], what: str) -> None:
-        """Refuse placeholders outside `allowed`, and a template with none; `what` names the source.
+        """Checks that the template has placeholders and all are in `allowed`; `what` describes these.
 
         Raises:
-            ConfigError: names the placeholder and what is allowed.
+            ConfigError: a placeholder is not allowed, or there is none.
         """
         names = ", ".join(f"{{{name}}}" for name in allowed)
         unknown = [field for field in self.fields if field not in allowed]
@@ -61,9 +61,9 @@ class Template:
             raise ConfigError(f"template {self.text!r} has no placeholder; {what}: {names}")
 
     def render(self, values: Mapping[str, str]) -> str:
-        """The text for one row; a field that is missing or blank leaves nothing behind.
+        """Renders the text of one row; a missing or blank field adds no text.
 
-        Gives the empty string where every field is missing.
+        Returns the empty string if all fields are missing.
         """
         parts: list[str] = []
         filled = False
@@ -81,13 +81,13 @@ class Template:
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:
-    """Literals and fields of `text`; one more literal than fields."""
+    """Splits `text` into literals and fields; there is one more literal than fields."""
     literals, fields = [""], []
     try:
         for literal, field, spec, conversion in Formatter().parse(text):
             literals[-1] += literal
             if field is not None:
-                # A column's name may hold a colon or an exclamation mark; nothing is formatted.
+                # A column's name may contain a colon or an exclamation mark; there are no format specs.
                 name = field + (f"!{conversion}" if conversion else "")
                 name += f":{spec}" if spec else ""
                 if not name.strip():
@@ -109,7 +109,7 @@ def _slots(literals: list[str], fields: list[str]) -> tuple[list[_Slot], str]:
         following = literals[i + 1]
         first = _SEPARATOR.search(following)
         last_one = i == len(fields) - 1
-        # Without a separator the words between two placeholders are the second one's label.
+        # Without a separator, the words between two placeholders are the label of the second.
         tail_end = first.end() if first else (len(following) if last_one else 0)
         slots.append(_Slot(fixed, label, field, following[:tail_end]))
         fixed, label = _before(following[tail_end:])
@@ -117,6 +117,6 @@ def _slots(literals: list[str], fields: list[str]) -> tuple[list[_Slot], str]:
 
 
 def _before(literal: str) -> tuple[str, str]:
-    """Words that stay, and the label of the placeholder that follows."""
+    """Splits a literal into fixed words and the label of the next placeholder."""
     cut = max((match.end() for match in _SEPARATOR.finditer(literal)), default=0)
     return literal[:cut], literal[cut:]

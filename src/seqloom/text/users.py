@@ -1,4 +1,4 @@
-"""User embeddings without an encoder: the mean of what the user chose."""
+"""User embeddings without an encoder: the mean of the user's item embeddings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from seqloom.data.sequences import Sequences
 
 
 def mean_of_items(train: Sequences, items: Tensor) -> Tensor:
-    """For each user the mean embedding of the training items, each event counted once.
+    """Averages the embeddings of each user's training items; an item counts as often as it occurs.
 
-    A user without training items has a row of zeros.
+    A user without training items gets a row of zeros.
 
     Shapes: train U rows, items [N, E] -> [U, E].
     """

@@ -1,4 +1,4 @@
-"""A space in which no direction that all texts vary in drowns the others."""
+"""Whitening of text vectors, so that no direction of large variance dominates similarity."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True)
 class Whitening:
-    """What brings text vectors into the whitened space."""
+    """The map of text vectors into the whitened space."""
 
     mean: Tensor
-    """[E] float64, of the rows that it was fitted on."""
+    """[E] float64, the mean of the rows that it was fitted on."""
     matrix: Tensor
     """[E, E] float64, symmetric."""
 
 
 def fit_whitening(matrix: Tensor, power: float) -> Whitening:
-    """C to the power of -power / 2, for C the covariance of the rows, shrunk towards one of equal variances.
+    """Fits the whitening C^(-power / 2), where C is the shrunk covariance of the rows.
 
-    1 gives every direction the same variance, 0 leaves the rows as they are but for their mean. Fewer rows
-    than columns have no variance in most directions, and whitened by their own covariance would all be
-    equally far from each other; the shrinkage, which needs no setting, keeps that from happening.
+    Power 1 gives every direction the same variance, 0 only subtracts the mean. Fewer rows than columns
+    have no variance in most directions, and whitening by their own covariance would make all of them
+    equally distant; shrinkage towards equal variances, which needs no setting, prevents that.
 
     Source: Ledoit and Wolf, 2004, "A well-conditioned estimator for large-dimensional covariance matrices",
     lemmas 3.2 to 3.4; powers between 0 and 1 are ours.
@@ -53,7 +53,7 @@ def fit_whitening(matrix: Tensor, power: float) -> Whitening:
 
 
 def whitened(text: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
-    """Rows of length 1 in the whitened space; 0 for a text that lies at the mean.
+    """Maps text vectors to rows of length 1 in the whitened space; 0 for a text at the mean.
 
     Shapes: text [M, E], mean [E], matrix [E, E] -> [M, E] float32.
     """

@@ -85,7 +85,7 @@ def test_a_stray_quote_beside_needed_ones_is_an_error_with_its_line(tmp_path: Pa
 
 def test_swallowed_rows_beside_needed_quotes_are_an_error_unless_asked_for(tmp_path: Path) -> None:
     text = HEAD + "".join(with_comments({0: '"good, really"', 3: '"open', 6: '12"'}))
-    with pytest.raises(DataError, match="line 5: a quoted field goes on over lines that look like"):
+    with pytest.raises(DataError, match="line 5: a quoted field spans lines that look like"):
         log_of(tmp_path, text)
     source = log_of(tmp_path, text, quote='"')
     assert len(source.columns["user_id"]) == 5

@@ -130,7 +130,7 @@ def test_frames(kind: str) -> None:
 def test_integer_ids_never_become_floats() -> None:
     gappy = pd.DataFrame({"user_id": [7.0, 8.0], "item_id": [10.0, 2**40]})
     assert events_of(gappy)[1] == [("7", "10", 0), ("8", str(2**40), 0)]
-    with pytest.raises(DataError, match=r"column 'user_id'.*found the number 7\.5"):
+    with pytest.raises(DataError, match=r"column 'user_id'.*holds the number 7\.5"):
         events_of(pd.DataFrame({"user_id": [7.5], "item_id": [1]}))
 
 

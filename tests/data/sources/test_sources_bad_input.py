@@ -34,10 +34,10 @@ ERRORS = {
     "empty file": ("log.csv", b"", "is empty"),
     "blank file": ("log.csv", b"\n \n", "is empty"),
     "header only": ("log.csv", HEAD, "is empty"),
-    "missing column": ("log.csv", b"name,item_id\nu,a\n", "no user column among: name, item_id"),
+    "missing column": ("log.csv", b"name,item_id\nu,a\n", "no user column; columns: name, item_id"),
     "long line": ("log.csv", GOOD + b"u,d,4,5\n", "line 5: 4 fields, 3 are needed"),
     "short line": ("log.csv", GOOD + b"u,d\n", "line 5: 2 fields, 3 are needed"),
-    "text time": ("log.csv", GOOD + b"u,d,soon\n", "'timestamp', line 5: 'soon' is no timestamp"),
+    "text time": ("log.csv", GOOD + b"u,d,soon\n", "'timestamp', line 5: 'soon' is not a timestamp"),
     "bad date": ("log.csv", HEAD + b"u,a,2014-01-02\nu,b,2014-13-02\n", "line 3: '2014-13-02'"),
     "no time": ("log.csv", GOOD + b"u,d,\n", "line 5: no timestamp"),
     "no user": ("log.csv", GOOD + b",d,4\n", "line 5: no user"),
@@ -58,7 +58,7 @@ ERRORS = {
     "dat fields": ("ratings.dat", b"1::2::3::4\n1::2::3\n", "line 2: 3 fields"),
     "u.data line": ("u.data", b"1\t2\t3\t4\n1\t2\t3\n", "line 2: 3 fields"),
     "alone": ("s.txt", b"u\nv\n", "neither a table nor lines"),
-    "unknown suffix": ("log.xlsx", b"x", "no format is known for '.xlsx'"),
+    "unknown suffix": ("log.xlsx", b"x", "the format of '.xlsx' files is not known"),
 }  # fmt: skip
 
 
@@ -86,12 +86,12 @@ def test_missing_file_and_missing_override(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"items\.csv does not exist"):
         run(tmp_path, path, tmp_path / "items.csv")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="a folder is read as"):
+    with pytest.raises(DataError, match="a folder of no known format"):
         run(tmp_path, tmp_path / "folder")
 
 
 def test_frames_that_are_none_or_mixed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a list is no data source"):
+    with pytest.raises(DataError, match="a list is not a data source"):
         run(tmp_path, [1, 2])
     with pytest.raises(DataError, match="column 'item_id' holds values of several types"):
         run(tmp_path, pd.DataFrame({"user_id": [1, 2], "item_id": [1, "x"]}))

@@ -10,9 +10,9 @@ from seqloom.core.errors import ArtefactError, EmbeddingError
 from seqloom.jobs.local import ProcessEngine
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.embed.embed import embed
-from seqloom.pipelines.embed.embed_shards import embed_by, embed_shard, merge_shards
+from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, merge_shards
 from seqloom.pipelines.embed.options import EmbedOptions
-from seqloom.text import resume, shards
+from seqloom.text import embedding_shards, resume
 from seqloom.text.encoders.hashing import HashEncoder
 from seqloom.text.store import load_embeddings
 from support.datasets import tiny_dataset
@@ -39,7 +39,7 @@ class Together(HashEncoder):
 def small_blocks(monkeypatch):
     """Eight rows a block, so that a small data set has several."""
     monkeypatch.setattr(resume, "BLOCK", 8)
-    monkeypatch.setattr(shards, "BLOCK", 8)
+    monkeypatch.setattr(embedding_shards, "BLOCK", 8)
 
 
 @pytest.fixture
@@ -131,7 +131,9 @@ def test_shards_of_other_options_do_not_mix(data):
 
 
 def test_a_shard_with_other_texts_than_the_data_set_is_refused(data, monkeypatch):
-    monkeypatch.setattr(shards, "sha256_file", lambda file: "as if the catalogue had not changed")
+    monkeypatch.setattr(
+        embedding_shards, "sha256_file", lambda file: "as if the catalogue had not changed"
+    )
     embed_shard(data, options(), Shard(0, 1), encoder=Together())
     changed = tiny_dataset(data.path.parent / "changed", HISTORIES, ["other", *TITLES[1:]])
     (data.path / "text").rename(changed.path / "text")
@@ -150,7 +152,7 @@ def test_merging_twice_changes_nothing(data):
 
 def test_worker_processes_embed_as_a_single_call(data, tmp_path):
     with ProcessEngine(2) as engine:
-        summary = embed_by(engine, data, options(), shards=3)
+        summary = embed_sharded(engine, data, options(), shards=3)
     other = tiny_dataset(tmp_path / "other", HISTORIES, TITLES)
     embed(other, options())
     assert summary.encoded == 50 + sum(len(h) > 0 for h in HISTORIES)

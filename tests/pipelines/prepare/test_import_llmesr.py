@@ -144,7 +144,10 @@ CHANGES = {
     "too few items": (lambda f: dump(f / ITEMS, np.zeros((29, 4))), "29 rows, but .* up to 30"),
     "too few users": (lambda f: dump(f / USERS, np.zeros((3, 24))), "3 rows, but .* up to 25"),
     "not a matrix": (lambda f: dump(f / ITEMS, np.zeros(30)), r"shape \(30,\)"),
-    "no fractions": (lambda f: dump(f / ITEMS, np.zeros((30, 4), int)), "are fractions"),
+    "no fractions": (
+        lambda f: dump(f / ITEMS, np.zeros((30, 4), int)),
+        "are floating-point numbers",
+    ),
     "not finite": (lambda f: dump(f / ITEMS, np.full((30, 4), np.nan)), "NaN"),
     "no array": (lambda f: dump(f / ITEMS, [[1.0]]), "step EMPTY_LIST"),
     "counted from 0": (
@@ -152,10 +155,10 @@ CHANGES = {
         "user '0'.*count from 1",
     ),
     "words": (lambda f: (f / "inter.txt").write_text("u 1\nu 2\nu 3\n"), "user 'u'"),
-    "out of range": (bad_similar(np.full((25, 2), 25)), "users that inter.txt has not"),
+    "out of range": (bad_similar(np.full((25, 2), 25)), "users that are not in inter.txt"),
     "themselves": (bad_similar(np.repeat(np.arange(25)[:, None], 2, 1)), "to themselves"),
-    "fractions": (bad_similar(np.zeros((25, 2))), "whole numbers"),
-    "similar without users": (lambda f: (f / USERS).unlink(), "no usr_emb_np.pkl"),
+    "fractions": (bad_similar(np.zeros((25, 2))), "integers and at least"),
+    "similar without users": (lambda f: (f / USERS).unlink(), "not usr_emb_np.pkl"),
 }
 
 
@@ -170,17 +173,17 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["handled"]
 
 
-def test_rows_that_belong_to_nothing_are_told(handled: Path, tmp_path: Path) -> None:
-    class Noting(type(SILENT)):
-        told: ClassVar[list[str]] = []
+def test_unused_rows_are_a_warning(handled: Path, tmp_path: Path) -> None:
+    class Recording(type(SILENT)):
+        warnings: ClassVar[list[str]] = []
 
         def warn(self, message: str) -> None:
-            self.told.append(message)
+            self.warnings.append(message)
 
     dump(handled / ITEMS, np.random.default_rng(0).normal(size=(NUM_ITEMS + 2, 24)))
-    noting = Noting()
-    import_llmesr(handled, tmp_path / "data", progress=noting)
-    assert any("2 rows belong to nothing" in message for message in noting.told)
+    recording = Recording()
+    import_llmesr(handled, tmp_path / "data", progress=recording)
+    assert any("2 rows are unused" in message for message in recording.warnings)
 
 
 def test_it_replaces_only_when_asked(handled: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import time
 import polars as pl
 import pytest
 
-from seqloom.data.times import SECOND, iso, parse_times
+from seqloom.data.timestamps import SECOND, iso, parse_times
 from seqloom.serving.http.moments import _quick, moments
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.requests import EventIn

@@ -105,7 +105,7 @@ def test_an_answer_without_embeddings_is_refused(answer):
 
 
 def test_an_answer_that_is_no_json_is_refused():
-    with pytest.raises(EmbeddingError, match="no JSON"):
+    with pytest.raises(EmbeddingError, match="not JSON"):
         build(Service(httpx.Response(200, text="<html>"))).encode(["a"])
 
 

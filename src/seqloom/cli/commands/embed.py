@@ -74,7 +74,7 @@ def _run_shards(
     common: dict[str, Any],
 ) -> Any:
     """Runs one shard, the merge, or all shards on an engine."""
-    from seqloom.pipelines.embed.embed_shards import embed_by, embed_shard, merge_shards
+    from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, merge_shards
 
     values = context.params
     if values["shard"] is not None:
@@ -83,7 +83,7 @@ def _run_shards(
     if values["merge"]:
         return merge_shards(dataset, read, **common)
     with options.open_runner(job) as engine:
-        return embed_by(engine, dataset, read, shards=values["shards"], **common)
+        return embed_sharded(engine, dataset, read, shards=values["shards"], **common)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

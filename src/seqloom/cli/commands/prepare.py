@@ -79,10 +79,10 @@ def prepare(
         if "engine" not in job:
             dataset = run_stage(log, out, **common)
         else:
-            from seqloom.pipelines.prepare.out_of_core import prepare_by
+            from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 
             with options.open_runner(job) as runner:
-                dataset = prepare_by(runner, log, out, parts=parts, **common)
+                dataset = prepare_out_of_core(runner, log, out, parts=parts, **common)
         rows = statistics_table(dataset)
         document = {
             "dataset": str(dataset.path),

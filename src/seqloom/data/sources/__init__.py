@@ -1,4 +1,4 @@
-"""Readers: one module a format, all giving a `Source` (the log) and a `Table` (the items)."""
+"""Readers: one module per format, each returning a `Source` (the log) or a `Table` (the items)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
 
 
 def read_log(source: Any, options: ReadOptions) -> Source:
-    """Read a log: a path (file or folder) or a data frame.
+    """Reads a log from a path (file or folder) or a data frame.
 
     Raises:
-        DataError: nothing is there, it is of no known format, or it is damaged.
+        DataError: the path does not exist, the format is not known, or the input is damaged.
     """
     if not isinstance(source, str | os.PathLike):
         return read_frame(source, options)
@@ -48,12 +48,12 @@ def read_log(source: Any, options: ReadOptions) -> Source:
         raise DataError(f"{path} does not exist; check the path")
     chosen = detect_format(path) if options.format == "auto" else options.format
     if path.is_dir() and chosen in ("csv", "jsonl", "sequences"):
-        raise DataError(f"{path} is a folder; give the {chosen} file itself")
+        raise DataError(f"{path} is a folder; give the path of the {chosen} file")
     return _READERS[chosen](path, options)
 
 
 def read_items(items: Any, options: ReadOptions, log: Source) -> Table:
-    """Read an items table: a path or a data frame. `log` says how the log calls its item column.
+    """Reads an items table from a path or a data frame; `log` gives the name of the log's item column.
 
     Raises:
         DataError: as `read_log`.

@@ -16,27 +16,29 @@ _TEXT = ("title", "brand", "categories", "features", "description", "price")
 
 
 def is_amazon_log(keys: list[str]) -> bool:
-    """Whether a log with these fields is a file of Amazon reviews."""
+    """Returns whether a log with these fields is a file of Amazon reviews."""
     return any({names.user, names.item} <= set(keys) for names in (_OLD, _NEW))
 
 
 def read_amazon(path: Path, options: ReadOptions) -> Source:
-    """A file of reviews, one JSON object a line (`.gz` too).
+    """Reads a file of reviews, one JSON object per line (`.gz` too).
 
-    Items are `asin` (2014, 2018) or `parent_asin` (2023: what its metadata are keyed by).
+    Items are `asin` (2014, 2018) or `parent_asin` (2023, the key of its metadata).
 
     Raises:
-        DataError: fields of no known release, a line that is no JSON.
+        DataError: the fields are of no known release, or a line is not JSON.
     """
     if path.is_dir():
-        raise DataError(f"{path} is a folder; give the reviews file, and the metadata with `items`")
+        raise DataError(
+            f"{path} is a folder; give the path of the reviews file, and of the metadata with `items`"
+        )
     keys = json_keys(path)
     names = _NEW if "parent_asin" in keys else _OLD
     needed = {names.user, names.item}
     if not needed <= set(keys):
         raise DataError(
-            f"{path}: no Amazon reviews: fields {', '.join(sorted(needed))} are needed, found "
-            f"{', '.join(keys)}"
+            f"{path} has the fields {', '.join(keys)}, but Amazon reviews have "
+            f"{', '.join(sorted(needed))}; check the path or set another format"
         )
     known = names.by_role()
     names = Names(
@@ -49,12 +51,12 @@ def read_amazon(path: Path, options: ReadOptions) -> Source:
 
 
 def read_amazon_items(path: Path, options: ReadOptions, log_name: str | None) -> Table:
-    """A metadata file: JSON lines, or the Python literals of 2014 (parsed, never evaluated).
+    """Reads a metadata file: JSON lines, or the Python literals of 2014 (parsed, never evaluated).
 
-    `store`, `category`, `feature` become `brand`, `categories`, `features`, as the other releases
-    call them.
+    Renames `store`, `category` and `feature` to `brand`, `categories` and `features`, their names in
+    the other releases.
 
     Raises:
-        DataError: a line that is neither, no `asin`.
+        DataError: a line is neither, or there is no `asin`.
     """
     return read_json_items(path, options, log_name, rename=_RENAME, defaults=_TEXT)

@@ -1,4 +1,4 @@
-"""What every reader gives back, and the options that readers share."""
+"""The result types of all readers, and the options that they share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import polars as pl
 import pyarrow as pa
 
 Column: TypeAlias = pl.Series | pa.ChunkedArray
-"""One column of a log. Ids of large files arrive coded (categorical or Arrow dictionary)."""
+"""One column of a log. Ids of large files are coded (categorical or Arrow dictionary)."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """Which columns of a log carry what. `None` where the log has no such column."""
+    """The columns of a log by role; None where the log has no such column."""
 
     user: str
     item: str
@@ -24,7 +24,7 @@ class Names:
     rating: str | None = None
 
     def by_role(self) -> dict[str, str]:
-        """`user_id`, `item_id` and where known `timestamp`, `rating` to the log's own name."""
+        """Maps `user_id`, `item_id` and where known `timestamp`, `rating` to the log's own names."""
         roles = {"user_id": self.user, "item_id": self.item}
         if self.timestamp is not None:
             roles["timestamp"] = self.timestamp
@@ -40,37 +40,37 @@ class Table:
     frame: pl.DataFrame
     id_column: str
     name: str
-    """What to call it in messages (the file's name, or the frame's type)."""
+    """Its name in messages (the file's name, or the frame's type)."""
     files: tuple[Path, ...] = ()
     default_columns: tuple[str, ...] | None = None
-    """The text columns to keep where the user names none; `None` keeps all."""
+    """The text columns to keep where the user names none; None keeps all."""
     findings: list[dict[str, Any]] = field(default_factory=list)
-    """As those of a `Source`."""
+    """As in `Source`."""
     reading: dict[str, Any] | None = None
-    """As that of a `Source`."""
+    """As in `Source`."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A log as it was read, rows in file order, nothing checked and nothing left out."""
+    """A log as it was read: rows in file order, unchecked and complete."""
 
     format: str
     name: str
-    """What to call it in messages."""
+    """Its name in messages."""
     columns: dict[str, Column]
-    """`user_id`, `item_id` and where known `timestamp`, `rating`, all of one length. Taken out
-    one by one as they are coded, so that a large log is not held twice."""
+    """`user_id`, `item_id` and where known `timestamp`, `rating`, all of one length. Coding removes them
+    one by one, so that a large log is not in memory twice."""
     names: Names | None = None
-    """The log's own column names; `None` where the format has no names."""
+    """The log's own column names; None where the format has no names."""
     files: tuple[Path, ...] = ()
     locate: Callable[[int], str] = lambda row: f"row {row + 1}"
-    """Say in words where row `row` (from 0) stands."""
+    """Describes the place of row `row` (from 0) in messages."""
     items: Callable[[], Table] | None = None
-    """Read the items that came with the log."""
+    """Reads the items table that belongs to the log."""
     users: Callable[[], Table] | None = None
-    """Read the users that came with the log."""
+    """Reads the users table that belongs to the log."""
     findings: list[dict[str, Any]] = field(default_factory=list)
-    """Harmless faults seen while reading: kind, count, examples, message."""
+    """Warnings of the reader: kind, count, examples, message."""
     reading: dict[str, Any] | None = None
-    """How a delimited file was read: separator, quote, escape, encoding, rows; `detected` says why
-    quotes are not read by RFC 4180."""
+    """How a delimited file was read: separator, quote, escape, encoding, rows; `detected` is the reason
+    where quotes are not read by RFC 4180."""

@@ -1,4 +1,4 @@
-"""CSV, TSV and their kin, through Arrow's strict parser: a ragged line is an error."""
+"""Reads CSV, TSV and similar files with Arrow's strict parser: a ragged line is an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import polars as pl
 import pyarrow as pa
@@ -16,15 +16,11 @@ import pyarrow.csv as pc
 from seqloom.core.errors import DataError
 from seqloom.data.columns import find_item_id, find_names
 from seqloom.data.options import ReadOptions
-from seqloom.data.sources.base import (
-    Column,
-    Names,
-    Source,
-    Table,
-)
+from seqloom.data.sources.base import Column, Names, Source, Table
+from seqloom.data.sources.escapes import EscapeNormalizer, normalize_stream
 from seqloom.data.sources.files import first_lines, open_bytes, suffix, text_encoding, text_lines
 from seqloom.data.sources.quoting import Dialect
-from seqloom.data.sources.reading import Reading, choose
+from seqloom.data.sources.reading import Reading, choose_reading
 
 _CODED = pa.dictionary(pa.int32(), pa.string())
 _SEPARATORS = ",\t;|"
@@ -33,7 +29,7 @@ _IN_QUOTES = re.compile('"[^"]*"')
 
 
 class Delimited:
-    """One delimited file: its separator, its header, and strict reads of some of its columns."""
+    """One delimited file: its separator, its header, and strict reading of some of its columns."""
 
     def __init__(
         self,
@@ -52,10 +48,19 @@ class Delimited:
         first = first_lines(path, _SAMPLE, self.encoding)
         self.separator = separator or options.separator or likeliest_separator(path, first)
         if len(self.separator) != 1 or not self.separator.isascii() or self.separator in '"\r\n':
-            raise DataError(f"separator {self.separator!r} is not one ASCII character")
+            raise DataError(
+                f"separator {self.separator!r} is not allowed; use one ASCII character, such as ',' or '\\t'"
+            )
+        if options.escape is not None and (
+            not options.escape.isascii() or options.escape in f'"\r\n{self.separator}'
+        ):
+            raise DataError(
+                f"escape {options.escape!r} is not allowed; use one ASCII character other than the quote "
+                "and the separator, such as a backslash"
+            )
         self.has_header = names is None and options.header
         if quoted:
-            self.reading = choose(
+            self.reading = choose_reading(
                 path,
                 self.separator,
                 options.quote,
@@ -75,8 +80,10 @@ class Delimited:
             self.header = [name.rsplit(":", 1)[0] for name in self.header]
 
     def _rows(self, lines: Iterable[str]) -> Any:
-        """A `csv.reader` for the file's reading."""
+        """Returns a `csv.reader` for the detected dialect."""
         dialect = self.reading.dialect
+        if dialect.escape is not None:
+            lines = map(EscapeNormalizer(dialect.escape, dialect.separator).line, lines)
         return csv.reader(
             lines,
             delimiter=dialect.separator,
@@ -85,17 +92,17 @@ class Delimited:
         )
 
     def read(self, types: dict[str, pa.DataType]) -> pa.Table:
-        """The named columns with the given types.
+        """Reads the named columns with the given types.
 
         Raises:
-            DataError: a ragged line, a wrong encoding, or no row at all.
-            pa.ArrowInvalid: a value that does not convert to the type that was asked for.
+            DataError: a line is ragged, the encoding is wrong, or there are no rows.
+            pa.ArrowInvalid: a value does not convert to the given type.
         """
         in_file = dict(zip(self.header, self.raw_header, strict=True))
         raw = {in_file[name]: kind for name, kind in types.items()}
         dialect = self.reading.dialect
         try:
-            with open_bytes(self.path) as handle:
+            with self._open() as handle:
                 table = pc.read_csv(
                     handle,
                     read_options=pc.ReadOptions(
@@ -127,17 +134,25 @@ class Delimited:
         self._check_rows(table.num_rows)
         return table.rename_columns(list(types))
 
+    def _open(self) -> IO[bytes]:
+        """Opens the file with normalized escape characters."""
+        escape = self.reading.dialect.escape
+        handle = open_bytes(self.path)
+        if escape is None:
+            return handle
+        return normalize_stream(handle, EscapeNormalizer(escape, self.separator))
+
     def _check_rows(self, read: int) -> None:
-        """Compare the rows that were read with those that the file holds."""
+        """Compares the number of rows read with that of the file."""
         there = self.reading.rows
         if there is not None and read + self.has_header != there:
             raise DataError(
-                f"{self.path} holds {there - self.has_header:,} rows, but {read:,} were read; look for "
+                f"{self.path} holds {there - self.has_header:,} rows, but {read:,} were read; check for "
                 "quotes that are not closed, or set quote='none'"
             )
 
     def columns(self, names: Names) -> dict[str, Column]:
-        """The columns of a log by role, ids coded.
+        """Reads the columns of a log by role, with coded ids.
 
         Raises:
             DataError: as `read`.
@@ -156,10 +171,10 @@ class Delimited:
         }
 
     def check_ids(self, column: pl.Series | pa.ChunkedArray, name: str) -> None:
-        """Refuse a quote at the begin of an id where it was not known that quotes are characters.
+        """Refuses ids that begin with a quote, where quotes were only detected to be ordinary characters.
 
         Raises:
-            DataError: an id begins with a quote; names its line.
+            DataError: an id begins with a quote; the message names its line.
         """
         if self.reading.why is None or self.reading.dialect.quote:
             return
@@ -169,40 +184,42 @@ class Delimited:
             row = int(odd[0])
             raise DataError(
                 f"{self.path}, {self.locate(row)}: the {name} {series[row]!r} begins with a quote that "
-                "is not closed; repair the line, or set quote='none' to keep such quotes"
+                "is not closed; correct the line, or set quote='none' to keep such quotes"
             )
 
     def describe(self) -> dict[str, Any]:
-        """What the manifest says of the reading."""
+        """Returns the manifest's record of the dialect, the encoding and the rows."""
         rows = {} if self.reading.rows is None else {"rows": self.reading.rows - self.has_header}
         return self.reading.describe() | {"encoding": self.encoding} | rows
 
     def frame(self) -> pl.DataFrame:
-        """All columns as strings; an empty field is an empty string.
+        """Reads all columns as strings; an empty field is an empty string.
 
         Raises:
-            DataError: as `read`, or two columns of one name.
+            DataError: as `read`, or two columns have one name.
         """
         twice = sorted({name for name in self.header if self.header.count(name) > 1})
         if twice:
-            raise DataError(f"{self.path}: the header has {', '.join(twice)} more than once")
+            raise DataError(
+                f"{self.path}: the header has {', '.join(twice)} more than once; rename the columns"
+            )
         table = self.read({name: pa.large_string() for name in self.header})
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
 
     def locate(self, row: int) -> str:
-        """Name the line on which row `row` (from 0) ends."""
+        """Returns the line on which row `row` (from 0) ends."""
         lines = (line + "\n" for _, line in text_lines(self.path, self.encoding))
         reader = self._rows(lines)
         target = row + self.has_header
-        for seen, _ in enumerate(filter(None, reader)):
-            if seen == target:
+        for number, _ in enumerate(filter(None, reader)):
+            if number == target:
                 return f"line {reader.line_num}"
         return f"row {row + 1}"
 
     def _guess(self, name: str) -> pa.DataType:
-        """The type that the first row's value suggests."""
+        """Guesses the type of a column from the value in the first row."""
         lines = first_lines(self.path, _SAMPLE, self.encoding)
         rows = self._rows(line + "\n" for line in lines)
         row = next(itertools.islice(rows, int(self.has_header), None), None)
@@ -231,16 +248,16 @@ class Delimited:
                 )
                 raise DataError(
                     f"{self.path}, line {start}: {len(row)} fields, {width} are needed "
-                    f"({', '.join(self.header)}); repair the line, {quotes}, or set the separator"
+                    f"({', '.join(self.header)}); correct the line, {quotes}, or set the separator"
                 ) from None
             start = reader.line_num + 1
         raise DataError(f"{self.path} cannot be read: {fallback}") from None
 
 
 def likeliest_separator(path: Path, lines: Sequence[str]) -> str:
-    """The separator of a file that begins with `lines`; a tab for `.tsv` files that hold one.
+    """Guesses the separator of a file from its first lines; a tab for `.tsv` files that hold one.
 
-    One that parts every line into as many fields wins over one that does not.
+    A separator that splits every line into the same number of fields takes precedence.
     """
     if suffix(path) in (".tsv", ".tab") and "\t" in lines[0]:
         return "\t"
@@ -257,10 +274,11 @@ def _series(column: pa.ChunkedArray) -> pl.Series:
 
 
 def read_csv(path: Path, options: ReadOptions) -> Source:
-    """A CSV or TSV log (`.gz` too) with a header, or with columns named by number.
+    """Reads a CSV or TSV log (`.gz` too) with a header, or with columns named by number.
 
     Raises:
-        DataError: a missing or ambiguous column, a ragged line, a wrong encoding, an empty file.
+        DataError: a column is missing or ambiguous, a line is ragged, the encoding is wrong, or the file is
+            empty.
     """
     file = Delimited(path, options)
     names = find_names(file.header, options, str(path))
@@ -278,7 +296,7 @@ def read_csv(path: Path, options: ReadOptions) -> Source:
 
 
 def read_csv_items(path: Path, options: ReadOptions, log_name: str | None) -> Table:
-    """An items table in CSV or TSV.
+    """Reads an items table in CSV or TSV.
 
     Raises:
         DataError: as `read_csv`.

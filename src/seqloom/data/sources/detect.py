@@ -1,4 +1,4 @@
-"""Which format a log or an items file is in."""
+"""Detects the format of a log or an items file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PARQUET = (".parquet", ".pq")
 
 
 def detect_format(path: Path) -> str:
-    """The format of the log at `path` (a file or a folder).
+    """Detects the format of the log at `path` (a file or a folder).
 
     Raises:
-        DataError: nothing is there, or nothing known fits.
+        DataError: the path does not exist, or no known format fits.
     """
     if path.is_dir():
         return _detect_folder(path)
@@ -41,7 +41,7 @@ def detect_format(path: Path) -> str:
     if kind in (".txt", ".dat", ".seq", ""):
         return _detect_text(path)
     raise DataError(
-        f"{path}: no format is known for {kind!r} files; set format to one of {_FORMATS}"
+        f"{path}: the format of {kind!r} files is not known; set format to one of {_FORMATS}"
     )
 
 
@@ -56,8 +56,9 @@ def _detect_folder(path: Path) -> str:
         return "parquet"
     names = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
     raise DataError(
-        f"{path}: a folder is read as RecBole (*.inter), MovieLens ({', '.join(LOGS)}), Yelp "
-        f"(*review*.json) or Parquet parts; it holds {names}. Give the log file itself"
+        f"{path} is a folder of no known format; it holds {names}. Folders can be RecBole (*.inter), "
+        f"MovieLens ({', '.join(LOGS)}), Yelp (*review*.json) or Parquet files; otherwise give the path "
+        "of the log file"
     )
 
 
@@ -81,27 +82,27 @@ def _detect_text(path: Path) -> str:
     if all(len(line.split()) >= 2 for line in lines):
         return "sequences"
     raise DataError(
-        f"{path}: neither a table nor lines `USER ITEM ITEM ...`; it begins with "
+        f"{path} is neither a table nor lines `USER ITEM ITEM ...`; it begins with "
         f"{lines[0][:80]!r}. Set format to one of {_FORMATS}"
     )
 
 
 def _named(header: str) -> bool:
-    """Whether a line reads like a header: some field is a known column name."""
+    """Returns whether a line looks like a header: one of its fields is a known column name."""
     known = {alias for aliases in ALIASES.values() for alias in aliases}
     return any(field.strip('"').lower() in known for field in re.split(r"[,\t;| ]+", header))
 
 
 def detect_items_format(path: Path) -> str:
-    """The format of the items file at `path`: csv, parquet, json, recbole or movielens.
+    """Detects the format of the items file at `path`: csv, parquet, json, recbole or movielens.
 
     Raises:
-        DataError: nothing is there, or nothing known fits.
+        DataError: the path does not exist, or no known format fits.
     """
     if path.is_dir():
         if any(path.glob("*.parquet")):
             return "parquet"
-        raise DataError(f"{path} is a folder; give the items file itself")
+        raise DataError(f"{path} is a folder; give the path of the items file")
     require_file(path)
     kind = suffix(path)
     if kind == ".item" and path.name != "u.item":
@@ -115,6 +116,6 @@ def detect_items_format(path: Path) -> str:
     if kind in _JSON or first_lines(path, 1)[0].lstrip().startswith("{"):
         return "json"
     raise DataError(
-        f"{path}: an items file is CSV, TSV, Parquet, JSON lines, RecBole (.item) or MovieLens "
-        f"(u.item, movies.dat); it begins with {first_lines(path, 1)[0][:80]!r}"
+        f"{path} is of no known format; it begins with {first_lines(path, 1)[0][:80]!r}. An items file is "
+        "CSV, TSV, Parquet, JSON lines, RecBole (.item) or MovieLens (u.item, movies.dat)"
     )

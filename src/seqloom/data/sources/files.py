@@ -1,4 +1,4 @@
-"""Opening text files: compression, encodings, first lines."""
+"""Opens text files: compression, encodings, first lines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from seqloom.core.text_files import (
 )
 
 _LONGEST_LITERAL = 4 << 20
-"""Bytes of a line that is parsed as a Python literal: its syntax tree is hundreds of times as large."""
+"""Limit of characters of a Python literal: its syntax tree is hundreds of times as large."""
 _PYTHON = re.compile(r"\s*\{\s*u?['}]|\s*\{\s*u\"")
 
 
 def require_file(path: Path) -> Path:
-    """`path`, if it is a file with something in it.
+    """Checks that `path` is a file that is not empty, and returns it.
 
     Raises:
         DataError: it is missing, a folder or empty.
@@ -31,17 +31,17 @@ def require_file(path: Path) -> Path:
     if not path.exists():
         raise DataError(f"{path} does not exist; check the path")
     if path.is_dir():
-        raise DataError(f"{path} is a folder, a file is needed here")
+        raise DataError(f"{path} is a folder, but a file is needed; give the path of the file")
     if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes)")
+        raise DataError(f"{path} is empty (0 bytes); check the path")
     return path
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open for reading as `core.text_files.open_text` does: unpacked, no mark, lines ending in LF.
+    """Opens a file as `core.text_files.open_text` does: unpacked, without a mark, lines ending in LF.
 
     Raises:
-        DataError: it is missing, a folder, empty, may not be read, or is UTF-16 without a mark.
+        DataError: it is missing, a folder, empty, not readable, or UTF-16 without a byte order mark.
     """
     require_file(path)
     try:
@@ -56,13 +56,13 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def suffix(path: Path) -> str:
-    """The last suffix in lower case, not counting `.gz`."""
+    """Returns the last suffix in lower case, ignoring `.gz`."""
     name = path.name.lower().removesuffix(".gz")
     return Path(name).suffix
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, bytes without the line end) of what `open_bytes` reads.
+    """Yields (line number from 1, bytes without the line end) of each line.
 
     Raises:
         DataError: as `open_bytes`, or its compression is damaged.
@@ -75,10 +75,10 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def decode(line: bytes, encoding: str, path: Path, number: int) -> str:
-    """Decode one line.
+    """Decodes one line.
 
     Raises:
-        DataError: the bytes are not of that encoding; names line and byte.
+        DataError: the bytes are not of that encoding; the message names the line and the byte.
     """
     try:
         return line.decode(encoding)
@@ -90,7 +90,7 @@ def decode(line: bytes, encoding: str, path: Path, number: int) -> str:
 
 
 def text_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text) of every line.
+    """Yields (line number from 1, text) of each line.
 
     Raises:
         DataError: as `raw_lines` and `decode`.
@@ -100,21 +100,21 @@ def text_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
         yield number, decode(line, encoding, path, number)
 
 
-def text_encoding(path: Path, asked: str) -> str:
-    """The encoding of what `open_bytes` reads: the one asked for, UTF-8 where the file has a mark.
+def text_encoding(path: Path, encoding: str) -> str:
+    """Returns the encoding of what `open_bytes` reads: UTF-8 for a file with a mark, else `encoding`.
 
     Raises:
         DataError: as `open_bytes`.
     """
     require_file(path)
     try:
-        return marked_encoding(path, asked)
+        return marked_encoding(path, encoding)
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def first_lines(path: Path, count: int, encoding: str = "latin-1") -> list[str]:
-    """Up to `count` first lines that are not blank.
+    """Returns up to `count` first lines that are not blank.
 
     Raises:
         DataError: the file is missing, empty or holds blank lines only.
@@ -126,20 +126,20 @@ def first_lines(path: Path, count: int, encoding: str = "latin-1") -> list[str]:
         if len(lines) == count:
             break
     if not lines:
-        raise DataError(f"{path} is empty: it holds no line with text")
+        raise DataError(f"{path} is empty: all its lines are blank")
     return lines
 
 
 def is_python_literal(line: str) -> bool:
-    """Whether a line looks like `{'asin': ...}`, which is Python and not JSON."""
+    """Returns whether a line looks like `{'asin': ...}`, which is Python and not JSON."""
     return _PYTHON.match(line) is not None
 
 
 def parse_object(line: str) -> dict[str, Any]:
-    """One line of a file of JSON objects or of Python literals, which are parsed, never evaluated.
+    """Parses a line that holds a JSON object or a Python literal, which is never evaluated.
 
     Raises:
-        ValueError: it is neither; says why in words.
+        ValueError: it is neither; the message says why.
     """
     kind = "Python literal" if is_python_literal(line) else "JSON"
     if kind == "JSON":
@@ -150,10 +150,10 @@ def parse_object(line: str) -> dict[str, Any]:
                 f"not JSON ({error.msg} at column {error.colno}); each line must be one JSON object"
             ) from None
         except RecursionError:
-            raise ValueError("not JSON that can be read: its brackets are too deep") from None
+            raise ValueError("the JSON is nested too deeply") from None
     elif len(line) > _LONGEST_LITERAL:
         raise ValueError(
-            f"a Python literal of {len(line):,} characters, {_LONGEST_LITERAL:,} are allowed; "
+            f"a Python literal of {len(line):,} characters, but at most {_LONGEST_LITERAL:,} are allowed; "
             "convert the file to JSON lines"
         )
     else:
@@ -162,15 +162,15 @@ def parse_object(line: str) -> dict[str, Any]:
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
             raise ValueError(f"not a Python literal object ({error})") from None
     if not isinstance(value, dict):
-        raise ValueError(f"a {kind} {type(value).__name__}, an object is needed")
+        raise ValueError(f"a {kind} {type(value).__name__}, but an object is needed")
     return value
 
 
 def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) of every line that is not blank.
+    """Yields (line number from 1, object) of each line that is not blank.
 
     Raises:
-        DataError: a line is no object; names it.
+        DataError: a line is not an object; the message names it.
     """
     for number, line in text_lines(path, "utf-8"):
         if line.strip():
@@ -181,7 +181,7 @@ def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def first_objects(path: Path, count: int) -> list[dict[str, Any]]:
-    """Up to `count` first objects; empty where the file holds anything else."""
+    """Returns up to `count` first objects; an empty list if a line is not an object."""
     try:
         return [parse_object(line) for line in first_lines(path, count, "utf-8")]
     except ValueError:
@@ -189,10 +189,10 @@ def first_objects(path: Path, count: int) -> list[dict[str, Any]]:
 
 
 def explain_json(path: Path, fallback: Exception) -> NoReturn:
-    """Find the first line that is no object, and name it.
+    """Raises an error about the first line that is not an object.
 
     Raises:
-        DataError: always; names the line.
+        DataError: always; the message names the line.
     """
     for _ in objects(path):
         pass

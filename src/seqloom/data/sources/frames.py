@@ -1,4 +1,4 @@
-"""Data frames in memory (pandas, polars, pyarrow), through narwhals."""
+"""Reads data frames in memory (pandas, polars, pyarrow) with narwhals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqloom.data.sources.base import Source, Table
 
 
 def frame_name(frame: Any) -> str:
-    """`pandas.DataFrame`, `polars.LazyFrame`, ...: what to call the frame in messages."""
+    """Returns the name of a frame in messages: `pandas.DataFrame`, `polars.LazyFrame`, ..."""
     kind = type(frame)
     return f"{kind.__module__.split('.')[0]}.{kind.__name__}"
 
@@ -28,7 +28,7 @@ def _open(frame: Any) -> nw.DataFrame[Any]:
         raise DataError(f"{frame_name(frame)}: {error}; rename the columns") from None
     except TypeError:
         raise DataError(
-            f"a {type(frame).__name__} is no data source; give a path or a pandas, polars or "
+            f"a {type(frame).__name__} is not a data source; give a path or a pandas, polars or "
             "pyarrow frame"
         ) from None
     return opened.collect() if isinstance(opened, nw.LazyFrame) else opened
@@ -48,10 +48,11 @@ def _to_polars(frame: nw.DataFrame[Any], columns: list[str], name: str) -> pl.Da
 
 
 def read_frame(source: Any, options: ReadOptions) -> Source:
-    """A log in memory; rows are in the order of time where there is no time column.
+    """Reads a log in memory; without a time column, the order of the rows is the order of time.
 
     Raises:
-        DataError: no frame, a missing or ambiguous column, mixed types, no rows.
+        DataError: the source is not a frame, a column is missing, ambiguous or of mixed types, or there are
+            no rows.
     """
     name = frame_name(source)
     frame = _open(source)
@@ -64,7 +65,7 @@ def read_frame(source: Any, options: ReadOptions) -> Source:
 
 
 def read_frame_items(items: Any, options: ReadOptions, log_name: str | None) -> Table:
-    """An items table in memory.
+    """Reads an items table in memory.
 
     Raises:
         DataError: as `read_frame`.

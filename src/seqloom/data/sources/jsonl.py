@@ -1,4 +1,4 @@
-"""JSON lines: logs through polars' parser, item tables through Python's (their fields vary)."""
+"""Reads JSON lines: logs with the parser of polars, items tables with that of Python (their fields vary)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _PEEK = 1000
 
 
 def json_keys(path: Path) -> list[str]:
-    """The keys of the first objects, in the order of their appearance.
+    """Returns the keys of the first objects, in the order of appearance.
 
     Raises:
-        DataError: the file is empty or its first lines are no JSON objects.
+        DataError: the file is empty or its first lines are not JSON objects.
     """
     objects = first_objects(path, _PEEK)
     if not objects:
@@ -43,11 +43,12 @@ def json_keys(path: Path) -> list[str]:
 def read_json_log(
     path: Path, options: ReadOptions, names: Names | None = None, format: str = "jsonl"
 ) -> Source:
-    """A log with one object a line (`.gz` too), JSON or Python literals; `names` where the format
-    fixes them.
+    """Reads a log with one object per line (`.gz` too), JSON or Python literals.
+
+    `names` are the columns of a format that fixes them.
 
     Raises:
-        DataError: a line that is no JSON object, a missing or ambiguous column, an empty file.
+        DataError: a line is not a JSON object, a column is missing or ambiguous, or the file is empty.
     """
     if names is None:
         names = find_names(json_keys(path), options, str(path))
@@ -75,7 +76,7 @@ def _json_frame(path: Path, roles: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _literal_frame(path: Path, roles: Mapping[str, str]) -> pl.DataFrame:
-    """The columns of a file of Python literals, one line at a time."""
+    """Reads the columns of a file of Python literals, one line at a time."""
     columns: dict[str, list[str | None]] = {role: [] for role in roles}
     for number, record in objects(path):
         for role, own in roles.items():
@@ -83,7 +84,7 @@ def _literal_frame(path: Path, roles: Mapping[str, str]) -> pl.DataFrame:
             if isinstance(value, dict | list | tuple | set | bytes):
                 raise DataError(
                     f"{path}, line {number}: field {own!r} ({role}) holds a {type(value).__name__}, "
-                    "a string or a number is needed"
+                    "but a string or a number is needed"
                 )
             columns[role].append(render(value))
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
@@ -94,13 +95,13 @@ def _refuse_nested(path: Path, roles: Mapping[str, str]) -> None:
         for role, own in roles.items():
             if isinstance(record.get(own), dict | list):
                 raise DataError(
-                    f"{path}: field {own!r} ({role}) holds a JSON {type(record[own]).__name__}, a string "
-                    "or a number is needed"
+                    f"{path}: field {own!r} ({role}) holds a JSON {type(record[own]).__name__}, but a "
+                    "string or a number is needed"
                 )
 
 
 def _for_polars(path: Path) -> Path | io.BytesIO:
-    """The path, or the content where polars does not read the file as it is (marks, CR line ends)."""
+    """Returns the path, or the content of a file that polars cannot read directly (marks, CR line ends)."""
     if is_plain(path):
         return path
     with open_bytes(path) as handle:
@@ -109,8 +110,8 @@ def _for_polars(path: Path) -> Path | io.BytesIO:
 
 def _nonblank_line(path: Path, row: int) -> str:
     lines = (number for number, line in raw_lines(path) if line.strip())
-    for seen, number in enumerate(lines):
-        if seen == row:
+    for index, number in enumerate(lines):
+        if index == row:
             return f"line {number}"
     return f"row {row + 1}"
 
@@ -123,12 +124,12 @@ def read_json_items(
     rename: Mapping[str, str] | None = None,
     defaults: tuple[str, ...] | None = None,
 ) -> Table:
-    """An items table with one object a line: JSON, or the Python literals of Amazon's 2014 files.
+    """Reads an items table with one object per line: JSON, or the Python literals of Amazon's 2014 files.
 
-    `rename` maps the file's field names to better ones; a name that is already taken stays.
+    `rename` maps field names of the file to other names; a field keeps its name if the other is taken.
 
     Raises:
-        DataError: a line that is neither, no id column, an empty file.
+        DataError: a line is neither, there is no id column, or the file is empty.
     """
     columns: dict[str, list[str | None]] = {}
     rows = 0
@@ -153,7 +154,7 @@ def _renamed(record: dict[str, Any], rename: Mapping[str, str]) -> dict[str, Any
 
 
 def render(value: Any) -> str | None:
-    """One field as text: lists (nested ones too) joined by commas, mappings as `key: value`."""
+    """Formats a field as text: lists (nested ones too) joined by commas, mappings as `key: value`."""
     if value is None:
         return None
     if isinstance(value, str):

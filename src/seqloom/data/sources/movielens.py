@@ -1,4 +1,4 @@
-"""MovieLens: 100K (`u.data`), 1M and 10M (`ratings.dat`), later releases (`ratings.csv`)."""
+"""Reads MovieLens: 100K (`u.data`), 1M and 10M (`ratings.dat`), later releases (`ratings.csv`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seqloom.data.sources.delimited import Delimited
 from seqloom.data.sources.files import require_file, text_lines
 
 LOGS = {"u.data": "u.item", "ratings.dat": "movies.dat", "ratings.csv": "movies.csv"}
-"""Each release's log and the items file beside it."""
+"""The log of each release, and the items file in the same folder."""
 _FIELDS = ("user_id", "item_id", "rating", "timestamp")
 _NAMES = Names("user_id", "item_id", "timestamp", "rating")
 _GENRES = (
@@ -29,18 +29,20 @@ _GENRES = (
 
 
 def read_movielens(path: Path, options: ReadOptions) -> Source:
-    """A MovieLens folder, or its log alone; the items file beside the log is read with it.
+    """Reads a MovieLens folder, or its log file with the items file in the same folder.
 
     Raises:
-        DataError: no MovieLens log there, or a line that does not have the release's fields.
+        DataError: there is no MovieLens log, or a line does not have the fields of the release.
     """
     if path.is_dir():
-        found = [path / name for name in LOGS if (path / name).exists()]
-        if not found:
-            raise DataError(f"{path}: no MovieLens log; one of {', '.join(LOGS)} is needed")
-        path = found[0]
+        logs = [path / name for name in LOGS if (path / name).exists()]
+        if not logs:
+            raise DataError(f"{path} holds no MovieLens log; one of {', '.join(LOGS)} is needed")
+        path = logs[0]
     if path.name not in LOGS:
-        raise DataError(f"{path}: a MovieLens log is named {', '.join(LOGS)}")
+        raise DataError(
+            f"{path} is not the name of a MovieLens log; one of {', '.join(LOGS)} is needed"
+        )
     items = path.with_name(LOGS[path.name])
     plain = options.model_copy(update={"header": True, "separator": None})
     if path.suffix == ".dat":
@@ -56,7 +58,7 @@ def read_movielens(path: Path, options: ReadOptions) -> Source:
         missing = sorted(set(own.by_role().values()) - set(file.header))
         if missing:
             raise DataError(
-                f"{path}: no column {', '.join(missing)}; found {', '.join(file.header)}"
+                f"{path}: no column {', '.join(missing)}; columns: {', '.join(file.header)}"
             )
         columns = file.columns(own)
         locate = file.locate
@@ -72,10 +74,10 @@ def read_movielens(path: Path, options: ReadOptions) -> Source:
 
 
 def read_movielens_items(path: Path, options: ReadOptions) -> Table:
-    """`u.item`, `movies.dat` or `movies.csv`: `item_id`, `title`, `genres` (parted by commas).
+    """Reads `u.item`, `movies.dat` or `movies.csv`: `item_id`, `title`, `genres` (separated by commas).
 
     Raises:
-        DataError: a line that does not have the release's fields.
+        DataError: a line does not have the fields of the release.
     """
     plain = options.model_copy(update={"header": True, "separator": None})
     if path.name == "u.item":
@@ -95,7 +97,9 @@ def read_movielens_items(path: Path, options: ReadOptions) -> Table:
         file = Delimited(path, plain, separator=",", encoding="utf-8", is_log=False)
         frame = file.frame().rename({"movieId": "item_id"}, strict=False)
     if not {"item_id", "title", "genres"} <= set(frame.columns):
-        raise DataError(f"{path}: columns movieId, title, genres are needed, found {frame.columns}")
+        raise DataError(
+            f"{path}: the columns movieId, title and genres are needed; columns: {', '.join(frame.columns)}"
+        )
     genres = pl.col("genres").str.replace_all("|", ", ", literal=True)
     return Table(frame.with_columns(genres), "item_id", str(path), (path,))
 
@@ -110,15 +114,15 @@ def _read_dat(path: Path) -> dict[str, Column]:
 
 
 def _split_dat(path: Path, names: tuple[str, ...]) -> pl.DataFrame:
-    """Split `::` separated lines; every line must have exactly the named fields."""
+    """Splits lines at `::`; every line must have exactly the named fields."""
     require_file(path)
     lines = pl.Series("line", [line for _, line in text_lines(path, "latin-1")], dtype=pl.String)
     fields = lines.str.count_matches("::", literal=True) + 1
     bad = (fields != len(names)).arg_max() if (fields != len(names)).any() else None
     if bad is not None:
         raise DataError(
-            f"{path}, line {bad + 1}: {fields[bad]} fields parted by '::', {len(names)} are needed "
-            f"({', '.join(names)}); found {lines[bad]!r}"
+            f"{path}, line {bad + 1}: {fields[bad]} fields separated by '::', {len(names)} are needed "
+            f"({', '.join(names)}); the line is {lines[bad]!r}"
         )
     parts = lines.str.split("::")
     return pl.DataFrame({name: parts.list.get(i) for i, name in enumerate(names)})

@@ -1,4 +1,4 @@
-"""Parquet files, and folders of Parquet parts."""
+"""Reads Parquet files and folders of Parquet files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from seqloom.data.sources.files import require_file
 
 
 def parquet_files(path: Path) -> tuple[Path, ...]:
-    """The file itself, or the parts of a folder in the order of their names.
+    """Returns the file itself, or the files of a folder in the order of their names.
 
     Raises:
-        DataError: nothing is there.
+        DataError: there is no file.
     """
     if not path.is_dir():
         return (require_file(path),)
     parts = tuple(sorted(path.glob("*.parquet")))
     if not parts:
-        raise DataError(f"{path} holds no .parquet file")
+        raise DataError(f"{path} holds no .parquet file; check the path")
     return tuple(require_file(part) for part in parts)
 
 
@@ -36,16 +36,17 @@ def _scan(files: tuple[Path, ...], where: str) -> tuple[pl.LazyFrame, pl.Schema]
 
 
 def coded(name: str, dtype: pl.DataType) -> pl.Expr:
-    """The id column, strings as codes: 4 bytes a row while the file streams through."""
+    """Selects an id column, strings as codes: 4 bytes per row while the file is streamed."""
     column = pl.col(name)
     return column.cast(pl.Categorical(pl.Categories.random())) if dtype == pl.String else column
 
 
 def read_parquet(path: Path, options: ReadOptions) -> Source:
-    """A Parquet log. Only the needed columns are read, in a stream.
+    """Reads a Parquet log. Reads only the needed columns, streamed.
 
     Raises:
-        DataError: no Parquet, parts that do not fit together, a missing or ambiguous column.
+        DataError: a file is not Parquet, the files differ in their columns, or a column is missing or
+            ambiguous.
     """
     files = parquet_files(path)
     scan, schema = _scan(files, str(path))
@@ -64,7 +65,7 @@ def read_parquet(path: Path, options: ReadOptions) -> Source:
 
 
 def read_parquet_items(path: Path, options: ReadOptions, log_name: str | None) -> Table:
-    """An items table in Parquet.
+    """Reads an items table in Parquet.
 
     Raises:
         DataError: as `read_parquet`.

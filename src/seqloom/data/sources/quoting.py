@@ -1,8 +1,8 @@
-"""How a delimited file uses quotes, decided before it is read, so that no quote swallows rows.
+"""Analyses how a delimited file uses quotes before it is read, so that no quote swallows rows.
 
 `"` may quote fields as in RFC 4180, be escaped by a backslash, or be an ordinary character. A file is
-first scanned as arrays of bytes, which proves that most files have one reading. Only a file with
-suspicious quotes is parsed row by row.
+first scanned as arrays of bytes, which is enough to decide for most files. Only a file with suspicious
+quotes is parsed row by row.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from seqloom.data.sources.escapes import EscapeNormalizer
 from seqloom.data.sources.files import decode, open_bytes, raw_lines, text_encoding, text_lines
 
 _BLOCK = 8 << 20
 LONGEST_FIELD = 64 << 20
-"""Characters of a field; a longer one is taken for a quote that is never closed."""
+"""Limit of characters of a field; a longer one is treated as a quote that is never closed."""
 _MANY_LINES, _MANY_CHARACTERS = 50, 1 << 16
 _QUOTE, _BACKSLASH, _CR, _LF = b'"\\\r\n'
 _STAMP = re.compile(r"[-+]?\d[\d.,:/TZeE+ -]*")
@@ -27,65 +28,65 @@ _STAMP = re.compile(r"[-+]?\d[\d.,:/TZeE+ -]*")
 
 @dataclass(frozen=True)
 class Dialect:
-    """One reading of a delimited file."""
+    """The separator, quote and escape characters of a delimited file."""
 
     separator: str
     quote: bool = True
     """Whether `"` quotes fields; else it is an ordinary character."""
     escape: str | None = None
-    """The character before a quote that belongs to the text."""
+    """The character that escapes a quote inside a field."""
 
 
 @dataclass(frozen=True)
-class Scan:
-    """What a scan of bytes knows of the reading by RFC 4180."""
+class QuoteScan:
+    """The result of scanning bytes for quotes by RFC 4180."""
 
     rows: int
     """Rows that are not blank, the header included."""
     quotes: int
-    """Quote characters; those before the first doubtful one where `clean` is false."""
+    """Quote characters; only those up to the first doubtful block if `clean` is false."""
     clean: bool
-    """Whether every quote opens, closes or doubles, no field goes over lines, all rows have one width."""
+    """Whether every quote opens, closes or doubles, no field spans lines and all rows have one width."""
 
 
 @dataclass(frozen=True)
-class Plain:
-    """What is known of the physical lines."""
+class LineCounts:
+    """Counts of the physical lines."""
 
     lines: int
     """Lines that are not blank."""
     misfit: int | None
-    """The first line with another number of separators than the first one."""
+    """The first line whose number of separators differs from that of the first line."""
     escapes: int
     """Quotes after a backslash."""
 
 
 @dataclass
-class Parsed:
-    """What a strict parser, row by row, makes of a reading."""
+class ParsedRows:
+    """The result of parsing a file row by row with one dialect."""
 
     rows: int = 0
     problem: str | None = None
-    """Why the reading is impossible, in words."""
+    """Why the dialect does not fit, for messages."""
     swallows: bool = False
     """Whether the problem is a quote that takes further lines into its field."""
     misfit: str | None = None
-    """The first row of another width, in words."""
+    """The first row of another width, for messages."""
     spans: int = 0
-    """Fields that go over several lines."""
+    """Number of rows with a field that spans lines."""
     suspects: list[int] = field(default_factory=list)
-    """Lines on which such a field begins whose lines are complete rows by themselves."""
+    """Lines on which a field begins that spans lines which look like complete rows."""
     large: list[int] = field(default_factory=list)
-    """Lines on which a field over very many lines or characters begins."""
+    """Lines on which a field of very many lines or characters begins."""
 
     @property
     def fits(self) -> bool:
-        """Whether the file can be read so."""
+        """Whether the file can be read with the dialect."""
         return self.problem is None and self.misfit is None
 
 
-def scan(path: Path, separator: str) -> Scan:
-    """Scan for quotes that are not as RFC 4180 wants them."""
+def scan_quotes(path: Path, separator: str) -> QuoteScan:
+    """Scans for quotes that violate RFC 4180."""
     rows = quotes = 0
     width: int | None = None
     for block in _blocks(path):
@@ -110,12 +111,12 @@ def scan(path: Path, separator: str) -> Scan:
         quotes += len(at)
         rows += int(filled.sum())
         if not edge[neighbours].all() or inside[ends].any() or (widths != width).any():
-            return Scan(rows, quotes, clean=False)
-    return Scan(rows, quotes, clean=True)
+            return QuoteScan(rows, quotes, clean=False)
+    return QuoteScan(rows, quotes, clean=True)
 
 
-def plain(path: Path, separator: str) -> Plain:
-    """Count separators in physical lines, quotes or not."""
+def count_lines(path: Path, separator: str) -> LineCounts:
+    """Counts lines, separators and escapes in physical lines, ignoring quotes."""
     lines = number = escapes = 0
     width, misfit = None, None
     for block in _blocks(path):
@@ -131,14 +132,14 @@ def plain(path: Path, separator: str) -> Plain:
         lines += int(filled.sum())
         number += len(ends)
         escapes += block.count(b'\\"')
-    return Plain(lines, misfit, escapes)
+    return LineCounts(lines, misfit, escapes)
 
 
-def parse(path: Path, dialect: Dialect, encoding: str) -> Parsed:
-    """Parse the rows under a reading in which `"` quotes; stop at what makes it impossible."""
-    found = Parsed()
+def parse_rows(path: Path, dialect: Dialect, encoding: str) -> ParsedRows:
+    """Parses the rows with a dialect in which `"` quotes fields; stops at the first error."""
+    parsed = ParsedRows()
     width = None
-    lines = _Lines(path, encoding)
+    lines = _Lines(path, encoding, dialect)
     previous = csv.field_size_limit(LONGEST_FIELD)
     start = 1
     try:
@@ -148,23 +149,25 @@ def parse(path: Path, dialect: Dialect, encoding: str) -> Parsed:
             begin, start = start, lines.number + 1
             if not row:
                 continue
-            found.rows += 1
+            parsed.rows += 1
             width = width or len(row)
-            if len(row) != width and found.misfit is None:
-                found.misfit = f"line {begin}: {len(row)} fields, {width} are needed"
+            if len(row) != width and parsed.misfit is None:
+                parsed.misfit = f"line {begin}: {len(row)} fields, {width} are needed"
             if start > begin + 1 or len(max(row, key=len)) > _MANY_CHARACTERS:
-                _look_at(row, begin, start - begin, dialect.separator, found)
+                _inspect_row(row, begin, start - begin, dialect.separator, parsed)
     except csv.Error:
-        found.problem, found.swallows = _open_quote(path, dialect, encoding, start, lines.number)
+        parsed.problem, parsed.swallows = _explain_quote(
+            path, dialect, encoding, start, lines.number
+        )
     finally:
         csv.field_size_limit(previous)
-    return found
+    return parsed
 
 
 def quoted_lines(path: Path, separator: str) -> tuple[int, int, int]:
-    """Count lines by their quotes: around whole fields, inside fields alone, and neither.
+    """Counts lines with quotes: around whole fields, only inside fields, and broken ones.
 
-    Each line counts by itself.
+    Each line is parsed alone.
     """
     token = _token(Dialect(separator))
     whole = inner = broken = 0
@@ -182,17 +185,17 @@ def quoted_lines(path: Path, separator: str) -> tuple[int, int, int]:
     return whole, inner, broken
 
 
-def _look_at(row: list[str], line: int, lines: int, separator: str, found: Parsed) -> None:
-    """Count a row over several lines; note where its lines look like rows, or are very many."""
-    found.spans += lines > 1
+def _inspect_row(row: list[str], line: int, lines: int, separator: str, parsed: ParsedRows) -> None:
+    """Counts a row that spans lines or is long, and records whether its lines look like rows."""
+    parsed.spans += lines > 1
     if lines > _MANY_LINES or len(max(row, key=len)) > _MANY_CHARACTERS:
-        found.large.append(line)
-    if lines > 1 and any(_like_rows(row, at, separator) for at in range(len(row))):
-        found.suspects.append(line)
+        parsed.large.append(line)
+    if lines > 1 and any(_looks_like_rows(row, at, separator) for at in range(len(row))):
+        parsed.suspects.append(line)
 
 
-def _like_rows(row: list[str], at: int, separator: str) -> bool:
-    """Whether the lines of field `at` would be complete rows if its quotes were characters."""
+def _looks_like_rows(row: list[str], at: int, separator: str) -> bool:
+    """Returns whether the lines of field `at` would be complete rows if its quotes were characters."""
     first, *inner = [line.split(separator) for line in row[at].split("\n")]
     if not inner:
         return False
@@ -206,11 +209,13 @@ def _like_rows(row: list[str], at: int, separator: str) -> bool:
     return " " in own[0] or not any(" " in line[0] for line in others)
 
 
-def _open_quote(
+def _explain_quote(
     path: Path, dialect: Dialect, encoding: str, first: int, last: int
 ) -> tuple[str, bool]:
-    """Say which quote opens a field without an end in the lines `first` to `last`; whether it goes on
-    over lines."""
+    """Describes the quote in the lines `first` to `last` that opens a field without a proper end.
+
+    Returns the description, and whether the field spans lines.
+    """
     text = "\n".join(
         decode(line, text_encoding(path, encoding), path, number)
         for number, line in raw_lines(path)
@@ -221,13 +226,15 @@ def _open_quote(
     line = first + text.count("\n", 0, at)
     closed = re.compile(_quoted(dialect)).match(text, at)
     if closed is None:
-        upto = f"the lines up to {last} would be one field"
-        return f"line {line}: a quote opens a field and is never closed: {upto}", True
+        return (
+            f"line {line}: a quote opens a field and is never closed, so all lines up to {last} would be "
+            "one field"
+        ), True
     end = first + text.count("\n", 0, closed.end())
     where = "on the same line" if end == line else f"on line {end}"
     after = text[closed.end() :].split("\n", 1)[0][:20]
-    said = f"line {line}: a quote opens a field, and {where} {after!r} follows its closing quote"
-    return said, end > line
+    problem = f"line {line}: a quote opens a field, and {where} {after!r} follows its closing quote"
+    return problem, end > line
 
 
 def _quoted(dialect: Dialect) -> str:
@@ -238,7 +245,7 @@ def _quoted(dialect: Dialect) -> str:
 
 
 def _token(dialect: Dialect) -> re.Pattern[str]:
-    """One field, up to the separator or the end of the line."""
+    """Returns a pattern for one field, up to the separator or the end of the line."""
     mark = re.escape(dialect.separator)
     return re.compile(
         rf'(?:{_quoted(dialect)}|[^"\n{mark}][^\n{mark}]*|)(?=[\n{mark}]|\Z)', flags=re.DOTALL
@@ -246,34 +253,37 @@ def _token(dialect: Dialect) -> re.Pattern[str]:
 
 
 def _fields(token: re.Pattern[str], text: str) -> Iterator[int]:
-    """Where each field begins; at the first one that is none, the complement of its place."""
+    """Yields the position of each field, and the complement of the position of the first invalid one."""
     at = 0
     while at <= len(text):
-        found = token.match(text, at)
-        if found is None:
+        match = token.match(text, at)
+        if match is None:
             yield ~at
             return
         yield at
-        at = found.end() + 1
+        at = match.end() + 1
 
 
 class _Lines:
-    """The lines of a file as the csv module wants them; counts those that were read."""
+    """An iterator over the lines of a file for the csv module; `number` is the last line that was read."""
 
-    def __init__(self, path: Path, encoding: str) -> None:
+    def __init__(self, path: Path, encoding: str, dialect: Dialect) -> None:
         self.number = 0
         self._lines = text_lines(path, encoding)
+        self._normalizer = (
+            None if dialect.escape is None else EscapeNormalizer(dialect.escape, dialect.separator)
+        )
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         self.number, line = next(self._lines)
-        return line + "\n"
+        return (self._normalizer.line(line) if self._normalizer else line) + "\n"
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The file in blocks of whole lines; the last line gets an end."""
+    """Yields the file in blocks of whole lines; the last line always ends in LF."""
     rest = b""
     with open_bytes(path) as handle:
         while data := handle.read(_BLOCK):
@@ -288,7 +298,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _filled(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the lines of a block end, and which of them are not blank. A lone CR ends a line too."""
+    """Returns the ends of the lines of a block, and which lines are not blank. A lone CR ends a line too."""
     ends = data == _LF
     returns = np.flatnonzero(data == _CR)
     if len(returns):

@@ -1,4 +1,4 @@
-"""RecBole's atomic files: tab separated, typed headers such as `user_id:token`."""
+"""Reads RecBole's atomic files: tab-separated, with typed headers such as `user_id:token`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
 def read_recbole(path: Path, options: ReadOptions) -> Source:
-    """A `.inter` file, or the folder around it; `.item` and `.user` beside it are read with it.
+    """Reads a `.inter` file, or the folder that holds it, with the `.item` and `.user` files beside it.
 
     Raises:
-        DataError: no or several `.inter` files, an untyped header, a missing column, a ragged line.
+        DataError: there is not exactly one `.inter` file, a header has no type, a column is missing, or a
+            line is ragged.
     """
     inter = _only(path, "*.inter") if path.is_dir() else path
     file = _open(inter, options)
@@ -27,8 +28,8 @@ def read_recbole(path: Path, options: ReadOptions) -> Source:
     types = dict(zip(file.header, file.raw_header, strict=True))
     if types[names.item].endswith("_seq"):
         raise DataError(
-            f"{inter}: column {types[names.item]!r} holds a list of items a line (a RecBole "
-            "benchmark file); give the .inter file with one interaction a line"
+            f"{inter}: column {types[names.item]!r} holds a list of items per line (a RecBole "
+            "benchmark file); give the .inter file with one interaction per line"
         )
     items, users = inter.with_suffix(".item"), inter.with_suffix(".user")
     return Source(
@@ -44,7 +45,7 @@ def read_recbole(path: Path, options: ReadOptions) -> Source:
 
 
 def read_recbole_items(path: Path, options: ReadOptions, log_name: str | None) -> Table:
-    """A `.item` file; every column but the id is text, without its type.
+    """Reads a `.item` file; every column except the id is text, without its type.
 
     Raises:
         DataError: as `read_recbole`.
@@ -63,7 +64,7 @@ def _read_users(path: Path, options: ReadOptions, log_name: str) -> Table:
 
 
 def _texts(file: Delimited) -> pl.DataFrame:
-    """All columns as strings; float columns lose the decimals that say nothing (1995.0)."""
+    """Reads all columns as strings; whole numbers in float columns lose their decimals (1995.0)."""
     floats = [
         name
         for name, raw in zip(file.header, file.raw_header, strict=True)
@@ -80,7 +81,7 @@ def _open(path: Path, options: ReadOptions) -> Delimited:
         if raw.rsplit(":", 1)[-1] not in _TYPES or ":" not in raw:
             raise DataError(
                 f"{path}, line 1: header field {raw!r} has no RecBole type "
-                f"({', '.join(sorted(_TYPES))}); write it as `name:type`, fields parted by tabs"
+                f"({', '.join(sorted(_TYPES))}); write it as `name:type`, with fields separated by tabs"
             )
     return file
 
@@ -89,5 +90,7 @@ def _only(folder: Path, pattern: str) -> Path:
     hits = sorted(folder.glob(pattern))
     if len(hits) != 1:
         names = ", ".join(hit.name for hit in hits) or "none"
-        raise DataError(f"{folder}: one {pattern} file is needed, found {names}")
+        raise DataError(
+            f"{folder}: one {pattern} file is needed, but it holds {names}; give the path of the file"
+        )
     return hits[0]

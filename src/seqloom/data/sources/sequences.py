@@ -1,4 +1,4 @@
-"""Sequence files: `USER ITEM ITEM ...` a line, oldest first; also `USER ITEM` pairs, one a line."""
+"""Reads sequence files: lines `USER ITEM ITEM ...`, oldest item first, or one `USER ITEM` pair per line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from seqloom.data.sources.files import text_lines
 
 
 def read_sequences(path: Path, options: ReadOptions) -> Source:
-    """Fields are parted by blanks or tabs. There are no times: the order in the file counts.
+    """Reads a sequence file: fields separated by blanks or tabs, in the order of time.
 
-    A pairs file is the same thing with one item a line: a user's lines are joined in file order.
+    The lines of one user are joined in file order, so that a file of pairs is read like any other.
 
     Raises:
         DataError: the file is empty or holds no item.
@@ -46,26 +46,26 @@ def read_sequences(path: Path, options: ReadOptions) -> Source:
 
 
 def _findings(users: pl.Series, counts: np.ndarray, numbers: list[int]) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+    findings: list[dict[str, object]] = []
     alone = np.flatnonzero(counts == 0)
     if len(alone):
-        found.append(
+        findings.append(
             {
                 "kind": "user-without-items",
                 "count": len(alone),
                 "examples": [f"line {numbers[r]}: {users[int(r)]}" for r in alone[:5]],
-                "message": "lines with a user and no item are left out",
+                "message": "lines are dropped: they have a user and no item",
             }
         )
     is_pairs = bool((counts <= 1).all())
     repeated = users.filter(users.is_duplicated()).unique(maintain_order=True)
     if not is_pairs and len(repeated):
-        found.append(
+        findings.append(
             {
                 "kind": "user-on-several-lines",
                 "count": len(repeated),
                 "examples": repeated.head(5).to_list(),
-                "message": "users on several lines: their lines are joined in file order",
+                "message": "users have several lines, which are joined in file order",
             }
         )
-    return found
+    return findings

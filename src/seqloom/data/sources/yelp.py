@@ -1,4 +1,4 @@
-"""The Yelp open data set: reviews, and the businesses as items."""
+"""Reads the Yelp open data set: reviews, and businesses as items."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ _TEXT = ("title", "categories", "city", "state")
 
 
 def is_yelp_log(keys: list[str]) -> bool:
-    """Whether a log with these fields is Yelp's file of reviews."""
+    """Returns whether a log with these fields is Yelp's file of reviews."""
     return {_NAMES.user, _NAMES.item, "date"} <= set(keys)
 
 
 def read_yelp(path: Path, options: ReadOptions) -> Source:
-    """Yelp's folder (`*review.json`, `*business.json`), or the reviews file alone.
+    """Reads Yelp's folder (`*review.json`, `*business.json`), or the reviews file.
 
     Raises:
-        DataError: no or several reviews files, missing fields, a line that is no JSON.
+        DataError: there is not exactly one reviews file, fields are missing, or a line is not JSON.
     """
     folder = path if path.is_dir() else path.parent
     reviews = _only(folder, "review") if path.is_dir() else path
     keys = json_keys(reviews)
     missing = [name for name in _NAMES.by_role().values() if name not in keys]
     if missing:
-        raise DataError(f"{reviews}: no Yelp reviews: fields {', '.join(missing)} are missing")
+        raise DataError(
+            f"{reviews}: the fields {', '.join(missing)} of Yelp reviews are missing; check the path or set "
+            "another format"
+        )
     log = read_json_log(reviews, options, _NAMES, "yelp")
     if not _files(folder, "business"):
         return log
@@ -46,10 +49,10 @@ def read_yelp(path: Path, options: ReadOptions) -> Source:
 
 
 def read_yelp_items(path: Path, options: ReadOptions) -> Table:
-    """Yelp's file of businesses; `name` becomes `title`.
+    """Reads Yelp's file of businesses; renames `name` to `title`.
 
     Raises:
-        DataError: a line that is no JSON, no `business_id`.
+        DataError: a line is not JSON, or there is no `business_id`.
     """
     return read_json_items(path, options, _NAMES.item, rename={"name": "title"}, defaults=_TEXT)
 
@@ -62,5 +65,7 @@ def _only(folder: Path, word: str) -> Path:
     hits = _files(folder, word)
     if len(hits) != 1:
         names = ", ".join(hit.name for hit in hits) or "none"
-        raise DataError(f"{folder}: one *{word}*.json file is needed, found {names}")
+        raise DataError(
+            f"{folder}: one *{word}*.json file is needed, but it holds {names}; give the path of the file"
+        )
     return hits[0]

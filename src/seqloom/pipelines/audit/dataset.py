@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from seqloom.core.errors import ArtefactError
-from seqloom.data.cold import cold_users
-from seqloom.data.split import Split, leave_one_out, temporal
+from seqloom.data.cold_split import cold_users
+from seqloom.data.split import Split, leave_one_out, temporal_split
 from seqloom.data.statistics import describe_split
 from seqloom.data.store import Dataset, fingerprint
-from seqloom.data.times import SECOND, parse_moment
+from seqloom.data.timestamps import SECOND, parse_moment
 from seqloom.pipelines.audit.report import Checks
 from seqloom.pipelines.train.foundation import merge_events
 
@@ -118,7 +118,7 @@ def _split_again(data: Dataset, rule: str) -> Split | None:
         return None
     bounds = (parse_moment(facts[key], key) for key in ("valid_from", "test_from"))
     users = np.repeat(np.arange(data.num_users), np.diff(offsets))
-    return temporal(events.timestamps.numpy() * SECOND, users, offsets, *bounds)
+    return temporal_split(events.timestamps.numpy() * SECOND, users, offsets, *bounds)
 
 
 def _split_users_again(data: Dataset) -> Split:

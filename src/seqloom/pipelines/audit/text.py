@@ -12,9 +12,9 @@ from seqloom.data.store import Dataset, training_only
 from seqloom.pipelines.audit.report import Checks
 from seqloom.text.encoders import rebuild_encoder
 from seqloom.text.neighbours import cosines, top_similar
-from seqloom.text.prompts import Prompts, item_prompts, user_prompts
+from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
 from seqloom.text.resume import content_hash_of
-from seqloom.text.similar_users import kept_similar_users
+from seqloom.text.similar_users import load_similar_users
 from seqloom.text.store import (
     UNKNOWN_SOURCE,
     PartManifest,
@@ -101,7 +101,7 @@ class _Embeddings:
         )
         self._sample(part, prompts, vectors)
 
-    def _render(self, part: str, manifest: PartManifest) -> Prompts | None:
+    def _render(self, part: str, manifest: PartManifest) -> PromptTexts | None:
         assert manifest.template is not None
         if part == "items":
             return item_prompts(self.blind, manifest.template)
@@ -114,7 +114,7 @@ class _Embeddings:
             max_words=manifest.max_words,
         )
 
-    def _sample(self, part: str, prompts: Prompts, vectors: Tensor) -> None:
+    def _sample(self, part: str, prompts: PromptTexts, vectors: Tensor) -> None:
         saw = _ITEMS if part == "items" else _USERS
         what = (f"vectors of {part}, {self.embeddings.name!r}", saw)
         kind = self.embeddings.manifest.encoder.get("kind")
@@ -156,7 +156,7 @@ class _Embeddings:
 
     def _neighbours(self, users: Tensor) -> None:
         rows = torch.tensor(_sample(len(users), "neighbours"))
-        for kept in kept_similar_users(self.embeddings.path):
+        for kept in load_similar_users(self.embeddings.path):
             k = kept.users.shape[1]
             what = (f"{k} similar users, {self.embeddings.name!r}", "user embeddings")
             if kept.saw.startswith(UNKNOWN_SOURCE):

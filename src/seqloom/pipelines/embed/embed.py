@@ -1,4 +1,4 @@
-"""`seqloom embed`: text embeddings of a data set's items and users."""
+"""`seqloom embed`: makes text embeddings of the items and users of a data set."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text import store
+from seqloom.text.embed_parts import EmbeddedPart, PartEmbedder, plan_items, plan_users
+from seqloom.text.embedding_shards import ShardSet
 from seqloom.text.encoders import TextEncoder, build_encoder
-from seqloom.text.making import Made, Maker, plan_items, plan_users
-from seqloom.text.prompts import Prompts, item_prompts, user_prompts
-from seqloom.text.shards import Shards
+from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
 from seqloom.text.store import TextManifest
 
 
 @dataclass(frozen=True)
 class EmbedSummary:
-    """What `embed` made, or found made."""
+    """The result of `embed`."""
 
     name: str
     path: str
@@ -34,13 +34,13 @@ class EmbedSummary:
     width: int
     seconds: float
     encoded: int
-    """Texts that went through the encoder in this call."""
+    """Texts that were encoded in this call."""
     texts_per_s: float
-    """`encoded` over the time that encoding took; 0 where everything was reused."""
+    """`encoded` divided by the encoding time; 0 where all vectors were reused."""
     items_reused: bool
     users_reused: bool
     truncated: int
-    """Texts of which the encoder cut off the end."""
+    """Texts that the encoder truncated."""
     without_text: int
     """Items without any text."""
 
@@ -52,27 +52,27 @@ def embed(
     overwrite: bool = False,
     progress: Progress = SILENT,
     encoder: TextEncoder | None = None,
-    shards: Shards | None = None,
+    shards: ShardSet | None = None,
 ) -> EmbedSummary:
-    """Embed the items and the users of a data set into DATASET/text/<name>/.
+    """Embeds the items and users of a data set into DATASET/text/<name>/.
 
-    What an earlier call has made with the same encoder and the same texts is reused, and a call
-    that was killed goes on where it stopped. `encoder` stands in for the one that `options` names.
-    With `shards` (see `pipelines.embed.embed_shards`) vectors come from these; nothing is encoded.
+    Reuses vectors that earlier calls made with the same encoder and texts, and resumes a killed call.
+    `encoder` replaces the one that `options` names. With `shards` (see `pipelines.embed.embed_shards`),
+    all vectors come from them and no text is encoded.
 
     Raises:
         ConfigError: an option is out of range or does not fit the encoder.
-        AssetError: the encoder's model cannot be found or fetched.
+        AssetError: the encoder's model does not exist or cannot be fetched.
         EmbeddingError: the encoder failed or returned no embedding.
         ArtefactError: other embeddings of that name exist and `overwrite` is false.
-        LockedError: another process makes embeddings of that name, or writes the data set.
+        LockedError: another process is making embeddings of that name or writing the data set.
     """
     started = time.perf_counter()
     options = options or EmbedOptions()
     if not isinstance(dataset, Dataset):
         dataset = Dataset.load(dataset)
     name = store.check_name(options.name or default_name(options.encoder))
-    # Other embeddings may be made at the same time; the data set itself must not be replaced.
+    # Other processes may make other embeddings meanwhile, but must not replace the data set.
     with (
         writing(dataset.path, shared=True),
         sole_writer(dataset.path / "text" / name, progress),
@@ -85,7 +85,7 @@ def _embed(
     options: EmbedOptions,
     name: str,
     encoder: TextEncoder | None,
-    shards: Shards | None,
+    shards: ShardSet | None,
     started: float,
     progress: Progress,
     overwrite: bool,
@@ -95,15 +95,15 @@ def _embed(
     item_plan = plan_items(encoder, prompts)
     of_users = _user_prompts(dataset, options) if options.users == "prompt" else None
     user_plan = plan_users(dataset, encoder, item_plan, of_users, options.users)
-    maker = Maker(dataset, name, encoder, progress, shards)
-    same = maker.holds(item_plan, user_plan)
-    if not same and not overwrite and maker.path.exists():
+    embedder = PartEmbedder(dataset, name, encoder, progress, shards)
+    same = embedder.holds(item_plan, user_plan)
+    if not same and not overwrite and embedder.path.exists():
         raise ArtefactError(
-            f"{maker.path} holds embeddings of another encoder, template or data; choose another "
-            f"--name, or ask to --overwrite it"
+            f"{embedder.path} holds embeddings of another encoder, template or data; choose another "
+            f"--name, or use --overwrite"
         )
-    items = maker.make("items", item_plan, dataset.item_ids)
-    users = maker.make_users(user_plan, items)
+    items = embedder.make("items", item_plan, dataset.item_ids)
+    users = embedder.make_users(user_plan, items)
     manifest = TextManifest(
         seqloom=__version__,
         name=name,
@@ -118,17 +118,17 @@ def _embed(
         store.write_embeddings(dataset, manifest, items.vectors, vectors, overwrite=True)
     if options.default:
         store.mark_default(dataset, name)
-    maker.clean()
-    return _summary(manifest, maker, items, users, time.perf_counter() - started)
+    embedder.clean()
+    return _summary(manifest, embedder, items, users, time.perf_counter() - started)
 
 
 def default_name(encoder: str) -> str:
-    """The name of embeddings where none is given: the encoder's, without its folder or maker."""
+    """Returns the default name of embeddings: the encoder's name without folder or organisation."""
     last = encoder.rstrip("/").rpartition("/")[2]
     return last.removesuffix(".gguf").replace(":", "-").lower()
 
 
-def _user_prompts(dataset: Dataset, options: EmbedOptions) -> Prompts:
+def _user_prompts(dataset: Dataset, options: EmbedOptions) -> PromptTexts:
     return user_prompts(
         dataset,
         options.user_template,
@@ -138,15 +138,19 @@ def _user_prompts(dataset: Dataset, options: EmbedOptions) -> Prompts:
 
 
 def _summary(
-    manifest: TextManifest, maker: Maker, items: Made, users: Made | None, seconds: float
+    manifest: TextManifest,
+    embedder: PartEmbedder,
+    items: EmbeddedPart,
+    users: EmbeddedPart | None,
+    seconds: float,
 ) -> EmbedSummary:
     parts = [part for part in (items, users) if part is not None]
     encoded = sum(part.encoded for part in parts)
     spent = sum(part.seconds for part in parts)
     return EmbedSummary(
         name=manifest.name,
-        path=str(maker.path),
-        encoder=maker.encoder.name,
+        path=str(embedder.path),
+        encoder=embedder.encoder.name,
         items=manifest.items.rows,
         users=manifest.users.rows if manifest.users else 0,
         width=manifest.width,

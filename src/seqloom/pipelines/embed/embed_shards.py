@@ -1,4 +1,4 @@
-"""`embed` in shares: one shard, all shards as one, and both by an engine."""
+"""`embed` in shards: encodes one shard, merges all shards, or does both on an engine."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ from seqloom.jobs import Engine
 from seqloom.jobs.shards import Shard
 from seqloom.pipelines.embed.embed import EmbedSummary, default_name, embed
 from seqloom.pipelines.embed.options import EmbedOptions
-from seqloom.text.encoders import TextEncoder, build_encoder
-from seqloom.text.prompts import item_prompts, template_text, user_prompts
-from seqloom.text.resume import content_hash, encode_timed
-from seqloom.text.shards import (
+from seqloom.text.embedding_shards import (
     ShardManifest,
-    Shards,
-    SharePart,
+    ShardPart,
+    ShardSet,
     job_key,
     read_shard,
     shard_file,
@@ -31,22 +28,25 @@ from seqloom.text.shards import (
     shard_rows,
     write_shard,
 )
+from seqloom.text.encoders import TextEncoder, build_encoder
+from seqloom.text.prompts import item_prompts, template_text, user_prompts
+from seqloom.text.resume import content_hash, encode_timed
 from seqloom.text.store import check_name, text_names
 
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What one shard's call made, or found made."""
+    """The result of encoding one shard."""
 
     shard: str
     file: str
     items: int
     users: int
     encoded: int
-    """Texts that went through the encoder in this call."""
+    """Texts that were encoded in this call."""
     seconds: float
     reused: bool
-    """Whether the file was there already."""
+    """Whether the shard was already finished."""
 
 
 def embed_shard(
@@ -57,16 +57,16 @@ def embed_shard(
     progress: Progress = SILENT,
     encoder: TextEncoder | None = None,
 ) -> ShardSummary:
-    """Encode one shard's texts into one file. Called again, it finds its file, or goes on.
+    """Encodes the texts of one shard into one file; reuses a finished file and resumes an unfinished one.
 
-    Any number of shards may run at a time, anywhere that sees the data set's folder. `merge_shards`
-    makes embeddings of them that equal those of `embed`.
+    Shards can run at the same time on all machines that have access to the data set's folder.
+    `merge_shards` merges them to the same embeddings as those of `embed`.
 
     Raises:
         ConfigError: an option is out of range or does not fit the encoder.
-        AssetError: the encoder's model cannot be found or fetched.
+        AssetError: the encoder's model does not exist or cannot be fetched.
         EmbeddingError: the encoder failed or returned no embedding.
-        LockedError: another process makes this shard, or writes the data set.
+        LockedError: another process is encoding this shard or writing the data set.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     encoder = encoder or build_encoder(options, progress)
@@ -78,12 +78,12 @@ def embed_shard(
 def _make_shard(
     dataset: Dataset, options: EmbedOptions, shard: Shard, encoder: TextEncoder, progress: Progress
 ) -> ShardSummary:
-    """`embed_shard` without its lock: an engine may run a piece twice at once."""
+    """Encodes a shard without taking its lock: an engine may run a piece twice at the same time."""
     folder, key = _place(dataset, options, encoder)
     file = shard_file(folder, shard)
-    told = read_shard(file, key)
-    if told is not None:
-        return _summary(file, told, reused=True)
+    manifest = read_shard(file, key)
+    if manifest is not None:
+        return _summary(file, manifest, reused=True)
     work = folder / f".{shard.label}.work"
     rows = shard_rows(shard, len(dataset.items), _encoded_users(dataset, options))
     parts, vectors = {}, {}
@@ -92,7 +92,7 @@ def _make_shard(
             continue
         texts = _texts(dataset, options, part, mine)
         ids = dataset.item_ids if part == "items" else dataset.user_ids
-        made = encode_timed(
+        encoded = encode_timed(
             encoder,
             texts,
             ids[mine.start : mine.stop],
@@ -100,20 +100,20 @@ def _make_shard(
             name=f"encoding {part}, shard {shard}",
             progress=progress,
         )
-        parts[part] = SharePart(
+        parts[part] = ShardPart(
             start=mine.start,
             stop=mine.stop,
             content=content_hash(encoder, texts),
-            truncated=made.truncated,
-            seconds=made.seconds,
-            encoded=made.texts,
+            truncated=encoded.truncated,
+            seconds=encoded.seconds,
+            encoded=encoded.texts,
         )
-        if len(made.vectors):
-            vectors[part] = made.vectors
-    told = ShardManifest(key=key, shard=str(shard), parts=parts)
-    write_shard(file, told, vectors)
+        if len(encoded.vectors):
+            vectors[part] = encoded.vectors
+    manifest = ShardManifest(key=key, shard=str(shard), parts=parts)
+    write_shard(file, manifest, vectors)
     shutil.rmtree(work, ignore_errors=True)
-    return _summary(file, told, reused=False)
+    return _summary(file, manifest, reused=False)
 
 
 def merge_shards(
@@ -124,22 +124,22 @@ def merge_shards(
     progress: Progress = SILENT,
     encoder: TextEncoder | None = None,
 ) -> EmbedSummary:
-    """The finished shards as the embeddings of the data set; encodes nothing.
+    """Merges the finished shards to the embeddings of the data set; encodes no text.
 
     Raises:
-        ArtefactError: shards are missing (names them), damaged or made of other texts, or other
-            embeddings of that name exist and `overwrite` is false.
+        ArtefactError: shards are missing (the message names them), damaged or made from other texts, or
+            other embeddings of that name exist and `overwrite` is false.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     encoder = encoder or build_encoder(options, progress)
     folder, key = _place(dataset, options, encoder)
     how = f"make each with `seqloom embed {dataset.path} --shard i/n` and the same options"
     try:
-        shards = Shards.open(folder, key, how)
+        shards = ShardSet.open(folder, key, how)
     except ArtefactError:
         if not folder.exists() and check_name(_name(options)) in text_names(dataset):
-            # Merged before: `embed` finds the same embeddings whole, or refuses.
-            shards = Shards(folder, [])
+            # The shards were merged before: `embed` reuses the same embeddings, or refuses others.
+            shards = ShardSet(folder, [])
         else:
             raise
     return embed(
@@ -147,7 +147,7 @@ def merge_shards(
     )
 
 
-def embed_by(
+def embed_sharded(
     engine: Engine,
     dataset: Dataset | str | Path,
     options: EmbedOptions,
@@ -156,7 +156,7 @@ def embed_by(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> EmbedSummary:
-    """All shards by an engine, then the merge. `shards` is their number; by default four a slot.
+    """Encodes all shards on an engine and merges them. `shards` is their number, by default four per slot.
 
     Raises:
         SeqloomError: as `embed_shard`, `merge_shards` and `Engine.run`.
@@ -179,7 +179,7 @@ def _piece(job: str, path: str, values: dict[str, Any], count: int, index: int) 
 
 @functools.lru_cache(maxsize=1)
 def _opened(job: str, path: str, options: EmbedOptions) -> tuple[Dataset, TextEncoder]:
-    """Opened once a job in each worker: loading a model may take longer than a shard."""
+    """Opens data set and encoder once per job and worker: loading a model can take longer than a shard."""
     return Dataset.load(path), build_encoder(options)
 
 
@@ -188,7 +188,7 @@ def _name(options: EmbedOptions) -> str:
 
 
 def _place(dataset: Dataset, options: EmbedOptions, encoder: TextEncoder) -> tuple[Path, str]:
-    """The folder and the key of the job. Templates count by their text, wherever it lies."""
+    """Returns the folder and the key of the job. The key depends on the text of templates, not their path."""
     choices: dict[str, Any] = {
         "items": template_text(options.item_template, "item"),
         "mode": options.users,
@@ -216,14 +216,14 @@ def _texts(dataset: Dataset, options: EmbedOptions, part: str, rows: range) -> l
     ).texts
 
 
-def _summary(file: Path, told: ShardManifest, *, reused: bool) -> ShardSummary:
-    rows = {part: share.stop - share.start for part, share in told.parts.items()}
+def _summary(file: Path, manifest: ShardManifest, *, reused: bool) -> ShardSummary:
+    rows = {part: share.stop - share.start for part, share in manifest.parts.items()}
     return ShardSummary(
-        shard=told.shard,
+        shard=manifest.shard,
         file=str(file),
         items=rows.get("items", 0),
         users=rows.get("users", 0),
-        encoded=0 if reused else sum(share.encoded for share in told.parts.values()),
-        seconds=0.0 if reused else sum(share.seconds for share in told.parts.values()),
+        encoded=0 if reused else sum(share.encoded for share in manifest.parts.values()),
+        seconds=0.0 if reused else sum(share.seconds for share in manifest.parts.values()),
         reused=reused,
     )

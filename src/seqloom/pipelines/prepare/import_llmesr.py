@@ -1,4 +1,4 @@
-"""`import-llmesr`: the files that the authors of LLM-ESR publish, to a prepared data set."""
+"""`import-llmesr`: makes a prepared data set from the files that the authors of LLM-ESR publish."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SAW = f"{store.UNKNOWN_SOURCE}: imported, made by the authors of the file"
 
 
 class ImportSummary(Config):
-    """What `import-llmesr` made."""
+    """The result of `import-llmesr`."""
 
     dataset: str
     items: int
@@ -42,16 +42,16 @@ class ImportSummary(Config):
     """Name of the embeddings of items and users; the default ones of the data set."""
     width: int
     components: str | None
-    """Name of the embeddings made from the principal components, if they were there."""
+    """Name of the embeddings made from the principal components; None if their file is missing."""
     similar_users: int
-    """Similar users of each user; 0 where the file was not there."""
+    """Number of similar users of each user; 0 if their file is missing."""
     missing: list[str]
-    """Files that were not there."""
+    """Missing optional files."""
 
 
 @dataclass(frozen=True)
 class _Matrix:
-    """A matrix of the folder, its rows in the data set's order."""
+    """A matrix of the folder, with rows in the order of the data set."""
 
     rows: Tensor
     sha256: str
@@ -67,17 +67,17 @@ def import_llmesr(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> ImportSummary:
-    """Make a data set and its embeddings from a `handled` folder of the LLM-ESR repository.
+    """Makes a data set and its embeddings from a `handled` folder of the LLM-ESR repository.
 
-    `inter.txt` has a line `user item` an event, in the order of time, both counted from 1. Row i of
+    `inter.txt` has a line `user item` per event, in the order of time, both counted from 1. Row i of
     `itm_emb_np.pkl` and of `pca64_itm_emb_np.pkl` is item i + 1, row u of `usr_emb_np.pkl` is user
-    u + 1, and `sim_user_100.pkl` holds row numbers. Nothing is filtered; the split is leave-one-out. The
-    components become embeddings of their own, `<name>-pca64`. `items` is a table of texts, as for
-    `prepare`. Pickles are read without being run.
+    u + 1, and `sim_user_100.pkl` holds row numbers. No event is filtered out; the split is leave-one-out.
+    The components become embeddings with the name `<name>-pca64`. `items` is a table of texts, as for
+    `prepare`. Pickles are read without running their code.
 
     Raises:
-        DataError: `inter.txt` or the item embeddings are not there, a file is damaged or no array of
-            numbers, or files do not fit together. Nothing is written then.
+        DataError: `inter.txt` or the item embeddings are missing, a file is damaged or not an array of
+            numbers, or the files do not fit together. Nothing is written then.
         ArtefactError: `out` exists and `overwrite` is false.
     """
     folder, out = Path(folder), Path(out)
@@ -85,7 +85,7 @@ def import_llmesr(
     for needed in (INTERACTIONS, ITEMS):
         if not (folder / needed).is_file():
             raise DataError(
-                f"{folder} has no {needed}; give the folder `handled` of LLM-ESR's data"
+                f"{folder} has no {needed}; give the path of the folder `handled` of LLM-ESR's data"
             )
     there = [file for file in (USERS, COMPONENTS, SIMILAR) if (folder / file).is_file()]
     options = PrepareOptions(
@@ -93,7 +93,7 @@ def import_llmesr(
     )
     with atomic_folder(out, overwrite=overwrite) as work:
         matrices = {file: _read(folder / file) for file in (ITEMS, *there)}
-        made = prepare(
+        dataset = prepare(
             folder / INTERACTIONS,
             work,
             items=items,
@@ -101,46 +101,49 @@ def import_llmesr(
             overwrite=True,  # of the empty folder
             progress=progress,
         )
-        summary = _add_text(made, matrices, folder, name, progress)
+        summary = _add_text(dataset, matrices, folder, name, progress)
     return summary.model_copy(update={"dataset": str(out)})
 
 
 def _add_text(
-    made: Dataset,
+    dataset: Dataset,
     matrices: dict[str, np.ndarray[Any, Any]],
     folder: Path,
     name: str,
     progress: Progress,
 ) -> ImportSummary:
-    item_rows = _row_numbers(made.item_ids, "item", folder)
-    user_rows = _row_numbers(made.user_ids, "user", folder)
-    found: dict[str, _Matrix] = {}
+    item_rows = _row_numbers(dataset.item_ids, "item", folder)
+    user_rows = _row_numbers(dataset.user_ids, "user", folder)
+    embeddings: dict[str, _Matrix] = {}
     for file, rows in ((ITEMS, item_rows), (COMPONENTS, item_rows), (USERS, user_rows)):
         if file in matrices:
-            found[file] = _in_order(matrices[file], rows, folder / file, progress)
-    embeddings = _write(made, name, found[ITEMS], found.get(USERS))
-    store.mark_default(made, name)
+            embeddings[file] = _in_order(matrices[file], rows, folder / file, progress)
+    path = _write(dataset, name, embeddings[ITEMS], embeddings.get(USERS))
+    store.mark_default(dataset, name)
     components = None
-    if COMPONENTS in found:
+    if COMPONENTS in embeddings:
         components = f"{name}-pca64"
-        _write(made, components, found[COMPONENTS], None)
+        _write(dataset, components, embeddings[COMPONENTS], None)
     similar = 0
     if SIMILAR in matrices:
         if USERS not in matrices:
-            raise DataError(f"{folder} has {SIMILAR} but no {USERS}, which it was made from")
+            raise DataError(
+                f"{folder} has {SIMILAR} but not {USERS}, from which it was made; add {USERS}, or remove "
+                f"{SIMILAR}"
+            )
         neighbours = _similar(matrices[SIMILAR], user_rows, folder / SIMILAR)
-        write_similar_users(embeddings, neighbours, saw=f"{_SAW} ({SIMILAR})")
+        write_similar_users(path, neighbours, saw=f"{_SAW} ({SIMILAR})")
         similar = neighbours.shape[1]
     missing = [file for file in (USERS, COMPONENTS, SIMILAR) if file not in matrices]
     for file in missing:
         progress.note(f"{folder} has no {file}")
     return ImportSummary(
-        dataset=str(made.path),
-        items=made.num_items,
-        users=made.num_users,
-        events=len(made.events.items),
+        dataset=str(dataset.path),
+        items=dataset.num_items,
+        users=dataset.num_users,
+        events=len(dataset.events.items),
         text=name,
-        width=found[ITEMS].rows.shape[1],
+        width=embeddings[ITEMS].rows.shape[1],
         components=components,
         similar_users=similar,
         missing=missing,
@@ -150,16 +153,18 @@ def _add_text(
 def _read(path: Path) -> np.ndarray[Any, Any]:
     array = read_pickled_array(path)
     if array.ndim != 2 or not array.size:
-        raise DataError(f"{path} holds an array of shape {array.shape}; a matrix is needed")
+        raise DataError(f"{path} holds an array of shape {array.shape}, but a matrix is needed")
     if path.name != SIMILAR and array.dtype.kind != "f":
-        raise DataError(f"{path} holds {array.dtype} values; embeddings are fractions")
+        raise DataError(
+            f"{path} holds {array.dtype} values, but embeddings are floating-point numbers"
+        )
     if not np.isfinite(array).all():
         raise DataError(f"{path} holds NaN or infinity")
     return array
 
 
 def _row_numbers(ids: list[str], what: str, folder: Path) -> np.ndarray[Any, Any]:
-    """The row, in the authors' files, of each id of the data set. Shapes: -> [rows] int64."""
+    """Returns the row of each id of the data set in the authors' files. Shapes: -> [rows] int64."""
     wrong = next((one for one in ids if not one.isdecimal() or int(one) < 1), None)
     if wrong is not None:
         raise DataError(
@@ -177,43 +182,47 @@ def _in_order(
             "the files are not of one data set"
         )
     if len(rows) < len(matrix):
-        progress.warn(f"{path}: {len(matrix) - len(rows)} rows belong to nothing in {INTERACTIONS}")
+        progress.warn(
+            f"{path}: {len(matrix) - len(rows)} rows are unused: their numbers are not in {INTERACTIONS}"
+        )
     ordered = torch.from_numpy(matrix[rows].astype(np.float32))
     return _Matrix(ordered, sha256_file(path), path.name)
 
 
 def _similar(matrix: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], path: Path) -> Tensor:
-    """The similar users by the data set's numbers. Shapes: -> [U, k] int64."""
+    """Converts similar users to the data set's user numbers. Shapes: -> [U, k] int64."""
     if matrix.dtype.kind not in "iu" or len(matrix) <= int(rows.max()):
         raise DataError(
-            f"{path} is a {matrix.dtype} matrix of {len(matrix)} rows; whole numbers and "
-            f"{int(rows.max()) + 1} rows or more are needed"
+            f"{path} is a {matrix.dtype} matrix of {len(matrix)} rows, but integers and at least "
+            f"{int(rows.max()) + 1} rows are needed"
         )
     number = np.full(len(matrix), -1, dtype=np.int64)
     number[rows] = np.arange(len(rows))
     chosen = matrix[rows].astype(np.int64)
     if chosen.min() < 0 or chosen.max() >= len(matrix) or (number[chosen] < 0).any():
-        raise DataError(f"{path} names users that {INTERACTIONS} has not")
+        raise DataError(
+            f"{path} names users that are not in {INTERACTIONS}; the files are not of one data set"
+        )
     own = number[chosen] == np.arange(len(rows))[:, None]
     if own.any():
         raise DataError(
-            f"{path}: {int(own.sum())} users are similar to themselves; they may not be"
+            f"{path} lists {int(own.sum())} users as similar to themselves, which is not allowed"
         )
     return torch.from_numpy(number[chosen])
 
 
-def _write(made: Dataset, name: str, items: _Matrix, users: _Matrix | None) -> Path:
+def _write(dataset: Dataset, name: str, items: _Matrix, users: _Matrix | None) -> Path:
     manifest = TextManifest(
         seqloom=__version__,
         name=name,
-        dataset=made.fingerprint,
+        dataset=dataset.fingerprint,
         encoder={"kind": "imported", "from": "LLM-ESR's handled files"},
         width=items.rows.shape[1],
         items=_part(items),
         users=_part(users) if users else None,
     )
     rows = users.rows if users else None
-    return store.write_embeddings(made, manifest, items.rows, rows).path
+    return store.write_embeddings(dataset, manifest, items.rows, rows).path
 
 
 def _part(matrix: _Matrix) -> PartManifest:

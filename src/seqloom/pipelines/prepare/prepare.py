@@ -1,4 +1,4 @@
-"""`prepare`: a raw log and the text of its items to a prepared data set."""
+"""`prepare`: makes a prepared data set from a log and the texts of its items."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from seqloom.core.files import sha256_file, sole_writer
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.assemble import code_log, in_time_order
 from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
-from seqloom.data.checks import Findings
+from seqloom.data.checks import Findings, report_missing_ratings, report_repeats
 from seqloom.data.filters import (
     Log,
+    deduplication_mask,
+    exact_repeats,
     k_core,
-    repeats_in_place,
-    wanted_events,
 )
 from seqloom.data.sources import Source, Table, read_items, read_log
 from seqloom.data.statistics import describe
@@ -37,13 +37,13 @@ def prepare(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Dataset:
-    """Read a log (path or data frame), filter and split it, and write a prepared data set to `out`.
+    """Reads a log (path or data frame), filters and splits it, and writes a prepared data set to `out`.
 
-    `items` is a path or a frame with an id column and text columns; without it, the items that come
-    with the log's format are taken. The folder appears whole or not at all.
+    `items` is a path or a frame with an id column and text columns; without it, the items of the log's
+    format are used. The folder appears complete or not at all.
 
     Raises:
-        DataError: the input cannot be read, or nothing is left after filtering.
+        DataError: the input cannot be read, or no event is left after filtering.
         ArtefactError: `out` exists and `overwrite` is false.
     """
     options = options or PrepareOptions()
@@ -54,9 +54,9 @@ def prepare(
         progress.task("prepare", total=5, unit="stages") as task,
     ):
         if out.exists() and not overwrite:
-            raise ArtefactError(f"{out} already exists; choose another name or ask to overwrite it")
+            raise ArtefactError(f"{out} already exists; choose another name, or overwrite it")
         raw = read_log(source, options)
-        progress.note(_what_was_read(raw, options))
+        progress.note(_describe_source(raw, options))
         for record in raw.findings:
             findings.add(record["kind"], record["count"], record["message"], record["examples"])
         rows = len(raw.columns["user_id"])
@@ -76,9 +76,9 @@ def prepare(
         task.advance()
         log, events, facts = split_log(log, options, findings)
         task.advance()
-        table = items_table(raw, items, options, progress)
+        table = load_items_table(raw, items, options, progress)
         users = raw.users() if raw.users is not None else None
-        item_rows, without_text = catalogue(log.item_ids, all_items, table, options, findings)
+        item_rows, without_text = build_catalogue(log.item_ids, all_items, table, options, findings)
         dataset = write_dataset(
             out,
             items=item_rows,
@@ -101,17 +101,17 @@ def prepare(
     return dataset
 
 
-def _what_was_read(raw: Source, options: PrepareOptions) -> str:
+def _describe_source(raw: Source, options: PrepareOptions) -> str:
     how = " (detected)" if options.format == "auto" and raw.format != "frame" else ""
-    said = f"read {raw.name} as {raw.format}{how}{quoting(raw.reading)}"
+    text = f"read {raw.name} as {raw.format}{how}{describe_quoting(raw.reading)}"
     if raw.names is None:
-        return said
+        return text
     pairs = ", ".join(f"{role}={own!r}" for role, own in raw.names.by_role().items())
-    return f"{said}: {pairs}"
+    return f"{text}: {pairs}"
 
 
-def quoting(reading: dict[str, Any] | None) -> str:
-    """How quotes are read, where it is not by RFC 4180 and was detected."""
+def describe_quoting(reading: dict[str, Any] | None) -> str:
+    """Describes how quotes are read, where that was detected and is not RFC 4180."""
     if reading is None or "detected" not in reading:
         return ""
     escape = reading["escape"]
@@ -122,7 +122,7 @@ def quoting(reading: dict[str, Any] | None) -> str:
 def _filter(
     log: Log, ratings: np.ndarray | None, raw: Source, options: PrepareOptions, findings: Findings
 ) -> tuple[Log, dict[str, int]]:
-    """Minimum rating, order in time, repeats, k-core; the counts of what each step took away."""
+    """Applies minimum rating, order by time, duplicates and k-core; counts what each step removes."""
     removed: dict[str, int] = {}
     counts = [f"{len(log):,} events read"]
 
@@ -130,58 +130,58 @@ def _filter(
         removed[name] = len(log) - len(kept)
         counts.append(f"{len(kept):,} after {name}")
         if len(kept) == 0:
-            raise nothing_left(raw.name, counts, options)
+            raise nothing_left_error(raw.name, counts, options)
         return kept
 
     if options.min_rating is not None:
         if ratings is None:
-            raise no_ratings(raw.name)
+            raise no_ratings_error(raw.name)
         absent = int(np.isnan(ratings).sum())
-        findings.add("missing-rating", absent, "rows without a rating fail min_rating")
+        report_missing_ratings(absent, findings)
         log = step("min_rating", log.take(ratings >= options.min_rating))
     log = in_time_order(log, raw.name, findings, ordered_format=raw.format == "sequences")
-    kept = wanted_events(log, options.duplicates)
+    kept = deduplication_mask(log, options.duplicates)
     if not kept.all():
         log = step("duplicates", log.take(kept))
-    again = repeats_in_place(log)
+    again = exact_repeats(log)
     if log.times is not None:
-        findings.add(
-            "exact-repeat",
-            int(again.sum()),
-            "events repeat the one before in user, item and time; duplicates='consecutive' drops "
-            "them",
-        )
+        report_repeats(int(again.sum()), findings)
     core = k_core(log, *options.core)
     if not core.all():
         log = step("k-core", log.take(core))
     return log.compact(), removed
 
 
-def nothing_left(name: str, counts: list[str], options: PrepareOptions) -> DataError:
-    """What is said where the filters leave no event; `counts` tells what each step left."""
+def nothing_left_error(name: str, counts: list[str], options: PrepareOptions) -> DataError:
+    """Returns the error of a log without events after filtering; `counts` are the events after each step."""
     return DataError(
         f"{name} is empty after filtering ({', '.join(counts)}); lower min_count "
         f"({options.core[0]} for users, {options.core[1]} for items) or min_rating"
     )
 
 
-def no_ratings(name: str) -> DataError:
-    """What is said where a minimum rating is asked for and there are no ratings."""
-    return DataError(f"{name} has no rating column, but min_rating is set; unset it")
+def no_ratings_error(name: str) -> DataError:
+    """Returns the error of a log without ratings where a minimum rating is set."""
+    return DataError(
+        f"{name} has no rating column, but min_rating is set; name the column with rating_column, or leave "
+        "min_rating out"
+    )
 
 
-def items_table(
+def load_items_table(
     raw: Source, items: Any, options: PrepareOptions, progress: Progress
 ) -> Table | None:
-    """The table that describes the items: the one given, else the one that came with the log.
+    """Loads the items table: the given one, else the one of the log's format.
 
     Raises:
-        DataError: it cannot be read, or text columns are asked for and there is none.
+        DataError: it cannot be read, or text columns are named but there is no table.
     """
     if items is not None:
         table = read_items(items, options, raw)
-        if quoting(table.reading):
-            progress.note(f"read {table.name} with{quoting(table.reading).removeprefix(',')}")
+        if describe_quoting(table.reading):
+            progress.note(
+                f"read {table.name} with{describe_quoting(table.reading).removeprefix(',')}"
+            )
         return table
     if raw.items is not None:
         table = raw.items()
@@ -189,21 +189,23 @@ def items_table(
         return table
     if options.text_columns is not None:
         raise DataError("text_columns is set, but there is no items table; give one with items")
-    progress.note("no items table: the items have no text")
+    progress.note("the log has no items table: its items have no text")
     return None
 
 
-def catalogue(
+def build_catalogue(
     ids: pl.Series,
     all_items: pl.Series,
     table: Table | None,
     options: PrepareOptions,
     findings: Findings,
 ) -> tuple[pa.Table, int]:
-    """The items `ids` with their text, and how many have none; `all_items` are those of the raw log.
+    """Builds the table of the items `ids` with their text, and counts those without text.
+
+    `all_items` are the items of the raw log.
 
     Raises:
-        DataError: a text column is not there, or no row of the table fits any item.
+        DataError: a text column does not exist, or the table shares no id with the log.
     """
     if table is None:
         return arrow_strings(pl.DataFrame({"item_id": ids})), len(ids)
@@ -216,7 +218,7 @@ def catalogue(
 def _sources(
     raw: Source, table: Table | None, users: Table | None, rows: int
 ) -> list[dict[str, Any]]:
-    """What the manifest says of each input: files with size and hash, frames with their shape."""
+    """Returns the manifest's records of all inputs: files with size and hash, frames with their shape."""
     records = source_records("log", raw.files, raw.name, rows, raw.reading)
     if table is not None:
         records += table_records("items", table)
@@ -226,14 +228,14 @@ def _sources(
 
 
 def table_records(role: str, table: Table) -> list[dict[str, Any]]:
-    """A table of items or users, as the manifest names it."""
+    """Returns the manifest's records of a table of items or users."""
     return source_records(role, table.files, table.name, table.frame.height, table.reading)
 
 
 def source_records(
     role: str, files: tuple[Path, ...], name: str, rows: int, reading: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """One input, as the manifest names it; with its reading, where that was detected."""
+    """Returns the manifest's records of one input, with its dialect where that was detected."""
     if not files:
         return [{"role": role, "frame": name, "rows": rows}]
     how = {"reading": reading} if reading is not None and "detected" in reading else {}
@@ -244,13 +246,13 @@ def source_records(
 
 
 def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:
-    """The data set's figures as (label, value) rows for printing."""
+    """Returns the data set's statistics as (label, value) rows for printing."""
     facts = dataset.manifest.statistics
     raw = facts["raw"]
     rows = [(name, f"{facts[name]:,} of {raw[name]:,}") for name in ("users", "items", "events")]
     rows.append(("density", f"{facts['density']:.4%}"))
     lengths = f"{facts['mean_length']:.1f} / {facts['median_length']:g} / {facts['max_length']:,}"
-    rows.append(("events a user (mean / median / max)", lengths))
+    rows.append(("events per user (mean / median / max)", lengths))
     if "first_date" in facts:
         rows.append(("dates", f"{facts['first_date']} to {facts['last_date']}"))
     rows.append(("items without text", f"{facts['items_without_text']:,}"))
@@ -261,7 +263,7 @@ def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:
     if "cold_items" in facts:
         rows.append(("cold items", f"{facts['cold_items']:,}"))
         rows.append(("test targets that are cold", f"{facts['test_targets_cold']:,}"))
-        rows.append(("events of cold items left out", f"{facts['cold_events_removed']:,}"))
+        rows.append(("events of cold items removed", f"{facts['cold_events_removed']:,}"))
     rows.append(("users in training only", f"{facts['train_only_users']:,}"))
     if facts["unused_events"]:
         rows.append(("unused events", f"{facts['unused_events']:,}"))

@@ -1,4 +1,4 @@
-"""How `prepare` parts what is held out from what is trained on."""
+"""Options of the split, and splitting a log by them."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ import torch
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import MAX_EXAMPLES, Findings
-from seqloom.data.cold import choose, cold_users, hold_out_items
+from seqloom.data.cold_split import choose_cold, cold_users, hold_out_items
 from seqloom.data.events import Events
 from seqloom.data.filters import Log, tied_events
 from seqloom.data.split import (
     Split,
     check_temporal,
-    cut_at,
     leave_one_out,
+    split_at,
     temporal_bounds,
 )
 from seqloom.data.statistics import SplitTally
-from seqloom.data.times import SECOND, iso, parse_moment
+from seqloom.data.timestamps import SECOND, iso, parse_moment
 from seqloom.pipelines.prepare.options import SplitOptions
 
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """What a split decides over all users together; the rest each user's events decide alone."""
+    """The decisions of a split that concern all users; the rest depends on each user's events."""
 
     bounds: tuple[int, int] | None = None
     """Temporal split: the seconds at which validation and test begin."""
     cold_items: np.ndarray | None = None
-    """[items] bool: the items that training never meets."""
+    """[items] bool: the items without training events."""
     cold_users: tuple[pl.Series, pl.Series] | None = None
     """Ids of the validation users and of the test users, where these are cold."""
 
     def split(self, log: Log) -> Split:
-        """The split of a log that holds whole users."""
+        """Splits a log that holds all events of its users."""
         offsets = user_offsets(log)
         if self.bounds is not None:
             assert log.times is not None
-            return cut_at(log.times, log.users, offsets, *self.bounds)
+            return split_at(log.times, log.users, offsets, *self.bounds)
         if self.cold_users is None:
             return leave_one_out(offsets)
-        among = [log.user_ids.is_in(chosen.implode()).to_numpy() for chosen in self.cold_users]
-        return cold_users(offsets, *among)
+        masks = [log.user_ids.is_in(chosen.implode()).to_numpy() for chosen in self.cold_users]
+        return cold_users(offsets, *masks)
 
     def facts(self) -> dict[str, Any]:
-        """What the rule was given."""
+        """Returns the bounds or numbers of cold users, for the manifest."""
         if self.bounds is not None:
             return {
                 f"{part}_from": iso(at)
@@ -64,21 +64,21 @@ class SplitPlan:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What is counted of a split of some users."""
+    """Counts of the split of some users."""
 
     tally: SplitTally
     cold_events_removed: int
     short: list[str]
-    """The first users with too few events for leave-one-out."""
+    """The first ids of users with too few events for leave-one-out."""
     num_short: int
     tied: dict[str, int]
-    """Of all `events` and of the `valid` and `test` targets: how many share their time with another item of
+    """For all `events`, and for `valid` and `test` targets: how many share their time with another item of
     their user."""
 
 
 @dataclass(frozen=True)
 class SplitPart:
-    """Some users' events, split."""
+    """The events of some users, split."""
 
     log: Log
     events: Events
@@ -88,18 +88,21 @@ class SplitPart:
 def split_log(
     log: Log, options: SplitOptions, findings: Findings
 ) -> tuple[Log, Events, dict[str, Any]]:
-    """The log without the events of cold items, the events as they are stored, facts of the split.
+    """Splits a log.
+
+    Returns the log without the removed events of cold items, the events as they are stored, and the
+    facts of the split.
 
     Raises:
-        DataError: the split does not fit the log, or too few items or users are there to be cold.
+        DataError: the split does not fit the log, or there are too few items or users to choose cold ones.
     """
     plan = plan_split(log, options)
     part = split_part(log, plan)
-    return part.log, part.events, tell_split([part.counts], plan, options, findings)
+    return part.log, part.events, report_split([part.counts], plan, options, findings)
 
 
 def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
-    """Decide what concerns all users.
+    """Makes the decisions that concern all users.
 
     Raises:
         DataError: as `split_log`.
@@ -122,28 +125,31 @@ def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
 
 
 def choose_cold_items(ids: pl.Series, options: SplitOptions) -> np.ndarray:
-    """[items] bool: the items that are cold. Raises what `data.cold.choose` raises."""
-    return choose(ids, round(options.cold_items * len(ids)), options.cold_seed, "items")
+    """Chooses cold items, a mask [items] bool. Raises the errors of `data.cold_split.choose_cold`."""
+    return choose_cold(ids, round(options.cold_items * len(ids)), options.cold_seed, "items")
 
 
 def choose_cold_users(
     able: pl.Series, num_users: int, options: SplitOptions
 ) -> tuple[pl.Series, pl.Series]:
-    """The ids of validation and test users among those who have two events or more."""
+    """Chooses the ids of validation and test users from `able`, the users with at least two events."""
     number = round(options.cold_users * num_users)
-    both = able.filter(pl.Series(choose(able, 2 * number, options.cold_seed, "users")))
-    tested = pl.Series(choose(both, number, options.cold_seed, "test users"))
+    both = able.filter(pl.Series(choose_cold(able, 2 * number, options.cold_seed, "users")))
+    tested = pl.Series(choose_cold(both, number, options.cold_seed, "test users"))
     return both.filter(~tested), both.filter(tested)
 
 
 def given_bounds(options: SplitOptions, *, timed: bool) -> tuple[int, int] | None:
-    """The bounds of a temporal split where the options name them.
+    """Returns the bounds of a temporal split from the options, or None where these give fractions.
 
     Raises:
         DataError: the log has no times.
     """
     if not timed:
-        raise DataError("split='temporal' needs times, and the log has none; use leave-one-out")
+        raise DataError(
+            "split='temporal' needs times, but the log has none; name its time column with "
+            "timestamp_column, or use split='leave-one-out'"
+        )
     if options.valid_from is None or options.test_from is None:
         return None
     return (
@@ -153,11 +159,11 @@ def given_bounds(options: SplitOptions, *, timed: bool) -> tuple[int, int] | Non
 
 
 def split_part(log: Log, plan: SplitPlan) -> SplitPart:
-    """Split the events of some users, or of all."""
+    """Splits the events of some users, or of all users."""
     removed = 0
     if plan.cold_items is not None:
-        held = hold_out_items(log, plan.cold_items, plan.split)
-        log, removed = held.log, held.removed
+        cold = hold_out_items(log, plan.cold_items, plan.split)
+        log, removed = cold.log, cold.removed
     offsets = user_offsets(log)
     split = plan.split(log)
     without = split.test < 0
@@ -176,10 +182,10 @@ def split_part(log: Log, plan: SplitPlan) -> SplitPart:
     return SplitPart(log, _events(log, offsets, split), counts)
 
 
-def tell_split(
+def report_split(
     parts: Sequence[SplitCounts], plan: SplitPlan, options: SplitOptions, findings: Findings
 ) -> dict[str, Any]:
-    """The facts of the split of all parts; what is odd goes to `findings`."""
+    """Returns the facts of the split of all parts, and adds warnings to `findings`."""
     tally = SplitTally.sum(part.tally for part in parts)
     facts = tally.facts() | plan.facts()
     if plan.cold_items is not None:
@@ -193,33 +199,40 @@ def tell_split(
     findings.add(
         "equal-times",
         tied["events"],
-        "events share their time with another item of their user, so the order of the file places them; "
-        f"among them are {tied['valid']:,} of {facts['valid_targets']:,} valid targets and "
-        f"{tied['test']:,} of {facts['test_targets']:,} test targets",
+        "events have the same time as another item of their user, so they keep the order of the file; "
+        f"{tied['valid']:,} of {facts['valid_targets']:,} validation targets and {tied['test']:,} of "
+        f"{facts['test_targets']:,} test targets are such events",
     )
     if options.split == "leave-one-out" and not options.cold_users:
         findings.add(
             "short-user",
             sum(part.num_short for part in parts),
-            "users with fewer than 3 events stay in training only",
+            "users are in training only: they have fewer than 3 events",
             [user for part in parts for user in part.short],
         )
     else:
         findings.add(
             "unused-event",
             facts["unused_events"],
-            "events of the held-out part are neither target nor in the history of one",
+            "held-out events are unused: they are neither a target nor in the history of a target",
         )
     for name in ("valid", "test"):
         if facts[f"{name}_targets"] == 0:
-            findings.add(f"no-{name}-targets", 1, f"no user has a {name} target: nothing to rank")
+            part = "validation" if name == "valid" else name
+            findings.add(
+                f"no-{name}-targets", 1, f"no user has a {part} target: nothing can be ranked"
+            )
     without = facts["valid_targets_without_history"] + facts["test_targets_without_history"]
-    findings.add("target-without-history", without, "targets are the first event of their user")
+    findings.add(
+        "target-without-history",
+        without,
+        "targets are the first event of their user, who has no history",
+    )
     return facts
 
 
 def user_offsets(log: Log) -> np.ndarray:
-    """[users + 1] int64, where each user's events begin in a log in the order of users."""
+    """Returns [users + 1] int64, where each user's events begin in a log sorted by user."""
     offsets = np.zeros(len(log.user_ids) + 1, np.int64)
     np.cumsum(np.bincount(log.users, minlength=len(log.user_ids)), out=offsets[1:])
     return offsets

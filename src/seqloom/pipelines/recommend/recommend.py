@@ -9,7 +9,7 @@ import torch
 
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.codes import known_as
+from seqloom.data.codes import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.folder import Run, load_run
@@ -64,7 +64,7 @@ def recommend(
             progress=progress,
         )
     data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
-    ids = data.user_ids if all_users else known_as(users or [], data.user_numbers)
+    ids = data.user_ids if all_users else match_ids(users or [], data.user_numbers)
     lists = list_best(
         run,
         _stored(data, ids),

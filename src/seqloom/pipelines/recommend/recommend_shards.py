@@ -24,7 +24,7 @@ from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, read_json, sha256_text, write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.codes import known_as
+from seqloom.data.codes import match_ids
 from seqloom.data.store import Dataset
 from seqloom.jobs import Engine
 from seqloom.jobs.shards import Shard, every_shard
@@ -136,7 +136,7 @@ def open_job(job: ListsJob) -> OpenedJob:
     data = run.dataset(job.dataset)
     users = data.user_ids
     if job.users is not None:
-        users = known_as(read_users(Path(job.users)), data.user_numbers)
+        users = match_ids(read_users(Path(job.users)), data.user_numbers)
     options = {"k": job.k, "mask_seen": job.mask_seen, "files": run.manifest.files}
     if job.approximate:
         options["approximate"] = True

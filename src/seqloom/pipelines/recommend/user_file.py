@@ -10,7 +10,9 @@ from seqloom.core.text_files import decode_text, read_text
 
 
 def read_users(path: Path) -> list[str]:
-    """Reads user ids, one a line, without empty lines; `-` is standard input.
+    """Read user ids, one a line; blank lines are skipped; `-` is standard input.
+
+    Blanks around an id belong to it, as in `prepare`.
 
     Raises:
         DataError: the file is missing, is no text or holds no id.
@@ -19,7 +21,7 @@ def read_users(path: Path) -> list[str]:
         text = decode_text(sys.stdin.buffer.read(), "standard input")
     else:
         text = read_text(path, "user file")
-    users = [line.strip() for line in text.split("\n") if line.strip()]
+    users = [line for line in text.split("\n") if line.strip()]
     if not users:
         raise DataError(f"user file {path} holds no user id; write one user id a line")
     return users

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from seqloom.core.errors import DataError
-from seqloom.data.times import SECOND, iso, parse_times
+from seqloom.data.timestamps import SECOND, iso, parse_times
 from seqloom.serving.http.problems import ProblemError, invalid
 from seqloom.serving.http.requests import EventIn
 

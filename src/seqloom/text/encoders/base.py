@@ -1,4 +1,4 @@
-"""What a text encoder is, and the checks on what it returns."""
+"""The protocol of text encoders, and checks of their vectors."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from seqloom.core.batching import padded_batches
 from seqloom.core.errors import EmbeddingError
 
 _LONG = 512
-"""Tokens of a text from which on fewer texts are encoded together."""
+"""Tokens of a text beyond which fewer texts are encoded together."""
 
 
 class TextEncoder(Protocol):
     """Turns texts into vectors. Built by `build_encoder`."""
 
     name: str
-    """The name that the user gave."""
+    """The name given by the user."""
     truncated: int
-    """Texts so far of which the end was cut off at the encoder's limit (0 where it cannot know)."""
+    """Number of texts truncated at the encoder's limit so far (0 if the encoder cannot know it)."""
     chunk: int
-    """How many texts to give it at a time: enough to keep it busy, few enough to lose."""
+    """Number of texts to encode at a time: enough to keep it busy, few enough to lose in a crash."""
 
     def provenance(self) -> dict[str, Any]:
-        """What decides the vectors, as plain JSON values: equal provenance, equal vectors.
+        """Returns all that determines the vectors, as plain JSON values: equal provenance, equal vectors.
 
-        Never holds a secret. Cheap: it loads no model.
+        Never contains a secret. Cheap: does not load the model.
         """
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """One vector for each text, on the CPU.
+        """Encodes each text as one vector, on the CPU.
 
         Raises:
             EmbeddingError: the encoder failed.
@@ -42,11 +42,11 @@ class TextEncoder(Protocol):
 
 
 def check_vectors(vectors: Tensor, ids: Sequence[str], width: int | None = None) -> Tensor:
-    """`vectors` if they can be embeddings of the texts of `ids`.
+    """Checks that `vectors` can be embeddings of the texts of `ids`, and returns them.
 
     Raises:
-        EmbeddingError: wrong number or width of rows, NaN, infinity or an all-zero row; names the
-            first text's id.
+        EmbeddingError: wrong number or width of rows, NaN, infinity or an all-zero row; the message names
+            the id of the first such text.
 
     Shapes: [B, E] -> [B, E].
     """
@@ -77,8 +77,8 @@ def check_vectors(vectors: Tensor, ids: Sequence[str], width: int | None = None)
 
 
 def text_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Row numbers of texts to encode together: `batch_size` of them, fewer where they are long.
+    """Groups rows of texts to encode together: `batch_size` texts, fewer for more than 512 tokens.
 
-    Long are texts of more than 512 tokens: 64 of 8,192 would take 16 times the memory of 64 of 512.
+    64 texts of 8,192 tokens would take 16 times the memory of 64 texts of 512.
     """
     return padded_batches(lengths, rows=batch_size, cells=batch_size * _LONG)

@@ -1,4 +1,4 @@
-"""Encoders behind an OpenAI-compatible `/v1/embeddings` endpoint."""
+"""Encodes texts with an OpenAI-compatible `/v1/embeddings` endpoint."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KEY_VARIABLES = ("SEQLOOM_EMBEDDINGS_KEY", "OPENAI_API_KEY")
 class EndpointEncoder:
     """The model `model` of an OpenAI-compatible endpoint.
 
-    The base URL and the key come from the environment (`SEQLOOM_EMBEDDINGS_URL`,
-    `SEQLOOM_EMBEDDINGS_KEY`, else `OPENAI_BASE_URL`, `OPENAI_API_KEY`); an endpoint may need no
-    key. The key goes into the request's header and nowhere else. `concurrency` requests run at a
-    time, at most `requests_per_minute` start in a minute.
+    The base URL and the optional key come from the environment (`SEQLOOM_EMBEDDINGS_URL`,
+    `SEQLOOM_EMBEDDINGS_KEY`, else `OPENAI_BASE_URL`, `OPENAI_API_KEY`). The key is sent only in the
+    request's header and stored nowhere. `concurrency` requests run at a time, and at most
+    `requests_per_minute` start in a minute.
 
     Raises:
-        ConfigError: no base URL is set, or it is no http(s) URL.
+        ConfigError: no base URL is set, or it is not an http(s) URL.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class EndpointEncoder:
         self._transport = transport
 
     def provenance(self) -> dict[str, Any]:
-        """See `TextEncoder`. The URL is kept without user names, passwords or queries."""
+        """See `TextEncoder`. The URL is recorded without user names, passwords or queries."""
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
         return {
@@ -76,8 +76,8 @@ class EndpointEncoder:
         """See `TextEncoder`.
 
         Raises:
-            EmbeddingError: the endpoint refuses, stays unreachable after all retries, asks for a
-                longer pause than is allowed, or answers with something else than embeddings.
+            EmbeddingError: the endpoint refuses, is unreachable after all retries, requests a longer
+                pause than allowed, or does not answer with embeddings.
 
         Shapes: B texts -> [B, E] float32.
         """
@@ -89,7 +89,7 @@ class EndpointEncoder:
         try:
             parts = list(pool.map(self._request, batches))
         finally:
-            # Requests that have not started are given up when one fails or the user stops.
+            # If a request fails or the user interrupts, pending requests are cancelled.
             pool.shutdown(wait=True, cancel_futures=True)
         widths = {part.shape[1] for part in parts}
         if len(widths) > 1:
@@ -109,19 +109,21 @@ class EndpointEncoder:
 
 
 def embeddings_url(base: str | None) -> str:
-    """The embeddings address under a base URL such as `http://host/v1` (or a bare `http://host`).
+    """Returns the URL of embeddings under a base URL such as `http://host/v1` (or only `http://host`).
 
     Raises:
-        ConfigError: there is no base URL, or it is no http(s) URL.
+        ConfigError: there is no base URL, or it is not an http(s) URL.
     """
     if not base:
         raise ConfigError(
-            f"no embeddings endpoint is known; set {URL_VARIABLES[0]} to its base URL "
-            f"(for instance https://host/v1) and, if it needs one, {KEY_VARIABLES[0]} to the key"
+            f"no embeddings endpoint is set; set {URL_VARIABLES[0]} to its base URL "
+            f"(such as https://host/v1) and, if it needs a key, {KEY_VARIABLES[0]} to the key"
         )
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{URL_VARIABLES[0]} is no http or https URL (found {parts.scheme!r})")
+        raise ConfigError(
+            f"{URL_VARIABLES[0]} is not an http or https URL (its scheme is {parts.scheme!r})"
+        )
     path = parts.path.rstrip("/") or "/v1"
     if not path.endswith("/embeddings"):
         path += "/embeddings"
@@ -129,10 +131,10 @@ def embeddings_url(base: str | None) -> str:
 
 
 def read_embeddings(answer: Any, count: int, where: str) -> Tensor:
-    """The vectors of an endpoint's answer, in the order of the request.
+    """Reads the vectors of an endpoint's answer, in the order of the request.
 
     Raises:
-        EmbeddingError: the answer does not hold `count` vectors of one width, one for each index.
+        EmbeddingError: the answer does not hold `count` vectors of one width, one per index.
 
     Shapes: -> [count, E] float32.
     """
@@ -143,13 +145,13 @@ def read_embeddings(answer: Any, count: int, where: str) -> Tensor:
         return torch.tensor([rows[i] for i in range(count)], dtype=torch.float32).reshape(count, -1)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise EmbeddingError(
-            f"{where} answered with something else than embeddings "
-            f"({type(error).__name__}: {error}); is this an OpenAI-compatible endpoint?"
+            f"{where} did not answer with embeddings ({type(error).__name__}: {error}); check that it is "
+            "an OpenAI-compatible endpoint"
         ) from None
 
 
 def _bearer(key: str) -> Callable[[httpx.Request], httpx.Request]:
-    """Send the key; it wins over a user name and password in the URL."""
+    """Returns an authenticator that sends the key; it overrides a user name and password in the URL."""
 
     def authorise(request: httpx.Request) -> httpx.Request:
         request.headers["Authorization"] = f"Bearer {key}"

@@ -1,4 +1,4 @@
-"""From an encoder's name and its options to the encoder."""
+"""Builds text encoders from options or from provenance."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from seqloom.text.options import EncoderOptions
 
 
 def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextEncoder:
-    """The encoder that `options` describe. Models are fetched here, and loaded at their first use.
+    """Builds an encoder from options. Fetches its model, which is loaded on first use.
 
     Raises:
         ConfigError: an option does not fit the encoder, or an endpoint's URL is not set.
-        AssetError: the model cannot be found or fetched.
+        AssetError: the model does not exist or cannot be fetched.
     """
     kind, _, rest = options.encoder.partition(":")
     if kind == "hash":
@@ -25,9 +25,7 @@ def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextE
 
         _refuse(options, "pooling", "batch_size", "max_tokens", "requests_per_minute", "dtype")
         if rest and not (rest.isdecimal() and int(rest) > 0):
-            raise ConfigError(
-                f"encoder {options.encoder!r}: write hash:WIDTH, for instance hash:256"
-            )
+            raise ConfigError(f"encoder {options.encoder!r}: write hash:WIDTH, such as hash:256")
         return HashEncoder(int(rest)) if rest else HashEncoder()
     if kind == "openai":
         from seqloom.text.encoders.endpoint import EndpointEncoder
@@ -54,11 +52,11 @@ def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextE
 
 
 def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) -> TextEncoder:
-    """The encoder that made stored vectors, from its provenance, so that new vectors fit them.
+    """Builds the encoder of stored vectors from its provenance, so that new vectors are comparable.
 
     Raises:
-        AssetError: its model cannot be found or fetched.
-        EmbeddingError: what is found is not what made the vectors (other weights, another version).
+        AssetError: its model does not exist or cannot be fetched.
+        EmbeddingError: the encoder differs from that of the vectors (other weights, another version).
     """
     kind = provenance.get("kind")
     if kind == "hash":
@@ -66,15 +64,17 @@ def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) 
     elif kind == "openai":
         options = EncoderOptions(encoder=f"openai:{provenance['model']}")
     elif kind in ("sentence-transformers", "transformers"):
-        apart = {"kind", "weights_sha256", "name"}
-        kept = {name: value for name, value in provenance.items() if name not in apart}
+        not_options = {"kind", "weights_sha256", "name"}
+        kept = {name: value for name, value in provenance.items() if name not in not_options}
         options = EncoderOptions.build({"encoder": provenance["name"], **kept})
     else:
-        raise EmbeddingError(f"vectors of kind {kind!r} cannot be made again by this seqloom")
+        raise EmbeddingError(
+            f"this version of seqloom has no encoder of kind {kind!r}; embed the data set and train again"
+        )
     encoder = build_encoder(options, progress)
-    found = encoder.provenance()
-    if found != dict(provenance):
-        changed = ", ".join(k for k in provenance if found.get(k) != provenance[k])
+    current = encoder.provenance()
+    if current != dict(provenance):
+        changed = ", ".join(k for k in provenance if current.get(k) != provenance[k])
         raise EmbeddingError(
             f"the encoder {options.encoder!r} is no longer the one that made the vectors (changed: "
             f"{changed}); embed the data set and train again"
@@ -83,13 +83,15 @@ def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) 
 
 
 def _given(options: EncoderOptions, *names: str) -> dict[str, Any]:
-    """The options among `names` that are set, as keyword arguments."""
+    """Returns the options of `names` that are set, as keyword arguments."""
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _refuse(options: EncoderOptions, *names: str) -> None:
-    """Refuse options that this kind of encoder would ignore."""
+    """Refuses options that this kind of encoder would ignore."""
     defaults = type(options).model_fields
     for name in names:
         if getattr(options, name) != defaults[name].default:
-            raise ConfigError(f"option {name} has no meaning for the encoder {options.encoder!r}")
+            raise ConfigError(
+                f"option {name} has no meaning for the encoder {options.encoder!r}; leave it out"
+            )

@@ -1,4 +1,4 @@
-"""Bags of hashed words: an encoder that needs no model and can be computed by hand."""
+"""Encodes texts as bags of hashed words: needs no model and can be checked by hand."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WORD = re.compile(r"\w+")
 
 
 class HashEncoder:
-    """Counts each lower-case word in the cell `blake2b(word) mod width`, then scales to length one.
+    """Counts each lower-case word in the cell `blake2b(word) mod width`, then normalizes to length one.
 
-    For tests and for work without a model. Texts that share words are close; nothing else is known.
-    A text without letters or digits counts as one word.
+    For tests and for work without a model. Only texts that share words are similar. A text without
+    letters or digits counts as one word.
     """
 
     def __init__(self, width: int = 256) -> None:
@@ -45,6 +45,6 @@ class HashEncoder:
 
 @lru_cache(maxsize=1 << 16)
 def word_cell(word: str, width: int) -> int:
-    """The cell that counts `word`."""
+    """Returns the cell that counts `word`."""
     digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % width

@@ -1,4 +1,4 @@
-"""Any Hugging Face language model as a text encoder: its last hidden states, pooled."""
+"""Encodes texts with any Hugging Face language model: its last hidden states, pooled."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DEFAULT_TOKENS = 512
 
 
 class LanguageModelEncoder:
-    """A causal or an encoder language model, without its output layer; vectors are not normalised.
+    """A causal or an encoder language model without its output layer; vectors are not normalised.
 
-    Pooling `mean` averages the hidden states of all real tokens, `last` takes the last real token's
-    (natural for a causal model), `cls` the first one's. Of an encoder-decoder the encoder is used.
-    The model loads at the first `encode`.
+    Pooling `mean` averages the hidden states of all real tokens, `last` takes that of the last real token
+    (suited to causal models), `cls` that of the first. Of an encoder-decoder model only the encoder is
+    used. The model is loaded at the first `encode`.
     """
 
     def __init__(
@@ -82,10 +82,12 @@ class LanguageModelEncoder:
         positions = getattr(model.config, "max_position_embeddings", None)
         own = min(positions or tokenizer.model_max_length, tokenizer.model_max_length)
         if self.max_tokens is not None and self.max_tokens > own:
-            raise ConfigError(f"max_tokens is {self.max_tokens}; {self.name} reads {own} at most")
+            raise ConfigError(
+                f"max_tokens is {self.max_tokens}, but {self.name} reads at most {own}"
+            )
         self._limit = self.max_tokens or min(_DEFAULT_TOKENS, own)
         if tokenizer.pad_token is None:
-            # Padded positions are masked, so any token will do.
+            # Padded positions are masked, so any token can be the padding token.
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         tokenizer.padding_side = "right"
         use_onednn(model)
@@ -121,7 +123,7 @@ class LanguageModelEncoder:
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """One vector for each row of hidden states; `mask` is 1 at real tokens, which come first.
+    """Pools each row of hidden states to one vector; `mask` is 1 at real tokens, which come first.
 
     Shapes: hidden [B, T, E], mask [B, T] -> [B, E].
     """

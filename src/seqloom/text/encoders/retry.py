@@ -1,4 +1,4 @@
-"""Patience with a remote service: a rate limit, and retries that grow apart."""
+"""Requests to a remote service with a rate limit and exponential backoff."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _RETRIED = {408, 409, 425, 429}
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to give up, and how long to wait before."""
+    """How often to retry, and how long to wait between attempts."""
 
     retries: int = 6
     """Attempts after the first."""
     first_wait_s: float = 1.0
-    """The first pause; each next one is twice as long, with up to a quarter more at random."""
+    """The first pause; each next one is twice as long, plus up to a quarter at random."""
     longest_wait_s: float = 120.0
-    """No pause is longer; a server that asks (Retry-After) for more ends the run."""
+    """Limit of a pause; a server that requests a longer one (Retry-After) ends the run."""
     timeout_s: float = 60.0
-    """Of one request."""
+    """Timeout of one request."""
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def wait_s(self, attempt: int) -> float:
-        """The pause after failed attempt number `attempt` (from 0)."""
+        """Returns the pause after failed attempt number `attempt` (from 0)."""
         pause = min(self.first_wait_s * 2**attempt, self.longest_wait_s)
         return pause * (1 + random.random() / 4)
 
 
 class Throttle:
-    """Spaces the starts of requests evenly over time, over all threads."""
+    """Limits the rate of requests: spaces their starts evenly, over all threads."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Throttle:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Return when the next request may start."""
+        """Blocks until the next request may start."""
         if not self._gap_s:
             return
         with self._lock:
@@ -73,16 +73,16 @@ def post_json(
     where: str,
     secret: str | None = None,
 ) -> Any:
-    """The JSON answer to a POST; rate limits, server faults and broken connections are retried.
+    """Sends a POST and returns its JSON answer; retries rate limits, server errors and broken connections.
 
-    `where` names the service in errors; `secret` is blotted out of what the service says.
+    `where` names the service in errors; `secret` is replaced by *** in its answers.
 
     Raises:
-        EmbeddingError: refused, given up after all retries, or the answer is no JSON.
+        EmbeddingError: the request is refused or fails after all retries, or the answer is not JSON.
     """
     for attempt in range(policy.retries + 1):
         throttle.wait()
-        asked: float | None = None
+        requested: float | None = None
         try:
             response = client.post(url, json=body)
         except (httpx.TimeoutException, httpx.TransportError) as error:
@@ -90,28 +90,28 @@ def post_json(
         else:
             if response.is_success:
                 return _json(response, where)
-            said = " ".join(response.text.split())[:300]
+            answer = " ".join(response.text.split())[:300]
             if secret:
-                said = said.replace(secret, "***")
-            failure = f"HTTP {response.status_code}: {said}"
+                answer = answer.replace(secret, "***")
+            failure = f"HTTP {response.status_code}: {answer}"
             if response.status_code not in _RETRIED and response.status_code < 500:
                 raise EmbeddingError(f"{where} refused the request ({failure})")
-            asked = retry_after_s(response.headers.get("Retry-After"))
-        if asked is not None and asked > policy.longest_wait_s:
+            requested = retry_after_s(response.headers.get("Retry-After"))
+        if requested is not None and requested > policy.longest_wait_s:
             raise EmbeddingError(
-                f"{where} asks to wait {asked:.0f} s ({failure}); run the same command again then, "
-                f"finished texts are kept"
+                f"{where} asks to wait {requested:.0f} s ({failure}); run the same command again after "
+                f"that, finished texts are kept"
             )
         if attempt < policy.retries:
-            policy.sleep(asked if asked is not None else policy.wait_s(attempt))
+            policy.sleep(requested if requested is not None else policy.wait_s(attempt))
     raise EmbeddingError(
-        f"{where} failed {policy.retries + 1} times, the last with {failure}; run the same command "
-        f"again when it is back, finished texts are kept"
+        f"{where} failed {policy.retries + 1} times, the last time with {failure}; run the same command "
+        f"again when it is available, finished texts are kept"
     )
 
 
 def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for (a number or a date), or None."""
+    """Returns the seconds that a Retry-After header requests (a number or a date), or None."""
     if not value:
         return None
     try:
@@ -131,4 +131,4 @@ def _json(response: httpx.Response, where: str) -> Any:
     try:
         return response.json()
     except ValueError:
-        raise EmbeddingError(f"{where} answered with something that is no JSON") from None
+        raise EmbeddingError(f"{where} answered with text that is not JSON") from None

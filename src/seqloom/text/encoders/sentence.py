@@ -1,4 +1,4 @@
-"""Encoders of the sentence-transformers library."""
+"""Encodes texts with models of the sentence-transformers library."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from seqloom.text.encoders.base import text_batches
 
 
 class SentenceEncoder:
-    """A sentence-transformers model as the library runs it: its pooling, its normalisation.
+    """A sentence-transformers model with its own pooling and normalisation.
 
-    `folder` is the model's local folder. `max_tokens` lowers the model's own limit. The model loads
+    `folder` is the model's local folder. `max_tokens` lowers the model's own limit. The model is loaded
     at the first `encode`.
     """
 
@@ -75,7 +75,7 @@ class SentenceEncoder:
                     model_kwargs={"use_safetensors": True},
                     **LOCAL,
                 )
-            except Exception as error:  # a library on a file from anywhere raises anything
+            except Exception as error:  # the library may raise any exception on an unknown folder
                 raise AssetError(
                     f"sentence-transformers cannot load {self.name} from {self.folder}: {reason(error)}"
                 ) from error
@@ -84,20 +84,20 @@ class SentenceEncoder:
         if self.max_tokens is not None:
             if own is not None and self.max_tokens > own:
                 raise ConfigError(
-                    f"max_tokens is {self.max_tokens}; {self.name} reads {own} at most"
+                    f"max_tokens is {self.max_tokens}, but {self.name} reads at most {own}"
                 )
             model.max_seq_length = self.max_tokens
         use_onednn(model)
         return model
 
     def _check_weights(self, model: Any) -> None:
-        """Raises AssetError where a module has weights that its folder does not hold, or NaN."""
+        """Raises AssetError if a module has weights that are missing in its folder, or NaN."""
         from transformers import PreTrainedModel
 
         name = at(self.name, self.folder)
         for folder, module in zip(sentence_modules(self.folder), model.children(), strict=True):
             inner = getattr(module, "auto_model", None)
-            # The library itself is strict with modules of its own.
+            # The library itself checks the weights of its own modules.
             if isinstance(inner, PreTrainedModel):
                 settings = "".join(f.read_text("utf-8") for f in folder.glob("sentence_*.json"))
                 check_module(inner, folder, name, pooled="pooler_output" in settings)
@@ -138,7 +138,7 @@ class SentenceEncoder:
         return torch.empty(0, 0) if vectors is None else vectors
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text before any cut."""
+        """Counts the tokens of each text before truncation."""
         tokenizer = self.model.tokenizer
         if not callable(tokenizer):
             return [len(text) for text in texts]

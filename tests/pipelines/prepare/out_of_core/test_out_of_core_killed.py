@@ -9,7 +9,7 @@ import pytest
 
 from seqloom.jobs.local import ProcessEngine
 from seqloom.pipelines.prepare.options import PrepareOptions
-from seqloom.pipelines.prepare.out_of_core import prepare_by
+from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 from support.equal_datasets import assert_equal
 from support.event_logs import make_log, write_files
@@ -44,7 +44,7 @@ def test_a_worker_killed_at_every_step(tmp_path):
     log = make_log(11)
     folder = write_files(log, tmp_path / "log", 3)
     with Deadly(tmp_path / "marks") as engine:
-        made = prepare_by(engine, folder, tmp_path / "parts", options=options, parts=3)
+        made = prepare_out_of_core(engine, folder, tmp_path / "parts", options=options, parts=3)
     assert_equal(made, prepare(log, tmp_path / "one", options=options))
     killed = {file.name.rpartition("-")[0] for file in (tmp_path / "marks").iterdir()}
     assert killed >= {"read piece", "gather bucket", "count items", "survey bucket", "write range"}

@@ -9,7 +9,7 @@ from seqloom.core.errors import AssetError
 from seqloom.hub.assets import resolve
 from seqloom.jobs.local import ProcessEngine
 from seqloom.pipelines.prepare.options import PrepareOptions
-from seqloom.pipelines.prepare.out_of_core import prepare_by
+from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 from support.equal_datasets import assert_equal
 
@@ -44,7 +44,7 @@ def test_movielens(movielens, values, tmp_path):
         part.write_parquet(tmp_path / "log" / f"{number}.parquet")
     items = next(movielens.glob("*.item"))
     with ProcessEngine(2) as engine:
-        made = prepare_by(
+        made = prepare_out_of_core(
             engine, tmp_path / "log", tmp_path / "two", items=items, options=options, parts=4
         )
     assert_equal(made, expected)
@@ -64,7 +64,7 @@ def test_beauty(tmp_path):
         cut = lines[number * len(lines) // 5 : (number + 1) * len(lines) // 5]
         (tmp_path / "log" / f"{number}.txt").write_text("".join(cut))
     with ProcessEngine(2) as engine:
-        made = prepare_by(
+        made = prepare_out_of_core(
             engine, tmp_path / "log", tmp_path / "two", items=source / "items.csv", parts=4
         )
     assert_equal(made, expected)

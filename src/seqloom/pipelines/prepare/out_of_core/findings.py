@@ -1,4 +1,4 @@
-"""What is odd in a log of many files, said as if it were one."""
+"""Merges the warnings about the files of a log, so that they read like those about one file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqloom.data.checks import Findings
+from seqloom.data.checks import (
+    Findings,
+    report_missing_ratings,
+    report_no_times,
+    report_repeats,
+)
 
 Records = list[dict[str, Any]]
 _OF_ROWS = (
@@ -21,55 +26,48 @@ _OF_ROWS = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the steps found."""
+class LogFindings:
+    """The warnings of all steps of a job."""
 
     files: list[tuple[str, Records]]
-    """Each file with what was found in it."""
+    """Each file with the warnings about it."""
     users: list[Records]
-    """Of each bucket, what is odd about its users' ids."""
+    """For each bucket, the warnings about the ids of its users."""
     items: Records
-    """What is odd about the items' ids."""
+    """The warnings about the ids of items."""
     mixed: Records
-    """Times of two kinds over all files."""
+    """The warning about times of two kinds, over all files."""
     decimals: Records
-    """Ids that are read without their decimals."""
+    """The warnings about ids that are read without their decimals."""
     unrated: int
-    """Rows without a rating, where a minimum is asked for."""
+    """Rows without a rating, where a minimum is set."""
     untimed: bool
-    """Whether the log has no times and its format does not order events by itself."""
+    """Whether the log has no times and its format does not define an order."""
     repeats: int
-    """Events that repeat the one before."""
+    """Events that repeat the event before them."""
 
 
-def tell_found(told: Told, name: str, findings: Findings) -> None:
-    """Pass everything on in the order in which `prepare` says it."""
+def report_findings(log: LogFindings, name: str, findings: Findings) -> None:
+    """Adds all warnings to `findings` in the order of `prepare`."""
     files = [
         record | {"examples": [f"{Path(file).name}, {one}" for one in record["examples"]]}
-        for file, records in told.files
+        for file, records in log.files
         for record in records
     ]
     _add([record for record in files if record["kind"] not in _OF_ROWS], findings)
-    _add([record for records in told.users for record in records], findings)
-    _add(told.items, findings)
+    _add([record for records in log.users for record in records], findings)
+    _add(log.items, findings)
     for kind in _OF_ROWS:
-        _add([one for one in [*files, *told.mixed] if one["kind"] == kind], findings)
-    _add(told.decimals, findings)
-    findings.add("missing-rating", told.unrated, "rows without a rating fail min_rating")
-    findings.add(
-        "no-timestamps",
-        int(told.untimed),
-        f"{name} has no time column: each user's events are taken in the order of the file",
-    )
-    findings.add(
-        "exact-repeat",
-        told.repeats,
-        "events repeat the one before in user, item and time; duplicates='consecutive' drops them",
-    )
+        _add([one for one in [*files, *log.mixed] if one["kind"] == kind], findings)
+    _add(log.decimals, findings)
+    report_missing_ratings(log.unrated, findings)
+    if log.untimed:
+        report_no_times(name, findings)
+    report_repeats(log.repeats, findings)
 
 
 def _add(records: Records, findings: Findings) -> None:
-    """Records of one kind become one."""
+    """Adds records of one kind as one record."""
     for kind in dict.fromkeys(record["kind"] for record in records):
         mine = [record for record in records if record["kind"] == kind]
         examples = [example for record in mine for example in record["examples"]]

@@ -1,4 +1,4 @@
-"""The step `gather`: all events of some users out of all files, in time order."""
+"""The step `gather`: collects all events of some users from all files, in time order."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ import pyarrow as pa
 
 from seqloom.data.checks import Findings, check_ids
 from seqloom.data.codes import count_decimals, encode, without_decimals
-from seqloom.data.filters import Log, repeats_in_place, time_order, wanted_events
+from seqloom.data.filters import Log, deduplication_mask, exact_repeats, time_order
 from seqloom.data.statistics import LogTally
-from seqloom.pipelines.prepare.out_of_core.job import Folder
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
 _FILE = 32
-"""A user is known by the first file that names it and its number there, and so is the order in which
-users first appear: key = file << 32 | number."""
+"""The key of a user is file << 32 | number, of the first file that names it and its number there. Keys
+sort users in the order of first appearance."""
 
 
 def gather_bucket(
     path: str, read: str, num_items: int, decimals: bool, piece: int
 ) -> dict[str, Any]:
-    """Collect a bucket's events from all files; minimum rating, order, repeats.
+    """Collects a bucket's events from all files, applies the minimum rating, sorts and removes duplicates.
 
     With `decimals`, a user 103.0 is the user 103.
     """
-    folder = Folder(path)
-    return folder.once("gather", piece, lambda: _gather(folder, read, num_items, decimals, piece))
+    folder = JobFolder(path)
+    return folder.run_step(
+        "gather", piece, lambda: _gather(folder, read, num_items, decimals, piece)
+    )
 
 
 def _gather(
-    folder: Folder, read: str, num_items: int, decimals: bool, piece: int
+    folder: JobFolder, read: str, num_items: int, decimals: bool, piece: int
 ) -> dict[str, Any]:
     job = folder.job()
     written = pl.concat([part["user_id"] for part in folder.batches(read, len(job.files), piece)])
-    log, keys, wanted = _collect(
+    log, keys, passing = _collect(
         folder, read, num_items, without_decimals(written) if decimals else written, piece
     )
     findings = Findings()
     check_ids("user", log.user_ids, findings)
     raw = LogTally.of(log)
     counts = {"read": len(log)}
-    if wanted is not None:
-        log = log.take(wanted)
+    if passing is not None:
+        log = log.take(passing)
         counts["min_rating"] = len(log)
     if len(log):
         log = log.take(time_order(log))
-    kept = wanted_events(log, job.options.duplicates)
+    kept = deduplication_mask(log, job.options.duplicates)
     if job.options.duplicates != "keep-all":
         log = log.take(kept)
         counts["duplicates"] = len(log)
@@ -62,16 +64,16 @@ def _gather(
         "counts": counts,
         "first": raw.first,
         "last": raw.last,
-        "repeats": int(repeats_in_place(log).sum()) if log.times is not None else 0,
+        "repeats": int(exact_repeats(log).sum()) if log.times is not None else 0,
         "findings": findings.records,
         "decimals": count_decimals(written.unique()) if decimals else 0,
     }
 
 
 def _collect(
-    folder: Folder, read: str, num_items: int, user_ids: pl.Series, piece: int
+    folder: JobFolder, read: str, num_items: int, user_ids: pl.Series, piece: int
 ) -> tuple[Log, np.ndarray, np.ndarray | None]:
-    """The bucket's log in the order of the files, the key of each user, and which events are wanted."""
+    """Returns the bucket's log in file order, the key of each user, and a mask of the minimum rating."""
     files = len(folder.job().files)
     names = tuple(name for name in folder.arrays(read, 0) if name != "starts")
     events = list(folder.ranges(read, files, piece, names, "starts"))
@@ -84,8 +86,8 @@ def _collect(
         items.append(folder.arrays("items", file)["numbers"][events[file]["items"]])
         before += len(codes)
     coded = encode(user_ids, "user_id")
-    # Files follow each other and each names its users in the order of their first rows, so the first
-    # row of a user is its first appearance, and users are numbered in the order of their keys.
+    # Files are in order, and each lists its users in the order of their first rows. So the first row of a
+    # user is its first appearance, and users are numbered in the order of their keys.
     first = np.unique(coded.codes, return_index=True)[1]
     joined = {name: np.concatenate([part[name] for part in events]) for name in names}
     log = Log(
@@ -93,11 +95,11 @@ def _collect(
         items=np.concatenate(items),
         times=joined.get("times"),
         user_ids=coded.labels,
-        item_ids=unnamed(num_items),
+        item_ids=placeholder_ids(num_items),
     )
     return log, np.concatenate(keys)[first], joined.get("wanted")
 
 
-def unnamed(count: int) -> pl.Series:
-    """In place of the items' ids, where only their number counts."""
+def placeholder_ids(count: int) -> pl.Series:
+    """Returns a column of `count` entries that replaces ids where only their number matters."""
     return pl.zeros(count, dtype=pl.Int8, eager=True)

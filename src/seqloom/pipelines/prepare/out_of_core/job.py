@@ -1,4 +1,4 @@
-"""A job's folder: what is to be done, the files between the steps, and which steps are done."""
+"""The folder of a job: its description, the files between the steps, and the results of finished steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from seqloom.data.sources.files import suffix
 from seqloom.data.sources.parquet import parquet_files
 from seqloom.pipelines.prepare.options import PrepareOptions
 
-FORMATS = ("parquet", "csv", "jsonl", "sequences")
+_FORMATS = ("parquet", "csv", "jsonl", "sequences")
 _SUFFIXES = {
     "csv": (".csv", ".tsv"),
     "jsonl": (".jsonl", ".ndjson", ".json"),
@@ -32,25 +32,25 @@ _TYPES = {"BOOL": np.bool_, "I32": np.int32, "I64": np.int64}
 
 
 class Job(Config):
-    """What every step of a job has to know."""
+    """The description of a job, which every step reads."""
 
     files: list[str]
-    """The files of the log, in the order in which their rows follow each other."""
+    """The files of the log, in order."""
     sizes: list[int]
-    """Bytes of each, so that a log that has changed is another job."""
+    """Bytes of each file, so that a changed log is another job."""
     format: str
-    """The format of every file."""
+    """The format of all files."""
     options: PrepareOptions
     """The options of `prepare`."""
     parts: int
-    """Parts of the data set, and buckets of users on the way to it."""
+    """Number of parts of the data set, and of buckets of users."""
 
 
 def find_files(log: Path, options: PrepareOptions) -> tuple[str, list[Path]]:
-    """The format and the files of a log: one file, or a folder's files in the order of their names.
+    """Finds the files of a log (one file, or those of a folder sorted by name) and their format.
 
     Raises:
-        DataError: nothing is there, the format is none of `FORMATS`, or the files are of several.
+        DataError: there are no files, the format is not one of `_FORMATS`, or the files differ in format.
     """
     if not log.exists():
         raise DataError(f"{log} does not exist; check the path")
@@ -58,62 +58,64 @@ def find_files(log: Path, options: PrepareOptions) -> tuple[str, list[Path]]:
     if log.is_dir():
         names = sorted(f for f in log.iterdir() if f.is_file() and f.name[0] not in "._")
         if not names:
-            raise DataError(f"{log} holds no files")
+            raise DataError(f"{log} holds no files; check the path")
         files = list(parquet_files(log)) if any(log.glob("*.parquet")) else names
     chosen = detect_format(files[0]) if options.format == "auto" else options.format
-    if chosen not in FORMATS:
+    if chosen not in _FORMATS:
         raise DataError(
-            f"{log} is of format {chosen}; an engine reads {', '.join(FORMATS)}: convert it, or "
+            f"{log} is of format {chosen}, but an engine reads only {', '.join(_FORMATS)}: convert it, or "
             f"prepare it without an engine"
         )
     for file in files:
         if chosen in _SUFFIXES and log.is_dir() and suffix(file) not in _SUFFIXES[chosen]:
             raise DataError(
-                f"{log} is read as a folder of {chosen} files, but holds {file.name}; move it away, or "
-                f"set format"
+                f"{log} is read as a folder of {chosen} files, but holds {file.name}; move that file to "
+                f"another folder, or set format"
             )
     return chosen, files
 
 
-class Folder:
+class JobFolder:
     """The folder of a job."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def job(self) -> Job:
-        """What is to be done."""
+        """Reads the description of the job."""
         return Job.build(read_json(self.path / "job.json", "folder of a job"))
 
     def begin(self, job: Job) -> bool:
-        """Write the job down; whether an unfinished job of the same kind was there."""
+        """Stores the description of the job; returns whether the folder holds the same job, unfinished."""
         file = self.path / "job.json"
-        told = job.model_dump(mode="json")
-        if file.exists() and json.loads(file.read_text(encoding="utf-8")) == told:
+        record = job.model_dump(mode="json")
+        if file.exists() and json.loads(file.read_text(encoding="utf-8")) == record:
             return True
-        write_json(file, told)
+        write_json(file, record)
         return False
 
     def file(self, step: str, piece: int, kind: str) -> Path:
-        """A file that a step leaves."""
+        """Returns the path of a file of a step."""
         return self.path / step / f"{piece:05d}.{kind}"
 
-    def once(self, step: str, piece: int, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """What a step told of a piece; the work is done if it has not been done before."""
+    def run_step(
+        self, step: str, piece: int, work: Callable[[], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Runs a step on a piece, unless that is done already, and returns its result."""
         done = self.file(step, piece, "json")
         if not done.exists():
             write_json(done, dict(work()))
-        told: dict[str, Any] = read_json(done, "step of a job")
-        return told
+        result: dict[str, Any] = read_json(done, "step of a job")
+        return result
 
-    def told(self, step: str, count: int) -> list[dict[str, Any]]:
-        """What a finished step told of each of `count` pieces."""
+    def results(self, step: str, count: int) -> list[dict[str, Any]]:
+        """Reads the results of a finished step on `count` pieces."""
         return [
             read_json(self.file(step, piece, "json"), "step of a job") for piece in range(count)
         ]
 
     def write_arrays(self, step: str, piece: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep arrays by name."""
+        """Stores arrays by name."""
         with atomic_file(self.file(step, piece, "safetensors")) as work:
             tensors = {
                 name: torch.from_numpy(np.require(a, requirements=["C", "W"]))
@@ -124,14 +126,14 @@ class Folder:
     def arrays(
         self, step: str, piece: int, names: tuple[str, ...] | None = None
     ) -> dict[str, np.ndarray]:
-        """The arrays that a step kept, or some of them."""
+        """Reads the arrays of a step, or some of them."""
         with safe_open(self.file(step, piece, "safetensors"), framework="np") as handle:
             return {name: handle.get_tensor(name) for name in names or handle.keys()}
 
     def ranges(
         self, step: str, count: int, which: int, names: tuple[str, ...], starts: str
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Of each of `count` pieces the entries of the range `which`, which begins at `starts[which]`."""
+        """Yields, for each of `count` pieces, the entries of the range `which`, from `starts[which]` on."""
         for piece in range(count):
             with safe_open(self.file(step, piece, "safetensors"), framework="np") as handle:
                 first, last = handle.get_slice(starts)[which : which + 2].tolist()
@@ -145,7 +147,7 @@ class Folder:
                 }
 
     def write_batches(self, step: str, piece: int, table: pa.Table, starts: np.ndarray) -> None:
-        """Keep a table so that each of its ranges can be read alone."""
+        """Stores a table so that each of its ranges can be read separately."""
         with (
             atomic_file(self.file(step, piece, "arrow")) as work,
             pa.ipc.new_file(work, table.schema) as out,
@@ -156,7 +158,7 @@ class Folder:
                 out.write_batch(batches[0])
 
     def batches(self, step: str, count: int, which: int) -> Iterator[pl.DataFrame]:
-        """The range `which` of the table of each of `count` pieces."""
+        """Yields the range `which` of the table of each of `count` pieces."""
         for piece in range(count):
             with (
                 pa.memory_map(str(self.file(step, piece, "arrow"))) as source,
@@ -167,7 +169,7 @@ class Folder:
                 yield frame.clone()
 
     def table(self, step: str, piece: int) -> pl.DataFrame:
-        """A table that was kept as one range."""
+        """Reads a table that was stored as one range."""
         with (
             pa.memory_map(str(self.file(step, piece, "arrow"))) as source,
             pa.ipc.open_file(source) as table,
@@ -178,5 +180,5 @@ class Folder:
 
 
 def range_starts(keys: np.ndarray, count: int) -> np.ndarray:
-    """[count + 1] where each of `count` ranges begins in sorted `keys` from 0 to count - 1."""
+    """Returns [count + 1], where each of `count` ranges begins in sorted `keys` from 0 to count - 1."""
     return np.searchsorted(keys, np.arange(count + 1)).astype(np.int64)

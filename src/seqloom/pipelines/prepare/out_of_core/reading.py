@@ -1,4 +1,4 @@
-"""The step `read`: one file of the log to coded events, parted by a hash of the user."""
+"""The step `read`: codes the events of one file and divides them by a hash of the user."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from seqloom.data.checks import Findings
 from seqloom.data.codes import are_integers, count_decimals, without_decimals
 from seqloom.data.filters import counting_order
 from seqloom.data.sources import read_log
-from seqloom.data.times import Times
-from seqloom.pipelines.prepare.out_of_core.job import Folder, range_starts
+from seqloom.data.timestamps import Times
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder, range_starts
 from seqloom.pipelines.prepare.prepare import source_records
 
-APART = ("blanks-around-user-id", "blanks-around-item-id")
-"""Findings on ids: an id may stand in several files, so the buckets and the driver make them."""
+_LATER = ("blanks-around-user-id", "blanks-around-item-id")
+"""Warnings about ids, which may be in several files, so that a later step makes them."""
 
 
 def read_piece(
     path: str, step: str, unit: str, day_first: bool | None, piece: int
 ) -> dict[str, Any]:
-    """Read one file; leaves its events by buckets, its users by buckets, and its items.
+    """Reads one file and stores its events by bucket, its users by bucket, and its items.
 
     Raises:
-        DataError: as `prepare` does for the same file.
+        DataError: as `prepare` for the same file.
     """
-    folder = Folder(path)
-    return folder.once(step, piece, lambda: _read(folder, step, unit, day_first, piece))
+    folder = JobFolder(path)
+    return folder.run_step(step, piece, lambda: _read(folder, step, unit, day_first, piece))
 
 
 def _read(
-    folder: Folder, step: str, unit: str, day_first: bool | None, piece: int
+    folder: JobFolder, step: str, unit: str, day_first: bool | None, piece: int
 ) -> dict[str, Any]:
     job = folder.job()
     options = job.options.model_copy(update={"format": job.format, "timestamp_unit": unit})
@@ -54,8 +54,8 @@ def _read(
         whole=False,
     )
     log, ratings = coded.log, coded.ratings
-    # Where 103.0 and 103 turn out to be one user, it is one bucket.
-    buckets = user_buckets(without_decimals(log.user_ids).to_list(), job.parts)
+    # 103.0 and 103 may be one user, so both go to one bucket.
+    buckets = _user_buckets(without_decimals(log.user_ids).to_list(), job.parts)
     order = counting_order(buckets[log.users])
     arrays = {"users": log.users, "items": log.items}
     if log.times is not None:
@@ -75,18 +75,18 @@ def _read(
     return {
         "rows": rows,
         "events": len(log),
-        "times": _told_of_times(coded.times),
-        "users": told_of_ids(log.user_ids),
+        "times": _time_facts(coded.times),
+        "users": _id_facts(log.user_ids),
         "rated": ratings is not None,
         "unrated": 0 if ratings is None else int(np.isnan(ratings).sum()),
         "names": source.names.by_role() if source.names is not None else None,
-        "findings": [record for record in records if record["kind"] not in APART],
+        "findings": [record for record in records if record["kind"] not in _LATER],
         "source": source_records("log", (file,), str(file), rows, source.reading)[0],
     }
 
 
-def _told_of_times(times: Times | None) -> dict[str, Any] | None:
-    """What all files have to know of each other's times."""
+def _time_facts(times: Times | None) -> dict[str, Any] | None:
+    """Returns the facts on which all files of a log must agree."""
     if times is None:
         return None
     return {
@@ -98,11 +98,11 @@ def _told_of_times(times: Times | None) -> dict[str, Any] | None:
     }
 
 
-def told_of_ids(labels: pl.Series) -> dict[str, bool]:
-    """Whether the ids of a file are integers, and whether some have decimals; see `codes.have_decimals`."""
+def _id_facts(labels: pl.Series) -> dict[str, bool]:
+    """Returns whether the ids are integers, and whether some have decimals; see `codes.have_decimals`."""
     return {"integers": are_integers(labels), "decimals": count_decimals(labels) > 0}
 
 
-def user_buckets(ids: list[str], count: int) -> np.ndarray:
-    """[users] int32: which bucket each user belongs to, the same in every process."""
+def _user_buckets(ids: list[str], count: int) -> np.ndarray:
+    """Returns [users] int32: the bucket of each user, the same in every process."""
     return np.array([zlib.crc32(i.encode("utf-8", "surrogatepass")) % count for i in ids], np.int32)

@@ -1,4 +1,4 @@
-"""How the files of a log agree on their times."""
+"""Makes the files of a log agree on the format of their times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from seqloom.core.errors import DataError
 from seqloom.data.assemble import check_day_order
-from seqloom.data.dates import DayOrder
+from seqloom.data.date_formats import DayOrder
 from seqloom.data.options import TimestampUnit
 
 _UNITS: dict[str, TimestampUnit] = {
@@ -22,19 +22,18 @@ _UNITS: dict[str, TimestampUnit] = {
 def agree_on_times(
     files: Sequence[dict[str, Any] | None], unit: TimestampUnit, name: str
 ) -> tuple[TimestampUnit, bool | None]:
-    """The unit and the order of day and month in which all files are to be read.
+    """Returns the unit and the order of day and month for reading all files.
 
-    `files` is what `read_piece` told of the times of each, read with `unit`. Numbers are in the unit of the
-    largest, and one date with a number over 12 decides for all, as in one column.
+    `files` are the facts of `read_piece` about the times of each file, read with `unit`. The unit is that
+    of the largest numbers, and one date with a number over 12 decides the order, as within one column.
 
     Raises:
-        DataError: some files have times and others none, or they write day and month in different orders.
+        DataError: only some files have times, or they write day and month in different orders.
     """
     timed = [one for one in files if one is not None]
     if len(timed) not in (0, len(files)):
         raise DataError(
-            f"the files of {name} differ in their times (some have a time column, others have none); "
-            "write them alike"
+            f"some files of {name} have a time column, others have none; give all files the same columns"
         )
     spellings = {one["spelling"] for one in timed} - {"dates"}
     if len(spellings) > 1:
@@ -42,8 +41,8 @@ def agree_on_times(
     decided = {one["first"] for one in timed if one["first"] and not one["undecided"]}
     if len(decided) > 1:
         raise DataError(
-            f"the files of {name} differ in their times (some write the day first, others the month); "
-            "write them alike"
+            f"some files of {name} write the day first in dates, others the month; write all dates in one "
+            "order"
         )
     undecided = [one["undecided"] for one in timed if one["undecided"]]
     if undecided and not decided:

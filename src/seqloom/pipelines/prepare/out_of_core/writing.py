@@ -1,4 +1,4 @@
-"""The step `write`: one range of users, out of all buckets, as a part of the data set."""
+"""The step `write`: writes one range of users, from all buckets, as a part of the data set."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from seqloom.data.catalog import arrow_strings
 from seqloom.data.filters import Log
 from seqloom.data.parts import write_part
 from seqloom.data.statistics import LogTally, SplitTally
-from seqloom.pipelines.prepare.out_of_core.gathering import unnamed
-from seqloom.pipelines.prepare.out_of_core.job import Folder
+from seqloom.pipelines.prepare.out_of_core.gathering import placeholder_ids
+from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 from seqloom.pipelines.prepare.split_options import SplitCounts, SplitPlan, split_part
 
 
 def write_range(path: str, piece: int) -> dict[str, Any]:
-    """Write one part of the data set; tells what is counted of it."""
-    folder = Folder(path)
-    return folder.once("write", piece, lambda: _write(folder, piece))
+    """Writes one part of the data set and returns its counts."""
+    folder = JobFolder(path)
+    return folder.run_step("write", piece, lambda: _write(folder, piece))
 
 
-def stored_plan(folder: Folder) -> SplitPlan:
-    """The plan of the split, as the driver left it."""
-    told = folder.told("plan", 1)[0]
+def stored_plan(folder: JobFolder) -> SplitPlan:
+    """Reads the plan of the split."""
+    plan = folder.results("plan", 1)[0]
     arrays = folder.arrays("plan", 0)
     users = None
-    if told["cold_users"]:
+    if plan["cold_users"]:
         valid, test = (folder.table(f"plan-{part}", 0)["user_id"] for part in ("valid", "test"))
         users = (valid, test)
-    bounds = told["bounds"]
+    bounds = plan["bounds"]
     return SplitPlan(
         bounds=None if bounds is None else (bounds[0], bounds[1]),
         cold_items=arrays.get("cold"),
@@ -38,7 +38,7 @@ def stored_plan(folder: Folder) -> SplitPlan:
     )
 
 
-def _write(folder: Folder, piece: int) -> dict[str, Any]:
+def _write(folder: JobFolder, piece: int) -> dict[str, Any]:
     log = _collect(folder, piece)
     part = split_part(log, stored_plan(folder))
     users = arrow_strings(pl.DataFrame({"user_id": part.log.user_ids}))
@@ -60,10 +60,10 @@ def _write(folder: Folder, piece: int) -> dict[str, Any]:
     }
 
 
-def stored_counts(folder: Folder, told: list[dict[str, Any]]) -> list[SplitCounts]:
-    """What was counted of the split of each part."""
+def stored_counts(folder: JobFolder, results: list[dict[str, Any]]) -> list[SplitCounts]:
+    """Reads the counts of the split of each part."""
     counts = []
-    for piece, one in enumerate(told):
+    for piece, one in enumerate(results):
         arrays = folder.arrays("write", piece)
         targets = {name: arrays[f"{name}_targets"] for name in ("valid", "test")}
         tally = SplitTally(one["numbers"], arrays["train"], targets)
@@ -75,19 +75,19 @@ def stored_counts(folder: Folder, told: list[dict[str, Any]]) -> list[SplitCount
     return counts
 
 
-def stored_tally(folder: Folder, step: str, told: list[dict[str, Any]]) -> LogTally:
-    """What a step counted of the log, over all pieces."""
-    return LogTally.sum(
-        LogTally(one["lengths"], one["items"], said["first"], said["last"])
-        for one, said in (
-            (folder.arrays(step, piece, ("lengths", "items")), said)
-            for piece, said in enumerate(told)
+def stored_tally(folder: JobFolder, step: str, results: list[dict[str, Any]]) -> LogTally:
+    """Adds the tallies of a step over all pieces."""
+    tallies = []
+    for piece, result in enumerate(results):
+        arrays = folder.arrays(step, piece, ("lengths", "items"))
+        tallies.append(
+            LogTally(arrays["lengths"], arrays["items"], result["first"], result["last"])
         )
-    )
+    return LogTally.sum(tallies)
 
 
-def _collect(folder: Folder, piece: int) -> Log:
-    """The events of a range of users, in the order of the users' first appearance."""
+def _collect(folder: JobFolder, piece: int) -> Log:
+    """Collects the events of a range of users, in the order of the users' first appearance."""
     count = folder.job().parts
     timed = "times" in folder.arrays("scatter", 0)
     names = ("items", "times") if timed else ("items",)
@@ -100,7 +100,7 @@ def _collect(folder: Folder, piece: int) -> Log:
     sizes = lengths[order]
     before = sizes.cumsum() - sizes
     total = int(sizes.sum())
-    # Where each event of the new order stands in the old one.
+    # The position in the old order of each event of the new order.
     places = np.arange(total) - np.repeat(before - starts[order], sizes)
     items, *rest = (np.concatenate([part[name] for part in events])[places] for name in names)
     return Log(
@@ -108,5 +108,5 @@ def _collect(folder: Folder, piece: int) -> Log:
         items=items,
         times=rest[0] if rest else None,
         user_ids=ids.gather(order),
-        item_ids=unnamed(folder.told("plan", 1)[0]["num_items"]),
+        item_ids=placeholder_ids(folder.results("plan", 1)[0]["num_items"]),
     )

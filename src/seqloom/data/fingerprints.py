@@ -1,6 +1,7 @@
-"""What a data set is known by: hashes over ids, events and split, and over the training part.
+"""Fingerprints of a data set: hashes of ids, events and split, and of the training part.
 
-Both are computed piece by piece, so that a data set in parts has the same as one in a single file.
+Both are computed piece by piece, so that a data set in parts has the same fingerprints as one in a
+single file.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from seqloom.data.events import Events
 from seqloom.data.sequences import Sequences
 
 Chunks = Callable[[str], Iterable[Tensor]]
-"""The pieces of one of the event arrays by its name, in their order; may be asked again."""
+"""Returns the pieces of an event array by its name, in order; may be called several times."""
 
 
 def fingerprint(
     item_ids: Sequence[str], user_ids: Sequence[str], events: Events, num_cold: int = 0
 ) -> str:
-    """SHA-256 over ids, events and split, and which items are cold."""
+    """Computes SHA-256 over ids, events, split and the number of cold items."""
     arrays = events.tensors()
     return fingerprint_of(
         item_ids, len(user_ids), [user_ids], list(arrays), lambda name: [arrays[name]], num_cold
@@ -36,7 +37,7 @@ def fingerprint_of(
     chunks: Chunks,
     num_cold: int = 0,
 ) -> str:
-    """The same over pieces: `user_ids` in the order of the users, arrays as `chunks` gives them."""
+    """Computes the same from pieces: `user_ids` in the order of the users, arrays from `chunks`."""
     digest = hashlib.sha256()
     for count, pieces in ((len(item_ids), [item_ids]), (num_users, user_ids)):
         digest.update(f"{count}\n".encode())
@@ -57,7 +58,7 @@ def fingerprint_of(
 
 
 def training_hash(train: Iterable[Sequences]) -> str:
-    """SHA-256 over the number of items of each row and the items themselves; rows in any pieces."""
+    """Computes SHA-256 over the length of each row and all items; the rows may come in any pieces."""
     pieces = list(train)
     digest = hashlib.sha256(f"{sum(map(len, pieces))}\n".encode())
     for piece in pieces:

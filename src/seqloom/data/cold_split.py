@@ -1,4 +1,4 @@
-"""Cold items and cold users: training never meets them, and they are ranked all the same."""
+"""Cold items and cold users: held out of training, and ranked in evaluation."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from seqloom.data.split import Split
 
 @dataclass(frozen=True)
 class ColdLog:
-    """A log whose last items are cold: they are test targets, or nobody's."""
+    """A log whose last items are cold: all their events are test targets."""
 
     log: Log
     num_cold: int
     removed: int
-    """Events of cold items that were taken out, since they are no test target."""
+    """Events of cold items that were removed because they are not test targets."""
 
 
-def choose(ids: pl.Series, number: int, seed: int, what: str) -> np.ndarray:
-    """[ids] bool: `number` of them at random. Depends on the ids, not on their order.
+def choose_cold(ids: pl.Series, number: int, seed: int, what: str) -> np.ndarray:
+    """Chooses `number` ids at random and returns a mask [ids] bool. Does not depend on the order of the ids.
 
     Raises:
-        DataError: fewer than one would be chosen, or none would be left.
+        DataError: no id, or every id, would be cold.
     """
     if not 1 <= number < len(ids):
         raise DataError(
-            f"{number} of {len(ids)} {what} would be cold; at least one must be, and one must stay warm"
+            f"{number} of {len(ids)} {what} would be cold; at least one must be cold and one warm: change "
+            "the share"
         )
     draw = torch.randperm(len(ids), generator=generator(seed, "cold", what))[:number]
     chosen = np.zeros(len(ids), np.bool_)
@@ -41,21 +42,21 @@ def choose(ids: pl.Series, number: int, seed: int, what: str) -> np.ndarray:
     return chosen
 
 
-def cold_last(cold: np.ndarray) -> np.ndarray:
-    """[items] the items in their new order: the warm ones, then the cold ones."""
+def warm_first_order(cold: np.ndarray) -> np.ndarray:
+    """Returns [items] the order of the items with the warm items first, then the cold ones."""
     return np.argsort(cold, kind="stable")
 
 
 def hold_out_items(log: Log, cold: np.ndarray, split: Callable[[Log], Split]) -> ColdLog:
-    """Take out every event of a cold item that is no test target, and number the cold items last.
+    """Removes the events of cold items that are not test targets, and numbers the cold items last.
 
-    What is taken out shortens histories, which may move a target: `split` is asked again until no
-    cold item is left outside the test targets. Users without any event go.
+    Removing events shortens histories, which may move a target, so the log is split again until cold
+    items are left only in test targets. Users without events are removed.
 
     Shapes: cold [items of the log] bool.
     """
     before = len(log)
-    order = cold_last(cold)
+    order = warm_first_order(cold)
     number = np.empty_like(order)
     number[order] = np.arange(len(order))
     first_cold = len(cold) - int(cold.sum())
@@ -72,9 +73,10 @@ def hold_out_items(log: Log, cold: np.ndarray, split: Callable[[Log], Split]) ->
 
 
 def cold_users(offsets: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
-    """Users of `valid` and `test` have no training part; their last event is the target.
+    """Splits a log by users: the last event of a cold user (in `valid` or `test`) is the target.
 
-    All events of the other users are training events. A cold user with one event has no target.
+    Cold users have no training part; all events of the other users are training events. A cold user
+    with one event has no target.
 
     Source: strong generalisation (Marlin 2004), as Liang et al. (WWW 2018) split users.
     Differs: the target is the last event and the history all before it, as in leave-one-out.

@@ -10,7 +10,7 @@ import pytest
 
 from seqloom.core.errors import DataError
 from seqloom.data.checks import Findings, check_times
-from seqloom.data.times import Times, parse_moment, parse_times
+from seqloom.data.timestamps import Times, parse_moment, parse_times
 
 
 def times_of(*values: object, unit: str = "auto", **options: object) -> Times:
@@ -102,13 +102,24 @@ def test_numbers_and_dates_in_one_column() -> None:
     assert (times.micros // 10**6).tolist()[:2] == [1690000000, utc(2023, 7, 22, 10, 15)]
     assert times.missing.tolist() == [False, False, True, False]
     assert (times.mixed, times.spelling) == (1, "seconds")
-    with pytest.raises(DataError, match=r"row 2: 'soon' is no timestamp.*\(2 such values\)"):
+    with pytest.raises(DataError, match=r"row 2: 'soon' is not a timestamp.*\(2 such values\)"):
         times_of("1690000000", "soon", "2023-07-22", "later")
 
 
 def test_numbers_that_only_begin_as_compact_dates_are_seconds() -> None:
     assert seconds(20140723, 20149999) == [20140723, 20149999]
     assert seconds(20140723, unit="s") == [20140723]
+
+
+def test_an_impossible_date_among_compact_dates_is_an_error() -> None:
+    message = r"log, row 2: 20140732 is not a date, but .* such as 20140723 \(1 such value\)"
+    with pytest.raises(DataError, match=message):
+        times_of(20140723, 20140732, 20140801)
+    with pytest.raises(DataError, match=message):
+        times_of("20140723", "20140732", "20140801")
+    with pytest.raises(DataError, match=r"row 3: 0 is not a date"):
+        times_of(20140723102030, None, 0, 20140801102030)
+    assert seconds(20140723, 20140732, 20140801, unit="s")[1] == 20140732
 
 
 def test_odd_times_are_counted() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
-from seqloom.data.cold import choose, cold_users, hold_out_items
+from seqloom.data.cold_split import choose_cold, cold_users, hold_out_items
 from seqloom.data.filters import Log
 from seqloom.data.split import leave_one_out
 from seqloom.pipelines.prepare.split_options import user_offsets
@@ -33,14 +33,14 @@ def by_user(log: Log) -> dict[str, list[str]]:
 
 def test_the_choice_depends_on_ids_and_seed_alone() -> None:
     ids = pl.Series([f"i{n}" for n in range(30)])
-    chosen = set(ids.filter(pl.Series(choose(ids, 6, 1, "items"))))
+    chosen = set(ids.filter(pl.Series(choose_cold(ids, 6, 1, "items"))))
     other_way = ids.reverse()
     assert len(chosen) == 6
-    assert set(other_way.filter(pl.Series(choose(other_way, 6, 1, "items")))) == chosen
-    assert set(ids.filter(pl.Series(choose(ids, 6, 2, "items")))) != chosen
+    assert set(other_way.filter(pl.Series(choose_cold(other_way, 6, 1, "items")))) == chosen
+    assert set(ids.filter(pl.Series(choose_cold(ids, 6, 2, "items")))) != chosen
     for number in (0, 30):
         with pytest.raises(DataError, match="items would be cold"):
-            choose(ids, number, 1, "items")
+            choose_cold(ids, number, 1, "items")
 
 
 def test_cold_items_by_hand() -> None:

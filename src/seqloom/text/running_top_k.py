@@ -1,4 +1,4 @@
-"""The best columns of each row so far, while scores come tile by tile."""
+"""Keeps the top k columns of each row while scores are computed tile by tile."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 _MOST_INSERTED = 1 / 8
-"""Where more of a tile than this passes, the tile's own best are looked for first."""
+"""If more than this share of a tile passes the threshold, its own top k is computed first."""
 
 
-class RunningBest:
-    """Keeps the `keep` highest scores of each row and the columns that have them, best first.
+class RunningTopK:
+    """Keeps the `keep` highest scores of each row and their columns, best first.
 
-    A tile costs a comparison with each row's lowest kept score; what passes is merged, and after the
-    first tiles that is little. Of equal scores some are dropped: whoever needs all ties sees that the
-    lowest kept score is one of them.
+    A tile is compared with each row's lowest kept score, and only higher scores are merged: few, after the
+    first tiles. Of equal scores some may be dropped; a caller that needs all ties can see that the lowest
+    kept score is one of them.
     """
 
     def __init__(self, rows: int, keep: int) -> None:
@@ -23,12 +23,12 @@ class RunningBest:
         self.columns = torch.zeros(rows, keep, dtype=torch.int32)
 
     def take(self, scores: Tensor, first_row: int, first_column: int) -> None:
-        """Take a tile in. Shapes: scores [b, c], contiguous."""
+        """Merges a tile. Shapes: scores [b, c], contiguous."""
         lowest = self.scores[first_row : first_row + len(scores), -1]
         self._take(scores, scores > lowest[:, None], first_row, first_column)
 
     def take_transposed(self, scores: Tensor, first_row: int, first_column: int) -> None:
-        """Take in a tile whose columns are rows of this table. Shapes: scores [c, b], contiguous."""
+        """Merges a tile whose columns are rows of this table. Shapes: scores [c, b], contiguous."""
         lowest = self.scores[first_row : first_row + scores.shape[1], -1]
         passed = scores > lowest
         if _many(passed):
@@ -51,7 +51,7 @@ class RunningBest:
         self._insert(rows + first_row, columns + first_column, scores.view(-1)[at])
 
     def _insert(self, rows: Tensor, columns: Tensor, values: Tensor) -> None:
-        """Merge single scores. Shapes: three of [n], rows rising."""
+        """Merges single scores. Shapes: three of [n], rows ascending."""
         if not len(rows):
             return
         hit, row, counts = rows.unique_consecutive(return_inverse=True, return_counts=True)
@@ -64,7 +64,7 @@ class RunningBest:
         self._merge(hit, new_values, new_columns)
 
     def _merge(self, rows: Tensor | slice, values: Tensor, columns: Tensor) -> None:
-        """Shapes: values and columns [rows, n]."""
+        """Merges candidates of whole rows. Shapes: values and columns [rows, n]."""
         values = torch.cat([self.scores[rows], values], 1)
         columns = torch.cat([self.columns[rows], columns.int()], 1)
         best, at = values.topk(self.scores.shape[1], dim=1)

@@ -1,4 +1,4 @@
-"""Dates in many spellings to microseconds since 1970; dates without a zone are taken as UTC."""
+"""Parses dates in many formats to microseconds since 1970; dates without a zone are UTC."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _WORDED = (
     "%B %d %H:%M:%S %:z %Y", "%B %d %H:%M:%S %Y", "%B %d %Y %H:%M:%S", "%B %d %Y %H:%M", "%B %d %Y",
     "%B %d %Y %I:%M:%S %p", "%B %d %Y %I:%M %p",
 )  # fmt: skip
-"""Twitter, RFC 2822, `date`: after `_words` has taken weekdays, commas and names of zones away."""
+"""Twitter, RFC 2822, `date`: after `_words` has removed weekdays, commas and zone names."""
 _ZONES = {
     "GMT": 0, "UTC": 0, "UT": 0, "Z": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6,
     "PST": -8, "PDT": -7,
 }  # fmt: skip
-"""The names of zones that RFC 2822 allows, with their hours from UTC."""
+"""Zone names of RFC 2822, with their hours from UTC."""
 _NUMBERED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})(?:,?[ T]+(\d.*))?$"
-"""Day and month in either order, then the year and perhaps the time of day."""
+"""Day and month in either order, then the year and optionally the time of day."""
 _CLOCKS = ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", " %I:%M:%S%.f %p")
 _COMPACT = {
     "%Y%m%d": (19000101, 21001231),
@@ -41,43 +41,42 @@ _COMPACT = {
 
 @dataclass(frozen=True)
 class DayOrder:
-    """How dates such as 12/1/2009 were read."""
+    """The order of day and month in which dates such as 12/1/2009 were read."""
 
     first: Literal["day", "month"]
     undecided: str | None = None
-    """Where no value decides (none has a number over 12): the question in words."""
+    """Where no value decides the order (none has a number over 12): the message for the user."""
 
 
 @dataclass(frozen=True)
 class Dates:
-    """A column of dates."""
+    """A column of parsed dates."""
 
     micros: pl.Series
-    """[rows] Int64, null where no spelling fits."""
+    """[rows] Int64, null where no format fits."""
     order: DayOrder | None = None
     clash: tuple[int, int] | None = None
-    """Rows that have the month first and the day first, where there are both."""
+    """A row with the month first and a row with the day first, where the column has both."""
 
 
 def read_dates(text: pl.Series, day_first: bool | None = None) -> Dates:
-    """Read strings without nulls, each in one of the known spellings."""
+    """Parses strings without nulls, each in any of the known formats."""
     numbered = text.str.contains(_NUMBERED).to_numpy()
     micros = np.zeros(len(text), np.int64)
     known = np.zeros(len(text), np.bool_)
     order, clash = None, None
     rows = np.flatnonzero(numbered)
     if len(rows):
-        found = _read_numbered(text.gather(rows), day_first)
-        order = found.order
-        clash = (
-            None if found.clash is None else (int(rows[found.clash[0]]), int(rows[found.clash[1]]))
-        )
-        _put(micros, known, rows, found.micros)
+        dates = _read_numbered(text.gather(rows), day_first)
+        order = dates.order
+        if dates.clash is not None:
+            clash = (int(rows[dates.clash[0]]), int(rows[dates.clash[1]]))
+        _put(micros, known, rows, dates.micros)
     left = np.flatnonzero(~numbered)
     untried = list(_SPELLINGS)
     while len(left) and untried:
         rest = text.gather(left)
-        # The first value that is left names the next spelling; one that none fits gets all the others.
+        # Try a format that fits the first unparsed value; if none fits it, try the others in order.
         fits = (one for one in untried if one(rest.head(1))[0] is not None)
         spelling = next(fits, untried[0])
         untried.remove(spelling)
@@ -87,9 +86,9 @@ def read_dates(text: pl.Series, day_first: bool | None = None) -> Dates:
 
 
 def read_format(text: pl.Series, format: str) -> pl.Series:
-    """Read strings in one format of `strptime`, as microseconds; null where it does not fit."""
+    """Parses strings in one `strptime` format, as microseconds; null where it does not fit."""
     try:
-        # `%f` is nanoseconds in polars' dialect, where `%.f` is a fraction of a second.
+        # In polars `%f` is nanoseconds and `%.f` a fraction of a second.
         return _parsed(text, format.replace(".%f", "%.f"))
     except pl.exceptions.PolarsError:
         distinct = text.unique().drop_nulls()
@@ -100,21 +99,31 @@ def read_format(text: pl.Series, format: str) -> pl.Series:
 
 
 def read_compact(values: pl.Series) -> pl.Series | None:
-    """Numbers such as 20140723 or 20140723102030 as microseconds, where all of them are such dates."""
+    """Parses numbers such as 20140723 or 20140723102030 as microseconds.
+
+    Returns None unless most of the values are dates of one such format; the others are null then.
+    """
+    count = len(values) - values.null_count()
     low, high = values.min(), values.max()
     if not isinstance(low, int | float) or not isinstance(high, int | float):
         return None
     for format, (first, last) in _COMPACT.items():
-        if first <= low and high <= last:
-            if values.dtype.is_float() and (values.drop_nulls() % 1 != 0).any():
-                return None
-            found = _parsed(values.cast(pl.Int64).cast(pl.String), format)
-            return found if found.null_count() == values.null_count() else None
+        if high < first or low > last:
+            continue
+        candidate = values.is_between(first, last)
+        if values.dtype.is_float():
+            candidate &= values % 1 == 0
+        if 2 * int(candidate.sum() or 0) <= count:
+            continue
+        whole = values.set(~candidate.fill_null(False), None).cast(pl.Int64)
+        micros = _parsed(whole.cast(pl.String), format)
+        if 2 * (len(micros) - micros.null_count()) > count:
+            return micros
     return None
 
 
 def _put(micros: np.ndarray, known: np.ndarray, rows: np.ndarray, parsed: pl.Series) -> np.ndarray:
-    """Keep what was read of `rows`; [rows] bool, which were."""
+    """Stores the parsed values of `rows` and returns [rows] bool, which rows were parsed."""
     good = parsed.is_not_null().to_numpy()
     micros[rows[good]] = parsed.drop_nulls().to_numpy()
     known[rows[good]] = True
@@ -122,7 +131,7 @@ def _put(micros: np.ndarray, known: np.ndarray, rows: np.ndarray, parsed: pl.Ser
 
 
 def _read_numbered(text: pl.Series, day_first: bool | None) -> Dates:
-    """Dates such as 12/1/2009: a first number over 12 anywhere says that the day comes first."""
+    """Parses dates such as 12/1/2009: a first number over 12 in any row means that the day comes first."""
     parts = text.str.extract_groups(_NUMBERED).struct.unnest()
     one, two, year, clock = (parts[name] for name in parts.columns)
     firsts = (one.cast(pl.Int32) > 12).arg_true()
@@ -149,8 +158,9 @@ def _read_numbered(text: pl.Series, day_first: bool | None) -> Dates:
     undecided = None
     if not len(firsts) and not len(seconds) and day_first is None:
         undecided = (
-            f"{text[0]!r} may have the day or the month first, and no other value tells (a number over "
-            "12): set time_format, such as '%d/%m/%Y' or '%m/%d/%Y', with ' %H:%M:%S' for a time of day"
+            f"{text[0]!r} may have the day or the month first, and no value of the column decides it (none "
+            "has a number over 12): set time_format, such as '%d/%m/%Y' or '%m/%d/%Y', with ' %H:%M:%S' "
+            "for a time of day"
         )
     return Dates(micros, DayOrder("day" if by_day else "month", undecided), clash)
 
@@ -169,13 +179,13 @@ def _by_strptime(value: str, format: str) -> int | None:
 
 
 def _zoned(text: pl.Series) -> pl.Series:
-    """Zones as +00:00."""
+    """Writes zones as +00:00."""
     text = text.str.replace(r"(?i)\s*(Z|UTC|GMT)$", "+00:00")
     return text.str.replace(r"([+-]\d\d):?(\d\d)$", "$1:$2").str.replace(r"([+-]\d\d)$", "$1:00")
 
 
 def _words(text: pl.Series) -> pl.Series:
-    """Without weekday, commas and comments; zones as +00:00 after a blank."""
+    """Removes weekdays, commas and comments; writes zones as +00:00 after a blank."""
     text = text.str.replace(r"\s*\([^)]*\)$", "").str.replace_all(",", " ")
     text = text.str.replace(r"(?i)^(mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?\s+", "")
     text = text.str.replace(r"^(\d{1,2})-([A-Za-z]{3,9})-(\d{4})", "$1 $2 $3")

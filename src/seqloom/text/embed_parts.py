@@ -1,4 +1,4 @@
-"""What is to be embedded, and making it; what earlier embeddings hold already is reused."""
+"""Plans and embeds the parts (items, users) of a data set, and reuses vectors of earlier embeddings."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from seqloom.core.files import sha256_text
 from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.text import store
+from seqloom.text.embedding_shards import ShardSet
 from seqloom.text.encoders import TextEncoder
 from seqloom.text.options import Users
-from seqloom.text.prompts import Prompts
+from seqloom.text.prompts import PromptTexts
 from seqloom.text.resume import Encoded, content_hash, encode_timed
-from seqloom.text.shards import Shards
 from seqloom.text.store import PartManifest, TextManifest
 from seqloom.text.users import mean_of_items
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One part before its vectors exist; `texts` is None where they are averaged."""
+class PartPlan:
+    """The plan of one part; `texts` is None where vectors are averaged."""
 
     manifest: PartManifest
     texts: list[str | None] | None
 
 
 @dataclass(frozen=True)
-class Made:
+class EmbeddedPart:
     """One part with its vectors."""
 
     manifest: PartManifest
@@ -41,27 +41,31 @@ class Made:
     seconds: float = 0.0
 
 
-def plan_items(encoder: TextEncoder, prompts: Prompts) -> Plan:
-    """What the item embeddings are made of."""
-    told = PartManifest(
+def plan_items(encoder: TextEncoder, prompts: PromptTexts) -> PartPlan:
+    """Plans the item embeddings."""
+    manifest = PartManifest(
         rows=len(prompts.texts),
         template=prompts.template,
         saw="items: item text only",
         content_hash=content_hash(encoder, prompts.texts),
         without_text=prompts.without_text,
     )
-    return Plan(told, prompts.texts)
+    return PartPlan(manifest, prompts.texts)
 
 
 def plan_users(
-    dataset: Dataset, encoder: TextEncoder, items: Plan, prompts: Prompts | None, mode: Users
-) -> Plan | None:
-    """What the user embeddings are made of; `prompts` is what the mode `prompt` encodes."""
+    dataset: Dataset,
+    encoder: TextEncoder,
+    items: PartPlan,
+    prompts: PromptTexts | None,
+    mode: Users,
+) -> PartPlan | None:
+    """Plans the user embeddings; `prompts` are the texts of the mode `prompt`."""
     saw = "users: training part only"
     if mode == "none":
         return None
     if prompts is None:
-        told = PartManifest(
+        manifest = PartManifest(
             rows=dataset.num_users,
             template=None,
             mode="mean",
@@ -70,9 +74,9 @@ def plan_users(
             content_hash=sha256_text("mean", items.manifest.content_hash, dataset.fingerprint),
             without_text=int((dataset.train.lengths == 0).sum()),
         )
-        return Plan(told, None)
+        return PartPlan(manifest, None)
     max_items, max_words = prompts.limits or (None, None)
-    told = PartManifest(
+    manifest = PartManifest(
         rows=len(prompts.texts),
         template=prompts.template,
         saw=saw,
@@ -83,13 +87,13 @@ def plan_users(
         without_text=prompts.without_text,
         cut_items=prompts.cut,
     )
-    return Plan(told, prompts.texts)
+    return PartPlan(manifest, prompts.texts)
 
 
-class Maker:
-    """One call of `embed`: where its vectors come from, and where its unfinished work lies.
+class PartEmbedder:
+    """Embeds the parts of a data set: reuses vectors of earlier embeddings, and encodes the others.
 
-    With `shards`, what no earlier embeddings hold comes from these and not from the encoder.
+    With `shards`, vectors that cannot be reused come from these instead of the encoder.
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class Maker:
         name: str,
         encoder: TextEncoder,
         progress: Progress,
-        shards: Shards | None = None,
+        shards: ShardSet | None = None,
     ) -> None:
         self.dataset = dataset
         self.name = name
@@ -114,43 +118,51 @@ class Maker:
             except ArtefactError as error:
                 progress.warn(str(error))
 
-    def holds(self, items: Plan, users: Plan | None) -> bool:
-        """Whether the embeddings of this name are what is asked for."""
-        there = self._earlier.get(self.name)
-        if there is None or there.items.content_hash != items.manifest.content_hash:
+    def holds(self, items: PartPlan, users: PartPlan | None) -> bool:
+        """Returns whether the embeddings of this name exist already with the same content."""
+        stored = self._earlier.get(self.name)
+        if stored is None or stored.items.content_hash != items.manifest.content_hash:
             return False
-        found = there.users.content_hash if there.users else None
-        return found == (users.manifest.content_hash if users else None)
+        content_hash = stored.users.content_hash if stored.users else None
+        return content_hash == (users.manifest.content_hash if users else None)
 
-    def make(self, part: str, plan: Plan, ids: list[str]) -> Made:
-        """The vectors of `plan.texts`: out of earlier embeddings, else from the encoder."""
-        found = self._reused(part, plan)
-        if found is not None:
-            return found
+    def make(self, part: str, plan: PartPlan, ids: list[str]) -> EmbeddedPart:
+        """Embeds `plan.texts`: reuses earlier embeddings, or encodes."""
+        reused = self._reuse(part, plan)
+        if reused is not None:
+            return reused
         texts = plan.texts or []
         if part == "items" and plan.manifest.without_text:
             self.progress.warn(f"{plan.manifest.without_text} items have no text")
         if self._shards is not None:
-            made = self._shards.part(part, self.encoder.provenance(), texts)
+            encoded = self._shards.part(part, self.encoder.provenance(), texts)
         else:
-            made = self._encoded(part, plan, texts, ids)
-        if made.truncated:
+            encoded = self._encode(part, plan, texts, ids)
+        if encoded.truncated:
             self.progress.warn(
-                f"the encoder cut off the end of {made.truncated} of {made.texts} texts ({part})"
+                f"the encoder truncated {encoded.truncated} of {encoded.texts} texts ({part})"
             )
-        told = plan.manifest.model_copy(
-            update={"truncated": made.truncated, "seconds": made.seconds}
+        manifest = plan.manifest.model_copy(
+            update={"truncated": encoded.truncated, "seconds": encoded.seconds}
         )
-        return Made(told, made.vectors, reused=False, encoded=made.encoded, seconds=made.seconds)
+        return EmbeddedPart(
+            manifest,
+            encoded.vectors,
+            reused=False,
+            encoded=encoded.encoded,
+            seconds=encoded.seconds,
+        )
 
-    def _encoded(self, part: str, plan: Plan, texts: list[str | None], ids: list[str]) -> Encoded:
+    def _encode(
+        self, part: str, plan: PartPlan, texts: list[str | None], ids: list[str]
+    ) -> Encoded:
         work = self.dataset.path / "text" / f".{part}-{plan.manifest.content_hash[:16]}.work"
         self._work.append(work)
         name = f"encoding {part}"
         return encode_timed(self.encoder, texts, ids, work, name=name, progress=self.progress)
 
-    def make_users(self, plan: Plan | None, items: Made) -> Made | None:
-        """The user embeddings, or None where none are wanted."""
+    def make_users(self, plan: PartPlan | None, items: EmbeddedPart) -> EmbeddedPart | None:
+        """Makes the user embeddings, or returns None without a plan."""
         if plan is None:
             return None
         if plan.texts is not None:
@@ -159,20 +171,20 @@ class Maker:
                     "no user has training items, so there is nothing to embed; use --users none"
                 )
             return self.make("users", plan, self.dataset.user_ids)
-        found = self._reused("users", plan)
+        reused = self._reuse("users", plan)
         vectors = mean_of_items(self.dataset.train, items.vectors)
-        return found or Made(plan.manifest, vectors, reused=False)
+        return reused or EmbeddedPart(plan.manifest, vectors, reused=False)
 
     def clean(self) -> None:
-        """Remove unfinished work that is finished now."""
+        """Removes the folders of intermediate results."""
         for folder in self._work:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _reused(self, part: str, plan: Plan) -> Made | None:
-        """The same vectors out of any embeddings of this data set, whole and undamaged."""
-        for name, manifest in self._earlier.items():
-            there: PartManifest | None = getattr(manifest, part)
-            if there is None or there.content_hash != plan.manifest.content_hash:
+    def _reuse(self, part: str, plan: PartPlan) -> EmbeddedPart | None:
+        """Loads the vectors from any undamaged embeddings of this data set with the same content."""
+        for name, earlier in self._earlier.items():
+            stored: PartManifest | None = getattr(earlier, part)
+            if stored is None or stored.content_hash != plan.manifest.content_hash:
                 continue
             try:
                 vectors: Tensor = getattr(store.load_embeddings(self.dataset, name), part)
@@ -181,6 +193,6 @@ class Maker:
                 continue
             self.progress.note(f"{part}: embeddings {name!r} have the same texts and are reused")
             measured = ("file_sha256", "truncated", "seconds")
-            told = plan.manifest.model_copy(update={key: getattr(there, key) for key in measured})
-            return Made(told, vectors, reused=True)
+            update = {key: getattr(stored, key) for key in measured}
+            return EmbeddedPart(plan.manifest.model_copy(update=update), vectors, reused=True)
         return None

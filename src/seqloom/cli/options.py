@@ -12,7 +12,7 @@ import typer
 from seqloom.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seqloom.jobs import Engine
+    from seqloom.jobs import JobRunner
 
 _ENTRY = re.compile(r'(?:\s*"((?:[^"]|"")*+)"\s*|(?!\s*")([^,]*))(?=,|\Z)')
 
@@ -130,12 +130,12 @@ def one_way(context: typer.Context) -> None:
         raise ConfigError(f"--{alone[0].replace('_', '-')} needs --engine local or --engine ray")
 
 
-def build_engine(context: typer.Context) -> Engine:
-    """The engine that the options of `SHARDED` name. Raises what `engines.build_engine` raises."""
-    from seqloom.jobs import EngineOptions
-    from seqloom.jobs import build_engine as build
+def build_runner(context: typer.Context) -> JobRunner:
+    """The engine that the options of `SHARDED` name. Raises what `jobs.build_runner` raises."""
+    from seqloom.jobs import JobOptions
+    from seqloom.jobs import build_runner as build
 
-    return build(EngineOptions.build(_present(context.params, _ENGINE)))
+    return build(JobOptions.build(_present(context.params, _ENGINE)))
 
 
 def _present(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ ATTEMPTS = 4
 """How often a piece is begun before the job gives up on workers that die at it."""
 
 
-class Engine(Protocol):
+class JobRunner(Protocol):
     """Runs the pieces of a job somewhere."""
 
     name: str

@@ -21,7 +21,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
-class ProcessEngine:
+class LocalRunner:
     """`workers` processes, started afresh (no fork: torch and polars hold threads) and kept until `close`.
 
     The cores are divided among them, unless the environment says how many threads there are.
@@ -51,7 +51,7 @@ class ProcessEngine:
     def run(
         self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
-        """See `seqloom.jobs.base.Engine`."""
+        """See `seqloom.jobs.base.JobRunner`."""
         queue = _Queue(work, pieces)
         try:
             with progress.task(name, total=len(pieces), unit="pieces") as task:

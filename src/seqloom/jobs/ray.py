@@ -11,7 +11,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.jobs.base import ATTEMPTS, Work
 
 
-class RayEngine:
+class RayRunner:
     """Pieces on a Ray cluster, or on a Ray that is started here where no address is given.
 
     seqloom and the files of the job must be found under the same paths on every node.
@@ -68,7 +68,7 @@ class RayEngine:
     def run(
         self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
-        """See `seqloom.jobs.base.Engine`."""
+        """See `seqloom.jobs.base.JobRunner`."""
         threads = str(max(1, int(self._cpus)))
         environment = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
         piece_task = self._ray.remote(_piece).options(

@@ -152,7 +152,7 @@ def _divided(
         )
     if given["merge"]:
         return merge_shards(dataset, chosen, **common)
-    with options.build_engine(context) as engine:
+    with options.build_runner(context) as engine:
         return embed_by(engine, dataset, chosen, shards=given["shards"], **common)
 
 

@@ -229,7 +229,7 @@ def prepare(
         else:
             from seqloom.pipelines.prepare.out_of_core import prepare_by
 
-            with options.build_engine(context) as runner:
+            with options.build_runner(context) as runner:
                 dataset = prepare_by(runner, log, out, parts=parts, **common)
         rows = statistics_table(dataset)
         document = {

@@ -141,7 +141,7 @@ def _lists(
         return recommend_shard(job, shard, overwrite=overwrite, progress=progress)
     if given["merge"]:
         return merge_lists(job)
-    with options.build_engine(context) as engine:
+    with options.build_runner(context) as engine:
         return recommend_by(
             engine, job, shards=given["shards"], overwrite=overwrite, progress=progress
         )

@@ -25,7 +25,7 @@ from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.codes import known_as
 from seqloom.data.store import Dataset
-from seqloom.jobs import Engine
+from seqloom.jobs import JobRunner
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.recommend.recommend import AT_ONCE, Recommendation, recommend
 from seqloom.pipelines.recommend.user_file import read_users
@@ -280,7 +280,7 @@ def open_lists(out: str | Path) -> tuple[ListsManifest, pa.Table]:
 
 
 def recommend_by(
-    engine: Engine,
+    engine: JobRunner,
     job: ListsJob,
     *,
     shards: int | None = None,
@@ -290,7 +290,7 @@ def recommend_by(
     """All shards by an engine, then the manifest. `shards` is their number; by default four a slot.
 
     Raises:
-        SeqloomError: as `recommend_shard`, `merge_lists` and `Engine.run`.
+        SeqloomError: as `recommend_shard`, `merge_lists` and `JobRunner.run`.
     """
     job = job.model_copy(
         update={

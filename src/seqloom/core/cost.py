@@ -9,7 +9,7 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Cost:
+class ComputeCost:
     """Work and memory of one training step, or of a part of it; both directions are counted."""
 
     products: float = 0.0
@@ -27,11 +27,13 @@ class Cost:
     held: float = 0.0
     """Bytes held until the gradients are known."""
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+    def __add__(self, other: ComputeCost) -> ComputeCost:
+        return ComputeCost(
+            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(ComputeCost))
+        )
 
-    def __mul__(self, times: float) -> Cost:
-        return Cost(*(getattr(self, f.name) * times for f in fields(Cost)))
+    def __mul__(self, times: float) -> ComputeCost:
+        return ComputeCost(*(getattr(self, f.name) * times for f in fields(ComputeCost)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Rates:
     gathered: float
     calls: float
 
-    def seconds(self, cost: Cost) -> float:
+    def seconds(self, cost: ComputeCost) -> float:
         """Time of the work, one part after the other."""
         return sum(getattr(cost, f.name) * getattr(self, f.name) for f in fields(Rates))
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.core.cost import FLOAT_BYTES, ComputeCost
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 
@@ -88,14 +88,14 @@ class TransformerBlock(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-def attention_cost(width: int, heads: int, rows: int, length: int) -> Cost:
+def attention_cost(width: int, heads: int, rows: int, length: int) -> ComputeCost:
     """`Attention` over B x L vectors, forward and backward.
 
     Counted on torch's kernels for a CPU: each product is done twice more on the way back, the scores of
     all pairs are written, dropped out and kept.
     """
     positions, pairs = rows * length, rows * heads * length * length
-    return Cost(
+    return ComputeCost(
         products=3 * (8 * positions * width**2 + 4 * positions * length * width),
         elements=20 * positions * width + 12 * pairs,
         calls=70,
@@ -103,10 +103,10 @@ def attention_cost(width: int, heads: int, rows: int, length: int) -> Cost:
     )
 
 
-def block_cost(width: int, heads: int, inner: int, rows: int, length: int) -> Cost:
+def block_cost(width: int, heads: int, inner: int, rows: int, length: int) -> ComputeCost:
     """`TransformerBlock` over B x L vectors, forward and backward."""
     positions = rows * length
-    feed_forward = Cost(
+    feed_forward = ComputeCost(
         products=12 * positions * width * inner,
         elements=30 * positions * inner + 40 * positions * width,
         calls=90,

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
-from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.core.cost import FLOAT_BYTES, ComputeCost
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.nn import losses
 
@@ -121,14 +121,14 @@ def outside(seen: Tensor, drawn: Tensor, num_items: int) -> Tensor:
     return place + torch.searchsorted(before.contiguous(), place, right=True)
 
 
-def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> Cost:
+def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> ComputeCost:
     """`RankingLoss` of M targets over N items of width D, and the gradient of the item vectors."""
     table, rows = FLOAT_BYTES * num_items * width, FLOAT_BYTES * targets * width
     if config.kind == "softmax":
         chunk = losses.chunk_rows(num_items, torch.device("cpu"))
         chunks = -(-targets // chunk)
         # Every chunk adds to the whole gradient, which is then divided, scaled and handed over.
-        return Cost(
+        return ComputeCost(
             products=6 * targets * num_items * width,
             logits=targets * num_items,
             moved=table * (2 * chunks + 7),
@@ -139,7 +139,7 @@ def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) ->
     scored = config.negatives * targets
     taken = targets + (config.negatives if shared else scored)
     # The gradient of a gathered table is a table of its own; targets and negatives have one each.
-    return Cost(
+    return ComputeCost(
         products=6 * scored * width,
         elements=10 * scored + 6 * taken * width,
         logits=2 * scored,

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from seqloom.core.cost import BatchShape, Cost
+from seqloom.core.cost import BatchShape, ComputeCost
 
 
 class TrainingCosts(Protocol):
@@ -18,13 +18,13 @@ class TrainingCosts(Protocol):
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
         """The shape of the batch of rows that hold so many items, `width` with padding. Shapes: [B]."""
 
-    def step_cost(self, batch: BatchShape) -> Cost:
+    def step_cost(self, batch: BatchShape) -> ComputeCost:
         """One step, forward and backward, without the optimiser."""
 
-    def query_cost(self, rows: int, length: int) -> Cost:
+    def query_cost(self, rows: int, length: int) -> ComputeCost:
         """Ranking the whole catalogue for so many histories, forward alone."""
 
-    def epoch_cost(self, rows: Tensor) -> Cost:
+    def epoch_cost(self, rows: Tensor) -> ComputeCost:
         """What an epoch takes beside its steps; `held` is held throughout. Shapes: lengths [users]."""
 
     def score_width(self) -> int:

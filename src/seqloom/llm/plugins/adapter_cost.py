@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.core.cost import FLOAT_BYTES, ComputeCost
 from seqloom.llm.plugins.adapters import Adapter
 
 
-def pass_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> Cost:
+def adapter_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> ComputeCost:
     """B x L vectors after `before` tokens that the rows share, and the way back to vectors and adapter.
 
     Counted on the layers of Llama and its kin: two norms, attention, a gated feed-forward part. The frozen
@@ -33,7 +33,7 @@ def pass_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> Cost
     pairs = rows * length * (length + before) + before**2
     # Nothing is trained below the first adapter, and of the last layer's tokens only keys are looked at.
     back = before * (layers - 1) / layers if own else 0
-    return Cost(
+    return ComputeCost(
         products=positions * 2 * (frozen + trained)
         + (rows * length + back) * (2 * frozen + 4 * trained)
         + 12 * layers * pairs * width,

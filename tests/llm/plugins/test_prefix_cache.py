@@ -5,14 +5,14 @@ import torch
 
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
-from seqloom.llm.plugins.shared_base import LoraSettings, shared_language_model
+from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
 from seqloom.llm.reference import LanguageModelConfig
 from support.language_models import kept_llama, tiny_bert
 
 
 @pytest.fixture(scope="module")
 def base():
-    return shared_language_model(LanguageModelConfig(name=str(kept_llama())))
+    return load_shared_base(LanguageModelConfig(name=str(kept_llama())))
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(targets=["q_proj"])])
@@ -28,7 +28,7 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
         lengths = [torch.tensor([3, 1, 5]), torch.tensor([2, 2])]
         rows = [torch.randn(3, 5, width), torch.randn(2, 2, width)]
         parts = [Part(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
-        with base.using(adapter.name, training=False) as backbone:
+        with base.activate(adapter.name, training=False) as backbone:
             found = last_states(backbone, adapter.name, prefix, parts)
         for states, x, counts in zip(found, rows, lengths, strict=True):
             for state, row, count in zip(states, x, counts.tolist(), strict=True):
@@ -40,4 +40,4 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
 def test_other_models_are_left_alone(base, tmp_path):
     assert knows(base.backbone)
     other = LanguageModelConfig(name=str(tiny_bert(tmp_path / "bert")), kind="bidirectional")
-    assert not knows(shared_language_model(other).backbone)
+    assert not knows(load_shared_base(other).backbone)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seqloom.llm.plugins.shared_base import LanguageModel, LoraSettings
+from seqloom.llm.plugins.shared_base import LoraSettings, SharedBase
 
 
 class Adapter(nn.Module):
@@ -17,7 +17,7 @@ class Adapter(nn.Module):
     changes what the base does while this adapter is active.
     """
 
-    def __init__(self, base: LanguageModel, settings: LoraSettings | None) -> None:
+    def __init__(self, base: SharedBase, settings: LoraSettings | None) -> None:
         """Without `settings` the base is used as it is, with nothing to train."""
         super().__init__()
         self.base = base
@@ -25,19 +25,19 @@ class Adapter(nn.Module):
         self.name: str | None = None
         self.weights = nn.ParameterDict()
         if settings is not None:
-            self.name, parameters = base.add(settings)
+            self.name, parameters = base.add_adapter(settings)
             # A parameter's name may hold no dot.
             self.weights = nn.ParameterDict(
                 {path.replace(".", "/"): parameter for path, parameter in parameters.items()}
             )
-            weakref.finalize(self, base.remove, self.name)
+            weakref.finalize(self, base.remove_adapter, self.name)
 
     def run(self, embeddings: Tensor, **inputs: Any) -> Any:
         """The base's backbone on input embeddings, with this adapter and no other.
 
         Shapes: embeddings [B, T, D] -> an output with `last_hidden_state` [B, T, D].
         """
-        with self.base.using(self.name, training=self.training) as backbone:
+        with self.base.activate(self.name, training=self.training) as backbone:
             table = backbone.get_input_embeddings().weight
             return backbone(inputs_embeds=embeddings.to(table.dtype), **inputs)
 

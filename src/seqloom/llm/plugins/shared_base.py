@@ -48,7 +48,7 @@ class LoraSettings(Config):
     """Ends of the names of the layers that get an adapter; the feed-forward layers if not given."""
 
 
-class LanguageModel:
+class SharedBase:
     """A frozen base. Plug-ins add their adapters to it and take turns; its weights exist once.
 
     It is no torch module on purpose: a system that uses it neither saves nor trains its weights. A call
@@ -92,7 +92,7 @@ class LanguageModel:
         found: torch.dtype = self.backbone.get_input_embeddings().weight.dtype
         return found
 
-    def place(self, device: torch.device) -> None:
+    def move_to(self, device: torch.device) -> None:
         """Bring it to `device`, in the number format that the configuration wants there.
 
         Raises:
@@ -137,7 +137,7 @@ class LanguageModel:
         found: Tensor = table(torch.tensor(tokens, dtype=torch.int64, device=table.weight.device))
         return found
 
-    def add(self, settings: LoraSettings) -> tuple[str, dict[str, nn.Parameter]]:
+    def add_adapter(self, settings: LoraSettings) -> tuple[str, dict[str, nn.Parameter]]:
         """Add an adapter; gives its name here and its trainable parameters by their path.
 
         Raises:
@@ -169,12 +169,12 @@ class LanguageModel:
             self._active = None
             return name, dict(self._parameters(name))
 
-    def remove(self, name: str) -> None:
+    def remove_adapter(self, name: str) -> None:
         """Let go of an adapter. Safe at any moment: it happens when the model is next at rest."""
         self._retired.append(name)
 
     @contextmanager
-    def using(self, name: str | None, *, training: bool) -> Iterator[Any]:
+    def activate(self, name: str | None, *, training: bool) -> Iterator[Any]:
         """The backbone with one adapter active (or none); nobody else may use it meanwhile."""
         with self._lock:
             self._clean()
@@ -239,13 +239,11 @@ class LanguageModel:
                 parameter.data = parameter.data.to(dtype)
 
 
-_LOADED: weakref.WeakValueDictionary[tuple[Any, ...], LanguageModel] = weakref.WeakValueDictionary()
+_LOADED: weakref.WeakValueDictionary[tuple[Any, ...], SharedBase] = weakref.WeakValueDictionary()
 _LOADING = threading.Lock()
 
 
-def shared_language_model(
-    config: LanguageModelConfig, progress: Progress = SILENT
-) -> LanguageModel:
+def load_shared_base(config: LanguageModelConfig, progress: Progress = SILENT) -> SharedBase:
     """The language model of `config`: the one in memory if somebody uses it, else a fresh one.
 
     Raises:
@@ -262,7 +260,7 @@ def shared_language_model(
         return found
 
 
-def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> LanguageModel:
+def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> SharedBase:
     if config.kind == "bidirectional":
         if config.quantise:
             raise ConfigError("quantise is for causal language models; leave it out")
@@ -281,7 +279,7 @@ def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> Langu
             raise ConfigError("start=random and quantise exclude each other; leave one out")
         model = randomised(model)
         sha256 = _tensors_sha256(model)
-    return LanguageModel(config, model, tokenizer, sha256)
+    return SharedBase(config, model, tokenizer, sha256)
 
 
 def _tensors_sha256(model: nn.Module) -> str:

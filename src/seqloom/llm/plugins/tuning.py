@@ -20,7 +20,7 @@ from seqloom.data.batches import EpochPlan, TrainingRows, plan_epoch
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import Record
-from seqloom.llm.plugins.shared_base import LanguageModel, LoraSettings
+from seqloom.llm.plugins.shared_base import LoraSettings, SharedBase
 from seqloom.llm.reference import LanguageModelConfig
 from seqloom.nn.losses import softmax_loss
 
@@ -72,7 +72,7 @@ class Encoded:
     """Records whose response was cut off."""
 
 
-def encode_records(records: Sequence[Record], base: LanguageModel, max_tokens: int) -> Encoded:
+def encode_records(records: Sequence[Record], base: SharedBase, max_tokens: int) -> Encoded:
     """Tokens of each record; a prompt that fills `max_tokens` leaves nothing to learn and is left out."""
     ends = [] if base.tokenizer.eos_token_id is None else [base.tokenizer.eos_token_id]
     rows: list[list[int]] = []
@@ -172,7 +172,7 @@ class TuningPhase:
         return {"loss": Mean(loss, batch.num_targets)}
 
 
-def check_head(base: LanguageModel) -> None:
+def check_head(base: SharedBase) -> None:
     """Make sure that logits are states times the output layer's weights, which is what is trained.
 
     Raises:

@@ -30,7 +30,7 @@ from seqloom.hub.quiet import quiet_transformers
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import Records, read_records
-from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
+from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
 from seqloom.llm.plugins.tuning import Encoded, TuneConfig, TuningPhase, encode_records
 from seqloom.llm.reference import TUNED_FILE, BaseReference
 from seqloom.runs.sole import sole_process
@@ -111,7 +111,7 @@ def tune_llm(
     resolved = TuneConfig.build(config)
     _check(resolved)
     found = read_records(records, skip_bad=skip_bad)
-    base = processes.in_turn(lambda: shared_language_model(resolved.llm, progress))
+    base = processes.in_turn(lambda: load_shared_base(resolved.llm, progress))
     manifest = TunedManifest(
         base=base.reference,
         merged=merge,
@@ -164,7 +164,7 @@ def _check(config: TuneConfig) -> None:
 
 
 def _encode(
-    found: Records, base: LanguageModel, max_tokens: int, skip_bad: bool, progress: Progress
+    found: Records, base: SharedBase, max_tokens: int, skip_bad: bool, progress: Progress
 ) -> tuple[Encoded, list[str]]:
     """Tokens, and what is wrong with each record that is left out."""
     encoded = encode_records(found.good, base, max_tokens)
@@ -217,8 +217,8 @@ def _open(out: Path, manifest: TunedManifest, *, resume: bool, overwrite: bool) 
         write_json(work / TUNED_FILE, manifest.model_dump(mode="json"))
 
 
-def _adapter(base: LanguageModel, config: TuneConfig, device: torch.device) -> Adapter:
-    base.place(device)
+def _adapter(base: SharedBase, config: TuneConfig, device: torch.device) -> Adapter:
+    base.move_to(device)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, "initialise"))
         return Adapter(base, config.lora).to(device)

@@ -118,7 +118,7 @@ class HistoryReader(nn.Module):
         Shapes: -> for each part [B, D].
         """
         adapter = self.adapter
-        with adapter.base.using(adapter.name, training=False) as backbone:
+        with adapter.base.activate(adapter.name, training=False) as backbone:
             return last_states(backbone, adapter.name, prefix.layers, parts)
 
     def _lay_out(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from seqloom.core.phase import Phase
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
+from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
@@ -54,7 +54,7 @@ class E4SRec(System[E4SRecConfig]):
         super().__init__(config, sizes)
         if not sizes.id_size:
             raise ConfigError("e4srec needs ID embeddings; it is trained by `seqloom train`")
-        self.base = shared_language_model(config.llm)
+        self.base = load_shared_base(config.llm)
         self.register_buffer("ids", torch.zeros(sizes.num_items, sizes.id_size))
         self.reader = HistoryReader(
             Adapter(self.base, config.lora if config.train_adapter else None),
@@ -66,14 +66,14 @@ class E4SRec(System[E4SRecConfig]):
         self.head = nn.Parameter(torch.zeros(sizes.num_items, self.base.width))
 
     @classmethod
-    def load_shared(cls, config: E4SRecConfig, progress: Progress) -> LanguageModel:
+    def load_shared(cls, config: E4SRecConfig, progress: Progress) -> SharedBase:
         """The language model.
 
         Raises:
             AssetError: it cannot be found or read.
             ConfigError: `llm` or `lora` asks for what it has not.
         """
-        base = shared_language_model(config.llm, progress)
+        base = load_shared_base(config.llm, progress)
         if config.train_adapter:
             base.targets(config.lora)
         return base
@@ -178,7 +178,7 @@ class E4SRec(System[E4SRecConfig]):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> E4SRec:
         """Take the language model along to another device."""
-        self.base.place(fn(torch.empty(0, device=self.head.device)).device)
+        self.base.move_to(fn(torch.empty(0, device=self.head.device)).device)
         super()._apply(fn, recurse)
         return self
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
-from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton, collect_words, words_of
+from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton, collect_words, split_words
 from seqloom.llm.generation.text_model import END
 from support.tiny_networks import tiny_tokenizer
 
@@ -18,9 +18,9 @@ PIECES = [(1,), (2,), (2, 7), (3, 8, 9), (3, 8, 7), (4, 9)]
 
 
 def test_words_are_letters_of_any_script():
-    assert words_of("L'Oréal 3-in-1, 50ml!") == ["l", "oréal", "in", "ml"]
-    assert words_of("हिन्दी और 漢字") == ["हिन्दी", "और", "漢字"]
-    assert words_of("... !!! 123 \x00") == []
+    assert split_words("L'Oréal 3-in-1, 50ml!") == ["l", "oréal", "in", "ml"]
+    assert split_words("हिन्दी और 漢字") == ["हिन्दी", "और", "漢字"]
+    assert split_words("... !!! 123 \x00") == []
     assert collect_words(["b a bb", "BB cc", "cc"], min_count=2) == ["bb", "cc"]
 
 

@@ -10,10 +10,10 @@ from seqloom.llm.generation.encoder_decoder import EncoderDecoder
 from seqloom.llm.generation.networks import (
     NetworkConfig,
     build_network,
+    build_text_model,
     load_shape,
-    prune,
+    prune_vocabulary,
     save_shape,
-    text_model,
 )
 from support.tiny_networks import tiny_network, tiny_tokenizer
 
@@ -41,7 +41,7 @@ def scores(model, translate=None):
 def test_a_model_from_scratch_has_the_asked_shape(source, kind):
     made = network(source)
     assert made.get_input_embeddings().weight.shape == (len(tiny_tokenizer()), 16)
-    assert isinstance(text_model(made, OUTPUTS), kind)
+    assert isinstance(build_text_model(made, OUTPUTS), kind)
     assert not torch.equal(*(network_with(source, seed) for seed in (1, 2)))
 
 
@@ -66,7 +66,7 @@ def test_a_folder_is_loaded_with_its_weights(source, tmp_path):
     made = network(source)
     made.save_pretrained(tmp_path)
     loaded = build_network(NetworkConfig(name=str(tmp_path)), tiny_tokenizer())
-    first, second = (scores(text_model(each, OUTPUTS)) for each in (made, loaded))
+    first, second = (scores(build_text_model(each, OUTPUTS)) for each in (made, loaded))
     torch.testing.assert_close(first, second)
 
 
@@ -79,11 +79,11 @@ def test_a_tokenizer_that_is_too_large_is_refused(tmp_path):
 @pytest.mark.parametrize("source", ["t5", "llama"])
 def test_pruning_changes_no_score(source):
     whole = network(source)
-    before = scores(text_model(whole, OUTPUTS))
+    before = scores(build_text_model(whole, OUTPUTS))
     kept = [1, 5, 3, 9, 4, 0, 7, 8]
     small = network(source)
-    prune(small, torch.tensor(kept))
-    model = text_model(small, torch.arange(len(OUTPUTS)))
+    prune_vocabulary(small, torch.tensor(kept))
+    model = build_text_model(small, torch.arange(len(OUTPUTS)))
     translate = {token: place for place, token in enumerate(kept)}
     assert torch.equal(scores(model, translate), before)
     assert model.output_rows(small.get_input_embeddings().weight).shape == (5, 16)
@@ -92,7 +92,7 @@ def test_pruning_changes_no_score(source):
 
 def test_a_pruned_t5_needs_its_start_token():
     with pytest.raises(ConfigError, match="start token 0 must be kept"):
-        prune(network("t5"), torch.tensor([1, 5, 3]))
+        prune_vocabulary(network("t5"), torch.tensor([1, 5, 3]))
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
@@ -100,11 +100,11 @@ def test_a_pruned_t5_needs_its_start_token():
 def test_shape_and_weights_make_the_model_again(source, pruned, tmp_path):
     made = network(source)
     if pruned:
-        prune(made, torch.tensor([1, 5, 3, 9, 4, 0, 7, 8]))
-    first = text_model(made, torch.arange(5))
+        prune_vocabulary(made, torch.tensor([1, 5, 3, 9, 4, 0, 7, 8]))
+    first = build_text_model(made, torch.arange(5))
     stored = load(save({n: v.contiguous() for n, v in first.state_dict().items()}))
     save_shape(made, tmp_path)
-    second = text_model(load_shape(tmp_path), torch.arange(5))
+    second = build_text_model(load_shape(tmp_path), torch.arange(5))
     second.load_state_dict(stored)
     translate = {t: t % 8 for t in range(10)}
     assert torch.equal(scores(first, translate), scores(second, translate))

@@ -5,7 +5,7 @@ import torch
 
 from seqloom.core.errors import ConfigError
 from seqloom.data.sequences import Sequences
-from seqloom.llm.plugins.alpaca import RESPONSE, before_input
+from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.e4srec import scorer
 from seqloom.systems.e4srec.config import E4SRecConfig
@@ -50,7 +50,9 @@ def bidirectional(dataset, tmp_path_factory):
 def whole_prompt(system, items):
     """The authors' way: one history's whole prompt in one pass, a position a token."""
     base, reader = system.base, system.reader
-    before = base.embed(base.tokenizer(before_input(system.config.prompt.instruction))["input_ids"])
+    before = base.embed(
+        base.tokenizer(prompt_before_input(system.config.prompt.instruction))["input_ids"]
+    )
     ids = system.reader.projection(system.ids[torch.tensor(items) - 1])
     parts = [before, ids]
     if reader.respond:

@@ -7,7 +7,7 @@ import torch
 from seqloom.core.errors import ConfigError
 from seqloom.llm.generation.diverse import Lengths
 from seqloom.llm.generation.lexicon import Lexicon, collect_words
-from seqloom.llm.generation.networks import text_model
+from seqloom.llm.generation.networks import build_text_model
 from seqloom.llm.generation.prefix_tree import PAD, PrefixTree
 from seqloom.llm.generation.text_model import END
 from seqloom.llm.generation.tokenizers import train_tokenizer
@@ -31,7 +31,7 @@ def generator(request):
     tokenizer = train_tokenizer(clean, 500)
     lexicon = Lexicon.build(collect_words(TEXTS), tokenizer)
     network = tiny_network(request.param, vocabulary=len(tokenizer))
-    return text_model(network, lexicon.output_tokens), lexicon, tokenizer
+    return build_text_model(network, lexicon.output_tokens), lexicon, tokenizer
 
 
 def make(generator, texts=TEXTS, item_ids=ITEM_IDS, taken=(), **config):

@@ -72,7 +72,7 @@ def generate_words(
     return texts
 
 
-def allowed_along(
+def allowed_tokens(
     automaton: WordAutomaton, texts: Tensor, lengths: Lengths, wanted: Tensor | None = None
 ) -> Tensor:
     """The tokens that `generate_words` chooses among at each place of a text that is given.

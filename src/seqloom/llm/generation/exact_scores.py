@@ -14,7 +14,7 @@ from seqloom.llm.generation.text_model import ROOT, DecodingState
 
 
 @torch.inference_mode()
-def exact_scores(
+def score_items(
     state: DecodingState,
     tree: PrefixTree,
     likelihood: Likelihood,
@@ -42,7 +42,7 @@ def exact_scores(
     return scores if penalty is None else penalty.final(scores, numbers)
 
 
-def candidate_scores(
+def score_candidates(
     state: DecodingState,
     tree: PrefixTree,
     likelihood: Likelihood,

@@ -19,7 +19,7 @@ from seqloom.llm.generation.text_model import END
 _MOST_CHARACTERS = 20_000
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text in lower case: runs of letters and their marks, in any script.
 
     Reads the first 20,000 characters.
@@ -37,7 +37,7 @@ def collect_words(
     Words of fewer than `shortest` or more than `longest` letters, or in fewer than `min_count` texts, are
     left out.
     """
-    counts = Counter(word for text in texts for word in set(words_of(text)))
+    counts = Counter(word for text in texts for word in set(split_words(text)))
     return sorted(
         word
         for word, count in counts.items()

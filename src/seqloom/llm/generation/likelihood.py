@@ -30,7 +30,7 @@ class Likelihood(Protocol):
         """Of the one child of each node. Shapes: states [n, D], nodes [n] -> [n]."""
 
 
-class AmongTokens:
+class VocabularyLikelihood:
     """Probabilities over all output tokens: the likelihood of the text, as the model was trained."""
 
     forced_cost = True
@@ -59,7 +59,7 @@ class AmongTokens:
         return torch.cat(parts)
 
 
-class AmongBranches:
+class BranchLikelihood:
     """Probabilities over the tokens that the tree allows: those of all items add up to one.
 
     The same as the library's `generate` with `renormalize_logits=True`. A token without alternative is

@@ -131,7 +131,7 @@ def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
     return network
 
 
-def text_model(network: Any, output_tokens: Tensor) -> TextModel:
+def build_text_model(network: Any, output_tokens: Tensor) -> TextModel:
     """The text model around a network."""
     kind = EncoderDecoder if network.config.is_encoder_decoder else DecoderOnly
     return kind(network, output_tokens)
@@ -161,7 +161,7 @@ def load_shape(folder: Path) -> Any:
         return auto.from_config(shape, dtype=torch.float32, trust_remote_code=False)
 
 
-def prune(network: Any, kept: Tensor) -> None:
+def prune_vocabulary(network: Any, kept: Tensor) -> None:
     """Keep the tokens `kept` alone, in that order: token i of the pruned model is kept[i] of the whole one.
 
     What the model says about the kept tokens stays the same to the bit.

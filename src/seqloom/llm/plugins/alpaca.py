@@ -46,7 +46,7 @@ class Records:
     """What is wrong with each record that was left out, with its line."""
 
 
-def before_input(instruction: str) -> str:
+def prompt_before_input(instruction: str) -> str:
     """The template up to the place of the input."""
     return _WITH_INPUT.replace("{instruction}", instruction)
 
@@ -128,5 +128,5 @@ def _record(value: dict[str, str], line: int) -> Record:
     given = (value.get("input") or "").strip()
     instruction = value["instruction"].strip()
     plain = _PLAIN.replace("{instruction}", instruction)
-    prompt = before_input(instruction) + given if given else plain
+    prompt = prompt_before_input(instruction) + given if given else plain
     return Record(prompt + RESPONSE, value["output"].strip(), line)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.alpaca import RESPONSE, before_input
+from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input
 from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
 from seqloom.nn.attention import last_position
 from seqloom.nn.dropout import Dropout
@@ -60,7 +60,7 @@ class HistoryReader(nn.Module):
         self.causal = base.config.kind == "causal"
         self.projection = nn.Linear(id_size, base.width)
         self.dropout = Dropout(dropout)
-        self._before = base.tokenizer(before_input(instruction))["input_ids"]
+        self._before = base.tokenizer(prompt_before_input(instruction))["input_ids"]
         after = base.tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]
         self._after = after if respond else []
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seqloom.llm.generation.diverse import allowed_along
+from seqloom.llm.generation.diverse import allowed_tokens
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.config import IDConfig
@@ -42,7 +42,7 @@ class IDChoices:
         found = torch.zeros(*ids.shape, len(automaton.start), dtype=torch.bool, device=device)
         for attempt in self._attempts:
             wanted = own[left] if attempt.own_words else None
-            found[left] = allowed_along(automaton, ids[left], attempt.lengths, wanted)
+            found[left] = allowed_tokens(automaton, ids[left], attempt.lengths, wanted)
             written = found[left].gather(2, place[left])[..., 0] | ~words[left]
             left = left[~written.all(1)]
             if not len(left):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
+from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
 from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
 from seqloom.llm.reference import LanguageModelConfig
 from support.language_models import kept_llama, tiny_bert
@@ -27,7 +27,7 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
         prefix = [(layer.keys, layer.values) for layer in cache.layers]
         lengths = [torch.tensor([3, 1, 5]), torch.tensor([2, 2])]
         rows = [torch.randn(3, 5, width), torch.randn(2, 2, width)]
-        parts = [Part(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
+        parts = [SequenceBatch(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
         with base.activate(adapter.name, training=False) as backbone:
             found = last_states(backbone, adapter.name, prefix, parts)
         for states, x, counts in zip(found, rows, lengths, strict=True):
@@ -38,6 +38,6 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
 
 
 def test_other_models_are_left_alone(base, tmp_path):
-    assert knows(base.backbone)
+    assert is_supported(base.backbone)
     other = LanguageModelConfig(name=str(tiny_bert(tmp_path / "bert")), kind="bidirectional")
-    assert not knows(load_shared_base(other).backbone)
+    assert not is_supported(load_shared_base(other).backbone)

@@ -24,7 +24,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @dataclass
-class Part:
+class SequenceBatch:
     """Sequences that go through together."""
 
     x: Tensor
@@ -33,7 +33,7 @@ class Part:
     """[B], at least 1."""
 
 
-def knows(backbone: Any) -> bool:
+def is_supported(backbone: Any) -> bool:
     """Whether `last_states` can run this model: its layers are known and its weights are plain numbers."""
     if backbone.config.model_type not in FAMILY:
         return False
@@ -43,7 +43,7 @@ def knows(backbone: Any) -> bool:
 
 @torch.no_grad()
 def last_states(
-    backbone: Any, adapter: str | None, prefix: Sequence[Pair], parts: Sequence[Part]
+    backbone: Any, adapter: str | None, prefix: Sequence[Pair], parts: Sequence[SequenceBatch]
 ) -> list[Tensor]:
     """The state at each sequence's last position.
 
@@ -76,7 +76,13 @@ class _Weights:
 
 
 def _layer(
-    layer: Any, weights: _Weights, prefix: Pair, part: Part, cos: Tensor, sin: Tensor, last: bool
+    layer: Any,
+    weights: _Weights,
+    prefix: Pair,
+    part: SequenceBatch,
+    cos: Tensor,
+    sin: Tensor,
+    last: bool,
 ) -> Tensor:
     """Shapes: -> [B, L, D], in the last layer [B, 1, D]."""
     x, attention = part.x, layer.self_attn

@@ -60,7 +60,7 @@ class TuneConfig(Config):
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRecords:
     """Records as tokens: prompt, response, end of text."""
 
     tokens: Sequences
@@ -72,7 +72,7 @@ class Encoded:
     """Records whose response was cut off."""
 
 
-def encode_records(records: Sequence[Record], base: SharedBase, max_tokens: int) -> Encoded:
+def encode_records(records: Sequence[Record], base: SharedBase, max_tokens: int) -> EncodedRecords:
     """Tokens of each record; a prompt that fills `max_tokens` leaves nothing to learn and is left out."""
     ends = [] if base.tokenizer.eos_token_id is None else [base.tokenizer.eos_token_id]
     rows: list[list[int]] = []
@@ -89,7 +89,7 @@ def encode_records(records: Sequence[Record], base: SharedBase, max_tokens: int)
         rows.append(whole[:max_tokens])
         prompt_lengths.append(len(prompt))
         kept.append(number)
-    return Encoded(Sequences.from_lists(rows), torch.tensor(prompt_lengths), kept, cut)
+    return EncodedRecords(Sequences.from_lists(rows), torch.tensor(prompt_lengths), kept, cut)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class TuningPhase:
     name = "tune"
     validated = False
 
-    def __init__(self, adapter: Adapter, encoded: Encoded, config: TuneConfig) -> None:
+    def __init__(self, adapter: Adapter, encoded: EncodedRecords, config: TuneConfig) -> None:
         """Raises ConfigError where the language model has no plain output layer."""
         check_head(adapter.base)
         self.module = adapter

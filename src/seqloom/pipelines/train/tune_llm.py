@@ -31,7 +31,7 @@ from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import Records, read_records
 from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
-from seqloom.llm.plugins.tuning import Encoded, TuneConfig, TuningPhase, encode_records
+from seqloom.llm.plugins.tuning import EncodedRecords, TuneConfig, TuningPhase, encode_records
 from seqloom.llm.reference import TUNED_FILE, BaseReference
 from seqloom.runs.sole import sole_process
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
@@ -165,7 +165,7 @@ def _check(config: TuneConfig) -> None:
 
 def _encode(
     found: Records, base: SharedBase, max_tokens: int, skip_bad: bool, progress: Progress
-) -> tuple[Encoded, list[str]]:
+) -> tuple[EncodedRecords, list[str]]:
     """Tokens, and what is wrong with each record that is left out."""
     encoded = encode_records(found.good, base, max_tokens)
     kept = set(encoded.kept)
@@ -227,7 +227,7 @@ def _adapter(base: SharedBase, config: TuneConfig, device: torch.device) -> Adap
 def _fit(
     out: Path,
     adapter: Adapter,
-    encoded: Encoded,
+    encoded: EncodedRecords,
     config: TuneConfig,
     checkpoint_every_s: float,
     progress: Progress,

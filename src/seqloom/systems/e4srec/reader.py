@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seqloom.core.errors import ConfigError
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input
-from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
+from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
 from seqloom.nn.attention import last_position
 from seqloom.nn.dropout import Dropout
 
@@ -104,15 +104,15 @@ class HistoryReader(nn.Module):
     @property
     def lean(self) -> bool:
         """Whether `last_states` knows the language model."""
-        return self.causal and knows(self.adapter.base.backbone)
+        return self.causal and is_supported(self.adapter.base.backbone)
 
     @torch.no_grad()
-    def lay_out(self, ids: Tensor, lengths: Tensor) -> Part:
+    def lay_out(self, ids: Tensor, lengths: Tensor) -> SequenceBatch:
         """What `last_states` takes of histories. Shapes: ids [B, L, d], lengths [B]."""
         x, total = self._lay_out(self.projection(ids), lengths)
-        return Part(x.to(self.adapter.base.dtype), total.clamp(min=1))
+        return SequenceBatch(x.to(self.adapter.base.dtype), total.clamp(min=1))
 
-    def last_states(self, parts: Sequence[Part], prefix: Prefix) -> list[Tensor]:
+    def last_states(self, parts: Sequence[SequenceBatch], prefix: Prefix) -> list[Tensor]:
         """The state after each history, without dropout; the same as the last state of `forward`.
 
         Shapes: -> for each part [B, D].

@@ -5,7 +5,7 @@ import time
 import polars as pl
 import pytest
 
-from seqloom.core.progress import SILENT, Silent
+from seqloom.core.progress import SILENT, SilentProgress
 from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
@@ -67,7 +67,7 @@ def test_events_in_the_future_are_reported(store, model) -> None:
     ahead = int(time.time()) + 10**6
     warnings: list[str] = []
 
-    class Heard(Silent):
+    class Heard(SilentProgress):
         def warn(self, message: str) -> None:
             warnings.append(message)
 

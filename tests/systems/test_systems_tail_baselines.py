@@ -7,7 +7,7 @@ import torch
 
 from seqloom.core.config import apply_overrides
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import Silent
+from seqloom.core.progress import SilentProgress
 from seqloom.data.sequences import Sequences
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.melt.phase import branch_losses
@@ -19,7 +19,7 @@ from seqloom.text.store import load_embeddings
 from support.datasets import SMALL, tiny_dataset
 
 
-class Notes(Silent):
+class Notes(SilentProgress):
     """Keeps what is noted."""
 
     def __init__(self, notes):

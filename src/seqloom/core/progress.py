@@ -34,7 +34,7 @@ class _SilentTask:
         pass
 
 
-class Silent:
+class SilentProgress:
     """A `Progress` that shows nothing."""
 
     @contextmanager
@@ -48,4 +48,4 @@ class Silent:
         pass
 
 
-SILENT = Silent()
+SILENT = SilentProgress()

@@ -177,7 +177,7 @@ class Others:
     rank, size = 1, 2
 
     def __init__(self, told: str) -> None:
-        self.once = lambda act: told
+        self.run_on_first = lambda act: told
 
 
 def test_processes_that_were_started_on_something_else_are_refused(folder):

@@ -118,7 +118,7 @@ class Phase(Protocol):
 
         The global random state is set for the step before the call. A draw that belongs to the batch (a
         negative, a template), not to a layer, is made for the whole batch, whatever share of it this
-        process has: see `Processes.drawing`.
+        process has: see `Processes.shared_random_state`.
         """
 
 

@@ -55,7 +55,7 @@ class ProcessGroup:
             )
         return f"cuda:{self._local_rank}" if name == "cuda" else name
 
-    def once(self, act: Callable[[], str]) -> str:
+    def run_on_first(self, act: Callable[[], str]) -> str:
         if self.rank == 0:
             try:
                 text = act()
@@ -69,20 +69,20 @@ class ProcessGroup:
             raise ProcessError("process 0 has failed; its message says why")
         return told
 
-    def in_turn(self, make: Callable[[], T]) -> T:
+    def run_in_turn(self, make: Callable[[], T]) -> T:
         made: list[T] = []
 
         def act() -> str:
             made.append(make())
             return ""
 
-        self.once(act)
+        self.run_on_first(act)
         return made[0] if made else make()
 
     def wait(self) -> None:
         self.sum(torch.zeros(1))
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         with _exchange():
             for tensor in tensors:
                 if is_spread(tensor):
@@ -106,7 +106,7 @@ class ProcessGroup:
         self._borrowed = own.start == own.stop
         return batch.share(slice(0, 1) if self._borrowed else own)
 
-    def span(self, count: int) -> tuple[int, slice]:
+    def locate_rows(self, count: int) -> tuple[int, slice]:
         counts = torch.zeros(self.size, dtype=torch.int64)
         if self._borrowed:  # the first process has the borrowed row as its first
             return int(self.sum(counts).sum()), slice(0, count)
@@ -114,8 +114,8 @@ class ProcessGroup:
         before = int(self.sum(counts)[: self.rank].sum())
         return int(counts.sum()), slice(before, before + count)
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
-        whole, own = self.span(len(rows))
+    def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
+        whole, own = self.locate_rows(len(rows))
         every = torch.zeros(whole, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
         if not self._borrowed:
             every[own] = rows.detach()
@@ -127,7 +127,7 @@ class ProcessGroup:
         torch.manual_seed(derive_seed(seed, "process", self.rank))
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
+    def shared_random_state(self) -> Iterator[None]:
         own = _random_state()
         _set_random_state(self._shared_state)
         try:
@@ -160,7 +160,7 @@ class ProcessGroup:
         return dict(zip(parts, values, strict=True))
 
     @contextmanager
-    def exchanging(self) -> Iterator[None]:
+    def report_lost_processes(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:

@@ -35,20 +35,20 @@ class Processes(Protocol):
     def device(self, name: str) -> str:
         """The device of this process, where the user asked for `name`."""
 
-    def once(self, act: Callable[[], str]) -> str:
+    def run_on_first(self, act: Callable[[], str]) -> str:
         """Let the first process act; what it returns is told to all.
 
         Raises:
             ProcessError: on the others, that the first one raised (there, what was raised).
         """
 
-    def in_turn(self, make: Callable[[], T]) -> T:
+    def run_in_turn(self, make: Callable[[], T]) -> T:
         """Let the first process make something, then the others: they find what it has put into caches."""
 
     def wait(self) -> None:
         """Go on when all have come here."""
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give everyone the first process's values, in place; tensors that are spread are left out."""
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -61,16 +61,16 @@ class Processes(Protocol):
             ConfigError: the batch is not `Divisible`.
         """
 
-    def span(self, count: int) -> tuple[int, slice]:
+    def locate_rows(self, count: int) -> tuple[int, slice]:
         """Of things of which this process's share has `count`: how many all shares have, and its places."""
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
+    def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
         """The rows of all shares below each other, without gradient, and the places of these."""
 
     def seed(self, seed: int) -> None:
         """Set the global random state for a step. Layers draw from it, each process from its own."""
 
-    def drawing(self) -> AbstractContextManager[None]:
+    def shared_random_state(self) -> AbstractContextManager[None]:
         """Within the block the global random state is the same for all: for draws for the whole batch."""
 
     def add_up(self, parts: Mapping[str, Mean]) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ class Processes(Protocol):
         Of spread parameters each has those of its rows, which FSDP has summed.
         """
 
-    def exchanging(self) -> AbstractContextManager[None]:
+    def report_lost_processes(self) -> AbstractContextManager[None]:
         """Within the block exchanges that torch makes by itself (FSDP) raise `ProcessError` too."""
 
 
@@ -95,16 +95,16 @@ class Alone:
     def device(self, name: str) -> str:
         return name
 
-    def once(self, act: Callable[[], str]) -> str:
+    def run_on_first(self, act: Callable[[], str]) -> str:
         return act()
 
-    def in_turn(self, make: Callable[[], T]) -> T:
+    def run_in_turn(self, make: Callable[[], T]) -> T:
         return make()
 
     def wait(self) -> None:
         pass
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         pass
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -113,10 +113,10 @@ class Alone:
     def share(self, batch: T) -> T:
         return batch
 
-    def span(self, count: int) -> tuple[int, slice]:
+    def locate_rows(self, count: int) -> tuple[int, slice]:
         return count, slice(0, count)
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
+    def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
         return rows, slice(0, len(rows))
 
     def seed(self, seed: int) -> None:
@@ -124,7 +124,7 @@ class Alone:
 
         torch.manual_seed(seed)
 
-    def drawing(self) -> AbstractContextManager[None]:
+    def shared_random_state(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def add_up(self, parts: Mapping[str, Mean]) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ class Alone:
     def sum_gradients(self, module: nn.Module, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         return parts
 
-    def exchanging(self) -> AbstractContextManager[None]:
+    def report_lost_processes(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 

@@ -32,5 +32,5 @@ def sole_process(
             remove_unfinished(path)
             return ""
 
-        processes.once(enter)
+        processes.run_on_first(enter)
         yield

@@ -91,15 +91,15 @@ class RankingLoss(nn.Module):
         if config.kind == "softmax":
             return losses.softmax_loss(hidden, weight, targets, offset=offset)
         if config.kind == "sampled-softmax":
-            with self._processes.drawing():
+            with self._processes.shared_random_state():
                 uniform = torch.rand(config.negatives, device=hidden.device)
             drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)
             return losses.sampled_softmax_loss(
                 hidden, weight, targets, drawn, self.log_expected, offset=offset
             )
-        whole, own = self._processes.span(len(hidden))
+        whole, own = self._processes.locate_rows(len(hidden))
         shape = (whole, config.negatives)
-        with self._processes.drawing():
+        with self._processes.shared_random_state():
             drawn = torch.randint(_DRAWS, shape, device=hidden.device)[own]
         negatives = outside(targets[:, None] if seen is None else seen, drawn, self.num_items)
         beta = 1.0

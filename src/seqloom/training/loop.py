@@ -86,7 +86,7 @@ class Trainer:
             found = self.checkpoints.has_last()
             return self.checkpoints.read_position().model_dump_json() if found else ""
 
-        position = self.processes.once(last)
+        position = self.processes.run_on_first(last)
         if not position:
             return False
         self.position = Position.model_validate_json(position)
@@ -139,7 +139,7 @@ class Trainer:
         phase = stepper.phase
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
-        self.processes.same(self._changing())  # machines of different make drift apart
+        self.processes.broadcast(self._changing())  # machines of different make drift apart
         total = len(steps)
         meter = _Meter(self.position, self.device)
         phase.module.train()

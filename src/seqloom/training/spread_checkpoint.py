@@ -54,7 +54,7 @@ class SpreadCheckpoints(Checkpoints):
     def due(self, saved: float, every_s: float) -> bool:
         """Whether the first process finds it time: clocks differ."""
         return bool(
-            self._processes.once(
+            self._processes.run_on_first(
                 lambda: "yes" if super(SpreadCheckpoints, self).due(saved, every_s) else ""
             )
         )
@@ -68,11 +68,11 @@ class SpreadCheckpoints(Checkpoints):
     def _together(self, name: str) -> Iterator[Path]:
         """A folder that all fill and the first process puts in its place."""
         if self._processes.rank:
-            yield Path(self._processes.once(str))
+            yield Path(self._processes.run_on_first(str))
             self._processes.wait()
             return
         with atomic_folder(self.folder / name, overwrite=True) as work:
-            self._processes.once(lambda: str(work))
+            self._processes.run_on_first(lambda: str(work))
             yield work
             self._processes.wait()
             write_hashes(work)

@@ -89,7 +89,8 @@ def test_teacher_forcing_gives_the_same_likelihoods(model, prompts):
         with torch.inference_mode():
             log_probs = model.logits(model.embed(tokens), mask, targets).log_softmax(-1)
             expected = [
-                token_costs(model, t[m], row, VocabularyLikelihood) for t, m in zip(*prompts)
+                token_costs(model, prompt[real], row, VocabularyLikelihood)
+                for prompt, real in zip(tokens, mask, strict=True)
             ]
         got = log_probs[:, : len(row)].gather(2, targets[:, : len(row), None])[..., 0]
         torch.testing.assert_close(got.double(), torch.stack(expected), rtol=1e-5, atol=1e-5)

@@ -51,7 +51,7 @@ def once(processes: Processes, act: Callable[[], RunManifest | None]) -> RunMani
 
     if processes.size == 1:
         return act()
-    text = processes.once(told)
+    text = processes.run_on_first(told)
     return RunManifest.model_validate_json(text) if text else None
 
 
@@ -165,7 +165,7 @@ def check_alike(processes: Processes, dataset: Dataset, config: SystemConfig) ->
         ConfigError: this one was given another data set or configuration than the first.
     """
     own = f"data set {dataset.fingerprint[:12]} with\n{config.to_yaml()}"
-    first = processes.once(lambda: own)
+    first = processes.run_on_first(lambda: own)
     if own != first:
         raise ConfigError(
             f"process {processes.rank} was started on {own}but the first process on {first}; give all of "

@@ -130,7 +130,7 @@ def train(
         ids = given_ids(dataset, getattr(resolved, "ids")) if cls.uses_ids else None  # noqa: B009
         runs = getattr(resolved, "runs") if cls.combines_runs else ()  # noqa: B009
         members = load_members(dataset, runs, device)
-        shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
+        shared = processes.run_in_turn(lambda: cls.load_shared(resolved, progress))
         if manifest is None:
             manifest = once(processes, lambda: begin(out, dataset, cls, resolved, sizes))
         assert manifest is not None
@@ -206,7 +206,9 @@ def _train(
 ) -> RunManifest:
     started = time.monotonic()
     processes = data.processes
-    model = processes.in_turn(lambda: start_system(manifest.system, config, manifest.sizes, data))
+    model = processes.run_in_turn(
+        lambda: start_system(manifest.system, config, manifest.sizes, data)
+    )
     manifest = _with_start(out, manifest, model, processes)
     if shard:
         model.shard(device)
@@ -239,7 +241,7 @@ def _train(
         return metrics
 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    phases = processes.in_turn(lambda: model.phases(data))
+    phases = processes.run_in_turn(lambda: model.phases(data))
     if not len(held_out.users) and any(p.validated and p.optimisation.epochs for p in phases):
         _no_validation()
     first = processes.rank == 0
@@ -255,7 +257,7 @@ def _train(
         progress=data.progress,
         processes=processes,
     )
-    with processes.exchanging():
+    with processes.report_lost_processes():
         position = trainer.fit(resume=True)
         model.finish()
         model.eval()

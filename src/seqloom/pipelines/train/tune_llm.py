@@ -111,7 +111,7 @@ def tune_llm(
     resolved = TuneConfig.build(config)
     _check(resolved)
     found = read_records(records, skip_bad=skip_bad)
-    base = processes.in_turn(lambda: load_shared_base(resolved.llm, progress))
+    base = processes.run_in_turn(lambda: load_shared_base(resolved.llm, progress))
     manifest = TunedManifest(
         base=base.reference,
         merged=merge,
@@ -130,11 +130,11 @@ def tune_llm(
         return ""
 
     with sole_process(out, processes, progress):
-        processes.once(open_)
+        processes.run_on_first(open_)
         started = time.monotonic()
         adapter = _adapter(base, resolved, resolve_device(device))
         position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
-        processes.once(lambda: _write(out, adapter, manifest, progress))
+        processes.run_on_first(lambda: _write(out, adapter, manifest, progress))
     history = position.history
     return TuneSummary(
         out=str(out),

@@ -91,7 +91,7 @@ class Distillation(nn.Module):
         students = teachers = states[:0, 0]
         if len(chosen):
             students, teachers = self._pairs(batch, states, chosen, represent)
-        every, own = self._processes.gather(teachers)
+        every, own = self._processes.gather_rows(teachers)
         if not len(chosen):
             return Mean(states.sum() * 0.0, 0)
         alike = F.normalize(students, dim=1) @ F.normalize(every, dim=1).t()

@@ -12,41 +12,41 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def is_spread(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether this process holds only its rows of the tensor."""
     return hasattr(tensor, "placements")
 
 
-def own_rows(tensor: Tensor) -> Tensor:
+def local_rows(tensor: Tensor) -> Tensor:
     """The rows that this process holds, in the same memory; of a whole tensor all.
 
     Shapes: [R, ...] -> [R', ...].
     """
     spread: Any = tensor
-    rows: Tensor = spread.to_local() if is_spread(tensor) else tensor
+    rows: Tensor = spread.to_local() if is_sharded(tensor) else tensor
     return rows
 
 
-def gathered(tensor: Tensor) -> Tensor:
+def gather_tensor(tensor: Tensor) -> Tensor:
     """All rows. All processes must ask for the same tensors in the same order."""
     spread: Any = tensor
-    whole: Tensor = spread.full_tensor() if is_spread(tensor) else tensor
+    whole: Tensor = spread.full_tensor() if is_sharded(tensor) else tensor
     return whole
 
 
-def gathered_state(state: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+def gather_state(state: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
     """All rows of every tensor in main memory, gathered one by one; nothing where `keep` is false."""
     found = {}
     for name, tensor in state.items():
-        whole = gathered(tensor.detach())
+        whole = gather_tensor(tensor.detach())
         if keep:
             found[name] = whole.cpu()
     return found
 
 
-def spread_like(whole: Tensor, like: Tensor | None) -> Tensor:
+def shard_like(whole: Tensor, like: Tensor | None) -> Tensor:
     """The rows of a tensor that all processes have, divided as `like` is; without an exchange."""
-    if like is None or not is_spread(like):
+    if like is None or not is_sharded(like):
         return whole
     from torch.distributed.tensor import distribute_tensor
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from seqloom.core.errors import ConfigError, ProcessError
 from seqloom.core.phase import Divisible, Mean, add_up
 from seqloom.core.random import derive_seed
-from seqloom.distributed.dtensors import is_spread
+from seqloom.distributed.dtensors import is_sharded
 from seqloom.distributed.heartbeat import ADVICE, Heartbeat
 from seqloom.distributed.processes import ALONE, Processes, are_several
 
@@ -85,7 +85,7 @@ class ProcessGroup:
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         with _exchange():
             for tensor in tensors:
-                if is_spread(tensor):
+                if is_sharded(tensor):
                     continue
                 whole = tensor.detach().contiguous()
                 dist.broadcast(whole, 0)
@@ -151,7 +151,7 @@ class ProcessGroup:
         parameters = [p for p in module.parameters() if p.requires_grad]
         self._agree_on_missing(parameters)
         # FSDP has summed those of spread parameters.
-        gradients = [p.grad for p in parameters if p.grad is not None and not is_spread(p)]
+        gradients = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
         values = torch.stack([value.detach().float() for value in parts.values()])
         with _exchange():
             waiting = [_Piece(tensors) for tensors in _pieces([*gradients, values])]

@@ -65,7 +65,7 @@ def shard_trained_layers(
 
 
 @contextmanager
-def gathered_layer(layer: Any) -> Iterator[None]:
+def gather_layer(layer: Any) -> Iterator[None]:
     """The layer has all its weights within the block, for whoever reads them without calling it."""
     spread = hasattr(layer, "unshard")
     if spread:

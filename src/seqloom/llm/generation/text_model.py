@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from seqloom.distributed.dtensors import gathered, is_spread
+from seqloom.distributed.dtensors import gather_tensor, is_sharded
 from seqloom.llm.sharding import shard_trained_layers
 from seqloom.nn.linear import use_onednn
 
@@ -121,7 +121,7 @@ class TextModel(nn.Module, ABC):
         All processes must ask for it together; then each can run its copy as it likes.
         """
         state = self.state_dict()
-        if not any(map(is_spread, state.values())):
+        if not any(map(is_sharded, state.values())):
             return self
         device = self.output_tokens.device
         gpus = [device] if device.type == "cuda" else []
@@ -131,7 +131,7 @@ class TextModel(nn.Module, ABC):
         places = found.state_dict()
         with torch.no_grad():
             for name, value in state.items():
-                places[name].copy_(gathered(value))
+                places[name].copy_(gather_tensor(value))
         return found.requires_grad_(False).eval()
 
     @abstractmethod

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqloom.llm.sharding import gathered_layer
+from seqloom.llm.sharding import gather_layer
 from seqloom.nn.linear import OneDNNLinear, any_linear
 
 FAMILY = ("llama",)
@@ -58,7 +58,7 @@ def last_states(
     positions = torch.arange(start, start + longest, device=parts[0].x.device)[None]
     cos, sin = (turn[0] for turn in backbone.rotary_emb(parts[0].x, positions))  # [L, d]
     for number, layer in enumerate(backbone.layers):
-        with gathered_layer(layer):
+        with gather_layer(layer):
             weights = _Weights(layer, adapter)
             for part in parts:
                 part.x = _layer(layer, weights, prefix[number], part, cos, sin, number == last)

@@ -19,7 +19,7 @@ from seqloom.core.random import derive_seed
 from seqloom.core.records import record_files
 from seqloom.core.tensors import tensor_marks
 from seqloom.data.store import Dataset
-from seqloom.distributed.dtensors import gathered_state, is_spread
+from seqloom.distributed.dtensors import gather_state, is_sharded
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
@@ -264,7 +264,7 @@ def _train(
         valid = position.best_metrics
         if (_round(model) or not phases) and len(held_out.users):
             valid = measure()
-        saved = gathered_state(model.saved_state(), keep=first)
+        saved = gather_state(model.saved_state(), keep=first)
     cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
 
     def finish() -> RunManifest:
@@ -294,7 +294,7 @@ def _train(
 
 def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpoints:
     folder, fixed = out / "checkpoints", model.fixed_entries
-    if any(map(is_spread, model.state_dict().values())):
+    if any(map(is_sharded, model.state_dict().values())):
         return SpreadCheckpoints(folder, fixed, processes)
     return (Checkpoints if processes.rank == 0 else OthersCheckpoints)(folder, fixed)
 

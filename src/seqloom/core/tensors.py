@@ -88,7 +88,7 @@ def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def tensor_marks(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
+def tensor_fingerprints(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
     """Two numbers for each tensor by which it is known again, up to rounding: its norm, and a sum with
     weights that no exchange of values leaves as it is."""
     import torch
@@ -105,8 +105,10 @@ def tensor_marks(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
     return marks
 
 
-def unlike_marks(kept: Mapping[str, list[float]], made: Mapping[str, list[float]]) -> list[str]:
-    """Names whose marks (`tensor_marks`) differ by more than rounding, or that one side lacks."""
+def differing_tensors(
+    kept: Mapping[str, list[float]], made: Mapping[str, list[float]]
+) -> list[str]:
+    """Names whose marks (`tensor_fingerprints`) differ by more than rounding, or that one side lacks."""
     wrong = sorted(kept.keys() ^ made.keys())
     for name in kept.keys() & made.keys():
         scale = max(abs(kept[name][0]), 1e-6)

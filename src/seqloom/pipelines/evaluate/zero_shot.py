@@ -13,7 +13,7 @@ from seqloom.core.files import write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
-from seqloom.core.tensors import tensor_marks, unlike_marks
+from seqloom.core.tensors import differing_tensors, tensor_fingerprints
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import per_user, rank_metrics
 from seqloom.evaluation.protocol import RankingProtocol
@@ -162,8 +162,8 @@ def _before_training(run: Run, system: IDGenRec) -> TextModel | str:
     except SeqloomError as error:
         return str(error)
     kept = {n: m for n, m in run.manifest.start.items() if n.startswith("recommender.")}
-    made = tensor_marks({f"recommender.{n}": v for n, v in model.state_dict().items()})
-    if kept and unlike_marks(kept, made):
+    made = tensor_fingerprints({f"recommender.{n}": v for n, v in model.state_dict().items()})
+    if kept and differing_tensors(kept, made):
         return "made again, its weights are not those that the run recorded at its start"
     return model
 

@@ -17,7 +17,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import derive_seed
 from seqloom.core.records import record_files
-from seqloom.core.tensors import tensor_marks
+from seqloom.core.tensors import tensor_fingerprints
 from seqloom.data.store import Dataset
 from seqloom.distributed.dtensors import gather_state, is_sharded
 from seqloom.distributed.processes import ALONE, Processes
@@ -327,7 +327,7 @@ def _with_start(
     if manifest.base is not None:
         check_base(out, manifest, model)
         return manifest
-    marks = tensor_marks(model.state_dict())
+    marks = tensor_fingerprints(model.state_dict())
     return noted(out, manifest, processes, base=model.base_reference(), start=marks)
 
 

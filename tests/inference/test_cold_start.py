@@ -40,10 +40,10 @@ class RisingLists(Rising):
         assert (lengths > 0).all()
         return candidates.double()
 
-    def exact(self):
+    def exact_scorer(self):
         return Rising()
 
-    def among(self, numbers):
+    def restrict_to(self, numbers):
         class Some:
             num_items = len(numbers)
 
@@ -113,7 +113,7 @@ def test_lists_leave_seen_items_out_and_end_where_there_are_no_more():
 
 def test_some_items_alone_are_ordered_by_their_own_counts():
     answering, items, lengths = asked(RisingLists())
-    found = answering.among(torch.tensor([5, 4])).score(items, lengths)
+    found = answering.restrict_to(torch.tensor([5, 4])).score(items, lengths)
     assert found[0, 1] > found[0, 0]
     assert found[1].tolist() == [5.0, 4.0]
-    assert torch.equal(answering.exact().score(items, lengths)[0], popularity_scores(COUNTS))
+    assert torch.equal(answering.exact_scorer().score(items, lengths)[0], popularity_scores(COUNTS))

@@ -50,10 +50,10 @@ class ListScorer(Scorer, Protocol):
         Shapes: items [B, L], lengths [B], candidates [B, C] item numbers, 0 where padded -> [B, C].
         """
 
-    def exact(self) -> Scorer:
+    def exact_scorer(self) -> Scorer:
         """The same scorer, to be asked for all scores alone."""
 
-    def among(self, numbers: Tensor) -> Scorer:
+    def restrict_to(self, numbers: Tensor) -> Scorer:
         """A scorer of these items alone; column j belongs to entry j. Histories may hold any item.
 
         Shapes: numbers [C] int64, each once.

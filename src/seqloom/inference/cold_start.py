@@ -107,15 +107,15 @@ class _Lists(_Scores):
 
         return _either(lengths, popular, scored)
 
-    def exact(self) -> Scorer:
+    def exact_scorer(self) -> Scorer:
         """See `ListScorer`."""
-        return with_popular(self._scorer.exact(), self._counts, self._keys)
+        return with_popular(self._scorer.exact_scorer(), self._counts, self._keys)
 
-    def among(self, numbers: Tensor) -> Scorer:
+    def restrict_to(self, numbers: Tensor) -> Scorer:
         """See `ListScorer`. Shapes: numbers [C]."""
         rows = numbers.to(self._counts.device) - 1
         keys = None if self._keys is None else self._keys[rows]
-        return with_popular(self._scorer.among(numbers), self._counts[rows], keys)
+        return with_popular(self._scorer.restrict_to(numbers), self._counts[rows], keys)
 
 
 def _either(

@@ -180,7 +180,7 @@ def _told(run: Run, rows: NewRows) -> str:
 def _last(scorer: Scorer, first: int, device: torch.device) -> Scorer:
     """The items from number `first` on alone."""
     if isinstance(scorer, ListScorer):
-        return scorer.among(torch.arange(first, scorer.num_items + 1, device=device))
+        return scorer.restrict_to(torch.arange(first, scorer.num_items + 1, device=device))
     return LastItems(scorer, first)
 
 

@@ -19,7 +19,7 @@ class MemberScorer:
     """One member's scores on the ensemble's scale; a history is cut to what the member reads."""
 
     def __init__(self, scorer: Scorer, max_len: int | None, scale: Scale) -> None:
-        self.scorer = scorer.exact() if isinstance(scorer, ListScorer) else scorer
+        self.scorer = scorer.exact_scorer() if isinstance(scorer, ListScorer) else scorer
         self.scale = scale
         self._max_len = max_len
         self.covariance: Tensor | None = None

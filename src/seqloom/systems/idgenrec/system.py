@@ -366,7 +366,7 @@ class IDGenRec(System[IDGenRecConfig]):
         config = self.config
         decoding = Decoding(template, config.num_beams, config.likelihood, config.length_penalty)
         beam = BeamScorer(recommender, self.builder, table, tree, decoding)
-        return beam.exact() if self.config.decoding == "exact" else beam
+        return beam.exact_scorer() if self.config.decoding == "exact" else beam
 
 
 def _weights(run: Path) -> dict[str, Tensor]:

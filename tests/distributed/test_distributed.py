@@ -15,7 +15,7 @@ import torch
 from seqloom.core.errors import ConfigError
 from seqloom.data.batches import plan_epoch, training_rows
 from seqloom.data.store import Dataset
-from seqloom.distributed.process_group import part_of
+from seqloom.distributed.process_group import rows_of_process
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.start_run import check_alike
 from seqloom.pipelines.train.train import train
@@ -195,7 +195,7 @@ def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(f
 
 @pytest.mark.parametrize(("count", "size"), [(13, 2), (1, 2), (7, 3), (0, 2), (4, 4)])
 def test_shares_hold_every_row_once(count, size):
-    parts = [part_of(count, rank, size) for rank in range(size)]
+    parts = [rows_of_process(count, rank, size) for rank in range(size)]
     rows = [row for part in parts for row in range(count)[part]]
     assert rows == list(range(count))
     assert max(p.stop - p.start for p in parts) - min(p.stop - p.start for p in parts) <= 1
@@ -207,7 +207,7 @@ def test_shares_of_a_batch_hold_its_targets_once(folder):
     assert min(map(len, plan.order)) == 1, "a batch with fewer rows than processes is among them"
     for step in range(len(plan)):
         batch = plan[step]
-        shares = [batch.share(part_of(len(batch), rank, 2)) for rank in range(2)]
+        shares = [batch.share(rows_of_process(len(batch), rank, 2)) for rank in range(2)]
         assert sum(share.num_targets for share in shares) == batch.num_targets
         targets = torch.cat([share.targets[share.targets > 0] for share in shares])
         assert torch.equal(targets, batch.targets[batch.targets > 0])

@@ -233,7 +233,7 @@ def test_the_hash_covers_the_weights_of_modules(models):
 def test_the_libraries_are_told_to_run_no_code_either(models, tmp_path, monkeypatch, file):
     marker = tmp_path / "marker"
     auto_map(models / "llama", file, marker)
-    for module in ("core.models", "llm.tokenizers", "llm.networks"):
+    for module in ("hub.model_folders", "llm.generation.tokenizers", "llm.generation.networks"):
         monkeypatch.setattr(f"seqloom.{module}.check_model_files", lambda folder: None)
     for door in every_door(models / "llama"):
         answers = io.StringIO("y\n" * 100)
@@ -254,7 +254,7 @@ def test_models_are_loaded_in_one_place():
         for match in calls.finditer(file.read_text(encoding="utf-8"))
     }
     assert {place for place in found if place[1] != "Embedding"} == {
-        ("core/pretrained.py", "auto"),
+        ("hub/pretrained.py", "auto"),
         ("llm/loading.py", "PeftModel"),
         ("text/encoders/sentence.py", None),
     }

@@ -95,7 +95,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         work.unlink(missing_ok=True)
 
 
-def leftovers(path: Path, kind: str) -> list[Path]:
+def find_leftovers(path: Path, kind: str) -> list[Path]:
     """What killed writes of `path` have left beside it: of the kind `part` or `old`."""
     found = path.parent.glob(f".*.{kind}") if path.parent.is_dir() else ()
     return sorted(
@@ -110,7 +110,7 @@ def recover(path: Path, progress: Progress = SILENT) -> None:
 
     A folder that was about to be replaced goes back to its place; unfinished ones are removed.
     """
-    for old in leftovers(path, "old"):
+    for old in find_leftovers(path, "old"):
         inner = old / path.name  # where an older seqloom moved it
         kept = inner if inner.exists() else old
         if not path.exists() and (not kept.is_dir() or any(kept.iterdir())):
@@ -121,7 +121,7 @@ def recover(path: Path, progress: Progress = SILENT) -> None:
                 "back in its place"
             )
         _remove(old)
-    for part in leftovers(path, "part"):
+    for part in find_leftovers(path, "part"):
         _remove(part)
         progress.note(f"removed {part}, which an interrupted write of {path} left unfinished")
 
@@ -190,7 +190,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def _missing(path: Path, what: str) -> ArtefactError:
-    old = [str(one) for one in leftovers(path.parent, "old")]
+    old = [str(one) for one in find_leftovers(path.parent, "old")]
     if old and not path.parent.exists():
         return ArtefactError(
             f"{path.parent} is missing: an overwrite of it was interrupted, and its former content lies in "

@@ -102,7 +102,7 @@ class ProcessGroup:
             raise ConfigError(
                 f"a {type(batch).__name__} cannot be divided among {self.size} processes; train in one"
             )
-        own = part_of(len(batch), self.rank, self.size)
+        own = rows_of_process(len(batch), self.rank, self.size)
         self._borrowed = own.start == own.stop
         return batch.share(slice(0, 1) if self._borrowed else own)
 
@@ -226,7 +226,7 @@ def _pieces(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     yield from (kind for kind in open_.values() if kind)
 
 
-def part_of(count: int, rank: int, size: int) -> slice:
+def rows_of_process(count: int, rank: int, size: int) -> slice:
     """The rows of a batch that are process `rank`'s: neighbours, and as many as anyone's or one fewer."""
     return slice(count * rank // size, count * (rank + 1) // size)
 

@@ -86,7 +86,7 @@ class Processes(Protocol):
         """Within the block exchanges that torch makes by itself (FSDP) raise `ProcessError` too."""
 
 
-class Alone:
+class _SingleProcess:
     """One process: nothing to divide, nobody to wait for."""
 
     rank = 0
@@ -137,7 +137,7 @@ class Alone:
         return nullcontext()
 
 
-ALONE: Processes = Alone()
+ALONE: Processes = _SingleProcess()
 
 
 def are_several(environment: Mapping[str, Any]) -> bool:

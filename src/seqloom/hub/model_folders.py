@@ -11,7 +11,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.assets import ASSETS, resolve
 from seqloom.hub.gguf import convert_gguf
 from seqloom.hub.model_files import WEIGHTS, check_model_files, sentence_modules
-from seqloom.hub.snapshots import hub_snapshot
+from seqloom.hub.snapshots import download_snapshot
 
 
 def model_folder(name_or_path: str | Path, progress: Progress = SILENT) -> Path:
@@ -32,7 +32,7 @@ def model_folder(name_or_path: str | Path, progress: Progress = SILENT) -> Path:
     if given.startswith((".", "/", "~")) or given.endswith(".gguf"):
         raise AssetError(f"{given} does not exist; give a model's folder or GGUF file")
     try:
-        return _checked(hub_snapshot(given))
+        return _checked(download_snapshot(given))
     except AssetError as error:
         raise AssetError(f"{error}; the named models are {', '.join(_named())}") from None
 

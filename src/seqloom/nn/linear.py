@@ -103,7 +103,7 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-def any_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def padded_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` for large models on a CPU, with and without gradients.
 
     Batches of texts come in all sizes, and oneDNN keeps a kernel for each, so rows are padded to few sizes.
@@ -125,7 +125,7 @@ class OneDNNLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: [..., I] -> [..., O]."""
-        return any_linear(x, self.weight, self.bias)
+        return padded_linear(x, self.weight, self.bias)
 
 
 def use_onednn(model: nn.Module) -> None:

@@ -65,7 +65,7 @@ def test_a_node_is_all_seen_when_every_item_below_is(rows, data):
     numbers = st.integers(0, len(rows))
     seen = data.draw(st.lists(numbers, min_size=1, max_size=8))
     leaves = tree.leaves_of(torch.tensor([seen]))
-    blocked = tree.all_among(torch.arange(len(tree.token))[None], leaves)[0]
+    blocked = tree.all_leaves_in(torch.arange(len(tree.token))[None], leaves)[0]
     for node in range(len(tree.token)):
         below = tree.item[tree.first_leaf[node] : tree.end_leaf[node]].tolist()
         assert bool(blocked[node]) == (set(below) <= set(seen))

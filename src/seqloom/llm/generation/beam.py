@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqloom.llm.generation.forced_tokens import lay_runs
+from seqloom.llm.generation.forced_tokens import flatten_runs
 from seqloom.llm.generation.length_penalty import LengthPenalty
 from seqloom.llm.generation.likelihood import Likelihood
 from seqloom.llm.generation.prefix_tree import PrefixTree
@@ -23,7 +23,7 @@ _NONE = float("-inf")
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a beam search found for each prompt, best first."""
 
     items: Tensor
@@ -59,7 +59,7 @@ def beam_search(
     seen: Tensor | None = None,
     only: Tensor | None = None,
     penalty: LengthPenalty | None = None,
-) -> Found:
+) -> SearchResult:
     """The `top` best items that the beams reach; as many as beams if not given.
 
     In each round the beams, which stand at nodes that branch, compete for `num_beams` next tokens, and
@@ -103,12 +103,12 @@ class _Search:
         self._only = None if only is None else tree.leaves_of(only)
         self._laid = 0
 
-    def run(self, top: int) -> Found:
+    def run(self, top: int) -> SearchResult:
         first = self._state.first
         device, batch = first.device, len(first)
         node = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         beams = _Beams(node, torch.zeros(batch, 1, device=device), node + ROOT, first[:, None])
-        every = Found(
+        every = SearchResult(
             torch.zeros(batch, top, dtype=torch.int64, device=device),
             torch.full((batch, top), _NONE, device=device),
         )
@@ -121,12 +121,12 @@ class _Search:
                 return every
             if 2 * len(alive) <= len(rows):
                 rows, beams = rows[alive], beams.select(alive)
-                found = Found(found.items[alive], found.scores[alive])
+                found = SearchResult(found.items[alive], found.scores[alive])
                 self._state.keep(alive)
                 self._seen = None if self._seen is None else self._seen[alive]
                 self._only = None if self._only is None else self._only[alive]
 
-    def _round(self, found: Found, beams: _Beams) -> tuple[Found, _Beams]:
+    def _round(self, found: SearchResult, beams: _Beams) -> tuple[SearchResult, _Beams]:
         """One choice for every beam, and what follows from it without another."""
         tree = self._tree
         nodes, scores, slots = self._choices(beams)
@@ -139,7 +139,7 @@ class _Search:
         fed = fed.gather(1, chosen).masked_fill(scores == _NONE, 0)
         if not bool(fed.any()):
             return found, _Beams(nodes, scores, slots, beams.states)
-        laid = lay_runs(tree, nodes, fed)
+        laid = flatten_runs(tree, nodes, fed)
         states = self._state.step(
             laid.tokens, slots.gather(1, laid.runs.clamp(min=0)), laid.runs
         )  # [B, M, D]
@@ -173,9 +173,9 @@ class _Search:
         scores = (beams.scores[..., None] + gained).masked_fill(~real, _NONE).flatten(1)
         nodes = nodes.flatten(1)
         if self._seen is not None:
-            scores = scores.masked_fill(tree.all_among(nodes, self._seen), _NONE)
+            scores = scores.masked_fill(tree.all_leaves_in(nodes, self._seen), _NONE)
         if self._only is not None:
-            scores = scores.masked_fill(tree.none_among(nodes, self._only), _NONE)
+            scores = scores.masked_fill(tree.no_leaves_in(nodes, self._only), _NONE)
         return nodes, scores, beams.slots[..., None].expand_as(real).flatten(1)
 
     def _fed(self, nodes: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class _Search:
         decided = (run - 1) if self._likelihood.forced_cost else torch.zeros_like(run)
         return torch.where(leads_to_item, decided, run)
 
-    def _keep_best(self, found: Found, nodes: Tensor, scores: Tensor) -> Found:
+    def _keep_best(self, found: SearchResult, nodes: Tensor, scores: Tensor) -> SearchResult:
         """With the items that these nodes lead to."""
         kept = found.scores.shape[1]
         if self._penalty is not None:
@@ -195,9 +195,11 @@ class _Search:
             nodes, scores = nodes.gather(1, best.indices), best.values
         items = self._tree.item[self._tree.first_leaf[nodes]].masked_fill(scores == _NONE, 0)
         merged = torch.cat([found.scores, scores], 1).topk(kept, dim=1)
-        return Found(torch.cat([found.items, items], 1).gather(1, merged.indices), merged.values)
+        return SearchResult(
+            torch.cat([found.items, items], 1).gather(1, merged.indices), merged.values
+        )
 
-    def _still_good(self, scores: Tensor, nodes: Tensor, found: Found) -> Tensor:
+    def _still_good(self, scores: Tensor, nodes: Tensor, found: SearchResult) -> Tensor:
         """Without the scores that cannot beat the worst item kept: a sequence's score only falls."""
         worst = found.scores[:, -1:]  # minus infinity until enough are found
         reach = scores if self._penalty is None else self._penalty.bound(scores, nodes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqloom.llm.generation.text_model import Ancestors, TextModel, shifted
-from seqloom.nn.linear import any_linear
+from seqloom.llm.generation.text_model import Ancestors, TextModel, shift_targets
+from seqloom.nn.linear import padded_linear
 
 
 class DecoderOnly(TextModel):
@@ -14,11 +14,11 @@ class DecoderOnly(TextModel):
 
     def logits(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
         """Shapes: [B, P, D], [B, P], [B, T] -> [B, T, V']."""
-        fed = shifted(targets)
+        fed = shift_targets(targets)
         whole = torch.cat([prompt, self.embed_outputs(fed)], 1)
         whole_mask = torch.cat([mask, targets[:, :-1] >= 0], 1)
         hidden = self.hidden(whole, whole_mask)
-        last = last_of(hidden[:, : prompt.shape[1]], mask)[:, None]
+        last = _last_state(hidden[:, : prompt.shape[1]], mask)[:, None]
         return self.project(torch.cat([last, hidden[:, prompt.shape[1] :]], 1))
 
     def hidden(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -38,11 +38,11 @@ class DecoderOnly(TextModel):
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores of the output tokens. Shapes: [..., D] -> [..., V']."""
-        return any_linear(hidden, self.head())
+        return padded_linear(hidden, self.head())
 
-    def start(self, tokens: Tensor, mask: Tensor) -> DecoderOnlyState:
+    def start(self, tokens: Tensor, mask: Tensor) -> _DecoderOnlyState:
         """Shapes: [B, P], [B, P]."""
-        return DecoderOnlyState(self, tokens, mask)
+        return _DecoderOnlyState(self, tokens, mask)
 
     def head(self) -> Tensor:
         """Rows of the output layer. Shapes: -> [V', D]."""
@@ -53,7 +53,7 @@ class DecoderOnly(TextModel):
         return self.network.base_model
 
 
-class DecoderOnlyState:
+class _DecoderOnlyState:
     """The key-value cache of the prompts, and of the tokens after them in the order they came."""
 
     def __init__(self, model: DecoderOnly, tokens: Tensor, mask: Tensor) -> None:
@@ -69,7 +69,7 @@ class DecoderOnlyState:
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        self.first = last_of(hidden, mask)
+        self.first = _last_state(hidden, mask)
         self._ancestors = Ancestors(0, mask.device)
 
     def rewind(self) -> None:
@@ -105,7 +105,7 @@ class DecoderOnlyState:
         return hidden
 
 
-def last_of(hidden: Tensor, mask: Tensor) -> Tensor:
+def _last_state(hidden: Tensor, mask: Tensor) -> Tensor:
     """The state at the last real place of each row. Shapes: [B, P, D], [B, P] -> [B, D]."""
     return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.generation.lexicon import WordAutomaton
-from seqloom.llm.generation.likelihood import log_probs_of
+from seqloom.llm.generation.likelihood import log_probabilities
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END, ROOT, DecodingState
 
@@ -56,7 +56,7 @@ def generate_words(
     device = state.first.device
     texts = torch.full((batch, groups, lengths.most + 1), PAD, device=device)
     written = _Written.nothing(automaton, batch, groups, outputs, device)
-    log_probs = log_probs_of(state.first[:, None], state.head).expand(-1, groups, -1)
+    log_probs = log_probabilities(state.first[:, None], state.head).expand(-1, groups, -1)
     runs = torch.arange(groups, device=device)[None]
     parents = torch.full_like(runs, ROOT)
     for length in range(lengths.most + 1):
@@ -67,7 +67,7 @@ def generate_words(
         if bool(written.done.all()) or length == lengths.most:
             break
         fed = torch.where(written.done, END, chosen)
-        log_probs = log_probs_of(state.step(fed, parents, runs), state.head)
+        log_probs = log_probabilities(state.step(fed, parents, runs), state.head)
         parents = runs + length * groups
     return texts
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqloom.core.errors import ConfigError
-from seqloom.llm.generation.text_model import Ancestors, TextModel, shifted
-from seqloom.nn.linear import any_linear
+from seqloom.llm.generation.text_model import Ancestors, TextModel, shift_targets
+from seqloom.nn.linear import padded_linear
 
 FAMILY = ("t5", "mt5")
 """Values of `model_type` whose decoder this module knows how to step."""
@@ -39,18 +39,18 @@ class EncoderDecoder(TextModel):
         """Shapes: [B, P, D], [B, P], [B, T] -> [B, T, V']."""
         encoded = self.encode(prompt, mask)
         start = self.start_embedding(len(targets))
-        fed = torch.cat([start, self.embed_outputs(shifted(targets))], 1)
+        fed = torch.cat([start, self.embed_outputs(shift_targets(targets))], 1)
         hidden = self.network.decoder(
             inputs_embeds=fed,
             encoder_hidden_states=encoded,
             encoder_attention_mask=mask,
             use_cache=False,
         ).last_hidden_state
-        return any_linear(self.scaled(hidden), self.head())
+        return padded_linear(self.scaled(hidden), self.head())
 
-    def start(self, tokens: Tensor, mask: Tensor) -> EncoderDecoderState:
+    def start(self, tokens: Tensor, mask: Tensor) -> _EncoderDecoderState:
         """Shapes: [B, P], [B, P]."""
-        return EncoderDecoderState(self, self.encode(self.embed(tokens), mask), mask)
+        return _EncoderDecoderState(self, self.encode(self.embed(tokens), mask), mask)
 
     def encode(self, prompt: Tensor, mask: Tensor) -> Tensor:
         """The encoder's output. Shapes: [B, P, D], [B, P] -> [B, P, D]."""
@@ -72,7 +72,7 @@ class EncoderDecoder(TextModel):
         return hidden
 
 
-class EncoderDecoderState:
+class _EncoderDecoderState:
     """Keys and values of the encoder's output, held once a prompt; those of tokens, once a slot."""
 
     def __init__(self, model: EncoderDecoder, encoded: Tensor, mask: Tensor) -> None:

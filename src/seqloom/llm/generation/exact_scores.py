@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.generation.beam import beam_search
-from seqloom.llm.generation.forced_tokens import lay_runs
+from seqloom.llm.generation.forced_tokens import flatten_runs
 from seqloom.llm.generation.length_penalty import LengthPenalty
 from seqloom.llm.generation.likelihood import Likelihood
 from seqloom.llm.generation.prefix_tree import PrefixTree
@@ -82,7 +82,7 @@ def _walk(
         decided = tree.run[nodes] - 1 if likelihood.forced_cost else torch.zeros_like(nodes)
         fed = torch.where(closed, decided, tree.run[nodes])
         if bool(fed.any()):
-            step = lay_runs(tree, nodes[None], fed[None])
+            step = flatten_runs(tree, nodes[None], fed[None])
             before = slots[parents][step.runs]
             tokens = step.tokens.expand(len(scores), -1)
             states = state.step(tokens, before, step.runs)  # [B, M, D]

@@ -11,7 +11,7 @@ from seqloom.llm.generation.prefix_tree import PrefixTree
 
 
 @dataclass(frozen=True)
-class Laid:
+class _FlatRuns:
     """The runs of a row one after another, padded on the right."""
 
     nodes: Tensor
@@ -24,7 +24,7 @@ class Laid:
     """[B, K] int64, the place of each run's last token; 0 for a run without any."""
 
 
-def lay_runs(tree: PrefixTree, nodes: Tensor, counts: Tensor) -> Laid:
+def flatten_runs(tree: PrefixTree, nodes: Tensor, counts: Tensor) -> _FlatRuns:
     """The first `counts` nodes of the run from each node. At least one is above 0.
 
     Shapes: nodes [B, K], counts [B, K] -> M the most tokens of a row.
@@ -36,7 +36,7 @@ def lay_runs(tree: PrefixTree, nodes: Tensor, counts: Tensor) -> Laid:
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
     mask = real.gather(1, order)
     laid = along.flatten(1).gather(1, order).masked_fill(~mask, 0)
-    return Laid(
+    return _FlatRuns(
         nodes=laid,
         tokens=tree.token[laid].masked_fill(~mask, 0),
         runs=(order // longest).masked_fill(~mask, -1),

@@ -72,7 +72,7 @@ class Lexicon:
         Raises:
             ConfigError: no word is left.
         """
-        tokens = [tuple(row) for row in encode_words(words, tokenizer)] if words else []
+        tokens = [tuple(row) for row in _encode_words(words, tokenizer)] if words else []
         known = None if output_tokens is None else set(output_tokens.tolist())
         fits = {
             word: row
@@ -129,7 +129,7 @@ class Lexicon:
         return _cached(self, "_by_word", lambda: dict(zip(self.words, self.pieces, strict=True)))
 
 
-def encode_words(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
+def _encode_words(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """The tokens of each word as it stands inside a text, after a space."""
     spaced = [f" {word}" for word in words]
     rows: list[list[int]] = tokenizer(spaced, add_special_tokens=False)["input_ids"]

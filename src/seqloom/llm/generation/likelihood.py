@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.generation.prefix_tree import PrefixTree
-from seqloom.nn.linear import any_linear
+from seqloom.nn.linear import padded_linear
 
 _ROWS_AT_ONCE = {"cpu": 128, "cuda": 16_384}
 """States whose scores of all tokens are held together; few fit a processor's cache."""
@@ -53,7 +53,7 @@ class VocabularyLikelihood:
         """Shapes: states [n, D], tokens [n, C] -> [n, C]."""
         size = _ROWS_AT_ONCE.get(states.device.type, _ROWS_AT_ONCE["cpu"])
         parts = [
-            log_probs_of(some, self._head).gather(1, wanted.clamp(min=0))
+            log_probabilities(some, self._head).gather(1, wanted.clamp(min=0))
             for some, wanted in zip(states.split(size), tokens.split(size), strict=True)
         ]
         return torch.cat(parts)
@@ -92,6 +92,6 @@ class BranchLikelihood:
         return torch.zeros(len(nodes), device=states.device)
 
 
-def log_probs_of(states: Tensor, head: Tensor) -> Tensor:
+def log_probabilities(states: Tensor, head: Tensor) -> Tensor:
     """Log-probabilities of all output tokens. Shapes: [..., D], [V', D] -> [..., V']."""
-    return any_linear(states, head).float().log_softmax(-1)
+    return padded_linear(states, head).float().log_softmax(-1)

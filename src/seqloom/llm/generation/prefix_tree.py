@@ -133,15 +133,15 @@ class PrefixTree:
         again[:, 1:] = leaves[:, 1:] == leaves[:, :-1]
         return leaves.masked_fill(again, self.num_items).sort(1).values
 
-    def all_among(self, nodes: Tensor, leaves: Tensor) -> Tensor:
+    def all_leaves_in(self, nodes: Tensor, leaves: Tensor) -> Tensor:
         """Whether every leaf at or below a node is one of `leaves`.
 
         Shapes: nodes [B, M] int64, leaves [B, S] as `leaves_of` gives -> [B, M] bool.
         """
         return self._count(nodes, leaves) == self.end_leaf[nodes] - self.first_leaf[nodes]
 
-    def none_among(self, nodes: Tensor, leaves: Tensor) -> Tensor:
-        """Whether no leaf at or below a node is one of `leaves`; shapes as in `all_among`."""
+    def no_leaves_in(self, nodes: Tensor, leaves: Tensor) -> Tensor:
+        """Whether no leaf at or below a node is one of `leaves`; shapes as in `all_leaves_in`."""
         return self._count(nodes, leaves) == 0
 
     def _count(self, nodes: Tensor, leaves: Tensor) -> Tensor:

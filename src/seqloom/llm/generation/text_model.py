@@ -149,7 +149,7 @@ class TextModel(nn.Module, ABC):
         """Encode prompts, once, for decoding. Shapes: tokens, mask [B, P]."""
 
 
-def shifted(targets: Tensor) -> Tensor:
+def shift_targets(targets: Tensor) -> Tensor:
     """What is fed to predict `targets`, without the first place: all but the last, PAD as END.
 
     Shapes: [B, T] -> [B, T - 1].

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.sharding import gather_layer
-from seqloom.nn.linear import OneDNNLinear, any_linear
+from seqloom.nn.linear import OneDNNLinear, padded_linear
 
 FAMILY = ("llama",)
 """Values of `model_type` whose layers this module knows."""
@@ -72,7 +72,7 @@ class _Weights:
         self._merged = {id(module): _merged(module, adapter) for module in _linears(layer)}
 
     def __call__(self, module: Any, x: Tensor) -> Tensor:
-        return any_linear(x, self._merged[id(module)], _base(module).bias)
+        return padded_linear(x, self._merged[id(module)], _base(module).bias)
 
 
 def _layer(

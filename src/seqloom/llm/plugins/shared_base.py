@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.llm.loading import load_causal_lm, load_encoder_lm, randomised
+from seqloom.llm.loading import load_causal_lm, load_encoder_lm, reinitialise
 from seqloom.llm.reference import BaseReference, LanguageModelConfig, weights_sha256
 from seqloom.llm.sharding import shard_layers
 from seqloom.nn.dropout import Dropout
@@ -277,7 +277,7 @@ def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> Share
     if config.start == "random":
         if config.quantise:
             raise ConfigError("start=random and quantise exclude each other; leave one out")
-        model = randomised(model)
+        model = reinitialise(model)
         sha256 = _tensors_sha256(model)
     return SharedBase(config, model, tokenizer, sha256)
 

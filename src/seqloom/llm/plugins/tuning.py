@@ -93,7 +93,7 @@ def encode_records(records: Sequence[Record], base: SharedBase, max_tokens: int)
 
 
 @dataclass(frozen=True)
-class TokenBatch:
+class _TokenBatch:
     """Records side by side, padded on the right."""
 
     inputs: PaddedBatch
@@ -104,20 +104,20 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def share(self, rows: slice) -> TokenBatch:
+    def share(self, rows: slice) -> _TokenBatch:
         """Some records."""
         inputs = self.inputs.share(rows)
         learnt = self.learnt[rows, : inputs.items.shape[1] - 1]
-        return TokenBatch(inputs, learnt, int(learnt.sum()))
+        return _TokenBatch(inputs, learnt, int(learnt.sum()))
 
-    def to(self, device: torch.device) -> TokenBatch:
+    def to(self, device: torch.device) -> _TokenBatch:
         """The same batch on `device`."""
         learnt = self.learnt.to(device, non_blocking=True)
-        return TokenBatch(self.inputs.to(device), learnt, self.num_targets)
+        return _TokenBatch(self.inputs.to(device), learnt, self.num_targets)
 
 
 @dataclass(frozen=True)
-class TokenPlan:
+class _TokenPlan:
     """The batches of one epoch."""
 
     plan: EpochPlan
@@ -126,12 +126,12 @@ class TokenPlan:
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, step: int) -> TokenBatch:
+    def __getitem__(self, step: int) -> _TokenBatch:
         rows = self.plan.order[step]
         inputs = self.plan.rows.items.select(rows).pad()
         target = torch.arange(1, inputs.items.shape[1])
         learnt = (target >= self.prompt_lengths[rows][:, None]) & (target < inputs.lengths[:, None])
-        return TokenBatch(inputs, learnt, int(learnt.sum()))
+        return _TokenBatch(inputs, learnt, int(learnt.sum()))
 
 
 class TuningPhase:
@@ -156,13 +156,13 @@ class TuningPhase:
             encoded.tokens, torch.arange(count), torch.ones(count, dtype=torch.bool)
         )
 
-    def steps(self, epoch: int) -> TokenPlan:
+    def steps(self, epoch: int) -> _TokenPlan:
         """The batches of an epoch."""
         config = self._config
         plan = plan_epoch(self._rows, config.batch_size, config.seed, self.name, epoch)
-        return TokenPlan(plan, self._prompt_lengths)
+        return _TokenPlan(plan, self._prompt_lengths)
 
-    def loss(self, batch: TokenBatch) -> dict[str, Mean]:
+    def loss(self, batch: _TokenBatch) -> dict[str, Mean]:
         """Cross-entropy of the response tokens, averaged over them."""
         base, tokens = self.module.base, batch.inputs.items
         embeddings = base.backbone.get_input_embeddings()(tokens)

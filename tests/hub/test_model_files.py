@@ -23,7 +23,7 @@ from seqloom.llm.generation.tokenizers import load_tokenizer
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm
 from seqloom.text.encoders import build_encoder
 from seqloom.text.encoders.factory import EncoderOptions
-from support.language_models import tiny_llama, tiny_sentence
+from support.language_models import save_tiny_llama, save_tiny_sentence_model
 
 CODE = "from pathlib import Path\nPath({marker!r}).touch()\n"
 CLASSES = "class Any:\n    pass\n"
@@ -33,8 +33,8 @@ CLASSES = "class Any:\n    pass\n"
 def kept(tmp_path_factory):
     """A sentence-transformers model with a Dense module, and a Llama."""
     base = tmp_path_factory.mktemp("models")
-    tiny_sentence(base / "sentence")
-    tiny_llama(base / "llama")
+    save_tiny_sentence_model(base / "sentence")
+    save_tiny_llama(base / "llama")
     return base
 
 

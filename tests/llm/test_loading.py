@@ -4,6 +4,7 @@ import torch
 from seqloom.core.errors import AssetError, ConfigError
 from seqloom.hub.model_folders import model_folder
 from seqloom.llm.loading import load_causal_lm
+from support.language_models import save_tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -16,26 +17,8 @@ def smollm():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A Llama of three small layers with random weights, without a padding token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("lm")
-    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "a": 2}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=3,
-        hidden_size=8,
-        intermediate_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    """A Llama of three layers without a padding token."""
+    return save_tiny_llama(tmp_path_factory.mktemp("lm"), num_layers=3)
 
 
 def test_the_first_layers_are_kept_with_their_weights(tiny):

@@ -9,7 +9,7 @@ from seqloom.llm.generation.exact_scores import score_candidates, score_items
 from seqloom.llm.generation.length_penalty import LengthPenalty
 from seqloom.llm.generation.likelihood import BranchLikelihood, VocabularyLikelihood
 from seqloom.llm.generation.prefix_tree import PAD, PrefixTree
-from support.tiny_networks import tiny_network
+from support.language_models import build_tiny_network
 
 IDS = [
     (1, 2, 0), (1, 0), (1, 3, 4, 0), (2, 2, 2, 0), (2, 1, 0), (3, 0), (4, 5, 0), (4, 5, 6, 0),
@@ -204,7 +204,7 @@ def test_no_length_penalty_divides_by_nothing(tree):
 
 def test_the_penalised_scores_are_those_of_the_librarys_search(tree):
     """transformers' `generate` over a vocabulary that holds nothing but output tokens."""
-    network = tiny_network("t5", vocabulary=8)
+    network = build_tiny_network("t5", vocabulary=8)
     outputs = [1, 2, 3, 4, 5, 6, 7, 0]
     own = EncoderDecoder(network, torch.tensor(outputs)).eval()
     prompt = torch.tensor([[7, 2, 5]])

@@ -4,7 +4,7 @@ import torch
 from seqloom.core.errors import ConfigError
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton, collect_words, split_words
 from seqloom.llm.generation.text_model import END
-from support.tiny_networks import tiny_tokenizer
+from support.language_models import build_tiny_tokenizer
 
 
 def lexicon_of(pieces):
@@ -29,17 +29,19 @@ def test_the_words_do_not_depend_on_the_order_of_texts():
 
 
 def test_words_the_tokenizer_does_not_know_are_left_out():
-    lexicon = Lexicon.build(["blue", "nonsense", "soap"], tiny_tokenizer())
+    lexicon = Lexicon.build(["blue", "nonsense", "soap"], build_tiny_tokenizer())
     assert lexicon.words == ("blue", "soap")
     assert lexicon.text(lexicon.numbers("soap blue")) == "soap blue"
     assert lexicon.numbers("soap nonsense") is None
     with pytest.raises(ConfigError, match="none of 1 words"):
-        Lexicon.build(["nonsense"], tiny_tokenizer())
+        Lexicon.build(["nonsense"], build_tiny_tokenizer())
 
 
 def test_other_words_can_be_said_with_given_tokens():
-    first = Lexicon.build(["blue", "soap"], tiny_tokenizer())
-    second = Lexicon.build(["oil", "soap"], tiny_tokenizer(), output_tokens=first.output_tokens)
+    first = Lexicon.build(["blue", "soap"], build_tiny_tokenizer())
+    second = Lexicon.build(
+        ["oil", "soap"], build_tiny_tokenizer(), output_tokens=first.output_tokens
+    )
     assert second.words == ("soap",)
     assert torch.equal(second.output_tokens, first.output_tokens)
 

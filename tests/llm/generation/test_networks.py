@@ -15,7 +15,7 @@ from seqloom.llm.generation.networks import (
     prune_vocabulary,
     save_shape,
 )
-from support.tiny_networks import tiny_network, tiny_tokenizer
+from support.language_models import build_tiny_network, build_tiny_tokenizer
 
 SHAPE = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
 OUTPUTS = torch.tensor([1, 5, 3, 9, 4])
@@ -23,7 +23,7 @@ OUTPUTS = torch.tensor([1, 5, 3, 9, 4])
 
 def network(source):
     torch.manual_seed(0)
-    return build_network(NetworkConfig(source=source, **SHAPE), tiny_tokenizer())
+    return build_network(NetworkConfig(source=source, **SHAPE), build_tiny_tokenizer())
 
 
 def scores(model, translate=None):
@@ -40,40 +40,42 @@ def scores(model, translate=None):
 @pytest.mark.parametrize(("source", "kind"), [("t5", EncoderDecoder), ("llama", DecoderOnly)])
 def test_a_model_from_scratch_has_the_asked_shape(source, kind):
     made = network(source)
-    assert made.get_input_embeddings().weight.shape == (len(tiny_tokenizer()), 16)
+    assert made.get_input_embeddings().weight.shape == (len(build_tiny_tokenizer()), 16)
     assert isinstance(build_text_model(made, OUTPUTS), kind)
     assert not torch.equal(*(network_with(source, seed) for seed in (1, 2)))
 
 
 def network_with(source, seed):
     torch.manual_seed(seed)
-    made = build_network(NetworkConfig(source=source, **SHAPE), tiny_tokenizer())
+    made = build_network(NetworkConfig(source=source, **SHAPE), build_tiny_tokenizer())
     return made.get_input_embeddings().weight
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ConfigError, match="16 is no multiple of num_heads 3"):
-        build_network(NetworkConfig(source="t5", **{**SHAPE, "num_heads": 3}), tiny_tokenizer())
+        build_network(
+            NetworkConfig(source="t5", **{**SHAPE, "num_heads": 3}), build_tiny_tokenizer()
+        )
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(AssetError, match=str(tmp_path)):
-        build_network(NetworkConfig(name=str(tmp_path / "none")), tiny_tokenizer())
+        build_network(NetworkConfig(name=str(tmp_path / "none")), build_tiny_tokenizer())
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
 def test_a_folder_is_loaded_with_its_weights(source, tmp_path):
     made = network(source)
     made.save_pretrained(tmp_path)
-    loaded = build_network(NetworkConfig(name=str(tmp_path)), tiny_tokenizer())
+    loaded = build_network(NetworkConfig(name=str(tmp_path)), build_tiny_tokenizer())
     first, second = (scores(build_text_model(each, OUTPUTS)) for each in (made, loaded))
     torch.testing.assert_close(first, second)
 
 
 def test_a_tokenizer_that_is_too_large_is_refused(tmp_path):
-    tiny_network("llama", vocabulary=10).save_pretrained(tmp_path)
+    build_tiny_network("llama", vocabulary=10).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="knows 10 tokens, but the tokenizer has 37"):
-        build_network(NetworkConfig(name=str(tmp_path)), tiny_tokenizer())
+        build_network(NetworkConfig(name=str(tmp_path)), build_tiny_tokenizer())
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])

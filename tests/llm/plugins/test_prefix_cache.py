@@ -7,12 +7,12 @@ from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
 from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
 from seqloom.llm.reference import LanguageModelConfig
-from support.language_models import kept_llama, tiny_bert
+from support.language_models import save_tiny_bert, shared_tiny_llama
 
 
 @pytest.fixture(scope="module")
 def base():
-    return load_shared_base(LanguageModelConfig(name=str(kept_llama())))
+    return load_shared_base(LanguageModelConfig(name=str(shared_tiny_llama())))
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(targets=["q_proj"])])
@@ -39,5 +39,5 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
 
 def test_other_models_are_left_alone(base, tmp_path):
     assert is_supported(base.backbone)
-    other = LanguageModelConfig(name=str(tiny_bert(tmp_path / "bert")), kind="bidirectional")
+    other = LanguageModelConfig(name=str(save_tiny_bert(tmp_path / "bert")), kind="bidirectional")
     assert not is_supported(load_shared_base(other).backbone)

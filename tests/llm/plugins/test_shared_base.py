@@ -11,14 +11,14 @@ from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
 from seqloom.llm.reference import LanguageModelConfig
-from support.language_models import tiny_bert, tiny_llama
+from support.language_models import save_tiny_bert, save_tiny_llama
 
 SETTINGS = LoraSettings(rank=4, alpha=8, dropout=0.5)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny_llama(tmp_path_factory.mktemp("llama"), seed=5)
+    return save_tiny_llama(tmp_path_factory.mktemp("llama"), seed=5)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_layers_that_are_not_there_are_refused(base):
 
 
 def test_an_encoder_takes_adapters_too(tmp_path):
-    config = LanguageModelConfig(name=str(tiny_bert(tmp_path)), kind="bidirectional")
+    config = LanguageModelConfig(name=str(save_tiny_bert(tmp_path)), kind="bidirectional")
     made = adapter(load_shared_base(config), 1)
     states = output(made, torch.randn(1, 3, 32))
     assert states.shape == (1, 3, 32)

@@ -47,7 +47,7 @@ def collect_words(
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Words with their tokens: output number 0 is the end mark, the others are the words' tokens, ascending."""
+    """Words with their tokens: output number 0 is the end mark, the others the words' tokens, ascending."""
 
     words: tuple[str, ...]
     pieces: tuple[tuple[int, ...], ...]

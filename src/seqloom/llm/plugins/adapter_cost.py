@@ -1,4 +1,4 @@
-"""What a pass through a frozen language model with adapters costs."""
+"""Cost of a pass through a frozen language model with adapters."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from seqloom.llm.plugins.adapters import Adapter
 
 
 def adapter_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> ComputeCost:
-    """B x L vectors after `before` tokens that the rows share, and the way back to vectors and adapter.
+    """Counts the work of B x L vectors after a shared prefix, forward and backward to vectors and adapter.
 
-    Counted on the layers of Llama and its kin: two norms, attention, a gated feed-forward part. The frozen
-    weights get no gradient, but what enters each of them is kept.
+    Assumes layers as in Llama: two norms, attention, a gated feed-forward part. Frozen weights get no
+    gradient, but their inputs are kept.
 
     Args:
-        before: tokens that are read once for all rows, and that every row looks back at.
+        before: number of prefix tokens, which are read once for all rows and attended to by every row.
     """
     backbone: Any = adapter.base.backbone
     config = backbone.config
@@ -27,11 +27,11 @@ def adapter_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> C
     own = {id(weight) for weight in adapter.parameters()}
     frozen = sum(weight.numel() for name, weight in maps.items() if "lora_" not in name)
     trained = sum(weight.numel() for weight in maps.values() if id(weight) in own)
-    # What an adapter's first map reads is dropped out before, so it is kept apart.
+    # The input of an adapter's first map passes its own dropout, so a second copy is kept.
     read = sum(w.shape[1] for name, w in maps.items() if id(w) in own and "lora_A" in name)
     positions = rows * length + before
     pairs = rows * length * (length + before) + before**2
-    # Nothing is trained below the first adapter, and of the last layer's tokens only keys are looked at.
+    # The backward pass ends at the first adapter, and only keys of the last layer's prefix tokens are used.
     back = before * (layers - 1) / layers if own else 0
     return ComputeCost(
         products=positions * 2 * (frozen + trained)

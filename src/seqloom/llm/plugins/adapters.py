@@ -1,4 +1,4 @@
-"""A LoRA adapter as a torch module of its own, over a language model that others use too."""
+"""A LoRA adapter as a torch module of its own, over a shared language model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from seqloom.llm.plugins.shared_base import LoraSettings, SharedBase
 
 
 class Adapter(nn.Module):
-    """Trainable low-rank maps inside a frozen base; its state is the adapter alone.
+    """Trainable low-rank maps inside a frozen base; its state dict holds the adapter alone.
 
-    The parameters are those of the PEFT layers in the base, so training and loading them in place
-    changes what the base does while this adapter is active.
+    The parameters belong to PEFT layers in the base, so training or loading them in place changes the
+    base's output while this adapter is active.
     """
 
     def __init__(self, base: SharedBase, settings: LoraSettings | None) -> None:
-        """Without `settings` the base is used as it is, with nothing to train."""
+        """Adds an adapter to `base`; without `settings` the base is used unchanged, with nothing to train."""
         super().__init__()
         self.base = base
         base.users.add(self)
@@ -26,14 +26,14 @@ class Adapter(nn.Module):
         self.weights = nn.ParameterDict()
         if settings is not None:
             self.name, parameters = base.add_adapter(settings)
-            # A parameter's name may hold no dot.
+            # Parameter names must not contain dots.
             self.weights = nn.ParameterDict(
                 {path.replace(".", "/"): parameter for path, parameter in parameters.items()}
             )
             weakref.finalize(self, base.remove_adapter, self.name)
 
     def run(self, embeddings: Tensor, **inputs: Any) -> Any:
-        """The base's backbone on input embeddings, with this adapter and no other.
+        """Runs the base's backbone on input embeddings with this adapter active.
 
         Shapes: embeddings [B, T, D] -> an output with `last_hidden_state` [B, T, D].
         """
@@ -42,7 +42,7 @@ class Adapter(nn.Module):
             return backbone(inputs_embeds=embeddings.to(table.dtype), **inputs)
 
     def peft_state(self) -> dict[str, Tensor]:
-        """The weights under the names that PEFT gives them in an adapter folder."""
+        """Returns the weights under their names in a PEFT adapter folder."""
         return {
             f"base_model.model.{self.base.module_path}{path.replace('/', '.')}.weight": value.detach()
             .contiguous()

@@ -150,7 +150,7 @@ def test_a_process_that_hangs_stops_the_others_within_a_minute(folder):
         second.kill()
         second.wait()
     assert first.returncode == 1
-    assert "process 1 has said nothing for 30 s" in errors
+    assert "process 1 has been silent for 30 s" in errors
 
 
 @pytest.mark.slow

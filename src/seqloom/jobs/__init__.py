@@ -1,4 +1,4 @@
-"""Where pure pieces of work run: processes of this machine, or a Ray cluster, behind one interface."""
+"""Runs independent pieces of a job: in local processes or on a Ray cluster, behind one interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses where a job runs."""
+"""Chooses the job runner."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class JobOptions(Config):
     engine: Literal["local", "ray"] = "local"
     """`local`: processes of this machine. `ray`: tasks on a Ray cluster."""
     workers: int | None = Field(default=None, ge=1)
-    """Pieces at a time; by default one a core (`local`), or as many as the cluster has room for."""
+    """Pieces at a time; by default one a core (`local`), or as many as fit the cluster (`ray`)."""
     ray_address: str | None = None
-    """Of a running cluster: `auto`, HOST:PORT or ray://HOST:PORT; without one, Ray is started here."""
+    """Address of a running cluster: `auto`, HOST:PORT or ray://HOST:PORT; without one, Ray starts locally."""
     task_cpus: float = Field(default=1.0, gt=0)
-    """Cores that a piece asks of Ray; the threads of each piece follow from it."""
+    """Cores that a piece requests from Ray; also sets the threads of each piece."""
     task_gpus: float = Field(default=0.0, ge=0)
-    """GPUs that a piece asks of Ray; 0.5 puts two pieces on one. Without, a piece sees no GPU."""
+    """GPUs that a piece requests from Ray; 0.5 puts two pieces on one GPU. With 0 a piece sees no GPU."""
 
 
 def build_runner(options: JobOptions) -> JobRunner:
-    """The engine that `options` name.
+    """Builds the runner that `options` name.
 
     Raises:
         ConfigError: an option belongs to the other engine, or Ray is not installed.

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: a repository's model files as a local folder."""
+"""Downloads model files from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "runs/*"]
 
 
 def is_hub_offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids the hub."""
+    """Returns whether HF_HUB_OFFLINE forbids access to the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def download_snapshot(repository: str) -> Path:
-    """Local folder with the configuration, tokenizer and weights of a hub repository.
-
-    Only safetensors weights are fetched.
+    """Downloads the configuration, tokenizer and safetensors weights of a repository; returns their folder.
 
     Raises:
-        AssetError: the repository is not there, has no such weights, or cannot be reached.
+        AssetError: the repository does not exist, has no such weights, or cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

@@ -1,4 +1,4 @@
-"""Batches sized by what they are padded to: a single long row makes every row beside it as long."""
+"""Sizes batches by their padded size: one long row makes every row beside it as long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def padded_batches(lengths: Sequence[int], *, rows: int, cells: int) -> list[list[int]]:
-    """Row numbers in batches of similar length, the longest first: memory runs out early or never.
+    """Groups row numbers into batches of similar length, longest first: memory runs out early or never.
 
     A batch has at most `rows` rows, and at most `cells` places once its rows are padded to its longest; a
     longer row is a batch of its own. Rows of equal length keep their order, so that equal rows give equal
@@ -25,7 +25,7 @@ def padded_batches(lengths: Sequence[int], *, rows: int, cells: int) -> list[lis
 
 
 def split_padded(rows: Tensor, lengths: Tensor, cells: int) -> tuple[Tensor, ...]:
-    """Parts of a batch, in order, each with at most `cells` places when padded to the batch's longest row.
+    """Splits a batch, in order, into parts of at most `cells` places when padded to its longest row.
 
     Shapes: rows [B] row numbers, lengths [R] of all rows.
     """

@@ -15,7 +15,7 @@ import polars as pl
 
 from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
-from seqloom.jobs import Engine, EngineOptions, build_engine
+from seqloom.jobs import JobOptions, JobRunner, build_runner
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.embed_shards import embed_sharded
 from seqloom.pipelines.embed.options import EmbedOptions
@@ -34,7 +34,7 @@ def run(folder: Path) -> list[Result]:
     plain = {"embed": _embed_plain(folder), "prepare": _prepare_plain(folder)}
     results = []
     for name in ("local", "ray"):
-        with build_engine(EngineOptions.build({"engine": name, "workers": WORKERS})) as engine:
+        with build_runner(JobOptions.build({"engine": name, "workers": WORKERS})) as engine:
             results += [
                 _beside(name, "embed", "texts", plain["embed"], functools.partial(_embed, engine)),
                 _beside(
@@ -73,7 +73,7 @@ def _embed_plain(folder: Path) -> Plain:
     return made.encoded, seconds, data.path
 
 
-def _embed(engine: Engine, data: Path) -> float:
+def _embed(engine: JobRunner, data: Path) -> float:
     started = time.perf_counter()
     embed_sharded(engine, data, EmbedOptions(users="none"))
     seconds = time.perf_counter() - started
@@ -99,7 +99,7 @@ def _prepare_plain(folder: Path) -> Plain:
     return EVENTS, time.perf_counter() - started, folder / "log"
 
 
-def _prepare(engine: Engine, log: Path) -> float:
+def _prepare(engine: JobRunner, log: Path) -> float:
     started = time.perf_counter()
     prepare_out_of_core(engine, log, log.parent / "parts", parts=2 * WORKERS, overwrite=True)
     return time.perf_counter() - started
@@ -115,7 +115,7 @@ def dies_once(folder: str, piece: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _recovery(name: str, engine: Engine, folder: Path) -> Result:
+def _recovery(name: str, engine: JobRunner, folder: Path) -> Result:
     seconds = []
     for number in range(5):
         marks = folder / f"{name}-{number}"

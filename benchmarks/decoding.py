@@ -88,7 +88,7 @@ def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> list[R
     ours, seconds, cpu = _timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0])
     sample = torch.linspace(0, users - 1, EXACT_USERS).long()
     every, every_seconds, _ = _timed(
-        lambda: scorer.exact().score(batch.items[sample], batch.lengths[sample]),
+        lambda: scorer.exact_scorer().score(batch.items[sample], batch.lengths[sample]),
         repeats=1,
         warm=False,
     )

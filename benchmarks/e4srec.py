@@ -14,7 +14,7 @@ from benchmarks.plain import as_library
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory
 from seqloom.data.sequences import Sequences
-from seqloom.llm.plugins.alpaca import RESPONSE, before_input
+from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.system import E4SRec
@@ -110,7 +110,9 @@ def full_prompt(system: E4SRec, items: list[int]) -> Tensor:
     """
     base, reader = system.base, system.reader
     parts = [
-        base.embed(base.tokenizer(before_input(system.config.prompt.instruction))["input_ids"]),
+        base.embed(
+            base.tokenizer(prompt_before_input(system.config.prompt.instruction))["input_ids"]
+        ),
         reader.projection(system.ids[torch.tensor(items) - 1]),
     ]
     if reader.respond:

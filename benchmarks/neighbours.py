@@ -12,7 +12,7 @@ import torch
 from benchmarks.machine import matmul_rate
 from benchmarks.result import Measurement, Result
 from seqloom.core.device import keep_freed_memory, peak_rss_mb
-from seqloom.core.progress import Silent, Task
+from seqloom.core.progress import SilentProgress, Task
 from seqloom.text.neighbours import top_similar
 
 WIDTH, SIMILAR = 384, 10
@@ -31,7 +31,7 @@ class _EnoughError(Exception):
     """Ends a search whose speed is known."""
 
 
-class _Stopwatch(Silent):
+class _Stopwatch(SilentProgress):
     """Takes the time for each pair, and stops the search after some."""
 
     def __init__(self, pairs: float) -> None:

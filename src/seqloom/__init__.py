@@ -29,19 +29,20 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from seqloom.core.progress import Progress, Task
-    from seqloom.data.sources.base import ReadOptions
+    from seqloom.data.options import ReadOptions
     from seqloom.data.store import Dataset
     from seqloom.evaluation.compare import Comparison, Difference, EvaluatedRun, compare_runs
     from seqloom.evaluation.groups import GroupThresholds, group_metrics
     from seqloom.evaluation.metrics import rank_metrics
     from seqloom.evaluation.protocol import RankingProtocol
     from seqloom.evaluation.ranks_file import RankTable, read_ranks
-    from seqloom.jobs import Engine, EngineOptions, build_engine
+    from seqloom.jobs import JobOptions, JobRunner, build_runner
     from seqloom.pipelines.audit import audit
     from seqloom.pipelines.audit.report import Audit, Check
     from seqloom.pipelines.compare.compare import compare
     from seqloom.pipelines.demo import DemoSummary, demo
-    from seqloom.pipelines.embed.embed import EmbedOptions, EmbedSummary, embed
+    from seqloom.pipelines.embed.embed import EmbedSummary, embed
+    from seqloom.pipelines.embed.options import EmbedOptions
     from seqloom.pipelines.estimate.plan import TrainingPlan, plan
     from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
     from seqloom.pipelines.evaluate.zero_shot import ZeroShot, zero_shot
@@ -49,21 +50,21 @@ if TYPE_CHECKING:
     from seqloom.pipelines.experiments.search_space import TunePlan
     from seqloom.pipelines.experiments.sweep import SweepSummary, sweep
     from seqloom.pipelines.experiments.sweep_grid import SweepPlan
-    from seqloom.pipelines.experiments.tune import TuneSummary as SearchSummary
-    from seqloom.pipelines.experiments.tune import tune
+    from seqloom.pipelines.experiments.tune import SearchSummary, tune
     from seqloom.pipelines.prepare.import_llmesr import ImportSummary, import_llmesr
+    from seqloom.pipelines.prepare.options import PrepareOptions
     from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
-    from seqloom.pipelines.prepare.prepare import PrepareOptions, prepare, statistics_table
+    from seqloom.pipelines.prepare.prepare import prepare, statistics_table
     from seqloom.pipelines.recommend.add_items import AddItemsSummary, add_items
     from seqloom.pipelines.recommend.export import ExportedRun, export
-    from seqloom.pipelines.recommend.recommend import Recommendation, RecommendedItem, recommend
+    from seqloom.pipelines.recommend.recommend import recommend
     from seqloom.pipelines.recommend.recommend_shards import ListsManifest, open_lists, recommend_by
     from seqloom.pipelines.train.foundation import train_foundation
     from seqloom.pipelines.train.textual_ids import IDSummary, textual_ids
     from seqloom.pipelines.train.train import TrainSummary, train
-    from seqloom.pipelines.train.tune_llm import TuneSummary as LLMTuningSummary
-    from seqloom.pipelines.train.tune_llm import tune_llm
+    from seqloom.pipelines.train.tune_llm import LLMTuningSummary, tune_llm
     from seqloom.runs.folder import Run, load_run
+    from seqloom.runs.recommendations import Recommendation, RecommendedItem
     from seqloom.systems.registry import config_class
     from seqloom.systems.registry import names as system_names
     from seqloom.text.store import TextEmbeddings, load_embeddings
@@ -85,15 +86,15 @@ __all__ = [
     "EmbedOptions",
     "EmbedSummary",
     "EmbeddingError",
-    "Engine",
     "EngineError",
-    "EngineOptions",
     "EvaluatedRun",
     "Evaluation",
     "ExportedRun",
     "GroupThresholds",
     "IDSummary",
     "ImportSummary",
+    "JobOptions",
+    "JobRunner",
     "LLMTuningSummary",
     "ListsManifest",
     "LockedError",
@@ -124,7 +125,7 @@ __all__ = [
     "__version__",
     "add_items",
     "audit",
-    "build_engine",
+    "build_runner",
     "compare",
     "compare_runs",
     "config_class",
@@ -166,19 +167,20 @@ _HOMES = {
         "ProcessError SeqloomError ServingError StorageError StoreError TrainingError"
     ),
     "seqloom.core.progress": "Progress Task",
-    "seqloom.data.sources.base": "ReadOptions",
+    "seqloom.data.options": "ReadOptions",
     "seqloom.data.store": "Dataset load_dataset=Dataset.load",
     "seqloom.evaluation.compare": "Comparison Difference EvaluatedRun compare_runs",
     "seqloom.evaluation.groups": "GroupThresholds group_metrics",
     "seqloom.evaluation.metrics": "rank_metrics",
     "seqloom.evaluation.protocol": "RankingProtocol",
     "seqloom.evaluation.ranks_file": "RankTable read_ranks",
-    "seqloom.jobs": "Engine EngineOptions build_engine",
+    "seqloom.jobs": "JobRunner JobOptions build_runner",
     "seqloom.pipelines.audit": "audit",
     "seqloom.pipelines.audit.report": "Audit Check",
     "seqloom.pipelines.compare.compare": "compare",
     "seqloom.pipelines.demo": "DemoSummary demo",
-    "seqloom.pipelines.embed.embed": "EmbedOptions EmbedSummary embed",
+    "seqloom.pipelines.embed.embed": "EmbedSummary embed",
+    "seqloom.pipelines.embed.options": "EmbedOptions",
     "seqloom.pipelines.estimate.plan": "TrainingPlan plan",
     "seqloom.pipelines.evaluate.evaluate": "Evaluation evaluate",
     "seqloom.pipelines.evaluate.zero_shot": "ZeroShot zero_shot",
@@ -186,19 +188,21 @@ _HOMES = {
     "seqloom.pipelines.experiments.search_space": "TunePlan",
     "seqloom.pipelines.experiments.sweep": "SweepSummary sweep",
     "seqloom.pipelines.experiments.sweep_grid": "SweepPlan",
-    "seqloom.pipelines.experiments.tune": "SearchSummary=TuneSummary tune",
+    "seqloom.pipelines.experiments.tune": "SearchSummary tune",
     "seqloom.pipelines.prepare.import_llmesr": "ImportSummary import_llmesr",
     "seqloom.pipelines.prepare.out_of_core": "prepare_out_of_core",
-    "seqloom.pipelines.prepare.prepare": "PrepareOptions prepare statistics_table",
+    "seqloom.pipelines.prepare.options": "PrepareOptions",
+    "seqloom.pipelines.prepare.prepare": "prepare statistics_table",
     "seqloom.pipelines.recommend.add_items": "AddItemsSummary add_items",
     "seqloom.pipelines.recommend.export": "ExportedRun export",
-    "seqloom.pipelines.recommend.recommend": "Recommendation RecommendedItem recommend",
+    "seqloom.pipelines.recommend.recommend": "recommend",
     "seqloom.pipelines.recommend.recommend_shards": "ListsManifest open_lists recommend_by",
     "seqloom.pipelines.train.foundation": "train_foundation",
     "seqloom.pipelines.train.textual_ids": "IDSummary textual_ids",
     "seqloom.pipelines.train.train": "TrainSummary train",
-    "seqloom.pipelines.train.tune_llm": "LLMTuningSummary=TuneSummary tune_llm",
+    "seqloom.pipelines.train.tune_llm": "LLMTuningSummary tune_llm",
     "seqloom.runs.folder": "Run load_run",
+    "seqloom.runs.recommendations": "Recommendation RecommendedItem",
     "seqloom.systems.registry": "config_class system_names=names",
     "seqloom.text.store": "TextEmbeddings load_embeddings",
 }

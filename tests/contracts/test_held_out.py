@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqloom.core.tensors import tensor_marks
+from seqloom.core.tensors import tensor_fingerprints
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.embed.embed import embed
@@ -100,7 +100,7 @@ def start(dataset, name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_held_out_items_change_no_start_and_no_batch(plain, other, name):
     (first, data), (second, other_data) = start(plain, name), start(other, name)
-    assert tensor_marks(first.state_dict()) == tensor_marks(second.state_dict())
+    assert tensor_fingerprints(first.state_dict()) == tensor_fingerprints(second.state_dict())
     one, two = first_epochs(first, data), first_epochs(second, other_data)
     assert one.keys() == two.keys()
     assert bool(one) == (name not in COUNTING)

@@ -12,7 +12,7 @@ import torch
 
 from seqloom.core.errors import DataError
 from seqloom.core.files import read_json, write_json
-from seqloom.core.progress import Silent
+from seqloom.core.progress import SilentProgress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import EvaluatedRun, compare_runs
 from seqloom.evaluation.negatives import sample_negatives
@@ -157,7 +157,7 @@ def test_the_ranks_file_says_which_targets_are_repeats(runs, data) -> None:
     )
 
 
-class Heard(Silent):
+class Heard(SilentProgress):
     def __init__(self) -> None:
         self.notes: list[str] = []
 

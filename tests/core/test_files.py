@@ -10,7 +10,7 @@ from seqloom.core.errors import ArtefactError, StorageError
 from seqloom.core.files import (
     atomic_file,
     atomic_folder,
-    leftovers,
+    find_leftovers,
     read_json,
     sole_writer,
     write_json,
@@ -108,8 +108,8 @@ def test_leftovers_are_those_of_the_very_name(tmp_path):
         ".a.part",
     ):
         (tmp_path / name).mkdir()
-    assert [one.name for one in leftovers(tmp_path / "a", "part")] == [".a.12345678.part"]
-    assert [one.name for one in leftovers(tmp_path / "a.b", "part")] == [".a.b.12345678.part"]
+    assert [one.name for one in find_leftovers(tmp_path / "a", "part")] == [".a.12345678.part"]
+    assert [one.name for one in find_leftovers(tmp_path / "a.b", "part")] == [".a.b.12345678.part"]
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path):

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from seqloom.core.errors import AssetError
 from seqloom.core.tensors import as_os_error, write_tensors
-from seqloom.hub.assets import disk_errors
+from seqloom.hub.assets import report_disk_errors
 
 FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
 
@@ -26,5 +26,5 @@ def test_what_the_disk_refuses_is_an_os_error(tmp_path):
 
 
 def test_a_disk_that_fills_while_a_model_is_converted_is_explained(tmp_path):
-    with pytest.raises(AssetError, match="disk is full"), disk_errors(tmp_path):
+    with pytest.raises(AssetError, match="disk is full"), report_disk_errors(tmp_path):
         raise SafetensorError(FULL)

@@ -15,7 +15,7 @@ import torch
 from seqloom.core.errors import ConfigError
 from seqloom.data.batches import plan_epoch, training_rows
 from seqloom.data.store import Dataset
-from seqloom.distributed.process_group import part_of
+from seqloom.distributed.process_group import rows_of_process
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.start_run import check_processes_agree
 from seqloom.pipelines.train.train import train
@@ -154,7 +154,7 @@ def test_a_process_that_hangs_stops_the_others_within_a_minute(folder):
         second.kill()
         second.wait()
     assert first.returncode == 1
-    assert "process 1 has said nothing for 30 s" in errors
+    assert "process 1 has been silent for 30 s" in errors
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ class Others:
     rank, size = 1, 2
 
     def __init__(self, told: str) -> None:
-        self.once = lambda act: told
+        self.run_on_first = lambda act: told
 
 
 def test_processes_that_were_started_on_something_else_are_refused(folder):
@@ -199,7 +199,7 @@ def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(f
 
 @pytest.mark.parametrize(("count", "size"), [(13, 2), (1, 2), (7, 3), (0, 2), (4, 4)])
 def test_shares_hold_every_row_once(count, size):
-    parts = [part_of(count, rank, size) for rank in range(size)]
+    parts = [rows_of_process(count, rank, size) for rank in range(size)]
     rows = [row for part in parts for row in range(count)[part]]
     assert rows == list(range(count))
     assert max(p.stop - p.start for p in parts) - min(p.stop - p.start for p in parts) <= 1
@@ -211,7 +211,7 @@ def test_shares_of_a_batch_hold_its_targets_once(folder):
     assert min(map(len, plan.order)) == 1, "a batch with fewer rows than processes is among them"
     for step in range(len(plan)):
         batch = plan[step]
-        shares = [batch.share(part_of(len(batch), rank, 2)) for rank in range(2)]
+        shares = [batch.share(rows_of_process(len(batch), rank, 2)) for rank in range(2)]
         assert sum(share.num_targets for share in shares) == batch.num_targets
         targets = torch.cat([share.targets[share.targets > 0] for share in shares])
         assert torch.equal(targets, batch.targets[batch.targets > 0])

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from seqloom.core.errors import ArtefactError
-from seqloom.distributed.dtensors import gathered, is_spread
+from seqloom.distributed.dtensors import gather_tensor, is_sharded
 from seqloom.distributed.process_group import ProcessGroup
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.sharding import shard_layers, shard_trained_layers
@@ -66,8 +66,8 @@ def test_no_layer_stays_gathered_after_a_pass(group, trained):
     else:
         shard_layers(model.network, CPU, [])
     torch.testing.assert_close(states(model), expected)
-    assert all(map(is_spread, body.layers.parameters()))
-    assert not is_spread(body.embed_tokens.weight)
+    assert all(map(is_sharded, body.layers.parameters()))
+    assert not is_sharded(body.embed_tokens.weight)
 
 
 def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(group):
@@ -79,7 +79,7 @@ def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(grou
         loss.backward()
     for a, b in zip(whole.parameters(), spread.parameters(), strict=True):
         assert b.dtype == b.grad.dtype == torch.float32
-        torch.testing.assert_close(gathered(b.grad), a.grad, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(gather_tensor(b.grad), a.grad, rtol=0.05, atol=0.05)
 
 
 def test_gradients_are_clipped_as_those_of_a_whole_model(group):
@@ -89,7 +89,7 @@ def test_gradients_are_clipped_as_those_of_a_whole_model(group):
         states(model).square().sum().backward()
         clip_gradients(model, 0.01, group)
     for a, b in zip(whole.parameters(), spread.parameters(), strict=True):
-        torch.testing.assert_close(gathered(b.grad), a.grad)
+        torch.testing.assert_close(gather_tensor(b.grad), a.grad)
 
 
 def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group):
@@ -100,7 +100,7 @@ def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group):
     before = torch.get_rng_state()
     copy = model.whole()
     assert torch.equal(torch.get_rng_state(), before)
-    assert not any(map(is_spread, copy.parameters()))
+    assert not any(map(is_sharded, copy.parameters()))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -119,9 +119,9 @@ def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(group, tmp_p
         assert torch.equal(found[name], value), name
         assert found[name].dtype == value.dtype
     again = read_state(tmp_path / "model", model.state_dict().get)
-    assert any(map(is_spread, again.values()))
+    assert any(map(is_sharded, again.values()))
     for name, value in plain.items():
-        assert torch.equal(gathered(again[name]), value), name
+        assert torch.equal(gather_tensor(again[name]), value), name
 
 
 def test_a_file_that_is_missing_or_damaged_is_said(group, tmp_path):

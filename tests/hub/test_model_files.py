@@ -23,7 +23,7 @@ from seqloom.llm.generation.tokenizers import load_tokenizer
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm
 from seqloom.text.encoders import build_encoder
 from seqloom.text.options import EncoderOptions
-from support.language_models import tiny_llama, tiny_sentence
+from support.language_models import save_tiny_llama, save_tiny_sentence_model
 
 CODE = "from pathlib import Path\nPath({marker!r}).touch()\n"
 CLASSES = "class Any:\n    pass\n"
@@ -33,8 +33,8 @@ CLASSES = "class Any:\n    pass\n"
 def kept(tmp_path_factory):
     """A sentence-transformers model with a Dense module, and a Llama."""
     base = tmp_path_factory.mktemp("models")
-    tiny_sentence(base / "sentence")
-    tiny_llama(base / "llama")
+    save_tiny_sentence_model(base / "sentence")
+    save_tiny_llama(base / "llama")
     return base
 
 
@@ -233,7 +233,7 @@ def test_the_hash_covers_the_weights_of_modules(models):
 def test_the_libraries_are_told_to_run_no_code_either(models, tmp_path, monkeypatch, file):
     marker = tmp_path / "marker"
     auto_map(models / "llama", file, marker)
-    for module in ("core.models", "llm.tokenizers", "llm.networks"):
+    for module in ("hub.model_folders", "llm.generation.tokenizers", "llm.generation.networks"):
         monkeypatch.setattr(f"seqloom.{module}.check_model_files", lambda folder: None)
     for door in every_door(models / "llama"):
         answers = io.StringIO("y\n" * 100)
@@ -254,7 +254,7 @@ def test_models_are_loaded_in_one_place():
         for match in calls.finditer(file.read_text(encoding="utf-8"))
     }
     assert {place for place in found if place[1] != "Embedding"} == {
-        ("core/pretrained.py", "auto"),
+        ("hub/pretrained.py", "auto"),
         ("llm/loading.py", "PeftModel"),
         ("text/encoders/sentence.py", None),
     }

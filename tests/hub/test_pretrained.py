@@ -15,8 +15,13 @@ from seqloom.llm.generation.networks import NetworkConfig, build_network
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm
 from seqloom.text.encoders import build_encoder
 from seqloom.text.options import EncoderOptions
-from support.language_models import tiny_bert, tiny_llama, tiny_sentence
-from support.tiny_networks import tiny_network, tiny_tokenizer
+from support.language_models import (
+    build_tiny_network,
+    build_tiny_tokenizer,
+    save_tiny_bert,
+    save_tiny_llama,
+    save_tiny_sentence_model,
+)
 
 ROW = {"llama": "model.layers.1.mlp.up_proj.weight", "bert": "encoder.layer.1.output.dense.weight"}
 
@@ -25,12 +30,12 @@ ROW = {"llama": "model.layers.1.mlp.up_proj.weight", "bert": "encoder.layer.1.ou
 def kept(tmp_path_factory):
     """A Llama, a Llama with tied weights, a BERT, the BERT for sentences, a T5."""
     base = tmp_path_factory.mktemp("models")
-    tiny_llama(base / "llama")
-    tiny_bert(base / "bert")
-    tiny_sentence(base / "sentence")
+    save_tiny_llama(base / "llama")
+    save_tiny_bert(base / "bert")
+    save_tiny_sentence_model(base / "sentence")
     for name, kind in (("t5", "t5"), ("tied", "llama")):
-        tiny_network(kind).save_pretrained(base / name)
-        tiny_tokenizer().save_pretrained(base / name)
+        build_tiny_network(kind).save_pretrained(base / name)
+        build_tiny_tokenizer().save_pretrained(base / name)
     return base
 
 
@@ -61,7 +66,7 @@ def embed(folder, **options):
 
 
 def network(folder, **options):
-    return build_network(NetworkConfig(name=str(folder), **options), tiny_tokenizer())
+    return build_network(NetworkConfig(name=str(folder), **options), build_tiny_tokenizer())
 
 
 CASES = [
@@ -125,7 +130,7 @@ def test_the_weights_of_another_architecture_are_refused(models, name, source, l
 
 @pytest.mark.parametrize("load", [embed, load_causal_lm])
 def test_weights_of_another_width_are_refused(models, load):
-    tiny_llama(models / "wide", width=64)
+    save_tiny_llama(models / "wide", width=64)
     shutil.copy(models / "wide/model.safetensors", models / "llama/model.safetensors")
     with pytest.raises(AssetError, match="llama"):
         load(models / "llama")
@@ -202,7 +207,7 @@ def test_an_adapter_that_lost_weights_or_is_anothers_is_refused(models):
     change(folder, without("layers.1.mlp.up_proj.lora_B"), file)
     with pytest.raises(AssetError, match=r"adapter .* lacks .*layers\.1\.mlp\.up_proj\.lora_B"):
         load_causal_lm(folder)
-    deep = adapter(models / "deep", tiny_llama(models / "three", num_layers=3))
+    deep = adapter(models / "deep", save_tiny_llama(models / "three", num_layers=3))
     shutil.copy(deep / file, folder / file)
     with pytest.raises(AssetError, match=r"does not know: .*layers\.2"):
         load_causal_lm(folder)

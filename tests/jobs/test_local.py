@@ -6,19 +6,19 @@ import os
 import pytest
 
 from seqloom.core.errors import ConfigError, DataError, EngineError
-from seqloom.jobs import EngineOptions, build_engine
-from seqloom.jobs.local import ProcessEngine
+from seqloom.jobs import JobOptions, build_runner
+from seqloom.jobs.local import LocalRunner
 from support.pieces import always_dies, complains, dies_once, square
 
 
 @pytest.fixture
 def two():
-    with ProcessEngine(2) as engine:
+    with LocalRunner(2) as engine:
         yield engine
 
 
 def test_workers_stay_from_one_job_to_the_next_and_end_at_the_close():
-    with ProcessEngine(1) as engine:
+    with LocalRunner(1) as engine:
         first = engine.run(square, [1], name="x")
         second = engine.run(square, [2], name="x")
         pid = first[0][1]
@@ -36,7 +36,7 @@ def test_results_come_in_the_order_of_the_pieces_from_several_processes(two):
 
 def test_a_killed_worker_is_replaced_and_its_piece_begun_again(tmp_path):
     work = functools.partial(dies_once, str(tmp_path), 2)
-    with ProcessEngine(1) as engine:
+    with LocalRunner(1) as engine:
         assert engine.run(work, range(4), name="x") == [0, 1, 2, 3]
     begun = sorted(file.name.split("-")[1] for file in tmp_path.iterdir())
     assert begun == ["0", "1", "2", "2", "3"]
@@ -44,14 +44,14 @@ def test_a_killed_worker_is_replaced_and_its_piece_begun_again(tmp_path):
 
 def test_a_piece_at_which_workers_die_again_and_again_ends_the_job():
     with pytest.raises(EngineError, match=r"4 workers died at piece 0, the last was ended with 7"):
-        ProcessEngine(1).run(always_dies, [0], name="x")
+        LocalRunner(1).run(always_dies, [0], name="x")
 
 
 def test_an_error_stops_the_job_and_keeps_its_kind():
     with pytest.raises(DataError, match="the log is empty"):
-        ProcessEngine(1).run(complains, [1], name="x")
+        LocalRunner(1).run(complains, [1], name="x")
     with pytest.raises(EngineError, match=r"(?s)piece 0 failed.*ValueError: a fault"):
-        ProcessEngine(1).run(complains, [0], name="x")
+        LocalRunner(1).run(complains, [0], name="x")
 
 
 def test_no_pieces_are_no_work(two):
@@ -59,6 +59,6 @@ def test_no_pieces_are_no_work(two):
 
 
 def test_options_of_another_engine_are_refused():
-    assert build_engine(EngineOptions(workers=3)).slots() == 3
+    assert build_runner(JobOptions(workers=3)).slots() == 3
     with pytest.raises(ConfigError, match="the engine is local"):
-        build_engine(EngineOptions(ray_address="auto"))
+        build_runner(JobOptions(ray_address="auto"))

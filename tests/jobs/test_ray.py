@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError, DataError, EngineError
-from seqloom.jobs import EngineOptions, build_engine
+from seqloom.jobs import JobOptions, build_runner
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.embed_shards import embed_sharded
 from seqloom.pipelines.embed.options import EmbedOptions
@@ -133,7 +133,7 @@ def cluster():
 
 @pytest.fixture
 def engine(cluster):
-    return build_engine(EngineOptions(engine="ray", ray_address=cluster.address))
+    return build_runner(JobOptions(engine="ray", ray_address=cluster.address))
 
 
 def test_pieces_run_on_both_nodes_in_order(engine):
@@ -231,9 +231,9 @@ def test_a_killed_node_loses_nothing(cluster, engine, tmp_path):
 
 def test_a_cluster_that_is_not_there_is_named(cluster):
     script = (
-        "from seqloom.jobs import EngineOptions, build_engine\n"
+        "from seqloom.jobs import JobOptions, build_runner\n"
         "from seqloom.core.errors import EngineError\n"
-        "try: build_engine(EngineOptions(engine='ray', ray_address='127.0.0.1:1'))\n"
+        "try: build_runner(JobOptions(engine='ray', ray_address='127.0.0.1:1'))\n"
         "except EngineError as error: print(error)\n"
     )
     environment = os.environ | {
@@ -249,4 +249,4 @@ def test_a_cluster_that_is_not_there_is_named(cluster):
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"seqloom\[ray\]"):
-        build_engine(EngineOptions(engine="ray"))
+        build_runner(JobOptions(engine="ray"))

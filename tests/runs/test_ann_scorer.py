@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import Silent
+from seqloom.core.progress import SilentProgress
 from seqloom.core.protocols import ListScorer, VectorScorer
 from seqloom.inference.ann_index import ApproximateIndex
 from seqloom.jobs.shards import Shard
@@ -90,10 +90,10 @@ def test_items_behind_the_index_are_all_scored(system, scorer, batch):
     assert items[:3, 0].tolist() == [ITEMS + 1, ITEMS + 2, ITEMS + 3]
     without, _ = longer.best(*batch, 5, torch.full((60, 1), ITEMS + 2))
     assert ITEMS + 2 not in without
-    assert (longer.among(torch.tensor([7, ITEMS + 3])).score(*batch)).shape == (60, 2)
+    assert (longer.restrict_to(torch.tensor([7, ITEMS + 3])).score(*batch)).shape == (60, 2)
 
 
-class Heard(Silent):
+class Heard(SilentProgress):
     def __init__(self):
         self.said = []
 

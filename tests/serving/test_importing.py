@@ -5,7 +5,7 @@ import time
 import polars as pl
 import pytest
 
-from seqloom.core.progress import SILENT, Silent
+from seqloom.core.progress import SILENT, SilentProgress
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
@@ -68,7 +68,7 @@ def test_events_in_the_future_are_reported(store, model) -> None:
     ahead = int(time.time()) + 10**6
     warnings: list[str] = []
 
-    class Heard(Silent):
+    class Heard(SilentProgress):
         def warn(self, message: str) -> None:
             warnings.append(message)
 

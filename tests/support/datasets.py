@@ -12,7 +12,7 @@ import torch
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset, Events, HeldOut, write_dataset
 from seqloom.evaluation.ranking import Ranks, rank_targets
-from support.language_models import kept_llama
+from support.language_models import shared_tiny_llama
 
 
 def leave_one_out(histories: list[list[int]]) -> Events:
@@ -136,7 +136,7 @@ SMALL_IDGENREC = {
 def small_config(system: str) -> dict:
     """A configuration that trains in a moment."""
     if system == "e4srec":
-        model = {"name": str(kept_llama()), "num_layers": 1}
+        model = {"name": str(shared_tiny_llama()), "num_layers": 1}
         return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
     if system == "idgenrec":
         return SMALL_IDGENREC

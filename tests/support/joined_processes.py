@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from seqloom.data.store import Dataset
-from seqloom.distributed.dtensors import gathered
+from seqloom.distributed.dtensors import gather_tensor
 from seqloom.distributed.process_group import open_processes
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
@@ -25,7 +25,9 @@ from seqloom.training.step import Stepper
 def norm(module) -> float:
     """Of all gradients together, after clipping."""
     squares = [
-        gathered(p.grad).double().square().sum() for p in module.parameters() if p.requires_grad
+        gather_tensor(p.grad).double().square().sum()
+        for p in module.parameters()
+        if p.requires_grad
     ]
     return float(sum(squares)) ** 0.5
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from support.datasets import looping_dataset
-from support.language_models import tiny_llama
+from support.language_models import save_tiny_llama
 
 WORKER = Path(__file__).with_name("joined_processes.py")
 BATCH = 23
@@ -54,7 +54,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.data = looping_dataset(path / "data")
-        self.llama = tiny_llama(path / "llama")
+        self.llama = save_tiny_llama(path / "llama")
 
     def start(self, jobs: dict[str, dict], name: str, size: int) -> list[subprocess.Popen[str]]:
         """`size` processes with the environment that torchrun gives them."""

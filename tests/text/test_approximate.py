@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.progress import Silent
+from seqloom.core.progress import SilentProgress
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text.approximate import top_similar_approximately
@@ -27,7 +27,7 @@ def users():
     return made
 
 
-class Heard(Silent):
+class Heard(SilentProgress):
     def __init__(self):
         self.said = []
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from seqloom.backbones.config import EncoderConfig, TransformerConfig
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.core.phase import Steps
 from seqloom.data.batches import EpochPlan
 from seqloom.data.sequences import PaddedBatch
@@ -46,7 +46,7 @@ class SequenceEncoder(nn.Module, ABC):
         """Encodes the result of `enter`. Shapes: x [B, L, D], lengths [B] -> [B, L, D]."""
 
     @abstractmethod
-    def cost(self, rows: int, length: int) -> Cost:
+    def cost(self, rows: int, length: int) -> ComputeCost:
         """Returns the cost of `enter` and `forward` for B x L vectors, and of their gradients."""
 
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
@@ -70,9 +70,11 @@ def padding_mask(x: Tensor, lengths: Tensor) -> Tensor:
     return PaddedBatch(x[..., 0], lengths).mask
 
 
-def transformer_cost(config: TransformerConfig, rows: int, length: int) -> Cost:
+def transformer_cost(config: TransformerConfig, rows: int, length: int) -> ComputeCost:
     """Returns the cost of positions, dropout, blocks and norm of an encoder for B x L vectors."""
     width, positions = config.hidden_size, rows * length
     block = block_cost(width, config.num_heads, config.inner_factor * width, rows, length)
-    ends = Cost(elements=40 * positions * width, calls=80, held=5 * FLOAT_BYTES * positions * width)
+    ends = ComputeCost(
+        elements=40 * positions * width, calls=80, held=5 * FLOAT_BYTES * positions * width
+    )
     return block * config.num_layers + ends

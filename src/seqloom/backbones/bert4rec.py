@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seqloom.backbones.base import SequenceEncoder, padding_mask, transformer_cost
 from seqloom.backbones.config import BERT4RecEncoderConfig
-from seqloom.core.cost import BatchShape, Cost
+from seqloom.core.cost import BatchShape, ComputeCost
 from seqloom.data.batches import EpochPlan
 from seqloom.data.cloze import ClozePlan
 from seqloom.nn.attention import Attention, TransformerBlock, reset_parameters
@@ -72,7 +72,7 @@ class BERT4RecEncoder(SequenceEncoder):
         places = torch.arange(longer.shape[1], device=items.device)
         return torch.where(places == lengths[:, None], mask_item, longer), lengths + 1
 
-    def cost(self, rows: int, length: int) -> Cost:
+    def cost(self, rows: int, length: int) -> ComputeCost:
         """Returns the cost of positions, dropout, blocks and norm."""
         return transformer_cost(self.config, rows, length)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seqloom.backbones.base import SequenceEncoder
 from seqloom.backbones.config import GRU4RecEncoderConfig
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.core.phase import Steps
 from seqloom.data.batches import EpochPlan, LastTargets
 from seqloom.nn.dropout import Dropout
@@ -66,13 +66,13 @@ class GRU4RecEncoder(SequenceEncoder):
             replace(shape, targets=float(len(lengths))) if self.config.train_on == "last" else shape
         )
 
-    def cost(self, rows: int, length: int) -> Cost:
+    def cost(self, rows: int, length: int) -> ComputeCost:
         """Returns the cost of three gates at each position, the linear map and the norm."""
         config, positions = self.config, rows * length
         width, inner = config.hidden_size, config.inner_factor * config.hidden_size
         into = (width + (config.num_layers - 1) * inner) * inner
         states = config.num_layers * inner
-        return Cost(
+        return ComputeCost(
             products=18 * positions * (into + states * inner) + 6 * positions * inner * width,
             elements=40 * positions * states + 50 * positions * width,
             calls=80 + 50 * config.num_layers * length,

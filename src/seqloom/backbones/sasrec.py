@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seqloom.backbones.base import SequenceEncoder, transformer_cost
 from seqloom.backbones.config import SASRecEncoderConfig
-from seqloom.core.cost import Cost
+from seqloom.core.cost import ComputeCost
 from seqloom.nn.attention import TransformerBlock, reset_parameters
 from seqloom.nn.dropout import Dropout
 
@@ -47,6 +47,6 @@ class SASRecEncoder(SequenceEncoder):
             x = block(x, causal=True, mask=None)
         return self.norm(x)
 
-    def cost(self, rows: int, length: int) -> Cost:
+    def cost(self, rows: int, length: int) -> ComputeCost:
         """Returns the cost of positions, dropout, blocks and norm."""
         return transformer_cost(self.config, rows, length)

@@ -10,10 +10,10 @@ import typer
 
 from seqloom.cli.model_options import Chosen, OptionForm, build, model_options
 from seqloom.core.errors import ConfigError
-from seqloom.jobs.factory import EngineOptions
+from seqloom.jobs.factory import JobOptions
 
 if TYPE_CHECKING:
-    from seqloom.jobs.base import Engine
+    from seqloom.jobs.base import JobRunner
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write only one JSON document to standard output.")
@@ -70,17 +70,17 @@ Shards = Annotated[
 ]
 _WAYS = ("shard", "merge", "engine")
 """Parameters that exclude each other."""
-_OF_ENGINE = ("shards", "parts", *(name for name in EngineOptions.model_fields if name != "engine"))
+_OF_ENGINE = ("shards", "parts", *(name for name in JobOptions.model_fields if name != "engine"))
 """Parameters that require `engine`."""
 
 
 def job_options(*, skip: tuple[str, ...] = ()) -> Callable[..., Any]:
-    """Adds the options of `EngineOptions` to a command, which receives them as `job`."""
+    """Adds the options of `JobOptions` to a command, which receives them as `job`."""
     forms = {
         "engine": OptionForm(show_default=False),  # without it, the job is not divided
         "ray_address": OptionForm(metavar="ADDRESS"),
     }
-    return model_options(EngineOptions, skip=skip, panel=SHARDS, forms=forms, into="job")
+    return model_options(JobOptions, skip=skip, panel=SHARDS, forms=forms, into="job")
 
 
 def check_job_options(context: typer.Context) -> None:
@@ -98,8 +98,8 @@ def check_job_options(context: typer.Context) -> None:
         raise ConfigError(f"--{rest[0].replace('_', '-')} needs --engine local or --engine ray")
 
 
-def open_runner(job: Chosen) -> Engine:
-    """Builds the engine of the options that `job_options` added. Raises what `jobs.build_engine` raises."""
-    from seqloom.jobs.factory import build_engine
+def open_runner(job: Chosen) -> JobRunner:
+    """Builds the engine of the options that `job_options` added. Raises what `jobs.build_runner` raises."""
+    from seqloom.jobs.factory import build_runner
 
-    return build_engine(build(EngineOptions, job))
+    return build_runner(build(JobOptions, job))

@@ -36,7 +36,7 @@ SERVING_LIMITS = RankingLimits(scores=16 << 20)
 
 
 def padded_batches(lengths: Sequence[int], *, rows: int, cells: int) -> list[list[int]]:
-    """Row numbers in batches of similar length, the longest first: memory runs out early or never.
+    """Groups row numbers into batches of similar length, longest first: memory runs out early or never.
 
     A batch has at most `rows` rows, and at most `cells` places once its rows are padded to its longest; a
     longer row is a batch of its own. Rows of equal length keep their order, so that equal rows give equal
@@ -53,7 +53,7 @@ def padded_batches(lengths: Sequence[int], *, rows: int, cells: int) -> list[lis
 
 
 def split_padded(rows: Tensor, lengths: Tensor, cells: int) -> tuple[Tensor, ...]:
-    """Parts of a batch, in order, each with at most `cells` places when padded to the batch's longest row.
+    """Splits a batch, in order, into parts of at most `cells` places when padded to its longest row.
 
     Shapes: rows [B] row numbers, lengths [R] of all rows.
     """

@@ -1,4 +1,4 @@
-"""Configuration: frozen pydantic models that refuse unknown keys and explain themselves."""
+"""Configuration: frozen pydantic models that refuse unknown keys and carry their own documentation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from seqloom.core.text_files import read_text
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, extras forbidden, docstrings under the fields."""
+    """Base of every configuration: immutable, refuses unknown keys, fields documented by docstrings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @classmethod
     def build(cls, values: Mapping[str, Any] | None = None) -> Self:
-        """Validate `values` (nested mappings).
+        """Builds the configuration from nested mappings.
 
         Raises:
-            ConfigError: names each bad key by its dotted path, what was found and what is allowed.
+            ConfigError: names each invalid key by its dotted path, its value and what is allowed.
         """
         try:
             return cls.model_validate(dict(values or {}))
@@ -33,25 +33,25 @@ class Config(BaseModel):
             raise ConfigError(_explain(cls, error)) from None
 
     def to_yaml(self) -> str:
-        """The whole configuration as YAML; `build(yaml.safe_load(...))` gives an equal object."""
+        """Returns the configuration as YAML; `build(yaml.safe_load(...))` gives an equal object."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
+    """Reads a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is no text, is no YAML or holds no mapping.
+        ConfigError: the file is missing, or is not text, not YAML or not a mapping.
     """
     text = read_text(path, "configuration file", ConfigError)
     try:
-        # As a stream: its errors quote no line of the file, which may hold a password.
+        # From a stream, so that errors quote no line of the file, which may hold a password.
         values = yaml.safe_load(io.StringIO(text))
     except RecursionError:
         raise ConfigError(
             f"configuration file {path} is not valid YAML: its brackets are nested too deeply"
         ) from None
-    # A value such as 2020-99-99 is a date to YAML, and none that exists.
+    # YAML takes a value such as 2020-99-99 for a date and raises ValueError.
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
     if values is None:
@@ -64,10 +64,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Lay `key.sub=value` strings (values read as YAML) over nested `values`; later ones win.
+    """Applies `key.sub=value` strings (values parsed as YAML) to nested `values`; later ones win.
 
     Raises:
-        ConfigError: an override has no `=`, an empty key, or goes through a value that is no mapping.
+        ConfigError: an override has no `=`, an empty key, or passes through a value that is not a mapping.
     """
     merged: dict[str, Any] = _copy(values)
     for override in overrides:
@@ -111,26 +111,26 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
 
 
 def _walk(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[tuple[str, Any]]:
-    """The keys along `loc`, each with the model (or None) that stands there.
+    """Returns the keys along `loc`, each with the model (or None) at that place.
 
-    Where a key may hold one of several models, pydantic adds the chosen one's tag to `loc`; it is
-    no key and is left out.
+    Where a key may hold one of several models, pydantic adds the tag of the chosen one to `loc`; it is
+    left out.
     """
-    found: list[tuple[str, Any]] = []
+    keys: list[tuple[str, Any]] = []
     here: Any = cls
     for part in loc:
         if isinstance(here, dict) and part in here:
             here = here[part]
-            found[-1] = (found[-1][0], here)
+            keys[-1] = (keys[-1][0], here)
             continue
         field = getattr(here, "model_fields", {}).get(part)
         here = _models(field.annotation) if field is not None else None
-        found.append((str(part), here))
-    return found
+        keys.append((str(part), here))
+    return keys
 
 
 def _models(annotation: Any) -> Any:
-    """The model that an annotation names, or the models of a tagged union by tag."""
+    """Returns the model that an annotation names, or the models of a tagged union by tag."""
     tagged = {
         tag.tag: get_args(option)[0]
         for option in get_args(annotation)
@@ -141,7 +141,7 @@ def _models(annotation: Any) -> Any:
 
 
 def _suggest(model: Any, key: str) -> str:
-    """Name the keys that `model` allows, the likeliest first."""
+    """Lists the keys that `model` allows, with the closest match first."""
     allowed = list(getattr(model, "model_fields", {}))
     if not allowed:
         return ""

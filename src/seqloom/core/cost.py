@@ -1,4 +1,4 @@
-"""What a piece of work asks of a machine, counted before anything runs."""
+"""Work and memory of a computation, counted before anything runs."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Work and memory of one training step, or of a part of it; both directions are counted."""
+class ComputeCost:
+    """Work and memory of a training step or of a part of it, forward and backward."""
 
     products: float = 0.0
     """Floating-point operations of matrix products."""
     elements: float = 0.0
-    """Numbers that element-wise work writes, where they stay in a cache."""
+    """Numbers written by element-wise operations whose data stay in a cache."""
     logits: float = 0.0
-    """Entries of a softmax over the catalogue, beside their products."""
+    """Entries of a softmax over the catalogue, without their products."""
     moved: float = 0.0
-    """Bytes read and written of arrays that no cache holds: weights, gradients, moments."""
+    """Bytes read and written of arrays larger than any cache: weights, gradients, moments."""
     gathered: float = 0.0
-    """Rows taken from, or added to, places all over a table."""
+    """Rows read from, or added to, scattered places of a table."""
     calls: float = 0.0
-    """Tensor operations: each costs some microseconds, however little it does."""
+    """Number of tensor operations; each takes some microseconds, whatever its size."""
     held: float = 0.0
     """Bytes held until the gradients are known."""
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+    def __add__(self, other: ComputeCost) -> ComputeCost:
+        return ComputeCost(
+            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(ComputeCost))
+        )
 
-    def __mul__(self, times: float) -> Cost:
-        return Cost(*(getattr(self, f.name) * times for f in fields(Cost)))
+    def __mul__(self, times: float) -> ComputeCost:
+        return ComputeCost(*(getattr(self, f.name) * times for f in fields(ComputeCost)))
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class BatchShape:
     length: int
     """L, of the longest row."""
     targets: float
-    """M, positions to be predicted; a mean where they are drawn."""
+    """M, number of positions to be predicted; the mean where they are drawn."""
 
     @property
     def positions(self) -> int:
@@ -53,7 +55,7 @@ class BatchShape:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine gives: seconds for one unit of each kind of work."""
+    """Speed of a machine: seconds for one unit of each kind of work."""
 
     products: float
     elements: float
@@ -62,10 +64,10 @@ class Rates:
     gathered: float
     calls: float
 
-    def seconds(self, cost: Cost) -> float:
-        """Time of the work, one part after the other."""
+    def seconds(self, cost: ComputeCost) -> float:
+        """Returns the time of the work, its kinds one after the other."""
         return sum(getattr(cost, f.name) * getattr(self, f.name) for f in fields(Rates))
 
     def scaled(self, factor: float) -> Self:
-        """Every rate times `factor`."""
+        """Returns the rates multiplied by `factor`."""
         return type(self)(*(getattr(self, f.name) * factor for f in fields(Rates)))

@@ -1,4 +1,4 @@
-"""The one place that turns "this file cannot be read" into an error that names the file."""
+"""Turns parser errors into errors that name the damaged file; the only place that does so."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _SHOWN = 300
 def reading(
     path: Path, what: str, remedy: str, raises: type[SeqloomError] = ArtefactError
 ) -> Iterator[None]:
-    """Turn whatever a parser raises inside the block into `raises`, with the path and the remedy.
+    """Turns any parser error within the block into `raises`, with the path and the remedy.
 
-    Parsers answer damaged bytes with many kinds of errors (Arrow, Unicode, key, recursion, JSON, YAML,
-    safetensors and pydantic errors among them), so every error counts but those of seqloom, which say
-    what is wrong, and those that only a fault of the program raises.
+    Parsers raise many types of errors on damaged bytes (Arrow, Unicode, key, recursion, JSON, YAML,
+    safetensors, pydantic). So every error is converted, except those of seqloom, which say what is wrong,
+    and those that only a fault of the program raises.
 
     Args:
         what: what the file should be, with its article: "a run's manifest".
         remedy: what the user can do, as an instruction.
 
     Raises:
-        SeqloomError: `raises`, where the file is missing or cannot be read.
+        SeqloomError: of type `raises`; the file is missing or cannot be read.
     """
     try:
         yield

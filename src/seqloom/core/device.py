@@ -1,4 +1,4 @@
-"""The machine: which device to use, how many threads, and how the C allocator behaves."""
+"""Devices, cores, memory and the C allocator of this machine."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep large freed blocks instead of returning each to the system.
+    """Makes glibc keep large freed blocks instead of returning each to the system.
 
-    Training frees and takes back the same large tensors at every step. By default glibc maps each one
-    anew, and the page faults cost two to four times the arithmetic on a CPU. Call once, before the
-    first large tensor. Returns whether it took effect (False where the C library is not glibc).
+    Training frees and allocates the same large tensors at every step. By default glibc maps each one
+    again, and the page faults cost two to four times the arithmetic on a CPU. Call it before the first
+    large tensor. Returns whether it took effect (False where the C library is not glibc).
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -43,10 +43,10 @@ def keep_freed_memory() -> bool:
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """`auto` takes a CUDA device where there is one, else the CPU; any torch device name is taken as is.
+    """Returns the torch device called `name`; `auto` is a CUDA device if available, else the CPU.
 
     Raises:
-        ConfigError: the name is no device, or the device is not there.
+        ConfigError: the name is not a device, or the device is not available.
     """
     import torch
 
@@ -57,36 +57,34 @@ def resolve_device(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"device {name!r} is not a torch device: {error}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"device {name!r} was asked for, but torch sees no CUDA device; use 'cpu'"
-        )
+        raise ConfigError(f"device {name!r} is not available: torch sees no CUDA device; use 'cpu'")
     return device
 
 
 def usable_cores() -> int:
-    """The number of cores this process may run on."""
+    """Returns the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def peak_rss_mb() -> float:
-    """The largest resident set of this process so far, in MiB."""
+    """Returns the largest resident set of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
 
 
 def reset_peak_rss() -> None:
-    """Let `peak_rss_mb` count from now on, where the system can (Linux)."""
+    """Resets the peak that `peak_rss_mb` returns, where the system supports it (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextlib.contextmanager
 def memory_limit(free: int) -> Iterator[None]:
-    """Within, taking more than `free` bytes beside what is taken fails, where the system can (Linux).
+    """Limits further allocations within the block to `free` bytes, where the system supports it (Linux).
 
-    What fails raises MemoryError, or torch's RuntimeError that it cannot allocate memory.
+    Larger allocations raise MemoryError, or torch's RuntimeError that it cannot allocate memory.
     """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
@@ -94,8 +92,8 @@ def memory_limit(free: int) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = pages * os.sysconf("SC_PAGE_SIZE") + max(0, free)
-    resource.setrlimit(resource.RLIMIT_DATA, (min(x for x in (wanted, hard) if x >= 0), hard))
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + max(0, free)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(x for x in (limit, hard) if x >= 0), hard))
     try:
         yield
     finally:
@@ -103,7 +101,7 @@ def memory_limit(free: int) -> Iterator[None]:
 
 
 def rss_bytes() -> int:
-    """The resident set of this process now; the peak so far where the system does not tell."""
+    """Returns the current resident set of this process; its peak where the system has no such figure."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -111,19 +109,19 @@ def rss_bytes() -> int:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: on a GPU its free memory, else the machine's.
+    """Returns the bytes that this process can still allocate: of a GPU, else of the machine.
 
-    A control group's limit counts where it is the tighter one.
+    Respects the limit of a control group if it is lower.
     """
     if device.type == "cuda":
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found = [1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1])]
+        limits = [1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1])]
     for limit, used in _GROUP_LIMITS:
         with contextlib.suppress(OSError, ValueError):
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(0, min(found))
+            limits.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(0, min(limits))

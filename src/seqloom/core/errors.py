@@ -1,14 +1,14 @@
-"""The one tree of errors that seqloom raises on purpose.
+"""The errors that seqloom raises deliberately, in one class hierarchy.
 
-A message says what was found, what is allowed and what to do. The command line prints it without a
-traceback; a Python caller catches `SeqloomError` or the branch it cares about.
+A message says what is wrong, what is allowed and what to do. The command line prints it without a traceback;
+Python callers catch `SeqloomError` or a subclass.
 """
 
 from __future__ import annotations
 
 
 class SeqloomError(Exception):
-    """Base of every error that seqloom raises on purpose."""
+    """Base of every error that seqloom raises deliberately."""
 
 
 class ConfigError(SeqloomError):
@@ -16,7 +16,7 @@ class ConfigError(SeqloomError):
 
 
 class DataError(SeqloomError):
-    """An input file or frame cannot be read as what it is said to be."""
+    """An input file or frame does not have the expected format or content."""
 
 
 class ArtefactError(SeqloomError):
@@ -33,7 +33,7 @@ class StorageError(SeqloomError, OSError):
     def __init__(self, number: int, reason: str, path: str, free: str) -> None:
         super().__init__(number, reason, path)
         self.free = free
-        """How much room the disk had then, in words."""
+        """Free space of the disk at that time, in words."""
 
     def __str__(self) -> str:
         return (
@@ -48,24 +48,24 @@ class AssetError(SeqloomError):
 
 
 class EmbeddingError(SeqloomError):
-    """A text encoder failed or returned something that is no embedding."""
+    """A text encoder failed or returned an invalid embedding."""
 
 
 class TrainingError(SeqloomError):
-    """Training cannot go on (for instance, the loss is not finite)."""
+    """Training cannot continue, for instance because the loss is not finite."""
 
 
 class StoreError(SeqloomError):
-    """The database behind a server cannot be reached or refuses what is asked."""
+    """The database behind a server cannot be reached or refuses a request."""
 
 
 class ServingError(SeqloomError):
-    """A server cannot start, or an answer cannot be given."""
+    """A server cannot start or cannot answer."""
 
 
 class ProcessError(TrainingError):
-    """Another of the processes that train together has failed or is gone."""
+    """Another of the processes that train together has failed or been lost."""
 
 
 class EngineError(SeqloomError):
-    """A cluster cannot be reached, or its workers die at the same piece of work again and again."""
+    """A cluster cannot be reached, or workers die repeatedly at the same piece of a job."""

@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there: atomic writes, hashes, JSON."""
+"""Atomic writes of files and folders, hashes, JSON."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from seqloom.core.storage import exchange, naming_full_disk, sync_file, sync_fol
 _CHECKSUM = "checksum"
 _SHA256 = "sha256:"
 _LEFT = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(?P<kind>part|old)")
-"""What a killed write leaves beside NAME: `.part` is new and unfinished, `.old` is what it was to replace."""
+"""Leftover of a killed write of NAME: `.part` is new and unfinished, `.old` the former content."""
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that becomes `path` when the block ends well.
+    """Yields an empty folder beside `path` that becomes `path` when the block succeeds.
 
-    When the block raises, or the process dies, no folder named `path` appears, or the one that was there
-    stays: both names are exchanged in one step. Where the platform or the file system cannot do that (it is
-    neither Linux nor macOS, or some network file systems), the old folder is renamed first; a process that
-    dies between the two renames leaves it as `.NAME.*.old`, and the next writer of `path` puts it back.
+    If the block raises or the process dies, `path` does not appear, or keeps its former content: both names
+    are exchanged in one step. Where the platform (neither Linux nor macOS) or the file system (some network
+    file systems) cannot do that, the old folder is renamed first; a process that dies between the two
+    renames leaves it as `.NAME.*.old`, and the next writer of `path` restores it.
 
     Raises:
         ArtefactError: `path` exists and `overwrite` is false.
@@ -61,7 +61,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _replace(path: Path, work: Path) -> None:
-    """Put `work` in the place of `path`; what was there is then `work`, or gone."""
+    """Replaces `path` by `work`; the former content is then named `work`, or removed."""
     if not path.exists():
         work.rename(path)
     elif not exchange(work, path):
@@ -73,7 +73,7 @@ def _replace(path: Path, work: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that replaces `path` when the block ends well.
+    """Yields a temporary name beside `path` that replaces `path` when the block succeeds.
 
     Raises:
         StorageError: the disk is full.
@@ -95,40 +95,40 @@ def atomic_file(path: Path) -> Iterator[Path]:
         work.unlink(missing_ok=True)
 
 
-def leftovers(path: Path, kind: str) -> list[Path]:
-    """What killed writes of `path` have left beside it: of the kind `part` or `old`."""
-    found = path.parent.glob(f".*.{kind}") if path.parent.is_dir() else ()
+def find_leftovers(path: Path, kind: str) -> list[Path]:
+    """Returns the leftovers of killed writes of `path`, of the kind `part` or `old`."""
+    candidates = path.parent.glob(f".*.{kind}") if path.parent.is_dir() else ()
     return sorted(
         left
-        for left in found
+        for left in candidates
         if (match := _LEFT.fullmatch(left.name)) and match["name"] == path.name
     )
 
 
 def recover(path: Path, progress: Progress = SILENT) -> None:
-    """Put right what killed writes of `path` have left; the caller holds its lock.
+    """Cleans up after killed writes of `path`, whose lock the caller holds.
 
-    A folder that was about to be replaced goes back to its place; unfinished ones are removed.
+    Restores a folder that was about to be replaced, and removes unfinished ones.
     """
-    for old in leftovers(path, "old"):
+    for old in find_leftovers(path, "old"):
         inner = old / path.name  # where an older seqloom moved it
         kept = inner if inner.exists() else old
         if not path.exists() and (not kept.is_dir() or any(kept.iterdir())):
             kept.rename(path)
             sync_folder(path.parent)
             progress.warn(
-                f"an overwrite of {path} was interrupted before it was complete; its former content is "
-                "back in its place"
+                f"an overwrite of {path} was interrupted before it was complete; its former content "
+                "is restored"
             )
         _remove(old)
-    for part in leftovers(path, "part"):
+    for part in find_leftovers(path, "part"):
         _remove(part)
         progress.note(f"removed {part}, which an interrupted write of {path} left unfinished")
 
 
 @contextlib.contextmanager
 def sole_writer(path: str | Path, progress: Progress = SILENT) -> Iterator[None]:
-    """Hold the lock of `path` within the block; what killed writes have left is put right first.
+    """Holds the lock of `path` within the block, after cleaning up what killed writes have left.
 
     Raises:
         LockedError: another process is writing `path`.
@@ -139,7 +139,7 @@ def sole_writer(path: str | Path, progress: Progress = SILENT) -> Iterator[None]
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the unfinished files that killed writes have left in `folder`; its lock is held."""
+    """Removes unfinished files of killed writes in `folder`, whose lock the caller holds."""
     for left in folder.glob(".*.part"):
         if _LEFT.fullmatch(left.name):
             _remove(left)
@@ -153,7 +153,7 @@ def _remove(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
-    """Write `value` as indented UTF-8 JSON, atomically. NaN and infinities are refused.
+    """Writes `value` as indented UTF-8 JSON, atomically. Refuses NaN and infinities.
 
     Args:
         sealed: add the key `checksum`, by which `read_json` sees any later change; `value` is a mapping.
@@ -166,7 +166,7 @@ def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file that seqloom wrote; `what` names it in the error. A checksum is compared and left out.
+    """Reads a JSON file that seqloom wrote; verifies and removes its checksum. `what` names it in errors.
 
     Raises:
         ArtefactError: the file is missing, damaged or was changed since it was written.
@@ -180,17 +180,17 @@ def read_json(path: Path, what: str) -> Any:
     if not isinstance(value, dict) or not str(value.get(_CHECKSUM, "")).startswith(_SHA256):
         return value
     stored = value.pop(_CHECKSUM)
-    found = _checksum(value)
-    if stored != found:
+    actual = _checksum(value)
+    if stored != actual:
         raise ArtefactError(
             f"{path} was damaged or changed since seqloom wrote it: its content has the checksum "
-            f"{found[:19]}, expected {stored[:19]}; put it back, or {remedy}"
+            f"{actual[:19]}, expected {stored[:19]}; put it back, or {remedy}"
         )
     return value
 
 
 def _missing(path: Path, what: str) -> ArtefactError:
-    old = [str(one) for one in leftovers(path.parent, "old")]
+    old = [str(one) for one in find_leftovers(path.parent, "old")]
     if old and not path.parent.exists():
         return ArtefactError(
             f"{path.parent} is missing: an overwrite of it was interrupted, and its former content lies in "
@@ -206,13 +206,13 @@ def _checksum(value: dict[str, Any]) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Computes the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def sha256_text(*parts: str) -> str:
-    """SHA-256 over `parts`, each with its length before it, so that no two lists collide."""
+    """Computes a SHA-256 over `parts`, each prefixed with its length, so that different lists differ."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""One writer for each folder: a lock that says who holds it and that a kill releases.
+"""Write locks on folders: one writer at a time; the lock names its holder, and a kill releases it.
 
 The lock of PATH is an `flock` on the file `.NAME.writing` beside it (inside it, where PATH is a mount
 point or its parent cannot be written to). The file holds the holder's process, host, command and start as
@@ -31,7 +31,7 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @dataclass
 class _Held:
-    """A lock that this process holds."""
+    """A lock held by this process."""
 
     thread: int
     handle: int
@@ -46,14 +46,14 @@ _guard = threading.Lock()
 
 @contextlib.contextmanager
 def writing(path: str | Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of `path` within the block; the same thread may take it again.
+    """Holds the lock of `path` within the block; the same thread may take it again.
 
     Args:
-        shared: hold it together with others that share it, against one that wants it alone: for
-            writers of different parts of one folder.
+        shared: take a shared lock, which excludes exclusive holders only: for writers of different parts
+            of one folder.
 
     Raises:
-        LockedError: another process, or another thread of this one, holds it; says which.
+        LockedError: another process, or another thread of this one, holds it; the message says which.
     """
     target = Path(path).absolute()
     target = target.parent.resolve() / target.name
@@ -66,7 +66,7 @@ def writing(path: str | Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def holder(path: str | Path) -> str | None:
-    """Who writes `path` now, in words; None where nobody does."""
+    """Describes the current writer of `path`; None if there is no writer."""
     file = _lock_file(Path(path).resolve())
     try:
         handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
@@ -75,7 +75,7 @@ def holder(path: str | Path) -> str | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _who(os.pread(handle, 1 << 16, 0))
+        return _describe_holder(os.pread(handle, 1 << 16, 0))
     except OSError:
         return None
     finally:
@@ -117,7 +117,7 @@ def _give_back(target: Path) -> None:
 
 
 def _lock_file(target: Path) -> Path:
-    """Where the lock of `target` lies."""
+    """Returns the path of the lock file of `target`."""
     inside = target / ".writing"
     if target.is_dir() and (target.is_mount() or not os.access(target.parent, os.W_OK)):
         return inside
@@ -125,7 +125,7 @@ def _lock_file(target: Path) -> Path:
 
 
 def _open_locked(target: Path, file: Path, *, shared: bool) -> int:
-    """The open, locked file; -1 where the file system has no locks."""
+    """Opens and locks the file; returns its descriptor, or -1 where the file system has no locks."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         with naming_full_disk(target):
@@ -139,9 +139,9 @@ def _open_locked(target: Path, file: Path, *, shared: bool) -> int:
                 return handle
             os.close(handle)  # its last holder removed it meanwhile
         except BlockingIOError:
-            told = os.pread(handle, 1 << 16, 0)
+            content = os.pread(handle, 1 << 16, 0)
             os.close(handle)
-            raise LockedError(_refusal(target, told)) from None
+            raise LockedError(_refusal(target, content)) from None
         except OSError as error:
             os.close(handle)
             if error.errno not in _UNSUPPORTED:
@@ -173,10 +173,10 @@ def _about_me() -> str:
     return json.dumps(about) + "\n"
 
 
-def _who(told: bytes) -> str:
-    """The holder as its lock file describes it."""
+def _describe_holder(content: bytes) -> str:
+    """Describes a lock's holder from the content of the lock file."""
     try:
-        about = json.loads(told)
+        about = json.loads(content)
         return (
             f"process {about['pid']} on {about['host']} (`{about['command']}`), "
             f"which started at {about['started']}"
@@ -185,15 +185,15 @@ def _who(told: bytes) -> str:
         return "another process"
 
 
-def _refusal(target: Path, told: bytes) -> str:
+def _refusal(target: Path, content: bytes) -> str:
     return (
-        f"{target} is in progress: it is being written by {_who(told)}; wait until that has ended, stop "
-        "it, or choose another folder"
+        f"{target} is in progress: it is being written by {_describe_holder(content)}; wait until that "
+        "has ended, stop it, or choose another folder"
     )
 
 
 def _forget() -> None:
-    """A forked child holds no lock: it must not keep its parent's alive."""
+    """Drops all locks in a forked child, which must not keep its parent's locks alive."""
     for held in _locks.values():
         if held.handle >= 0:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What the training loop asks of a system: phases, each with batches and a loss."""
+"""The interface between systems and the training loop: phases, each with batches and a loss."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Schedule = Literal["constant", "cosine"]
 
 
 class Optimisation(Config):
-    """How one phase is optimised."""
+    """Optimisation settings of one phase."""
 
     epochs: int = Field(ge=0)
-    """Most epochs to train."""
+    """Largest number of epochs."""
     learning_rate: float = Field(gt=0)
     """Peak step size of AdamW."""
     weight_decay: float = Field(0.0, ge=0)
@@ -50,14 +50,14 @@ class Optimisation(Config):
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """The settings that stand in `config` under the same names; the others keep their defaults."""
+        """Copies the settings that `config` has under the same names; the others keep their defaults."""
         return cls(
             **{key: getattr(config, key) for key in cls.model_fields if hasattr(config, key)}
         )
 
 
 class Steps(Protocol):
-    """The batches of one epoch, each of which can be made on its own."""
+    """The batches of one epoch, each made on access."""
 
     def __len__(self) -> int: ...
 
@@ -66,15 +66,15 @@ class Steps(Protocol):
 
 @runtime_checkable
 class Divisible(Protocol):
-    """A batch that several processes can divide among them."""
+    """A batch that several processes can divide."""
 
     def __len__(self) -> int:
-        """Its rows."""
+        """Returns the number of rows."""
 
     def share(self, rows: slice) -> Self:
-        """Some neighbouring rows as a batch of their own.
+        """Returns contiguous rows as a batch of their own.
 
-        Nothing is drawn anew, and shares that make up the batch hold together what it holds.
+        Makes no random draws; shares that cover the batch hold exactly its content.
         """
 
 
@@ -82,17 +82,17 @@ class Divisible(Protocol):
 class Mean:
     """A part of a loss: a mean over some terms of a batch (targets, tokens, users), times its weight.
 
-    The number of terms lets shares of a batch be put together to the mean over the whole.
+    With the number of terms, means over shares of a batch combine to the mean over the whole batch.
     """
 
     value: Tensor
     """Scalar; 0 where there are no terms."""
     count: int | Tensor
-    """How many terms the mean is over."""
+    """Number of terms of the mean."""
 
 
 def add_up(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The parts behind their sum, `loss`, which is what is minimised; a single part is the loss itself."""
+    """Adds the parts up to `loss`, the minimised value, and keeps them; a single part is the loss itself."""
     whole = reduce(add, parts.values())
     return {"loss": whole, **parts} if len(parts) > 1 else {"loss": whole}
 
@@ -108,20 +108,20 @@ class Phase(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """Its parameters that require a gradient are trained."""
+        """The module whose parameters with `requires_grad` are trained."""
 
     def steps(self, epoch: int) -> Steps:
-        """The batches of epoch 0, 1, ...; the same call gives the same batches."""
+        """Returns the batches of epoch 0, 1, ...; equal calls give equal batches."""
 
     def loss(self, batch: Any) -> dict[str, Mean]:
-        """The parts of the loss by name; their sum is minimised.
+        """Returns the parts of the loss by name; their sum is minimised.
 
         The global random state is set for the step before the call. A draw that belongs to the batch (a
         negative, a template), not to a layer, is made for the whole batch, whatever share of it this
-        process has: see `Processes.drawing`.
+        process has: see `Processes.shared_random_state`.
         """
 
 
 def count_targets(batch: Any) -> int:
-    """The number of prediction targets in a batch that can tell, else 0."""
+    """Returns the number of prediction targets of a batch, 0 if the batch does not know it."""
     return int(getattr(batch, "num_targets", 0))

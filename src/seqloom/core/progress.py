@@ -1,4 +1,4 @@
-"""How long work reports its progress, without knowing who shows it."""
+"""Progress reports of long work, independent of their display."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One bar: a piece of work with a known or unknown number of units."""
+    """One progress bar, with a known or unknown number of units."""
 
     def advance(self, amount: float = 1, **shown: object) -> None:
-        """`amount` more units are done; `shown` are figures to show beside the bar."""
+        """Advances the bar by `amount` units; shows the figures `shown` beside it."""
 
 
 class Progress(Protocol):
-    """Where work reports to. The command line shows bars; a library call shows nothing."""
+    """Receives progress reports. The command line shows bars; a library call shows nothing."""
 
     def task(
         self, name: str, total: float | None = None, unit: str = "steps"
     ) -> AbstractContextManager[Task]:
-        """Open a bar that closes with the block."""
+        """Opens a bar that closes with the block."""
 
     def note(self, message: str) -> None:
-        """Say one line."""
+        """Shows a message of one line."""
 
     def warn(self, message: str) -> None:
-        """Say one line that the user should not miss."""
+        """Shows a warning of one line."""
 
 
 class _SilentTask:
@@ -34,7 +34,7 @@ class _SilentTask:
         pass
 
 
-class Silent:
+class SilentProgress:
     """A `Progress` that shows nothing."""
 
     @contextmanager
@@ -48,4 +48,4 @@ class Silent:
         pass
 
 
-SILENT = Silent()
+SILENT = SilentProgress()

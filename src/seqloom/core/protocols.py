@@ -1,4 +1,4 @@
-"""What the layers know of each other without importing each other."""
+"""Protocols through which packages use each other without importing each other."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Scorer(Protocol):
     num_items: int
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Score the whole catalogue for each history; column j belongs to item number j + 1.
+        """Scores the whole catalogue for each history; column j belongs to item number j + 1.
 
-        Empty histories are answered elsewhere (`inference.cold_start`); what this says of one is
-        finite and means nothing.
+        Empty histories are answered by `inference.cold_start`; the scores of one are finite but
+        meaningless.
 
         Shapes: items [B, L] int64 padded with 0 on the right, lengths [B] -> [B, N].
         """
@@ -34,29 +34,29 @@ class ListScorer(Scorer, Protocol):
     """A scorer that finds the best items without scoring the others; `score` is exact, and slow."""
 
     list_size: int
-    """How many items it lists if not asked for more."""
+    """Default number of items in a list."""
 
     def best(
         self, items: Tensor, lengths: Tensor, k: int, seen: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The best `k` items that are not among `seen`, with their scores, best first.
+        """Returns the best `k` items outside `seen` with their scores, best first.
 
-        Where fewer are found, the rest is item 0 with a score of minus infinity.
+        Shorter lists are padded with item 0 and a score of minus infinity.
 
         Shapes: items [B, L], lengths [B], seen [B, S] item numbers, 0 where padded -> [B, k], [B, k].
         """
 
     def score_candidates(self, items: Tensor, lengths: Tensor, candidates: Tensor) -> Tensor:
-        """The exact scores of each history's own candidates alone; minus infinity where there is none.
+        """Computes exact scores of each history's own candidates; padding scores minus infinity.
 
         Shapes: items [B, L], lengths [B], candidates [B, C] item numbers, 0 where padded -> [B, C].
         """
 
-    def exact(self) -> Scorer:
-        """The same scorer, to be asked for all scores alone."""
+    def exact_scorer(self) -> Scorer:
+        """Returns a scorer that computes all scores exactly and lists nothing."""
 
-    def among(self, numbers: Tensor) -> Scorer:
-        """A scorer of these items alone; column j belongs to entry j. Histories may hold any item.
+    def restrict_to(self, numbers: Tensor) -> Scorer:
+        """Returns a scorer of these items alone; column j belongs to entry j. Histories may hold any item.
 
         Shapes: numbers [C] int64, each once.
         """
@@ -70,25 +70,25 @@ class VectorScorer(Scorer, Protocol):
     """[N, D']"""
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """One vector for each history. Shapes: [B, L], [B] -> [B, D']."""
+        """Returns one query vector for each history. Shapes: [B, L], [B] -> [B, D']."""
 
 
 @dataclass(frozen=True)
 class NewItems:
-    """M items that a system was not trained on, or that are described anew."""
+    """M items that a system was not trained on, or that have new descriptions."""
 
     item_ids: Sequence[str]
     items: pa.Table
     """Row j describes item j: the catalogue's columns."""
     vectors: Tensor | None = None
-    """[M, E] embeddings of their texts, for systems that go by them."""
+    """[M, E] embeddings of their texts, for systems that use them."""
     numbers: Sequence[int] = ()
-    """Numbers that they have in the training, 0 for new ones; empty: all are new."""
+    """Their item numbers in training, 0 for new items; empty if all are new."""
 
 
 @dataclass(frozen=True)
 class KnownItems:
-    """K items that have training events: what a map from text can be fitted on."""
+    """K items with training events, on which a map from text can be fitted."""
 
     vectors: Tensor
     """[K, E] embeddings of their texts."""
@@ -98,7 +98,7 @@ class KnownItems:
 
 @dataclass(frozen=True)
 class NewRows:
-    """Rows of new items, to be put behind the last ones."""
+    """Rows of new items, to be appended to the item tables."""
 
     tables: dict[str, Tensor]
     """[M, ...] each."""
@@ -108,29 +108,29 @@ class NewRows:
 
 
 RowsOf = Callable[[NewItems, "Mapping[str, Tensor]"], NewRows]
-"""Rows of new items, given the tables as they are now."""
+"""Makes the rows of new items, given the current tables."""
 
 
 @runtime_checkable
 class ExtendsCatalogue(Protocol):
-    """A system that can recommend items that it was not trained on, going by their text.
+    """A system that can recommend items that it was not trained on, based on their text.
 
-    What it knows of items stands in tables with one row an item, and a new item is one more row. Its class
-    says what it goes by (`System.new_items_by`).
+    All its knowledge of items is in tables with one row an item; a new item is one more row. The class
+    declares what new rows are made from (`System.new_items_by`).
     """
 
     def item_tables(self) -> dict[str, Tensor]:
-        """The tables, row j of item number j + 1. Shapes: [N, ...] each."""
+        """Returns the tables; row j belongs to item number j + 1. Shapes: [N, ...] each."""
 
     def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
-        """What gives new items their rows. `known` is called if and when a map has to be fitted.
+        """Returns the function that makes rows of new items; calls `known` only to fit a map.
 
         Raises:
-            ConfigError: the configuration leaves the system no text to go by.
+            ConfigError: the system uses no text in this configuration.
         """
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
-        """A scorer for longer tables, whose first rows are the system's own. The system stays as it is.
+        """Returns a scorer over longer tables, whose first rows are the system's own.
 
         Shapes: [N + M, ...] each.
         """

@@ -1,4 +1,4 @@
-"""The hashes by which a manifest knows the other files of its folder."""
+"""Hashes of a folder's files, kept in its manifest."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from seqloom.core.errors import ArtefactError
 from seqloom.core.files import sha256_file
 
 _WHOLE = 64 << 20
-"""Bytes up to which a file is hashed whole when it is opened: 40 ms."""
+"""Largest file, in bytes, that is hashed whole when it is opened: 40 ms."""
 _BLOCKS = 64
 _BLOCK = 1 << 20
 """Of a larger file 64 blocks of 1 MiB are read, evenly spaced, the first and the last included."""
 
 
 class FileRecord(Config):
-    """What a manifest keeps of a file."""
+    """A manifest's record of a file."""
 
     bytes: int = Field(ge=0)
     sha256: str
@@ -30,26 +30,26 @@ class FileRecord(Config):
 
 
 def record_file(file: Path) -> FileRecord:
-    """What a manifest keeps of `file`."""
+    """Computes the record of a file."""
     size = file.stat().st_size
     sampled = _sampled(file, size) if size > _WHOLE else ""
     return FileRecord(bytes=size, sha256=sha256_file(file), sampled=sampled)
 
 
 def record_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
-    """The records of files by their place in `folder`."""
+    """Computes the records of files by their path in `folder`."""
     return {name: record_file(folder / name) for name in names}
 
 
 def check_file(
     folder: Path, name: str, records: Mapping[str, FileRecord], remedy: str, *, whole: bool = False
 ) -> None:
-    """Make sure that a file is the one that was written; one without a record passes.
+    """Checks that a file is unchanged since it was written; a file without a record passes.
 
     A file of more than 64 MiB is sampled, unless `whole`.
 
     Raises:
-        ArtefactError: it is missing or was changed; says what was expected and `remedy`.
+        ArtefactError: the file is missing or was changed.
     """
     record = records.get(name)
     if record is None:
@@ -58,20 +58,20 @@ def check_file(
     try:
         size = file.stat().st_size
         if size != record.bytes:
-            found, expected = f"{size:,} bytes", f"{record.bytes:,}"
+            actual, expected = f"{size:,} bytes", f"{record.bytes:,}"
         elif record.sampled and not whole:
-            found, expected = _sampled(file, size), record.sampled
+            actual, expected = _sampled(file, size), record.sampled
         else:
-            found, expected = sha256_file(file), record.sha256
+            actual, expected = sha256_file(file), record.sha256
     except FileNotFoundError:
         raise ArtefactError(f"{file} is missing; put it back, or {remedy}") from None
     except OSError as error:
         raise ArtefactError(f"{file} cannot be read ({error.strerror}); {remedy}") from error
-    if found != expected:
+    if actual != expected:
         if size == record.bytes:
-            found, expected = f"SHA-256 {found[:12]}", expected[:12]
+            actual, expected = f"SHA-256 {actual[:12]}", expected[:12]
         raise ArtefactError(
-            f"{file} was damaged or changed since seqloom wrote it: it has {found}, the manifest says "
+            f"{file} was damaged or changed since seqloom wrote it: it has {actual}, the manifest says "
             f"{expected}; put it back, or {remedy}"
         )
 

@@ -1,4 +1,4 @@
-"""What the file system has to do for files to be whole: exchange names, reach the disk, have room."""
+"""File-system operations behind atomic writes: exchange of names, sync to disk, errors of a full disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Swap two names in one step; False where the platform or the file system cannot.
+    """Swaps two names in one step; returns False where the platform or the file system cannot.
 
     Raises:
         OSError: one of the names is missing or may not be renamed.
@@ -40,7 +40,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 @functools.cache
 def _exchange_call() -> Callable[[bytes, bytes], int] | None:
-    """The system's call that swaps two names, where it has one."""
+    """Returns the system call that swaps two names, if there is one."""
     try:
         library = ctypes.CDLL(None, use_errno=True)
     except (OSError, TypeError):
@@ -60,13 +60,13 @@ def _exchange_call() -> Callable[[bytes, bytes], int] | None:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
+    """Waits until a file's bytes are on the disk."""
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until a folder's names are on the disk, where the file system can be asked for it."""
+    """Waits until a folder's names are on the disk, where the file system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -76,7 +76,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Wait until all files and folders below `path` are on the disk."""
+    """Waits until all files and folders below `path` are on the disk."""
     for folder, _, files in os.walk(path):
         for name in files:
             sync_file(Path(folder) / name)
@@ -85,10 +85,10 @@ def sync_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def naming_full_disk(path: Path) -> Iterator[None]:
-    """Turn the error of a full disk inside the block into one that says what to do.
+    """Turns the error of a full disk within the block into one that says what to do.
 
     Raises:
-        StorageError: there is no room to write `path`.
+        StorageError: the disk has no room for `path`.
     """
     try:
         yield
@@ -100,10 +100,10 @@ def naming_full_disk(path: Path) -> Iterator[None]:
 
 
 def full_disk(error: OSError, path: Path | None = None) -> StorageError | None:
-    """The error of a full disk in words; None where `error` is about something else.
+    """Returns a `StorageError` for the error of a full disk; None for other errors.
 
     Args:
-        path: what was to be written; by default what `error` names.
+        path: the file being written; by default the one that `error` names.
     """
     if error.errno not in _FULL:
         return None
@@ -113,7 +113,7 @@ def full_disk(error: OSError, path: Path | None = None) -> StorageError | None:
 
 
 def _free(path: Path) -> str:
-    """How much room the disk of `path` has."""
+    """Describes the free space of the disk of `path`."""
     for folder in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             return f"{shutil.disk_usage(folder).free / (1 << 20):,.1f} MiB are free on its disk"

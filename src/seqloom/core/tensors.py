@@ -1,4 +1,4 @@
-"""Writing tensors so that a full disk is an OSError like any other."""
+"""Reads and writes safetensors files; a full disk is an OSError, as for other files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seqloom.core.errors import ArtefactError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MARKED_AT_ONCE = 1 << 20
+_CHUNK = 1 << 20
 _SEAL = "seal"
 
 
@@ -30,7 +30,7 @@ def write_tensors(
     *,
     sealed: bool = False,
 ) -> None:
-    """Write a safetensors file that everyone may read (the library makes it private).
+    """Writes a safetensors file that all users may read (the library makes it private).
 
     Args:
         sealed: keep a hash of tensors and metadata in the header, by which `read_tensors` sees any change:
@@ -53,7 +53,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file; a seal is compared and left out.
+    """Reads the tensors and the metadata of a safetensors file; verifies and removes its seal.
 
     Args:
         what: what the file should be, with its article.
@@ -77,7 +77,7 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor],
 
 
 def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
-    """SHA-256 over names, types, shapes and values, and over the metadata."""
+    """Computes a SHA-256 over names, types, shapes, values and metadata."""
     import torch
 
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -88,36 +88,38 @@ def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def tensor_marks(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    """Two numbers for each tensor by which it is known again, up to rounding: its norm, and a sum with
-    weights that no exchange of values leaves as it is."""
+def tensor_fingerprints(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Computes two numbers for each tensor that identify it up to rounding: its norm, and a weighted sum
+    that changes when values are swapped."""
     import torch
 
-    marks = {}
+    fingerprints = {}
     for name, tensor in state.items():
         norm = weighted = 0.0
-        for number, part in enumerate(tensor.detach().cpu().flatten().split(_MARKED_AT_ONCE)):
+        for number, part in enumerate(tensor.detach().cpu().flatten().split(_CHUNK)):
             values = part.double()
             places = torch.arange(len(values), dtype=torch.float64) + number
             norm += float(values.square().sum())
             weighted += float(values @ torch.cos(places))
-        marks[name] = [norm**0.5, weighted]
-    return marks
+        fingerprints[name] = [norm**0.5, weighted]
+    return fingerprints
 
 
-def unlike_marks(kept: Mapping[str, list[float]], made: Mapping[str, list[float]]) -> list[str]:
-    """Names whose marks (`tensor_marks`) differ by more than rounding, or that one side lacks."""
-    wrong = sorted(kept.keys() ^ made.keys())
-    for name in kept.keys() & made.keys():
-        scale = max(abs(kept[name][0]), 1e-6)
-        apart = max(abs(a - b) for a, b in zip(kept[name], made[name], strict=True))
-        if not apart <= 1e-3 * scale:
-            wrong.append(name)
-    return wrong
+def differing_tensors(
+    first: Mapping[str, list[float]], second: Mapping[str, list[float]]
+) -> list[str]:
+    """Returns names whose fingerprints differ by more than rounding, or that one side lacks."""
+    names = sorted(first.keys() ^ second.keys())
+    for name in first.keys() & second.keys():
+        scale = max(abs(first[name][0]), 1e-6)
+        distance = max(abs(a - b) for a, b in zip(first[name], second[name], strict=True))
+        if not distance <= 1e-3 * scale:
+            names.append(name)
+    return names
 
 
 def as_os_error(error: SafetensorError, path: Path) -> OSError:
-    """The OSError behind what safetensors' writer raised; it only tells the number in its text."""
-    found = re.search(r"os error (\d+)", str(error))
-    number = int(found.group(1)) if found else errno.EIO
+    """Returns the OSError behind an error of safetensors' writer, whose text holds its number."""
+    match = re.search(r"os error (\d+)", str(error))
+    number = int(match.group(1)) if match else errno.EIO
     return OSError(number, os.strerror(number), str(path))

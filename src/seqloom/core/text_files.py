@@ -1,7 +1,7 @@
-"""Text files that a user hands over, opened in one way.
+"""Opens text files of users, in the same way everywhere.
 
 A byte order mark decides the encoding (UTF-8, UTF-16, UTF-32) and is removed. Lines end in LF, CR LF
-or CR. Names ending in `.gz` are unpacked.
+or CR. Files with the suffix `.gz` are decompressed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _CHUNK = 1 << 20
 
 
 def read_text(path: Path, what: str, error: type[SeqloomError] = DataError) -> str:
-    """Read a whole UTF-8 file; `what` names it in errors.
+    """Reads a whole UTF-8 file; `what` names it in errors.
 
     Raises:
-        SeqloomError: of the type `error`: the file is missing, a folder, unreadable or no UTF-8 text.
+        SeqloomError: of type `error`; the file is missing, a folder, unreadable or not UTF-8 text.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -45,11 +45,11 @@ def read_text(path: Path, what: str, error: type[SeqloomError] = DataError) -> s
 
 
 def decode_text(data: bytes, name: str, error: type[SeqloomError] = DataError) -> str:
-    """Decode the bytes of a whole text file; lines of the result end in LF.
+    """Decodes the bytes of a whole text file; lines of the result end in LF.
 
     Raises:
-        SeqloomError: of the type `error`: the bytes are no text in the encoding of their mark, or no
-            UTF-8 where they have none; names the line.
+        SeqloomError: of type `error`; the bytes are not text in the encoding of their mark, or not UTF-8
+            where there is no mark. The message names the line.
     """
     codec = _marked(data) or "utf-8"
     if looks_like_unmarked_utf16(data[:_PEEK]):
@@ -58,21 +58,21 @@ def decode_text(data: bytes, name: str, error: type[SeqloomError] = DataError) -
         text = data.decode(codec)
     except UnicodeDecodeError as problem:
         line = len(data[: problem.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
-        found = f"byte 0x{data[problem.start]:02x} is not UTF-8"
+        reason = f"byte 0x{data[problem.start]:02x} is not UTF-8"
         if codec in ("utf-16", "utf-32"):
-            found = f"the mark says {_plain_name(codec)}, but the bytes are not, and are not UTF-8 either"
-        raise error(f"{name}, line {line}: {found}; save the file as UTF-8") from None
+            reason = f"the mark says {_plain_name(codec)}, but the bytes are not, and are not UTF-8 either"
+        raise error(f"{name}, line {line}: {reason}; save the file as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def open_text(path: Path) -> IO[bytes]:
-    """Open a large text file as bytes: UTF-8 where a mark says what it is, else as they are.
+    """Opens a large text file as bytes: recoded to UTF-8 if it has a mark, else unchanged.
 
-    The mark is removed. Where lines end in CR alone, they end in LF.
+    The mark is removed. Lines that end in CR alone then end in LF.
 
     Raises:
-        OSError: the file cannot be opened or unpacked.
-        DataError: the bytes are not of the encoding of their mark (while reading).
+        OSError: the file cannot be opened or decompressed.
+        DataError: the bytes do not match the encoding of their mark (while reading).
     """
     start = _peek(path)
     codec = _marked(start)
@@ -86,23 +86,23 @@ def open_text(path: Path) -> IO[bytes]:
 
 
 def marked_encoding(path: Path, otherwise: str) -> str:
-    """The encoding of what `open_text` reads: UTF-8 where the file has a mark."""
+    """Returns the encoding of the bytes from `open_text`: UTF-8 if the file has a mark."""
     return "utf-8" if _marked(_peek(path, 4)) else otherwise
 
 
 def is_plain(path: Path) -> bool:
-    """Whether `open_text` changes no byte of the file (but may unpack it)."""
+    """Returns whether `open_text` leaves all bytes unchanged, apart from decompression."""
     start = _peek(path)
     return _marked(start) is None and not _ends_in_cr(start)
 
 
 def looks_like_unmarked_utf16(start: bytes) -> bool:
-    """Whether so many bytes are zero that this is UTF-16 without a mark."""
+    """Returns whether so many bytes are zero that this must be UTF-16 without a mark."""
     return _marked(start) is None and 4 * start.count(b"\0") > len(start) > 0
 
 
 def split_lines(handle: IO[bytes]) -> Iterator[bytes]:
-    """The lines without their ends (LF, CR LF or CR)."""
+    """Yields the lines without their ends (LF, CR LF or CR)."""
     for line in handle:
         whole = line.removesuffix(b"\n").removesuffix(b"\r")
         if b"\r" in whole:
@@ -133,7 +133,7 @@ def _plain_name(codec: str) -> str:
 
 
 class _Recoded(io.RawIOBase):
-    """The bytes of a text file as UTF-8 (as they are where `codec` is None), lines ending in LF."""
+    """Stream of a text file in UTF-8 (unchanged if `codec` is None), with lines ending in LF."""
 
     def __init__(self, source: IO[bytes], path: Path, codec: str | None) -> None:
         self._source, self._path, self._codec = source, path, codec

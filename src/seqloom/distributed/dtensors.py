@@ -1,6 +1,6 @@
-"""Tensors of which each process holds its rows alone: DTensors, as FSDP2 makes of a model's weights.
+"""Sharded tensors: DTensors of which each process holds its own rows, as FSDP2 makes of a model's weights.
 
-Most models have none; then nothing here costs anything, and no part of torch is loaded for it.
+On a model without sharded weights these functions cost nothing and load no further part of torch.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def is_spread(tensor: Tensor) -> bool:
-    """Whether this process holds only its rows of the tensor."""
+def is_sharded(tensor: Tensor) -> bool:
+    """Returns whether this process holds only some rows of the tensor."""
     return hasattr(tensor, "placements")
 
 
-def own_rows(tensor: Tensor) -> Tensor:
-    """The rows that this process holds, in the same memory; of a whole tensor all.
+def local_rows(tensor: Tensor) -> Tensor:
+    """Returns the rows that this process holds, without a copy; all rows of a whole tensor.
 
     Shapes: [R, ...] -> [R', ...].
     """
-    spread: Any = tensor
-    rows: Tensor = spread.to_local() if is_spread(tensor) else tensor
+    sharded: Any = tensor
+    rows: Tensor = sharded.to_local() if is_sharded(tensor) else tensor
     return rows
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """All rows. All processes must ask for the same tensors in the same order."""
-    spread: Any = tensor
-    whole: Tensor = spread.full_tensor() if is_spread(tensor) else tensor
+def gather_tensor(tensor: Tensor) -> Tensor:
+    """Returns all rows. All processes must call it for the same tensors in the same order."""
+    sharded: Any = tensor
+    whole: Tensor = sharded.full_tensor() if is_sharded(tensor) else tensor
     return whole
 
 
-def gathered_state(state: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """All rows of every tensor in main memory, gathered one by one; nothing where `keep` is false."""
-    found = {}
+def gather_state(state: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Gathers every tensor, one by one, into main memory; returns an empty state where `keep` is false."""
+    whole_state = {}
     for name, tensor in state.items():
-        whole = gathered(tensor.detach())
+        whole = gather_tensor(tensor.detach())
         if keep:
-            found[name] = whole.cpu()
-    return found
+            whole_state[name] = whole.cpu()
+    return whole_state
 
 
-def spread_like(whole: Tensor, like: Tensor | None) -> Tensor:
-    """The rows of a tensor that all processes have, divided as `like` is; without an exchange."""
-    if like is None or not is_spread(like):
+def shard_like(whole: Tensor, like: Tensor | None) -> Tensor:
+    """Shards a tensor that all processes hold in the way `like` is sharded, without communication."""
+    if like is None or not is_sharded(like):
         return whole
     from torch.distributed.tensor import distribute_tensor
 

@@ -1,9 +1,9 @@
-"""Several processes as torch's launchers start them: gloo between CPUs, NCCL between GPUs.
+"""Process groups as torch's launchers start them: gloo between CPUs, NCCL between GPUs.
 
-Differs: gradients are summed after the backward pass in large pieces, not during it as by torch's
-`DistributedDataParallel`. The largest gradient is the item table's, which is input and output and so is
-complete only when the backward pass ends: there is little to overlap with. And phases may call any method
-of their module, where that class sees its `forward` alone.
+Differs: gradients are summed in large buckets after the backward pass, not during it as in torch's
+`DistributedDataParallel`. The largest gradient is that of the item table, which is both input and output and
+so is complete only at the end of the backward pass: there is little to overlap. Also, phases may call any
+method of their module, while that class sees only `forward`.
 """
 
 from __future__ import annotations
@@ -21,71 +21,71 @@ from torch import Tensor, nn
 from seqloom.core.errors import ConfigError, ProcessError
 from seqloom.core.phase import Divisible, Mean, add_up
 from seqloom.core.random import derive_seed
-from seqloom.distributed.dtensors import is_spread
+from seqloom.distributed.dtensors import is_sharded
 from seqloom.distributed.heartbeat import ADVICE, Heartbeat
 from seqloom.distributed.processes import ALONE, Processes, are_several
 
 T = TypeVar("T")
-_PIECE_BYTES = 32 << 20
-_PATIENCE = timedelta(hours=1)
+_BUCKET_BYTES = 32 << 20
+_TIMEOUT = timedelta(hours=1)
 
 
 class ProcessGroup:
-    """`Processes` over `torch.distributed`; see there."""
+    """`Processes` over `torch.distributed`."""
 
     def __init__(self, rank: int, size: int, local_rank: int) -> None:
         self.rank, self.size = rank, size
         self._local_rank = local_rank
         self._borrowed = False
-        """Whether the present share is a row of another process, which counts nothing."""
+        """Whether the current share is a borrowed row of another process, which has no weight."""
         self._shared_state: list[Tensor] = []
 
     def device(self, name: str) -> str:
-        """The GPU of this process's number on its host.
+        """Returns the GPU with this process's local rank, or the CPU.
 
         Raises:
-            ConfigError: one GPU was asked for by number.
+            ConfigError: `name` is one GPU by number.
         """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         if name.startswith("cuda:"):
             raise ConfigError(
-                f"device {name!r} is one GPU, but {self.size} processes train together; ask for 'cuda', and "
-                "each takes the GPU of its number (CUDA_VISIBLE_DEVICES chooses among them)"
+                f"device {name!r} is one GPU, but {self.size} processes train together; use 'cuda', and each "
+                "process takes the GPU of its number (CUDA_VISIBLE_DEVICES limits the choice)"
             )
         return f"cuda:{self._local_rank}" if name == "cuda" else name
 
-    def once(self, act: Callable[[], str]) -> str:
+    def run_on_first(self, act: Callable[[], str]) -> str:
         if self.rank == 0:
             try:
                 text = act()
             except BaseException:
-                self._tell(None)
+                self._send_text(None)
                 raise
-            self._tell(text)
+            self._send_text(text)
             return text
-        told = self._hear()
-        if told is None:
+        received = self._receive_text()
+        if received is None:
             raise ProcessError("process 0 has failed; its message says why")
-        return told
+        return received
 
-    def in_turn(self, make: Callable[[], T]) -> T:
-        made: list[T] = []
+    def run_in_turn(self, make: Callable[[], T]) -> T:
+        results: list[T] = []
 
         def act() -> str:
-            made.append(make())
+            results.append(make())
             return ""
 
-        self.once(act)
-        return made[0] if made else make()
+        self.run_on_first(act)
+        return results[0] if results else make()
 
     def wait(self) -> None:
         self.sum(torch.zeros(1))
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         with _exchange():
             for tensor in tensors:
-                if is_spread(tensor):
+                if is_sharded(tensor):
                     continue
                 whole = tensor.detach().contiguous()
                 dist.broadcast(whole, 0)
@@ -102,20 +102,20 @@ class ProcessGroup:
             raise ConfigError(
                 f"a {type(batch).__name__} cannot be divided among {self.size} processes; train in one"
             )
-        own = part_of(len(batch), self.rank, self.size)
+        own = rows_of_process(len(batch), self.rank, self.size)
         self._borrowed = own.start == own.stop
         return batch.share(slice(0, 1) if self._borrowed else own)
 
-    def span(self, count: int) -> tuple[int, slice]:
+    def locate_rows(self, count: int) -> tuple[int, slice]:
         counts = torch.zeros(self.size, dtype=torch.int64)
-        if self._borrowed:  # the first process has the borrowed row as its first
+        if self._borrowed:  # the borrowed row is the first row of the first process
             return int(self.sum(counts).sum()), slice(0, count)
         counts[self.rank] = count
         before = int(self.sum(counts)[: self.rank].sum())
         return int(counts.sum()), slice(before, before + count)
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
-        whole, own = self.span(len(rows))
+    def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
+        whole, own = self.locate_rows(len(rows))
         every = torch.zeros(whole, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
         if not self._borrowed:
             every[own] = rows.detach()
@@ -127,7 +127,7 @@ class ProcessGroup:
         torch.manual_seed(derive_seed(seed, "process", self.rank))
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
+    def shared_random_state(self) -> Iterator[None]:
         own = _random_state()
         _set_random_state(self._shared_state)
         try:
@@ -150,17 +150,17 @@ class ProcessGroup:
     def sum_gradients(self, module: nn.Module, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         parameters = [p for p in module.parameters() if p.requires_grad]
         self._agree_on_missing(parameters)
-        # FSDP has summed those of spread parameters.
-        gradients = [p.grad for p in parameters if p.grad is not None and not is_spread(p)]
+        # FSDP has summed the gradients of sharded parameters.
+        gradients = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
         values = torch.stack([value.detach().float() for value in parts.values()])
         with _exchange():
-            waiting = [_Piece(tensors) for tensors in _pieces([*gradients, values])]
-            for piece in waiting:
-                piece.finish()
+            buckets = [_Bucket(tensors) for tensors in _fill_buckets([*gradients, values])]
+            for bucket in buckets:
+                bucket.finish()
         return dict(zip(parts, values, strict=True))
 
     @contextmanager
-    def exchanging(self) -> Iterator[None]:
+    def report_lost_processes(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
@@ -169,21 +169,23 @@ class ProcessGroup:
             raise _gone(error) from error
 
     def _agree_on_missing(self, parameters: list[nn.Parameter]) -> None:
-        """A parameter that has a gradient somewhere has one everywhere; the optimiser skips the others."""
+        """Sets zero gradients where another process has one; the optimiser skips parameters without any."""
         missing = [p.grad is None for p in parameters]
-        there = self.sum(torch.tensor([not m for m in missing], dtype=torch.uint8))
-        for parameter, absent, anywhere in zip(parameters, missing, there.tolist(), strict=True):
+        present = self.sum(torch.tensor([not m for m in missing], dtype=torch.uint8))
+        for parameter, absent, anywhere in zip(parameters, missing, present.tolist(), strict=True):
             if absent and anywhere:
                 parameter.grad = torch.zeros_like(parameter)
 
-    def _tell(self, text: str | None) -> None:
+    def _send_text(self, text: str | None) -> None:
+        """Sends a text, or None for a failure, from the first process to all others."""
         data = torch.tensor(list((text or "").encode()), dtype=torch.uint8)
         with _exchange():
             dist.broadcast(torch.tensor([-1 if text is None else len(data)]), 0)
             if len(data):
                 dist.broadcast(data, 0)
 
-    def _hear(self) -> str | None:
+    def _receive_text(self) -> str | None:
+        """Receives what `_send_text` sent."""
         length = torch.zeros(1, dtype=torch.int64)
         with _exchange():
             dist.broadcast(length, 0)
@@ -195,8 +197,8 @@ class ProcessGroup:
         return bytes(data.tolist()).decode()
 
 
-class _Piece:
-    """Tensors of one kind that are summed over the processes in one exchange, which starts at once."""
+class _Bucket:
+    """Tensors of one device and type, summed over the processes by one asynchronous exchange."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         self._tensors = tensors
@@ -205,6 +207,7 @@ class _Piece:
         self._work: Any = dist.all_reduce(self._flat, async_op=True)
 
     def finish(self) -> None:
+        """Waits for the exchange and copies the sums back into the tensors."""
         self._work.wait()
         if self._flat is self._tensors[0]:
             return
@@ -213,21 +216,21 @@ class _Piece:
             tensor.copy_(part.view_as(tensor))
 
 
-def _pieces(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one device and number format together, up to a size; a larger one by itself."""
+def _fill_buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Groups tensors by device and type into buckets of limited size; a larger tensor is a bucket alone."""
     open_: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for tensor in tensors:
         kind = open_.setdefault((tensor.device, tensor.dtype), [])
         kind.append(tensor)
-        if tensor.nbytes >= _PIECE_BYTES:
+        if tensor.nbytes >= _BUCKET_BYTES:
             yield [kind.pop()]
-        elif sum(t.nbytes for t in kind) >= _PIECE_BYTES:
+        elif sum(t.nbytes for t in kind) >= _BUCKET_BYTES:
             yield open_.pop((tensor.device, tensor.dtype))
     yield from (kind for kind in open_.values() if kind)
 
 
-def part_of(count: int, rank: int, size: int) -> slice:
-    """The rows of a batch that are process `rank`'s: neighbours, and as many as anyone's or one fewer."""
+def rows_of_process(count: int, rank: int, size: int) -> slice:
+    """Returns the contiguous rows of a batch that belong to process `rank`; shares differ by at most one."""
     return slice(count * rank // size, count * (rank + 1) // size)
 
 
@@ -244,6 +247,7 @@ def _set_random_state(state: list[Tensor]) -> None:
 
 @contextmanager
 def _exchange() -> Iterator[None]:
+    """Raises `ProcessError` for a failed exchange within the block."""
     try:
         yield
     except RuntimeError as error:
@@ -257,10 +261,10 @@ def _gone(error: RuntimeError) -> ProcessError:
 
 @contextmanager
 def open_processes(device: str = "auto") -> Iterator[Processes]:
-    """The processes that a launcher started this one with, by the environment; `ALONE` without a launcher.
+    """Joins the processes that a launcher started, as the environment says; `ALONE` without a launcher.
 
     Raises:
-        ProcessError: the others do not come.
+        ProcessError: the others do not connect in time.
     """
     if not are_several(os.environ):
         yield ALONE
@@ -272,7 +276,7 @@ def open_processes(device: str = "auto") -> Iterator[Processes]:
         if gpu:
             torch.cuda.set_device(local_rank)
         kinds = "cpu:gloo,cuda:nccl" if gpu else "gloo"
-        dist.init_process_group(kinds, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        dist.init_process_group(kinds, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     group = ProcessGroup(rank, size, local_rank)
     heartbeat = Heartbeat(store.clone(), rank, size)
     try:

@@ -1,7 +1,7 @@
-"""The processes that train one model together. Most often it is one, for which all of this does nothing.
+"""The processes that train one model together. With a single process every method is trivial.
 
-Every process holds the whole model and cuts the same batches; each computes the loss of its share of a
-batch, and gradients and losses are summed. So a step is defined on the whole batch, however many share it.
+Every process holds the whole model and makes the same batches. Each computes the loss of its share of a
+batch; gradients and losses are summed. So a step depends on the whole batch, not on the number of processes.
 """
 
 from __future__ import annotations
@@ -19,75 +19,75 @@ T = TypeVar("T")
 
 
 class Processes(Protocol):
-    """This process among those that work on the same thing.
+    """This process within the group of processes that train together.
 
-    All of them must call the same methods in the same order, as they do if they run the same program.
+    All processes must call the same methods in the same order, as they do if they run the same program.
 
     Raises (each method that waits for others):
         ProcessError: another process is gone.
     """
 
     rank: int
-    """Number of this process, from 0; the first alone writes files and speaks."""
+    """Number of this process, from 0. Only process 0 writes files and prints."""
     size: int
-    """How many there are."""
+    """Number of processes."""
 
     def device(self, name: str) -> str:
-        """The device of this process, where the user asked for `name`."""
+        """Returns the device of this process, given the device that the user named."""
 
-    def once(self, act: Callable[[], str]) -> str:
-        """Let the first process act; what it returns is told to all.
+    def run_on_first(self, act: Callable[[], str]) -> str:
+        """Calls `act` on the first process and returns its result on all of them.
 
         Raises:
-            ProcessError: on the others, that the first one raised (there, what was raised).
+            ProcessError: on the other processes, if `act` raised (on the first, the error itself).
         """
 
-    def in_turn(self, make: Callable[[], T]) -> T:
-        """Let the first process make something, then the others: they find what it has put into caches."""
+    def run_in_turn(self, make: Callable[[], T]) -> T:
+        """Calls `make` on the first process, then on the others, which benefit from what it has cached."""
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Waits until all processes have reached this call."""
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
-        """Give everyone the first process's values, in place; tensors that are spread are left out."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Copies the first process's values to all processes, in place; skips sharded tensors."""
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor of one shape over all processes, in place; gives it back."""
+        """Sums a tensor of one shape over all processes, in place, and returns it."""
 
     def share(self, batch: T) -> T:
-        """This process's rows of a batch. A process for which no row is left gets one that counts nothing.
+        """Returns this process's rows of a batch; where there are none, a borrowed row without weight.
 
         Raises:
             ConfigError: the batch is not `Divisible`.
         """
 
-    def span(self, count: int) -> tuple[int, slice]:
-        """Of things of which this process's share has `count`: how many all shares have, and its places."""
+    def locate_rows(self, count: int) -> tuple[int, slice]:
+        """Given the `count` rows of this share, returns the number of all rows and this share's places."""
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
-        """The rows of all shares below each other, without gradient, and the places of these."""
+    def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
+        """Concatenates the rows of all shares, without gradient; returns them and this share's places."""
 
     def seed(self, seed: int) -> None:
-        """Set the global random state for a step. Layers draw from it, each process from its own."""
+        """Sets the global random state for a step: layers draw from it, in each process another stream."""
 
-    def drawing(self) -> AbstractContextManager[None]:
-        """Within the block the global random state is the same for all: for draws for the whole batch."""
+    def shared_random_state(self) -> AbstractContextManager[None]:
+        """Sets the same global random state on all processes within the block, for draws of a whole batch."""
 
     def add_up(self, parts: Mapping[str, Mean]) -> dict[str, Tensor]:
-        """The loss of this share and its parts, such that those of all processes add up to the batch's."""
+        """Returns this share's loss and parts, scaled so that their sums over processes are the batch's."""
 
     def sum_gradients(self, module: nn.Module, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give every process the whole batch's gradients; returns the whole batch's loss and parts.
+        """Sums gradients over all processes; returns the whole batch's loss and parts.
 
-        Of spread parameters each has those of its rows, which FSDP has summed.
+        Gradients of sharded parameters stay with the process that holds the rows; FSDP has summed them.
         """
 
-    def exchanging(self) -> AbstractContextManager[None]:
-        """Within the block exchanges that torch makes by itself (FSDP) raise `ProcessError` too."""
+    def report_lost_processes(self) -> AbstractContextManager[None]:
+        """Raises `ProcessError` within the block for failed exchanges that torch makes by itself (FSDP)."""
 
 
-class Alone:
-    """One process: nothing to divide, nobody to wait for."""
+class _SingleProcess:
+    """A single process: nothing to divide or to wait for."""
 
     rank = 0
     size = 1
@@ -95,16 +95,16 @@ class Alone:
     def device(self, name: str) -> str:
         return name
 
-    def once(self, act: Callable[[], str]) -> str:
+    def run_on_first(self, act: Callable[[], str]) -> str:
         return act()
 
-    def in_turn(self, make: Callable[[], T]) -> T:
+    def run_in_turn(self, make: Callable[[], T]) -> T:
         return make()
 
     def wait(self) -> None:
         pass
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         pass
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -113,10 +113,10 @@ class Alone:
     def share(self, batch: T) -> T:
         return batch
 
-    def span(self, count: int) -> tuple[int, slice]:
+    def locate_rows(self, count: int) -> tuple[int, slice]:
         return count, slice(0, count)
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
+    def gather_rows(self, rows: Tensor) -> tuple[Tensor, slice]:
         return rows, slice(0, len(rows))
 
     def seed(self, seed: int) -> None:
@@ -124,7 +124,7 @@ class Alone:
 
         torch.manual_seed(seed)
 
-    def drawing(self) -> AbstractContextManager[None]:
+    def shared_random_state(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def add_up(self, parts: Mapping[str, Mean]) -> dict[str, Tensor]:
@@ -133,14 +133,14 @@ class Alone:
     def sum_gradients(self, module: nn.Module, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         return parts
 
-    def exchanging(self) -> AbstractContextManager[None]:
+    def report_lost_processes(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
-ALONE: Processes = Alone()
+ALONE: Processes = _SingleProcess()
 
 
 def are_several(environment: Mapping[str, Any]) -> bool:
-    """Whether a launcher (torchrun, accelerate) started this process as one of several."""
-    wanted = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    return all(environment.get(name) for name in wanted) and int(environment["WORLD_SIZE"]) > 1
+    """Returns whether a launcher (torchrun, accelerate) started this process as one of several."""
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return all(environment.get(name) for name in names) and int(environment["WORLD_SIZE"]) > 1

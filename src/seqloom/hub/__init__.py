@@ -1,1 +1,1 @@
-"""Pretrained models and data, fetched once, pinned by version and hash, and read safely."""
+"""Pretrained models and data: downloaded once, pinned by version and hash, and read safely."""

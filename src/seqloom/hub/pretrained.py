@@ -1,7 +1,7 @@
-"""Loading what other libraries wrote: every weight of the model is read from the folder, or it is an error.
+"""Loads models of other libraries and makes sure that every weight comes from the folder.
 
-transformers fills weights that a folder lacks with random numbers and passes over those that it does not
-know. Here both are errors, apart from what a model without its head has no use for.
+transformers fills missing weights with random numbers and ignores unknown ones. Here both are errors, except
+for weights that a model without its head does not use.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from seqloom.core.errors import AssetError
 from seqloom.hub.quiet import quiet_transformers
 
 LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-"""Arguments of every `from_pretrained`: no code of the folder, nothing from a hub."""
+"""Arguments of every `from_pretrained`: run no code of the folder, fetch nothing from a hub."""
 _SHOWN = 5
-# Top modules that stand beside the body in checkpoints of other tasks.
+# Top-level modules beside the body in checkpoints of other tasks.
 _UNUSED = ("decoder", "pooler")
 
 
 def load_settings(auto: Any, folder: Path, name: object, **options: Any) -> Any:
-    """The configuration or the tokenizer in `folder`, by `AutoConfig` or `AutoTokenizer`.
+    """Loads the configuration or the tokenizer in `folder` by `AutoConfig` or `AutoTokenizer`.
 
     Raises:
-        AssetError: it cannot be read.
+        AssetError: the files cannot be read.
     """
     with quiet_transformers():
         try:
             return auto.from_pretrained(folder, **LOCAL, **options)
-        except Exception as error:  # a library on a file from anywhere raises anything
+        except Exception as error:  # libraries raise errors of any type on damaged files
             raise AssetError(f"{name} cannot be loaded: {reason(error)}") from error
 
 
 def load_pretrained(
     auto: Any, folder: Path, name: object, *, what: str, cut: range = range(0), **options: Any
 ) -> Any:
-    """The model in `folder`, with all its weights.
+    """Loads the model in `folder` with all its weights.
 
     Args:
         auto: an auto class or a model class of transformers.
-        name: what the user calls the model; for errors.
-        what: what the model is loaded as; for errors.
-        cut: numbers of the layers that the configuration leaves out.
+        name: the model's name in error messages.
+        what: the kind of model in error messages.
+        cut: numbers of the layers that the configuration omits.
         options: further arguments of `from_pretrained`.
 
     Raises:
-        AssetError: the folder cannot be read, lacks weights of the model's body, has some that the model
-            does not know, or some are NaN or infinite.
+        AssetError: the folder cannot be read, lacks weights of the model's body, has unknown ones, or some
+            are NaN or infinite.
     """
     with quiet_transformers():
         try:
@@ -58,21 +58,21 @@ def load_pretrained(
             raise
         except Exception as error:
             raise AssetError(f"{name} cannot be loaded as a {what}: {reason(error)}") from error
-    check_complete(model, info, name, cut=cut)
+    _check_complete(model, info, name, cut=cut)
     check_finite(model, name)
     return model
 
 
-def check_complete(
+def _check_complete(
     model: Any, info: dict[str, Any], name: object, *, cut: range = range(0), pooled: bool = False
 ) -> None:
-    """Refuse a model of which weights were missing in its folder, or left over.
+    """Refuses a model with weights missing from its folder, or left over in it.
 
-    A head may be left over, and so may what a model without the head does not have: the layers in `cut`, an
-    unused decoder. A pooler may be missing, unless it is used (`pooled`).
+    A head may be left over, and so may the layers in `cut` and an unused decoder. A pooler may be missing,
+    unless it is used (`pooled`).
 
     Raises:
-        AssetError: names the weights.
+        AssetError: weights are missing or left over; the message names them.
     """
     prefix = f"{model.base_model_prefix}."
     children = {child for child, _ in model.base_model.named_children()}
@@ -87,7 +87,7 @@ def check_complete(
 
 
 def check_keys(missing: Iterable[str], left: Iterable[str], name: object) -> None:
-    """Raises AssetError where weights are missing in a folder, or left over; names them."""
+    """Raises AssetError, with their names, if weights are missing from a folder or left over."""
     kinds = (("lacks", missing), ("has weights that the model does not know:", left))
     problems = [f"{kind} {_some(keys)}" for kind, keys in kinds if keys]
     if problems:
@@ -98,10 +98,10 @@ def check_keys(missing: Iterable[str], left: Iterable[str], name: object) -> Non
 
 
 def check_finite(model: Any, name: object) -> None:
-    """Refuse a model with weights that are no numbers.
+    """Refuses a model with NaN or infinite weights.
 
     Raises:
-        AssetError: names the weights.
+        AssetError: some weights are not finite; the message names them.
     """
     bad = [
         key
@@ -115,7 +115,7 @@ def check_finite(model: Any, name: object) -> None:
 
 
 def check_module(model: Any, folder: Path, name: object, *, pooled: bool) -> None:
-    """Make sure that a model that another library has loaded from `folder` came whole from there.
+    """Checks that a model loaded by another library has all its weights from `folder`.
 
     Raises:
         AssetError: see `load_pretrained`.
@@ -125,23 +125,23 @@ def check_module(model: Any, folder: Path, name: object, *, pooled: bool) -> Non
             _, info = type(model).from_pretrained(
                 folder,
                 config=model.config,
-                device_map="meta",  # the names and shapes alone
+                device_map="meta",  # names and shapes without data
                 output_loading_info=True,
                 use_safetensors=True,
                 **LOCAL,
             )
         except Exception as error:
             raise AssetError(f"{name} cannot be loaded: {reason(error)}") from error
-    check_complete(model, info, name, pooled=pooled)
+    _check_complete(model, info, name, pooled=pooled)
 
 
 def at(name: str, folder: Path) -> str:
-    """A model's name with its folder, where that is another."""
+    """Returns a model's name, followed by its folder if the two differ."""
     return name if name == str(folder) else f"{name} ({folder})"
 
 
 def reason(error: Exception) -> str:
-    """What a library's error says, with its kind where the words alone say little."""
+    """Returns the text of a library's error, with its type unless the text explains itself."""
     text = str(error).strip()
     return (
         text
@@ -155,10 +155,10 @@ def _is_pooler(key: str, prefix: str) -> bool:
 
 
 def _is_body(key: str, children: Collection[str]) -> bool:
-    """Whether a weight that nobody asked for is of a model's body, by its name without the prefix.
+    """Returns whether an unexpected weight belongs to a model's body, by its name without the prefix.
 
-    It is if its top module is one of the body's, or if it lies deep inside numbered layers of a foreign model
-    (`transformer.h.0.attn.weight`; the layers of a classifier are `classifier.0.weight`).
+    It does if its top-level module is one of the body's, or if it lies deep inside numbered layers of a
+    foreign model (`transformer.h.0.attn.weight`, in contrast to a classifier's `classifier.0.weight`).
     """
     parts = key.split(".")
     if parts[0] in children:
@@ -167,7 +167,7 @@ def _is_body(key: str, children: Collection[str]) -> bool:
 
 
 def _layer(key: str) -> int | None:
-    """The number of the layer that a weight belongs to."""
+    """Returns the number of the layer that a weight belongs to, if any."""
     return next((int(part) for part in key.split(".") if part.isdecimal()), None)
 
 

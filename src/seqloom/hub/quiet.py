@@ -1,4 +1,4 @@
-"""Keeping model libraries from drawing their own bars and notes over seqloom's."""
+"""Silences model libraries, whose bars and notes would mix with seqloom's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' loading bars and warnings inside the block; errors still show."""
+    """Silences transformers' loading bars and warnings within the block; errors still show."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

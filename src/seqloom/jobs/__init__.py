@@ -1,8 +1,8 @@
-"""Where pure pieces of work run: processes of this machine, or a Ray cluster, behind one interface."""
+"""Runs independent pieces of a job: in local processes or on a Ray cluster, behind one interface."""
 
 from __future__ import annotations
 
-from seqloom.jobs.base import ATTEMPTS, Engine, Work
-from seqloom.jobs.factory import EngineOptions, build_engine
+from seqloom.jobs.base import ATTEMPTS, JobRunner, Work
+from seqloom.jobs.factory import JobOptions, build_runner
 
-__all__ = ["ATTEMPTS", "Engine", "EngineOptions", "Work", "build_engine"]
+__all__ = ["ATTEMPTS", "JobOptions", "JobRunner", "Work", "build_runner"]

@@ -1,4 +1,4 @@
-"""The one interface of all engines, and how an engine is chosen."""
+"""The interface of all job runners."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Protocol, Self
 from seqloom.core.progress import SILENT, Progress
 
 Work = Callable[[int], Any]
-"""Piece number -> a small result. A function of a module, or a `functools.partial` of one with plain
-arguments; it is called in other processes, and again where a worker died, so it must be idempotent:
-it writes its files whole or not at all, and finds again what it has finished."""
+"""Maps a piece number to a small result: a module-level function, or a `functools.partial` of one with plain
+arguments. It runs in other processes, and again where a worker died, so it must be idempotent: it writes its
+files atomically and recognises what it has finished."""
 ATTEMPTS = 4
-"""How often a piece is begun before the job gives up on workers that die at it."""
+"""Number of times a piece is started before the job fails because workers died at it."""
 
 
-class Engine(Protocol):
+class JobRunner(Protocol):
     """Runs the pieces of a job somewhere."""
 
     name: str
@@ -24,22 +24,25 @@ class Engine(Protocol):
     def run(
         self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
-        """The results of `work` for all `pieces`, in their order; `name` is shown beside the bar.
+        """Runs `work` on all `pieces` and returns the results in their order.
 
-        A piece whose worker dies is begun again by another. An error that `work` raises stops the
-        job: what raises once would raise again.
+        If a worker dies, another one restarts its piece. An error raised by `work` stops the job, since
+        the piece would raise it again.
+
+        Args:
+            name: shown beside the progress bar.
 
         Raises:
-            SeqloomError: what `work` raised.
+            SeqloomError: the error that `work` raised.
             EngineError: `work` raised anything else, workers died `ATTEMPTS` times at one piece, or
                 the cluster cannot be reached.
         """
 
     def slots(self) -> int:
-        """How many pieces run at a time, for choosing the number of shards."""
+        """Returns how many pieces run at a time, for choosing the number of shards."""
 
     def close(self) -> None:
-        """Give up the workers. An engine is also a context that closes at its end."""
+        """Releases the workers. A runner is also a context manager that closes at its end."""
 
     def __enter__(self) -> Self: ...
 
@@ -47,5 +50,5 @@ class Engine(Protocol):
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

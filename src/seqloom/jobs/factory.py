@@ -1,4 +1,4 @@
-"""Builds the engine that runs a job."""
+"""Chooses the job runner."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
-from seqloom.jobs.base import Engine, cores
+from seqloom.jobs.base import JobRunner, cores
 
 
-class EngineOptions(Config):
+class JobOptions(Config):
     """Where a job runs."""
 
     engine: Literal["local", "ray"] = "local"
@@ -26,18 +26,18 @@ class EngineOptions(Config):
     """GPUs per piece that Ray reserves; 0.5 runs two pieces on one GPU, 0 hides all GPUs."""
 
 
-def build_engine(options: EngineOptions) -> Engine:
+def build_runner(options: JobOptions) -> JobRunner:
     """Builds the engine of `options`.
 
     Raises:
         ConfigError: an option belongs to the other engine, or Ray is not installed.
     """
     if options.engine == "ray":
-        from seqloom.jobs.ray import RayEngine
+        from seqloom.jobs.ray import RayRunner
 
-        return RayEngine(options.ray_address, options.task_cpus, options.task_gpus, options.workers)
+        return RayRunner(options.ray_address, options.task_cpus, options.task_gpus, options.workers)
     if options.ray_address is not None:
         raise ConfigError("ray_address is set, but the engine is local; choose the engine ray")
-    from seqloom.jobs.local import ProcessEngine
+    from seqloom.jobs.local import LocalRunner
 
-    return ProcessEngine(options.workers or cores())
+    return LocalRunner(options.workers or cores())

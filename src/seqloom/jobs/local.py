@@ -1,4 +1,4 @@
-"""Worker processes of this machine. One that dies is replaced, and its piece begun again."""
+"""Runs pieces in local worker processes. A worker that dies is replaced and its piece restarted."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ _SPAWN = multiprocessing.get_context("spawn")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
-class ProcessEngine:
-    """`workers` processes, started afresh (no fork: torch and polars hold threads) and kept until `close`.
+class LocalRunner:
+    """Runs pieces in `workers` processes, which are kept until `close`.
 
-    The cores are divided among them, unless the environment says how many threads there are.
+    Processes are spawned, not forked, because torch and polars hold threads. Cores are divided among the
+    processes, unless the environment sets the number of threads.
     """
 
     name = "local"
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._crew: list[_Worker] = []
+        self._workers: list[_Worker] = []
 
     def slots(self) -> int:
-        """One piece a worker."""
+        """Returns the number of workers: one piece each."""
         return self.workers
 
     def __enter__(self) -> Self:
@@ -44,28 +45,28 @@ class ProcessEngine:
         self.close()
 
     def close(self) -> None:
-        """End the processes."""
-        while self._crew:
-            self._crew.pop().stop()
+        """Ends the processes."""
+        while self._workers:
+            self._workers.pop().stop()
 
     def run(
         self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
-        """See `seqloom.jobs.base.Engine`."""
+        """See `seqloom.jobs.base.JobRunner`."""
         queue = _Queue(work, pieces)
         try:
             with progress.task(name, total=len(pieces), unit="pieces") as task:
                 while queue.left:
-                    while len(self._crew) < min(self.workers, queue.left):
-                        self._crew.append(_Worker(max(1, cores() // self.workers)))
-                    for worker in self._crew:
-                        worker.give(queue)
-                    for worker in _heard(self._crew):
-                        if worker.collect(queue):
+                    while len(self._workers) < min(self.workers, queue.left):
+                        self._workers.append(_Worker(max(1, cores() // self.workers)))
+                    for worker in self._workers:
+                        worker.start_piece(queue)
+                    for worker in _wait_for_any(self._workers):
+                        if worker.collect_result(queue):
                             task.advance()
                         else:
-                            self._crew.remove(worker)
-                            progress.warn(worker.epitaph(queue, name))
+                            self._workers.remove(worker)
+                            progress.warn(worker.requeue_piece(queue, name))
         except BaseException:
             self.close()
             raise
@@ -73,7 +74,7 @@ class ProcessEngine:
 
 
 class _Queue:
-    """Pieces that wait, and the results of those that are done."""
+    """Pieces that wait, results of finished pieces, and the deaths of workers at each piece."""
 
     def __init__(self, work: Work, pieces: Sequence[int]) -> None:
         self.work = work
@@ -82,13 +83,14 @@ class _Queue:
         self.results: dict[int, Any] = {}
         self.deaths: dict[int, int] = {}
 
-    def done(self, piece: int, result: Any) -> None:
+    def add_result(self, piece: int, result: Any) -> None:
+        """Stores the result of a finished piece."""
         self.results[piece] = result
         self.left -= 1
 
 
 class _Worker:
-    """One process, the pipe to it, and the piece that it works on."""
+    """One process, the pipe to it, and its current piece."""
 
     def __init__(self, threads: int) -> None:
         self.pipe, theirs = _SPAWN.Pipe()
@@ -98,8 +100,8 @@ class _Worker:
         theirs.close()
         self.piece: int | None = None
 
-    def give(self, queue: _Queue) -> None:
-        """The next piece, if this worker has none. A pipe that broke is noticed when collecting."""
+    def start_piece(self, queue: _Queue) -> None:
+        """Sends the next piece to an idle worker. A broken pipe shows in `collect_result`."""
         if self.piece is None and queue.waiting:
             self.piece = queue.waiting.popleft()
             try:
@@ -107,11 +109,11 @@ class _Worker:
             except OSError:
                 self.process.join(1)
 
-    def collect(self, queue: _Queue) -> bool:
-        """Take the result; False where the process died without one.
+    def collect_result(self, queue: _Queue) -> bool:
+        """Receives the result; returns False if the process died without one.
 
         Raises:
-            SeqloomError: what the piece raised.
+            SeqloomError: the error that the piece raised.
         """
         try:
             kind, value = self.pipe.recv()
@@ -120,12 +122,12 @@ class _Worker:
         if kind == "error":
             raise value
         assert self.piece is not None
-        queue.done(self.piece, value)
+        queue.add_result(self.piece, value)
         self.piece = None
         return True
 
-    def epitaph(self, queue: _Queue, name: str) -> str:
-        """Put the piece back, and say what happened.
+    def requeue_piece(self, queue: _Queue, name: str) -> str:
+        """Puts a dead worker's piece back into the queue and returns a message about its end.
 
         Raises:
             EngineError: workers died too often at this piece.
@@ -134,7 +136,7 @@ class _Worker:
         code = self.process.exitcode
         how = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with {code}"
         if self.piece is None:
-            return f"{name}: a worker was {how} while it waited; another takes its place"
+            return f"{name}: an idle worker was {how}; another one replaces it"
         deaths = queue.deaths[self.piece] = queue.deaths.get(self.piece, 0) + 1
         if deaths == ATTEMPTS:
             raise EngineError(
@@ -142,24 +144,24 @@ class _Worker:
                 f"often means that memory ran out: use fewer workers or more shards"
             )
         queue.waiting.appendleft(self.piece)
-        return f"{name}: the worker at piece {self.piece} was {how}; another begins it again"
+        return f"{name}: the worker at piece {self.piece} was {how}; another one restarts the piece"
 
     def stop(self) -> None:
-        """End the process now."""
+        """Kills the process."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
 
-def _heard(crew: list[_Worker]) -> list[_Worker]:
-    """The workers that have answered or died; waits for the first."""
-    ready = set(wait([worker.pipe for worker in crew]))
-    return [worker for worker in crew if worker.pipe in ready]
+def _wait_for_any(workers: list[_Worker]) -> list[_Worker]:
+    """Waits until a worker has answered or died; returns all that have."""
+    ready = set(wait([worker.pipe for worker in workers]))
+    return [worker for worker in workers if worker.pipe in ready]
 
 
 def _serve(pipe: Connection) -> None:
-    """A worker's life: pieces in, results out, until the other end is gone."""
-    sys.stdout = sys.stderr  # standard output belongs to the command's one document
+    """Runs a worker's loop: receives pieces and sends results until the other end closes the pipe."""
+    sys.stdout = sys.stderr  # standard output is reserved for the command's JSON document
     while True:
         try:
             work, piece = pipe.recv()
@@ -172,14 +174,13 @@ def _serve(pipe: Connection) -> None:
         except KeyboardInterrupt:
             return
         except BaseException:
-            said = f"piece {piece} failed:\n{traceback.format_exc()}"
-            answer = ("error", EngineError(said))
+            answer = ("error", EngineError(f"piece {piece} failed:\n{traceback.format_exc()}"))
         pipe.send(answer)
 
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """What a process that is started now is told of its threads."""
+    """Sets the number of threads for processes started within the block."""
     added = {key: str(threads) for key in _THREADS if key not in os.environ}
     os.environ.update(added)
     try:

@@ -1,4 +1,4 @@
-"""Ray: every piece is a task with retries. Tasks and no actors: as many actors as cores would stall."""
+"""Runs pieces as Ray tasks with retries. Not as actors: as many actors as cores would stall the cluster."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.jobs.base import ATTEMPTS, Work
 
 
-class RayEngine:
-    """Pieces on a Ray cluster, or on a Ray that is started here where no address is given.
+class RayRunner:
+    """Runs pieces on a Ray cluster, or on a Ray instance started here if no address is given.
 
-    seqloom and the files of the job must be found under the same paths on every node.
+    seqloom and the files of the job must have the same paths on every node.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -49,11 +49,11 @@ class RayEngine:
                 ) from None
 
     def slots(self) -> int:
-        """What was asked for, else what the cluster has cores for."""
-        there = self._ray.cluster_resources()
-        asked = {"CPU": self._cpus, "GPU": self._gpus}
-        room = min(there.get(kind, 0.0) / share for kind, share in asked.items() if share)
-        return self._workers or max(1, int(room))
+        """Returns `workers` if set, else how many pieces fit the cluster's cores and GPUs."""
+        available = self._ray.cluster_resources()
+        requested = {"CPU": self._cpus, "GPU": self._gpus}
+        fits = min(available.get(kind, 0.0) / share for kind, share in requested.items() if share)
+        return self._workers or max(1, int(fits))
 
     def __enter__(self) -> Self:
         return self
@@ -62,16 +62,16 @@ class RayEngine:
         self.close()
 
     def close(self) -> None:
-        """Leave the cluster, which stays; a Ray that was started here ends."""
+        """Disconnects from the cluster, which keeps running; ends a Ray instance started here."""
         self._ray.shutdown()
 
     def run(
         self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
-        """See `seqloom.jobs.base.Engine`."""
+        """See `seqloom.jobs.base.JobRunner`."""
         threads = str(max(1, int(self._cpus)))
         environment = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
-        piece_task = self._ray.remote(_piece).options(
+        piece_task = self._ray.remote(_run_piece).options(
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             max_retries=ATTEMPTS - 1,
@@ -91,11 +91,12 @@ class RayEngine:
                 done, _ = self._ray.wait(list(running), num_returns=1)
                 for reference in done:
                     piece = running.pop(reference)
-                    results[piece] = self._result(reference, piece, name)
+                    results[piece] = self._fetch_result(reference, piece, name)
                     task.advance()
         return [results[piece] for piece in pieces]
 
-    def _result(self, reference: Any, piece: int, name: str) -> Any:
+    def _fetch_result(self, reference: Any, piece: int, name: str) -> Any:
+        """Returns the result of a finished task, or raises its error as one of seqloom's."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference)
@@ -109,7 +110,7 @@ class RayEngine:
             ) from None
 
 
-def _piece(work: Work, folder: str, piece: int) -> Any:
-    """A piece, in the folder where the job was called: its paths may be relative to it."""
+def _run_piece(work: Work, folder: str, piece: int) -> Any:
+    """Runs a piece in the folder where the job was started, since its paths may be relative."""
     os.chdir(folder)
     return work(piece)

@@ -1,4 +1,4 @@
-"""One of n equal shares of a job, known by two numbers, so that any scheduler can hand them out."""
+"""Shards: one of n equal shares of a job, identified by two numbers that any scheduler can pass on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqloom.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `index` (from 0) of `count`."""
+    """Share `index` (from 0) of `count` shares."""
 
     index: int
     count: int
@@ -25,26 +25,26 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `i/n`.
+        """Parses `i/n`.
 
         Raises:
-            ConfigError: it is not of that form, or there is no such shard.
+            ConfigError: the text has another form, or the shard does not exist.
         """
-        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-        if found is None:
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if match is None:
             raise ConfigError(f"shard {text!r} is not of the form i/n; the first of 8 is 0/8")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
     @property
     def label(self) -> str:
-        """As it stands in file names, which sort in the order of the shards."""
+        """Label in file names, which sort in the order of the shards."""
         return f"{self.index:05d}-of-{self.count:05d}"
 
     def of(self, total: int, block: int = 1) -> range:
-        """The rows of this shard among `total`, in whole blocks of `block` rows.
+        """Returns this shard's rows of `total`, in whole blocks of `block` rows.
 
         The shards of one job are contiguous, cover every row once, and differ by one block at most.
         """
@@ -54,5 +54,5 @@ class Shard:
 
 
 def every_shard(count: int) -> list[Shard]:
-    """All shards of a job of `count`."""
+    """Returns all `count` shards of a job."""
     return [Shard(index, count) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Loading a language model and its tokenizer."""
+"""Loads language models with their tokenizers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from seqloom.core.errors import AssetError, ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_files import check_model_files
-from seqloom.hub.model_folders import model_folder, weights_hash
+from seqloom.hub.model_folders import model_folder
 from seqloom.hub.pretrained import (
     check_finite,
     check_keys,
@@ -21,9 +21,9 @@ from seqloom.hub.pretrained import (
     reason,
 )
 from seqloom.hub.quiet import quiet_transformers
-from seqloom.llm.reference import Tuned, read_tuned
+from seqloom.llm.reference import AdapterReference, read_adapter_reference
 
-Quantisation = Literal["8bit", "4bit"]
+_Quantisation = Literal["8bit", "4bit"]
 _RANDOM_SEED = 0
 
 
@@ -33,25 +33,24 @@ def load_causal_lm(
     num_layers: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
-    quantise: Quantisation | None = None,
+    quantise: _Quantisation | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Any, Any]:
-    """A decoder-only language model in evaluation mode, and its tokenizer.
+    """Loads a decoder-only language model in evaluation mode, and its tokenizer.
 
     `name_or_path` is a named asset, a local folder, a GGUF file, a name on the hub, or a folder with a
-    PEFT adapter, which is merged into its base. `num_layers` keeps the first so many transformer
-    blocks (all by default). `dtype` is float32 by default. `quantise` keeps the weights in 8 or 4 bits
-    on a CUDA device. The tokenizer always has a padding token: the end-of-text token where the model
-    has none of its own.
+    PEFT adapter, which is merged into its base. `num_layers` keeps only the first transformer blocks (all
+    by default). `dtype` is float32 by default. `quantise` loads the weights in 8 or 4 bits on a CUDA device.
+    The tokenizer always has a padding token: the end-of-text token if the model has none of its own.
 
     Raises:
-        AssetError: the model cannot be found or read, or is no causal language model.
-        ConfigError: `num_layers` is out of range, or 8 or 4 bits cannot be had here.
+        AssetError: the model cannot be found or read, or is not a causal language model.
+        ConfigError: `num_layers` is out of range, or 8 or 4 bits are not available here.
     """
-    tuned = read_tuned(name_or_path)
+    tuned = read_adapter_reference(name_or_path)
     if tuned is not None:
         return _load_tuned(tuned, num_layers, dtype, device, quantise, progress)
-    options = _quantised(quantise) if quantise else {}
+    options = _quantisation_options(quantise) if quantise else {}
     model, tokenizer = _load(
         "AutoModelForCausalLM", name_or_path, num_layers, dtype, options, progress
     )
@@ -61,7 +60,7 @@ def load_causal_lm(
 def load_encoder_lm(
     name_or_path: str | Path, *, num_layers: int | None = None, progress: Progress = SILENT
 ) -> tuple[Any, Any]:
-    """A bidirectional encoder (BERT, MiniLM, ...) without a head in evaluation mode, and its tokenizer.
+    """Loads a bidirectional encoder (BERT, MiniLM, ...) without a head, and its tokenizer.
 
     Raises:
         AssetError: the model cannot be found or read.
@@ -71,20 +70,11 @@ def load_encoder_lm(
     return model.eval(), tokenizer
 
 
-def randomised(model: Any) -> Any:
-    """A model of the same shape whose weights are drawn anew, always the same ones."""
+def reinitialise(model: Any) -> Any:
+    """Returns a model of the same architecture with random weights from a fixed seed."""
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(_RANDOM_SEED)
         return type(model)(model.config).eval()
-
-
-def base_hash(folder: str | Path) -> str:
-    """SHA-256 that pins the weights of the model in `folder`; an adapter records what it fits.
-
-    Raises:
-        AssetError: the folder holds no weights.
-    """
-    return weights_hash(Path(folder))
 
 
 def _load(
@@ -117,11 +107,11 @@ def _load(
 
 
 def _load_tuned(
-    tuned: Tuned,
+    tuned: AdapterReference,
     num_layers: int | None,
     dtype: torch.dtype | None,
     device: torch.device | str,
-    quantise: Quantisation | None,
+    quantise: _Quantisation | None,
     progress: Progress,
 ) -> tuple[Any, Any]:
     if quantise:
@@ -132,7 +122,7 @@ def _load_tuned(
     if num_layers is not None and tuned.num_layers is not None and num_layers != tuned.num_layers:
         raise ConfigError(
             f"num_layers is {num_layers}; {tuned.folder} was tuned on {tuned.num_layers} layers, "
-            "and an adapter fits no other number"
+            "and its adapter fits that number only"
         )
     check_model_files(tuned.folder)
     model, tokenizer = load_causal_lm(
@@ -141,8 +131,8 @@ def _load_tuned(
     return _merged(model, tuned).to(device).eval(), tokenizer
 
 
-def _merged(model: Any, tuned: Tuned) -> Any:
-    """The model with the adapter in its weights.
+def _merged(model: Any, tuned: AdapterReference) -> Any:
+    """Merges the adapter into the model's weights.
 
     Raises:
         AssetError: the adapter cannot be read, or it and the model do not belong together.
@@ -153,24 +143,24 @@ def _merged(model: Any, tuned: Tuned) -> Any:
     name = f"the adapter {tuned.folder}"
     try:
         with warnings.catch_warnings():
-            # peft still asks transformers by an old name, and warns of missing weights: see below.
+            # peft uses a deprecated name of transformers, and warns of missing weights: checked below.
             warnings.simplefilter("ignore")
             adapted = PeftModel.from_pretrained(model, str(tuned.folder), local_files_only=True)
-        wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+        expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
         with safe_open(tuned.folder / "adapter_model.safetensors", framework="pt") as handle:
-            given = set(handle.keys())
-        # Whole layers that were trained too; peft writes them under the model's own names.
-        wanted |= given & {f"base_model.model.{key}" for key in model.state_dict()}
+            stored = set(handle.keys())
+        # Fully trained layers; peft writes them under the model's own names.
+        expected |= stored & {f"base_model.model.{key}" for key in model.state_dict()}
         merged = adapted.merge_and_unload()
     except Exception as error:
         raise AssetError(f"{name} cannot be loaded: {reason(error)}") from error
-    check_keys(wanted - given, given - wanted, f"{name} over {tuned.base}")
+    check_keys(expected - stored, stored - expected, f"{name} over {tuned.base}")
     check_finite(merged, name)
     return merged
 
 
-def _quantised(bits: Quantisation) -> dict[str, Any]:
-    """Arguments of `from_pretrained`.
+def _quantisation_options(bits: _Quantisation) -> dict[str, Any]:
+    """Returns the arguments of `from_pretrained` that load 8 or 4 bits.
 
     Raises:
         ConfigError: there is no CUDA device, or bitsandbytes is not installed.
@@ -197,12 +187,12 @@ def _quantised(bits: Quantisation) -> dict[str, Any]:
 
 
 def keep_layers(config: Any, num_layers: int | None, name: str | Path) -> range:
-    """Let a model's configuration build its first layers alone; all if `num_layers` is None.
+    """Limits a model's configuration to its first layers; all if `num_layers` is None.
 
     Returns the numbers of the layers that are left out.
 
     Raises:
-        ConfigError: it has not so many.
+        ConfigError: the model has fewer layers.
     """
     if num_layers is None:
         return range(0)
@@ -215,7 +205,7 @@ def keep_layers(config: Any, num_layers: int | None, name: str | Path) -> range:
     config.num_hidden_layers = num_layers
     if config.is_encoder_decoder:
         config.num_decoder_layers = num_layers
-    # Models that mix kinds of attention list one kind a layer.
+    # Models with several kinds of attention list the kind of each layer.
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:num_layers]
     return cut

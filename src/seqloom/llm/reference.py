@@ -1,4 +1,4 @@
-"""Which language model an adapter or a plug-in fits: its name, and a hash of its weights."""
+"""References to the base model of an adapter or plug-in: its name and a hash of its weights."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ _ADAPTER_FILE = "adapter_config.json"
 
 
 class LanguageModelConfig(Config):
-    """Which language model, and how much of it."""
+    """Which language model to load, and how many of its layers."""
 
     name: str = "smollm2-135m-instruct"
     """A named asset, a local folder, a GGUF file, a name on the Hugging Face hub, or what `tune-llm`
     wrote."""
     num_layers: int | None = Field(None, ge=1)
-    """Keep the first so many layers; all if not given. On a CPU a few are enough."""
+    """Number of first layers to keep; all if not given. On a CPU a few are enough."""
     kind: Literal["causal", "bidirectional"] = "causal"
     """A decoder-only language model, or an encoder such as BERT or MiniLM (needs mode=prompt)."""
     start: Literal["pretrained", "random"] = "pretrained"
-    """Its own weights, or random ones of the same shape: does the pretraining pay?"""
+    """Pretrained weights, or random ones of the same shape, to measure what pretraining contributes."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of its frozen weights; auto is bfloat16 on a GPU and float32 on a CPU."""
+    """Number format of the frozen weights; auto is bfloat16 on a GPU and float32 on a CPU."""
     quantise: Literal["8bit", "4bit"] | None = None
     """Load the weights in 8 or 4 bits with bitsandbytes; needs a CUDA GPU."""
 
 
 class BaseReference(Config):
-    """A base language model as an adapter remembers it."""
+    """The base language model that an adapter was trained on."""
 
     name: str
-    """Where it was then: an asset, a folder, a file or a name on the hub."""
+    """Its name at that time: an asset, a folder, a file or a name on the hub."""
     sha256: str
-    """Over its weights; two bases with the same one are the same."""
+    """Hash of its weights; bases with equal hashes are equal."""
     num_layers: int
-    """Layers that are used."""
+    """Number of layers used."""
 
 
-class Tuned(Config):
-    """What an adapter folder says of the base it belongs to."""
+class AdapterReference(Config):
+    """An adapter folder's reference to its base."""
 
     folder: Path
     base: str
     """Name of the base."""
     num_layers: int | None = None
-    """Layers that the adapter was trained on; None where it does not say."""
+    """Number of layers that the adapter was trained on; None if unknown."""
     sha256: str | None = None
-    """Of the base; None where the adapter is not seqloom's own."""
+    """Hash of the base's weights; None if seqloom did not write the adapter."""
 
 
-def read_tuned(name_or_path: str | Path) -> Tuned | None:
-    """What the PEFT adapter folder `name_or_path` was trained on; None where it is no such folder.
+def read_adapter_reference(name_or_path: str | Path) -> AdapterReference | None:
+    """Reads the base of the PEFT adapter folder `name_or_path`; None if it is not an adapter folder.
 
     Raises:
         AssetError: the folder does not name its base, or is its own base.
@@ -77,44 +77,44 @@ def read_tuned(name_or_path: str | Path) -> Tuned | None:
     return tuned
 
 
-def _read_tuned(name_or_path: str | Path) -> Tuned | None:
+def _read_tuned(name_or_path: str | Path) -> AdapterReference | None:
     folder = Path(name_or_path).expanduser()
     if not (folder / _ADAPTER_FILE).exists():
         return None
     own = folder / TUNED_FILE
     if own.exists():
-        said: dict[str, Any] = read_json(own, "tuned language model")["base"]
-        return Tuned(
-            folder=folder, base=said["name"], num_layers=said["num_layers"], sha256=said["sha256"]
+        base: dict[str, Any] = read_json(own, "tuned language model")["base"]
+        return AdapterReference(
+            folder=folder, base=base["name"], num_layers=base["num_layers"], sha256=base["sha256"]
         )
-    given = read_json(folder / _ADAPTER_FILE, "adapter")
-    name = given.get("base_model_name_or_path") if isinstance(given, dict) else None
+    settings = read_json(folder / _ADAPTER_FILE, "adapter")
+    name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
     if not isinstance(name, str) or not name:
         raise AssetError(f"{folder} is an adapter that does not name its base; merge it first")
-    return Tuned(folder=folder, base=name)
+    return AdapterReference(folder=folder, base=name)
 
 
 def weights_sha256(name_or_path: str | Path, progress: Progress = SILENT) -> str:
-    """SHA-256 that pins the weights behind a name: the files', and for an adapter its base's too.
+    """Computes a SHA-256 of the weights behind a name: of the files, and of an adapter's base.
 
     Raises:
-        AssetError: the model cannot be found, or an adapter's base is not the one it was trained on.
+        AssetError: the model cannot be found, or an adapter's base has changed since training.
     """
-    tuned = read_tuned(name_or_path)
+    tuned = read_adapter_reference(name_or_path)
     if tuned is None:
         folder = model_folder(name_or_path, progress)
         stamps = tuple(sorted((p.name, p.stat().st_mtime_ns) for p in folder.glob("*.*")))
-        return _hash_once(folder, stamps)
+        return _hash_cached(folder, stamps)
     base = weights_sha256(tuned.base, progress)
     if tuned.sha256 is not None and base != tuned.sha256:
         raise AssetError(
             f"{tuned.folder} was tuned on a language model with weights {tuned.sha256[:12]}, but "
-            f"{tuned.base} now has {base[:12]}; tune it again, or bring the old one back"
+            f"{tuned.base} now has {base[:12]}; tune it again, or restore the old base"
         )
     return sha256_text(base, weights_hash(tuned.folder))
 
 
 @lru_cache(maxsize=16)
-def _hash_once(folder: Path, stamps: tuple[tuple[str, int], ...]) -> str:
-    """Hashing half a gigabyte takes a second; a service that loads ten plug-ins does it once."""
+def _hash_cached(folder: Path, stamps: tuple[tuple[str, int], ...]) -> str:
+    """Hashes a folder's weights once: it takes a second, and a server may load ten plug-ins of one base."""
     return weights_hash(folder)

@@ -1,7 +1,7 @@
-"""The weights of a language model spread over processes, for one that is too large for each.
+"""Shards the weights of a language model over processes, for models too large for one device.
 
-Embeddings and the last norm stay whole on every process. From here on all processes have to run the
-model together, the same number of times.
+Embeddings and the last norm stay whole on every process. After sharding, all processes must run the model
+together, the same number of times.
 
 Source: FSDP2 (`torch.distributed.fsdp.fully_shard`).
 """
@@ -20,29 +20,29 @@ from seqloom.core.errors import ConfigError
 
 
 def shard_layers(backbone: Any, device: torch.device, kept: Collection[nn.Parameter]) -> None:
-    """Leave each process its rows of every frozen layer's weights; a layer is gathered while it computes.
+    """Shards the weights of every frozen layer; a layer is gathered while it computes.
 
     The parameters in `kept` (adapters) stay whole on every process.
 
     Raises:
-        ConfigError: the architecture does not name its layers.
+        ConfigError: the architecture does not name its layer classes.
     """
     from torch.distributed.fsdp import fully_shard
 
     mesh = _mesh(device)
     for layer in _layers(backbone).values():
-        # A layer that nothing surrounds would else stay gathered: FSDP takes it for a whole model.
+        # FSDP takes a layer without a wrapped parent for a whole model and would leave it gathered.
         fully_shard(layer, mesh=mesh, ignored_params=set(kept), reshard_after_forward=True)
 
 
 def shard_trained_layers(
     network: Any, device: torch.device, compute: torch.dtype | None = None
 ) -> None:
-    """Leave each process its rows of the trained weights, and so of their gradients and moments.
+    """Shards trained weights, and with them their gradients and optimiser moments.
 
-    A layer is gathered for its forward and its backward pass; its gradients are summed over the
-    processes, not averaged, and each keeps those of its rows. With `compute` layers are gathered in that
-    format; else autocast would keep a copy of every weight in it until the backward pass.
+    A layer is gathered for its forward and its backward pass; gradients are summed over the processes, not
+    averaged, and each process keeps those of its rows. With `compute`, layers are gathered in that number
+    format; otherwise autocast would keep a copy of every weight in it until the backward pass.
 
     Raises:
         ConfigError: the architecture does not name its layers.
@@ -54,39 +54,39 @@ def shard_trained_layers(
     inside = {p for layer in layers.values() for p in layer.parameters()}
     outside = {p for p in network.parameters() if p not in inside}
     policy = MixedPrecisionPolicy(compute, torch.float32, cast_forward_inputs=False)
-    # A stack (`model` of "model.layers.0") knows the order of its layers: the next one is gathered in time.
+    # Wrapping a stack (`model` of "model.layers.0") too lets FSDP prefetch the next layer in order.
     stacks = {path.rpartition(".")[0].rpartition(".")[0] for path in layers}
     for module in [*layers.values(), *(network.get_submodule(path) for path in sorted(stacks))]:
         unit = fully_shard(
             module, mesh=mesh, ignored_params=outside, mp_policy=policy, reshard_after_forward=True
         )
         unit.set_gradient_divide_factor(1.0)
-        unit.set_force_sum_reduction_for_comms(True)  # gloo has no other kind
+        unit.set_force_sum_reduction_for_comms(True)  # gloo supports no other reduction
 
 
 @contextmanager
-def gathered_layer(layer: Any) -> Iterator[None]:
-    """The layer has all its weights within the block, for whoever reads them without calling it."""
-    spread = hasattr(layer, "unshard")
-    if spread:
+def gather_layer(layer: Any) -> Iterator[None]:
+    """Gathers a layer's weights within the block, for code that reads them without calling the layer."""
+    sharded = hasattr(layer, "unshard")
+    if sharded:
         layer.unshard()
     try:
         yield
     finally:
-        if spread:
+        if sharded:
             layer.reshard()
 
 
 def _layers(network: Any) -> dict[str, nn.Module]:
-    """The layers by their path."""
+    """Returns the transformer layers by path."""
     names = set(getattr(network, "_no_split_modules", None) or ())
-    found = {path: m for path, m in network.named_modules() if type(m).__name__ in names}
-    if not found:
+    layers = {path: m for path, m in network.named_modules() if type(m).__name__ in names}
+    if not layers:
         raise ConfigError(
             f"{type(network).__name__} does not say which of its modules are layers, so it cannot be "
-            "spread over processes; train without --fsdp"
+            "sharded over processes; train without --fsdp"
         )
-    return found
+    return layers
 
 
 def _mesh(device: torch.device) -> Any:

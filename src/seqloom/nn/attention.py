@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.core.cost import FLOAT_BYTES, ComputeCost
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 
@@ -30,15 +30,15 @@ class Attention(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, *, causal: bool, mask: Tensor | None
     ) -> Tensor:
-        """Attend from each query position.
+        """Attends from each query position to the keys.
 
         Args:
-            causal: a position sees itself and earlier ones only.
-            mask: [B, L] true where a key is real; not needed when `causal` and padding is on the right.
+            causal: each position attends to itself and to earlier ones only.
+            mask: [B, L] true where a key is real; not needed if `causal`, as padding is on the right.
 
         Shapes: queries [B, L, D], keys [B, L, D] -> [B, L, D].
         """
-        q = self._split(self.query(queries))
+        q = self._split(self.query(queries))  # [B, H, L, D / H]
         k, v = (self._split(part) for part in self.key_value(keys).chunk(2, dim=-1))
         visible = None if mask is None or causal else mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
@@ -50,13 +50,13 @@ class Attention(nn.Module):
 
     @torch.no_grad()
     def start_as_mean(self) -> None:
-        """Add the identity to the value and output maps: small weights then give the mean of what is read."""
+        """Adds the identity to the value and output maps, so that small weights give the mean of the keys."""
         width = self.output.in_features
         self.key_value.weight[width:] += torch.eye(width)
         self.output.weight += torch.eye(width)
 
     def _split(self, x: Tensor) -> Tensor:
-        """[B, L, D] -> [B, H, L, D / H]."""
+        """Splits the width into heads. Shapes: [B, L, D] -> [B, H, L, D / H]."""
         batch, length, width = x.shape
         return x.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
 
@@ -64,8 +64,8 @@ class Attention(nn.Module):
 class TransformerBlock(nn.Module):
     """Pre-norm block: x + attention(norm(x)), then x + feed-forward(norm(x)).
 
-    Differs: SASRec's paper normalises the query alone and adds the residual to it; pre-norm
-    trains more steadily and ranks no worse.
+    Differs: SASRec's paper normalises the query alone and adds the residual to it; pre-norm trains more
+    steadily and ranks no worse.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, inner_size: int, dropout: float) -> None:
@@ -88,14 +88,14 @@ class TransformerBlock(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-def attention_cost(width: int, heads: int, rows: int, length: int) -> Cost:
-    """`Attention` over B x L vectors, forward and backward.
+def attention_cost(width: int, heads: int, rows: int, length: int) -> ComputeCost:
+    """Counts the work of `Attention` over B x L vectors, forward and backward.
 
-    Counted on torch's kernels for a CPU: each product is done twice more on the way back, the scores of
-    all pairs are written, dropped out and kept.
+    Follows torch's kernels for a CPU: the backward pass does each product twice more; the scores of all
+    pairs are written, dropped out and kept.
     """
     positions, pairs = rows * length, rows * heads * length * length
-    return Cost(
+    return ComputeCost(
         products=3 * (8 * positions * width**2 + 4 * positions * length * width),
         elements=20 * positions * width + 12 * pairs,
         calls=70,
@@ -103,10 +103,10 @@ def attention_cost(width: int, heads: int, rows: int, length: int) -> Cost:
     )
 
 
-def block_cost(width: int, heads: int, inner: int, rows: int, length: int) -> Cost:
-    """`TransformerBlock` over B x L vectors, forward and backward."""
+def block_cost(width: int, heads: int, inner: int, rows: int, length: int) -> ComputeCost:
+    """Counts the work of `TransformerBlock` over B x L vectors, forward and backward."""
     positions = rows * length
-    feed_forward = Cost(
+    feed_forward = ComputeCost(
         products=12 * positions * width * inner,
         elements=30 * positions * inner + 40 * positions * width,
         calls=90,
@@ -116,7 +116,7 @@ def block_cost(width: int, heads: int, inner: int, rows: int, length: int) -> Co
 
 
 def reset_parameters(module: nn.Module, std: float) -> None:
-    """Normal weights of standard deviation `std`, zero biases, unit norms."""
+    """Draws normal weights of standard deviation `std`; sets biases to 0 and norms to 1."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=std)
@@ -130,6 +130,8 @@ def reset_parameters(module: nn.Module, std: float) -> None:
 
 
 def last_position(x: Tensor, lengths: Tensor) -> Tensor:
-    """The vector at each row's last real position. Shapes: [B, L, D], [B] -> [B, D]."""
-    rows = torch.arange(x.shape[0], device=x.device)  # no len(): an export keeps the batch free
+    """Returns the vector at each row's last real position. Shapes: [B, L, D], [B] -> [B, D]."""
+    rows = torch.arange(
+        x.shape[0], device=x.device
+    )  # no len(): exports keep the batch size dynamic
     return x[rows, (lengths - 1).clamp(min=0)]

@@ -1,4 +1,4 @@
-"""Dropout whose random bits are cheap on a CPU."""
+"""Dropout that draws its random bits cheaply on a CPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LEVELS = 256
 
 
 class Dropout(nn.Module):
-    """Dropout that draws one random byte for an element instead of one random float.
+    """Dropout that draws one random byte an element instead of one random float.
 
     Differs: on a CPU the rate is rounded to a multiple of 1/256 (0.5 stays 0.5); the scale of the kept
-    elements fits the rounded rate, so the mean is unchanged. Drawing floats took a tenth of a
-    SASRec step. On other devices it is torch's own dropout.
+    elements follows the rounded rate, so the mean does not change. Drawing floats took a tenth of a SASRec
+    step. On other devices it is torch's own dropout.
     """
 
     def __init__(self, rate: float) -> None:
@@ -25,7 +25,7 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes: any -> the same."""
+        """Drops elements in training. Shapes: any -> the same."""
         return dropout(x, self.rate, training=self.training)
 
     def extra_repr(self) -> str:
@@ -33,12 +33,13 @@ class Dropout(nn.Module):
 
 
 def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
-    """Zero each element with probability `rate` and scale the others so that the mean stays."""
+    """Zeroes each element with probability `rate` and scales the others to keep the mean."""
     if not training or rate == 0:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, rate)
     dropped = min(round(rate * _LEVELS), _LEVELS - 1)
+    # Eight random bytes from each random 64-bit integer; an element stays where its byte is large enough.
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
     return x * (kept * (_LEVELS / (_LEVELS - dropped)))
@@ -46,9 +47,9 @@ def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
 
 @contextmanager
 def without_dropout(module: nn.Module) -> Iterator[None]:
-    """Within: `module` drops nothing, as in evaluation, and can be trained through.
+    """Disables dropout in `module` within the block; gradients still pass through it.
 
-    Recurrent networks stay in training mode with a rate of 0, since cuDNN has no gradient in evaluation mode.
+    Recurrent networks stay in training mode with a rate of 0: cuDNN has no gradient in evaluation mode.
     """
     modes = [(part, part.training) for part in module.modules()]
     recurrent = [(part, part.dropout) for part in module.modules() if isinstance(part, nn.RNNBase)]

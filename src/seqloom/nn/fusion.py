@@ -8,11 +8,11 @@ from seqloom.nn.attention import Attention, reset_parameters
 
 
 class CrossViewFusion(nn.Module):
-    """Each view is rebuilt from itself, attended to from the other view.
+    """Cross-attention in both directions: each view's vectors, weighted by queries of the other view.
 
     Source: LLM-ESR, eq. 5 and 6: C' = Attention(Q=S, K=V=C), S' = Attention(Q=C, K=V=S).
-    Differs: with a causal encoder the attention is causal too, for the authors' code lets a position
-    see later ones; `residual` adds the view itself, which keeps each item's own vector and its order.
+    Differs: with a causal encoder the attention is causal too (the authors' code lets a position see later
+    ones); `residual` adds the view itself, which keeps each item's own vector and the order of items.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class CrossViewFusion(nn.Module):
     def forward(
         self, collaborative: Tensor, semantic: Tensor, *, causal: bool, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Shapes: two of [B, L, D] -> two of [B, L, D]."""
+        """Returns both fused views. Shapes: two of [B, L, D] -> two of [B, L, D]."""
         c = self.to_collaborative(semantic, collaborative, causal=causal, mask=mask)
         s = self.to_semantic(collaborative, semantic, causal=causal, mask=mask)
         if self.residual:

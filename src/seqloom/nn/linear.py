@@ -1,8 +1,8 @@
-"""Matrix products on a CPU by the fastest library that torch brings, and linear maps made of them.
+"""Matrix products on a CPU by the fastest library that torch includes, and linear maps built on them.
 
-torch multiplies float32 matrices with MKL on x86. MKL leaves the AVX-512 units of processors that are not
-Intel's alone; oneDNN, which torch brings too, uses them and is about twice as fast there. Both compute in
-float32, so results differ by rounding only.
+torch multiplies float32 matrices with MKL on x86. MKL does not use the AVX-512 units of processors from
+other makers than Intel; oneDNN, which torch includes too, does and is about twice as fast there. Both
+compute in float32, so results differ by rounding only.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _KERNELS_BYTES = 170 << 20
-"""Half a MiB for each shape of a product; measured on trainings of all encoders."""
+"""Memory of oneDNN's kernels, 0.5 MiB for each shape of a product; measured on trainings of all encoders."""
 
 
 @cache
 def _has_onednn() -> bool:
-    """Whether torch has oneDNN's product, and this processor the units that make it worth while."""
+    """Returns whether torch has oneDNN's product and this processor has AVX-512, which makes it faster."""
     return (
         torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -29,7 +29,7 @@ def _has_onednn() -> bool:
 
 
 def fits_onednn(x: Tensor) -> bool:
-    """Whether products of `x` are oneDNN's here."""
+    """Returns whether products of `x` go to oneDNN."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -40,17 +40,17 @@ def fits_onednn(x: Tensor) -> bool:
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return found
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
 
 
 def kernel_bytes() -> int:
-    """What the kernels take that oneDNN makes for the shapes of a training; 0 where it is not used."""
+    """Returns the memory of oneDNN's kernels for the shapes of a training; 0 where it is not used."""
     return _KERNELS_BYTES if _has_onednn() else 0
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a @ b.t() + bias, without gradient. Either may be a transposed view.
+    """Computes a @ b.t() + bias without gradient. Either matrix may be a transposed view.
 
     Shapes: a [M, K], b [N, K], bias [N] -> [M, N].
     """
@@ -60,14 +60,14 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _dense(x: Tensor) -> Tensor:
-    """Without gaps between its rows or columns, where oneDNN is hundreds of times slower. Shapes: [M, K]."""
+    """Copies a matrix with gaps between rows or columns: oneDNN is hundreds of times slower on these."""
     if x.is_contiguous() or x.t().is_contiguous():
         return x
     return x.t().contiguous().t() if x.stride(0) == 1 else x.contiguous()
 
 
 class _Linear(torch.autograd.Function):
-    """x @ weight.t() + bias, and its gradients, by oneDNN."""
+    """Computes x @ weight.t() + bias and its gradients by oneDNN."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -88,7 +88,7 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear`, faster to train on a CPU. Shapes: x [..., I], weight [O, I], bias [O] -> [..., O]."""
+    """`F.linear` that trains faster on a CPU. Shapes: x [..., I], weight [O, I], bias [O] -> [..., O]."""
     if not (torch.is_grad_enabled() and fits_onednn(x) and x.numel()):
         return F.linear(x, weight, bias)
     out: Tensor = _Linear.apply(_dense(x.reshape(-1, x.shape[-1])), weight, bias)
@@ -96,17 +96,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, faster to train on a CPU. Without gradients it is `nn.Linear` itself."""
+    """`nn.Linear` that trains faster on a CPU; without gradients it is `nn.Linear` itself."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: [..., I] -> [..., O]."""
         return linear(x, self.weight, self.bias)
 
 
-def any_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` for large models on a CPU, with and without gradients.
+def padded_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Computes `F.linear` for large models on a CPU, with and without gradients.
 
-    Batches of texts come in all sizes, and oneDNN keeps a kernel for each, so rows are padded to few sizes.
+    Batches of texts come in all sizes and oneDNN keeps a kernel for each, so rows are padded to few sizes.
 
     Shapes: x [..., I], weight [O, I], bias [O] -> [..., O].
     """
@@ -125,17 +125,17 @@ class OneDNNLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: [..., I] -> [..., O]."""
-        return any_linear(x, self.weight, self.bias)
+        return padded_linear(x, self.weight, self.bias)
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Make every `nn.Linear` of a model of another library a `OneDNNLinear`, in place."""
+    """Turns every `nn.Linear` of another library's model into a `OneDNNLinear`, in place."""
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = OneDNNLinear
 
 
 def _few_sizes(rows: int) -> int:
-    """The next of sixteen sizes between each power of two and the next."""
+    """Rounds up to the next of sixteen sizes between each power of two and the next."""
     step = max(1, (1 << (rows - 1).bit_length()) >> 5)
     return -(-rows // step) * step

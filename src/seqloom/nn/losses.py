@@ -1,7 +1,7 @@
 """Ranking losses over a catalogue, from the exact softmax to one negative a target.
 
-All of them take the hidden vectors at the positions that have a target, the output item vectors and
-the targets as rows of those vectors (0..N-1), and return the mean over targets.
+Each takes the hidden vectors at the positions that have a target, the output item vectors, and the targets
+as rows of those vectors (0..N-1), and returns the mean over targets.
 
 Shapes: hidden [M, D], weight [N, D], targets [M] int64.
 """
@@ -22,16 +22,16 @@ _CPU_MOST_BYTES = 128 << 20
 _DEVICE_CHUNK_BYTES = 512 << 20
 _FEWEST_ROWS, _SHARING_ROWS = 16, 64
 _MANY_ITEMS = 1 << 17
-"""From here on a product that is added in place saves more than a faster library."""
+"""Catalogue size from which adding a product in place saves more than a faster library."""
 _ROWS_MULTIPLE = 32
-"""Of a chunk on a CPU: oneDNN keeps a kernel of a quarter MiB for every shape that it has met."""
+"""Chunks on a CPU have a multiple of this many rows: oneDNN keeps a kernel of 0.25 MiB for every shape."""
 
 
 def chunk_rows(num_items: int, device: torch.device) -> int:
-    """How many targets to score at a time, so that one chunk of logits stays in the last cache.
+    """Returns the number of targets to score at a time, so that a chunk of logits fits the last-level cache.
 
-    No cache holds the logits of a large catalogue. Every chunk then reads the item vectors and adds to
-    their gradient, so more targets share that, as far as memory goes.
+    No cache holds the logits of a large catalogue. Since every chunk reads the item vectors and adds to
+    their gradient, chunks then have more targets, as far as memory allows.
     """
     row = 4 * num_items
     if device.type != "cpu":
@@ -41,7 +41,7 @@ def chunk_rows(num_items: int, device: torch.device) -> int:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Softmax cross-entropy whose gradients are made in the forward pass, chunk by chunk."""
+    """Softmax cross-entropy that computes its gradients in the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -55,8 +55,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
         hidden_c, weight_c = _whole_rows(hidden.to(compute), chunk), weight.to(compute)
         grad_hidden = hidden.new_empty(hidden_c.shape)
-        # A frozen weight (a language model's output layer) needs no gradient. [D, N]: turned, because so
-        # its product reads the errors as they lie.
+        # A frozen weight (a language model's output layer) needs no gradient. The gradient is kept
+        # transposed, [D, N], so that its product reads the errors in memory order.
         turned = weight.new_zeros(weight.shape[::-1]) if ctx.needs_input_grad[1] else None
         loss = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(hidden_c), chunk):
@@ -64,9 +64,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = product(rows, weight_c).float()  # [chunk, N]
             if offset is not None:
                 logits += offset
-            error, part = _softmax_error(logits, truth)
+            error, part = _softmax_error(
+                logits, truth
+            )  # p - onehot(target), in the memory of the logits
             loss += part
             error = error.to(compute)
+            # The chain rule at once, while the errors are in the cache: E W and H^T E.
             grad_hidden[start : start + chunk] = product(error, weight_c.t())
             if turned is not None:
                 _add_product(turned, rows.t(), error)
@@ -79,7 +82,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        (grad,) = grad_outputs
+        (grad,) = grad_outputs  # scalar; the gradients are known from the forward pass
         return (
             grad_hidden * grad if ctx.needs_input_grad[0] else None,
             grad_weight * grad if ctx.needs_input_grad[1] else None,
@@ -90,7 +93,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b; in place where the result is large. Shapes: total [D, N], a [D, M], b [M, N]."""
+    """Adds a @ b to `total`, in place where the result is large. Shapes: total [D, N], a [D, M], b [M, N]."""
     if b.shape[1] > _MANY_ITEMS and total.dtype == b.dtype:
         torch.addmm(total, a, b, out=total)
     else:
@@ -98,9 +101,9 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def _softmax_error(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient of the summed cross-entropy by the logits, and its value; overwrites the logits.
+    """Returns the gradient of the summed cross-entropy by the logits, and its value; overwrites the logits.
 
-    Rows after the M that have a target count for nothing.
+    Padding rows after the M rows with a target add nothing.
 
     Shapes: logits [M', N] with M' of at least M, truth [M] -> [M', N], scalar.
     """
@@ -109,14 +112,15 @@ def _softmax_error(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     target_logit = counted.gather(1, truth[:, None])[:, 0]
     largest = counted.amax(1)
     probabilities = torch.softmax(counted, 1, out=counted)
-    # The largest probability is at least 1/N, so its logarithm is safe where the target's is not.
+    # -log p(target) = log-sum-exp - target logit, where log-sum-exp = largest logit - log(largest p).
+    # The largest p is at least 1/N, so its logarithm is safe where the target's is not.
     value = (largest - probabilities.amax(1).log() - target_logit).sum()
     probabilities[torch.arange(len(truth), device=truth.device), truth] -= 1.0
     return logits, value
 
 
 def _whole_rows(hidden: Tensor, chunk: int) -> Tensor:
-    """On a CPU, zero rows added so that chunks have few different sizes. Shapes: [M, D] -> [M', D]."""
+    """Pads with zero rows on a CPU, so that chunks have few different sizes. Shapes: [M, D] -> [M', D]."""
     if hidden.device.type != "cpu":
         return hidden
     last = len(hidden) % chunk
@@ -125,6 +129,7 @@ def _whole_rows(hidden: Tensor, chunk: int) -> Tensor:
 
 
 def _autocast(tensor: Tensor) -> bool:
+    """Returns whether autocast is on for a CUDA tensor."""
     return tensor.is_cuda and torch.is_autocast_enabled("cuda")
 
 
@@ -136,10 +141,10 @@ def softmax_loss(
     chunk: int | None = None,
     offset: Tensor | None = None,
 ) -> Tensor:
-    """Exact softmax cross-entropy over all N items; memory grows with chunk x N, never with M x N.
+    """Computes the exact softmax cross-entropy over all N items in memory of chunk x N instead of M x N.
 
-    Equal to `F.cross_entropy(hidden @ weight.t() + offset, targets)` in value and gradients. Three matrix
-    products in all: the gradient of the logits is used as soon as it is known and never stored.
+    Equals `F.cross_entropy(hidden @ weight.t() + offset, targets)` in value and gradients. Takes three
+    matrix products: the gradient of the logits is used at once and never stored.
 
     Args:
         offset: [N] constants added to the items' logits.
@@ -163,16 +168,16 @@ def sampled_softmax_loss(
     *,
     offset: Tensor | None = None,
 ) -> Tensor:
-    """Softmax over the target and K negatives shared by the batch, with the logQ correction.
+    """Computes the softmax over the target and K negatives shared by the batch, with the logQ correction.
 
-    Each logit is lowered by the logarithm of how often its item is expected among the K draws, which
-    makes the loss an estimate of the full softmax. A negative that is a row's own target is masked.
+    Each negative's logit is lowered by the logarithm of its expected number among the K draws, which makes
+    the loss an estimate of the full softmax. A negative that equals a row's own target is masked.
 
     Source: Bengio & Senecal 2008; Yi et al., RecSys 2019.
 
     Args:
         negatives: [K] item rows, drawn with replacement.
-        log_expected: [N] log of the expected number of draws of each item, log(K q_i).
+        log_expected: [N] logarithm of the expected number of draws of each item, log(K q_i).
         offset: [N] constants added to the items' logits.
     """
     target_logit = (hidden * weight[targets]).sum(1)  # [M]
@@ -180,8 +185,8 @@ def sampled_softmax_loss(
     if offset is not None:
         target_logit, logits = target_logit + offset[targets], logits + offset[negatives]
     logits = logits.masked_fill(negatives == targets[:, None], float("-inf"))
-    everything = torch.cat([target_logit[:, None], logits], 1)
-    return (torch.logsumexp(everything, 1) - target_logit).mean()
+    all_logits = torch.cat([target_logit[:, None], logits], 1)  # [M, 1 + K]
+    return (torch.logsumexp(all_logits, 1) - target_logit).mean()
 
 
 def binary_loss(
@@ -193,14 +198,14 @@ def binary_loss(
     beta: float = 1.0,
     offset: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of the target against K negatives of its own.
+    """Computes the binary cross-entropy of the target against K negatives of its own.
 
-    With `beta` below 1 it is gBCE, which undoes the overconfidence that sampling causes: the
+    With `beta` below 1 this is gBCE, which undoes the overconfidence that sampling causes: the
     target's probability is raised to the power beta.
 
-    Differs: log(beta / K) is added to all logits, at which target and negatives pull alike where the
-    model knows nothing; 0 for plain BCE with one negative. Without it, many negatives push all vectors
-    one way at first, and training stays there for long.
+    Differs: log(beta / K) is added to all logits, so that the gradients of target and negatives balance
+    where all logits are 0; the term is 0 for plain BCE with one negative. Without it, many negatives push
+    all vectors in one direction at first, and training stays there for long.
 
     Source: Kang & McAuley 2018, eq. 6 (beta = 1, K = 1); Petrov & Macdonald, RecSys 2023, eq. 12.
 
@@ -209,15 +214,16 @@ def binary_loss(
         offset: [N] constants added to the items' logits.
     """
     start = math.log(beta / negatives.shape[1])
-    positive = (hidden * weight[targets]).sum(1) + start
-    negative = torch.einsum("md,mkd->mk", hidden, weight[negatives]) + start
+    positive = (hidden * weight[targets]).sum(1) + start  # [M]
+    negative = torch.einsum("md,mkd->mk", hidden, weight[negatives]) + start  # [M, K]
     if offset is not None:
         positive, negative = positive + offset[targets], negative + offset[negatives]
+    # -log sigmoid(s+)^beta - sum log(1 - sigmoid(s-))
     return (-beta * F.logsigmoid(positive) - F.logsigmoid(-negative).sum(1)).mean()
 
 
 def gbce_beta(num_negatives: int, num_items: int, calibration: float) -> float:
-    """The exponent of gBCE: 1 for `calibration` 0 (plain BCE), the sampling rate for 1.
+    """Returns the exponent of gBCE: 1 for `calibration` 0 (plain BCE), the sampling rate for 1.
 
     Source: Petrov & Macdonald, RecSys 2023, eq. 14.
     """

@@ -1,4 +1,4 @@
-"""A linear map fitted by ridge regression, its penalty chosen by generalised cross-validation."""
+"""Ridge regression with a penalty chosen by generalised cross-validation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _PENALTIES = torch.logspace(-4, 4, 33, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class RidgeMap:
-    """y = x W + b."""
+    """The linear map y = x W + b."""
 
     weight: Tensor
     """[E, D]"""
     bias: Tensor
     """[D]"""
     explained: float
-    """Estimated share of the variance of y in new rows that the map explains; 0 or less: none."""
+    """Estimated share of the variance of y in new rows that the map explains; at most 0 if none."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Shapes: [M, E] -> [M, D]."""
+        """Applies the map. Shapes: [M, E] -> [M, D]."""
         return x.to(self.weight.dtype) @ self.weight + self.bias
 
 
 def fit_ridge(x: Tensor, y: Tensor) -> RidgeMap:
-    """The map of least squares from x to y, shrunk as far as predicts rows left out best.
+    """Fits the least-squares map from x to y with the penalty that predicts left-out rows best.
 
     Source: Golub, Heath & Wahba, Technometrics 1979 (generalised cross-validation).
 
@@ -44,17 +44,20 @@ def fit_ridge(x: Tensor, y: Tensor) -> RidgeMap:
     strength, axes = torch.linalg.eigh(
         x.t() @ x
     )  # of E columns: far cheaper than the SVD of N rows
+    # Directions without variance carry no information; the rest are R in number.
     some = strength > strength.amax() * x.shape[1] * torch.finfo(x.dtype).eps
     strength, axes = strength[some], axes[:, some]
     along = axes.t() @ (x.t() @ y_centred)  # [R, D]
     total = y_centred.square().sum()
     penalties = _PENALTIES.to(x.device) * strength.sum().div(x.shape[1]).clamp(min=1e-12)
-    kept = strength / (strength + penalties[:, None])  # [P, R], what each direction keeps
-    energy = along.square().sum(1) / strength
+    kept = strength / (strength + penalties[:, None])  # [P, R], shrinkage of each direction
+    energy = (
+        along.square().sum(1) / strength
+    )  # [R], sum of squares of y that each direction explains
     residual = total - energy.sum() + ((1 - kept).square() * energy).sum(1)
-    # The mean takes one degree of freedom; where none is left, the penalty says nothing of new rows.
+    # The mean takes one degree of freedom; a penalty that leaves none says nothing about new rows.
     left = (len(x) - 1 - kept.sum(1)).clamp(min=1e-9)
-    score = residual.clamp(min=0) / left.square()  # [P]
+    score = residual.clamp(min=0) / left.square()  # [P], the GCV criterion up to a constant
     best = int(score.argmin())
     weight = axes @ (along / (strength + penalties[best])[:, None])
     spread = total / (len(x) - 1) ** 2

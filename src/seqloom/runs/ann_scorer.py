@@ -61,11 +61,11 @@ class ApproximateScorer:
         scores = torch.einsum("bd,bcd->bc", self.queries(items, lengths), rows)
         return scores.masked_fill(candidates == 0, -torch.inf)
 
-    def exact(self) -> Scorer:
+    def exact_scorer(self) -> Scorer:
         """See `ListScorer`."""
         return self._scorer
 
-    def among(self, numbers: Tensor) -> Scorer:
+    def restrict_to(self, numbers: Tensor) -> Scorer:
         """See `ListScorer`. Shapes: numbers [C]."""
         return _ItemSubset(self._scorer, numbers)
 

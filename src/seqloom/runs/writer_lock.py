@@ -31,5 +31,5 @@ def writer_lock(
             remove_unfinished(path)
             return ""
 
-        processes.once(enter)
+        processes.run_on_first(enter)
         yield

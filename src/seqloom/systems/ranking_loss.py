@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.core.config import Config
-from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.core.cost import FLOAT_BYTES, ComputeCost
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.nn import losses
 
@@ -94,16 +94,16 @@ class RankingLoss(nn.Module):
             return losses.softmax_loss(hidden, weight, targets, offset=offset)
         if config.kind == "sampled-softmax":
             # One set of negatives for all targets, drawn by inverting the distribution function.
-            with self._processes.drawing():
+            with self._processes.shared_random_state():
                 uniform = torch.rand(config.negatives, device=hidden.device)
             drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=self.num_items - 1)
             return losses.sampled_softmax_loss(
                 hidden, weight, targets, drawn, self.log_expected, offset=offset
             )
         # Negatives of each target: all processes draw those of the whole batch and keep their own.
-        whole, own = self._processes.span(len(hidden))
+        whole, own = self._processes.locate_rows(len(hidden))
         shape = (whole, config.negatives)
-        with self._processes.drawing():
+        with self._processes.shared_random_state():
             drawn = torch.randint(_DRAWS, shape, device=hidden.device)[own]
         negatives = outside(targets[:, None] if seen is None else seen, drawn, self.num_items)
         beta = 1.0
@@ -125,14 +125,14 @@ def outside(seen: Tensor, drawn: Tensor, num_items: int) -> Tensor:
     return place + torch.searchsorted(before.contiguous(), place, right=True)
 
 
-def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> Cost:
+def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) -> ComputeCost:
     """Returns the cost of `RankingLoss` for M targets, N items of width D, with the item gradients."""
     table, rows = FLOAT_BYTES * num_items * width, FLOAT_BYTES * targets * width
     if config.kind == "softmax":
         chunk = losses.chunk_rows(num_items, torch.device("cpu"))
         chunks = -(-targets // chunk)
         # Every chunk adds to the whole gradient, which is then divided, scaled and handed over.
-        return Cost(
+        return ComputeCost(
             products=6 * targets * num_items * width,
             logits=targets * num_items,
             moved=table * (2 * chunks + 7),
@@ -143,7 +143,7 @@ def loss_cost(config: LossConfig, targets: float, num_items: int, width: int) ->
     scored = config.negatives * targets
     taken = targets + (config.negatives if shared else scored)
     # The gradient of a gathered table is a table of its own; targets and negatives have one each.
-    return Cost(
+    return ComputeCost(
         products=6 * scored * width,
         elements=10 * scored + 6 * taken * width,
         logits=2 * scored,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from seqloom.distributed.dtensors import is_spread, own_rows
+from seqloom.distributed.dtensors import is_sharded, local_rows
 from seqloom.distributed.processes import Processes
 
 
@@ -17,11 +17,11 @@ def clip_gradients(module: nn.Module, most: float, processes: Processes) -> None
     gradients are equal on all processes.
     """
     parameters = [p for p in module.parameters() if p.grad is not None]
-    if not any(map(is_spread, parameters)):
+    if not any(map(is_sharded, parameters)):
         nn.utils.clip_grad_norm_(parameters, most)
         return
-    rows = [own_rows(p.grad) for p in parameters if p.grad is not None and is_spread(p)]
-    whole = [p.grad for p in parameters if p.grad is not None and not is_spread(p)]
+    rows = [local_rows(p.grad) for p in parameters if p.grad is not None and is_sharded(p)]
+    whole = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
     squares = processes.sum(nn.utils.get_total_norm(rows).square())
     norm = (squares + nn.utils.get_total_norm(whole).square()).sqrt()
     # As `clip_grad_norm_` does.

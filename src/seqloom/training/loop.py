@@ -87,7 +87,7 @@ class Trainer:
                 return ""
             return self.checkpoints.read_position().model_dump_json()
 
-        position = self.processes.once(last)
+        position = self.processes.run_on_first(last)
         if not position:
             return False
         self.position = Position.model_validate_json(position)
@@ -140,7 +140,7 @@ class Trainer:
         phase = stepper.phase
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
-        self.processes.same(self._changing())  # different machines drift apart
+        self.processes.broadcast(self._changing())  # different machines drift apart
         total = len(steps)
         meter = _Meter(self.position, self.device)
         phase.module.train()

@@ -54,7 +54,7 @@ class SpreadCheckpoints(Checkpoints):
     def due(self, saved: float, every_s: float) -> bool:
         """Returns whether it is time by the clock of the first process."""
         return bool(
-            self._processes.once(
+            self._processes.run_on_first(
                 lambda: "yes" if super(SpreadCheckpoints, self).due(saved, every_s) else ""
             )
         )
@@ -68,11 +68,11 @@ class SpreadCheckpoints(Checkpoints):
     def _together(self, name: str) -> Iterator[Path]:
         """Yields a folder for all processes to write to; the first process moves it into place."""
         if self._processes.rank:
-            yield Path(self._processes.once(str))
+            yield Path(self._processes.run_on_first(str))
             self._processes.wait()
             return
         with atomic_folder(self.folder / name, overwrite=True) as work:
-            self._processes.once(lambda: str(work))
+            self._processes.run_on_first(lambda: str(work))
             yield work
             self._processes.wait()
             write_hashes(work)

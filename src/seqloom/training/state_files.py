@@ -20,7 +20,7 @@ from torch import Tensor
 from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError, ProcessError
 from seqloom.core.files import read_json, sha256_file, write_json
-from seqloom.distributed.dtensors import spread_like
+from seqloom.distributed.dtensors import shard_like
 from seqloom.distributed.processes import Processes
 
 _COUNT = "files.json"
@@ -83,7 +83,7 @@ def read_state(path: Path, like: Callable[[str], Tensor | None]) -> dict[str, Te
     if path.is_dir():
         return _read_rows(path, like)
     return {
-        name: spread_like(value, _of_shape(like(name), value.shape))
+        name: shard_like(value, _of_shape(like(name), value.shape))
         for name, value in read_whole(path.with_suffix(".safetensors")).items()
     }
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.core.phase import Optimisation, Phase
-from seqloom.distributed.dtensors import is_spread
+from seqloom.distributed.dtensors import is_sharded
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.training.clipping import clip_gradients
 
@@ -77,7 +77,7 @@ def build_optimiser(
     # One fused call cannot step sharded and whole parameters together.
     groups = [
         {
-            "params": [p for p in trained if (p.ndim >= 2, is_spread(p)) == (matrix, spread)],
+            "params": [p for p in trained if (p.ndim >= 2, is_sharded(p)) == (matrix, spread)],
             "weight_decay": decay,
         }
         for matrix, decay in ((True, settings.weight_decay), (False, 0.0))

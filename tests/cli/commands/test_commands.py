@@ -16,7 +16,7 @@ import seqloom
 from seqloom.cli.config_docs import config_keys
 from seqloom.cli.main import run
 from seqloom.distributed.processes import ALONE
-from seqloom.jobs import EngineOptions
+from seqloom.jobs import JobOptions
 from support.datasets import tiny_dataset
 from support.documented_commands import COMMANDS_BY_NAME
 
@@ -355,4 +355,4 @@ def test_every_option_of_the_stage_is_on_the_command_line(
     keys = {row["key"]: row for row in config_keys(getattr(import_module(module), name))}
     shared = {"overwrite", "json_output", "quiet", "help", "shard", "shards", "merge", "parts"}
     parameters = {p.name: p for p in COMMANDS_BY_NAME[command].params}
-    assert set(keys) == set(parameters) - apart - shared - set(EngineOptions.model_fields)
+    assert set(keys) == set(parameters) - apart - shared - set(JobOptions.model_fields)

@@ -7,14 +7,14 @@ import torch
 
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.encoder_decoder import EncoderDecoder
-from support.tiny_networks import tiny_network
+from support.language_models import build_tiny_network
 
 OUTPUTS = torch.tensor([1, 5, 3, 9, 4, 12, 20])  # the end mark first; not in order, not contiguous
 
 
 @pytest.fixture(scope="session", params=["t5", "llama"])
 def model(request):
-    network = tiny_network(request.param)
+    network = build_tiny_network(request.param)
     return (EncoderDecoder if request.param == "t5" else DecoderOnly)(network, OUTPUTS).eval()
 
 

@@ -5,11 +5,11 @@ import torch
 
 from seqloom.llm.generation.beam import beam_search
 from seqloom.llm.generation.encoder_decoder import EncoderDecoder
-from seqloom.llm.generation.exact_scores import candidate_scores, exact_scores
+from seqloom.llm.generation.exact_scores import score_candidates, score_items
 from seqloom.llm.generation.length_penalty import LengthPenalty
-from seqloom.llm.generation.likelihood import AmongBranches, AmongTokens
+from seqloom.llm.generation.likelihood import BranchLikelihood, VocabularyLikelihood
 from seqloom.llm.generation.prefix_tree import PAD, PrefixTree
-from support.tiny_networks import tiny_network
+from support.language_models import build_tiny_network
 
 IDS = [
     (1, 2, 0), (1, 0), (1, 3, 4, 0), (2, 2, 2, 0), (2, 1, 0), (3, 0), (4, 5, 0), (4, 5, 6, 0),
@@ -23,7 +23,7 @@ def tree():
     return PrefixTree.build(torch.tensor([[*row, *[PAD] * (width - len(row))] for row in IDS]))
 
 
-@pytest.fixture(scope="module", params=[AmongTokens, AmongBranches])
+@pytest.fixture(scope="module", params=[VocabularyLikelihood, BranchLikelihood])
 def scoring(request):
     """The kind of probability."""
     return request.param
@@ -41,7 +41,7 @@ def token_costs(model, prompt, row, scoring):
         whole = torch.cat([prompt, tokens[:-1]])[None]
         logits = network(input_ids=whole).logits[0, len(prompt) - 1 :]
     logits = logits[:, model.output_tokens].double()
-    if scoring is AmongBranches:
+    if scoring is BranchLikelihood:
         for depth in range(len(row)):
             allowed = {other[depth] for other in IDS if other[:depth] == row[:depth]}
             barred = [token for token in range(logits.shape[1]) if token not in allowed]
@@ -70,15 +70,15 @@ def test_exact_scores_are_the_likelihoods(model, prompts, tree, scoring, truth):
     with torch.inference_mode():
         state = model.start(*prompts)
     likelihood = scoring(tree, state.head)
-    scores = exact_scores(state, tree, likelihood)
+    scores = score_items(state, tree, likelihood)
     torch.testing.assert_close(scores, truth, rtol=1e-5, atol=1e-5)
     # In pieces, and again with the same state.
-    pieces = exact_scores(state, tree, likelihood, leaves_at_once=5)
+    pieces = score_items(state, tree, likelihood, leaves_at_once=5)
     torch.testing.assert_close(pieces, truth, rtol=1e-5, atol=1e-5)
     some = torch.tensor([9, 2, 12])
-    got = exact_scores(state, tree, likelihood, items=some, leaves_at_once=2)
+    got = score_items(state, tree, likelihood, items=some, leaves_at_once=2)
     torch.testing.assert_close(got, truth[:, some - 1], rtol=1e-5, atol=1e-5)
-    if scoring is AmongBranches:
+    if scoring is BranchLikelihood:
         torch.testing.assert_close(scores.exp().sum(1), torch.ones(3))
 
 
@@ -88,7 +88,10 @@ def test_teacher_forcing_gives_the_same_likelihoods(model, prompts):
         targets = torch.tensor([[*row, PAD, PAD]]).expand(3, -1)
         with torch.inference_mode():
             log_probs = model.logits(model.embed(tokens), mask, targets).log_softmax(-1)
-            expected = [token_costs(model, t[m], row, AmongTokens) for t, m in zip(*prompts)]  # noqa: B905
+            expected = [
+                token_costs(model, prompt[real], row, VocabularyLikelihood)
+                for prompt, real in zip(tokens, mask, strict=True)
+            ]
         got = log_probs[:, : len(row)].gather(2, targets[:, : len(row), None])[..., 0]
         torch.testing.assert_close(got.double(), torch.stack(expected), rtol=1e-5, atol=1e-5)
 
@@ -99,14 +102,14 @@ def test_candidates_have_the_scores_that_they_have_among_all(model, prompts, tre
     with torch.inference_mode():
         state = model.start(*prompts)
     likelihood = scoring(tree, state.head)
-    found = candidate_scores(state, tree, likelihood, candidates)
+    found = score_candidates(state, tree, likelihood, candidates)
     expected = truth.gather(1, (candidates - 1).clamp(min=0))
     expected = expected.masked_fill(candidates == 0, float("-inf"))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     every = torch.arange(12, 0, -1).expand(3, -1)
     with torch.inference_mode():
         state = model.start(*prompts)
-    found = candidate_scores(state, tree, likelihood, every)
+    found = score_candidates(state, tree, likelihood, every)
     torch.testing.assert_close(found, truth.flip(1), rtol=1e-5, atol=1e-5)
 
 
@@ -186,12 +189,12 @@ def test_a_length_penalty_divides_by_the_number_of_tokens(
         state = model.start(*prompts)
     likelihood = scoring(tree, state.head)
     some = torch.tensor([9, 2, 12])
-    scores = exact_scores(state, tree, likelihood, items=some, leaves_at_once=2, penalty=penalty)
+    scores = score_items(state, tree, likelihood, items=some, leaves_at_once=2, penalty=penalty)
     torch.testing.assert_close(scores, divided[:, some - 1], rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         state = model.start(*prompts)
     candidates = some.expand(3, -1).contiguous()
-    scores = candidate_scores(state, tree, likelihood, candidates, penalty)
+    scores = score_candidates(state, tree, likelihood, candidates, penalty)
     torch.testing.assert_close(scores, divided[:, some - 1], rtol=1e-5, atol=1e-5)
 
 
@@ -201,13 +204,15 @@ def test_no_length_penalty_divides_by_nothing(tree):
 
 def test_the_penalised_scores_are_those_of_the_librarys_search(tree):
     """transformers' `generate` over a vocabulary that holds nothing but output tokens."""
-    network = tiny_network("t5", vocabulary=8)
+    network = build_tiny_network("t5", vocabulary=8)
     outputs = [1, 2, 3, 4, 5, 6, 7, 0]
     own = EncoderDecoder(network, torch.tensor(outputs)).eval()
     prompt = torch.tensor([[7, 2, 5]])
     penalty = LengthPenalty.build(tree, 1.0)
     mask = torch.ones_like(prompt, dtype=torch.bool)
-    found = search(own, (prompt, mask), tree, AmongTokens, num_beams=len(IDS), penalty=penalty)
+    found = search(
+        own, (prompt, mask), tree, VocabularyLikelihood, num_beams=len(IDS), penalty=penalty
+    )
 
     def follow(_row, written):
         before = tuple(outputs.index(token) for token in written[1:].tolist())
@@ -252,7 +257,7 @@ def slow_beam_search(model, prompt, scoring, num_beams, top, seen):
         return row
 
     def decided(row):  # without asking the model once more
-        return row in IDS if scoring is AmongTokens else run(row) in IDS
+        return row in IDS if scoring is VocabularyLikelihood else run(row) in IDS
 
     beams, closed = [()], []
     while beams:

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
-from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton, collect_words, words_of
+from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton, collect_words, split_words
 from seqloom.llm.generation.text_model import END
-from support.tiny_networks import tiny_tokenizer
+from support.language_models import build_tiny_tokenizer
 
 
 def lexicon_of(pieces):
@@ -18,9 +18,9 @@ PIECES = [(1,), (2,), (2, 7), (3, 8, 9), (3, 8, 7), (4, 9)]
 
 
 def test_words_are_letters_of_any_script():
-    assert words_of("L'Oréal 3-in-1, 50ml!") == ["l", "oréal", "in", "ml"]
-    assert words_of("हिन्दी और 漢字") == ["हिन्दी", "और", "漢字"]
-    assert words_of("... !!! 123 \x00") == []
+    assert split_words("L'Oréal 3-in-1, 50ml!") == ["l", "oréal", "in", "ml"]
+    assert split_words("हिन्दी और 漢字") == ["हिन्दी", "और", "漢字"]
+    assert split_words("... !!! 123 \x00") == []
     assert collect_words(["b a bb", "BB cc", "cc"], min_count=2) == ["bb", "cc"]
 
 
@@ -29,17 +29,19 @@ def test_the_words_do_not_depend_on_the_order_of_texts():
 
 
 def test_words_the_tokenizer_does_not_know_are_left_out():
-    lexicon = Lexicon.build(["blue", "nonsense", "soap"], tiny_tokenizer())
+    lexicon = Lexicon.build(["blue", "nonsense", "soap"], build_tiny_tokenizer())
     assert lexicon.words == ("blue", "soap")
     assert lexicon.text(lexicon.numbers("soap blue")) == "soap blue"
     assert lexicon.numbers("soap nonsense") is None
     with pytest.raises(ConfigError, match="none of 1 words"):
-        Lexicon.build(["nonsense"], tiny_tokenizer())
+        Lexicon.build(["nonsense"], build_tiny_tokenizer())
 
 
 def test_other_words_can_be_said_with_given_tokens():
-    first = Lexicon.build(["blue", "soap"], tiny_tokenizer())
-    second = Lexicon.build(["oil", "soap"], tiny_tokenizer(), output_tokens=first.output_tokens)
+    first = Lexicon.build(["blue", "soap"], build_tiny_tokenizer())
+    second = Lexicon.build(
+        ["oil", "soap"], build_tiny_tokenizer(), output_tokens=first.output_tokens
+    )
     assert second.words == ("soap",)
     assert torch.equal(second.output_tokens, first.output_tokens)
 

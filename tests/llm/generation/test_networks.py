@@ -10,12 +10,12 @@ from seqloom.llm.generation.encoder_decoder import EncoderDecoder
 from seqloom.llm.generation.networks import (
     NetworkConfig,
     build_network,
+    build_text_model,
     load_shape,
-    prune,
+    prune_vocabulary,
     save_shape,
-    text_model,
 )
-from support.tiny_networks import tiny_network, tiny_tokenizer
+from support.language_models import build_tiny_network, build_tiny_tokenizer
 
 SHAPE = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
 OUTPUTS = torch.tensor([1, 5, 3, 9, 4])
@@ -23,7 +23,7 @@ OUTPUTS = torch.tensor([1, 5, 3, 9, 4])
 
 def network(source):
     torch.manual_seed(0)
-    return build_network(NetworkConfig(source=source, **SHAPE), tiny_tokenizer())
+    return build_network(NetworkConfig(source=source, **SHAPE), build_tiny_tokenizer())
 
 
 def scores(model, translate=None):
@@ -40,50 +40,52 @@ def scores(model, translate=None):
 @pytest.mark.parametrize(("source", "kind"), [("t5", EncoderDecoder), ("llama", DecoderOnly)])
 def test_a_model_from_scratch_has_the_asked_shape(source, kind):
     made = network(source)
-    assert made.get_input_embeddings().weight.shape == (len(tiny_tokenizer()), 16)
-    assert isinstance(text_model(made, OUTPUTS), kind)
+    assert made.get_input_embeddings().weight.shape == (len(build_tiny_tokenizer()), 16)
+    assert isinstance(build_text_model(made, OUTPUTS), kind)
     assert not torch.equal(*(network_with(source, seed) for seed in (1, 2)))
 
 
 def network_with(source, seed):
     torch.manual_seed(seed)
-    made = build_network(NetworkConfig(source=source, **SHAPE), tiny_tokenizer())
+    made = build_network(NetworkConfig(source=source, **SHAPE), build_tiny_tokenizer())
     return made.get_input_embeddings().weight
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ConfigError, match="16 is no multiple of num_heads 3"):
-        build_network(NetworkConfig(source="t5", **{**SHAPE, "num_heads": 3}), tiny_tokenizer())
+        build_network(
+            NetworkConfig(source="t5", **{**SHAPE, "num_heads": 3}), build_tiny_tokenizer()
+        )
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(AssetError, match=str(tmp_path)):
-        build_network(NetworkConfig(name=str(tmp_path / "none")), tiny_tokenizer())
+        build_network(NetworkConfig(name=str(tmp_path / "none")), build_tiny_tokenizer())
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
 def test_a_folder_is_loaded_with_its_weights(source, tmp_path):
     made = network(source)
     made.save_pretrained(tmp_path)
-    loaded = build_network(NetworkConfig(name=str(tmp_path)), tiny_tokenizer())
-    first, second = (scores(text_model(each, OUTPUTS)) for each in (made, loaded))
+    loaded = build_network(NetworkConfig(name=str(tmp_path)), build_tiny_tokenizer())
+    first, second = (scores(build_text_model(each, OUTPUTS)) for each in (made, loaded))
     torch.testing.assert_close(first, second)
 
 
 def test_a_tokenizer_that_is_too_large_is_refused(tmp_path):
-    tiny_network("llama", vocabulary=10).save_pretrained(tmp_path)
+    build_tiny_network("llama", vocabulary=10).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="knows 10 tokens, but the tokenizer has 37"):
-        build_network(NetworkConfig(name=str(tmp_path)), tiny_tokenizer())
+        build_network(NetworkConfig(name=str(tmp_path)), build_tiny_tokenizer())
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
 def test_pruning_changes_no_score(source):
     whole = network(source)
-    before = scores(text_model(whole, OUTPUTS))
+    before = scores(build_text_model(whole, OUTPUTS))
     kept = [1, 5, 3, 9, 4, 0, 7, 8]
     small = network(source)
-    prune(small, torch.tensor(kept))
-    model = text_model(small, torch.arange(len(OUTPUTS)))
+    prune_vocabulary(small, torch.tensor(kept))
+    model = build_text_model(small, torch.arange(len(OUTPUTS)))
     translate = {token: place for place, token in enumerate(kept)}
     assert torch.equal(scores(model, translate), before)
     assert model.output_rows(small.get_input_embeddings().weight).shape == (5, 16)
@@ -92,7 +94,7 @@ def test_pruning_changes_no_score(source):
 
 def test_a_pruned_t5_needs_its_start_token():
     with pytest.raises(ConfigError, match="start token 0 must be kept"):
-        prune(network("t5"), torch.tensor([1, 5, 3]))
+        prune_vocabulary(network("t5"), torch.tensor([1, 5, 3]))
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
@@ -100,11 +102,11 @@ def test_a_pruned_t5_needs_its_start_token():
 def test_shape_and_weights_make_the_model_again(source, pruned, tmp_path):
     made = network(source)
     if pruned:
-        prune(made, torch.tensor([1, 5, 3, 9, 4, 0, 7, 8]))
-    first = text_model(made, torch.arange(5))
+        prune_vocabulary(made, torch.tensor([1, 5, 3, 9, 4, 0, 7, 8]))
+    first = build_text_model(made, torch.arange(5))
     stored = load(save({n: v.contiguous() for n, v in first.state_dict().items()}))
     save_shape(made, tmp_path)
-    second = text_model(load_shape(tmp_path), torch.arange(5))
+    second = build_text_model(load_shape(tmp_path), torch.arange(5))
     second.load_state_dict(stored)
     translate = {t: t % 8 for t in range(10)}
     assert torch.equal(scores(first, translate), scores(second, translate))

@@ -55,7 +55,7 @@ def test_a_run_goes_on_while_there_is_one_child(rows):
             walked.append(int(tree.first_child[walked[-1]]))
         assert int(tree.run[node]) == len(walked)
         assert int(tree.end[node]) == walked[-1]
-        assert tree.along(torch.tensor(node), len(walked)).tolist() == walked
+        assert tree.follow_runs(torch.tensor(node), len(walked)).tolist() == walked
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,7 +65,7 @@ def test_a_node_is_all_seen_when_every_item_below_is(rows, data):
     numbers = st.integers(0, len(rows))
     seen = data.draw(st.lists(numbers, min_size=1, max_size=8))
     leaves = tree.leaves_of(torch.tensor([seen]))
-    blocked = tree.all_among(torch.arange(len(tree.token))[None], leaves)[0]
+    blocked = tree.all_leaves_in(torch.arange(len(tree.token))[None], leaves)[0]
     for node in range(len(tree.token)):
         below = tree.item[tree.first_leaf[node] : tree.end_leaf[node]].tolist()
         assert bool(blocked[node]) == (set(below) <= set(seen))
@@ -77,7 +77,7 @@ def test_equal_sequences_are_refused():
 
 
 def test_a_sequence_that_begins_another_is_refused():
-    with pytest.raises(ConfigError, match="item 2 is the beginning of that of item 1"):
+    with pytest.raises(ConfigError, match="item 2 is a prefix of that of item 1"):
         PrefixTree.build(padded([(1, 2, 0), (1, 2), (3, 0)]))
 
 

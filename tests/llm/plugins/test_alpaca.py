@@ -5,7 +5,7 @@ import json
 import pytest
 
 from seqloom.core.errors import DataError
-from seqloom.llm.plugins.alpaca import RESPONSE, before_input, read_records
+from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input, read_records
 
 PLAIN = {"instruction": "Name a colour.", "input": "", "output": "Red."}
 WITH_INPUT = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
@@ -27,7 +27,7 @@ def test_the_template_is_that_of_alpaca(file):
         "Below is an instruction that describes a task. Write a response that appropriately completes "
         "the request.\n\n### Instruction:\nName a colour.\n\n### Response:\n"
     )
-    assert with_input.prompt == before_input("Add.") + "2 and 3" + RESPONSE
+    assert with_input.prompt == prompt_before_input("Add.") + "2 and 3" + RESPONSE
     assert "### Input:\n2 and 3\n\n### Response:\n" in with_input.prompt
     assert (plain.response, with_input.response) == ("Red.", "5")
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
-from seqloom.llm.plugins.shared_base import LoraSettings, shared_language_model
+from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
+from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
 from seqloom.llm.reference import LanguageModelConfig
-from support.language_models import kept_llama, tiny_bert
+from support.language_models import save_tiny_bert, shared_tiny_llama
 
 
 @pytest.fixture(scope="module")
 def base():
-    return shared_language_model(LanguageModelConfig(name=str(kept_llama())))
+    return load_shared_base(LanguageModelConfig(name=str(shared_tiny_llama())))
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(targets=["q_proj"])])
@@ -27,8 +27,8 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
         prefix = [(layer.keys, layer.values) for layer in cache.layers]
         lengths = [torch.tensor([3, 1, 5]), torch.tensor([2, 2])]
         rows = [torch.randn(3, 5, width), torch.randn(2, 2, width)]
-        parts = [Part(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
-        with base.using(adapter.name, training=False) as backbone:
+        parts = [SequenceBatch(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
+        with base.activate(adapter.name, training=False) as backbone:
             found = last_states(backbone, adapter.name, prefix, parts)
         for states, x, counts in zip(found, rows, lengths, strict=True):
             for state, row, count in zip(states, x, counts.tolist(), strict=True):
@@ -38,6 +38,6 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
 
 
 def test_other_models_are_left_alone(base, tmp_path):
-    assert knows(base.backbone)
-    other = LanguageModelConfig(name=str(tiny_bert(tmp_path / "bert")), kind="bidirectional")
-    assert not knows(shared_language_model(other).backbone)
+    assert is_supported(base.backbone)
+    other = LanguageModelConfig(name=str(save_tiny_bert(tmp_path / "bert")), kind="bidirectional")
+    assert not is_supported(load_shared_base(other).backbone)

@@ -9,21 +9,21 @@ import torch
 from seqloom.core.errors import ConfigError
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.shared_base import LoraSettings, shared_language_model
+from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
 from seqloom.llm.reference import LanguageModelConfig
-from support.language_models import tiny_bert, tiny_llama
+from support.language_models import save_tiny_bert, save_tiny_llama
 
 SETTINGS = LoraSettings(rank=4, alpha=8, dropout=0.5)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny_llama(tmp_path_factory.mktemp("llama"), seed=5)
+    return save_tiny_llama(tmp_path_factory.mktemp("llama"), seed=5)
 
 
 @pytest.fixture
 def base(folder):
-    return shared_language_model(LanguageModelConfig(name=str(folder)))
+    return load_shared_base(LanguageModelConfig(name=str(folder)))
 
 
 def adapter(base, seed, settings=SETTINGS):
@@ -152,9 +152,9 @@ def test_the_forward_pass_is_that_of_transformers(base, folder):
 
 def test_one_base_in_memory_while_it_is_used(folder):
     config = LanguageModelConfig(name=str(folder))
-    first = shared_language_model(config)
-    assert shared_language_model(config) is first
-    fewer = shared_language_model(config.model_copy(update={"num_layers": 1}))
+    first = load_shared_base(config)
+    assert load_shared_base(config) is first
+    fewer = load_shared_base(config.model_copy(update={"num_layers": 1}))
     assert fewer is not first
     assert (first.reference.num_layers, fewer.reference.num_layers) == (2, 1)
     assert first.reference.sha256 == fewer.reference.sha256
@@ -162,15 +162,15 @@ def test_one_base_in_memory_while_it_is_used(folder):
 
 def test_random_weights_are_the_same_ones_each_time(folder):
     config = LanguageModelConfig(name=str(folder), start="random")
-    first = shared_language_model(config)
+    first = load_shared_base(config)
     weight = next(first.backbone.parameters()).clone()
     reference = first.reference
     del first
     gc.collect()
-    again = shared_language_model(config)
+    again = load_shared_base(config)
     assert again.reference == reference
     assert torch.equal(next(again.backbone.parameters()), weight)
-    pretrained = shared_language_model(LanguageModelConfig(name=str(folder)))
+    pretrained = load_shared_base(LanguageModelConfig(name=str(folder)))
     assert again.reference.sha256 != pretrained.reference.sha256
     assert not torch.equal(next(pretrained.backbone.parameters()), weight)
 
@@ -184,8 +184,8 @@ def test_layers_that_are_not_there_are_refused(base):
 
 
 def test_an_encoder_takes_adapters_too(tmp_path):
-    config = LanguageModelConfig(name=str(tiny_bert(tmp_path)), kind="bidirectional")
-    made = adapter(shared_language_model(config), 1)
+    config = LanguageModelConfig(name=str(save_tiny_bert(tmp_path)), kind="bidirectional")
+    made = adapter(load_shared_base(config), 1)
     states = output(made, torch.randn(1, 3, 32))
     assert states.shape == (1, 3, 32)
     assert any("intermediate/dense" in name for name in made.weights)
@@ -194,11 +194,11 @@ def test_an_encoder_takes_adapters_too(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
 def test_fewer_bits_need_a_gpu(folder):
     with pytest.raises(ConfigError, match="needs a CUDA GPU"):
-        shared_language_model(LanguageModelConfig(name=str(folder), quantise="4bit"))
+        load_shared_base(LanguageModelConfig(name=str(folder), quantise="4bit"))
 
 
 def test_fewer_bits_need_bitsandbytes(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'seqloom\[quantise\]'"):
-        shared_language_model(LanguageModelConfig(name=str(folder), quantise="8bit"))
+        load_shared_base(LanguageModelConfig(name=str(folder), quantise="8bit"))

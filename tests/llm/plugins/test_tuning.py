@@ -7,10 +7,10 @@ from seqloom.core.errors import ConfigError
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import RESPONSE, Record
-from seqloom.llm.plugins.shared_base import LoraSettings, shared_language_model
+from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
 from seqloom.llm.plugins.tuning import TuneConfig, TuningPhase, check_head, encode_records
 from seqloom.llm.reference import LanguageModelConfig
-from support.language_models import tiny_bert, tiny_llama
+from support.language_models import save_tiny_bert, save_tiny_llama
 
 RECORDS = [
     Record("a user" + RESPONSE, "is a task"),
@@ -21,12 +21,12 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny_llama(tmp_path_factory.mktemp("llama"), seed=4)
+    return save_tiny_llama(tmp_path_factory.mktemp("llama"), seed=4)
 
 
 @pytest.fixture
 def base(folder):
-    return shared_language_model(LanguageModelConfig(name=str(folder)))
+    return load_shared_base(LanguageModelConfig(name=str(folder)))
 
 
 def phase(base, max_tokens=64, batch_size=3):
@@ -74,6 +74,6 @@ def test_models_that_change_their_logits_are_refused(base, tmp_path, monkeypatch
     monkeypatch.setattr(base.backbone.config, "final_logit_softcapping", 30.0, raising=False)
     with pytest.raises(ConfigError, match="final_logit_softcapping"):
         check_head(base)
-    encoder = LanguageModelConfig(name=str(tiny_bert(tmp_path)), kind="bidirectional")
+    encoder = LanguageModelConfig(name=str(save_tiny_bert(tmp_path)), kind="bidirectional")
     with pytest.raises(ConfigError, match="no causal language model"):
-        check_head(shared_language_model(encoder))
+        check_head(load_shared_base(encoder))

@@ -7,7 +7,7 @@ import torch
 
 from seqloom.cli.main import run
 from seqloom.core.errors import ArtefactError, EmbeddingError
-from seqloom.jobs.local import ProcessEngine
+from seqloom.jobs.local import LocalRunner
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, merge_shards
@@ -151,7 +151,7 @@ def test_merging_twice_changes_nothing(data):
 
 
 def test_worker_processes_embed_as_a_single_call(data, tmp_path):
-    with ProcessEngine(2) as engine:
+    with LocalRunner(2) as engine:
         summary = embed_sharded(engine, data, options(), shards=3)
     other = tiny_dataset(tmp_path / "other", HISTORIES, TITLES)
     embed(other, options())

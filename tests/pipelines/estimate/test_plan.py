@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqloom.cli.main import run as command
-from seqloom.core.cost import Cost, Rates
+from seqloom.core.cost import ComputeCost, Rates
 from seqloom.core.device import memory_limit
 from seqloom.core.errors import ConfigError
 from seqloom.data.store import Dataset
@@ -107,7 +107,7 @@ def test_what_is_told_is_what_the_run_is(dataset, system, tmp_path):
 
 
 def test_time_is_what_the_rates_make_of_the_counts():
-    cost = Cost(products=2, elements=3, logits=5, moved=7, gathered=11, calls=13, held=17)
+    cost = ComputeCost(products=2, elements=3, logits=5, moved=7, gathered=11, calls=13, held=17)
     assert Rates(1, 10, 100, 1000, 1e4, 1e5).seconds(cost) == 2 + 30 + 500 + 7000 + 11e4 + 13e5
     assert (cost + cost).held == (cost * 2).held == 34
 

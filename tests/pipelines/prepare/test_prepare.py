@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.progress import Silent
+from seqloom.core.progress import SilentProgress
 from seqloom.data import store
 from seqloom.data.store import Dataset
 from seqloom.pipelines.prepare.options import PrepareOptions
@@ -34,7 +34,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-class Recorder(Silent):
+class Recorder(SilentProgress):
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.warnings: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 from seqloom.cli.main import run
 from seqloom.core.batching import LIST_LIMITS
 from seqloom.core.errors import ArtefactError
-from seqloom.jobs.local import ProcessEngine
+from seqloom.jobs.local import LocalRunner
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare
@@ -108,7 +108,7 @@ def test_an_incomplete_folder_does_not_open(model, tmp_path):
 
 
 def test_worker_processes_and_the_command_line(model, tmp_path, capsys):
-    with ProcessEngine(2) as engine:
+    with LocalRunner(2) as engine:
         made = recommend_by(engine, job(model, tmp_path), shards=2)
     assert (made.users, made.rows, made.reused) == (60, 240, 0)
     command = ["recommend", str(model), "--all-users", "--k", "4", "--json"]

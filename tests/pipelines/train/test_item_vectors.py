@@ -20,7 +20,7 @@ from seqloom.systems.base import Sizes
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.system import E4SRec
 from support.datasets import SMALL, tiny_dataset
-from support.language_models import kept_llama, tiny_llama
+from support.language_models import save_tiny_llama, shared_tiny_llama
 
 FIRST, SECOND = {"seed": 1}, {"seed": 2, "mode": "prompt"}
 
@@ -33,7 +33,7 @@ def loops(path, items, users):
 
 
 def config(**changes):
-    model = {"name": str(kept_llama()), "num_layers": 1}
+    model = {"name": str(shared_tiny_llama()), "num_layers": 1}
     ids = {"config": SMALL}
     return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": ids, **changes}
 
@@ -65,7 +65,7 @@ def test_a_run_holds_the_plug_in_alone(plugins, datasets):
     assert state["ids"].shape == (30, 16)
     manifest = json.loads((plugins[0] / "manifest.json").read_text())
     assert manifest["base"] == {
-        "name": str(kept_llama()),
+        "name": str(shared_tiny_llama()),
         "sha256": manifest["base"]["sha256"],
         "num_layers": 1,
     }
@@ -99,11 +99,11 @@ def test_a_plug_in_refuses_another_base(plugins, tmp_path):
     other = tmp_path / "run"
     shutil.copytree(plugins[0], other)
     values = yaml.safe_load((other / "config.yaml").read_text())
-    values["llm"]["name"] = str(tiny_llama(tmp_path / "other", seed=9))
+    values["llm"]["name"] = str(save_tiny_llama(tmp_path / "other", seed=9))
     (other / "config.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(ArtefactError, match=r"plug-in of .* with 1 layers .* name the right one"):
         load_run(other)
-    values["llm"] = {**values["llm"], "name": str(kept_llama()), "num_layers": 2}
+    values["llm"] = {**values["llm"], "name": str(shared_tiny_llama()), "num_layers": 2}
     (other / "config.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(ArtefactError, match=r"was changed since training \(only llm.name may\)"):
         load_run(other)
@@ -125,7 +125,7 @@ def test_a_plug_in_for_beauty_is_small():
 def test_a_moved_base_is_the_same_base(plugins, tmp_path):
     moved = tmp_path / "run"
     shutil.copytree(plugins[0], moved)
-    shutil.copytree(kept_llama(), tmp_path / "llama")
+    shutil.copytree(shared_tiny_llama(), tmp_path / "llama")
     values = yaml.safe_load((moved / "config.yaml").read_text())
     values["llm"]["name"] = str(tmp_path / "llama")
     (moved / "config.yaml").write_text(yaml.safe_dump(values))
@@ -177,7 +177,7 @@ def test_ids_that_do_not_fit_are_refused(datasets, tmp_path):
 
 def test_a_language_model_that_is_not_there_is_said_before_anything_is_trained(datasets, tmp_path):
     for llm, message in [({"name": "./no-such-model"}, "does not exist"), ({}, "1 to 2 are")]:
-        model = {"name": str(kept_llama()), "num_layers": 7, **llm}
+        model = {"name": str(shared_tiny_llama()), "num_layers": 7, **llm}
         with pytest.raises(SeqloomError, match=message):
             train(datasets[0], "e4srec", out=tmp_path / "run", config=config(llm=model))
         assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from seqloom.cli.main import run as command
 from seqloom.core.errors import ArtefactError, ConfigError, LockedError
-from seqloom.core.progress import Silent
+from seqloom.core.progress import SilentProgress
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train import start_run
 from seqloom.pipelines.train.train import train
@@ -24,7 +24,7 @@ def data(tmp_path_factory):
     return looping_dataset(tmp_path_factory.mktemp("data") / "data")
 
 
-class Notes(Silent):
+class Notes(SilentProgress):
     def __init__(self):
         self.lines = []
 

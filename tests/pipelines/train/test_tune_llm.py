@@ -16,7 +16,7 @@ from seqloom.pipelines.train.train import train
 from seqloom.pipelines.train.tune_llm import tune_llm
 from seqloom.runs.folder import load_run
 from support.datasets import SMALL, tiny_dataset
-from support.language_models import tiny_llama
+from support.language_models import save_tiny_llama
 
 
 def records(path, extra=()):
@@ -31,7 +31,7 @@ def records(path, extra=()):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     where = tmp_path_factory.mktemp("tune")
-    tiny_llama(where / "llama", seed=3)
+    save_tiny_llama(where / "llama", seed=3)
     records(where / "records.jsonl")
     return where
 
@@ -109,7 +109,7 @@ def test_another_base_under_the_adapter_is_refused(tuned, tmp_path):
     copy = tmp_path / "tuned"
     shutil.copytree(tuned[0], copy)
     said = json.loads((copy / "tuned.json").read_text())
-    said["base"]["name"] = str(tiny_llama(tmp_path / "other", seed=8))
+    said["base"]["name"] = str(save_tiny_llama(tmp_path / "other", seed=8))
     (copy / "tuned.json").write_text(json.dumps(said))
     with pytest.raises(AssetError, match="was tuned on a language model with weights"):
         weights_sha256(copy)

@@ -170,10 +170,10 @@ def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> 
     class Searching:
         num_items, list_size, score = scorer.num_items, 10, staticmethod(scorer.score)
 
-        def exact(self):
+        def exact_scorer(self):
             return scorer
 
-        def among(self, numbers):
+        def restrict_to(self, numbers):
             raise NotImplementedError
 
         def score_candidates(self, items, lengths, candidates):

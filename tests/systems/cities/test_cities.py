@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import Silent
+from seqloom.core.progress import SilentProgress
 from seqloom.data.store import Dataset
 from seqloom.systems.base import TrainingData
 from seqloom.systems.occurrences import head_from
@@ -17,7 +17,7 @@ from support.datasets import SMALL, tiny_dataset
 from support.untrained_systems import phase_of, untrained_system
 
 
-class _Notes(Silent):
+class _Notes(SilentProgress):
     """Keeps the notes."""
 
     def __init__(self) -> None:

@@ -5,14 +5,14 @@ import torch
 
 from seqloom.core.errors import ConfigError
 from seqloom.data.sequences import Sequences
-from seqloom.llm.plugins.alpaca import RESPONSE, before_input
+from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.e4srec import scorer
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.phases import prompt_rows
 from seqloom.systems.e4srec.system import E4SRec
 from support.datasets import SMALL
-from support.language_models import kept_llama, tiny_bert
+from support.language_models import save_tiny_bert, shared_tiny_llama
 
 WIDTH = 16
 HISTORIES = Sequences.from_lists([[3, 9, 27, 5, 11], [7], [4, 4, 1], list(range(1, 9))])
@@ -20,7 +20,7 @@ HISTORIES = Sequences.from_lists([[3, 9, 27, 5, 11], [7], [4, 4, 1], list(range(
 
 def build(dataset, **changes):
     """A system with an adapter that changes something."""
-    changes.setdefault("llm", {"name": str(kept_llama())})
+    changes.setdefault("llm", {"name": str(shared_tiny_llama())})
     config = E4SRecConfig.build({"max_len": 8, "batch_size": 16, **changes})
     torch.manual_seed(0)
     system = E4SRec(config, Sizes(num_items=dataset.num_items, id_size=WIDTH))
@@ -43,14 +43,16 @@ def prompted(dataset):
 
 @pytest.fixture(scope="module")
 def bidirectional(dataset, tmp_path_factory):
-    folder = tiny_bert(tmp_path_factory.mktemp("bert"))
+    folder = save_tiny_bert(tmp_path_factory.mktemp("bert"))
     return build(dataset, mode="prompt", llm={"name": str(folder), "kind": "bidirectional"})
 
 
 def whole_prompt(system, items):
     """The authors' way: one history's whole prompt in one pass, a position a token."""
     base, reader = system.base, system.reader
-    before = base.embed(base.tokenizer(before_input(system.config.prompt.instruction))["input_ids"])
+    before = base.embed(
+        base.tokenizer(prompt_before_input(system.config.prompt.instruction))["input_ids"]
+    )
     ids = system.reader.projection(system.ids[torch.tensor(items) - 1])
     parts = [before, ids]
     if reader.respond:
@@ -150,7 +152,7 @@ def test_ids_that_are_not_scaled_are_those_of_the_recommender(dataset):
     given = 7 * torch.randn(dataset.num_items, WIDTH)
     plain, scaled = (
         E4SRec(
-            E4SRecConfig.build({"llm": {"name": str(kept_llama())}, "scale_ids": scale}),
+            E4SRecConfig.build({"llm": {"name": str(shared_tiny_llama())}, "scale_ids": scale}),
             Sizes(num_items=dataset.num_items, id_size=WIDTH),
         )
         for scale in (False, True)
@@ -221,7 +223,7 @@ def test_every_variant_trains_and_loads(dataset, tmp_path, variant):
     from seqloom.runs.folder import load_run
 
     changes = VARIANTS[variant]
-    llm = {"name": str(kept_llama()), **changes.get("llm", {})}
+    llm = {"name": str(shared_tiny_llama()), **changes.get("llm", {})}
     config = {"epochs": 1, "batch_size": 16, "max_len": 8, "ids": {"config": SMALL}}
     train(dataset, "e4srec", out=tmp_path / "run", config={**config, **changes, "llm": llm})
     run = load_run(tmp_path / "run")

@@ -7,14 +7,14 @@ import torch
 from seqloom.core.errors import ConfigError
 from seqloom.llm.generation.diverse import Lengths
 from seqloom.llm.generation.lexicon import Lexicon, collect_words
-from seqloom.llm.generation.networks import text_model
+from seqloom.llm.generation.networks import build_text_model
 from seqloom.llm.generation.prefix_tree import PAD, PrefixTree
 from seqloom.llm.generation.text_model import END
 from seqloom.llm.generation.tokenizers import train_tokenizer
 from seqloom.systems.idgenrec.config import IDConfig
 from seqloom.systems.idgenrec.ids import IDMaker, words_only
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords, read_texts
-from support.tiny_networks import tiny_network
+from support.language_models import build_tiny_network
 
 TEXTS = [
     "red hand cream", "blue hand cream", "red hand cream", "red hand cream", "nail file set",
@@ -30,8 +30,8 @@ def generator(request):
     clean = [text.encode("utf-8", "replace").decode() for text in TEXTS]
     tokenizer = train_tokenizer(clean, 500)
     lexicon = Lexicon.build(collect_words(TEXTS), tokenizer)
-    network = tiny_network(request.param, vocabulary=len(tokenizer))
-    return text_model(network, lexicon.output_tokens), lexicon, tokenizer
+    network = build_tiny_network(request.param, vocabulary=len(tokenizer))
+    return build_text_model(network, lexicon.output_tokens), lexicon, tokenizer
 
 
 def make(generator, texts=TEXTS, item_ids=ITEM_IDS, taken=(), **config):

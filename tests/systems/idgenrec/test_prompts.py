@@ -8,9 +8,9 @@ from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.templates import Templates, read_prompt, read_templates
-from support.tiny_networks import tiny_tokenizer
+from support.language_models import build_tiny_tokenizer
 
-TOKENIZER = tiny_tokenizer()
+TOKENIZER = build_tiny_tokenizer()
 OUTPUTS = ["</s>", "red", "blue", "soap", "oil", "comb"]
 IDS = torch.tensor(
     [[PAD] * 4, [1, 3, END, PAD], [2, END, PAD, PAD], [1, 4, 5, END]]

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from seqloom.llm.generation.lexicon import Lexicon
-from seqloom.llm.generation.networks import text_model
+from seqloom.llm.generation.networks import build_text_model
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.choices import IDChoices
@@ -15,9 +15,9 @@ from seqloom.systems.idgenrec.phases import _frozen, soft_loss
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.soft_tokens import mixtures, soft_tokens
 from seqloom.systems.idgenrec.templates import Templates
-from support.tiny_networks import tiny_network, tiny_tokenizer
+from support.language_models import build_tiny_network, build_tiny_tokenizer
 
-TOKENIZER = tiny_tokenizer()
+TOKENIZER = build_tiny_tokenizer()
 WORDS = ("red", "blue", "soap", "oil")
 OUTPUTS = torch.tensor(TOKENIZER.convert_tokens_to_ids(["</s>", *WORDS]))
 RED, BLUE, SOAP, OIL = range(1, 5)
@@ -41,8 +41,8 @@ LATEST = torch.tensor([[0, 2, 3], [3, 1, 0]])
 @pytest.fixture(params=["t5", "llama"])
 def models(request):
     """Generator and recommender in float64."""
-    pair = [tiny_network(request.param, seed=seed).double() for seed in (1, 2)]
-    return [text_model(network, OUTPUTS).eval() for network in pair]
+    pair = [build_tiny_network(request.param, seed=seed).double() for seed in (1, 2)]
+    return [build_text_model(network, OUTPUTS).eval() for network in pair]
 
 
 def builder():
@@ -90,8 +90,8 @@ def test_an_id_from_a_file_competes_with_what_the_last_attempt_allows():
 @pytest.mark.parametrize("source", ["t5", "llama"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_recommender_reads_the_very_ids(source, dtype):
-    pair = [tiny_network(source, seed=seed).to(dtype) for seed in (1, 2)]
-    generator, recommender = (text_model(network, OUTPUTS).eval() for network in pair)
+    pair = [build_tiny_network(source, seed=seed).to(dtype) for seed in (1, 2)]
+    generator, recommender = (build_text_model(network, OUTPUTS).eval() for network in pair)
     with torch.no_grad():
         assert torch.equal(loss_of(generator, recommender, LATEST), hard_loss(recommender))
 

@@ -174,7 +174,7 @@ def test_some_items_are_scored_as_among_all(data):
     scorer = build(data).scorer()
     numbers = torch.tensor([7, 3, 25])
     with torch.inference_mode():
-        some = scorer.among(numbers)
+        some = scorer.restrict_to(numbers)
         expected = scorer.score(*histories())[:, numbers - 1]
         torch.testing.assert_close(some.score(*histories()), expected, rtol=1e-4, atol=1e-5)
     assert some.num_items == 3

@@ -7,7 +7,7 @@ import torch
 
 from seqloom.data.sequences import PaddedBatch
 from seqloom.data.store import Dataset
-from seqloom.distributed.process_group import part_of
+from seqloom.distributed.process_group import rows_of_process
 from seqloom.systems.base import TrainingData
 from seqloom.systems.melt.phase import branch_losses
 from seqloom.systems.tail_blend import blended
@@ -212,7 +212,7 @@ def test_the_losses_of_shares_add_up_to_the_loss_of_the_batch(dataset: Dataset, 
     for batch in (phase.steps(30)[step] for step in range(len(phase.steps(30)))):
         if len(batch) < size:
             continue
-        shares = [batch.share(part_of(len(batch), rank, size)) for rank in range(size)]
+        shares = [batch.share(rows_of_process(len(batch), rank, size)) for rank in range(size)]
         losses = [phase.loss(share) for share in shares]
         for name, whole in phase.loss(batch).items():
             assert whole.count == sum(loss[name].count for loss in losses)

@@ -1,1 +1,1 @@
-"""Language models that write textual IDs: prefix trees, beam search, likelihoods."""
+"""Language models that generate textual IDs: prefix trees, beam search, likelihoods."""

@@ -1,51 +1,52 @@
-"""Decoder-only (causal) language models of any architecture that transformers has."""
+"""Decoder-only (causal) language models of any architecture in transformers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from seqloom.llm.generation.text_model import Ancestors, TextModel, shifted
-from seqloom.nn.linear import any_linear
+from seqloom.llm.generation.text_model import Ancestors, TextModel, shift_targets
+from seqloom.nn.linear import padded_linear
 
 
 class DecoderOnly(TextModel):
     """A causal language model: prompt and continuation are one sequence."""
 
     def logits(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-        """Shapes: [B, P, D], [B, P], [B, T] -> [B, T, V']."""
-        fed = shifted(targets)
-        whole = torch.cat([prompt, self.embed_outputs(fed)], 1)
+        """See `TextModel`. Shapes: [B, P, D], [B, P], [B, T] -> [B, T, V']."""
+        inputs = shift_targets(targets)
+        whole = torch.cat([prompt, self.embed_outputs(inputs)], 1)  # [B, P + T - 1, D]
         whole_mask = torch.cat([mask, targets[:, :-1] >= 0], 1)
         hidden = self.hidden(whole, whole_mask)
-        last = last_of(hidden[:, : prompt.shape[1]], mask)[:, None]
+        # The last real prompt position predicts the first target, targets predict those after them.
+        last = _last_state(hidden[:, : prompt.shape[1]], mask)[:, None]
         return self.project(torch.cat([last, hidden[:, prompt.shape[1] :]], 1))
 
     def hidden(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Hidden states of a causal pass.
+        """Runs a causal pass and returns the hidden states.
 
-        Rows that are padded on the right need no mask: nothing real sees what comes after it.
+        Rows padded on the right need no mask: no real position attends to a later one.
 
         Shapes: [B, P, D], [B, P] -> [B, P, D].
         """
-        found: Tensor = self._body(
+        states: Tensor = self._body(
             inputs_embeds=embeddings,
             attention_mask=None if mask is None else mask.long(),
             position_ids=None if mask is None else _positions(mask),
             use_cache=False,
         ).last_hidden_state
-        return found
+        return states
 
     def project(self, hidden: Tensor) -> Tensor:
-        """Scores of the output tokens. Shapes: [..., D] -> [..., V']."""
-        return any_linear(hidden, self.head())
+        """Projects states to scores of the output tokens. Shapes: [..., D] -> [..., V']."""
+        return padded_linear(hidden, self.head())
 
-    def start(self, tokens: Tensor, mask: Tensor) -> DecoderOnlyState:
-        """Shapes: [B, P], [B, P]."""
-        return DecoderOnlyState(self, tokens, mask)
+    def start(self, tokens: Tensor, mask: Tensor) -> _DecoderOnlyState:
+        """Encodes prompts for decoding. Shapes: [B, P], [B, P]."""
+        return _DecoderOnlyState(self, tokens, mask)
 
     def head(self) -> Tensor:
-        """Rows of the output layer. Shapes: -> [V', D]."""
+        """Returns the output layer's rows of the output tokens. Shapes: -> [V', D]."""
         return self.output_rows(self.network.get_output_embeddings().weight)
 
     @property
@@ -53,8 +54,8 @@ class DecoderOnly(TextModel):
         return self.network.base_model
 
 
-class DecoderOnlyState:
-    """The key-value cache of the prompts, and of the tokens after them in the order they came."""
+class _DecoderOnlyState:
+    """Key-value cache of the prompts and of the tokens appended to them, in order of arrival."""
 
     def __init__(self, model: DecoderOnly, tokens: Tensor, mask: Tensor) -> None:
         from transformers import DynamicCache
@@ -69,13 +70,13 @@ class DecoderOnlyState:
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        self.first = last_of(hidden, mask)
+        self.first = _last_state(hidden, mask)
         self._ancestors = Ancestors(0, mask.device)
 
     def rewind(self) -> None:
-        """Forget every token but keep the prompts."""
-        if self._ancestors.laid:
-            self._cache.crop(-self._ancestors.laid)
+        """Drops all tokens and keeps the prompts."""
+        if self._ancestors.count:
+            self._cache.crop(-self._ancestors.count)
         self._ancestors = Ancestors(0, self._mask.device)
 
     def keep(self, rows: Tensor) -> None:
@@ -89,8 +90,9 @@ class DecoderOnlyState:
         self._ancestors.keep(rows)
 
     def step(self, tokens: Tensor, parents: Tensor, runs: Tensor) -> Tensor:
-        """Shapes: [B, M], [B, M], [B, M] -> [B, M, D]."""
+        """Appends tokens, see `DecodingState`. Shapes: [B, M], [B, M], [B, M] -> [B, M, D]."""
         batch, count = tokens.shape
+        # A token attends to its prompt and to its own ancestors; siblings are masked.
         own, depths = self._ancestors.grow(parents, runs)
         prompt = self._mask[:, None].expand(-1, count, -1)
         hidden: Tensor = self._model._body(
@@ -105,8 +107,8 @@ class DecoderOnlyState:
         return hidden
 
 
-def last_of(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The state at the last real place of each row. Shapes: [B, P, D], [B, P] -> [B, D]."""
+def _last_state(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Returns the state at the last real position of each row. Shapes: [B, P, D], [B, P] -> [B, D]."""
     return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
 
 

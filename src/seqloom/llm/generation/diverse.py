@@ -1,13 +1,13 @@
 """Greedy and diverse generation of short texts of whole words, for a batch of prompts at once.
 
-Diverse group beam search with one beam a group: at each step the groups choose one after the other, and a
-token that earlier groups of the same prompt have just chosen costs `penalty` each time.
+Diverse group beam search with one beam a group: at each step the groups choose one after the other, and
+each earlier group of the same prompt that chose a token at this step lowers its score by `penalty`.
 
 Source: Vijayakumar et al., Diverse Beam Search (arXiv 1610.02424), Hamming diversity; IDGenRec (arXiv
     2403.19021), section 3.1, which uses 10 groups of 1 beam.
-Differs: nothing but whole words of a lexicon comes out, and no word twice in one text (two words that
-    begin with the same token count as one). The groups of a prompt are computed together, on one
-    encoding of the prompt. transformers 5 has no group beam search.
+Differs: texts consist of whole words of a lexicon, without repetition (two words that begin with the same
+    token count as one). The groups of a prompt share one encoding of the prompt. transformers 5 has no
+    group beam search.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.generation.lexicon import WordAutomaton
-from seqloom.llm.generation.likelihood import log_probs_of
+from seqloom.llm.generation.likelihood import log_probabilities
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END, ROOT, DecodingState
 
@@ -27,7 +27,7 @@ _NONE = float("-inf")
 
 @dataclass(frozen=True)
 class Lengths:
-    """How many tokens a text may have, its end mark apart."""
+    """Smallest and largest number of tokens of a text, without its end mark."""
 
     least: int
     most: int
@@ -43,21 +43,22 @@ def generate_words(
     penalty: float = 0.0,
     wanted: Tensor | None = None,
 ) -> Tensor:
-    """`groups` texts for each prompt, group 0 the greedy one.
+    """Generates `groups` texts for each prompt; group 0 is the greedy one.
 
-    A text that can go on with no word ends before `lengths.least`.
+    A text that no further word fits may end before `lengths.least`.
 
     Args:
-        wanted: [B, V'] bool, the only tokens that may be used where they allow any word at all.
+        wanted: [B, V'] bool, tokens to restrict the choice to, wherever they allow any word.
 
     Shapes: -> [B, groups, most + 1] output numbers: words, the end mark, then PAD.
     """
     batch, outputs = len(state.first), len(state.head)
     device = state.first.device
     texts = torch.full((batch, groups, lengths.most + 1), PAD, device=device)
-    written = _Written.nothing(automaton, batch, groups, outputs, device)
-    log_probs = log_probs_of(state.first[:, None], state.head).expand(-1, groups, -1)
-    runs = torch.arange(groups, device=device)[None]
+    written = _Written.start(automaton, batch, groups, outputs, device)
+    # All groups start from the same state: [B, 1, V'] -> [B, G, V'].
+    log_probs = log_probabilities(state.first[:, None], state.head).expand(-1, groups, -1)
+    runs = torch.arange(groups, device=device)[None]  # [1, G], one run a group
     parents = torch.full_like(runs, ROOT)
     for length in range(lengths.most + 1):
         allowed = written.allowed(wanted, length, lengths)
@@ -66,19 +67,20 @@ def generate_words(
         written.take(chosen)
         if bool(written.done.all()) or length == lengths.most:
             break
-        fed = torch.where(written.done, END, chosen)
-        log_probs = log_probs_of(state.step(fed, parents, runs), state.head)
-        parents = runs + length * groups
+        # Finished groups read END as a placeholder; their states are not used.
+        inputs = torch.where(written.done, END, chosen)
+        log_probs = log_probabilities(state.step(inputs, parents, runs), state.head)
+        parents = runs + length * groups  # every step appends one slot a group
     return texts
 
 
-def allowed_along(
+def allowed_tokens(
     automaton: WordAutomaton, texts: Tensor, lengths: Lengths, wanted: Tensor | None = None
 ) -> Tensor:
-    """The tokens that `generate_words` chooses among at each place of a text that is given.
+    """Returns the tokens that `generate_words` could choose at each place of given texts.
 
-    Places after the end mark allow nothing. Where a text could not have been generated, what stands at a
-    place is not among the tokens allowed there.
+    Places after the end mark allow no token. Where a text could not have been generated, its own token is not
+    allowed at some place.
 
     Args:
         wanted: as for `generate_words`.
@@ -86,31 +88,32 @@ def allowed_along(
     Shapes: texts [B, T] output numbers: words, the end mark, then PAD -> [B, T, V'] bool.
     """
     outputs = len(automaton.start)
-    written = _Written.nothing(automaton, len(texts), 1, outputs, texts.device)
-    found = torch.zeros(*texts.shape, outputs, dtype=torch.bool, device=texts.device)
+    written = _Written.start(automaton, len(texts), 1, outputs, texts.device)
+    every = torch.zeros(*texts.shape, outputs, dtype=torch.bool, device=texts.device)
     for place, tokens in enumerate(texts.clamp(min=END).unbind(1)):
         allowed = written.allowed(wanted, place, lengths) & ~written.done[..., None]
-        found[:, place] = allowed[:, 0]
+        every[:, place] = allowed[:, 0]
         written.take(tokens[:, None])
-    return found
+    return every
 
 
 @dataclass
 class _Written:
-    """What was written so far, as far as it decides what may follow."""
+    """State of partly written texts that decides which tokens may follow."""
 
     automaton: WordAutomaton
     nodes: Tensor
-    """[B, G] int64, the automaton's states."""
+    """[B, G] int64, states of the automaton."""
     used: Tensor
-    """[B, G, V'] bool, the tokens that words began with."""
+    """[B, G, V'] bool, first tokens of the words so far."""
     done: Tensor
     """[B, G] bool, whether the end mark was written."""
 
     @classmethod
-    def nothing(
+    def start(
         cls, automaton: WordAutomaton, batch: int, groups: int, outputs: int, device: torch.device
     ) -> _Written:
+        """Returns the state of empty texts."""
         return cls(
             automaton,
             torch.zeros(batch, groups, dtype=torch.int64, device=device),
@@ -119,38 +122,42 @@ class _Written:
         )
 
     def allowed(self, wanted: Tensor | None, length: int, lengths: Lengths) -> Tensor:
-        """The tokens each group may take, the end mark among them. Shapes: -> [B, G, V'] bool."""
+        """Returns the tokens that each group may take, END included. Shapes: -> [B, G, V'] bool."""
+        # Words that can still end within the length limit and were not used before.
         room = lengths.most - length
         free = self.automaton.allowed(self.nodes.flatten(), room).view_as(self.used) & ~self.used
         if wanted is not None:
-            narrowed = free & wanted[:, None]
-            free = torch.where(narrowed.any(2, keepdim=True), narrowed, free)
+            preferred = free & wanted[:, None]
+            free = torch.where(preferred.any(2, keepdim=True), preferred, free)
+        # END is allowed after a whole word, once the text is long enough or nothing else fits.
         at_end = self.automaton.word_end[self.nodes]
         stuck = ~free.any(2)
         free[:, :, END] = at_end & (stuck | (length >= lengths.least))
         return free
 
     def take(self, tokens: Tensor) -> None:
-        """Write one more token in each group that has not ended. Shapes: [B, G]."""
+        """Appends one token to each group that has not ended. Shapes: [B, G]."""
         self.done = self.done | (tokens == END)
-        fed = torch.where(self.done, END, tokens)
-        begins = (self.automaton.start[fed] > 0) & ~self.done
-        place = fed[:, :, None]
+        tokens = torch.where(self.done, END, tokens)
+        begins = (self.automaton.start[tokens] > 0) & ~self.done
+        place = tokens[:, :, None]
         self.used.scatter_(2, place, self.used.gather(2, place) | begins[:, :, None])
-        after = self.automaton.advance(self.nodes.flatten(), fed.flatten()).view_as(self.nodes)
+        after = self.automaton.advance(self.nodes.flatten(), tokens.flatten()).view_as(self.nodes)
         self.nodes = torch.where(self.done, self.nodes, after)
 
 
 def _choose(log_probs: Tensor, allowed: Tensor, penalty: float, done: Tensor) -> Tensor:
-    """One token for each group, the groups in turn. Shapes: [B, G, V'] -> [B, G]."""
+    """Chooses one token for each group, group after group. Shapes: [B, G, V'] -> [B, G]."""
     batch, groups, outputs = log_probs.shape
-    times = torch.zeros(batch, outputs, device=log_probs.device)
+    times = torch.zeros(
+        batch, outputs, device=log_probs.device
+    )  # choices of each token at this step
     chosen = []
     for group in range(groups):
         scores = log_probs[:, group] - penalty * times
         token = scores.masked_fill(~allowed[:, group], _NONE).argmax(1)
         token = torch.where(done[:, group], END, token)
-        counts = (~done[:, group]).float()[:, None]
+        counts = (~done[:, group]).float()[:, None]  # finished groups do not penalise others
         times.scatter_add_(1, token[:, None], counts)
         chosen.append(token)
     return torch.stack(chosen, 1)

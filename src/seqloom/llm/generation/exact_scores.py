@@ -1,4 +1,4 @@
-"""Exact scores: of every item, a part of the tree's leaves at a time, or of a few items of each prompt."""
+"""Exact scores: of all items, some leaves of the tree at a time, or of a few candidates of each prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.generation.beam import beam_search
-from seqloom.llm.generation.forced_tokens import lay_runs
+from seqloom.llm.generation.forced_tokens import flatten_runs
 from seqloom.llm.generation.length_penalty import LengthPenalty
 from seqloom.llm.generation.likelihood import Likelihood
 from seqloom.llm.generation.prefix_tree import PrefixTree
@@ -14,7 +14,7 @@ from seqloom.llm.generation.text_model import ROOT, DecodingState
 
 
 @torch.inference_mode()
-def exact_scores(
+def score_items(
     state: DecodingState,
     tree: PrefixTree,
     likelihood: Likelihood,
@@ -23,7 +23,7 @@ def exact_scores(
     leaves_at_once: int = 64,
     penalty: LengthPenalty | None = None,
 ) -> Tensor:
-    """The score of every item, or of some, for each prompt: as `beam_search` scores them.
+    """Scores all items, or some, for each prompt; the scores equal those of `beam_search`.
 
     The time grows with the number of items. Column j belongs to item number j + 1, or to items[j].
 
@@ -33,96 +33,102 @@ def exact_scores(
     numbers = numbers if items is None else items
     leaves, places = tree.leaf[numbers].sort()
     scores = torch.empty(len(state.first), len(leaves), device=state.first.device)
-    for wanted, columns in zip(
+    for some, columns in zip(
         leaves.split(leaves_at_once), places.split(leaves_at_once), strict=True
     ):
-        found, values = _walk(state, tree, likelihood, wanted)
-        scores[:, columns[torch.searchsorted(wanted, found)]] = values
+        finished, values = _score_leaves(state, tree, likelihood, some)
+        scores[:, columns[torch.searchsorted(some, finished)]] = values
         state.rewind()
     return scores if penalty is None else penalty.final(scores, numbers)
 
 
-def candidate_scores(
+def score_candidates(
     state: DecodingState,
     tree: PrefixTree,
     likelihood: Likelihood,
     candidates: Tensor,
     penalty: LengthPenalty | None = None,
 ) -> Tensor:
-    """The score of each prompt's own candidates, minus infinity where there is none.
+    """Scores each prompt's own candidates; padding scores minus infinity.
 
-    The time grows with the number of candidates. What other items an ID competes with at a branch does not
-    depend on them: the scores are those of `exact_scores`.
+    The time grows with the number of candidates. Probabilities at a branch do not depend on which items are
+    candidates, so the scores equal those of `score_items`.
 
     Shapes: candidates [B, C] item numbers, 0 where padded -> [B, C].
     """
-    # An open beam leads to a candidate that no other one leads to, so none is ever left out.
+    # Every unfinished beam leads to a candidate of its own, so C beams never drop one.
     beams = candidates.shape[1]
-    found = beam_search(state, tree, likelihood, num_beams=beams, only=candidates, penalty=penalty)
-    items, order = found.items.sort(1)
+    best = beam_search(state, tree, likelihood, num_beams=beams, only=candidates, penalty=penalty)
+    # Put the scores, which come best first, into the order of the candidates.
+    items, order = best.items.sort(1)
     places = torch.searchsorted(items, candidates.contiguous()).clamp(max=items.shape[1] - 1)
-    scores = found.scores.gather(1, order).gather(1, places)
+    scores = best.scores.gather(1, order).gather(1, places)
     return scores.masked_fill(candidates == 0, float("-inf"))
 
 
-def _walk(
-    state: DecodingState, tree: PrefixTree, likelihood: Likelihood, wanted: Tensor
+def _score_leaves(
+    state: DecodingState, tree: PrefixTree, likelihood: Likelihood, leaves: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Score leaves, run by run. Shapes: wanted [M], rising -> the same in another order, [B, M]."""
+    """Scores leaves, a run at a time, for all prompts at once.
+
+    Shapes: leaves [M], ascending -> the same leaves in the order they finish [M], scores [B, M].
+    """
     device = state.first.device
     nodes = torch.zeros(1, dtype=torch.int64, device=device)  # the same for all prompts
     slots = nodes + ROOT
     scores, states = torch.zeros(len(state.first), 1, device=device), state.first[:, None]
     done: list[tuple[Tensor, Tensor]] = []
-    laid = 0
+    num_slots = 0
     while True:
-        nodes, scores, parents = _children(tree, likelihood, nodes, scores, states, wanted)
+        nodes, scores, parents = _expand(tree, likelihood, nodes, scores, states, leaves)
         ends = tree.end[nodes]
-        closed = tree.num_children[ends] == 0
+        finished = tree.num_children[ends] == 0
+        # As in the beam search: a run that ends in an item needs no state at its end.
         decided = tree.run[nodes] - 1 if likelihood.forced_cost else torch.zeros_like(nodes)
-        fed = torch.where(closed, decided, tree.run[nodes])
-        if bool(fed.any()):
-            step = lay_runs(tree, nodes[None], fed[None])
+        to_read = torch.where(finished, decided, tree.run[nodes])
+        if bool(to_read.any()):
+            step = flatten_runs(tree, nodes[None], to_read[None])
             before = slots[parents][step.runs]
             tokens = step.tokens.expand(len(scores), -1)
             states = state.step(tokens, before, step.runs)  # [B, M, D]
-            scores = _with_forced(tree, likelihood, step.nodes[0], step.runs[0], states, scores)
-            slots, states = step.last[0] + laid, states[:, step.last[0]]
-            laid += tokens.shape[1]
-        done.append((tree.first_leaf[ends[closed]], scores[:, closed]))
-        if bool(closed.all()):
+            scores = _add_forced(tree, likelihood, step.nodes[0], step.runs[0], states, scores)
+            slots, states = step.last[0] + num_slots, states[:, step.last[0]]
+            num_slots += tokens.shape[1]
+        done.append((tree.first_leaf[ends[finished]], scores[:, finished]))
+        if bool(finished.all()):
             return torch.cat([leaf for leaf, _ in done]), torch.cat([v for _, v in done], 1)
-        nodes, scores = ends[~closed], scores[:, ~closed]
-        slots, states = slots[~closed], states[:, ~closed]
+        nodes, scores = ends[~finished], scores[:, ~finished]
+        slots, states = slots[~finished], states[:, ~finished]
 
 
-def _children(
+def _expand(
     tree: PrefixTree,
     likelihood: Likelihood,
     nodes: Tensor,
     scores: Tensor,
     states: Tensor,
-    wanted: Tensor,
+    leaves: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The children that lead to leaves which are wanted, their scores, and whose children they are.
+    """Returns the children that lead to one of `leaves`, their scores and their parents' indices.
 
     Shapes: nodes [n], scores [B, n], states [B, n, D] -> [m], [B, m], [m].
     """
     batch, count = scores.shape
     width = int(tree.num_children[nodes].max())
-    found = likelihood.children(states.flatten(0, 1), nodes.repeat(batch), width)
-    gained = found.view(batch, count, width)
+    gained = likelihood.children(states.flatten(0, 1), nodes.repeat(batch), width)
+    gained = gained.view(batch, count, width)  # [B * n, C] -> [B, n, C]
     offset = torch.arange(width, device=nodes.device)
     children = tree.first_child[nodes][:, None] + offset  # [n, C]
     real = offset < tree.num_children[nodes][:, None]
     children = torch.where(real, children, 0)
-    before, after = tree.first_leaf[children], tree.end_leaf[children]
-    inside = real & (torch.searchsorted(wanted, before) < torch.searchsorted(wanted, after))
-    parents, places = torch.nonzero(inside, as_tuple=True)
+    # A child stays if its range of leaves holds at least one of the leaves to score.
+    first, end = tree.first_leaf[children], tree.end_leaf[children]
+    inside = real & (torch.searchsorted(leaves, first) < torch.searchsorted(leaves, end))
+    parents, places = torch.nonzero(inside, as_tuple=True)  # [m] each
     return children[parents, places], scores[:, parents] + gained[:, parents, places], parents
 
 
-def _with_forced(
+def _add_forced(
     tree: PrefixTree,
     likelihood: Likelihood,
     nodes: Tensor,
@@ -130,7 +136,7 @@ def _with_forced(
     states: Tensor,
     scores: Tensor,
 ) -> Tensor:
-    """Scores with the tokens that leave no choice. Shapes: nodes, runs [M], states [B, M, D]."""
+    """Adds the log-probabilities of forced tokens to scores. Shapes: nodes, runs [M], states [B, M, D]."""
     if not likelihood.forced_cost:
         return scores
     at = torch.nonzero(tree.num_children[nodes] == 1).flatten()

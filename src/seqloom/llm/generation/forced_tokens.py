@@ -1,4 +1,4 @@
-"""Runs of a prefix tree as rows of tokens that a language model reads in one step."""
+"""Packs the forced tokens of a prefix tree into rows that a language model reads in one step."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from seqloom.llm.generation.prefix_tree import PrefixTree
 
 
 @dataclass(frozen=True)
-class Laid:
-    """The runs of a row one after another, padded on the right."""
+class _FlatRuns:
+    """The runs of each row, concatenated and padded on the right."""
 
     nodes: Tensor
     """[B, M] int64; 0 where padded."""
     tokens: Tensor
     """[B, M] int64 output numbers; 0 where padded."""
     runs: Tensor
-    """[B, M] int64, which run each token is of; -1 where padded."""
+    """[B, M] int64, index of the run of each token; -1 where padded."""
     last: Tensor
-    """[B, K] int64, the place of each run's last token; 0 for a run without any."""
+    """[B, K] int64, place of each run's last token; 0 for an empty run."""
 
 
-def lay_runs(tree: PrefixTree, nodes: Tensor, counts: Tensor) -> Laid:
-    """The first `counts` nodes of the run from each node. At least one is above 0.
+def flatten_runs(tree: PrefixTree, nodes: Tensor, counts: Tensor) -> _FlatRuns:
+    """Concatenates the first `counts` nodes of the run from each node; one count at least is above 0.
 
-    Shapes: nodes [B, K], counts [B, K] -> M the most tokens of a row.
+    Shapes: nodes [B, K], counts [B, K] -> fields with M, the largest number of tokens in a row.
     """
     longest = int(counts.max())
-    along = tree.along(nodes, longest)  # [B, K, T]
-    real = (torch.arange(longest, device=nodes.device) < counts[..., None]).flatten(1)
-    width = int(counts.sum(1).max())
+    along = tree.follow_runs(nodes, longest)  # [B, K, T]
+    real = (torch.arange(longest, device=nodes.device) < counts[..., None]).flatten(1)  # [B, K * T]
+    width = int(counts.sum(1).max())  # M
+    # A stable sort moves padding to the right and keeps the order of runs and tokens.
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
     mask = real.gather(1, order)
-    laid = along.flatten(1).gather(1, order).masked_fill(~mask, 0)
-    return Laid(
-        nodes=laid,
-        tokens=tree.token[laid].masked_fill(~mask, 0),
+    flat = along.flatten(1).gather(1, order).masked_fill(~mask, 0)  # [B, M]
+    return _FlatRuns(
+        nodes=flat,
+        tokens=tree.token[flat].masked_fill(~mask, 0),
         runs=(order // longest).masked_fill(~mask, -1),
         last=(counts.cumsum(1) - 1).clamp(min=0),
     )

@@ -1,4 +1,4 @@
-"""Scores of sequences divided by a power of their lengths."""
+"""Length penalty: scores of sequences divided by a power of their lengths."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from seqloom.llm.generation.prefix_tree import PrefixTree
 
 @dataclass(frozen=True)
 class LengthPenalty:
-    """What log-likelihoods are divided by: the number of tokens, end mark included, to a power.
+    """Divisors of log-likelihoods: the number of tokens, end mark included, to a power.
 
     Source: Wu et al., arXiv 1609.08144, section 7, in the form of transformers' `length_penalty`.
     """
 
     items: Tensor
-    """[N + 1], by item number; entry 0 is 1."""
+    """[N + 1], divisor of each item number; entry 0 is 1."""
     nodes: Tensor
-    """[nodes], the largest of the items at or below a node."""
+    """[nodes], largest divisor of the items at or below each node."""
 
     @classmethod
     def build(cls, tree: PrefixTree, power: float) -> Self | None:
-        """The divisors of a tree; None where the power is 0, which divides by nothing.
+        """Builds the divisors of a tree; None for power 0, which changes no score.
 
         Shapes: see the fields.
         """
@@ -35,12 +35,13 @@ class LengthPenalty:
         device = tree.token.device
         parents = torch.repeat_interleave(torch.arange(nodes, device=device), tree.num_children)
         depth = torch.zeros(nodes, device=device)
-        while True:  # nodes are numbered by depth
+        # Each pass settles the depth of one more level.
+        while True:
             deeper = torch.cat([depth[:1], depth[parents] + 1])
             if torch.equal(deeper, depth):
                 break
             depth = deeper
-        below = depth.clone()
+        below = depth.clone()  # the deepest leaf at or below each node, from the bottom level up
         for level in range(int(depth.max()), 0, -1):
             at = torch.nonzero(depth[1:] == level).flatten()
             below.scatter_reduce_(0, parents[at], below[at + 1], "amax")
@@ -50,11 +51,11 @@ class LengthPenalty:
         return cls(items**power, below.clamp(min=1) ** power)
 
     def final(self, scores: Tensor, items: Tensor) -> Tensor:
-        """Scores of whole sequences. Shapes: scores [...] log-likelihoods, items [...] numbers."""
+        """Divides scores of finished sequences. Shapes: scores [...] log-likelihoods, items [...] numbers."""
         return scores / self.items[items]
 
     def bound(self, scores: Tensor, nodes: Tensor) -> Tensor:
-        """What the sequences below open nodes can reach at most: log-likelihoods only fall.
+        """Returns an upper bound on the scores of sequences below `nodes`: log-likelihoods only fall.
 
         Shapes: scores [...] log-likelihoods up to the nodes, nodes [...].
         """

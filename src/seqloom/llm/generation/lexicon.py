@@ -1,4 +1,4 @@
-"""The words that IDs may be made of, and an automaton that lets nothing but whole words through."""
+"""The words that IDs are made of, and an automaton that accepts sequences of whole words only."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from seqloom.llm.generation.text_model import END
 _MOST_CHARACTERS = 20_000
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case: runs of letters and their marks, in any script.
+def split_words(text: str) -> list[str]:
+    """Splits a text into lower-case words: runs of letters and their marks, in any script.
 
     Reads the first 20,000 characters.
     """
@@ -32,12 +32,12 @@ def words_of(text: str) -> list[str]:
 def collect_words(
     texts: Iterable[str], *, shortest: int = 2, longest: int = 20, min_count: int = 1
 ) -> list[str]:
-    """The distinct words of `texts`, in alphabetical order, whatever the order of the texts.
+    """Returns the distinct words of `texts` in alphabetical order, independent of the order of the texts.
 
-    Words of fewer than `shortest` or more than `longest` letters, or in fewer than `min_count` texts, are
-    left out.
+    Leaves out words of fewer than `shortest` or more than `longest` letters, and words that occur in fewer
+    than `min_count` texts.
     """
-    counts = Counter(word for text in texts for word in set(words_of(text)))
+    counts = Counter(word for text in texts for word in set(split_words(text)))
     return sorted(
         word
         for word, count in counts.items()
@@ -47,7 +47,7 @@ def collect_words(
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Words with their tokens. Output number 0 is the end mark, then come the words' tokens, rising."""
+    """Words with their tokens: output number 0 is the end mark, the others the words' tokens, ascending."""
 
     words: tuple[str, ...]
     pieces: tuple[tuple[int, ...], ...]
@@ -64,15 +64,15 @@ class Lexicon:
         most_pieces: int = 4,
         output_tokens: Tensor | None = None,
     ) -> Self:
-        """Tokenise `words`, each as it stands inside a text, and keep those that can be told apart.
+        """Tokenises `words`, each as inside a text, and keeps those that decode unambiguously.
 
-        Left out are words of more than `most_pieces` tokens, with an unknown token, with a piece that
-        begins another word, or, where `output_tokens` is given, with a token outside it.
+        Leaves out words of more than `most_pieces` tokens, with an unknown token, with an inner token
+        that another word begins with, or with a token outside `output_tokens` where these are given.
 
         Raises:
-            ConfigError: no word is left.
+            ConfigError: no word remains.
         """
-        tokens = [tuple(row) for row in encode_words(words, tokenizer)] if words else []
+        tokens = [tuple(row) for row in _encode_words(words, tokenizer)] if words else []
         known = None if output_tokens is None else set(output_tokens.tolist())
         fits = {
             word: row
@@ -81,8 +81,10 @@ class Lexicon:
             and tokenizer.unk_token_id not in row
             and (known is None or known.issuperset(row))
         }
+        # No inner token may begin a word: a first token then always starts a new word.
         begins = {row[0] for row in fits.values()}
         fits = {word: row for word, row in fits.items() if not begins.intersection(row[1:])}
+        # Of several words with the same tokens the first one stays.
         distinct = {row: word for word, row in reversed(fits.items())}
         fits = {word: row for word, row in fits.items() if distinct[row] == word}
         if not fits:
@@ -98,10 +100,10 @@ class Lexicon:
         return cls(tuple(fits), pieces, output_tokens)
 
     def text(self, numbers: Sequence[int]) -> str:
-        """The words of a sequence of output numbers, up to its end mark.
+        """Decodes a sequence of output numbers up to its end mark.
 
         Raises:
-            ValueError: the sequence is not made of the lexicon's words.
+            ValueError: the sequence does not consist of the lexicon's words.
         """
         words, rest = [], list(numbers)
         if END in rest:
@@ -116,7 +118,7 @@ class Lexicon:
         return " ".join(words)
 
     def numbers(self, text: str) -> list[int] | None:
-        """The output numbers of a text of the lexicon's words, or None where a word is not in it."""
+        """Encodes a text of the lexicon's words; None where it holds another word."""
         rows = [self._pieces.get(word) for word in text.split()]
         return None if None in rows else [number for row in rows if row for number in row]
 
@@ -129,8 +131,8 @@ class Lexicon:
         return _cached(self, "_by_word", lambda: dict(zip(self.words, self.pieces, strict=True)))
 
 
-def encode_words(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """The tokens of each word as it stands inside a text, after a space."""
+def _encode_words(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Tokenises each word as inside a text, after a space."""
     spaced = [f" {word}" for word in words]
     rows: list[list[int]] = tokenizer(spaced, add_special_tokens=False)["input_ids"]
     return rows
@@ -138,31 +140,31 @@ def encode_words(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class WordAutomaton:
-    """Which tokens may come next so that the whole is made of the lexicon's words.
+    """Automaton of the token sequences that consist of the lexicon's words.
 
     A state is a node of the words' prefix tree: 0 before the first word, else inside or at the end of a word.
     """
 
     word_end: Tensor
-    """[nodes] bool: a word ends here."""
+    """[nodes] bool: whether a word ends here."""
     need: Tensor
-    """[nodes] int64: the fewest tokens until a word ends."""
+    """[nodes] int64: smallest number of tokens until a word ends."""
     first_child: Tensor
-    """[nodes] int64: the first child that goes on with the word."""
+    """[nodes] int64: first child that continues the word."""
     num_children: Tensor
-    """[nodes] int64: children that go on with the word."""
+    """[nodes] int64: number of children that continue the word."""
     token: Tensor
     """[nodes] int64: the token that leads to the node."""
     keys: Tensor
-    """[nodes - 1] int64, rising: parent * V' + token of nodes 1, 2, ..."""
+    """[nodes - 1] int64, ascending: parent * V' + token of nodes 1, 2, ..."""
     start: Tensor
     """[V'] int64: the node after a first token, 0 where no word begins with the token."""
     widest: int
-    """The most continuations of an unfinished word."""
+    """Largest number of children that continue a word."""
 
     @classmethod
     def build(cls, lexicon: Lexicon) -> Self:
-        """The automaton of a lexicon."""
+        """Builds the automaton of a lexicon."""
         longest = max(map(len, lexicon.pieces)) + 1
         rows = np.full((len(lexicon.pieces), longest), PAD, dtype=np.int64)
         for number, pieces in enumerate(lexicon.pieces):
@@ -171,9 +173,10 @@ class WordAutomaton:
         tree = PrefixTree.build(torch.from_numpy(rows))
         outputs, nodes = len(lexicon.output_tokens), len(tree.token)
         inner = tree.num_children > 0
-        # The end mark has the smallest number, so it is a node's first child where it is one.
+        # END is the smallest output number, so an END child is a node's first child.
         word_end = inner & (tree.token[tree.first_child.clamp(max=nodes - 1)] == END)
         parent = torch.repeat_interleave(torch.arange(nodes), tree.num_children)
+        # Propagate the distance to the next word end from children to parents, one level a pass.
         need = torch.where(word_end, 0, nodes)
         for _ in range(longest):
             through = torch.full_like(need, nodes).scatter_reduce(0, parent, need[1:] + 1, "amin")
@@ -203,13 +206,15 @@ class WordAutomaton:
         return type(self)(**moved)
 
     def allowed(self, nodes: Tensor, room: int) -> Tensor:
-        """The tokens that may come next, the end mark apart, so that a word can end within `room` tokens.
+        """Returns the tokens, END excluded, after which a word can still end within `room` tokens.
 
         Shapes: nodes [M] -> [M, V'] bool.
         """
+        # At a word boundary any word that fits may begin ...
         starts = (self.start > 0) & (self.need[self.start] < room)
         between = self.word_end[nodes] | (nodes == 0)
         mask = between[:, None] & starts
+        # ... and an unfinished word may continue with its children in the tree.
         if self.widest:
             offset = torch.arange(self.widest, device=nodes.device)
             inside = (offset < self.num_children[nodes][:, None]) & (nodes > 0)[:, None]
@@ -219,15 +224,15 @@ class WordAutomaton:
         return mask
 
     def advance(self, nodes: Tensor, tokens: Tensor) -> Tensor:
-        """The state after an allowed token. Shapes: [M], [M] -> [M]."""
-        wanted = nodes * len(self.start) + tokens
-        place = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
-        goes_on = (self.keys[place] == wanted) & (nodes > 0)
-        return torch.where(goes_on, place + 1, self.start[tokens])
+        """Returns the state after an allowed token. Shapes: [M], [M] -> [M]."""
+        key = nodes * len(self.start) + tokens
+        place = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
+        continues = (self.keys[place] == key) & (nodes > 0)  # else the token begins a new word
+        return torch.where(continues, place + 1, self.start[tokens])
 
 
 def _cached(owner: object, name: str, make: Any) -> Any:
-    """A value made once for a frozen object."""
+    """Returns an attribute of a frozen object, computed on first use."""
     if name not in owner.__dict__:
         object.__setattr__(owner, name, make())
     return owner.__dict__[name]

@@ -1,4 +1,4 @@
-"""What a token of an ID costs: its log-probability among all output tokens, or among the tree's branches."""
+"""Log-probabilities of an ID's tokens: over all output tokens, or over the branches of the prefix tree."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import torch
 from torch import Tensor
 
 from seqloom.llm.generation.prefix_tree import PrefixTree
-from seqloom.nn.linear import any_linear
+from seqloom.nn.linear import padded_linear
 
 _ROWS_AT_ONCE = {"cpu": 128, "cuda": 16_384}
-"""States whose scores of all tokens are held together; few fit a processor's cache."""
+"""Number of states whose scores over all tokens are held at a time; on a CPU they fit the cache."""
 
 
 class Likelihood(Protocol):
-    """Log-probabilities of the tokens below nodes of a tree, given the states at the nodes."""
+    """Gives the log-probabilities of tokens below tree nodes, given the states at the nodes."""
 
     forced_cost: bool
-    """Whether a token counts where there is no other choice."""
+    """Whether a token without alternative has a log-probability other than 0."""
 
     def children(self, states: Tensor, nodes: Tensor, width: int) -> Tensor:
-        """Of the children of each node; what stands beyond the last child means nothing.
+        """Returns log-probabilities of each node's children; undefined beyond the last child.
 
         Shapes: states [n, D], nodes [n] -> [n, width].
         """
 
     def forced(self, states: Tensor, nodes: Tensor) -> Tensor:
-        """Of the one child of each node. Shapes: states [n, D], nodes [n] -> [n]."""
+        """Returns log-probabilities of only children. Shapes: states [n, D], nodes [n] -> [n]."""
 
 
-class AmongTokens:
-    """Probabilities over all output tokens: the likelihood of the text, as the model was trained."""
+class VocabularyLikelihood:
+    """Probabilities over all output tokens: the likelihood of the text that the model was trained on."""
 
     forced_cost = True
 
@@ -43,27 +43,30 @@ class AmongTokens:
         """See `Likelihood`."""
         places = torch.arange(width, device=nodes.device)
         children = self._tree.first_child[nodes][:, None] + places
-        return self._of(states, self._tree.token[children.clamp(max=len(self._tree.token) - 1)])
+        return self._gather(states, self._tree.token[children.clamp(max=len(self._tree.token) - 1)])
 
     def forced(self, states: Tensor, nodes: Tensor) -> Tensor:
         """See `Likelihood`."""
-        return self._of(states, self._tree.token[self._tree.first_child[nodes]][:, None])[:, 0]
+        return self._gather(states, self._tree.token[self._tree.first_child[nodes]][:, None])[:, 0]
 
-    def _of(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """Shapes: states [n, D], tokens [n, C] -> [n, C]."""
+    def _gather(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Returns log-probabilities of some tokens of each state, in chunks of states.
+
+        Shapes: states [n, D], tokens [n, C] -> [n, C].
+        """
         size = _ROWS_AT_ONCE.get(states.device.type, _ROWS_AT_ONCE["cpu"])
         parts = [
-            log_probs_of(some, self._head).gather(1, wanted.clamp(min=0))
-            for some, wanted in zip(states.split(size), tokens.split(size), strict=True)
+            log_probabilities(chunk, self._head).gather(1, own.clamp(min=0))
+            for chunk, own in zip(states.split(size), tokens.split(size), strict=True)
         ]
         return torch.cat(parts)
 
 
-class AmongBranches:
-    """Probabilities over the tokens that the tree allows: those of all items add up to one.
+class BranchLikelihood:
+    """Probabilities over the tokens that the tree allows, so that those of all items add up to one.
 
-    The same as the library's `generate` with `renormalize_logits=True`. A token without alternative is
-    certain, so an ID is decided by the few tokens at which the tree branches.
+    Equals transformers' `generate` with `renormalize_logits=True`. A token without alternative has
+    probability 1, so the few tokens at branching nodes decide an ID's score.
     """
 
     forced_cost = False
@@ -76,11 +79,14 @@ class AmongBranches:
         """See `Likelihood`."""
         tree = self._tree
         places = torch.arange(width, device=nodes.device)
-        if bool((nodes == nodes[:1]).all()):  # one node for all, such as the root: one product
+        if bool(
+            (nodes == nodes[:1]).all()
+        ):  # all at one node, such as the root: one matrix product
             first = int(tree.first_child[nodes[0]])
             own = tree.token[first : first + int(tree.num_children[nodes[0]])]
-            found = (states @ self._head[own].t()).float().log_softmax(1)
-            return torch.nn.functional.pad(found, (0, width - len(own)), value=float("-inf"))
+            scores = (states @ self._head[own].t()).float().log_softmax(1)  # [n, children]
+            return torch.nn.functional.pad(scores, (0, width - len(own)), value=float("-inf"))
+        # One dot product for each existing child; minus infinity keeps the others out of the softmax.
         row, place = torch.nonzero(places < tree.num_children[nodes][:, None], as_tuple=True)
         tokens = tree.token[tree.first_child[nodes[row]] + place]
         scores = torch.full((len(nodes), width), float("-inf"), device=nodes.device)
@@ -92,6 +98,6 @@ class AmongBranches:
         return torch.zeros(len(nodes), device=states.device)
 
 
-def log_probs_of(states: Tensor, head: Tensor) -> Tensor:
-    """Log-probabilities of all output tokens. Shapes: [..., D], [V', D] -> [..., V']."""
-    return any_linear(states, head).float().log_softmax(-1)
+def log_probabilities(states: Tensor, head: Tensor) -> Tensor:
+    """Returns log-probabilities of all output tokens. Shapes: [..., D], [V', D] -> [..., V']."""
+    return padded_linear(states, head).float().log_softmax(-1)

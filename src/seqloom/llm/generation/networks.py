@@ -1,4 +1,4 @@
-"""Networks for text models: pretrained, from scratch, or by the configuration that a run has kept."""
+"""Networks of text models: pretrained, from scratch, or rebuilt from the configuration in a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class NetworkConfig(Config):
 
     @model_validator(mode="after")
     def _shape_is_used(self) -> Self:
-        """A shape that a pretrained model would not have is a mistake, not a wish."""
+        """Refuses shape settings together with a pretrained model, which would ignore them."""
         fields = type(self).model_fields
         given = [n for n in _FROM_SCRATCH if getattr(self, n) != fields[n].default]
         if self.source == "pretrained" and given:
@@ -59,7 +59,7 @@ class NetworkConfig(Config):
 
 
 def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SILENT) -> Any:
-    """The network in float32, for the vocabulary of `tokenizer`.
+    """Builds the network in float32 for the vocabulary of `tokenizer`.
 
     Raises:
         AssetError: a pretrained model cannot be found or read.
@@ -131,20 +131,20 @@ def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
     return network
 
 
-def text_model(network: Any, output_tokens: Tensor) -> TextModel:
-    """The text model around a network."""
+def build_text_model(network: Any, output_tokens: Tensor) -> TextModel:
+    """Wraps a network as an encoder-decoder or a decoder-only text model."""
     kind = EncoderDecoder if network.config.is_encoder_decoder else DecoderOnly
     return kind(network, output_tokens)
 
 
 def save_shape(network: Any, folder: Path) -> None:
-    """Write the network's configuration, from which `load_shape` builds it without weights."""
+    """Writes the network's configuration, from which `load_shape` builds it without weights."""
     folder.mkdir(parents=True, exist_ok=True)
     network.config.save_pretrained(folder)
 
 
 def load_shape(folder: Path) -> Any:
-    """A network of the shape that `save_shape` wrote; its weights are to be loaded.
+    """Builds a network from the configuration that `save_shape` wrote, with random weights.
 
     Raises:
         ArtefactError: the configuration is missing or damaged.
@@ -161,10 +161,10 @@ def load_shape(folder: Path) -> Any:
         return auto.from_config(shape, dtype=torch.float32, trust_remote_code=False)
 
 
-def prune(network: Any, kept: Tensor) -> None:
-    """Keep the tokens `kept` alone, in that order: token i of the pruned model is kept[i] of the whole one.
+def prune_vocabulary(network: Any, kept: Tensor) -> None:
+    """Reduces the vocabulary to the tokens `kept`, in place: token i becomes the former token kept[i].
 
-    What the model says about the kept tokens stays the same to the bit.
+    Logits of the kept tokens do not change by a bit.
 
     Raises:
         ConfigError: the decoder's start token is not kept.

@@ -1,11 +1,11 @@
 """A prefix tree of token sequences, held in flat arrays.
 
-Nodes are numbered by depth and, within a depth, in the sequences' lexicographic order. The children
-of a node are therefore neighbours, and so are the sequences below it: a node's children are one range
-of nodes, its sequences one range of leaves. Nothing is walked in Python.
+Nodes are numbered by depth and, within a depth, in lexicographic order of the sequences. So the children
+of a node are one range of nodes, and the sequences below it one range of leaves. No code walks the tree
+node by node in Python.
 
-From a node with one child there is no choice. Such nodes in a row are a *run*: it ends at a branching
-node or at a leaf, and a search takes it at once.
+A node with one child leaves no choice: the next token is forced. A chain of such nodes is a *run*. It ends
+at a branching node or at a leaf, and a search takes it in one step.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor
 from seqloom.core.errors import ConfigError
 
 PAD = -1
-"""Fills a row of token sequences after its end."""
+"""Padding after the end of a token sequence."""
 
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Node 0 is the root. Each sequence ends in a leaf of its own, which stands for one item."""
+    """Prefix tree of items: node 0 is the root, and each item's sequence ends in its own leaf."""
 
     token: Tensor
     """[nodes] int64, the token that leads to the node; PAD for the root."""
@@ -42,16 +42,16 @@ class PrefixTree:
     leaf: Tensor
     """[N + 1] int64, the leaf of each item number; entry 0 is N, a leaf that is below no node."""
     run: Tensor
-    """[nodes] int64, how many nodes the run from a node has, itself and its end among them."""
+    """[nodes] int64, number of nodes of the run from the node, both ends included."""
     end: Tensor
     """[nodes] int64, the node at which the run ends; the node itself if it is a leaf or branches."""
 
     @classmethod
     def build(cls, sequences: Tensor) -> Self:
-        """The tree of `sequences`; row j belongs to item number j + 1.
+        """Builds the tree of `sequences`; row j belongs to item number j + 1.
 
         Raises:
-            ConfigError: a row is empty, two rows are equal, or one is the beginning of another.
+            ConfigError: a row is empty, two rows are equal, or one is a prefix of another.
 
         Shapes: sequences [N, T] int64 token numbers from 0, PAD after the end of a row.
         """
@@ -61,6 +61,7 @@ class PrefixTree:
         order = np.lexsort(rows.T[::-1])
         rows = rows[order]
         real = rows != PAD
+        # In sorted order a row opens a node at each place from its first difference to the row before on.
         new = np.ones(rows.shape, dtype=bool)
         new[1:] = np.logical_or.accumulate(rows[1:] != rows[:-1], axis=1)
         new &= real
@@ -70,6 +71,10 @@ class PrefixTree:
     def _number(
         cls, rows: np.ndarray, real: np.ndarray, new: np.ndarray, order: np.ndarray
     ) -> Self:
+        """Numbers the nodes by depth and collects their children and leaves.
+
+        Shapes: rows, real, new [N, T], order [N].
+        """
         count, depth = rows.shape
         row, column = np.nonzero(new)
         by_depth = np.lexsort((row, column))
@@ -113,48 +118,48 @@ class PrefixTree:
         """The same tree on `device`."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
-    def along(self, nodes: Tensor, count: int) -> Tensor:
-        """The next `count` nodes of each run, the node itself first; past its end they mean nothing.
+    def follow_runs(self, nodes: Tensor, count: int) -> Tensor:
+        """Returns the first `count` nodes of the run from each node; undefined beyond its end.
 
         Shapes: [...] -> [..., count].
         """
-        found = [nodes]
+        chain = [nodes]
         for _ in range(count - 1):
-            found.append(self.first_child[found[-1]].clamp(max=len(self.token) - 1))
-        return torch.stack(found, -1)
+            chain.append(self.first_child[chain[-1]].clamp(max=len(self.token) - 1))
+        return torch.stack(chain, -1)
 
     def leaves_of(self, items: Tensor) -> Tensor:
-        """The leaves of items, rising in each row; equal items once, the rest is N.
+        """Returns the distinct leaves of each row's items in ascending order, padded with N.
 
         Shapes: items [B, S] int64 item numbers, 0 where padded -> [B, S].
         """
         leaves = self.leaf[items].sort(1).values
-        again = torch.zeros_like(leaves, dtype=torch.bool)
-        again[:, 1:] = leaves[:, 1:] == leaves[:, :-1]
-        return leaves.masked_fill(again, self.num_items).sort(1).values
+        repeated = torch.zeros_like(leaves, dtype=torch.bool)
+        repeated[:, 1:] = leaves[:, 1:] == leaves[:, :-1]
+        return leaves.masked_fill(repeated, self.num_items).sort(1).values
 
-    def all_among(self, nodes: Tensor, leaves: Tensor) -> Tensor:
-        """Whether every leaf at or below a node is one of `leaves`.
+    def all_leaves_in(self, nodes: Tensor, leaves: Tensor) -> Tensor:
+        """Returns whether every leaf at or below a node is one of `leaves`.
 
         Shapes: nodes [B, M] int64, leaves [B, S] as `leaves_of` gives -> [B, M] bool.
         """
         return self._count(nodes, leaves) == self.end_leaf[nodes] - self.first_leaf[nodes]
 
-    def none_among(self, nodes: Tensor, leaves: Tensor) -> Tensor:
-        """Whether no leaf at or below a node is one of `leaves`; shapes as in `all_among`."""
+    def no_leaves_in(self, nodes: Tensor, leaves: Tensor) -> Tensor:
+        """Returns whether no leaf at or below a node is one of `leaves`; shapes as in `all_leaves_in`."""
         return self._count(nodes, leaves) == 0
 
     def _count(self, nodes: Tensor, leaves: Tensor) -> Tensor:
-        """How many of a row's leaves are at or below each node. Shapes: [B, M], [B, S] -> [B, M]."""
+        """Counts the leaves of a row at or below each node. Shapes: [B, M], [B, S] -> [B, M]."""
         first, end = self.first_leaf[nodes], self.end_leaf[nodes]
         return torch.searchsorted(leaves, end) - torch.searchsorted(leaves, first)
 
 
 def _runs(first_child: np.ndarray, children: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Length and end of the run from each node, by jumps that double."""
-    goes_on = children == 1
-    end = np.where(goes_on, first_child, np.arange(len(children)))
-    steps = goes_on.astype(np.int64)
+    """Computes length and end of the run from each node by pointer doubling."""
+    forced = children == 1
+    end = np.where(forced, first_child, np.arange(len(children)))
+    steps = forced.astype(np.int64)
     while True:
         more = steps[end]
         if not more.any():
@@ -163,7 +168,11 @@ def _runs(first_child: np.ndarray, children: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _check_distinct(opens: np.ndarray, below: np.ndarray, order: np.ndarray) -> None:
-    """Every row must open a node of its own at its end, and no other row may pass through it."""
+    """Checks that every row ends in a node of its own that no other row passes through.
+
+    Raises:
+        ConfigError: two rows are equal, or one is a prefix of another.
+    """
     if not opens.all():
         at = int(np.flatnonzero(~opens)[0])
         raise ConfigError(
@@ -173,6 +182,6 @@ def _check_distinct(opens: np.ndarray, below: np.ndarray, order: np.ndarray) -> 
     if (below > 1).any():
         at = int(np.flatnonzero(below > 1)[0])
         raise ConfigError(
-            f"the token sequence of item {order[at] + 1} is the beginning of that of item "
+            f"the token sequence of item {order[at] + 1} is a prefix of that of item "
             f"{order[at + 1] + 1}; close every sequence with an end mark"
         )

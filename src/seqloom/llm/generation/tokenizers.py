@@ -1,4 +1,4 @@
-"""Tokenizers: that of a model, or one trained on the texts at hand."""
+"""Tokenizers: a model's own, or one trained on the items' texts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PADDING, CLOSING = "<pad>", "</s>"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE of at most `vocab_size` tokens, case folded: any text can be written with it.
+    """Trains a lower-casing byte-level BPE of at most `vocab_size` tokens, which can encode any text.
 
-    The same texts in any order give the same tokenizer.
+    The result does not depend on the order of the texts.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -36,10 +36,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model's or a run's folder, with a padding token.
+    """Loads the tokenizer of a model's or a run's folder and makes sure that it has a padding token.
 
     Raises:
-        ArtefactError: the folder holds none.
+        ArtefactError: the folder holds no readable tokenizer.
     """
     from transformers import AutoTokenizer
 

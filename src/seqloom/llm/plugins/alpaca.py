@@ -34,29 +34,29 @@ class Record:
     prompt: str
     response: str
     line: int = 0
-    """Where the file has it, from 1."""
+    """Line in the file, from 1."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records of a file, in its order."""
+    """The valid records of a file in order, and the problems of the others."""
 
     good: list[Record]
     bad: list[str]
-    """What is wrong with each record that was left out, with its line."""
+    """The problem of each record that was left out, with its line."""
 
 
-def before_input(instruction: str) -> str:
-    """The template up to the place of the input."""
+def prompt_before_input(instruction: str) -> str:
+    """Renders the template up to the input."""
     return _WITH_INPUT.replace("{instruction}", instruction)
 
 
 def read_records(path: str | Path, *, skip_bad: bool = False) -> Records:
-    """Read Alpaca records (`instruction`, `input`, `output`) from a JSON array or from JSON lines.
+    """Reads Alpaca records (`instruction`, `input`, `output`) from a JSON array or from JSON lines.
 
     Raises:
-        DataError: the file is missing, no UTF-8 or no JSON; it holds no good record; or, without
-            `skip_bad`, a record is bad: the message names the lines.
+        DataError: the file is missing, not UTF-8 or not JSON; it holds no valid record; or, without
+            `skip_bad`, a record is invalid: the message names the lines.
     """
     path = Path(path)
     text = read_text(path, "record file")
@@ -81,18 +81,18 @@ def read_records(path: str | Path, *, skip_bad: bool = False) -> Records:
 
 
 def _array(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """(line on which it begins, value) of each element of a JSON array."""
+    """Yields (first line, value) of each element of a JSON array."""
     decoder = json.JSONDecoder()
-    at = text.index("[") + 1
-    line, counted = 1, 0
+    position = text.index("[") + 1
+    line, counted = 1, 0  # line number at the place up to which newlines are counted
     while True:
-        while at < len(text) and text[at] in " \t\r\n,":
-            at += 1
-        line, counted = line + text.count("\n", counted, at), at
-        if at < len(text) and text[at] == "]":
+        while position < len(text) and text[position] in " \t\r\n,":
+            position += 1
+        line, counted = line + text.count("\n", counted, position), position
+        if position < len(text) and text[position] == "]":
             return
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path} is not valid JSON from line {line} on ({error.msg} at line {error.lineno}); "
@@ -102,7 +102,7 @@ def _array(text: str, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, Any]]:
-    """(line, value) of each line that is not blank; what is no JSON comes as a ValueError."""
+    """Yields (line, value) of each non-blank line; the value of an invalid line is its ValueError."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -112,6 +112,7 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _problem(value: Any) -> str | None:
+    """Returns why a value is not a valid record, or None."""
     if isinstance(value, json.JSONDecodeError):
         return f"no valid JSON ({value.msg})"
     if not isinstance(value, dict):
@@ -128,5 +129,5 @@ def _record(value: dict[str, str], line: int) -> Record:
     given = (value.get("input") or "").strip()
     instruction = value["instruction"].strip()
     plain = _PLAIN.replace("{instruction}", instruction)
-    prompt = before_input(instruction) + given if given else plain
+    prompt = prompt_before_input(instruction) + given if given else plain
     return Record(prompt + RESPONSE, value["output"].strip(), line)

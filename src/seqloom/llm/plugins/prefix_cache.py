@@ -1,8 +1,8 @@
-"""Many short sequences after one prefix, as fast as a Llama allows: only their last states are computed.
+"""Computes the last states of many short sequences after one prefix, for Llama models.
 
-The library's forward pass does for a batch what this does; see the test. What is saved: adapters are added
-to the weights once for all sequences, the prefix's keys are not copied for each of them, and in the
-last layer nothing but keys and values is computed at the other positions.
+The result equals that of transformers' forward pass; a test compares them. This is faster because adapters
+are merged into the weights once for all sequences, the prefix's keys are not copied for each sequence, and
+the last layer computes only keys and values at all positions but the last.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqloom.llm.sharding import gathered_layer
-from seqloom.nn.linear import OneDNNLinear, any_linear
+from seqloom.llm.sharding import gather_layer
+from seqloom.nn.linear import OneDNNLinear, padded_linear
 
 FAMILY = ("llama",)
-"""Values of `model_type` whose layers this module knows."""
+"""Supported values of `model_type`."""
 
-Pair = tuple[Tensor, Tensor]
+KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass
-class Part:
-    """Sequences that go through together."""
+class SequenceBatch:
+    """Sequences computed together, padded on the right."""
 
     x: Tensor
     """[B, L, D] input embeddings, then the states after each layer."""
@@ -33,8 +33,8 @@ class Part:
     """[B], at least 1."""
 
 
-def knows(backbone: Any) -> bool:
-    """Whether `last_states` can run this model: its layers are known and its weights are plain numbers."""
+def is_supported(backbone: Any) -> bool:
+    """Returns whether `last_states` can run this model: a supported family with unquantised weights."""
     if backbone.config.model_type not in FAMILY:
         return False
     linears = (_base(module) for layer in backbone.layers for module in _linears(layer))
@@ -43,12 +43,12 @@ def knows(backbone: Any) -> bool:
 
 @torch.no_grad()
 def last_states(
-    backbone: Any, adapter: str | None, prefix: Sequence[Pair], parts: Sequence[Part]
+    backbone: Any, adapter: str | None, prefix: Sequence[KeysValues], parts: Sequence[SequenceBatch]
 ) -> list[Tensor]:
-    """The state at each sequence's last position.
+    """Computes the state at each sequence's last position.
 
     Args:
-        prefix: keys and values of each layer, [1, H, T, d]; positions count on from T.
+        prefix: keys and values of each layer, [1, H, T, d]; positions continue from T.
 
     Shapes: -> for each part [B, D].
     """
@@ -58,7 +58,7 @@ def last_states(
     positions = torch.arange(start, start + longest, device=parts[0].x.device)[None]
     cos, sin = (turn[0] for turn in backbone.rotary_emb(parts[0].x, positions))  # [L, d]
     for number, layer in enumerate(backbone.layers):
-        with gathered_layer(layer):
+        with gather_layer(layer):
             weights = _Weights(layer, adapter)
             for part in parts:
                 part.x = _layer(layer, weights, prefix[number], part, cos, sin, number == last)
@@ -66,31 +66,38 @@ def last_states(
 
 
 class _Weights:
-    """The weights of one layer with the adapter added; they live as long as the layer is run."""
+    """The weights of one layer with the adapter merged, kept while the layer runs."""
 
     def __init__(self, layer: Any, adapter: str | None) -> None:
         self._merged = {id(module): _merged(module, adapter) for module in _linears(layer)}
 
     def __call__(self, module: Any, x: Tensor) -> Tensor:
-        return any_linear(x, self._merged[id(module)], _base(module).bias)
+        return padded_linear(x, self._merged[id(module)], _base(module).bias)
 
 
 def _layer(
-    layer: Any, weights: _Weights, prefix: Pair, part: Part, cos: Tensor, sin: Tensor, last: bool
+    layer: Any,
+    weights: _Weights,
+    prefix: KeysValues,
+    part: SequenceBatch,
+    cos: Tensor,
+    sin: Tensor,
+    last: bool,
 ) -> Tensor:
-    """Shapes: -> [B, L, D], in the last layer [B, 1, D]."""
+    """Runs one layer on a batch. Shapes: -> [B, L, D], in the last layer [B, 1, D]."""
     x, attention = part.x, layer.self_attn
     normed = layer.input_layernorm(x)
-    keys = _turn(_heads(weights(attention.k_proj, normed), attention), cos, sin)
+    keys = _rotate(_heads(weights(attention.k_proj, normed), attention), cos, sin)
     values = _heads(weights(attention.v_proj, normed), attention)
-    at = (part.lengths - 1)[:, None]  # [B, 1]
+    at = (part.lengths - 1)[:, None]  # [B, 1], last positions
     if last:
+        # Only the last position of each sequence needs a query: M = 1.
         index = at[..., None].expand(-1, -1, x.shape[2])
         x, normed = x.gather(1, index), normed.gather(1, index)
-        query = _turn(_heads(weights(attention.q_proj, normed), attention), cos[at], sin[at])
+        query = _rotate(_heads(weights(attention.q_proj, normed), attention), cos[at], sin[at])
         mask = torch.arange(part.x.shape[1], device=x.device) <= at[..., None]  # [B, 1, L]
     else:
-        query = _turn(_heads(weights(attention.q_proj, normed), attention), cos, sin)
+        query = _rotate(_heads(weights(attention.q_proj, normed), attention), cos, sin)
         length = x.shape[1]
         mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None]
     mixed = _attend(query, keys, values, prefix, mask, attention.scaling)
@@ -102,9 +109,9 @@ def _layer(
 
 
 def _attend(
-    query: Tensor, keys: Tensor, values: Tensor, prefix: Pair, mask: Tensor, scaling: float
+    query: Tensor, keys: Tensor, values: Tensor, prefix: KeysValues, mask: Tensor, scaling: float
 ) -> Tensor:
-    """Attention to the prefix, one product for all sequences, and to a sequence's own places.
+    """Attends to the prefix, by one product for all sequences, and to each sequence's own positions.
 
     Shapes: query [B, H, M, d], keys and values [B, G, L, d], prefix [1, G, T, d], mask [1 or B, M, L]
     -> [B, M, H * d].
@@ -113,34 +120,35 @@ def _attend(
     groups, before = keys.shape[1], prefix[0].shape[2]
     query = query.reshape(batch, groups, -1, size) * scaling  # [B, G, H / G * M, d]
     scores = query.new_empty(*query.shape[:3], before + keys.shape[2])
-    scores[..., :before] = _back(_aside(query) @ prefix[0][0].transpose(1, 2), batch)
+    scores[..., :before] = _split_batch(_merge_batch(query) @ prefix[0][0].transpose(1, 2), batch)
+    # Query heads of a group share its keys; rows of `query` are (head, position) pairs.
     own = query @ keys.transpose(2, 3)
     own = own.view(batch, groups, -1, count, keys.shape[2])
     own = own.masked_fill(~mask[:, None, None], float("-inf"))
     scores[..., before:] = own.flatten(2, 3)
     weights = scores.softmax(-1)
-    mixed = _back(_aside(weights[..., :before]) @ prefix[1][0], batch)
+    mixed = _split_batch(_merge_batch(weights[..., :before]) @ prefix[1][0], batch)
     mixed = mixed + weights[..., before:] @ values
     return mixed.reshape(batch, heads, count, size).transpose(1, 2).flatten(2)
 
 
-def _aside(x: Tensor) -> Tensor:
-    """The batch among the rows. Shapes: [B, G, M, d] -> [G, B * M, d]."""
+def _merge_batch(x: Tensor) -> Tensor:
+    """Moves the batch into the rows. Shapes: [B, G, M, d] -> [G, B * M, d]."""
     return x.transpose(0, 1).flatten(1, 2)
 
 
-def _back(x: Tensor, batch: int) -> Tensor:
-    """Undoes `_aside`. Shapes: [G, B * M, d] -> [B, G, M, d]."""
+def _split_batch(x: Tensor, batch: int) -> Tensor:
+    """Undoes `_merge_batch`. Shapes: [G, B * M, d] -> [B, G, M, d]."""
     return x.unflatten(1, (batch, -1)).transpose(0, 1)
 
 
 def _heads(x: Tensor, attention: Any) -> Tensor:
-    """Shapes: [B, M, H * d] -> [B, H, M, d]."""
+    """Splits the width into heads. Shapes: [B, M, H * d] -> [B, H, M, d]."""
     return x.unflatten(2, (-1, attention.head_dim)).transpose(1, 2)
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions. Shapes: x [B, H, M, d], cos and sin [L, d] with L >= M, or [B, M, d]."""
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Applies rotary positions. Shapes: x [B, H, M, d], cos and sin [L, d] with L >= M, or [B, M, d]."""
     if cos.ndim == 2:
         cos, sin = cos[: x.shape[2]], sin[: x.shape[2]]
     else:
@@ -160,6 +168,7 @@ def _base(module: Any) -> Any:
 
 
 def _merged(module: Any, adapter: str | None) -> Tensor:
+    """Returns a linear layer's weight with the adapter's low-rank product added."""
     weight: Tensor = _base(module).weight
     if adapter is None or adapter not in getattr(module, "lora_A", {}):
         return weight

@@ -1,4 +1,4 @@
-"""One frozen language model in memory, with any number of LoRA adapters beside its weights."""
+"""A frozen language model that any number of LoRA adapters share in memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.llm.loading import load_causal_lm, load_encoder_lm, randomised
+from seqloom.llm.loading import load_causal_lm, load_encoder_lm, reinitialise
 from seqloom.llm.reference import BaseReference, LanguageModelConfig, weights_sha256
 from seqloom.llm.sharding import shard_layers
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import use_onednn
 
-# Feed-forward layers, by the names that the common architectures give them; the first set that fits.
+# Names of feed-forward layers in common architectures; the first set that a model has is used.
 _FEED_FORWARD = (
     ("gate_proj", "up_proj", "down_proj"),
     ("gate_up_proj", "down_proj"),
@@ -45,14 +45,14 @@ class LoraSettings(Config):
     dropout: float = Field(0.05, ge=0, lt=1)
     """Dropout on the adapter's input."""
     targets: list[str] | None = None
-    """Ends of the names of the layers that get an adapter; the feed-forward layers if not given."""
+    """Name endings of the layers that get an adapter; the feed-forward layers if not given."""
 
 
-class LanguageModel:
-    """A frozen base. Plug-ins add their adapters to it and take turns; its weights exist once.
+class SharedBase:
+    """A frozen language model to which plug-ins add adapters; its weights are in memory once.
 
-    It is no torch module on purpose: a system that uses it neither saves nor trains its weights. A call
-    that runs under one adapter holds the lock, so that threads with different adapters do not mix.
+    It is deliberately not a torch module, so that a system that uses it neither saves nor trains its weights.
+    A call that runs under one adapter holds the lock, so that threads with different adapters do not mix.
     """
 
     def __init__(
@@ -78,25 +78,25 @@ class LanguageModel:
 
     @property
     def width(self) -> int:
-        """D, the width of its states."""
+        """D, width of the states."""
         return int(self.backbone.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device of the weights."""
         return next(iter(self.backbone.parameters())).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format of its input."""
-        found: torch.dtype = self.backbone.get_input_embeddings().weight.dtype
-        return found
+        """Number format of the input embeddings."""
+        dtype: torch.dtype = self.backbone.get_input_embeddings().weight.dtype
+        return dtype
 
-    def place(self, device: torch.device) -> None:
-        """Bring it to `device`, in the number format that the configuration wants there.
+    def move_to(self, device: torch.device) -> None:
+        """Moves the weights to `device`, in the number format that the configuration sets for it.
 
         Raises:
-            ConfigError: other plug-ins use it on another device.
+            ConfigError: other plug-ins use the model on another device.
         """
         with self._lock:
             if self.config.quantise is None and device != self.device:
@@ -112,7 +112,7 @@ class LanguageModel:
             self._cast(self._dtype(device))
 
     def shard(self, device: torch.device) -> None:
-        """Spread the weights over the processes of this one's group; see `shard_layers`.
+        """Shards the weights over the processes of the group; see `shard_layers`.
 
         Raises:
             ConfigError: other plug-ins use it, it is in 8 or 4 bits, or its layers are not known.
@@ -122,9 +122,9 @@ class LanguageModel:
             if len(self.users) > 1 or self.config.quantise is not None:
                 raise ConfigError(
                     f"the language model {self.reference.name} is used by other plug-ins too, or in 8 or 4 "
-                    "bits; only one of its own in 16 or 32 bits is spread over processes"
+                    "bits; only an unshared one in 16 or 32 bits can be sharded over processes"
                 )
-            # Whoever asks for this model later gets a whole one.
+            # Later calls of `load_shared_base` must load a whole model.
             for key in [key for key, model in _LOADED.items() if model is self]:
                 del _LOADED[key]
             self._cast(self._dtype(device))
@@ -132,16 +132,16 @@ class LanguageModel:
             shard_layers(self.backbone, device, adapters)
 
     def embed(self, tokens: list[int]) -> Tensor:
-        """Input embeddings. Shapes: T tokens -> [T, D]."""
+        """Embeds tokens. Shapes: T tokens -> [T, D]."""
         table = self.backbone.get_input_embeddings()
-        found: Tensor = table(torch.tensor(tokens, dtype=torch.int64, device=table.weight.device))
-        return found
+        vectors: Tensor = table(torch.tensor(tokens, dtype=torch.int64, device=table.weight.device))
+        return vectors
 
-    def add(self, settings: LoraSettings) -> tuple[str, dict[str, nn.Parameter]]:
-        """Add an adapter; gives its name here and its trainable parameters by their path.
+    def add_adapter(self, settings: LoraSettings) -> tuple[str, dict[str, nn.Parameter]]:
+        """Adds an adapter; returns its name and its trainable parameters by path.
 
         Raises:
-            ConfigError: no layer of the model has one of the names in `settings.targets`.
+            ConfigError: no layer of the model matches `settings.targets`.
         """
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
@@ -169,13 +169,13 @@ class LanguageModel:
             self._active = None
             return name, dict(self._parameters(name))
 
-    def remove(self, name: str) -> None:
-        """Let go of an adapter. Safe at any moment: it happens when the model is next at rest."""
+    def remove_adapter(self, name: str) -> None:
+        """Schedules an adapter for removal before the next use of the model. Safe at any time."""
         self._retired.append(name)
 
     @contextmanager
-    def using(self, name: str | None, *, training: bool) -> Iterator[Any]:
-        """The backbone with one adapter active (or none); nobody else may use it meanwhile."""
+    def activate(self, name: str | None, *, training: bool) -> Iterator[Any]:
+        """Yields the backbone with one adapter active (or none), for exclusive use within the block."""
         with self._lock:
             self._clean()
             if self._active != (name, training):
@@ -187,7 +187,11 @@ class LanguageModel:
             yield self.backbone
 
     def targets(self, settings: LoraSettings) -> list[str]:
-        """Full names of the layers that get an adapter."""
+        """Returns the full names of the layers that get an adapter.
+
+        Raises:
+            ConfigError: no set of names matches the model's layers.
+        """
         linear = [
             path
             for path, module in self.backbone.named_modules()
@@ -195,18 +199,19 @@ class LanguageModel:
             and "lora_" not in path
         ]
         linear = sorted({path.removesuffix(".base_layer") for path in linear})
-        wanted = [tuple(settings.targets)] if settings.targets else list(_FEED_FORWARD)
-        for ends in wanted:
-            found = [p for p in linear if any(p == end or p.endswith(f".{end}") for end in ends)]
-            if {end for end in ends if any(p.endswith(end) for p in found)} == set(ends):
-                return found
+        candidates = [tuple(settings.targets)] if settings.targets else list(_FEED_FORWARD)
+        for ends in candidates:
+            paths = [p for p in linear if any(p == end or p.endswith(f".{end}") for end in ends)]
+            if {end for end in ends if any(p.endswith(end) for p in paths)} == set(ends):
+                return paths
         have = sorted({path.rpartition(".")[2] for path in linear})
         raise ConfigError(
-            f"{self.reference.name} has no layers named {wanted[0] if settings.targets else 'as usual'}"
+            f"{self.reference.name} has no layers named {candidates[0] if settings.targets else 'as usual'}"
             f"; set lora.targets to some of: {', '.join(have)}"
         )
 
     def _parameters(self, name: str) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yields an adapter's parameters by path, made trainable and float32."""
         for path, layer in self._layers.items():
             for part in ("lora_A", "lora_B"):
                 maps = getattr(layer, part)
@@ -217,6 +222,7 @@ class LanguageModel:
                     yield f"{path}.{part}", parameter
 
     def _clean(self) -> None:
+        """Deletes the adapters scheduled for removal."""
         while self._retired:
             name = self._retired.pop()
             for layer in self._layers.values():
@@ -225,12 +231,12 @@ class LanguageModel:
             self._active = None
 
     def _dtype(self, device: torch.device) -> torch.dtype:
-        wanted = self.config.dtype
-        half = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+        setting = self.config.dtype
+        half = setting == "bfloat16" or (setting == "auto" and device.type == "cuda")
         return torch.bfloat16 if half else torch.float32
 
     def _cast(self, dtype: torch.dtype) -> None:
-        """Adapters stay in float32, and so do buffers: rotary frequencies lose too much in 16 bits."""
+        """Casts the base's weights. Adapters and buffers (rotary frequencies) stay in float32."""
         if self.config.quantise is not None:
             return
         heads = [] if self.head is None else list(self.head.named_parameters())
@@ -239,30 +245,28 @@ class LanguageModel:
                 parameter.data = parameter.data.to(dtype)
 
 
-_LOADED: weakref.WeakValueDictionary[tuple[Any, ...], LanguageModel] = weakref.WeakValueDictionary()
+_LOADED: weakref.WeakValueDictionary[tuple[Any, ...], SharedBase] = weakref.WeakValueDictionary()
 _LOADING = threading.Lock()
 
 
-def shared_language_model(
-    config: LanguageModelConfig, progress: Progress = SILENT
-) -> LanguageModel:
-    """The language model of `config`: the one in memory if somebody uses it, else a fresh one.
+def load_shared_base(config: LanguageModelConfig, progress: Progress = SILENT) -> SharedBase:
+    """Returns the base of `config`: the one in memory if it is in use, else loads it.
 
     Raises:
         AssetError: the model cannot be found or read.
-        ConfigError: `num_layers` is out of range, or 8 or 4 bits cannot be had here.
+        ConfigError: `num_layers` is out of range, or 8 or 4 bits are not available here.
     """
     sha256 = weights_sha256(config.name, progress)
     key = (sha256, config.num_layers, config.kind, config.start, config.dtype, config.quantise)
     with _LOADING:
-        found = _LOADED.get(key)
-        if found is None:
-            found = _load(config, sha256, progress)
-            _LOADED[key] = found
-        return found
+        base = _LOADED.get(key)
+        if base is None:
+            base = _load(config, sha256, progress)
+            _LOADED[key] = base
+        return base
 
 
-def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> LanguageModel:
+def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> SharedBase:
     if config.kind == "bidirectional":
         if config.quantise:
             raise ConfigError("quantise is for causal language models; leave it out")
@@ -279,12 +283,13 @@ def _load(config: LanguageModelConfig, sha256: str, progress: Progress) -> Langu
     if config.start == "random":
         if config.quantise:
             raise ConfigError("start=random and quantise exclude each other; leave one out")
-        model = randomised(model)
+        model = reinitialise(model)
         sha256 = _tensors_sha256(model)
-    return LanguageModel(config, model, tokenizer, sha256)
+    return SharedBase(config, model, tokenizer, sha256)
 
 
 def _tensors_sha256(model: nn.Module) -> str:
+    """Hashes weights in memory, for models without a file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}:{tuple(tensor.shape)}\n".encode())

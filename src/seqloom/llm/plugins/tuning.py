@@ -1,4 +1,4 @@
-"""Instruction tuning: an adapter learns to answer Alpaca records (stage 1 of E4SRec).
+"""Instruction tuning: trains an adapter to answer Alpaca records (stage 1 of E4SRec).
 
 Source: E4SRec (arXiv 2312.02443), section 3.2.
 """
@@ -20,11 +20,11 @@ from seqloom.data.batches import EpochPlan, TrainingRows, plan_epoch
 from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import Record
-from seqloom.llm.plugins.shared_base import LanguageModel, LoraSettings
+from seqloom.llm.plugins.shared_base import LoraSettings, SharedBase
 from seqloom.llm.reference import LanguageModelConfig
 from seqloom.nn.losses import softmax_loss
 
-# Models that change the logits after the head; what is trained here would not be what they compute.
+# Settings of models that change the logits after the head; the loss here would not be the model's own.
 _CHANGES_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
@@ -48,32 +48,32 @@ class TuneConfig(Config):
     clip_norm: float | None = Field(1.0, gt=0)
     """Largest norm of all gradients together."""
     max_tokens: int = Field(512, ge=2)
-    """Longest prompt and response together; a longer response is cut off at its end."""
+    """Largest number of tokens of prompt and response together; a longer response is cut at its end."""
     llm: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     """The language model that is tuned."""
     lora: LoraSettings = Field(default_factory=LoraSettings)
     """The adapter."""
 
     def optimisation(self) -> Optimisation:
-        """The settings of the one phase."""
+        """Returns the settings of the single phase."""
         return Optimisation.of(self)
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Records as tokens: prompt, response, end of text."""
+class EncodedRecords:
+    """Tokenised records: prompt, response, end of text."""
 
     tokens: Sequences
     prompt_lengths: Tensor
-    """[rows] int64, tokens of each row that are prompt."""
+    """[rows] int64, number of prompt tokens in each row."""
     kept: list[int]
-    """Numbers of the records, from 0, that have room for a response."""
+    """Numbers, from 0, of the records that have room for a response."""
     cut: int
-    """Records whose response was cut off."""
+    """Number of records whose response was cut."""
 
 
-def encode_records(records: Sequence[Record], base: LanguageModel, max_tokens: int) -> Encoded:
-    """Tokens of each record; a prompt that fills `max_tokens` leaves nothing to learn and is left out."""
+def encode_records(records: Sequence[Record], base: SharedBase, max_tokens: int) -> EncodedRecords:
+    """Tokenises records; leaves out those whose prompt fills `max_tokens`, with no response to learn."""
     ends = [] if base.tokenizer.eos_token_id is None else [base.tokenizer.eos_token_id]
     rows: list[list[int]] = []
     prompt_lengths: list[int] = []
@@ -89,36 +89,36 @@ def encode_records(records: Sequence[Record], base: LanguageModel, max_tokens: i
         rows.append(whole[:max_tokens])
         prompt_lengths.append(len(prompt))
         kept.append(number)
-    return Encoded(Sequences.from_lists(rows), torch.tensor(prompt_lengths), kept, cut)
+    return EncodedRecords(Sequences.from_lists(rows), torch.tensor(prompt_lengths), kept, cut)
 
 
 @dataclass(frozen=True)
-class TokenBatch:
-    """Records side by side, padded on the right."""
+class _TokenBatch:
+    """Batch of tokenised records, padded on the right."""
 
     inputs: PaddedBatch
     learnt: Tensor
-    """[B, T - 1] bool, whether the token after each position is one of the response."""
+    """[B, T - 1] bool, whether the token after each position belongs to the response."""
     num_targets: int
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def share(self, rows: slice) -> TokenBatch:
-        """Some records."""
+    def share(self, rows: slice) -> _TokenBatch:
+        """See `Divisible`."""
         inputs = self.inputs.share(rows)
         learnt = self.learnt[rows, : inputs.items.shape[1] - 1]
-        return TokenBatch(inputs, learnt, int(learnt.sum()))
+        return _TokenBatch(inputs, learnt, int(learnt.sum()))
 
-    def to(self, device: torch.device) -> TokenBatch:
-        """The same batch on `device`."""
+    def to(self, device: torch.device) -> _TokenBatch:
+        """Copies the batch to `device`."""
         learnt = self.learnt.to(device, non_blocking=True)
-        return TokenBatch(self.inputs.to(device), learnt, self.num_targets)
+        return _TokenBatch(self.inputs.to(device), learnt, self.num_targets)
 
 
 @dataclass(frozen=True)
-class TokenPlan:
-    """The batches of one epoch."""
+class _TokenPlan:
+    """The batches of one epoch, made on access."""
 
     plan: EpochPlan
     prompt_lengths: Tensor
@@ -126,26 +126,27 @@ class TokenPlan:
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, step: int) -> TokenBatch:
+    def __getitem__(self, step: int) -> _TokenBatch:
         rows = self.plan.order[step]
         inputs = self.plan.rows.items.select(rows).pad()
+        # A target is learnt if it lies after the prompt and before the padding.
         target = torch.arange(1, inputs.items.shape[1])
         learnt = (target >= self.prompt_lengths[rows][:, None]) & (target < inputs.lengths[:, None])
-        return TokenBatch(inputs, learnt, int(learnt.sum()))
+        return _TokenBatch(inputs, learnt, int(learnt.sum()))
 
 
 class TuningPhase:
     """Trains an adapter on the responses of records, each token given all before it.
 
-    The loss is on response tokens alone. Padding stands on the right, where a causal model sees none
-    of it, so no attention mask is needed.
+    The loss covers response tokens alone. Padding is on the right, where a causal model does not attend to
+    it, so no attention mask is needed.
     """
 
     name = "tune"
     validated = False
 
-    def __init__(self, adapter: Adapter, encoded: Encoded, config: TuneConfig) -> None:
-        """Raises ConfigError where the language model has no plain output layer."""
+    def __init__(self, adapter: Adapter, encoded: EncodedRecords, config: TuneConfig) -> None:
+        """Raises ConfigError if the language model has no plain output layer."""
         check_head(adapter.base)
         self.module = adapter
         self.optimisation = config.optimisation()
@@ -156,27 +157,28 @@ class TuningPhase:
             encoded.tokens, torch.arange(count), torch.ones(count, dtype=torch.bool)
         )
 
-    def steps(self, epoch: int) -> TokenPlan:
-        """The batches of an epoch."""
+    def steps(self, epoch: int) -> _TokenPlan:
+        """See `Phase`."""
         config = self._config
         plan = plan_epoch(self._rows, config.batch_size, config.seed, self.name, epoch)
-        return TokenPlan(plan, self._prompt_lengths)
+        return _TokenPlan(plan, self._prompt_lengths)
 
-    def loss(self, batch: TokenBatch) -> dict[str, Mean]:
-        """Cross-entropy of the response tokens, averaged over them."""
+    def loss(self, batch: _TokenBatch) -> dict[str, Mean]:
+        """Returns the mean cross-entropy of the response tokens."""
         base, tokens = self.module.base, batch.inputs.items
         embeddings = base.backbone.get_input_embeddings()(tokens)
+        # [B, T - 1, D]: the state at each position predicts the next token.
         states = self.module.run(embeddings, use_cache=False).last_hidden_state[:, :-1]
         at = batch.learnt
         loss = softmax_loss(states[at].float(), base.head.weight, tokens[:, 1:][at])
         return {"loss": Mean(loss, batch.num_targets)}
 
 
-def check_head(base: LanguageModel) -> None:
-    """Make sure that logits are states times the output layer's weights, which is what is trained.
+def check_head(base: SharedBase) -> None:
+    """Checks that logits are states times the output layer's weights, as the loss assumes.
 
     Raises:
-        ConfigError: the model has no output layer, or does more than that.
+        ConfigError: the model has no output layer, or changes its logits.
     """
     if base.head is None:
         raise ConfigError(

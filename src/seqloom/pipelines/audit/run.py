@@ -11,7 +11,7 @@ from torch import Tensor
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import NamesItems
-from seqloom.core.tensors import tensor_marks, unlike_marks
+from seqloom.core.tensors import differing_tensors, tensor_fingerprints
 from seqloom.data.store import Dataset, training_only
 from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.audit.names import check_earlier_run, check_names, check_prompts
@@ -210,7 +210,7 @@ def _check_start(run: Run, blind: TrainingData, checks: Checks) -> None:
         checks.unknown(*what, f"the system cannot be built from the training part alone: {error}")
         return
     if manifest.start:
-        wrong = unlike_marks(manifest.start, tensor_marks(fresh.state_dict()))
+        wrong = differing_tensors(manifest.start, tensor_fingerprints(fresh.state_dict()))
         checks.judge(
             *what,
             not wrong,

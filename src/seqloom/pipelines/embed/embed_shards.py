@@ -13,7 +13,7 @@ from seqloom.core.errors import ArtefactError
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
-from seqloom.jobs import Engine
+from seqloom.jobs import JobRunner
 from seqloom.jobs.shards import Shard
 from seqloom.pipelines.embed.embed import EmbedSummary, default_name, embed
 from seqloom.pipelines.embed.options import EmbedOptions
@@ -148,7 +148,7 @@ def merge_shards(
 
 
 def embed_sharded(
-    engine: Engine,
+    engine: JobRunner,
     dataset: Dataset | str | Path,
     options: EmbedOptions,
     *,
@@ -159,7 +159,7 @@ def embed_sharded(
     """Encodes all shards on an engine and merges them. `shards` is their number, by default four per slot.
 
     Raises:
-        SeqloomError: as `embed_shard`, `merge_shards` and `Engine.run`.
+        SeqloomError: as `embed_shard`, `merge_shards` and `JobRunner.run`.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     encoder = build_encoder(options, progress)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.core.phase import Optimisation
 from seqloom.data.batches import padded_width
 from seqloom.data.store import Dataset
@@ -93,16 +93,16 @@ class Workload:
         """Trained parameters."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
-    def epoch(self) -> Cost:
+    def epoch(self) -> ComputeCost:
         """Returns the work of an epoch; `held` is that of its largest step."""
         steps = [self.costs.step_cost(batch) for batch in self.sample]
-        mean = sum(steps, Cost()) * (self.steps / len(steps))
+        mean = sum(steps, ComputeCost()) * (self.steps / len(steps))
         beside = self.costs.epoch_cost(self.dataset.train.lengths)
         held = max(step.held for step in steps) + beside.held
         whole = mean + self._update() * self.steps + beside
         return replace(whole, held=held)
 
-    def validation(self) -> Cost:
+    def validation(self) -> ComputeCost:
         """Returns the work of ranking all validation targets; `held` is that of one batch."""
         lengths = self.dataset.held_out("valid").histories.lengths.clamp(max=self.model.max_len)
         items = self.dataset.num_items
@@ -112,12 +112,12 @@ class Workload:
         shapes = [(len(batches[int(at)]), int(batches[int(at)].max())) for at in taken]
         parts = [self.costs.query_cost(rows, length) for rows, length in shapes if length]
         if not parts:
-            return Cost()
-        whole = sum(parts, Cost()) * (len(batches) / len(parts))
+            return ComputeCost()
+        whole = sum(parts, ComputeCost()) * (len(batches) / len(parts))
         return replace(whole, held=max(part.held for part in parts))
 
-    def _update(self) -> Cost:
+    def _update(self) -> ComputeCost:
         """Returns the work of the optimiser's step and of the mean of the weights."""
         passes = _OPTIMISER_PASSES + (_AVERAGING_PASSES if self.averages else 0)
         tensors = sum(1 for p in self.model.parameters() if p.requires_grad)
-        return Cost(moved=passes * FLOAT_BYTES * self.parameters, calls=4 * tensors)
+        return ComputeCost(moved=passes * FLOAT_BYTES * self.parameters, calls=4 * tensors)

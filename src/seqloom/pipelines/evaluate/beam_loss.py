@@ -91,7 +91,7 @@ def evaluate_exact(
         return ranks, time.monotonic() - started
 
     lists, list_seconds = rank(scorer)
-    exact, exact_seconds = rank(scorer.exact())
+    exact, exact_seconds = rank(scorer.exact_scorer())
     common = _count_common(lists.lists, exact.lists)
     lengths = (exact.lists > 0).sum(1)
     loss = ListLoss(

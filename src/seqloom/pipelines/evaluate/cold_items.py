@@ -182,7 +182,7 @@ def _describe_path(run: Run, rows: NewRows) -> str:
 def _from_item(scorer: Scorer, first: int, device: torch.device) -> Scorer:
     """Restricts a scorer to the items from number `first` on."""
     if isinstance(scorer, ListScorer):
-        return scorer.among(torch.arange(first, scorer.num_items + 1, device=device))
+        return scorer.restrict_to(torch.arange(first, scorer.num_items + 1, device=device))
     return LastItemsScorer(scorer, first)
 
 

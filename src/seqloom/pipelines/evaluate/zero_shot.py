@@ -13,7 +13,7 @@ from seqloom.core.files import write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import NamesItems, Scorer
-from seqloom.core.tensors import tensor_marks, unlike_marks
+from seqloom.core.tensors import differing_tensors, tensor_fingerprints
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import per_user, rank_metrics
 from seqloom.evaluation.protocol import RankingProtocol
@@ -160,8 +160,8 @@ def _starting_recommender(run: Run, system: NamesItems) -> nn.Module | str:
     except SeqloomError as error:
         return str(error)
     kept = {n: m for n, m in run.manifest.start.items() if n.startswith("recommender.")}
-    remade = tensor_marks({f"recommender.{n}": v for n, v in model.state_dict().items()})
-    if kept and unlike_marks(kept, remade):
+    remade = tensor_fingerprints({f"recommender.{n}": v for n, v in model.state_dict().items()})
+    if kept and differing_tensors(kept, remade):
         return "its weights, made again, differ from those that the run recorded at its start"
     return model
 

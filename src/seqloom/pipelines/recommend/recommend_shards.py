@@ -26,7 +26,7 @@ from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.codes import match_ids
 from seqloom.data.store import Dataset
-from seqloom.jobs import Engine
+from seqloom.jobs import JobRunner
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.recommend.user_file import read_users
@@ -282,7 +282,7 @@ def open_lists(out: str | Path) -> tuple[ListsManifest, pa.Table]:
 
 
 def recommend_by(
-    engine: Engine,
+    engine: JobRunner,
     job: ListsJob,
     *,
     shards: int | None = None,
@@ -292,7 +292,7 @@ def recommend_by(
     """Makes all shards by an engine, then the manifest. `shards` is their number; by default four a slot.
 
     Raises:
-        SeqloomError: as `recommend_shard`, `merge_lists` and `Engine.run`.
+        SeqloomError: as `recommend_shard`, `merge_lists` and `JobRunner.run`.
     """
     job = job.model_copy(
         update={

@@ -44,7 +44,7 @@ def train_foundation(
     loaded = [(d if isinstance(d, Dataset) else Dataset.load(d)).warm for d in datasets]
     out = Path(out)
     data, renew = out.with_name(f"{out.name}-data"), overwrite and processes.rank == 0
-    merged = processes.in_turn(lambda: merge(loaded, data, renew=renew))
+    merged = processes.run_in_turn(lambda: merge(loaded, data, renew=renew))
     return train(
         merged,
         system,

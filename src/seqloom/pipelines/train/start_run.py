@@ -65,7 +65,7 @@ def manifest_from_first(
 
     if processes.size == 1:
         return act()
-    text = processes.once(act_as_text)
+    text = processes.run_on_first(act_as_text)
     return RunManifest.model_validate_json(text) if text else None
 
 
@@ -223,7 +223,7 @@ def check_processes_agree(processes: Processes, dataset: Dataset, config: System
         ConfigError: this process has another data set or configuration than the first.
     """
     own = f"data set {dataset.fingerprint[:12]} with\n{config.to_yaml()}"
-    first = processes.once(lambda: own)
+    first = processes.run_on_first(lambda: own)
     if own != first:
         raise ConfigError(
             f"process {processes.rank} was started on {own}but the first process on {first}; give all of "

@@ -18,9 +18,9 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import CombinesRuns, ItemVectorSource, TakesItemVectors
 from seqloom.core.random import derive_seed
 from seqloom.core.records import record_files
-from seqloom.core.tensors import tensor_marks
+from seqloom.core.tensors import tensor_fingerprints
 from seqloom.data.store import Dataset
-from seqloom.distributed.dtensors import gathered_state, is_spread
+from seqloom.distributed.dtensors import gather_state, is_sharded
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
@@ -140,7 +140,7 @@ def train(
         vectors = None if source is None else configured_item_vectors(dataset, source)
         runs = resolved.runs if isinstance(resolved, CombinesRuns) else ()
         members = load_members(dataset, runs, device)
-        shared = processes.in_turn(lambda: cls.load_shared(resolved, progress))
+        shared = processes.run_in_turn(lambda: cls.load_shared(resolved, progress))
         if manifest is None:
             manifest = manifest_from_first(
                 processes, lambda: create_run(out, dataset, cls, resolved, sizes)
@@ -219,7 +219,9 @@ def _train(
 ) -> RunManifest:
     started = time.monotonic()
     processes = data.processes
-    model = processes.in_turn(lambda: start_system(manifest.system, config, manifest.sizes, data))
+    model = processes.run_in_turn(
+        lambda: start_system(manifest.system, config, manifest.sizes, data)
+    )
     manifest = _record_start(out, manifest, model, processes)
     if fsdp:
         model.shard(device)
@@ -252,7 +254,7 @@ def _train(
         return metrics
 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    phases = processes.in_turn(lambda: model.phases(data))
+    phases = processes.run_in_turn(lambda: model.phases(data))
     if not len(held_out.users) and any(p.validated and p.optimisation.epochs for p in phases):
         _no_validation()
     first = processes.rank == 0
@@ -268,14 +270,14 @@ def _train(
         progress=data.progress,
         processes=processes,
     )
-    with processes.exchanging():
+    with processes.report_lost_processes():
         position = trainer.fit(resume=True)
         model.finish()
         model.eval()
         valid = position.best_metrics
         if (_round_weights(model) or not phases) and len(held_out.users):
             valid = measure()
-        saved = gathered_state(model.saved_state(), keep=first)
+        saved = gather_state(model.saved_state(), keep=first)
     cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
 
     def finish() -> RunManifest:
@@ -305,7 +307,7 @@ def _train(
 
 def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpoints:
     folder, fixed = out / "checkpoints", model.fixed_entries
-    if any(map(is_spread, model.state_dict().values())):
+    if any(map(is_sharded, model.state_dict().values())):
         return SpreadCheckpoints(folder, fixed, processes)
     return (Checkpoints if processes.rank == 0 else OthersCheckpoints)(folder, fixed)
 
@@ -338,7 +340,7 @@ def _record_start(
     if manifest.base is not None:
         check_base(out, manifest, model)
         return manifest
-    marks = tensor_marks(model.state_dict())
+    marks = tensor_fingerprints(model.state_dict())
     return update_manifest(out, manifest, processes, base=model.base_reference(), start=marks)
 
 

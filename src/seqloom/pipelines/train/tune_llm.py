@@ -32,8 +32,8 @@ from seqloom.hub.quiet import quiet_transformers
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import Records, read_records
-from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
-from seqloom.llm.plugins.tuning import Encoded, TuneConfig, TuningPhase, encode_records
+from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
+from seqloom.llm.plugins.tuning import EncodedRecords, TuneConfig, TuningPhase, encode_records
 from seqloom.llm.reference import TUNED_FILE, BaseReference
 from seqloom.runs.writer_lock import writer_lock
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
@@ -114,7 +114,7 @@ def tune_llm(
     resolved = TuneConfig.build(config)
     _check(resolved)
     parsed = read_records(records, skip_bad=skip_bad)
-    base = processes.in_turn(lambda: shared_language_model(resolved.llm, progress))
+    base = processes.run_in_turn(lambda: load_shared_base(resolved.llm, progress))
     manifest = TunedManifest(
         base=base.reference,
         merged=merge,
@@ -133,11 +133,11 @@ def tune_llm(
         return ""
 
     with writer_lock(out, processes, progress):
-        processes.once(prepare_folder)
+        processes.run_on_first(prepare_folder)
         started = time.monotonic()
         adapter = _adapter(base, resolved, resolve_device(device))
         position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
-        processes.once(lambda: _write(out, adapter, manifest, progress))
+        processes.run_on_first(lambda: _write(out, adapter, manifest, progress))
     history = position.history
     return LLMTuningSummary(
         out=str(out),
@@ -167,8 +167,8 @@ def _check(config: TuneConfig) -> None:
 
 
 def _encode(
-    records: Records, base: LanguageModel, max_tokens: int, skip_bad: bool, progress: Progress
-) -> tuple[Encoded, list[str]]:
+    records: Records, base: SharedBase, max_tokens: int, skip_bad: bool, progress: Progress
+) -> tuple[EncodedRecords, list[str]]:
     """Encodes records; returns the tokens and the reason for each skipped record."""
     encoded = encode_records(records.good, base, max_tokens)
     kept = set(encoded.kept)
@@ -220,8 +220,8 @@ def _prepare_folder(out: Path, manifest: TunedManifest, *, resume: bool, overwri
         write_json(work / TUNED_FILE, manifest.model_dump(mode="json"))
 
 
-def _adapter(base: LanguageModel, config: TuneConfig, device: torch.device) -> Adapter:
-    base.place(device)
+def _adapter(base: SharedBase, config: TuneConfig, device: torch.device) -> Adapter:
+    base.move_to(device)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, "initialise"))
         return Adapter(base, config.lora).to(device)
@@ -230,7 +230,7 @@ def _adapter(base: LanguageModel, config: TuneConfig, device: torch.device) -> A
 def _fit(
     out: Path,
     adapter: Adapter,
-    encoded: Encoded,
+    encoded: EncodedRecords,
     config: TuneConfig,
     checkpoint_every_s: float,
     progress: Progress,

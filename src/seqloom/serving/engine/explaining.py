@@ -83,7 +83,12 @@ def _scores_of(
         queries = scorer.queries(*model.pad(histories))
         return (queries @ scorer.item_vectors[target - 1]).float().cpu()
     if isinstance(scorer, ListScorer):
-        return scorer.among(torch.tensor([target])).score(*model.pad(histories))[:, 0].float().cpu()
+        return (
+            scorer.restrict_to(torch.tensor([target]))
+            .score(*model.pad(histories))[:, 0]
+            .float()
+            .cpu()
+        )
     return torch.stack([model.score(snapshot, [each])[0, target - 1] for each in histories])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.shared_base import shared_language_model
+from seqloom.llm.plugins.shared_base import load_shared_base
 from seqloom.nn.attention import last_position
 from seqloom.systems.base import Sizes, System
 from seqloom.systems.e4srec.config import E4SRecConfig
@@ -26,7 +26,7 @@ class E4SRecModel(System[E4SRecConfig]):
         super().__init__(config, sizes)
         if not sizes.id_size:
             raise ConfigError("e4srec needs ID embeddings; train it with `seqloom train`")
-        self.base = shared_language_model(config.llm)
+        self.base = load_shared_base(config.llm)
         self.register_buffer("ids", torch.zeros(sizes.num_items, sizes.id_size))
         self.reader = HistoryReader(
             Adapter(self.base, config.lora if config.train_adapter else None),
@@ -64,6 +64,6 @@ class E4SRecModel(System[E4SRecConfig]):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the language model, which is no submodule, to the same device."""
-        self.base.place(fn(torch.empty(0, device=self.head.device)).device)
+        self.base.move_to(fn(torch.empty(0, device=self.head.device)).device)
         super()._apply(fn, recurse)
         return self

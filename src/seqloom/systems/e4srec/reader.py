@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.alpaca import RESPONSE, before_input
-from seqloom.llm.plugins.prefix_cache import Part, knows, last_states
+from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input
+from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
 from seqloom.nn.attention import last_position
 from seqloom.nn.dropout import Dropout
 
@@ -60,7 +60,7 @@ class HistoryReader(nn.Module):
         self.causal = base.config.kind == "causal"
         self.projection = nn.Linear(id_size, base.width)
         self.dropout = Dropout(dropout)
-        self._before = base.tokenizer(before_input(instruction))["input_ids"]
+        self._before = base.tokenizer(prompt_before_input(instruction))["input_ids"]
         after = base.tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]
         self._after = after if respond else []
 
@@ -104,21 +104,21 @@ class HistoryReader(nn.Module):
     @property
     def lean(self) -> bool:
         """Whether `last_states` supports the language model."""
-        return self.causal and knows(self.adapter.base.backbone)
+        return self.causal and is_supported(self.adapter.base.backbone)
 
     @torch.no_grad()
-    def lay_out(self, ids: Tensor, lengths: Tensor) -> Part:
+    def lay_out(self, ids: Tensor, lengths: Tensor) -> SequenceBatch:
         """Returns histories as inputs of `last_states`. Shapes: ids [B, L, d], lengths [B]."""
         x, total = self._lay_out(self.projection(ids), lengths)
-        return Part(x.to(self.adapter.base.dtype), total.clamp(min=1))
+        return SequenceBatch(x.to(self.adapter.base.dtype), total.clamp(min=1))
 
-    def last_states(self, parts: Sequence[Part], prefix: Prefix) -> list[Tensor]:
+    def last_states(self, parts: Sequence[SequenceBatch], prefix: Prefix) -> list[Tensor]:
         """Returns the state after each history, without dropout; equals the last state of `forward`.
 
         Shapes: -> for each part [B, D].
         """
         adapter = self.adapter
-        with adapter.base.using(adapter.name, training=False) as backbone:
+        with adapter.base.activate(adapter.name, training=False) as backbone:
             return last_states(backbone, adapter.name, prefix.layers, parts)
 
     def _lay_out(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import KnownItems, RowsOf
-from seqloom.llm.plugins.shared_base import LanguageModel, shared_language_model
+from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
 from seqloom.systems.base import TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.model import E4SRecModel
@@ -48,14 +48,14 @@ class E4SRec(E4SRecModel):
     location_keys: ClassVar = frozenset({"llm.name"})
 
     @classmethod
-    def load_shared(cls, config: E4SRecConfig, progress: Progress) -> LanguageModel:
+    def load_shared(cls, config: E4SRecConfig, progress: Progress) -> SharedBase:
         """Loads the language model.
 
         Raises:
             AssetError: it cannot be found or read.
             ConfigError: it lacks layers or modules that `llm` or `lora` name.
         """
-        base = shared_language_model(config.llm, progress)
+        base = load_shared_base(config.llm, progress)
         if config.train_adapter:
             base.targets(config.lora)
         return base

@@ -19,7 +19,7 @@ class MemberScorer:
     """Scores of one member on the ensemble's scale; cuts a history to the length that the member reads."""
 
     def __init__(self, scorer: Scorer, max_len: int | None, scale: Scale) -> None:
-        self.scorer = scorer.exact() if isinstance(scorer, ListScorer) else scorer
+        self.scorer = scorer.exact_scorer() if isinstance(scorer, ListScorer) else scorer
         self.scale = scale
         self._max_len = max_len
         self.covariance: Tensor | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seqloom.llm.generation.diverse import allowed_along
+from seqloom.llm.generation.diverse import allowed_tokens
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.config import IDConfig
@@ -41,7 +41,7 @@ class IDChoices:
         competing = torch.zeros(*ids.shape, len(automaton.start), dtype=torch.bool, device=device)
         for attempt in self._attempts:
             allowed = own[left] if attempt.own_words else None
-            competing[left] = allowed_along(automaton, ids[left], attempt.lengths, allowed)
+            competing[left] = allowed_tokens(automaton, ids[left], attempt.lengths, allowed)
             written = competing[left].gather(2, place[left])[..., 0] | ~words[left]
             left = left[~written.all(1)]
             if not len(left):

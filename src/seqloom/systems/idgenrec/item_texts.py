@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from seqloom.llm.generation.lexicon import Lexicon, words_of
+from seqloom.llm.generation.lexicon import Lexicon, split_words
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END
 from seqloom.text.prompts import WITHOUT_TEXT, item_texts, text_columns
@@ -71,7 +71,7 @@ class OwnWords:
     def of(cls, texts: Sequence[str], lexicon: Lexicon) -> OwnWords:
         """Finds the lexicon words of every text."""
         place = {word: i for i, word in enumerate(lexicon.words)}
-        rows = (sorted({place[w] for w in words_of(text) if w in place}) for text in texts)
+        rows = (sorted({place[w] for w in split_words(text) if w in place}) for text in texts)
         return cls(tuple(tuple(row) for row in rows), lexicon)
 
     def wanted(self, numbers: Sequence[int], device: torch.device) -> Tensor:

@@ -20,10 +20,10 @@ from seqloom.core.random import derive_seed
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.networks import (
     build_network,
+    build_text_model,
     load_shape,
-    prune,
+    prune_vocabulary,
     save_shape,
-    text_model,
 )
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import TextModel
@@ -160,9 +160,9 @@ class IDGenRecModels(System[IDGenRecConfig]):
             _, network = self._networks(self.language.tokenizer)
         outputs = self.language.lexicon.output_tokens
         if self.language.kept is not None:
-            prune(network, self.language.kept)
+            prune_vocabulary(network, self.language.kept)
             outputs = torch.arange(len(outputs))
-        return text_model(network, outputs).to(self.ids.device).eval()
+        return build_text_model(network, outputs).to(self.ids.device).eval()
 
     def _read_items(self, items: pa.Table, item_ids: Sequence[str], progress: Progress) -> None:
         self._progress = progress
@@ -192,7 +192,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
             language = Language(
                 tokenizer, language.lexicon, language.templates, language.prompt, kept
             )
-            prune(recommender, kept)
+            prune_vocabulary(recommender, kept)
         self._assemble(language, generator, recommender)
 
     def _networks(self, tokenizer: Any) -> tuple[Any, Any]:
@@ -202,7 +202,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
 
     def _assemble(self, language: Language, generator: Any, recommender: Any) -> None:
         self.language = language
-        self.generator = text_model(generator, language.lexicon.output_tokens)
+        self.generator = build_text_model(generator, language.lexicon.output_tokens)
         outputs = language.lexicon.output_tokens
         builder = PromptBuilder(language.templates, language.tokenizer)
         if language.kept is not None:
@@ -211,7 +211,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
             outputs = torch.arange(len(outputs))
         builder.set_output_tokens(outputs)
         self.builder = builder
-        self.recommender = text_model(recommender, outputs)
+        self.recommender = build_text_model(recommender, outputs)
 
     def _take_over(self, run: Path) -> None:
         """Loads models, tokenizer and prompts of another run, and adds the words of these items."""

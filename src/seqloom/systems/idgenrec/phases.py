@@ -286,8 +286,8 @@ class TaggingPhase:
 
 def draw_templates(system: IDGenRecModels, batch: TrainingBatch, processes: Processes) -> Tensor:
     """Draws a prompt for each history of the batch. Shapes: -> [B] template numbers."""
-    whole, own = processes.span(len(batch))
-    with processes.drawing():
+    whole, own = processes.locate_rows(len(batch))
+    with processes.shared_random_state():
         which = torch.randint(system.language.templates.seen, (whole,))[own]
     return which.to(batch.targets.device)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from seqloom.core.batching import padded_batches
 from seqloom.llm.generation.beam import beam_search
-from seqloom.llm.generation.exact_scores import candidate_scores, exact_scores
+from seqloom.llm.generation.exact_scores import score_candidates, score_items
 from seqloom.llm.generation.length_penalty import LengthPenalty
-from seqloom.llm.generation.likelihood import AmongBranches, AmongTokens, Likelihood
+from seqloom.llm.generation.likelihood import BranchLikelihood, Likelihood, VocabularyLikelihood
 from seqloom.llm.generation.prefix_tree import PrefixTree
 from seqloom.llm.generation.text_model import DecodingState, TextModel
 from seqloom.systems.idgenrec.prompts import PromptBuilder
@@ -75,7 +75,7 @@ class _IDScorer:
         scores = torch.empty(len(items), self.num_items, device=items.device)
         leaves = _size(_LEAVES_AT_ONCE, items)
         for rows, state in self._states(items):
-            scores[rows] = exact_scores(
+            scores[rows] = score_items(
                 state,
                 self._tree,
                 self._likelihood(state),
@@ -92,15 +92,15 @@ class _IDScorer:
         """
         scores = torch.empty(candidates.shape, device=items.device)
         for rows, state in self._states(items):
-            scores[rows] = candidate_scores(
+            scores[rows] = score_candidates(
                 state, self._tree, self._likelihood(state), candidates[rows], self._penalty
             )
         return scores
 
     def _likelihood(self, state: DecodingState) -> Likelihood:
         if self._decoding.likelihood == "text":
-            return AmongTokens(self._tree, state.head)
-        return AmongBranches(self._tree, state.head)
+            return VocabularyLikelihood(self._tree, state.head)
+        return BranchLikelihood(self._tree, state.head)
 
     def _states(self, items: Tensor) -> Iterator[tuple[Tensor, DecodingState]]:
         """Encodes prompts of similar length together; yields their row numbers and decoding state."""

@@ -91,7 +91,7 @@ class Distillation(nn.Module):
         students = teachers = states[:0, 0]
         if len(chosen):
             students, teachers = self._pairs(batch, states, chosen, represent)
-        every, own = self._processes.gather(teachers)
+        every, own = self._processes.gather_rows(teachers)
         if not len(chosen):
             return Mean(states.sum() * 0.0, 0)
         # Each student has to pick its own teacher by cosine similarity.

@@ -18,7 +18,7 @@ from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.system import E4SRec
 from support.datasets import SMALL, looping_dataset
-from support.language_models import kept_llama, tiny_bert
+from support.language_models import save_tiny_bert, shared_tiny_llama
 from support.step_counts import RATES, bytes_kept
 
 WIDTH = 16
@@ -33,9 +33,9 @@ def dataset(tmp_path_factory):
 @pytest.fixture(params=KINDS)
 def built(request, dataset, tmp_path):
     """A system, its phase, and the work that is declared for it."""
-    keys = {"llm": {"name": str(kept_llama())}, "batch_size": 16, "max_len": 12}
+    keys = {"llm": {"name": str(shared_tiny_llama())}, "batch_size": 16, "max_len": 12}
     if request.param == "bidirectional":
-        folder = tiny_bert(tmp_path / "bert")
+        folder = save_tiny_bert(tmp_path / "bert")
         keys |= {"llm": {"name": str(folder), "kind": "bidirectional"}, "mode": "prompt"}
     keys |= {"prompt": {"mode": "prompt"}, "without adapter": {"train_adapter": False}}.get(
         request.param, {}
@@ -89,7 +89,7 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(built):
 def test_what_is_told_is_what_the_run_is(dataset, tmp_path):
     train(dataset, "sasrec", config=SMALL, out=tmp_path / "ids", device="cpu")
     keys = {
-        "llm": {"name": str(kept_llama())},
+        "llm": {"name": str(shared_tiny_llama())},
         "ids": {"run": str(tmp_path / "ids")},
         "batch_size": 16,
         "max_len": 12,
@@ -104,7 +104,7 @@ def test_what_is_told_is_what_the_run_is(dataset, tmp_path):
 
 
 def test_the_width_of_ids_that_are_to_be_trained_is_known(dataset):
-    keys = {"llm": {"name": str(kept_llama())}, "batch_size": 16, "max_len": 12}
+    keys = {"llm": {"name": str(shared_tiny_llama())}, "batch_size": 16, "max_len": 12}
     narrow, wide = (
         plan(
             dataset,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.jobs.local import ProcessEngine
+from seqloom.jobs.local import LocalRunner
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
@@ -17,7 +17,7 @@ from support.event_logs import make_log, write_files
 pytestmark = pytest.mark.slow
 
 
-class Deadly(ProcessEngine):
+class Deadly(LocalRunner):
     """Kills the first worker of each step when it has done its last piece, before it says so."""
 
     def __init__(self, folder: Path) -> None:

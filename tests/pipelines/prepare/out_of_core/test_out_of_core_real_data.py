@@ -7,7 +7,7 @@ import pytest
 
 from seqloom.core.errors import AssetError
 from seqloom.hub.assets import resolve
-from seqloom.jobs.local import ProcessEngine
+from seqloom.jobs.local import LocalRunner
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
@@ -43,7 +43,7 @@ def test_movielens(movielens, values, tmp_path):
     for number, part in enumerate(log.iter_slices(15_000)):
         part.write_parquet(tmp_path / "log" / f"{number}.parquet")
     items = next(movielens.glob("*.item"))
-    with ProcessEngine(2) as engine:
+    with LocalRunner(2) as engine:
         made = prepare_out_of_core(
             engine, tmp_path / "log", tmp_path / "two", items=items, options=options, parts=4
         )
@@ -63,7 +63,7 @@ def test_beauty(tmp_path):
     for number in range(5):
         cut = lines[number * len(lines) // 5 : (number + 1) * len(lines) // 5]
         (tmp_path / "log" / f"{number}.txt").write_text("".join(cut))
-    with ProcessEngine(2) as engine:
+    with LocalRunner(2) as engine:
         made = prepare_out_of_core(
             engine, tmp_path / "log", tmp_path / "two", items=source / "items.csv", parts=4
         )

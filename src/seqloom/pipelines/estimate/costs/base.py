@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from seqloom.core.cost import BatchShape, Cost
+from seqloom.core.cost import BatchShape, ComputeCost
 
 
 class TrainingCosts(Protocol):
@@ -18,13 +18,13 @@ class TrainingCosts(Protocol):
     def batch_shape(self, lengths: Tensor, width: int) -> BatchShape:
         """Returns the shape of a batch of rows of these lengths, padded to `width`. Shapes: [B]."""
 
-    def step_cost(self, batch: BatchShape) -> Cost:
+    def step_cost(self, batch: BatchShape) -> ComputeCost:
         """Returns the work of a step, forward and backward, without the optimiser."""
 
-    def query_cost(self, rows: int, length: int) -> Cost:
+    def query_cost(self, rows: int, length: int) -> ComputeCost:
         """Returns the work of scoring the catalogue for a batch of histories, forward only."""
 
-    def epoch_cost(self, rows: Tensor) -> Cost:
+    def epoch_cost(self, rows: Tensor) -> ComputeCost:
         """Returns the work of an epoch beside its steps; `held` lasts all epoch. Shapes: lengths [users]."""
 
     def score_width(self) -> int:

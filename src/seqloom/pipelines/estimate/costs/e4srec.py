@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.data.batches import training_rows
 from seqloom.data.sequences import Sequences
-from seqloom.llm.plugins.cost import pass_cost
+from seqloom.llm.plugins.adapter_cost import adapter_cost
 from seqloom.systems.e4srec.phases import prompt_rows
 from seqloom.systems.e4srec.system import E4SRec
 from seqloom.systems.ranking_loss import loss_cost
@@ -37,10 +37,10 @@ class E4SRecCosts:
         targets = len(lengths) if prompts else float((lengths - 1).sum())
         return BatchShape(len(lengths), width - 1, targets)
 
-    def step_cost(self, batch: BatchShape) -> Cost:
+    def step_cost(self, batch: BatchShape) -> ComputeCost:
         """Projection, language model, ranking loss over the head."""
         width, items = self.system.base.width, self.system.sizes.num_items
-        inputs = Cost(
+        inputs = ComputeCost(
             products=4 * batch.positions * self.system.sizes.id_size * width,
             elements=12 * batch.positions * width,
             gathered=batch.positions,
@@ -50,10 +50,10 @@ class E4SRecCosts:
         ranked = loss_cost(self.system.config.loss, batch.targets, items, width)
         return inputs + self._read(batch.rows, batch.length) + ranked
 
-    def query_cost(self, rows: int, length: int) -> Cost:
+    def query_cost(self, rows: int, length: int) -> ComputeCost:
         """A pass without a way back, layer by layer, and a score for each item."""
         width, items = self.system.base.width, self.system.sizes.num_items
-        scores = Cost(
+        scores = ComputeCost(
             products=2 * rows * items * width,
             elements=rows * items,
             logits=rows * items,
@@ -63,9 +63,9 @@ class E4SRecCosts:
         held = read.held / self.system.base.backbone.config.num_hidden_layers
         return replace(read * _OF_A_PASS, held=held) + scores
 
-    def epoch_cost(self, rows: Tensor) -> Cost:
+    def epoch_cost(self, rows: Tensor) -> ComputeCost:
         """Nothing beside the steps. Shapes: [users]."""
-        return Cost()
+        return ComputeCost()
 
     def score_width(self) -> int:
         """D."""
@@ -76,9 +76,9 @@ class E4SRecCosts:
         weights = self.system.base.backbone.parameters()
         return sum(w.numel() * w.element_size() for w in weights if not w.requires_grad)
 
-    def _read(self, rows: int, length: int) -> Cost:
+    def _read(self, rows: int, length: int) -> ComputeCost:
         """The language model over instruction, items and response tokens."""
         before, after = self.system.reader.added_tokens
         if self.system.reader.causal:
-            return pass_cost(self.system.reader.adapter, rows, length + after, before)
-        return pass_cost(self.system.reader.adapter, rows, before + length + after)
+            return adapter_cost(self.system.reader.adapter, rows, length + after, before)
+        return adapter_cost(self.system.reader.adapter, rows, before + length + after)

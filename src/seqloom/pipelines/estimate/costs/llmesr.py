@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.nn.attention import attention_cost
 from seqloom.pipelines.estimate.costs.sequence import SequenceCosts
 from seqloom.systems.llmesr.system import LLMESR
@@ -15,7 +15,7 @@ from seqloom.systems.llmesr.system import LLMESR
 class LLMESRCosts(SequenceCosts[LLMESR]):
     """Two views through the encoder, the adapter over all texts, the teachers' states."""
 
-    def vectors_cost(self) -> Cost:
+    def vectors_cost(self) -> ComputeCost:
         """The adapter's product over the catalogue and its gradient; the views side by side."""
         items, width, text = self.system.sizes.num_items, self.system.config.encoder.hidden_size, 0
         if self.system.config.views != "collaborative":
@@ -23,7 +23,7 @@ class LLMESRCosts(SequenceCosts[LLMESR]):
         settings = self.system.config.semantic
         inner = (settings.adapter_size or max(text // 2, width)) * (settings.adapter_layers - 1)
         trained = 3 if settings.trained_text else 2
-        return Cost(
+        return ComputeCost(
             # The adapter's maps are multiplied first, then applied once.
             products=2 * trained * items * text * width + 6 * inner * text * width,
             moved=FLOAT_BYTES * items * (2 * text + 6 * self.system.vector_size),
@@ -31,7 +31,7 @@ class LLMESRCosts(SequenceCosts[LLMESR]):
             held=2 * FLOAT_BYTES * items * self.system.vector_size,
         )
 
-    def states_cost(self, rows: int, length: int) -> Cost:
+    def states_cost(self, rows: int, length: int) -> ComputeCost:
         """Cross-attention between the views, and the encoder over both."""
         if self.system.config.views != "both":
             return self.system.encoder.cost(rows, length)
@@ -41,13 +41,13 @@ class LLMESRCosts(SequenceCosts[LLMESR]):
             return both
         return both + attention_cost(width, fusion.num_heads, rows, length) * 2
 
-    def extra_cost(self, batch: BatchShape) -> Cost:
+    def extra_cost(self, batch: BatchShape) -> ComputeCost:
         """Students against teachers; the teachers' states too where a step encodes them."""
         settings = self.system.config.distillation
         if settings.alpha == 0:
-            return Cost()
+            return ComputeCost()
         similar = settings.num_similar * batch.rows
-        compared = Cost(
+        compared = ComputeCost(
             elements=8 * similar * self.system.vector_size,
             gathered=similar,
             calls=40,
@@ -57,13 +57,13 @@ class LLMESRCosts(SequenceCosts[LLMESR]):
             return compared
         return compared + self.states_cost(similar, batch.length) * (1 / 3)
 
-    def epoch_cost(self, rows: Tensor) -> Cost:
+    def epoch_cost(self, rows: Tensor) -> ComputeCost:
         """All users' states at the start of an epoch. Shapes: [users]."""
         settings = self.system.config.distillation
         if settings.alpha == 0 or settings.teacher == "step":
-            return Cost()
+            return ComputeCost()
         lengths = rows.clamp(max=self.system.encoder.max_len).sort().values
         parts = [self.states_cost(len(part), int(part.max())) for part in lengths.split(512)]
         vectors = self.vectors_cost() * len(parts)  # made anew for every part
         bank = FLOAT_BYTES * len(rows) * self.system.vector_size
-        return replace((sum(parts, Cost()) + vectors) * (1 / 3), held=bank)
+        return replace((sum(parts, ComputeCost()) + vectors) * (1 / 3), held=bank)

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from seqloom.core.cost import FLOAT_BYTES, BatchShape, Cost
+from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.data.batches import training_rows
 from seqloom.data.sequences import Sequences
 from seqloom.systems.ranking_loss import loss_cost
@@ -36,10 +36,10 @@ class SequenceCosts(Generic[SystemT]):
         """As the encoder cuts its batches. Shapes: [B]."""
         return self.system.encoder.batch_shape(lengths, width)
 
-    def step_cost(self, batch: BatchShape) -> Cost:
+    def step_cost(self, batch: BatchShape) -> ComputeCost:
         """Item vectors, states, ranking loss."""
         width, items = self.system.vector_size, self.system.sizes.num_items
-        inputs = Cost(
+        inputs = ComputeCost(
             elements=12 * batch.positions * width,
             moved=3 * FLOAT_BYTES * items * width,  # the gradient of the inputs is a whole table
             gathered=2 * batch.positions,
@@ -50,11 +50,11 @@ class SequenceCosts(Generic[SystemT]):
         states = self.states_cost(batch.rows, batch.length)
         return inputs + self.vectors_cost() + states + ranked + self.extra_cost(batch)
 
-    def query_cost(self, rows: int, length: int) -> Cost:
+    def query_cost(self, rows: int, length: int) -> ComputeCost:
         """States without a way back, and a score for each item, looked at three times."""
         width, items = self.system.vector_size, self.system.sizes.num_items
         states = self.states_cost(rows, length)
-        scores = Cost(
+        scores = ComputeCost(
             products=2 * rows * items * width,
             elements=rows * items,
             logits=rows * items,
@@ -70,18 +70,18 @@ class SequenceCosts(Generic[SystemT]):
         """Nothing."""
         return 0
 
-    def epoch_cost(self, rows: Tensor) -> Cost:
+    def epoch_cost(self, rows: Tensor) -> ComputeCost:
         """Nothing beside the steps. Shapes: [users]."""
-        return Cost()
+        return ComputeCost()
 
-    def vectors_cost(self) -> Cost:
+    def vectors_cost(self) -> ComputeCost:
         """`item_vectors`; nothing where they are a table."""
-        return Cost()
+        return ComputeCost()
 
-    def states_cost(self, rows: int, length: int) -> Cost:
+    def states_cost(self, rows: int, length: int) -> ComputeCost:
         """`states`, without the inputs."""
         return self.system.encoder.cost(rows, length)
 
-    def extra_cost(self, batch: BatchShape) -> Cost:
+    def extra_cost(self, batch: BatchShape) -> ComputeCost:
         """`extra_losses`."""
-        return Cost()
+        return ComputeCost()

@@ -23,7 +23,7 @@ from seqloom.data.codes import count_decimals, have_decimals, without_decimals
 from seqloom.data.parts import PartRecord, fingerprint_parts, part_files, training_parts
 from seqloom.data.sources.base import Names, Source
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
-from seqloom.jobs import Engine
+from seqloom.jobs import JobRunner
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
 from seqloom.pipelines.prepare.out_of_core.findings import LogFindings, report_findings
@@ -52,7 +52,7 @@ _BYTES_A_PART = 256 << 20
 
 
 def prepare_out_of_core(
-    engine: Engine,
+    engine: JobRunner,
     log: str | Path,
     out: str | Path,
     *,
@@ -72,7 +72,7 @@ def prepare_out_of_core(
     Raises:
         DataError: the input cannot be read, or no event is left after filtering.
         ArtefactError: `out` exists and `overwrite` is false.
-        EngineError: as `Engine.run`.
+        EngineError: as `JobRunner.run`.
     """
     options = options or PrepareOptions()
     out = Path(out).resolve()
@@ -102,7 +102,7 @@ class _Driver:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: JobRunner,
         job: Job,
         name: str,
         out: Path,

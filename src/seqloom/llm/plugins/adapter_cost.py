@@ -1,4 +1,4 @@
-"""What a pass through a frozen language model with adapters costs."""
+"""Cost of a pass through a frozen language model with adapters."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 from torch import nn
 
-from seqloom.core.cost import FLOAT_BYTES, Cost
+from seqloom.core.cost import FLOAT_BYTES, ComputeCost
 from seqloom.llm.plugins.adapters import Adapter
 
 
-def pass_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> Cost:
-    """B x L vectors after `before` tokens that the rows share, and the way back to vectors and adapter.
+def adapter_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> ComputeCost:
+    """Counts the work of B x L vectors after a shared prefix, forward and backward to vectors and adapter.
 
-    Counted on the layers of Llama and its kin: two norms, attention, a gated feed-forward part. The frozen
-    weights get no gradient, but what enters each of them is kept.
+    Assumes layers as in Llama: two norms, attention, a gated feed-forward part. Frozen weights get no
+    gradient, but their inputs are kept.
 
     Args:
-        before: tokens that are read once for all rows, and that every row looks back at.
+        before: number of prefix tokens, which are read once for all rows and attended to by every row.
     """
     backbone: Any = adapter.base.backbone
     config = backbone.config
@@ -27,13 +27,13 @@ def pass_cost(adapter: Adapter, rows: int, length: int, before: int = 0) -> Cost
     own = {id(weight) for weight in adapter.parameters()}
     frozen = sum(weight.numel() for name, weight in maps.items() if "lora_" not in name)
     trained = sum(weight.numel() for weight in maps.values() if id(weight) in own)
-    # What an adapter's first map reads is dropped out before, so it is kept apart.
+    # The input of an adapter's first map passes its own dropout, so a second copy is kept.
     read = sum(w.shape[1] for name, w in maps.items() if id(w) in own and "lora_A" in name)
     positions = rows * length + before
     pairs = rows * length * (length + before) + before**2
-    # Nothing is trained below the first adapter, and of the last layer's tokens only keys are looked at.
+    # The backward pass ends at the first adapter, and only keys of the last layer's prefix tokens are used.
     back = before * (layers - 1) / layers if own else 0
-    return Cost(
+    return ComputeCost(
         products=positions * 2 * (frozen + trained)
         + (rows * length + back) * (2 * frozen + 4 * trained)
         + 12 * layers * pairs * width,

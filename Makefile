@@ -51,6 +51,7 @@ lint: $(STAMP) ## Style, types and import rules alone.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/structure.py --check
 
 format: $(STAMP) ## Repair what ruff can repair.
 	$(BIN)/ruff check --fix .

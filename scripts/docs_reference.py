@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 import seqloom
 from seqloom.cli.config_docs import config_keys
-from seqloom.cli.main import build_app
+from seqloom.cli.main import build_group
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -38,9 +36,9 @@ def reference_pages() -> dict[str, str]:
 
 
 def _commands() -> Iterator[str]:
-    group: Any = typer.main.get_command(build_app())
     yield "# Commands\n\nEvery command takes `--json`, `--quiet` and `--help`.\n"
-    for name, command in group.commands.items():
+    for name, lazy in build_group().lazy_commands.items():
+        command: Any = lazy.loaded
         yield f"## seqloom {name}\n\n{_paragraphs(command.help)}\n"
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         usage = " ".join([f"seqloom {name}", "[OPTIONS]", *map(_argument_name, arguments)])

@@ -112,5 +112,5 @@ def test_a_warning_names_the_option(tmp_path: Path, capsys: pytest.CaptureFixtur
     log.write_text(LOG.replace("who", "user_id"))
     assert run(["prepare", str(log), "--out", str(tmp_path / "d"), "--min-count", "0"]) == 0
     err = capsys.readouterr().err
-    assert "(--timestamp-unit)" in err
+    assert "(set --timestamp-unit)" in err
     assert "timestamp_unit" not in err

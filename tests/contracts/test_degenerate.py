@@ -37,12 +37,12 @@ REFUSED = {
     "one event each": set(names()) - {"popularity", "itemknn", "textknn"},
     "nothing held out": set(names()) - {"popularity", "itemknn", "textknn"},
     # Without a text, a tail or a similar user.
-    "one item": {"llminit", "llmesr", "melt", "cities"},
+    "one item": {"llminit", "llmesr", "melt", "cities", "ensemble"},
     "all users alike": {"llmesr", "melt", "cities"},
     "one user": {"llmesr", "melt", "cities"},
     "fewer users than similar ones": {"llmesr", "cities"},
     "one user with two training events": {"llmesr", "melt", "cities"},
-    "each user one item over and over": {"llmesr", "melt", "cities"},
+    "each user one item over and over": {"llmesr", "melt", "cities", "ensemble"},
     "one text for all items": {"llminit", "llmesr", "idgenrec", "cities", "melt"},
 }
 """What may be refused; everything else trains."""

@@ -37,7 +37,7 @@ def saved(monkeypatch):
 
 CONFIGS = {
     "melt": {**SMALL, "joint": {"epochs": 2}},
-    "cities": {**SMALL, "inference": {"epochs": 1, "num_heads": 2}},
+    "cities": {**SMALL, "inference": {"epochs": 1, "num_heads": 2, "tail_below": None}},
     "idgenrec": {**SMALL_IDGENREC, "generation": {"learning_rate": 0.05, "max_history": 2}},
 }
 
@@ -46,13 +46,13 @@ CONFIGS = {
 def test_the_earlier_phase_is_kept_whole(dataset, tmp_path, saved, system):
     config = CONFIGS[system]
     summary = train(dataset, system, out=tmp_path / "r", config=config, device="cpu")
-    assert len(saved) == 2, "each of two phases was validated"
+    assert len(saved) >= 2, "at least two phases were validated"
     assert summary.best_epoch == 1
     assert summary.best_phase == {"idgenrec": "recommender-1"}.get(system, "train")
     assert summary.valid["ndcg@10"] == 1 / 2  # the second number that the first validation drew
     run = load_run(tmp_path / "r")
     state = run.system.state_dict()
-    kept, later = (saved[phase] for phase in sorted(saved))
+    kept, *_, later = (saved[phase] for phase in sorted(saved))
     for name, value in state.items():
         assert torch.equal(value, kept[name]), name
     assert any(not torch.equal(value, later[name]) for name, value in state.items())

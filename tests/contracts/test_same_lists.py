@@ -65,10 +65,10 @@ class SearchesLists(ScoresAll):
         scores = self.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
         return scores.masked_fill(candidates == 0, -torch.inf)
 
-    def exact(self) -> Scorer:
+    def exact_scorer(self) -> Scorer:
         return self
 
-    def among(self, numbers: Tensor) -> Scorer:
+    def restrict_to(self, numbers: Tensor) -> Scorer:
         raise NotImplementedError
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from seqloom.core.errors import DataError
 from seqloom.data import codes
-from seqloom.data.codes import encode, have_decimals, id_strings, match_ids, merge_decimals
+from seqloom.data.codes import encode, have_decimals, id_strings, merge_decimals
+from seqloom.data.given_ids import match_ids
 
 IDS = st.lists(st.none() | st.sampled_from(["", "a", "b", "ab", "é", "7"]), max_size=30)
 

@@ -191,7 +191,7 @@ def test_processes_that_were_started_on_something_else_are_refused(folder):
 
 
 def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(folder, tmp_path):
-    for system, message in (("sasrec", "sasrec does not have"), ("e4srec", "this is one")):
+    for system, message in (("sasrec", "sasrec has none"), ("e4srec", "only one is running")):
         with pytest.raises(ConfigError, match=message):
             train(folder.data, system, out=tmp_path / "run", fsdp=True)
     assert not (tmp_path / "run").exists()

@@ -49,10 +49,10 @@ class RisingLists(Rising):
         assert (lengths > 0).all()
         return candidates.double().masked_fill(candidates == 0, -torch.inf)
 
-    def exact(self) -> Scorer:
+    def exact_scorer(self) -> Scorer:
         return Rising()
 
-    def among(self, numbers: Tensor) -> Scorer:
+    def restrict_to(self, numbers: Tensor) -> Scorer:
         raise NotImplementedError
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,10 @@ import polars as pl
 import pyarrow as pa
 
 from seqloom.core.errors import DataError
+from seqloom.data.given_ids import DECIMALS, INTEGER
 from seqloom.data.sources.base import Column
 
 _BLOCK = 1 << 22
-_DECIMALS = r"^(-?(?:0|[1-9]\d*))\.0+$"
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,12 @@ def have_decimals(labels: pl.Series) -> bool:
 
 def are_integers(labels: pl.Series) -> bool:
     """Returns whether all ids are integers, written as 103 or 103.0; `007` is text."""
-    return bool(labels.str.contains(r"^-?(0|[1-9]\d*)(\.0+)?$|^$").all())
+    return bool(labels.str.contains(INTEGER).all())
 
 
 def without_decimals(labels: pl.Series) -> pl.Series:
     """Replaces ids such as 103.0 by 103; keeps the others."""
-    return labels.str.replace(_DECIMALS, "$1")
+    return labels.str.replace(DECIMALS, "$1")
 
 
 def count_decimals(labels: pl.Series) -> int:
@@ -87,19 +86,6 @@ def merge_decimals(codes: np.ndarray, labels: pl.Series) -> tuple[np.ndarray, pl
     joined = whole.to_frame("id").join(numbers, on="id", how="left", maintain_order="left")
     table = np.append(joined["number"].to_numpy(), np.int32(-1)).astype(np.int32)
     return table[codes], kept
-
-
-def match_ids(ids: Iterable[object], known: Container[str]) -> list[str]:
-    """Converts ids given by a caller to the ids of a data set.
-
-    103.0 becomes 103 where all given ids are integers and the data set has no id 103.0.
-    """
-    texts = [str(given) for given in ids]
-    labels = pl.Series(texts, dtype=pl.String)
-    if not have_decimals(labels):
-        return texts
-    pairs = zip(texts, without_decimals(labels).to_list(), strict=True)
-    return [text if text in known else whole for text, whole in pairs]
 
 
 def _whole(series: pl.Series, where: str) -> pl.Series:

@@ -12,7 +12,7 @@ from seqloom.core.batching import LIST_LIMITS, split_padded
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.codes import match_ids
+from seqloom.data.given_ids import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.ann_scorer import approximate_scorer

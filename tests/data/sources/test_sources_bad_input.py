@@ -164,7 +164,7 @@ def test_equal_times_are_counted_with_the_targets_among_them(tmp_path: Path) -> 
     (record,) = [
         w for w in Dataset.load(tmp_path / "out").manifest.warnings if w["kind"] == "equal-times"
     ]
-    assert "1 of 3 valid targets and 1 of 3 test targets" in record["message"]
+    assert "1 of 3 validation targets and 1 of 3 test targets" in record["message"]
     distinct = file(tmp_path, GOOD, "b.csv")
     assert "equal-times" not in run(tmp_path / "b", distinct)
 

@@ -193,7 +193,7 @@ def test_an_interrupted_run_leaves_no_folder(
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(ConfigError, match="set together"):
+    with pytest.raises(ConfigError, match="given together"):
         PrepareOptions.build({"split": "temporal", "valid_from": 5})
     with pytest.raises(ConfigError, match="split='temporal'"):
         PrepareOptions.build({"valid_from": 5, "test_from": 6})

@@ -75,24 +75,21 @@ def test_a_run_holds_the_plug_in_alone(plugins, datasets):
 
 def test_plug_ins_share_the_base_and_do_not_mix(plugins, datasets):
     histories = [[["i1", "i2", "i3"], ["i9"]], [["i1", "i2", "i3"], ["i20", "i21"]]]
-    alone = [
-        load_run(path).recommend(h, k=8, device="cpu")
-        for path, h in zip(plugins, histories, strict=True)
-    ]
+    alone = [load_run(path).recommend(h, k=8) for path, h in zip(plugins, histories, strict=True)]
     runs = [load_run(path) for path in plugins]
     assert runs[0].system.base is runs[1].system.base
     names = [run.system.reader.adapter.name for run in runs]
     assert names[0] != names[1]
     turns = [number % 2 for number in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda n: runs[n].recommend(histories[n], k=8, device="cpu"), turns))
+        found = list(pool.map(lambda n: runs[n].recommend(histories[n], k=8), turns))
     for number, answer in zip(turns, found, strict=True):
         assert answer == alone[number]
     # A third one that comes and goes does not disturb them.
     third = load_run(plugins[0])
     third.recommend([["i5"]])
     del third
-    assert runs[1].recommend(histories[1], k=8, device="cpu") == alone[1]
+    assert runs[1].recommend(histories[1], k=8) == alone[1]
 
 
 def test_a_plug_in_refuses_another_base(plugins, tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import json
 import shutil
 import time
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import EmbeddingError
+from seqloom.core.files import read_json, write_json
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.runs.new_items import new_item_reader
@@ -239,9 +239,9 @@ def test_an_item_that_cannot_be_read_holds_up_no_other(engine, monkeypatch) -> N
 
 def test_without_its_data_set_a_plug_in_says_why_it_takes_none(models, store, tmp_path) -> None:
     path = shutil.copytree(models["e4srec"], tmp_path / "moved")
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = read_json(path / "manifest.json", "run")
     manifest["dataset"]["path"] = str(tmp_path / "gone")
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    write_json(path / "manifest.json", manifest)
     engine = Engine({"moved": path}, store)
     assert "no longer at" in engine.model().no_new_items
     engine.live.put("new", NEW)

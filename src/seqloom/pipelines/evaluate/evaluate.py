@@ -328,7 +328,8 @@ def _build_evaluation(
 ) -> Evaluation:
     ranks = ranked.ranks
     metrics = rank_metrics(ranks.ranks)
-    if details.kind == "full":
+    # Where the users have seen every item, no list holds one.
+    if details.kind == "full" and bool((ranks.lists > 0).any()):
         metrics |= list_metrics(ranks.lists, data.popularity)
     return Evaluation(
         run=str(run.path),

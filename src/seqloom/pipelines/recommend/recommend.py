@@ -9,7 +9,7 @@ import torch
 
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.codes import match_ids
+from seqloom.data.given_ids import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.folder import Run, load_run

@@ -24,7 +24,7 @@ from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, read_json, sha256_text, write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.codes import match_ids
+from seqloom.data.given_ids import match_ids
 from seqloom.data.store import Dataset
 from seqloom.jobs import JobRunner
 from seqloom.jobs.shards import Shard, every_shard

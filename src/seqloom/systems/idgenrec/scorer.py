@@ -54,11 +54,11 @@ class _IDScorer:
         self._decoding, self._only = decoding, only
         self._penalty = LengthPenalty.build(tree, decoding.length_penalty)
 
-    def exact(self) -> ExactScorer:
+    def exact_scorer(self) -> ExactScorer:
         """Returns a scorer by the likelihood of every item."""
         return self._exact(None)
 
-    def among(self, numbers: Tensor) -> ExactScorer:
+    def restrict_to(self, numbers: Tensor) -> ExactScorer:
         """Returns a scorer of these items only; see `core.protocols`. Shapes: numbers [C] int64."""
         return self._exact(numbers.to(self._table.device))
 

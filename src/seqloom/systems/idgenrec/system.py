@@ -240,4 +240,4 @@ class IDGenRec(IDGenRecModels):
             config.template, config.num_beams, config.likelihood, config.length_penalty
         )
         beam = BeamScorer(recommender, self.builder, table, tree, decoding)
-        return beam.exact() if config.decoding == "exact" else beam
+        return beam.exact_scorer() if config.decoding == "exact" else beam

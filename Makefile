@@ -29,7 +29,7 @@ install: $(STAMP) ## Create .venv from requirements.lock.
 # is not in it. torch comes last, by its exact pin, in the build that the index or folder gives that
 # pip is told about (CPU or CUDA, each with other files); all that it needs, the CUDA libraries
 # apart, is there by then.
-$(STAMP): requirements.lock requirements-torch.lock pyproject.toml
+$(STAMP): requirements.lock requirements-torch.lock pyproject.toml src/seqloom/_version.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("seqloom needs Python 3.11 or \
 	newer; found " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12 ...")'
 	@echo "Installing into $(VENV); this takes a few minutes, once."

@@ -67,10 +67,6 @@ docs: $(STAMP) requirements-docs.lock ## Build the documentation into build/site
 	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-docs: $(STAMP) requirements-docs.lock ## Build the documentation into build/site; a warning is an error.
-	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-
 lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGRADE= to keep versions).
 	rm -rf $(LOCK_VENV)
 	$(PYTHON) -m venv $(LOCK_VENV)

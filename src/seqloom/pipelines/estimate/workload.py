@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from seqloom.core.batching import EVALUATION_LIMITS
 from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.core.phase import Optimisation
 from seqloom.data.batches import padded_width
@@ -17,8 +18,6 @@ from seqloom.pipelines.estimate.costs import TrainingCosts
 from seqloom.systems.base import System
 
 _SAMPLED_BATCHES = 200
-_HISTORIES_AT_ONCE, _SCORES_AT_ONCE = 512, 4 << 20
-"""Batches of full ranking (`evaluation.ranking`)."""
 _OPTIMISER_PASSES = 7
 """AdamW reads weights, gradients and two moments, and writes all but the gradients."""
 _AVERAGING_PASSES = 3 / 8
@@ -106,7 +105,7 @@ class Workload:
         """Returns the work of ranking all validation targets; `held` is that of one batch."""
         lengths = self.dataset.held_out("valid").histories.lengths.clamp(max=self.model.max_len)
         items = self.dataset.num_items
-        at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // items))
+        at_once = max(1, min(EVALUATION_LIMITS.rows, EVALUATION_LIMITS.scores // items))
         batches = lengths.sort().values.split(at_once)
         taken = torch.linspace(0, len(batches) - 1, min(len(batches), _SAMPLED_BATCHES)).round()
         shapes = [(len(batches[int(at)]), int(batches[int(at)].max())) for at in taken]

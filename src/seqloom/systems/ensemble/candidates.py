@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqloom.core.batching import EVALUATION_LIMITS
 from seqloom.core.errors import TrainingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import generator
@@ -18,8 +19,6 @@ from seqloom.systems.ensemble.scorer import MemberScorer
 
 _NUMBERS_HELD = 1 << 27
 """Maximum number of stored scores, 512 MiB."""
-_SCORES_AT_ONCE = 4 << 20
-_HISTORIES_AT_ONCE = 512
 _BEST = 2.0
 """Key of a member's best items; keys of the rest lie in [0, 1)."""
 
@@ -81,7 +80,8 @@ def gather_candidates(
     width = 1 + min(len(members) * best + others, num_items)
     users = _drawn(len(held_out.users), _NUMBERS_HELD // (width * len(members)), seed, progress)
     by_length = users[torch.argsort(held_out.histories.lengths[users], stable=True)]
-    at_once = max(1, min(_HISTORIES_AT_ONCE, _SCORES_AT_ONCE // (num_items * len(members))))
+    most = EVALUATION_LIMITS
+    at_once = max(1, min(most.rows, most.scores // (num_items * len(members))))
     scores = torch.empty(len(users), width, len(members))
     log_count = torch.empty(len(users), width)
     spread = torch.zeros(len(members), dtype=torch.float64)

@@ -149,11 +149,6 @@ class IDGenRec(IDGenRecModels):
         return None if renewed else self.config.ids.file
 
     @property
-    def ids_are_given(self) -> bool:
-        """Whether the present IDs were read from a file."""
-        return self.ids_file is not None
-
-    @property
     def start_from(self) -> str | None:
         """The run that training continued."""
         return self.config.start_from
@@ -183,10 +178,6 @@ class IDGenRec(IDGenRecModels):
         self._read_items(items, item_ids, progress)
         self.item_prompts = self.prompts_of(self._texts)
         return self._name_items(max(0, int(self.made)) if self.config.generation.epochs else 0)
-
-    def named_again(self, data: TrainingData) -> Tensor:
-        """Calls `remake_ids` with a data set's items. Shapes: -> [N, longest + 1] output numbers."""
-        return self.remake_ids(data.dataset.items, data.dataset.item_ids, data.progress)
 
     def words(self, ids: Tensor | None = None, texts: Sequence[str] = ()) -> list[str]:
         """Writes IDs out, by default those of the catalogue.

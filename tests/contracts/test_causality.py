@@ -20,8 +20,9 @@ CAUSAL = [
     ("melt", []),
     ("cities", []),
     ("llmesr", []),
-    ("llmesr", ["fusion.residual=false"]),
-    ("llmesr", ["shared_encoder=false"]),
+    ("llmesr", ["semantic.encoder=shared"]),
+    ("llmesr", ["semantic.encoder=shared", "fusion.residual=false"]),
+    ("llmesr", ["semantic.encoder=shared", "shared_encoder=false"]),
     ("llmesr", ["views=semantic"]),
     ("llmesr", ["encoder.kind=gru4rec"]),
     ("e4srec", []),
@@ -32,6 +33,7 @@ BIDIRECTIONAL = [
     ("bert4rec", []),
     ("llminit", ["encoder.kind=bert4rec"]),
     ("llmesr", ["encoder.kind=bert4rec"]),
+    ("llmesr", ["encoder.kind=bert4rec", "semantic.encoder=shared"]),
 ]
 """Systems that see all of what they are given; when recommending they are given the past alone."""
 

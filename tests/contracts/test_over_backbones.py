@@ -10,6 +10,7 @@ from seqloom.nn.attention import last_position
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.llmesr.late_fusion import BLENDS as VIEW_BLENDS
 from seqloom.systems.registry import system_class
 from seqloom.systems.tail_blend import BLENDS
 from seqloom.text.store import load_embeddings
@@ -22,8 +23,11 @@ FEW = {
 LATER = {
     "melt": (4 + 2 * len(BLENDS), 2 + 2 * len(BLENDS)),
     "cities": (2 + len(BLENDS), len(BLENDS)),
+    "llmesr": (2 + len(VIEW_BLENDS), len(VIEW_BLENDS)),
 }
-"""Epochs and validations after the first phase."""
+"""Epochs and validations of the phases beside the ranking phase."""
+PAPER = ("semantic.encoder=shared", "distillation.alpha=0.1")
+"""The views of LLM-ESR's paper and its distillation."""
 OVER = [
     (system, kind)
     for system in ("llminit", "melt", "cities", "llmesr")
@@ -105,7 +109,7 @@ def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset):
 
 @pytest.mark.parametrize("kind", ["sasrec", "bert4rec"])
 def test_teachers_are_asked_as_at_inference(kind, dataset):
-    system = build(dataset, "llmesr", f"encoder.kind={kind}")
+    system = build(dataset, "llmesr", *PAPER, f"encoder.kind={kind}")
     phase = system.phases(TrainingData(dataset))[0]
     phase.steps(0)
     users = torch.tensor([4, 0, 17])
@@ -120,6 +124,7 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
         build(
             dataset,
             "llmesr",
+            *PAPER,
             "encoder.kind=bert4rec",
             "encoder.mask_probability=0.2",
             f"encoder.last_probability={share}",
@@ -147,7 +152,7 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
 )
 def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, dataset):
     with_scale, without = (
-        build(dataset, "llmesr", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
+        build(dataset, "llmesr", *PAPER, f"encoder.kind={kind}", f"scale_inputs={value}").eval()
         for value in ("true", "false")
     )
     items, lengths = torch.tensor([[3, 9]]), torch.tensor([2])
@@ -160,7 +165,7 @@ def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, datas
 
 @pytest.mark.parametrize("system", ["gru4rec", "llmesr"])
 def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
-    kind = [] if system == "gru4rec" else ["encoder.kind=gru4rec"]
+    kind = [] if system == "gru4rec" else [*PAPER, "encoder.kind=gru4rec"]
     every, last = (
         build(dataset, system, *kind, f"encoder.train_on={which}").phases(TrainingData(dataset))[0]
         for which in ("every", "last")

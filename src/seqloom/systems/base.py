@@ -23,6 +23,9 @@ from seqloom.distributed.processes import ALONE, Processes
 class SystemConfig(Config):
     """Configuration keys of every system."""
 
+    former_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Values of dotted keys in the stored configuration of a run that is older than the key."""
+
     seed: int = 42
     """Seed of all random numbers of the run."""
 

@@ -83,12 +83,17 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         self.encoder = build_backbone(config.encoder)
         self.mask_vector: nn.Parameter | None = None
         if self.encoder.uses_mask:
-            self.mask_vector = nn.Parameter(torch.randn(self.vector_size) * 0.02)
+            self.mask_vector = nn.Parameter(torch.randn(self.input_size) * 0.02)
 
     @property
     def vector_size(self) -> int:
         """D', the width of the item vectors."""
         return self.config.encoder.hidden_size
+
+    @property
+    def input_size(self) -> int:
+        """The width of the vectors that enter the encoder, D' unless a part of the score passes it by."""
+        return self.vector_size
 
     @property
     def mask_item(self) -> int:
@@ -110,6 +115,17 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
 
         Shapes: items [B, L], lengths [B], vectors [N, D'] -> [B, L, D'].
         """
+
+    def ranked_vectors(self) -> Tensor:
+        """Returns the item vectors of the ranking loss: those of the whole score. Shapes: [N, D']."""
+        return self.item_vectors()
+
+    def ranked_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Returns the states of the ranking loss, given the result of `ranked_vectors`.
+
+        Shapes: items [B, L], lengths [B], vectors [N, D'] -> [B, L, D'].
+        """
+        return self.states(items, lengths, vectors)
 
     def embed(self, items: Tensor, vectors: Tensor) -> Tensor:
         """Looks up the vectors of a batch's items; those of padding are arbitrary.
@@ -177,8 +193,8 @@ class RankingPhase:
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Returns the ranking loss over all positions with a target, and the system's further losses."""
-        vectors = self.module.item_vectors()
-        states = self.module.states(batch.inputs.items, batch.inputs.lengths, vectors)
+        vectors = self.module.ranked_vectors()
+        states = self.module.ranked_states(batch.inputs.items, batch.inputs.lengths, vectors)
         hidden, targets = batch.at_targets(states)
         hidden = self.module.encoder.output_dropout(hidden)
         seen = self.seen.of(batch) if self.seen is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,16 +78,18 @@ class BlendPhase:
 
     validated = True
 
-    def __init__(self, name: str, system: nn.Module, buffer: str) -> None:
+    def __init__(
+        self, name: str, system: nn.Module, buffer: str, candidates: Sequence[float] = BLENDS
+    ) -> None:
         """`buffer` names the scalar of `system` that holds the blend."""
         self.name = name
         self.module = system
-        self.optimisation = Optimisation(epochs=len(BLENDS), learning_rate=1.0)
-        self._buffer = buffer
+        self.optimisation = Optimisation(epochs=len(candidates), learning_rate=1.0)
+        self._buffer, self._candidates = buffer, candidates
 
     def steps(self, epoch: int) -> Steps:
         """Sets the candidate; returns no batch."""
-        self.module.get_buffer(self._buffer).fill_(BLENDS[epoch])
+        self.module.get_buffer(self._buffer).fill_(self._candidates[epoch])
         return ()
 
     def loss(self, batch: object) -> dict[str, Mean]:

@@ -1,4 +1,4 @@
-"""Every ablation of the paper is a key, and every key does what it says."""
+"""The views of the paper: every ablation is a key, and every key does what it says."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from seqloom.text.store import load_embeddings
 from support.datasets import SMALL
 
 WIDTH = SMALL["encoder"]["hidden_size"]
+PAPER = ("semantic.encoder=shared", "distillation.alpha=0.1")
 KINDS = ["sasrec", "gru4rec", "bert4rec"]
 HISTORY = torch.tensor([[3, 9, 27, 5]]), torch.tensor([4])
 
 
 def build(dataset, *overrides) -> LLMESR:
-    config = LLMESRConfig.build(apply_overrides(SMALL, overrides))
+    config = LLMESRConfig.build(apply_overrides(SMALL, [*PAPER, *overrides]))
     text_size = load_embeddings(dataset, config.text).width
     torch.manual_seed(0)
     system = LLMESR(config, Sizes(num_items=dataset.num_items, text_size=text_size))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,8 +14,16 @@ from seqloom.systems.sequence import SequenceConfig
 
 
 class SemanticConfig(Config):
-    """The semantic view: frozen text embeddings through an adapter."""
+    """The semantic view: frozen text embeddings, through an adapter and the encoder or as they are."""
 
+    encoder: Literal["shared", "recency"] = "recency"
+    """What encodes the texts of a history. shared: the sequence encoder reads adapted vectors, and the views
+    attend to each other, as in the paper. recency: a weighted sum of the text vectors at their full width,
+    with one learned weight for each step back; the views learn apart and their scores are added."""
+    whitening: float = Field(0.75, ge=0, le=1)
+    """recency: divide each principal component of the text by its standard deviation to this power."""
+    blend: float = Field(0.5, ge=0)
+    """recency: weight of the semantic score in the validations of training; after it, validation chooses."""
     adapter_layers: Literal[1, 2] = 2
     """Number of linear layers of the adapter, without activation between them. Source: LLM-ESR, eq. 2."""
     adapter_size: int | None = Field(None, ge=1)
@@ -44,8 +53,8 @@ class FusionConfig(Config):
 class DistillationConfig(Config):
     """Retrieval-augmented self-distillation. Source: LLM-ESR, section 3.4."""
 
-    alpha: float = Field(0.1, ge=0)
-    """Weight of the distillation loss; 0 disables it."""
+    alpha: float = Field(0.0, ge=0)
+    """Weight of the distillation loss; 0 disables it. The paper's is 0.1."""
     num_similar: int = Field(10, ge=1)
     """N, the number of similar users whose mean state is the teacher."""
     search: Literal["exact", "approximate"] = "exact"
@@ -64,6 +73,8 @@ class DistillationConfig(Config):
 
 class LLMESRConfig(SequenceConfig):
     """Configuration of LLM-ESR."""
+
+    former_defaults: ClassVar[Mapping[str, Any]] = {"semantic.encoder": "shared"}
 
     encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
     """Sequence encoder."""

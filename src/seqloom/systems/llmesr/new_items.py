@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqloom.core.protocols import NewItems, NewRows
 from seqloom.nn.ridge import RidgeMap, fit_ridge
+from seqloom.systems.llmesr.recency_view import RecencyView
 from seqloom.systems.llmesr.views import SemanticView
 
 VECTORS = "vectors"
@@ -19,14 +20,14 @@ VECTORS = "vectors"
 class InferredVectors:
     """Infers [c_i ; s_i] of an item from its text embedding.
 
-    The semantic half is the output of the trained adapter, as for every item. The collaborative half of a
+    The semantic half is the text as the view maps it, as for every item. The collaborative half of a
     new item is predicted by a ridge regression from text embeddings to trained rows, which is fitted on
     first use. An item with a number keeps its trained half.
 
     Source: the semantic half is LLM-ESR, eq. 2; the paper does not cover new items.
     """
 
-    def __init__(self, semantic: SemanticView, collaborative: Tensor | None) -> None:
+    def __init__(self, semantic: SemanticView | RecencyView, collaborative: Tensor | None) -> None:
         self._semantic = semantic
         self._table = None if collaborative is None else collaborative.detach()
         self._map: RidgeMap | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.backbones.base import padding_mask
@@ -16,13 +17,17 @@ from seqloom.core.phase import Mean, Phase
 from seqloom.core.protocols import KnownItems, RowsOf
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
+from seqloom.nn.attention import last_position
 from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
+from seqloom.systems.llmesr.late_fusion import BLENDS, RecencyPhase
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
+from seqloom.systems.llmesr.recency_view import RecencyView
 from seqloom.systems.llmesr.views import SemanticView
 from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
+from seqloom.systems.tail_blend import BlendPhase
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
@@ -52,12 +57,14 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         self.collaborative = (
             nn.Parameter(torch.zeros(sizes.num_items, width)) if views != "semantic" else None
         )
-        self.semantic = (
-            SemanticView(config.semantic, sizes.num_items, sizes.text_size, width)
-            if views != "collaborative"
-            else None
-        )
-        both = views == "both"
+        self.semantic: SemanticView | RecencyView | None = None
+        if views != "collaborative":
+            self.semantic = (
+                RecencyView(sizes.num_items, sizes.text_size, config.encoder.max_len + 1)
+                if self.late
+                else SemanticView(config.semantic, sizes.num_items, sizes.text_size, width)
+            )
+        both = views == "both" and not self.late
         self.second_encoder = (
             build_backbone(config.encoder) if both and not config.shared_encoder else None
         )
@@ -74,13 +81,27 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         )
 
     @property
+    def late(self) -> bool:
+        """Whether the views learn apart and their scores are added."""
+        return self.config.views != "collaborative" and self.config.semantic.encoder == "recency"
+
+    @property
+    def input_size(self) -> int:
+        """D with a semantic view by recency, whose texts pass the encoder by."""
+        return self.config.encoder.hidden_size if self.late else self.vector_size
+
+    @property
     def vector_size(self) -> int:
-        """D': 2 D with both views, D with one."""
-        return self.config.encoder.hidden_size * (2 if self.config.views == "both" else 1)
+        """D': D for the collaborative view; D for the shared semantic view, E for one by recency."""
+        views, width = self.config.views, self.config.encoder.hidden_size
+        semantic = self.sizes.text_size if self.late else width
+        return {"collaborative": width, "semantic": semantic, "both": width + semantic}[views]
 
     @property
     def fixed_entries(self) -> frozenset[str]:
-        """The frozen text embedding."""
+        """The frozen text embedding, and the map that whitened it."""
+        if self.late:
+            return frozenset({"semantic.text", "semantic.mean", "semantic.matrix"})
         frozen = self.semantic is not None and not self.config.semantic.trained_text
         return frozenset({"semantic.text"}) if frozen else frozenset()
 
@@ -89,7 +110,11 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         std, whitening = self.config.initial_std, self.config.whitening
         width = self.config.encoder.hidden_size
         text = load_embeddings(data.dataset, self.config.text).items
-        if self.semantic is not None:
+        settings = self.config.semantic
+        if isinstance(self.semantic, RecencyView):
+            blend = 1.0 if self.collaborative is None else settings.blend
+            self.semantic.initialise(text, settings.whitening, blend)
+        elif self.semantic is not None:
             self.semantic.initialise(text, std, whitening)
         if self.collaborative is None:
             return
@@ -108,6 +133,16 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             ConfigError: `num_similar` is not smaller than the number of users.
         """
         phase = RankingPhase(self, data)
+        self._distil(phase, data)
+        if not isinstance(self.semantic, RecencyView):
+            return [phase]
+        text = RecencyPhase(self.semantic, self.config, data)
+        if self.collaborative is None:
+            return [text]
+        return [text, phase, BlendPhase("blend", self, "semantic.blend", BLENDS)]
+
+    def _distil(self, phase: RankingPhase, data: TrainingData) -> None:
+        """Prepares the teachers of the ranking phase, unless their weight is 0."""
         settings = self.config.distillation
         if settings.alpha > 0:
             embeddings = load_embeddings(data.dataset, self.config.text)
@@ -117,13 +152,13 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
                     f"distillation.num_similar is {settings.num_similar}, but of {users} users each has "
                     f"{users - 1} others: lower it, or set distillation.alpha=0 to train without them"
                 )
+            width = self.config.encoder.hidden_size if self.late else self.vector_size
             recall = settings.recall if settings.search == "approximate" else None
             similar = embeddings.similar_users(settings.num_similar, data.progress, recall)
             self.distillation = Distillation(
-                settings, data.dataset.train, phase.rows, similar, self.vector_size, data.processes
+                settings, data.dataset.train, phase.rows, similar, width, data.processes
             )
             self.distillation.to(next(self.parameters()).device)
-        return [phase]
 
     def finish(self) -> None:
         """Drops the teachers, which only training needs."""
@@ -136,11 +171,40 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             tables.append(self.semantic())
         return torch.cat(tables, 1)
 
+    def ranked_vectors(self) -> Tensor:
+        """Returns c_i where the views learn apart, else [c_i ; s_i]. Shapes: [N, D or D']."""
+        apart = self.late and self.collaborative is not None
+        return self.collaborative if apart else self.item_vectors()
+
+    def ranked_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Returns u_c where the views learn apart, else [u_c ; u_s]. Shapes: -> [B, L, D or D']."""
+        if self.late and self.collaborative is not None:
+            return self._encode(items, lengths, vectors)
+        return self.states(items, lengths, vectors)
+
+    def _encode(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Encodes one view. Shapes: [B, L], [B], [N, D] -> [B, L, D]."""
+        inputs = self.embed(items, vectors) * self.scale
+        return self.encoder(self.encoder.enter(inputs, lengths), lengths)
+
+    def _late_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Returns both views, each from its own columns. Shapes: as `states`."""
+        assert isinstance(self.semantic, RecencyView)
+        width = 0 if self.collaborative is None else self.config.encoder.hidden_size
+        real = (items > 0) & (items <= len(vectors))
+        rows = F.embedding((items - 1).clamp(0, len(vectors) - 1), vectors[:, width:])
+        text = self.semantic.states(rows, real)
+        if self.collaborative is None:
+            return text
+        return torch.cat([self._encode(items, lengths, vectors[:, :width]), text], -1)
+
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Returns [u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
-        inputs = self.embed(items, vectors) * self.scale
+        if self.late:
+            return self._late_states(items, lengths, vectors)
         if self.config.views != "both":
-            return self.encoder(self.encoder.enter(inputs, lengths), lengths)
+            return self._encode(items, lengths, vectors)
+        inputs = self.embed(items, vectors) * self.scale
         # Halves of the width: the collaborative and the semantic view, c and s.
         c, s = (self.encoder.enter(view, lengths) for view in inputs.chunk(2, dim=-1))
         if self.fusion is not None:
@@ -158,7 +222,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.config.views != "both":
             return {}
         width = self.config.encoder.hidden_size
-        return {"collaborative": slice(0, width), "semantic": slice(width, 2 * width)}
+        return {"collaborative": slice(0, width), "semantic": slice(width, self.vector_size)}
 
     def item_tables(self) -> dict[str, Tensor]:
         """Returns the item vectors; see `ExtendsCatalogue`. Shapes: [N, D']."""
@@ -196,6 +260,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         training = self.training
         self.eval()
         batch = users.pad(self.max_len).to(next(self.parameters()).device)
-        states = self.queries(batch.items, batch.lengths, self.item_vectors())
+        items, lengths = self.encoder.as_query(batch.items, batch.lengths, self.mask_item)
+        states = self.ranked_states(items, lengths, self.ranked_vectors())
         self.train(training)
-        return states
+        return last_position(states, lengths)

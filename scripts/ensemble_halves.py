@@ -18,7 +18,7 @@ from seqloom.pipelines.train.ensemble_members import load_members
 from seqloom.systems.ensemble.candidates import Candidates, fitting_users, gather_candidates
 from seqloom.systems.ensemble.config import EnsembleConfig
 from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
-from seqloom.systems.ensemble.scorer import MemberScorer, Scale
+from seqloom.systems.score_sum import MemberScorer, Scale
 
 
 def main(dataset: str, runs: list[str]) -> None:

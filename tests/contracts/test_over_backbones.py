@@ -10,9 +10,8 @@ from seqloom.nn.attention import last_position
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData
-from seqloom.systems.llmesr.late_fusion import BLENDS as VIEW_BLENDS
 from seqloom.systems.registry import system_class
-from seqloom.systems.tail_blend import BLENDS
+from seqloom.systems.tail_blend import BLENDS, SCORE_BLENDS
 from seqloom.text.store import load_embeddings
 from support.datasets import SMALL
 
@@ -23,7 +22,7 @@ FEW = {
 LATER = {
     "melt": (4 + 2 * len(BLENDS), 2 + 2 * len(BLENDS)),
     "cities": (2 + len(BLENDS), len(BLENDS)),
-    "llmesr": (2 + len(VIEW_BLENDS), len(VIEW_BLENDS)),
+    "llmesr": (2 + len(SCORE_BLENDS), len(SCORE_BLENDS)),
 }
 """Epochs and validations of the phases beside the ranking phase."""
 PAPER = ("semantic.encoder=shared", "distillation.alpha=0.1")

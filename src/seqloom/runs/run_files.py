@@ -19,7 +19,7 @@ from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, atomic_folder, sha256_file, sha256_text
 from seqloom.core.records import FileRecord, check_file
 from seqloom.core.tensors import write_tensors
-from seqloom.systems.base import MODEL_FOLDER, System, SystemConfig
+from seqloom.systems.base import MODEL_FOLDER, System
 
 CONFIG = "config.yaml"
 ITEMS = "items.parquet"
@@ -60,7 +60,7 @@ def checked_config(path: Path, cls: type[System[Any]], digest: str) -> Any:
     values = read_stored_config(path)
     with reading(path / CONFIG, "the configuration of a run", REMEDY):
         actual = config_digest(values, cls.location_keys)
-        config = cls.config_class.build(_with_former_defaults(values, cls.config_class))
+        config = cls.config_class.build_stored(values)
     if digest and actual != digest:
         may = f" (only {', '.join(sorted(cls.location_keys))} may)" if cls.location_keys else ""
         raise ArtefactError(
@@ -68,20 +68,6 @@ def checked_config(path: Path, cls: type[System[Any]], digest: str) -> Any:
             f"manifest says {digest[:12]}; put it back, or {REMEDY}"
         )
     return config
-
-
-def _with_former_defaults(
-    values: Mapping[str, Any], config_class: type[SystemConfig]
-) -> dict[str, Any]:
-    """Adds the keys that did not exist when the run was trained, with what it then did."""
-    completed = {**values}
-    for dotted, value in config_class.former_defaults.items():
-        *groups, key = dotted.split(".")
-        group = completed
-        for name in groups:
-            group[name] = group = {**group.get(name, {})}
-        group.setdefault(key, value)
-    return completed
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> str:

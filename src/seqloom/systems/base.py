@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -28,6 +28,22 @@ class SystemConfig(Config):
 
     seed: int = 42
     """Seed of all random numbers of the run."""
+
+    @classmethod
+    def build_stored(cls, values: Mapping[str, Any]) -> Self:
+        """Builds the configuration that a run stored, with `former_defaults` for what it lacks.
+
+        Raises:
+            ConfigError: as `build`.
+        """
+        completed = {**values}
+        for dotted, value in cls.former_defaults.items():
+            *groups, key = dotted.split(".")
+            group = completed
+            for name in groups:
+                group[name] = group = {**group.get(name, {})}
+            group.setdefault(key, value)
+        return cls.build(completed)
 
 
 MODEL_FOLDER = "model"
@@ -64,6 +80,8 @@ class TrainingData:
     progress: Progress = SILENT
     ids: Tensor | None = None
     """[N, d] item vectors of another run over the same training part, if the system uses them."""
+    giver: Member | None = None
+    """The trained system that the item vectors in `ids` come from, if the system uses it."""
     members: Sequence[Member] = ()
     """Trained systems over the same data set, if the system combines them."""
     processes: Processes = ALONE

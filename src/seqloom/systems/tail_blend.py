@@ -13,6 +13,9 @@ from seqloom.data.sequences import Sequences
 BLENDS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates for k: an inferred row counts as much as k training events. 0 keeps the base."""
 
+SCORE_BLENDS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+"""Candidates for the weight of a score that is added to another. 0 is the other alone."""
+
 _TINY = 1e-12
 _USERS_FOR_MEAN = 4096
 _ENCODED_AT_ONCE = 512

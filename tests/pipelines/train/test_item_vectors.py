@@ -54,8 +54,13 @@ def plugins(datasets, tmp_path_factory):
     return [folder / "0", folder / "1"]
 
 
-def test_a_run_holds_the_plug_in_alone(plugins, datasets):
+def test_a_run_holds_the_plug_in_and_the_giver_of_its_ids(plugins, datasets):
     state = load_file(plugins[0] / "weights.safetensors")
+    given = load_file(plugins[0] / "ids" / "weights.safetensors")
+    stored = {name: state.pop(name) for name in list(state) if name.startswith("giver.")}
+    assert {f"giver.{name}" for name in given} == set(stored)
+    assert all(torch.equal(given[name], stored[f"giver.{name}"]) for name in given)
+    assert (float(state.pop("blend")), float(state.pop("id_scale"))) >= (0.0, 0.0)
     assert set(state) >= {"ids", "head", "reader.projection.weight", "reader.projection.bias"}
     assert all(name.startswith(("ids", "head", "reader.")) for name in state)
     assert sum("lora_" in name for name in state) == 2 * 3  # one layer

@@ -11,9 +11,9 @@ from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
-from seqloom.systems.llmesr.late_fusion import BLENDS
 from seqloom.systems.llmesr.recency_view import RecencyView
 from seqloom.systems.llmesr.system import LLMESR
+from seqloom.systems.tail_blend import SCORE_BLENDS
 from seqloom.systems.textknn import TextKNN, TextKNNConfig
 from seqloom.text.store import load_embeddings
 from support.datasets import SMALL
@@ -96,9 +96,9 @@ def test_each_view_learns_by_itself(dataset: Dataset) -> None:
     trained = {name for name, value in system.named_parameters() if value.grad is not None}
     assert "collaborative" in trained
     assert not any(name.startswith("semantic") for name in trained)
-    assert blend.optimisation.epochs == len(BLENDS)
-    assert BLENDS[0] == 0
-    for epoch, value in enumerate(BLENDS):
+    assert blend.optimisation.epochs == len(SCORE_BLENDS)
+    assert SCORE_BLENDS[0] == 0
+    for epoch, value in enumerate(SCORE_BLENDS):
         assert len(blend.steps(epoch)) == 0
         assert float(system.semantic.blend) == pytest.approx(value)
 

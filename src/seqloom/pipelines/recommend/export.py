@@ -18,8 +18,8 @@ from seqloom.core.files import atomic_file
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.runs.folder import Run, load_run
-from seqloom.systems.ensemble.scorer import cut, standardise
 from seqloom.systems.ensemble.system import Ensemble
+from seqloom.systems.score_sum import cut, standardise
 from seqloom.systems.sequence import SequenceSystem
 
 _TOLERANCE = 1e-3

@@ -15,6 +15,7 @@ from seqloom.data.store import Dataset
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.runs.folder import load_run
 from seqloom.runs.manifest import check_fingerprint
+from seqloom.systems.base import Member
 from seqloom.systems.registry import system_class
 from seqloom.systems.sequence import SequenceSystem
 
@@ -25,6 +26,8 @@ class ItemVectors:
 
     vectors: Tensor
     """[N, d] float32; row i belongs to item number i + 1."""
+    giver: Member
+    """The trained system."""
     reference: dict[str, Any]
 
 
@@ -76,6 +79,7 @@ def read_item_vectors(dataset: Dataset, path: Path) -> ItemVectors:
         )
     return ItemVectors(
         scorer.item_vectors.detach().to(torch.float32).clone(),
+        Member(run.name, run.system),
         {
             "run": str(path.resolve()),
             "system": run.manifest.system,

@@ -185,7 +185,7 @@ def _add_item_vectors(
     """Adds the item vectors of another run to the data and their source to the manifest."""
     sizes = manifest.sizes.model_copy(update={"id_size": vectors.vectors.shape[1]})
     manifest = update_manifest(out, manifest, data.processes, sizes=sizes, ids=vectors.reference)
-    return replace(data, ids=vectors.vectors), manifest
+    return replace(data, ids=vectors.vectors, giver=vectors.giver), manifest
 
 
 def _train_item_vectors(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +39,8 @@ class PromptConfig(Config):
 
 class E4SRecConfig(SystemConfig):
     """Configuration of E4SRec."""
+
+    former_defaults: ClassVar[Mapping[str, Any]] = {"add_giver": False}
 
     epochs: int = Field(12, ge=0)
     """Maximum number of epochs; early stopping may end training sooner."""
@@ -75,6 +78,13 @@ class E4SRecConfig(SystemConfig):
     depend on the recommender that they come from; false: leave them unchanged, as in the paper."""
     train_adapter: bool = True
     """Train LoRA adapters in the language model; false: train projection and head only."""
+    add_giver: bool = True
+    """Add the score of the recommender that gave the IDs. Each score is trained apart, and validation
+    chooses the weight of the language model's, 0 included. false: the language model alone, as in the
+    paper."""
+    blend: float = Field(0.5, ge=0)
+    """add_giver: weight of the language model's score in the validations of training; after it, validation
+    chooses."""
     llm: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     """Language model."""
     lora: LoraSettings = Field(default_factory=LoraSettings)

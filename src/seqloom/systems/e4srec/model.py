@@ -21,6 +21,9 @@ class E4SRecModel(System[E4SRecConfig]):
     """The network of E4SRec: what its phases train and its scorer ranks with."""
 
     ids: Tensor
+    id_scale: Tensor
+    """The giver's item vectors are this times `ids`."""
+    blend: Tensor
 
     def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -36,6 +39,11 @@ class E4SRecModel(System[E4SRecConfig]):
             dropout=config.dropout,
         )
         self.head = nn.Parameter(torch.zeros(sizes.num_items, self.base.width))
+        self.giver: System[Any] | None = None
+        """The recommender that gave the IDs and whose score is added."""
+        self.giver_name = ""
+        self.register_buffer("id_scale", torch.ones(()))
+        self.register_buffer("blend", torch.tensor(config.blend if config.add_giver else 1.0))
 
     @property
     def max_len(self) -> int:

@@ -15,7 +15,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset, HeldOut
 from seqloom.data.tie_keys import tie_keys
-from seqloom.systems.ensemble.scorer import MemberScorer
+from seqloom.systems.score_sum import MemberScorer
 
 _NUMBERS_HELD = 1 << 27
 """Maximum number of stored scores, 512 MiB."""

@@ -9,37 +9,24 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from seqloom.core.config import Config
-from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.errors import ConfigError
 from seqloom.core.files import read_json, write_json
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import ListScorer, VectorScorer
-from seqloom.systems.base import Member, Sizes, System, TrainingData, base_differences
+from seqloom.systems.base import Member, Sizes, System, TrainingData
 from seqloom.systems.ensemble.candidates import fitting_users, gather_candidates
 from seqloom.systems.ensemble.config import EnsembleConfig
 from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
-from seqloom.systems.ensemble.scorer import (
+from seqloom.systems.score_sum import (
     EnsembleScorer,
     MemberScorer,
     VectorEnsembleScorer,
     build_scorer,
     vectors,
 )
-from seqloom.systems.registry import system_class
+from seqloom.systems.stored_member import StoredMember, build_member, store_member
 
 _LIST = "members.json"
-
-
-class StoredMember(Config):
-    """Description of a member, from which it is built; its tensors are stored with the ensemble's."""
-
-    name: str
-    """Name of the member's run."""
-    system: str
-    config: dict[str, Any]
-    sizes: Sizes
-    base: dict[str, Any] | None = None
-    """The frozen language model that the member is a plug-in of."""
 
 
 class Ensemble(System[EnsembleConfig]):
@@ -164,17 +151,8 @@ class Ensemble(System[EnsembleConfig]):
         """Writes a description of the members, and the files of each in a folder of its own."""
         stored = []
         for number, (name, member) in enumerate(zip(self.names, self.systems, strict=True)):
-            (folder / str(number)).mkdir()
-            member.write_files(folder / str(number))
-            stored.append(
-                StoredMember(
-                    name=name,
-                    system=member.name,
-                    config=member.config.model_dump(mode="json"),
-                    sizes=member.sizes,
-                    base=member.base_reference(),
-                ).model_dump(mode="json")
-            )
+            described = store_member(Member(name, member), folder / str(number))
+            stored.append(described.model_dump(mode="json"))
         write_json(folder / _LIST, stored)
 
     def read_files(self, folder: Path) -> None:
@@ -185,17 +163,7 @@ class Ensemble(System[EnsembleConfig]):
         """
         members = []
         for number, entry in enumerate(read_json(folder / _LIST, "ensemble")):
-            stored = StoredMember.build(entry)
-            cls = system_class(stored.system)
-            system = cls(cls.config_class.build(stored.config), stored.sizes)
-            wrong = base_differences(stored.base, system.base_reference())
-            if wrong:
-                raise ArtefactError(
-                    f"member {stored.name} of the ensemble in {folder.parent} is a plug-in of {wrong}; "
-                    "make that language model available under its name, or train again"
-                )
-            system.read_files(folder / str(number))
-            members.append(Member(stored.name, system))
+            members.append(build_member(StoredMember.build(entry), folder / str(number)))
         self._take(members)
 
     def _take(self, members: Sequence[Member]) -> None:

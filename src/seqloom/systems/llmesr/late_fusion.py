@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from seqloom.systems.llmesr.recency_view import RecencyView
 
 _EPOCHS, _LEARNING_RATE = 2, 0.02
-BLENDS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
-"""Candidates for the weight of the semantic score. 0 is the collaborative view alone."""
 
 
 class RecencyPhase:

@@ -22,12 +22,12 @@ from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
-from seqloom.systems.llmesr.late_fusion import BLENDS, RecencyPhase
+from seqloom.systems.llmesr.late_fusion import RecencyPhase
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.recency_view import RecencyView
 from seqloom.systems.llmesr.views import SemanticView
 from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
-from seqloom.systems.tail_blend import BlendPhase
+from seqloom.systems.tail_blend import SCORE_BLENDS, BlendPhase
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
@@ -139,7 +139,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         text = RecencyPhase(self.semantic, self.config, data)
         if self.collaborative is None:
             return [text]
-        return [text, phase, BlendPhase("blend", self, "semantic.blend", BLENDS)]
+        return [text, phase, BlendPhase("blend", self, "semantic.blend", SCORE_BLENDS)]
 
     def _distil(self, phase: RankingPhase, data: TrainingData) -> None:
         """Prepares the teachers of the ranking phase, unless their weight is 0."""

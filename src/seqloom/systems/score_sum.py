@@ -1,4 +1,4 @@
-"""Scorers of an ensemble: weighted sums of its members' scores."""
+"""Weighted sums of the scores of trained systems."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LEAST_SPREAD = 1e-6
 
 
 class MemberScorer:
-    """Scores of one member on the ensemble's scale; cuts a history to the length that the member reads."""
+    """Scores of one member on the scale of the sum; cuts a history to the length that the member reads."""
 
-    def __init__(self, scorer: Scorer, max_len: int | None, scale: Scale) -> None:
+    def __init__(self, scorer: Scorer, max_len: int | None, scale: Scale = "logits") -> None:
         self.scorer = scorer.exact_scorer() if isinstance(scorer, ListScorer) else scorer
         self.scale = scale
         self._max_len = max_len

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.backbones.config import SASRecEncoderConfig, TextStartEncoderConfig
+from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.core.files import read_json, write_json
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf
 from seqloom.nn.recency import RecencySum
@@ -43,7 +43,7 @@ class TextTowerConfig(SequenceConfig):
     query: Literal["both", "recency"] = "both"
     """The state after a history: the recency-weighted sum of its items' vectors alone, or with the state of
     the sequence encoder added through trained weights, which start at 0."""
-    encoder: TextStartEncoderConfig = Field(default_factory=SASRecEncoderConfig)
+    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
     """Sequence encoder; unused if query is recency."""
     loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
     """Ranking loss."""

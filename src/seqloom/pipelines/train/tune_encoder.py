@@ -35,6 +35,7 @@ from seqloom.hub.model_folders import model_folder, weights_hash
 from seqloom.systems.base import TrainingData
 from seqloom.systems.textknn import TextKNNConfig
 from seqloom.systems.tuned_text.base import TunedEncoder, neighbour_scorer
+from seqloom.systems.tuned_text.batches import first_batches
 from seqloom.systems.tuned_text.config import (
     TUNING_CONFIGS,
     StaticTuningConfig,
@@ -119,8 +120,8 @@ def tune_encoder(
     with sole_writer(out, progress):
         _check_folder(out, resume=resume, overwrite=overwrite)
         tuned = build_tuned_encoder(encoder, resolved, data, resolve_device(device))
+        manifest = describe(encoder, resolved, data)
         phase = tuned.phase()
-        manifest = describe(encoder, resolved, data.dataset, phase)
         _prepare_folder(out, manifest, resume=resume)
         position = _fit(out, tuned, phase, resolved, data, checkpoint_every_s)
         trained = sum(p.numel() for p in tuned.module.parameters() if p.requires_grad)
@@ -165,13 +166,10 @@ def build_tuned_encoder(
 
 
 def describe(
-    encoder: str,
-    config: StaticTuningConfig | TransformerTuningConfig,
-    dataset: Dataset,
-    phase: Phase,
+    encoder: str, config: StaticTuningConfig | TransformerTuningConfig, data: TrainingData
 ) -> TunedEncoderManifest:
     """Describes a tuning before its first step."""
-    steps = phase.steps(0)
+    dataset, steps = data.dataset, first_batches(config, data)
     batches = [steps[step] for step in range(len(steps))]
     return TunedEncoderManifest(
         seqloom=__version__,

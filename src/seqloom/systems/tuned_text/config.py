@@ -101,7 +101,7 @@ class TransformerTuningConfig(TuningConfig):
     """Mined negatives of a batch, besides its own items: neighbours of the batch's targets by the vectors
     of the last validation."""
     correction: float = Field(1.0, ge=0)
-    """Subtract this times log(count + 1) from an item's logit, since popular items are in a batch more
+    """Subtract this times log(count + 1) from an item's logit, because popular items are in a batch more
     often. Source: Yi et al., RecSys 2019, section 4."""
     teacher: str | None = None
     """Folder of a tuned encoder whose similarities within the batch the encoder learns as well."""

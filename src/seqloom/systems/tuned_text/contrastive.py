@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.phase import Mean, Optimisation, Steps
-from seqloom.data.batches import EpochPlan, TrainingBatch, plan_epoch, training_rows
+from seqloom.data.batches import TrainingBatch, training_rows
 from seqloom.data.store import Dataset
+from seqloom.systems.tuned_text.batches import TRANSFORMER_PHASE, contrastive_steps
 from seqloom.systems.tuned_text.config import TransformerTuningConfig
-
-
-@dataclass(frozen=True)
-class _FirstSteps:
-    """The first steps of a plan."""
-
-    plan: EpochPlan
-    limit: int | None
-
-    def __len__(self) -> int:
-        return min(len(self.plan), self.limit or len(self.plan))
-
-    def __getitem__(self, step: int) -> TrainingBatch:
-        return self.plan[step]
 
 
 class ContrastivePhase:
@@ -38,7 +24,7 @@ class ContrastivePhase:
     Source: Yi et al., RecSys 2019, eq. 3 (softmax in the batch, logQ correction).
     """
 
-    name = "tune"
+    name = TRANSFORMER_PHASE
     validated = True
 
     def __init__(
@@ -60,9 +46,7 @@ class ContrastivePhase:
 
     def steps(self, epoch: int) -> Steps:
         """Returns the batches of an epoch."""
-        config = self.config
-        plan = plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
-        return _FirstSteps(plan, config.steps_per_epoch)
+        return contrastive_steps(self.rows, self.config, epoch)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Returns the cross-entropy of the targets, and of the teacher's distribution where there is one."""

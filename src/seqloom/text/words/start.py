@@ -47,6 +47,11 @@ def pretrained_vectors(
             "choose a smaller width or start=random"
         )
     own = torch.nonzero(vocabulary.rows).flatten()  # rows ascend with the tokens
+    if width > len(own):
+        raise ConfigError(
+            f"the catalogue has {len(own)} words with a vector of their own, too few for a width of {width}; "
+            "choose a smaller width, a smaller words.min_count or start=random"
+        )
     components = pca(table[own], width).float()
     scaled = components / components.norm(dim=1).mean()
     return torch.cat([scaled.mean(0, keepdim=True), scaled])

@@ -40,6 +40,8 @@ class TextTowerConfig(SequenceConfig):
     """First temperature of the softmax over cosines; it is trained."""
     decay: float = Field(0.6, gt=0, le=1)
     """First weight of a history item relative to the next one; the weights of all ages are trained."""
+    history_dropout: float = Field(0.0, ge=0, le=1)
+    """Probability in training that an item before the last is left out of a recency-weighted sum."""
     query: Literal["both", "recency"] = "both"
     """The state after a history: the recency-weighted sum of its items' vectors alone, or with the state of
     the sequence encoder added through trained weights, which start at 0."""
@@ -78,7 +80,7 @@ class TextTower(SequenceSystem[TextTowerConfig]):
         self.words = WordVectors(0, width, config.words.dropout)
         self.register_buffer("tokens", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("starts", torch.zeros(sizes.num_items, dtype=torch.int64))
-        self.recency = RecencySum(config.encoder.max_len, config.decay)
+        self.recency = RecencySum(config.encoder.max_len, config.decay, config.history_dropout)
         self.gate = nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.tensor(1 / config.temperature).log())
         if config.query == "recency":

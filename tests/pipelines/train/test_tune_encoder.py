@@ -69,7 +69,7 @@ def test_embed_reads_the_folder_as_any_encoder(data, static, tmp_path):
     stored = load_embeddings(data, "tuned")
     assert stored.manifest.encoder["tuned_on"] == data.training_hash
     assert "training part" in stored.manifest.items.saw
-    config = {"text": "tuned", "whitening": 0.0, "decay": 0.6}
+    config = {"text": "tuned"}
     found = train(data, "textknn", out=tmp_path / "run", config=config, device="cpu")
     assert found.valid == pytest.approx(summary.valid)
     shutil.rmtree(data.path / "text")

@@ -37,9 +37,11 @@ class TuningConfig(Config):
     """First temperature of the softmax over cosines; it is trained."""
     decay: float = Field(0.6, gt=0, le=1)
     """First weight of a history item relative to the next one; the weights of all ages are trained."""
+    history_dropout: float = Field(0.0, ge=0, le=1)
+    """Probability in training that an item before the last is left out of a recency-weighted sum."""
     max_len: int = Field(50, ge=1)
     """Number of most recent history items that a target is predicted from."""
-    whitening: float = Field(0.0, ge=0, le=1)
+    whitening: float = Field(0.75, ge=0, le=1)
     """Key `whitening` of the textknn that validates."""
 
     def optimisation(self) -> Optimisation:

@@ -44,7 +44,7 @@ class EncoderTower(nn.Module):
     def __init__(self, model: Any, config: TransformerTuningConfig, num_items: int) -> None:
         super().__init__()
         self.model = model
-        self.recency = RecencySum(config.max_len, config.decay)
+        self.recency = RecencySum(config.max_len, config.decay, config.history_dropout)
         self.log_scale = nn.Parameter(torch.tensor(1 / config.temperature).log())
         self.register_buffer("neighbours", torch.zeros(num_items, _NEIGHBOURS, dtype=torch.int64))
 

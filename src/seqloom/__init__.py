@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from seqloom.pipelines.train.foundation import train_foundation
     from seqloom.pipelines.train.textual_ids import IDSummary, textual_ids
     from seqloom.pipelines.train.train import TrainSummary, train
+    from seqloom.pipelines.train.tune_encoder import EncoderTuningSummary, tune_encoder
     from seqloom.pipelines.train.tune_llm import LLMTuningSummary, tune_llm
     from seqloom.runs.folder import Run, load_run
     from seqloom.runs.recommendations import Recommendation, RecommendedItem
@@ -86,6 +87,7 @@ __all__ = [
     "EmbedOptions",
     "EmbedSummary",
     "EmbeddingError",
+    "EncoderTuningSummary",
     "EngineError",
     "EvaluatedRun",
     "Evaluation",
@@ -155,6 +157,7 @@ __all__ = [
     "train",
     "train_foundation",
     "tune",
+    "tune_encoder",
     "tune_llm",
     "zero_shot",
 ]
@@ -200,6 +203,7 @@ _HOMES = {
     "seqloom.pipelines.train.foundation": "train_foundation",
     "seqloom.pipelines.train.textual_ids": "IDSummary textual_ids",
     "seqloom.pipelines.train.train": "TrainSummary train",
+    "seqloom.pipelines.train.tune_encoder": "EncoderTuningSummary tune_encoder",
     "seqloom.pipelines.train.tune_llm": "LLMTuningSummary tune_llm",
     "seqloom.runs.folder": "Run load_run",
     "seqloom.runs.recommendations": "Recommendation RecommendedItem",

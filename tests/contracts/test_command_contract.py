@@ -87,6 +87,10 @@ OPTIONS = {
     "tune": """
         --plan --out --trials --device --json --quiet -q
     """,
+    "tune-encoder": """
+        --out --encoder --kind --config --set --resume --checkpoint-every --device --overwrite --json
+        --quiet -q
+    """,
     "tune-llm": """
         --out --llm --config --set --skip-bad --merge --resume --checkpoint-every --device
         --overwrite --json --quiet -q

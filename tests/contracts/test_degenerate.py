@@ -33,7 +33,7 @@ DATA = {
 REFUSED = {
     # Without a target, or without an event to choose the weights on.
     "one training event each": {"sasrec", "gru4rec", "bert4rec", "llminit", "melt", "cities"}
-    | {"llmesr", "e4srec", "idgenrec"},
+    | {"llmesr", "e4srec", "idgenrec", "texttower"},
     "one event each": set(names()) - {"popularity", "itemknn", "textknn"},
     "nothing held out": set(names()) - {"popularity", "itemknn", "textknn"},
     # Without a text, a tail or a similar user.

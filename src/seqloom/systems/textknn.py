@@ -68,7 +68,10 @@ class TextKNN(System[TextKNNConfig]):
 
     def initialise(self, data: TrainingData) -> None:
         """Whitens the text embedding."""
-        text = load_embeddings(data.dataset, self.config.text).items
+        self.fit(load_embeddings(data.dataset, self.config.text).items)
+
+    def fit(self, text: Tensor) -> None:
+        """Whitens text vectors and takes them as the items'. Shapes: [N, E]."""
         fitted = fit_whitening(text, self.config.whitening)
         self.mean.copy_(fitted.mean)
         self.matrix.copy_(fitted.matrix)

@@ -43,10 +43,12 @@ class EmbeddedPart:
 
 def plan_items(encoder: TextEncoder, prompts: PromptTexts) -> PartPlan:
     """Plans the item embeddings."""
+    tuned_on = encoder.provenance().get("tuned_on")
+    tuned = f"; encoder tuned on the training part {tuned_on[:12]}" if tuned_on else ""
     manifest = PartManifest(
         rows=len(prompts.texts),
         template=prompts.template,
-        saw="items: item text only",
+        saw=f"items: item text only{tuned}",
         content_hash=content_hash(encoder, prompts.texts),
         without_text=prompts.without_text,
     )

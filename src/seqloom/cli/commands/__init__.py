@@ -14,6 +14,7 @@ SUMMARIES = {
     "plan": "Estimate memory, time and disk space of a training.",
     "train": "Train a system on a prepared data set.",
     "tune-llm": "Tune a language model on instructions.",
+    "tune-encoder": "Tune a text encoder on the training part of a data set.",
     "evaluate": "Rank each user's held-out item and report metrics.",
     "compare": "Test the differences between runs, user by user.",
     "sweep": "Train and evaluate every run of a plan.",

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from seqloom.core.digest import steps_digest
 from seqloom.core.phase import Phase
 from seqloom.core.random import derive_seed
 from seqloom.distributed.processes import ALONE
 from seqloom.systems.base import System, TrainingData
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 _ROUNDING = 1e-5
 
@@ -48,15 +44,10 @@ def first_epochs(system: System[Any], data: TrainingData) -> dict[str, FirstEpoc
 
 
 def _summarise(phase: Phase) -> FirstEpoch:
-    digest = hashlib.sha256()
-    loss: dict[str, float] = {}
-    if phase.optimisation.epochs:
-        steps = phase.steps(0)
-        for step in range(len(steps)):
-            _hash_value(digest, steps[step])
-        if len(steps):
-            loss = _loss(phase, steps[0])
-    return FirstEpoch(digest.hexdigest(), loss)
+    if not phase.optimisation.epochs:
+        return FirstEpoch("", {})
+    steps = phase.steps(0)
+    return FirstEpoch(steps_digest(steps), _loss(phase, steps[0]) if len(steps) else {})
 
 
 def _loss(phase: Phase, batch: Any) -> dict[str, float]:
@@ -67,17 +58,3 @@ def _loss(phase: Phase, batch: Any) -> dict[str, float]:
         torch.manual_seed(derive_seed(0, "audit", phase.name))
         parts = ALONE.add_up(phase.loss(batch.to(device) if hasattr(batch, "to") else batch))
     return {name: float(value) for name, value in parts.items()}
-
-
-def _hash_value(digest: _Hash, value: Any) -> None:
-    if isinstance(value, Tensor):
-        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    elif is_dataclass(value):
-        for field in fields(value):
-            digest.update(field.name.encode())
-            _hash_value(digest, getattr(value, field.name))
-    elif value is None or isinstance(value, int | float | str):
-        digest.update(repr(value).encode())
-    else:
-        raise TypeError(f"a batch holds a {type(value).__name__}, which has no digest")

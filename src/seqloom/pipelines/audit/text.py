@@ -9,6 +9,7 @@ from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset, training_only
+from seqloom.pipelines.audit.encoders import check_tuned_encoder
 from seqloom.pipelines.audit.report import Checks
 from seqloom.text.encoders import rebuild_encoder
 from seqloom.text.neighbours import cosines, top_similar
@@ -46,6 +47,7 @@ def check_embeddings(
         return
     blind = training_only(data)
     _Embeddings(data, blind, embeddings, checks, again, encode, progress).check()
+    check_tuned_encoder(data, embeddings, checks, progress)
 
 
 class _Embeddings:

@@ -64,7 +64,7 @@ def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) 
     elif kind == "openai":
         options = EncoderOptions(encoder=f"openai:{provenance['model']}")
     elif kind in ("sentence-transformers", "transformers"):
-        not_options = {"kind", "weights_sha256", "name"}
+        not_options = {"kind", "weights_sha256", "name", "tuned_on"}
         kept = {name: value for name, value in provenance.items() if name not in not_options}
         options = EncoderOptions.build({"encoder": provenance["name"], **kept})
     else:

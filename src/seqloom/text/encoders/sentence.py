@@ -18,6 +18,7 @@ from seqloom.hub.pretrained import LOCAL, at, check_finite, check_module, reason
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
 from seqloom.text.encoders.base import text_batches
+from seqloom.text.tuned_manifest import read_tuned_manifest
 
 
 class SentenceEncoder:
@@ -46,11 +47,13 @@ class SentenceEncoder:
 
     def provenance(self) -> dict[str, Any]:
         """See `TextEncoder`."""
+        tuned = read_tuned_manifest(self.folder)
         return {
             "kind": "sentence-transformers",
             "name": self.name,
             "weights_sha256": self._weights_hash,
             "max_tokens": self.max_tokens,
+            **({} if tuned is None else {"tuned_on": tuned.training}),
         }
 
     @cached_property

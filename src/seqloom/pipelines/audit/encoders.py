@@ -1,0 +1,81 @@
+"""Checks a text encoder that was tuned by the log: makes its batches again from the training part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seqloom.core.digest import steps_digest
+from seqloom.core.errors import SeqloomError
+from seqloom.core.progress import Progress
+from seqloom.data.store import Dataset, training_only
+from seqloom.hub.model_folders import weights_hash
+from seqloom.pipelines.audit.report import Checks
+from seqloom.systems.base import TrainingData
+from seqloom.systems.tuned_text.batches import first_batches
+from seqloom.systems.tuned_text.config import TUNING_CONFIGS
+from seqloom.text.store import TextEmbeddings
+from seqloom.text.tuned_manifest import TunedEncoderManifest, read_tuned_manifest
+
+_SAW = "training part"
+
+
+def check_tuned_encoder(
+    data: Dataset, embeddings: TextEmbeddings, checks: Checks, progress: Progress
+) -> None:
+    """Checks the encoder of an embedding, if it was tuned.
+
+    Its batches depend on every training event. Made again without the held-out events, they must have the
+    hash that the tuning recorded before its first step.
+    """
+    provenance = embeddings.manifest.encoder
+    recorded = provenance.get("tuned_on")
+    folder = Path(str(provenance.get("name", "")))
+    try:
+        manifest = read_tuned_manifest(folder)
+    except SeqloomError as error:
+        manifest, why = None, str(error)
+    else:
+        why = f"{folder} is gone or no longer a tuned encoder"
+    if recorded is None and manifest is None:
+        return
+    what = (f"tuned encoder of {embeddings.name!r}", _SAW)
+    if manifest is None or recorded is None:
+        checks.unknown(*what, why, "keep the folder that `seqloom tune-encoder` wrote")
+        return
+    if manifest.training != data.training_hash:
+        checks.unknown(
+            *what,
+            f"it was tuned on another training part ({manifest.training[:12]}, {manifest.dataset}), which "
+            "may hold these users' held-out events",
+            "tune on this data set, or make sure that the two share no events",
+        )
+        return
+    fault = _fault(data, manifest, folder, provenance, progress)
+    checks.judge(
+        *what,
+        fault is None,
+        good=f"batches of {manifest.targets:,} targets, made again from the training part, have its hash",
+        bad=fault or "",
+        action=f"run `seqloom tune-encoder {data.path} --out {folder} --overwrite`, embed and train again",
+    )
+
+
+def _fault(
+    data: Dataset,
+    manifest: TunedEncoderManifest,
+    folder: Path,
+    provenance: dict[str, Any],
+    progress: Progress,
+) -> str | None:
+    """Returns what is wrong with a tuned encoder, if anything."""
+    if not provenance["weights_sha256"] == manifest.weights_sha256 == weights_hash(folder):
+        return "its weights are not those that the tuning wrote"
+    config = TUNING_CONFIGS[manifest.config["kind"]].build(manifest.config)
+    try:
+        batches = first_batches(config, TrainingData(training_only(data.warm), progress))
+    except SeqloomError as error:
+        return f"its batches cannot be made from the training part alone: {error}"
+    if steps_digest(batches) != manifest.batches_sha256:
+        return "it was tuned on other events than those of the training part"
+    return None

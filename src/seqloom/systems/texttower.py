@@ -1,0 +1,185 @@
+"""TextTower: history and item are read as words alone, and the log trains how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
+from seqloom.core.files import read_json, write_json
+from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf
+from seqloom.nn.recency import RecencySum
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.ranking_loss import OffsetLossConfig
+from seqloom.systems.sequence import DotProductScorer, SequenceConfig, SequenceSystem
+from seqloom.text.prompts import item_texts, template_text
+from seqloom.text.words.config import WordsConfig
+from seqloom.text.words.start import start_vectors
+from seqloom.text.words.vectors import WordVectors
+from seqloom.text.words.vocabulary import Bags, Vocabulary
+
+VECTORS = "vectors"
+"""Name of the only item table."""
+_TEXT = "text.json"
+_EPS = 1e-6
+
+
+class TextTowerConfig(SequenceConfig):
+    """Configuration of TextTower."""
+
+    words: WordsConfig = Field(default_factory=WordsConfig)
+    """Words of the items."""
+    temperature: float = Field(0.07, gt=0)
+    """First temperature of the softmax over cosines; it is trained."""
+    decay: float = Field(0.6, gt=0, le=1)
+    """First weight of a history item relative to the next one; the weights of all ages are trained."""
+    history_dropout: float = Field(0.0, ge=0, le=1)
+    """Probability in training that an item before the last is left out of a recency-weighted sum."""
+    query: Literal["both", "recency"] = "both"
+    """The state after a history: the recency-weighted sum of its items' vectors alone, or with the state of
+    the sequence encoder added through trained weights, which start at 0."""
+    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    """Sequence encoder; unused if query is recency."""
+    loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
+    """Ranking loss."""
+
+
+class TextTower(SequenceSystem[TextTowerConfig]):
+    """Two towers: the text of an item, and the texts of a history, most recent first in weight.
+
+    An item's vector is the weighted mean of its word vectors, scaled to length 1. A history's is the sum of
+    its items' with a trained weight for each age, plus the state of a sequence encoder over them. All
+    are trained on the next item, against the whole catalogue embedded again in each step. No parameter
+    belongs to an item or a user, so that new items and users need nothing but their words.
+
+    Source: Liu et al., CIKM 2023 (TASTE, arXiv 2308.14029), eq. 3 to 5: both sides are text, and the log
+        trains one encoder for both.
+    Differs: word vectors instead of a language model, which makes the exact softmax affordable on a CPU;
+        items of a history are combined after encoding, not as one text.
+    """
+
+    name: ClassVar[str] = "texttower"
+    config_class: ClassVar[type[TextTowerConfig]] = TextTowerConfig
+    new_items_by: ClassVar = "words"
+    redescribes_items: ClassVar[bool] = True
+    vocabulary: Vocabulary
+    template: str
+    tokens: Tensor
+    starts: Tensor
+
+    def __init__(self, config: TextTowerConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        width = config.encoder.hidden_size
+        self.words = WordVectors(0, width, config.words.dropout)
+        self.register_buffer("tokens", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("starts", torch.zeros(sizes.num_items, dtype=torch.int64))
+        self.recency = RecencySum(config.encoder.max_len, config.decay, config.history_dropout)
+        self.gate = nn.Parameter(torch.zeros(width))
+        self.log_scale = nn.Parameter(torch.tensor(1 / config.temperature).log())
+        if config.query == "recency":
+            self.gate.requires_grad_(False)
+            self.encoder.requires_grad_(False)
+
+    def initialise(self, data: TrainingData) -> None:
+        """Splits the item texts into words and draws or reads the first word vectors.
+
+        Raises:
+            ConfigError: the items have no text, or the words have no pretrained vectors.
+            AssetError: the tokenizer's model is missing.
+        """
+        settings = self.config.words
+        self.template = template_text(settings.template, "item")
+        texts = self._texts(data.dataset.items)
+        self.vocabulary = Vocabulary.build(
+            texts, settings.tokenizer, settings.min_count, data.progress
+        )
+        bags = self.vocabulary.bags(texts)
+        self._resize(self.vocabulary.size, len(bags.tokens))
+        self.tokens.copy_(bags.tokens)
+        self.starts.copy_(bags.starts)
+        with torch.no_grad():
+            width = self.config.encoder.hidden_size
+            self.words.vectors.copy_(
+                start_vectors(
+                    self.vocabulary, settings.start, settings.tokenizer, width, data.progress
+                )
+            )
+
+    @property
+    def fixed_entries(self) -> frozenset[str]:
+        """The words of the items."""
+        return frozenset({"tokens", "starts"})
+
+    def item_vectors(self) -> Tensor:
+        """Returns the vectors of the items' texts, of length 1. Shapes: [N, D]."""
+        vectors: Tensor = self.words(Bags(self.tokens, self.starts))
+        return vectors
+
+    def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Encodes histories as directions, times the inverse temperature.
+
+        Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D].
+        """
+        x = self.embed(items, vectors) * (items > 0)[..., None]
+        state = self.recency(x)
+        if self.config.query == "both":
+            encoded = self.encoder(self.encoder.enter(x, lengths), lengths)
+            state = F.normalize(state, dim=-1, eps=_EPS) + self.gate * encoded
+        return F.normalize(state, dim=-1, eps=_EPS) * self.log_scale.exp()
+
+    def item_tables(self) -> dict[str, Tensor]:
+        """Returns the item vectors; see `ExtendsCatalogue`. Shapes: [N, D]."""
+        with torch.inference_mode():
+            return {VECTORS: self.item_vectors()}
+
+    def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
+        """Returns a function that reads any text as the training read its own; see `ExtendsCatalogue`."""
+
+        @torch.inference_mode()
+        def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
+            bags = self.vocabulary.bags(self._texts(new.items))
+            device = self.words.vectors.device
+            return NewRows(
+                {VECTORS: self.words(Bags(bags.tokens.to(device), bags.starts.to(device)))}
+            )
+
+        return rows
+
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> DotProductScorer:
+        """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
+        return DotProductScorer(self, tables[VECTORS])
+
+    def write_files(self, folder: Path) -> None:
+        """Writes tokenizer, words and the text template."""
+        self.vocabulary.save(folder)
+        write_json(folder / _TEXT, {"template": self.template})
+
+    def read_files(self, folder: Path) -> None:
+        """Reads the files of `write_files`."""
+        self.vocabulary = Vocabulary.load(folder)
+        self.template = str(read_json(folder / _TEXT, "text template of a run")["template"])
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], *arguments: Any, **options: Any
+    ) -> Any:
+        """Loads the state as any module does, with the number of words that it has."""
+        if {"words.vectors", "tokens"} <= state_dict.keys():
+            self._resize(len(state_dict["words.vectors"]), len(state_dict["tokens"]))
+        return super().load_state_dict(state_dict, *arguments, **options)
+
+    def _texts(self, items: pa.Table) -> list[str]:
+        return [text or "" for text in item_texts(items, self.template).texts]
+
+    def _resize(self, size: int, num_tokens: int) -> None:
+        """Makes room for V words and M words of all texts, if there is another number of them."""
+        if len(self.words.vectors) != size:
+            self.words.resize(size)
+        if len(self.tokens) != num_tokens:
+            self.tokens = self.tokens.new_zeros(num_tokens)

@@ -1,0 +1,75 @@
+"""Word vectors tuned by the log, written as a static encoder of sentence-transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seqloom.backbones.config import TextSASRecEncoderConfig
+from seqloom.core.phase import Phase
+from seqloom.hub.quiet import quiet_transformers
+from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.ranking_loss import OffsetLossConfig
+from seqloom.systems.sequence import RankingPhase
+from seqloom.systems.texttower import TextTower, TextTowerConfig
+from seqloom.systems.tuned_text.config import StaticTuningConfig
+
+
+class StaticEncoder:
+    """The item side of a `TextTower` whose histories are recency-weighted sums, as textknn's are.
+
+    Each step embeds the whole catalogue and takes the exact softmax over it.
+    """
+
+    def __init__(
+        self, config: StaticTuningConfig, data: TrainingData, device: torch.device
+    ) -> None:
+        self.tower = TextTower(_tower_config(config), Sizes(num_items=data.dataset.num_items))
+        self.tower.initialise(data)
+        self.tower.to(device)
+        self._data = data
+
+    @property
+    def module(self) -> nn.Module:
+        """See `TunedEncoder`."""
+        return self.tower
+
+    def phase(self) -> Phase:
+        """See `TunedEncoder`."""
+        return RankingPhase(self.tower, self._data)
+
+    @torch.inference_mode()
+    def item_vectors(self) -> Tensor:
+        """See `TunedEncoder`. Shapes: [N, D]."""
+        return self.tower.eval().item_vectors().cpu()
+
+    @torch.no_grad()
+    def save(self, folder: Path) -> None:
+        """See `TunedEncoder`. A token's vector is multiplied by its weight, so that a mean suffices."""
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.base.modules import Normalize
+        from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+        vocabulary = self.tower.vocabulary
+        table = self.tower.words.weighted().cpu()[vocabulary.rows]
+        with quiet_transformers():
+            words = StaticEmbedding(vocabulary.tokenizer, embedding_weights=table)
+            model = SentenceTransformer(modules=[words, Normalize()], device="cpu")
+            model.save(str(folder), create_model_card=False)
+
+
+def _tower_config(config: StaticTuningConfig) -> TextTowerConfig:
+    own = config.model_dump(
+        include=set(TextTowerConfig.model_fields) - {"loss", "encoder", "words"}
+    )
+    return TextTowerConfig(
+        **own,
+        words=config.words,
+        query="recency",
+        encoder=TextSASRecEncoderConfig(
+            hidden_size=config.width, max_len=config.max_len, num_heads=1, output_dropout=0.0
+        ),
+        loss=OffsetLossConfig(popularity_offset=config.popularity_offset),
+    )

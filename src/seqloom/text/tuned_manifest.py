@@ -1,0 +1,67 @@
+"""The manifest of a text encoder that was tuned by the log, `tuned_encoder.json` in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from seqloom.core.config import Config
+from seqloom.core.damage import reading
+from seqloom.core.files import read_json, write_json
+
+TUNED_ENCODER = "tuned_encoder.json"
+_WHAT, _REMEDY = "the manifest of a tuned encoder", "tune it again"
+
+
+class TunedEncoderManifest(Config):
+    """What an encoder was tuned from."""
+
+    format: Literal["seqloom-tuned-encoder"] = "seqloom-tuned-encoder"
+    version: int = 1
+    status: Literal["training", "complete"] = "training"
+    seqloom: str
+    """Version of seqloom that wrote the folder."""
+    encoder: str
+    """The model before tuning, or `catalogue`."""
+    encoder_sha256: str | None
+    """SHA-256 of its weights; None if it started from the catalogue's words."""
+    dataset: str
+    """Folder of the data set."""
+    dataset_fingerprint: str
+    training: str
+    """SHA-256 of the training part, the only part that gave targets. Texts of the catalogue were read."""
+    part: Literal["train"] = "train"
+    """Part of the data set whose events were used. The validation part chose the epoch."""
+    histories: int
+    """Histories (or windows of them) that gave targets."""
+    targets: int
+    """Targets of an epoch."""
+    batches_sha256: str
+    """SHA-256 of the batches of the first epoch, which an audit makes again from the training part."""
+    config: dict[str, Any]
+    best_epoch: int | None = None
+    valid: dict[str, float] = Field(default_factory=dict)
+    """Validation metrics of text neighbours with the weights that were kept."""
+    weights_sha256: str = ""
+    """As in the provenance of embeddings."""
+
+
+def read_tuned_manifest(folder: Path) -> TunedEncoderManifest | None:
+    """Reads the manifest in a model folder; None if seqloom did not tune the model.
+
+    Raises:
+        ArtefactError: the manifest is damaged.
+    """
+    file = folder / TUNED_ENCODER
+    if not file.exists():
+        return None
+    raw = read_json(file, "manifest of a tuned encoder")
+    with reading(file, _WHAT, _REMEDY):
+        return TunedEncoderManifest.build(raw)
+
+
+def write_tuned_manifest(folder: Path, manifest: TunedEncoderManifest) -> None:
+    """Writes the manifest with its own checksum."""
+    write_json(folder / TUNED_ENCODER, manifest.model_dump(mode="json"), sealed=True)

@@ -1,0 +1,1 @@
+"""Texts as bags of words, and their vectors as sums of word vectors."""

@@ -1,0 +1,79 @@
+"""The audit of tuned text encoders: clean where they saw the training part, and each leak is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqloom.core.files import read_json, write_json
+from seqloom.data.store import Dataset
+from seqloom.pipelines.audit import audit
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
+from seqloom.pipelines.train.tune_encoder import tune_encoder
+from support.audit_leaks import change_tensors, failures, leak
+from support.datasets import tiny_dataset
+from support.language_models import save_tiny_llama
+
+STATIC = {"epochs": 1, "width": 8, "words": {"min_count": 1}}
+TRANSFORMER = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 8}
+TITLES = ["red", "blue", "green", "big", "small", "old", "new", "soft"]
+WHAT = "tuned encoder of 'tuned'"
+
+
+@pytest.fixture
+def data(tmp_path) -> Dataset:
+    rows = [[1 + (start * 3 + step) % 8 for step in range(6)] for start in range(8)]
+    return tiny_dataset(tmp_path / "data", rows, titles=TITLES)
+
+
+def verdicts(data, folder):
+    embed(data, EmbedOptions(encoder=str(folder), name="tuned", users="none"))
+    found = audit(data.path)
+    return failures(found), {c.artefact: c.verdict for c in found.checks}
+
+
+@pytest.fixture(params=["static", "transformer"])
+def given(request, tmp_path):
+    """Arguments of `tune_encoder` of either kind."""
+    if request.param == "static":
+        return {"config": STATIC, "out": tmp_path / "tuned"}
+    save_tiny_llama(tmp_path / "llama")
+    model = {"encoder": str(tmp_path / "llama"), "kind": "transformer"}
+    return {**model, "config": TRANSFORMER, "out": tmp_path / "tuned"}
+
+
+def test_an_encoder_of_the_training_part_passes(data, given):
+    tune_encoder(data, **given)
+    failed, all_of_them = verdicts(data, given["out"])
+    assert not failed
+    assert all_of_them[WHAT] == "pass"
+
+
+def test_an_encoder_tuned_on_held_out_events_is_found(data, given, monkeypatch):
+    with monkeypatch.context() as patch:
+        leak(patch, data)
+        tune_encoder(data, **given)
+    failed, _ = verdicts(data, given["out"])
+    assert failed == {WHAT}
+
+
+def test_an_encoder_with_other_weights_than_written_is_found(data, tmp_path):
+    out = tmp_path / "tuned"
+    tune_encoder(data, out=out, config=STATIC)
+    (file,) = out.rglob("*.safetensors")
+    manifest = read_json(out / "tuned_encoder.json", "manifest")
+    write_json(file.with_name("manifest.json"), {})
+    change_tensors(file, lambda tensors: tensors.update({k: v + 1 for k, v in tensors.items()}))
+    file.with_name("manifest.json").unlink()
+    assert manifest["weights_sha256"]
+    failed, _ = verdicts(data, out)
+    assert failed == {WHAT}
+
+
+def test_an_encoder_of_another_data_set_is_not_known_to_be_clean(data, tmp_path):
+    rows = [[1, 2, 3, 4, 5], [3, 4, 5, 6], [8, 7, 6, 5]]
+    other = tiny_dataset(tmp_path / "other", rows, titles=TITLES)
+    tune_encoder(other, out=tmp_path / "tuned", config=STATIC)
+    failed, all_of_them = verdicts(data, tmp_path / "tuned")
+    assert not failed
+    assert all_of_them[WHAT] == "unknown"

@@ -1,0 +1,211 @@
+"""Text encoders tuned by the log: what they learn, what they keep, and that they resume bit by bit."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from seqloom.cli.main import run as command
+from seqloom.core.digest import steps_digest
+from seqloom.core.errors import ArtefactError, AssetError, ConfigError
+from seqloom.data.store import Dataset
+from seqloom.pipelines.embed.embed import embed
+from seqloom.pipelines.embed.options import EmbedOptions
+from seqloom.pipelines.train.train import train
+from seqloom.pipelines.train.tune_encoder import build_tuned_encoder, tune_encoder
+from seqloom.systems.base import TrainingData
+from seqloom.systems.tuned_text.batches import first_batches
+from seqloom.systems.tuned_text.config import TUNING_CONFIGS
+from seqloom.text.store import load_embeddings
+from seqloom.text.tuned_manifest import read_tuned_manifest
+from support.datasets import tiny_dataset
+from support.language_models import save_tiny_llama
+
+STATIC = {"epochs": 4, "batch_size": 16, "width": 8, "words": {"min_count": 1, "dropout": 0.0}}
+TRANSFORMER = {"epochs": 2, "batch_size": 8, "negatives": 4, "learning_rate": 1e-2, "chunk": 4}
+WORDS = [
+    "red",
+    "blue",
+    "green",
+    "big",
+    "small",
+    "old",
+    "new",
+    "soft",
+    "hard",
+    "cream",
+    "soap",
+    "oil",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Dataset:
+    """Users walk around a ring of items whose titles share no word with their neighbours'."""
+    rows = [[1 + (start + step) % 12 for step in range(6)] for start in range(12) for _ in range(4)]
+    return tiny_dataset(tmp_path_factory.mktemp("data") / "ring", rows, titles=WORDS)
+
+
+@pytest.fixture(scope="module")
+def static(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("static") / "tuned"
+    summary = tune_encoder(data, out=out, config={**STATIC, "epochs": 30, "learning_rate": 3e-2})
+    return out, summary
+
+
+def test_word_vectors_learn_what_follows_what(data, static):
+    out, summary = static
+    assert summary.valid["hr@10"] >= summary.valid["ndcg@10"] > 0.5
+    assert read_tuned_manifest(out).status == "complete"
+    assert not (out / "checkpoints").exists()
+
+
+def test_embed_reads_the_folder_as_any_encoder(data, static, tmp_path):
+    out, summary = static
+    embed(data, EmbedOptions(encoder=str(out), name="tuned", users="none"))
+    stored = load_embeddings(data, "tuned")
+    assert stored.manifest.encoder["tuned_on"] == data.training_hash
+    assert "training part" in stored.manifest.items.saw
+    config = {"text": "tuned"}
+    found = train(data, "textknn", out=tmp_path / "run", config=config, device="cpu")
+    assert found.valid == pytest.approx(summary.valid)
+    shutil.rmtree(data.path / "text")
+
+
+def test_a_killed_tuning_resumes_with_the_same_bits(data, tmp_path, monkeypatch):
+    from seqloom.training.loop import Trainer
+
+    whole = tmp_path / "whole"
+    tune_encoder(data, out=whole, config=STATIC)
+    ended = Trainer._end_epoch
+
+    def killed(self, phase):
+        if self.position.epoch == 2:
+            raise KeyboardInterrupt
+        ended(self, phase)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_end_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune_encoder(data, out=tmp_path / "cut", config=STATIC)
+    with pytest.raises(ArtefactError, match="already exists"):
+        tune_encoder(data, out=tmp_path / "cut", config=STATIC)
+    with pytest.raises(ArtefactError, match="another config"):
+        tune_encoder(data, out=tmp_path / "cut", config={**STATIC, "width": 4}, resume=True)
+    tune_encoder(data, out=tmp_path / "cut", config=STATIC, resume=True)
+    assert weights(tmp_path / "cut").equal(weights(whole))
+    with pytest.raises(ArtefactError, match="complete"):
+        tune_encoder(data, out=whole, config=STATIC, resume=True)
+
+
+def weights(folder):
+    files = sorted(folder.rglob("*.safetensors"))
+    return torch.cat([value.flatten() for file in files for value in load_file(file).values()])
+
+
+@pytest.mark.parametrize(
+    "choice", [{}, {"layers": 1}, {"lora": {"rank": 2}}, {"pooling": "last", "averaging": 3.0}]
+)
+def test_a_decoder_is_tuned_through_the_same_door(data, tmp_path, choice):
+    save_tiny_llama(tmp_path / "llama")
+    summary = tune_encoder(
+        data,
+        out=tmp_path / "tuned",
+        encoder=str(tmp_path / "llama"),
+        kind="transformer",
+        config={**TRANSFORMER, **choice},
+    )
+    assert summary.epochs == 2
+    found = []
+    for name, pooling in (("llama", choice.get("pooling")), ("tuned", None)):
+        options = {"encoder": str(tmp_path / name), "name": name, "pooling": pooling}
+        embed(data, EmbedOptions.build({**options, "users": "none"}))
+        found.append(torch.nn.functional.normalize(load_embeddings(data, name).items, dim=1))
+    assert found[0].shape == found[1].shape == (12, 32)
+    assert not torch.allclose(*found, atol=1e-3)
+    shutil.rmtree(data.path / "text")
+
+
+def test_a_tuned_transformer_resumes_with_the_same_bits(data, static, tmp_path, monkeypatch):
+    from seqloom.training.loop import Trainer
+
+    save_tiny_llama(tmp_path / "llama")
+    given = {
+        "encoder": str(tmp_path / "llama"),
+        "kind": "transformer",
+        "config": {**TRANSFORMER, "teacher": str(static[0])},
+    }
+    tune_encoder(data, out=tmp_path / "whole", **given)
+    ended = Trainer._end_epoch
+
+    def killed(self, phase):
+        if self.position.epoch == 1:
+            raise KeyboardInterrupt
+        ended(self, phase)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_end_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune_encoder(data, out=tmp_path / "cut", **given)
+    tune_encoder(data, out=tmp_path / "cut", **given, resume=True)
+    assert weights(tmp_path / "cut").equal(weights(tmp_path / "whole"))
+
+
+def test_word_vectors_may_start_from_those_of_a_model(tmp_path):
+    save_tiny_llama(tmp_path / "llama")
+    titles = ["below", "is", "an", "instruction", "that", "describes", "a", "task"]
+    rows = [[1 + (start + step) % 8 for step in range(5)] for start in range(8)]
+    known = tiny_dataset(tmp_path / "known", rows, titles=titles)
+    config = {**STATIC, "width": 4, "words": {"min_count": 1, "start": "pretrained"}}
+    tune_encoder(known, out=tmp_path / "tuned", encoder=str(tmp_path / "llama"), config=config)
+    (file,) = (tmp_path / "tuned").rglob("*.safetensors")
+    (table,) = load_file(file).values()
+    assert table.shape[1] == 4
+    assert bool(table.norm(dim=1).gt(0).all())
+    wide = {**config, "width": 9}
+    with pytest.raises(ConfigError, match="width"):
+        tune_encoder(known, out=tmp_path / "w", encoder=str(tmp_path / "llama"), config=wide)
+
+
+def test_bad_choices_are_errors_in_the_words_of_the_door(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="name one as the encoder"):
+        tune_encoder(data, out=out, kind="transformer")
+    with pytest.raises(ConfigError, match=r"words\.tokenizer"):
+        tune_encoder(data, out=out, encoder="x", config={"words": {"tokenizer": "y"}})
+    with pytest.raises(ConfigError, match="kind: found 'other'"):
+        tune_encoder(data, out=out, kind="other")
+    with pytest.raises(ConfigError, match="start=pretrained"):
+        tune_encoder(data, out=out, config={"words": {"start": "pretrained"}})
+    with pytest.raises(AssetError):
+        tune_encoder(data, out=out, encoder=str(tmp_path / "none"))
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("x")
+    with pytest.raises(ArtefactError, match="not a tuned encoder"):
+        tune_encoder(data, out=out, overwrite=True)
+    assert (
+        command(["tune-encoder", str(data.path), "--out", str(tmp_path / "a"), "--set", "wide=1"])
+        == 2
+    )
+    assert "wide: unknown key" in capsys.readouterr().err
+
+
+def test_both_kinds_refuse_a_data_set_without_validation(tmp_path):
+    short = tiny_dataset(tmp_path / "short", [[1, 2], [2, 1]], titles=["red", "blue"])
+    with pytest.raises(ConfigError, match="no validation events"):
+        tune_encoder(short, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["static", "transformer"])
+def test_the_recorded_batches_are_those_of_the_phase(data, tmp_path, kind):
+    encoder = "catalogue" if kind == "static" else str(save_tiny_llama(tmp_path / "llama"))
+    config = TUNING_CONFIGS[kind].build({"batch_size": 8})
+    given = TrainingData(data)
+    tuned = build_tuned_encoder(encoder, config, given, torch.device("cpu"))
+    first = steps_digest(tuned.phase().steps(0))
+    assert first == steps_digest(first_batches(config, given))
+    assert first != steps_digest(tuned.phase().steps(1))

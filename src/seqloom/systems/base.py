@@ -100,7 +100,7 @@ class System(nn.Module, ABC, Generic[ConfigT]):
     """Whether it is a simple baseline without a model, such as popularity."""
     combines_runs: ClassVar[bool] = False
     """Whether it is made of trained runs (`core.protocols.CombinesRuns`)."""
-    new_items_by: ClassVar[Literal["embedding", "words"] | None] = None
+    new_items_by: Literal["embedding", "words"] | None = None
     """Source of new items of a system that is an `ExtendsCatalogue`: a text embedding (that of its
     training, else one of the data set), or the texts themselves. None: it cannot add items."""
     redescribes_items: ClassVar[bool] = False

@@ -167,10 +167,12 @@ class RankingPhase:
     The encoder chooses the targets (`SequenceEncoder.training_batches`).
     """
 
-    name = "train"
     validated = True
 
-    def __init__(self, system: SequenceSystem[SequenceConfigT], data: TrainingData) -> None:
+    def __init__(
+        self, system: SequenceSystem[SequenceConfigT], data: TrainingData, name: str = "train"
+    ) -> None:
+        self.name = name
         config = system.config
         self.module = system
         self.optimisation = config.optimisation()

@@ -142,15 +142,18 @@ class TextTower(SequenceSystem[TextTowerConfig]):
     def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
         """Returns a function that reads any text as the training read its own; see `ExtendsCatalogue`."""
 
-        @torch.inference_mode()
         def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
-            bags = self.vocabulary.bags(self._texts(new.items))
-            device = self.words.vectors.device
-            return NewRows(
-                {VECTORS: self.words(Bags(bags.tokens.to(device), bags.starts.to(device)))}
-            )
+            return NewRows({VECTORS: self.vectors_of(new.items)})
 
         return rows
+
+    @torch.inference_mode()
+    def vectors_of(self, items: pa.Table) -> Tensor:
+        """Returns the vectors of any items from their texts. Shapes: M rows -> [M, D]."""
+        bags = self.vocabulary.bags(self._texts(items))
+        device = self.words.vectors.device
+        vectors: Tensor = self.words(Bags(bags.tokens.to(device), bags.starts.to(device)))
+        return vectors
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> DotProductScorer:
         """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
@@ -166,13 +169,14 @@ class TextTower(SequenceSystem[TextTowerConfig]):
         self.vocabulary = Vocabulary.load(folder)
         self.template = str(read_json(folder / _TEXT, "text template of a run")["template"])
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], *arguments: Any, **options: Any
-    ) -> Any:
-        """Loads the state as any module does, with the number of words that it has."""
-        if {"words.vectors", "tokens"} <= state_dict.keys():
-            self._resize(len(state_dict["words.vectors"]), len(state_dict["tokens"]))
-        return super().load_state_dict(state_dict, *arguments, **options)
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Makes room for the words of a state before it is loaded, also as a part of another system."""
+        words, tokens = (state_dict.get(f"{prefix}{name}") for name in ("words.vectors", "tokens"))
+        if words is not None and tokens is not None:
+            self._resize(len(words), len(tokens))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _texts(self, items: pa.Table) -> list[str]:
         return [text or "" for text in item_texts(items, self.template).texts]

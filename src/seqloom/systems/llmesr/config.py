@@ -11,19 +11,24 @@ from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderCo
 from seqloom.core.config import Config
 from seqloom.systems.ranking_loss import OffsetLossConfig
 from seqloom.systems.sequence import SequenceConfig
+from seqloom.systems.texttower import TextTowerConfig
 
 
 class SemanticConfig(Config):
-    """The semantic view: frozen text embeddings, through an adapter and the encoder or as they are."""
+    """The semantic view: the texts of items and histories."""
 
-    encoder: Literal["shared", "recency"] = "recency"
-    """What encodes the texts of a history. shared: the sequence encoder reads adapted vectors, and the views
-    attend to each other, as in the paper. recency: a weighted sum of the text vectors at their full width,
-    with one learned weight for each step back; the views learn apart and their scores are added."""
+    encoder: Literal["tower", "recency", "shared"] = "tower"
+    """What encodes the texts of a history. shared: the sequence encoder reads adapted vectors of the text
+    embedding, and the views attend to each other, as in the paper. With the others the views learn apart
+    and their scores are added. tower: a text tower, whose words learn from the log. recency: a sum
+    of the text embedding's vectors at their full width, with one learned weight for each step back."""
+    tower: TextTowerConfig = Field(default_factory=TextTowerConfig)
+    """tower: its configuration; its seed is that of the run."""
     whitening: float = Field(0.75, ge=0, le=1)
     """recency: divide each principal component of the text by its standard deviation to this power."""
     blend: float = Field(0.5, ge=0)
-    """recency: weight of the semantic score in the validations of training; after it, validation chooses."""
+    """tower, recency: weight of the semantic score in the validations of training; after it, validation
+    chooses."""
     adapter_layers: Literal[1, 2] = 2
     """Number of linear layers of the adapter, without activation between them. Source: LLM-ESR, eq. 2."""
     adapter_size: int | None = Field(None, ge=1)

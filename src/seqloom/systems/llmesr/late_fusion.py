@@ -31,9 +31,8 @@ class RecencyPhase:
             epochs=_EPOCHS, learning_rate=_LEARNING_RATE, schedule="cosine"
         )
         self._config = config
-        max_len = len(view.weights)
+        max_len = len(view.recency.log_weights)
         self._rows = training_rows(data.dataset.train, max_len, config.long_histories)
-        # Sampled losses are for the size of the collaborative table; the text learns from few batches.
         self._ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(
             view.text.device
         )

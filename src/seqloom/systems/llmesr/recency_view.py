@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqloom.nn.recency import RecencySum
 from seqloom.systems.text_start import check_spread
 from seqloom.text.whitening import fit_whitening, whitened
 
@@ -13,11 +14,10 @@ _FIRST_DECAY, _FIRST_SCALE = 0.6, 10.0
 
 
 class RecencyView(nn.Module):
-    """score(u, i) = b exp(a) sum over the history's j of w_age(j) t_j . t_i, by whitened texts t of length 1.
+    """score(u, i) = exp(a) sum over the history's j of w_age(j) t_j . t_i, by whitened texts t of length 1.
 
     The text keeps its full width and no vector of an item is trained, so the view says something else than
-    an item table that starts from the same text. Trained are the L weights w and the scale a, by a softmax
-    of its own; the blend b is chosen on validation.
+    an item table that starts from the same text. Trained are the L weights w and the scale a.
 
     Source: the paper has an adapter and the shared encoder in its place (LLM-ESR, eq. 2 and section 3.2);
     the vectors are those of `TextKNN`.
@@ -26,20 +26,18 @@ class RecencyView(nn.Module):
     text: Tensor
     mean: Tensor
     matrix: Tensor
-    blend: Tensor
 
     def __init__(self, num_items: int, text_size: int, max_len: int) -> None:
         super().__init__()
         self.register_buffer("text", torch.zeros(num_items, text_size))
         self.register_buffer("mean", torch.zeros(text_size, dtype=torch.float64))
         self.register_buffer("matrix", torch.zeros(text_size, text_size, dtype=torch.float64))
-        self.register_buffer("blend", torch.ones(()))
-        self.weights = nn.Parameter(_FIRST_DECAY ** torch.arange(max_len))
+        self.recency = RecencySum(max_len, _FIRST_DECAY)
         self.log_scale = nn.Parameter(torch.tensor(_FIRST_SCALE).log())
 
     @torch.no_grad()
-    def initialise(self, text: Tensor, whitening: float, blend: float) -> None:
-        """Whitens the text embedding; `blend` holds until validation chooses one.
+    def initialise(self, text: Tensor, whitening: float) -> None:
+        """Whitens the text embedding.
 
         Raises:
             ConfigError: all texts have the same embedding.
@@ -51,7 +49,6 @@ class RecencyView(nn.Module):
         self.mean.copy_(fitted.mean)
         self.matrix.copy_(fitted.matrix)
         self.text.copy_(whitened(text, self.mean, self.matrix))
-        self.blend.fill_(blend)
 
     def forward(self) -> Tensor:
         """Returns the vector of every item. Shapes: [N, E]."""
@@ -65,16 +62,11 @@ class RecencyView(nn.Module):
         """Returns the weighted sum of the texts up to every position.
 
         At [MASK] it is that of the position before, so that the last item of a history is one step back
-        whether or not [MASK] follows it. In training the blend is 1: it weighs the views against each
-        other, each of which learns by itself.
+        whether or not [MASK] follows it.
 
         Shapes: rows [B, L, E], the texts of the items; real [B, L], false for padding and [MASK]
         -> [B, L, E].
         """
-        place = torch.arange(rows.shape[1], device=rows.device)
-        age = place[:, None] - place  # [L, L], of column j at position i
-        weights = torch.where(age >= 0, self.weights[age.clamp(min=0)], 0.0)
-        scale = self.log_scale.exp() * (1.0 if self.training else self.blend)
         real = real[..., None]
-        states = torch.matmul(scale * weights, rows * real)
+        states = self.recency(rows * real) * self.log_scale.exp()
         return torch.where(real, states, F.pad(states[:, :-1], (0, 0, 1, 0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -29,6 +30,7 @@ from seqloom.systems.llmesr.views import SemanticView
 from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
 from seqloom.systems.tail_blend import SCORE_BLENDS, BlendPhase
 from seqloom.systems.text_start import scaled_pca
+from seqloom.systems.texttower import TextTower
 from seqloom.text.store import load_embeddings
 
 
@@ -44,7 +46,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
     name: ClassVar[str] = "llmesr"
     config_class: ClassVar[type[LLMESRConfig]] = LLMESRConfig
     uses_text: ClassVar[bool] = True
-    new_items_by: ClassVar = "embedding"
+    new_items_by = "embedding"  # of one with a text tower: "words"
     redescribes_items: ClassVar[bool] = True
 
     def __init__(self, config: LLMESRConfig, sizes: Sizes) -> None:
@@ -57,13 +59,14 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         self.collaborative = (
             nn.Parameter(torch.zeros(sizes.num_items, width)) if views != "semantic" else None
         )
-        self.semantic: SemanticView | RecencyView | None = None
+        self.semantic: SemanticView | RecencyView | TextTower | None = None
         if views != "collaborative":
-            self.semantic = (
-                RecencyView(sizes.num_items, sizes.text_size, config.encoder.max_len + 1)
-                if self.late
-                else SemanticView(config.semantic, sizes.num_items, sizes.text_size, width)
-            )
+            self.semantic = _semantic_view(config, sizes)
+        alone = views == "semantic"
+        if isinstance(self.semantic, TextTower):
+            self.new_items_by = "words"
+        self.register_buffer("blend", torch.tensor(1.0 if alone else config.semantic.blend))
+        """Weight of the semantic score where the views learn apart."""
         both = views == "both" and not self.late
         self.second_encoder = (
             build_backbone(config.encoder) if both and not config.shared_encoder else None
@@ -83,23 +86,26 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
     @property
     def late(self) -> bool:
         """Whether the views learn apart and their scores are added."""
-        return self.config.views != "collaborative" and self.config.semantic.encoder == "recency"
+        return self.config.views != "collaborative" and self.config.semantic.encoder != "shared"
 
     @property
     def input_size(self) -> int:
-        """D with a semantic view by recency, whose texts pass the encoder by."""
+        """D where the views learn apart, since texts then pass the encoder by."""
         return self.config.encoder.hidden_size if self.late else self.vector_size
 
     @property
     def vector_size(self) -> int:
-        """D': D for the collaborative view; D for the shared semantic view, E for one by recency."""
+        """D': D for the collaborative view; D for a shared semantic one, E by recency, that of a tower."""
         views, width = self.config.views, self.config.encoder.hidden_size
-        semantic = self.sizes.text_size if self.late else width
+        own = {"tower": self.config.semantic.tower.encoder.hidden_size, "shared": width}
+        semantic = own.get(self.config.semantic.encoder, self.sizes.text_size)
         return {"collaborative": width, "semantic": semantic, "both": width + semantic}[views]
 
     @property
     def fixed_entries(self) -> frozenset[str]:
         """The frozen text embedding, and the map that whitened it."""
+        if isinstance(self.semantic, TextTower):
+            return frozenset(f"semantic.{name}" for name in self.semantic.fixed_entries)
         if self.late:
             return frozenset({"semantic.text", "semantic.mean", "semantic.matrix"})
         frozen = self.semantic is not None and not self.config.semantic.trained_text
@@ -110,10 +116,10 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         std, whitening = self.config.initial_std, self.config.whitening
         width = self.config.encoder.hidden_size
         text = load_embeddings(data.dataset, self.config.text).items
-        settings = self.config.semantic
-        if isinstance(self.semantic, RecencyView):
-            blend = 1.0 if self.collaborative is None else settings.blend
-            self.semantic.initialise(text, settings.whitening, blend)
+        if isinstance(self.semantic, TextTower):
+            self.semantic.initialise(data)
+        elif isinstance(self.semantic, RecencyView):
+            self.semantic.initialise(text, self.config.semantic.whitening)
         elif self.semantic is not None:
             self.semantic.initialise(text, std, whitening)
         if self.collaborative is None:
@@ -129,17 +135,23 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Returns the ranking phase, with distillation unless its weight is 0.
 
+        Where the views learn apart, the text's phase comes first, and a blend of the scores last.
+
         Raises:
             ConfigError: `num_similar` is not smaller than the number of users.
         """
         phase = RankingPhase(self, data)
         self._distil(phase, data)
-        if not isinstance(self.semantic, RecencyView):
+        text: Phase
+        if isinstance(self.semantic, TextTower):
+            text = RankingPhase(self.semantic, data, "text")
+        elif isinstance(self.semantic, RecencyView):
+            text = RecencyPhase(self.semantic, self.config, data)
+        else:
             return [phase]
-        text = RecencyPhase(self.semantic, self.config, data)
         if self.collaborative is None:
             return [text]
-        return [text, phase, BlendPhase("blend", self, "semantic.blend", SCORE_BLENDS)]
+        return [text, phase, BlendPhase("blend", self, "blend", SCORE_BLENDS)]
 
     def _distil(self, phase: RankingPhase, data: TrainingData) -> None:
         """Prepares the teachers of the ranking phase, unless their weight is 0."""
@@ -168,7 +180,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         """Returns [c_i ; s_i] of every item. Shapes: [N, D']."""
         tables: list[Tensor] = [] if self.collaborative is None else [self.collaborative]
         if self.semantic is not None:
-            tables.append(self.semantic())
+            tower = isinstance(self.semantic, TextTower)
+            tables.append(self.semantic.item_vectors() if tower else self.semantic())
         return torch.cat(tables, 1)
 
     def ranked_vectors(self) -> Tensor:
@@ -189,14 +202,20 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     def _late_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Returns both views, each from its own columns. Shapes: as `states`."""
-        assert isinstance(self.semantic, RecencyView)
         width = 0 if self.collaborative is None else self.config.encoder.hidden_size
-        real = (items > 0) & (items <= len(vectors))
-        rows = F.embedding((items - 1).clamp(0, len(vectors) - 1), vectors[:, width:])
-        text = self.semantic.states(rows, real)
+        text = self.blend * self._text_states(items, lengths, vectors[:, width:])
         if self.collaborative is None:
             return text
         return torch.cat([self._encode(items, lengths, vectors[:, :width]), text], -1)
+
+    def _text_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Returns the states of a semantic view that learns apart. Shapes: vectors [N, E] -> [B, L, E]."""
+        real = (items > 0) & (items <= len(vectors))
+        if isinstance(self.semantic, TextTower):
+            return self.semantic.states(torch.where(real, items, 0), lengths, vectors)
+        assert isinstance(self.semantic, RecencyView)
+        rows = F.embedding((items - 1).clamp(0, len(vectors) - 1), vectors)
+        return self.semantic.states(rows, real)
 
     def states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Returns [u_c ; u_s] at every position. Shapes: [B, L], [B], [N, D'] -> [B, L, D']."""
@@ -243,6 +262,16 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
         return DotProductScorer(self, tables[VECTORS])
 
+    def write_files(self, folder: Path) -> None:
+        """Writes the words of a text tower."""
+        if isinstance(self.semantic, TextTower):
+            self.semantic.write_files(folder)
+
+    def read_files(self, folder: Path) -> None:
+        """Reads the files of `write_files`."""
+        if isinstance(self.semantic, TextTower):
+            self.semantic.read_files(folder)
+
     def begin_epoch(self, epoch: int) -> None:
         """Encodes the teachers with the weights at the start of the epoch."""
         if self.distillation is not None:
@@ -264,3 +293,13 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         states = self.ranked_states(items, lengths, self.ranked_vectors())
         self.train(training)
         return last_position(states, lengths)
+
+
+def _semantic_view(config: LLMESRConfig, sizes: Sizes) -> SemanticView | RecencyView | TextTower:
+    """Builds the view that `semantic.encoder` names."""
+    settings = config.semantic
+    if settings.encoder == "tower":
+        return TextTower(settings.tower.model_copy(update={"seed": config.seed}), sizes)
+    if settings.encoder == "recency":
+        return RecencyView(sizes.num_items, sizes.text_size, config.encoder.max_len + 1)
+    return SemanticView(settings, sizes.num_items, sizes.text_size, config.encoder.hidden_size)

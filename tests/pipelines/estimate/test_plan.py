@@ -25,6 +25,9 @@ from support.step_counts import RATES, bytes_kept
 SYSTEMS = ["sasrec", "gru4rec", "bert4rec", "llminit", "llmesr"]
 SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 12}}
 
+PAPER = {"semantic": {"encoder": "shared"}, "distillation": {"alpha": 0.1}}
+"""LLM-ESR with one ranking phase, whose costs can be counted."""
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
@@ -34,7 +37,7 @@ def dataset(tmp_path_factory):
 def built(dataset, system, **keys):
     """A system at its start, its ranking phase, and the work that is declared for it."""
     cls = system_class(system)
-    config = cls.config_class.build(SMALL | keys)
+    config = cls.config_class.build(SMALL | (PAPER if system == "llmesr" else {}) | keys)
     data = TrainingData(dataset)
     model = start_system(system, config, sizes_of(dataset, cls, config), data)
     (phase,) = model.phases(data)
@@ -97,13 +100,19 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(dataset, system):
 
 @pytest.mark.parametrize("system", ["sasrec", "llmesr"])
 def test_what_is_told_is_what_the_run_is(dataset, system, tmp_path):
-    told = plan(dataset, system, config=SMALL, device="cpu", rates=RATES)
-    done = train(dataset, system, config=SMALL, out=tmp_path / "run", device="cpu")
+    config = SMALL | (PAPER if system == "llmesr" else {})
+    told = plan(dataset, system, config=config, device="cpu", rates=RATES)
+    done = train(dataset, system, config=config, out=tmp_path / "run", device="cpu")
     assert told.parameters == done.trained_parameters
     assert told.targets_per_epoch == done.targets_per_epoch
     weights = (tmp_path / "run" / "weights.safetensors").stat().st_size / 2**20
     assert told.disk.run_mb == pytest.approx(weights, abs=0.1)
     assert told.set == []
+
+
+def test_views_that_learn_apart_are_tried_for_a_few_steps(dataset):
+    told = plan(dataset, "llmesr", config=SMALL, device="cpu", rates=RATES)
+    assert [phase.name for phase in told.phases] == ["text", "train", "blend"]
 
 
 def test_time_is_what_the_rates_make_of_the_counts():

@@ -137,10 +137,11 @@ def plan(
     if place.type == "cpu" and memory_gib is None:
         free += rss_bytes()  # this process is counted in the plan
     values = dict(config or {})
-    if has_costs(system):
+    cls = system_class(system)
+    if has_costs(system, cls.config_class.build(values)):
         estimate = _count(dataset, system, values, place, free, rates)
     else:
-        estimate = _try(dataset, system_class(system), values, place, free)
+        estimate = _try(dataset, cls, values, place, free)
     disk = disk_of(estimate.model, dataset, estimate.parameters, averages=estimate.averages)
     disk_free = _free_disk(Path(out))
     if disk.training_mb * MIB > disk_free:

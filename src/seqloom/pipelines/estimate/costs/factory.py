@@ -9,7 +9,8 @@ from seqloom.pipelines.estimate.costs.base import TrainingCosts
 from seqloom.pipelines.estimate.costs.e4srec import E4SRecCosts
 from seqloom.pipelines.estimate.costs.llmesr import LLMESRCosts
 from seqloom.pipelines.estimate.costs.sequence import SequenceCosts
-from seqloom.systems.base import System
+from seqloom.systems.base import System, SystemConfig
+from seqloom.systems.llmesr.config import LLMESRConfig
 
 _COSTS: dict[str, Callable[[Any], TrainingCosts]] = {
     "bert4rec": SequenceCosts,
@@ -22,8 +23,10 @@ _COSTS: dict[str, Callable[[Any], TrainingCosts]] = {
 """Cost classes by the name of the system. Other systems are tried for a few steps."""
 
 
-def has_costs(name: str) -> bool:
-    """Returns whether the costs of the system `name` can be counted."""
+def has_costs(name: str, config: SystemConfig) -> bool:
+    """Returns whether the costs of the system `name` can be counted: those of one ranking phase can."""
+    if isinstance(config, LLMESRConfig):
+        return config.views == "collaborative" or config.semantic.encoder == "shared"
     return name in _COSTS
 
 

@@ -34,7 +34,7 @@ class UnknownItemError(ServingError):
 class Answerer:
     """Answers batches for the model that is served under one name.
 
-    A reload assigns another `model`; a batch under way ends on the one that it began with.
+    A reload assigns another `model`; a running batch finishes with the model it started with.
     """
 
     def __init__(

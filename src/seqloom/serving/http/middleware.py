@@ -1,4 +1,4 @@
-"""Around every request: its id, its token, the size of its body, its place in metrics and log."""
+"""The middleware of every request: request id, token, size of the body, metrics and log."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seqloom.serving.config import ServerConfig
+from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.encoding import check_encoding
-from seqloom.serving.http.guard import Guard
-from seqloom.serving.http.limits import too_large
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.http.problems import ProblemError, problem_of
+from seqloom.serving.http.validation import too_large
 
 _LOG = logging.getLogger("seqloom.serving")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Gate:
-    """ASGI middleware, the outermost one."""
+class RequestMiddleware:
+    """The outermost ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics, config: ServerConfig) -> None:
+    def __init__(
+        self, app: ASGIApp, authorizer: Authorizer, metrics: Metrics, config: ServerConfig
+    ) -> None:
         self._app = app
-        self._guard = guard
+        self._authorizer = authorizer
         self._metrics = metrics
         self._most = config.limits.max_body_bytes
         self._log_user_data = config.log_user_data
@@ -57,30 +59,30 @@ class Gate:
         self._metrics.in_flight.inc()
         try:
             check_encoding(scope)
-            state["token"] = await self._guard.admit(scope["path"], headers)
+            state["token"] = await self._authorizer.admit(scope["path"], headers)
             self._check_length(headers)
             await self._app(scope, self._limited(receive), sending)
         except Exception as error:
-            # What the application could not turn into a response itself.
+            # The application could not turn the error into a response.
             if status:
                 raise
             problem = problem_of(error, request_id)
             await problem.response(request_id)(scope, receive, sending)
         finally:
             self._metrics.in_flight.dec()
-            self._told(scope, status, time.perf_counter() - began, request_id)
+            self._record(scope, status, time.perf_counter() - began, request_id)
 
     def _check_length(self, headers: Headers) -> None:
-        told = headers.get("content-length", "0")
-        if not told.isdecimal():
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
             raise ProblemError(
                 400, "bad-request", "The request cannot be read", "Bad Content-Length."
             )
-        if int(told) > self._most:
+        if int(length) > self._most:
             raise too_large(self._most)
 
     def _limited(self, receive: Receive) -> Receive:
-        """`receive` that counts, for bodies that do not tell their length."""
+        """Wraps `receive` to limit bodies that do not declare their length."""
         seen = 0
 
         async def counting() -> Message:
@@ -94,7 +96,7 @@ class Gate:
 
         return counting
 
-    def _told(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.request(route, scope["method"], status, seconds)
         if not _LOG.isEnabledFor(logging.INFO):

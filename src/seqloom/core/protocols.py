@@ -153,7 +153,7 @@ class NamingStatistics:
     diverse: int
     """Items named by a diverse group."""
     extended: int
-    """Items whose ID had to be told apart by a further word."""
+    """Items whose ID needed a further word to be unique."""
 
 
 @runtime_checkable

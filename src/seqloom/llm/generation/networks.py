@@ -126,7 +126,7 @@ def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
     if size < needed:
         raise ConfigError(
             f"{name} knows {size} tokens, but the tokenizer has {needed}; generator and recommender "
-            "share one tokenizer, so take two models of one family"
+            "share one tokenizer, so use two models of one family"
         )
     return network
 

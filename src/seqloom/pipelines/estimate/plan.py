@@ -75,7 +75,7 @@ class TrainingPlan(Config):
 
 @dataclass(frozen=True)
 class _Estimate:
-    """What a training takes, counted or tried."""
+    """The cost of a training, counted or measured."""
 
     how: Literal["counted", "tried"]
     model: System[Any]

@@ -1,4 +1,4 @@
-"""`evaluate --exact`: measures what lists of a beam search lose against scores of the whole catalogue."""
+"""`evaluate --exact`: measures the loss of a beam search's lists against scores of the whole catalogue."""
 
 from __future__ import annotations
 

@@ -231,9 +231,9 @@ def _train(
     held_out = data.dataset.held_out("valid")
     if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
         data.progress.warn(
-            f"{out} was begun under a former ranking protocol, in which repeated targets nearly always won; "
-            "its earlier validation metrics are too high, so an early epoch may be kept wrongly: train it "
-            "again with --overwrite"
+            f"{out} was started under a former ranking protocol, in which repeated targets nearly always "
+            "won; its earlier validation metrics are too high, so an early epoch may be kept wrongly: train "
+            "it again with --overwrite"
         )
 
     def measure() -> dict[str, float]:

@@ -206,7 +206,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
         outputs = language.lexicon.output_tokens
         builder = PromptBuilder(language.templates, language.tokenizer)
         if language.kept is not None:
-            # A pruned recommender numbers its tokens anew, output tokens first.
+            # A pruned recommender renumbers its tokens, output tokens first.
             builder.translate(language.kept)
             outputs = torch.arange(len(outputs))
         builder.set_output_tokens(outputs)

@@ -38,7 +38,7 @@ class Language:
     """[K] tokens of the tokenizer that a pruned recommender keeps, output tokens first; None if it keeps
     all."""
 
-    def speaking(self, texts: Sequence[str], config: IDConfig) -> Self:
+    def with_words(self, texts: Sequence[str], config: IDConfig) -> Self:
         """Adds the words of other texts, as far as the output tokens can write them."""
         words = {*collect_words(texts, min_count=config.min_word_count), *self.lexicon.words}
         lexicon = Lexicon.build(

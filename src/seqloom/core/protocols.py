@@ -211,7 +211,7 @@ class NamesItems(Protocol):
         Shapes: ids [M, T] -> M texts.
         """
 
-    def over(self, ids: Tensor, recommender: Any = None) -> Scorer:
+    def scorer_of_ids(self, ids: Tensor, recommender: Any = None) -> Scorer:
         """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
 
         Shapes: ids [M, T].

@@ -98,7 +98,7 @@ def zero_shot(
         ).ranks
 
     started = time.monotonic()
-    ranks = {"zero-shot": rank(system.over(ids))}
+    ranks = {"zero-shot": rank(system.scorer_of_ids(ids))}
     seconds = time.monotonic() - started
     ranks["popularity"] = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
     untrained = _starting_recommender(run, system)
@@ -106,7 +106,7 @@ def zero_shot(
     if isinstance(untrained, str):
         statement += f" The model before training is left out: {untrained}."
     else:
-        ranks["untrained"] = rank(system.over(ids, untrained))
+        ranks["untrained"] = rank(system.scorer_of_ids(ids, untrained))
     protocol = RankingProtocol(
         part=on, masked=mask_seen, split=data.split, fingerprint=data.fingerprint
     )

@@ -138,7 +138,7 @@ class IDGenRec(IDGenRecModels):
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
         """Returns the recommender over longer tables."""
-        return self.over(tables[IDS])
+        return self.scorer_of_ids(tables[IDS])
 
     # See `core.protocols.NamesItems`.
 
@@ -191,7 +191,7 @@ class IDGenRec(IDGenRecModels):
         rows = self.ids[1:] if ids is None else ids
         return [language.lexicon.text(row) for row in rows.tolist()]
 
-    def over(self, ids: Tensor, recommender: Any = None) -> BeamScorer | ExactScorer:
+    def scorer_of_ids(self, ids: Tensor, recommender: Any = None) -> BeamScorer | ExactScorer:
         """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
 
         Shapes: ids [M, T] output numbers.

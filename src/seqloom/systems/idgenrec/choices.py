@@ -36,7 +36,7 @@ class IDChoices:
         automaton = self._automaton = self._automaton.to(device)
         words = ids > END
         place = ids.clamp(min=END)[..., None]
-        own = self._own.wanted((items - 1).tolist(), device)
+        own = self._own.token_mask((items - 1).tolist(), device)
         left = torch.arange(len(ids), device=device)  # IDs that no attempt so far could write
         competing = torch.zeros(*ids.shape, len(automaton.start), dtype=torch.bool, device=device)
         for attempt in self._attempts:

@@ -193,7 +193,7 @@ class IDMaker:
                     lengths,
                     groups=groups,
                     penalty=penalty,
-                    wanted=None if own is None else own.wanted(batch, self._device),
+                    preferred_tokens=None if own is None else own.token_mask(batch, self._device),
                 )
                 for item, rows in zip(batch, texts.tolist(), strict=True):
                     candidates[item] = [tuple(n for n in row if n > END) for row in rows]

@@ -132,7 +132,7 @@ class Connection(HttpToolsProtocol):
             raise self._refused
         kept = self.app
         if self.spare is not None and self.url.partition(b"?")[0] not in _HEALTH:
-            self.app = cast(Any, _answering(_too_many(self.spare)))
+            self.app = cast(Any, _answer_with(_too_many(self.spare)))
         try:
             super().on_headers_complete()
         finally:
@@ -257,7 +257,7 @@ class Connection(HttpToolsProtocol):
             if not self._body_open:
                 return  # a later request: the current one is answered first
             if self.pipeline:
-                self.pipeline[0] = (cycle, cast(Any, _answering(problem)))
+                self.pipeline[0] = (cycle, cast(Any, _answer_with(problem)))
                 return
             if cycle.response_started:
                 return
@@ -322,7 +322,7 @@ def _parts(problem: ProblemError) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return head, bytes(response.body)
 
 
-def _answering(problem: ProblemError) -> ASGIApp:
+def _answer_with(problem: ProblemError) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         head, body = _parts(problem)
         await send({"type": "http.response.start", "status": problem.status, "headers": head})

@@ -58,7 +58,7 @@ class Lineage:
         """Returns the form in which a store keeps it."""
         return json.dumps({"data_sets": self.data_sets, "items": self.items})
 
-    def joined(self, fingerprint: str, items: dict[str, str]) -> Lineage:
+    def with_dataset(self, fingerprint: str, items: dict[str, str]) -> Lineage:
         """Returns a copy with one more data set."""
         both = {**self.items, **items}
         return Lineage((*self.data_sets, fingerprint), {k: both[k] for k in sorted(both)[:_SAMPLE]})
@@ -86,7 +86,7 @@ def admit(store: Store, name: str, run: Run, *, accept_other: bool = False) -> N
             reason = _objection(store, known, run, sample)
             if reason:
                 raise ConfigError(_refusal(store, name, run, known, reason))
-        joined = (known or Lineage((), {})).joined(fingerprint, sample)
+        joined = (known or Lineage((), {})).with_dataset(fingerprint, sample)
         if store.set_lineage(joined.text(), held):
             return
     raise StoreError("other servers keep changing the store's data sets; start again")
@@ -109,7 +109,7 @@ def _objection(store: Store, known: Lineage | None, run: Run, sample: dict[str, 
     if imported or (known is None and not some_users):
         return ""
     try:
-        compared = _compared(store, run.dataset(), some_users)
+        compared = _compare_users(store, run.dataset(), some_users)
     except StoreError:
         raise
     except SeqloomError:  # the data set was deleted; the run has its catalogue
@@ -127,7 +127,7 @@ def _objection(store: Store, known: Lineage | None, run: Run, sample: dict[str, 
     return _other_items(known.items, sample, run.item_ids)
 
 
-def _compared(store: Store, dataset: Dataset, some_users: Sequence[str]) -> tuple[int, int]:
+def _compare_users(store: Store, dataset: Dataset, some_users: Sequence[str]) -> tuple[int, int]:
     """Counts events of shared users that agree, and those compared."""
     step = max(1, dataset.num_users // _USERS)
     users = dict.fromkeys([*some_users, *dataset.user_ids[::step]])
@@ -138,12 +138,12 @@ def _compared(store: Store, dataset: Dataset, some_users: Sequence[str]) -> tupl
         if number is None or not kept:
             continue
         own = events_of(dataset, number, number + 1)
-        each, of = _agreeing(kept, own)
+        each, of = _count_agreeing(kept, own)
         same, comparable = same + each, comparable + of
     return same, comparable
 
 
-def _agreeing(kept: Sequence[Event], own: Sequence[Event]) -> tuple[int, int]:
+def _count_agreeing(kept: Sequence[Event], own: Sequence[Event]) -> tuple[int, int]:
     """Counts the events shared by two histories of one user id, and the largest possible number.
 
     With known times, only the period that both histories cover counts.

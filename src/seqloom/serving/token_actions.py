@@ -26,13 +26,13 @@ def create(
         raise ConfigError("give the new token a --name")
     with contextlib.closing(open_store(url or DEFAULT_URL)) as store:
         record, token = create_token(store, name, scopes, days=days, rate=rate)
-    return {**_described(record), "token": token}
+    return {**_describe(record), "token": token}
 
 
-def listing(url: str | None) -> list[dict[str, Any]]:
+def list_tokens(url: str | None) -> list[dict[str, Any]]:
     """Lists all tokens without their secrets. Raises the errors of `open_store`."""
     with contextlib.closing(open_store(url or DEFAULT_URL)) as store:
-        return [_described(record) for record in store.tokens()]
+        return [_describe(record) for record in store.tokens()]
 
 
 def revoke(url: str | None, token_id: str | None) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def revoke(url: str | None, token_id: str | None) -> dict[str, Any]:
     return {"id": token_id, "revoked": True}
 
 
-def _described(record: TokenRecord) -> dict[str, Any]:
+def _describe(record: TokenRecord) -> dict[str, Any]:
     return {
         "id": record.token_id,
         "name": record.name,

@@ -92,7 +92,7 @@ def _describe_problems(app: FastAPI, bearer: HTTPBearer | None) -> None:
     """Describes errors as problem documents, and the tokens that endpoints need."""
     plain = app.openapi
 
-    def described() -> dict[str, Any]:
+    def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = plain()
             for path, operations in schema["paths"].items():
@@ -109,4 +109,4 @@ def _describe_problems(app: FastAPI, bearer: HTTPBearer | None) -> None:
             app.openapi_schema = schema
         return app.openapi_schema
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]

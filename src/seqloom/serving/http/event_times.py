@@ -51,7 +51,7 @@ def event_times(events: Sequence[EventIn]) -> list[int]:
 def _event_time(value: int | float | str, pointer: str, now: int) -> int:
     seconds = _parse_common(value)
     if seconds is None:
-        seconds = _parsed(value, pointer)
+        seconds = _parse(value, pointer)
     if seconds > now + AHEAD_S:
         raise _future(pointer, seconds, now)
     return seconds
@@ -81,7 +81,7 @@ def _parse_common(value: int | float | str) -> int | None:
     return None
 
 
-def _parsed(value: int | float | str, pointer: str) -> int:
+def _parse(value: int | float | str, pointer: str) -> int:
     wrong = invalid(pointer, f"not a valid time; {_ALLOWED}")
     if isinstance(value, int) and abs(value) >= 2**62:
         raise wrong

@@ -46,7 +46,7 @@ class RequestMiddleware:
         state["request_id"], state["token"] = request_id, None
         status = 0
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -61,13 +61,13 @@ class RequestMiddleware:
             check_encoding(scope)
             state["token"] = await self._authorizer.admit(scope["path"], headers)
             self._check_length(headers)
-            await self._app(scope, self._limited(receive), sending)
+            await self._app(scope, self._limit_body(receive), send_with_headers)
         except Exception as error:
             # The application could not turn the error into a response.
             if status:
                 raise
             problem = problem_of(error, request_id)
-            await problem.response(request_id)(scope, receive, sending)
+            await problem.response(request_id)(scope, receive, send_with_headers)
         finally:
             self._metrics.in_flight.dec()
             self._record(scope, status, time.perf_counter() - began, request_id)
@@ -81,11 +81,11 @@ class RequestMiddleware:
         if int(length) > self._most:
             raise too_large(self._most)
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limit_body(self, receive: Receive) -> Receive:
         """Wraps `receive` to limit bodies that do not declare their length."""
         seen = 0
 
-        async def counting() -> Message:
+        async def receive_counted() -> Message:
             nonlocal seen
             message = await receive()
             if message["type"] == "http.request":
@@ -94,7 +94,7 @@ class RequestMiddleware:
                     raise too_large(self._most)
             return message
 
-        return counting
+        return receive_counted
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "other")

@@ -79,12 +79,12 @@ def _is_known(context: Context, item_id: str) -> bool:
 def _item(context: Context, item_id: str) -> dict[str, Any]:
     models = []
     for model in context.engine.models.values():
-        recommends, reason = _standing(context, model, item_id)
+        recommends, reason = _availability(context, model, item_id)
         models.append({"model": model.name, "recommends": recommends, "reason": reason})
     return {"item_id": item_id, "attributes": _attributes(context, item_id), "models": models}
 
 
-def _standing(context: Context, model: ServedModel, item_id: str) -> tuple[bool, str | None]:
+def _availability(context: Context, model: ServedModel, item_id: str) -> tuple[bool, str | None]:
     """Returns whether a model can recommend an item, and why not."""
     if model.snapshot.offers(item_id):
         heeded = item_id not in model.run.item_numbers or model.run.system.redescribes_items

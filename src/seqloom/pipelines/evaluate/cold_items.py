@@ -120,12 +120,11 @@ def rank_cold(
 
     text = _load_text(run, data)
     seen = _count_distinct(among_all.histories) if masked else torch.zeros_like(among_all.users)
-    count = torch.full_like(among_all.users, data.num_cold_items)
     metrics = {
         ("all items", run.system.name): rank_metrics(ranks[rows]),
         ("all items", "random"): random_metrics(data.num_items - seen),
         ("cold items", run.system.name): rank_among_cold(scorers.cold, run.system.max_len),
-        ("cold items", "random"): random_metrics(count),
+        ("cold items", "random"): random_metrics(torch.full_like(seen, data.num_cold_items)),
     }
     if text is not None:
         neighbours = TextNeighbours(text.items.to(run.device))

@@ -31,7 +31,7 @@ from seqloom.nn import losses
 from seqloom.pipelines.train.fit_run import start_system
 from seqloom.pipelines.train.train import train
 from seqloom.systems.base import Sizes, TrainingData
-from seqloom.systems.sasrec import SASRecConfig
+from seqloom.systems.config import SASRecConfig
 from seqloom.systems.sequence import RankingPhase
 from seqloom.training.step import build_optimiser
 

@@ -21,7 +21,8 @@ from seqloom.pipelines.train.train import train
 from seqloom.runs.ann_scorer import ApproximateScorer
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes
-from seqloom.systems.sasrec import SASRec, SASRecConfig
+from seqloom.systems.config import SASRecConfig
+from seqloom.systems.sasrec import SASRec
 from seqloom.systems.sequence import DotProductScorer
 from support.datasets import SMALL, looping_dataset
 

@@ -18,14 +18,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE, Processes
-
-
-class SystemConfig(Config):
-    """Configuration keys of every system."""
-
-    seed: int = 42
-    """Seed of all random numbers of the run."""
-
+from seqloom.systems.base_config import SystemConfig
 
 MODEL_FOLDER = "model"
 """Folder of a run with the files that a system needs besides its weights."""

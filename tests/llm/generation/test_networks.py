@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load, save
 
 from seqloom.core.errors import ArtefactError, AssetError, ConfigError
+from seqloom.llm.config import NetworkConfig
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.encoder_decoder import EncoderDecoder
 from seqloom.llm.generation.networks import (
-    NetworkConfig,
     build_network,
     build_text_model,
     load_shape,

@@ -59,7 +59,8 @@ def foundation(three, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """A model folder with its tokenizer, as a hub gives it."""
-    from seqloom.llm.generation.networks import NetworkConfig, build_network
+    from seqloom.llm.config import NetworkConfig
+    from seqloom.llm.generation.networks import build_network
 
     folder = tmp_path_factory.mktemp("lm")
     tokenizer = train_tokenizer(WORDS, 400)

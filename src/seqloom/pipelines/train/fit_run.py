@@ -28,7 +28,8 @@ from seqloom.pipelines.train.start_run import manifest_from_first, update_manife
 from seqloom.runs.folder import check_base
 from seqloom.runs.manifest import RunManifest, TrainingCost, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
-from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
+from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
 from seqloom.training.log import NoLog, RunLog

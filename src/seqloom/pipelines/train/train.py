@@ -34,7 +34,8 @@ from seqloom.pipelines.train.start_run import (
 )
 from seqloom.runs.manifest import RunManifest
 from seqloom.runs.writer_lock import writer_lock
-from seqloom.systems.base import System, SystemConfig, TrainingData
+from seqloom.systems.base import System, TrainingData
+from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
 
 

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.llm.generation.networks import NetworkConfig, Source
-from seqloom.systems.base import SystemConfig
+from seqloom.llm.config import NetworkConfig, Source
+from seqloom.systems.base_config import SystemConfig
 
 
 class IDConfig(Config):

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.core.config import Config
-from seqloom.systems.ranking_loss import OffsetLossConfig
-from seqloom.systems.sequence import SequenceConfig
+from seqloom.systems.base_config import OffsetLossConfig, SequenceConfig
 
 
 class SemanticConfig(Config):

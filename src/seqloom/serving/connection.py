@@ -71,14 +71,12 @@ class Connection(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.Protocol`."""
         self._out = _OneWrite(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._out))
         self.address = self.client[0] if self.client else None
         self._admission.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
         self._admission.leave(self)
         self._deaf = True
         super().connection_lost(exc)
@@ -89,7 +87,6 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
         if self._began is None and not self._body_open:
             self._began = self.loop.time()
         if len(data) <= _PIECE:

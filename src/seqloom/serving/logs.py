@@ -12,7 +12,6 @@ class JsonLines(logging.Formatter):
     """A record as one line of JSON; `extra={"fields": {...}}` adds keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
         when = datetime.fromtimestamp(record.created, UTC)
         line = {
             "time": when.isoformat(timespec="milliseconds"),

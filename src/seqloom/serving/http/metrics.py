@@ -146,7 +146,6 @@ class _Live(Collector):
         self._recalls = recalls
 
     def collect(self) -> list[Metric]:
-        """See `Collector`."""
         queue = GaugeMetricFamily("seqloom_queue_length", "Queries that wait", labels=["model"])
         for model, length in self._waiting().items():
             queue.add_metric([model], length)

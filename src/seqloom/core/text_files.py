@@ -60,7 +60,8 @@ def decode_text(data: bytes, name: str, error: type[SeqloomError] = DataError) -
         line = len(data[: problem.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
         reason = f"byte 0x{data[problem.start]:02x} is not UTF-8"
         if codec in ("utf-16", "utf-32"):
-            reason = f"the mark says {_plain_name(codec)}, but the bytes are not, and are not UTF-8 either"
+            declared = _plain_name(codec)
+            reason = f"the bytes are not {declared}, as their mark declares, and not UTF-8 either"
         raise error(f"{name}, line {line}: {reason}; save the file as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

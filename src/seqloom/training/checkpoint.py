@@ -175,7 +175,7 @@ class Checkpoints:
         missing = [name for name in missing if name not in self.fixed]
         if missing or unexpected:
             raise ArtefactError(
-                f"{file} is of another model: missing {missing}, unexpected {unexpected}"
+                f"{file} belongs to another model: missing {missing}, unexpected {unexpected}"
             )
 
 

@@ -52,7 +52,7 @@ def network_with(source, seed):
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ConfigError, match="16 is no multiple of num_heads 3"):
+    with pytest.raises(ConfigError, match="16 is not a multiple of num_heads 3"):
         build_network(
             NetworkConfig(source="t5", **{**SHAPE, "num_heads": 3}), build_tiny_tokenizer()
         )

@@ -33,7 +33,7 @@ def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SI
         return _load(config, len(tokenizer), progress)
     if config.hidden_size % config.num_heads:
         raise ConfigError(
-            f"hidden_size {config.hidden_size} is no multiple of num_heads {config.num_heads}"
+            f"hidden_size {config.hidden_size} is not a multiple of num_heads {config.num_heads}"
         )
     from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 

@@ -182,7 +182,7 @@ def check_head(base: SharedBase) -> None:
     """
     if base.head is None:
         raise ConfigError(
-            f"{base.reference.name} is no causal language model, so it cannot be instruction-tuned"
+            f"{base.reference.name} is not a causal language model, so it cannot be instruction-tuned"
         )
     extra = [n for n in _CHANGES_LOGITS if getattr(base.backbone.config, n, None) not in (None, 1)]
     if getattr(base.head, "bias", None) is not None:

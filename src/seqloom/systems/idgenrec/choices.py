@@ -10,7 +10,7 @@ from torch import Tensor
 from seqloom.llm.generation.diverse import allowed_tokens
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.text_model import END
-from seqloom.systems.idgenrec.config import IDConfig
+from seqloom.systems.idgenrec.config import TextualIDConfig
 from seqloom.systems.idgenrec.ids import attempts_of
 from seqloom.systems.idgenrec.item_texts import OwnWords
 
@@ -22,7 +22,7 @@ class IDChoices:
     additional words, or from a file), its own token is added to those of the last attempt at each place.
     """
 
-    def __init__(self, texts: Sequence[str], lexicon: Lexicon, config: IDConfig) -> None:
+    def __init__(self, texts: Sequence[str], lexicon: Lexicon, config: TextualIDConfig) -> None:
         self._automaton = WordAutomaton.build(lexicon)
         self._own = OwnWords.of(texts, lexicon)
         self._attempts = attempts_of(config)

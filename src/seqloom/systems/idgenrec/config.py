@@ -12,7 +12,7 @@ from seqloom.llm.config import NetworkConfig, Source
 from seqloom.systems.base_config import SystemConfig
 
 
-class IDConfig(Config):
+class TextualIDConfig(Config):
     """How textual IDs are generated."""
 
     text: str = "values"
@@ -135,7 +135,7 @@ class IDGenRecConfig(SystemConfig):
     start_from: str | None = None
     """Folder of a run to continue (few-shot): its tokenizer, prompts, models and weights are used, and the
     keys tokenizer, templates, generator and recommender are ignored."""
-    ids: IDConfig = Field(default_factory=IDConfig)
+    ids: TextualIDConfig = Field(default_factory=TextualIDConfig)
     """How IDs are generated."""
     generation: GeneratorConfig = Field(default_factory=GeneratorConfig)
     """How the generator is trained."""

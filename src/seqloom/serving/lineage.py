@@ -40,7 +40,7 @@ _FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Lineage:
+class StoreLineage:
     """The data sets that a store was used with."""
 
     data_sets: tuple[str, ...]
@@ -49,7 +49,7 @@ class Lineage:
     """Hash of the id to hash of the title ("" without one): the items with the smallest hashes."""
 
     @classmethod
-    def read(cls, text: str) -> Lineage:
+    def read(cls, text: str) -> StoreLineage:
         """Parses what `text` returned."""
         held = json.loads(text)
         return cls(tuple(held["data_sets"]), held["items"])
@@ -58,10 +58,12 @@ class Lineage:
         """Returns the form in which a store keeps it."""
         return json.dumps({"data_sets": self.data_sets, "items": self.items})
 
-    def with_dataset(self, fingerprint: str, items: dict[str, str]) -> Lineage:
+    def with_dataset(self, fingerprint: str, items: dict[str, str]) -> StoreLineage:
         """Returns a copy with one more data set."""
         both = {**self.items, **items}
-        return Lineage((*self.data_sets, fingerprint), {k: both[k] for k in sorted(both)[:_SAMPLE]})
+        return StoreLineage(
+            (*self.data_sets, fingerprint), {k: both[k] for k in sorted(both)[:_SAMPLE]}
+        )
 
 
 def admit(store: Store, name: str, run: Run, *, accept_other: bool = False) -> None:
@@ -77,7 +79,7 @@ def admit(store: Store, name: str, run: Run, *, accept_other: bool = False) -> N
     sample: dict[str, str] | None = None
     for _ in range(_ATTEMPTS):
         held = store.lineage()
-        known = None if held is None else Lineage.read(held)
+        known = None if held is None else StoreLineage.read(held)
         if known is not None and fingerprint in known.data_sets:
             return
         if sample is None:
@@ -86,13 +88,13 @@ def admit(store: Store, name: str, run: Run, *, accept_other: bool = False) -> N
             reason = _objection(store, known, run, sample)
             if reason:
                 raise ConfigError(_refusal(store, name, run, known, reason))
-        joined = (known or Lineage((), {})).with_dataset(fingerprint, sample)
+        joined = (known or StoreLineage((), {})).with_dataset(fingerprint, sample)
         if store.set_lineage(joined.text(), held):
             return
     raise StoreError("other servers keep changing the store's data sets; start again")
 
 
-def _refusal(store: Store, name: str, run: Run, known: Lineage | None, reason: str) -> str:
+def _refusal(store: Store, name: str, run: Run, known: StoreLineage | None, reason: str) -> str:
     first = f" (first data set {known.data_sets[0][:12]})" if known and known.data_sets else ""
     return (
         f"run {name!r} is of data set {run.manifest.dataset.fingerprint[:12]} "
@@ -102,7 +104,7 @@ def _refusal(store: Store, name: str, run: Run, known: Lineage | None, reason: s
     )
 
 
-def _objection(store: Store, known: Lineage | None, run: Run, sample: dict[str, str]) -> str:
+def _objection(store: Store, known: StoreLineage | None, run: Run, sample: dict[str, str]) -> str:
     """Returns why a data set is refused; empty where it is accepted."""
     imported = store.imported(run.manifest.dataset.fingerprint)
     some_users = store.find_users("", _USERS)

@@ -41,7 +41,7 @@ class Admitted(Protocol):
         """Closes the connection at once."""
 
 
-class Observer(Protocol):
+class ConnectionObserver(Protocol):
     """Receives counts of connections."""
 
     def connections(self, count: int) -> None:
@@ -55,10 +55,10 @@ class Uncounted:
     """An observer that ignores all counts."""
 
     def connections(self, count: int) -> None:
-        """See `Observer`."""
+        """See `ConnectionObserver`."""
 
     def connection_ended(self, reason: str) -> None:
-        """See `Observer`."""
+        """See `ConnectionObserver`."""
 
 
 @dataclass
@@ -77,9 +77,11 @@ class Admission:
     503. A new spare connection replaces the oldest one.
     """
 
-    def __init__(self, config: ConnectionsConfig, observer: Observer | None = None) -> None:
+    def __init__(
+        self, config: ConnectionsConfig, observer: ConnectionObserver | None = None
+    ) -> None:
         self.config = config
-        self.observer: Observer = observer or Uncounted()
+        self.observer: ConnectionObserver = observer or Uncounted()
         self.most = config.max_connections
         self.spares = max(4, min(64, self.most // 16))
         self._proxies = [ipaddress.ip_network(p, strict=False) for p in config.trusted_proxies]

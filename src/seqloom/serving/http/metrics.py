@@ -94,11 +94,11 @@ class Metrics:
         series[1].observe(seconds)
 
     def connections(self, count: int) -> None:
-        """See `seqloom.serving.admission.Observer`."""
+        """See `seqloom.serving.admission.ConnectionObserver`."""
         self._connections.set(count)
 
     def connection_ended(self, reason: str) -> None:
-        """See `seqloom.serving.admission.Observer`."""
+        """See `seqloom.serving.admission.ConnectionObserver`."""
         self._ended.labels(reason).inc()
 
     def batch(self, model: str, size: int, waited_s: float, took_s: float) -> None:

@@ -40,7 +40,7 @@ class LoraSettings(Config):
     """Name endings of the layers that get an adapter; the feed-forward layers if not given."""
 
 
-Source = Literal["pretrained", "t5", "llama"]
+NetworkSource = Literal["pretrained", "t5", "llama"]
 
 
 _FROM_SCRATCH = ("hidden_size", "num_layers", "num_heads", "feed_forward_size", "dropout")
@@ -49,7 +49,7 @@ _FROM_SCRATCH = ("hidden_size", "num_layers", "num_heads", "feed_forward_size", 
 class NetworkConfig(Config):
     """A language model, by name or by shape."""
 
-    source: Source = "pretrained"
+    source: NetworkSource = "pretrained"
     """A pretrained model, or one from scratch: encoder-decoder (t5) or decoder-only (llama)."""
     name: str = "smollm2-135m-instruct"
     """pretrained: a named model, a folder, a GGUF file or a hub name; decoder-only or T5 family."""

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from seqloom.serving.http.authorization import RequireScope
 from seqloom.serving.http.context import Context
-from seqloom.serving.http.encoding import read_json
+from seqloom.serving.http.encoding import read_json_body
 
 
 class DirectRoute(BaseRoute):
@@ -79,7 +79,7 @@ class DirectRoute(BaseRoute):
         if not body:
             missing = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
             raise RequestValidationError([missing])
-        value = read_json(body) if json else body
+        value = read_json_body(body) if json else body
         try:
             return self._body.model_validate(value, from_attributes=True)
         except ValidationError as error:

@@ -56,11 +56,11 @@ class StrictRoute(APIRoute):
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        """Reads the body by `read_json`."""
-        return read_json(await self.body())
+        """Reads the body by `read_json_body`."""
+        return read_json_body(await self.body())
 
 
-def read_json(body: bytes) -> Any:
+def read_json_body(body: bytes) -> Any:
     """Parses a JSON body strictly, without a byte order mark.
 
     Raises:

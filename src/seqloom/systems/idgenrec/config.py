@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.llm.config import NetworkConfig, Source
+from seqloom.llm.config import NetworkConfig, NetworkSource
 from seqloom.systems.base_config import SystemConfig
 
 
@@ -72,7 +72,7 @@ class GeneratorConfig(Config):
 class RecommenderNetworkConfig(NetworkConfig):
     """Language model of the recommender; from scratch by default, even if only its shape is set."""
 
-    source: Source = "llama"
+    source: NetworkSource = "llama"
     """pretrained, or from scratch: encoder-decoder (t5) or decoder-only (llama)."""
 
 

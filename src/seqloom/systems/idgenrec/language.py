@@ -16,7 +16,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_folders import model_folder
 from seqloom.llm.generation.lexicon import Lexicon, collect_words
 from seqloom.llm.generation.tokenizers import load_tokenizer, train_tokenizer
-from seqloom.systems.idgenrec.config import TextualIDConfig, IDGenRecConfig
+from seqloom.systems.idgenrec.config import IDGenRecConfig, TextualIDConfig
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.templates import Templates, read_prompt, read_templates
 

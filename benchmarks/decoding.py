@@ -84,7 +84,7 @@ def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> list[R
     held_out = dataset.held_out("test")
     rows = torch.linspace(0, len(held_out.users) - 1, users).long()
     batch = held_out.histories.select(rows).pad(system.max_len).to(system.ids.device)
-    scorer, library = system.over(system.ids[1:]), LibraryBeam(system, TOP)
+    scorer, library = system.scorer_of_ids(system.ids[1:]), LibraryBeam(system, TOP)
     ours, seconds, cpu = _timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0])
     sample = torch.linspace(0, users - 1, EXACT_USERS).long()
     every, every_seconds, _ = _timed(

@@ -28,9 +28,10 @@ from seqloom.data.batches import TrainingBatch
 from seqloom.data.store import Dataset, Events, write_dataset
 from seqloom.distributed.processes import ALONE
 from seqloom.nn import losses
-from seqloom.pipelines.train.train import start_system, train
+from seqloom.pipelines.train.fit_run import start_system
+from seqloom.pipelines.train.train import train
 from seqloom.systems.base import Sizes, TrainingData
-from seqloom.systems.sasrec import SASRecConfig
+from seqloom.systems.config import SASRecConfig
 from seqloom.systems.sequence import RankingPhase
 from seqloom.training.step import build_optimiser
 

@@ -21,7 +21,8 @@ from seqloom.inference.ranker import best_items
 from seqloom.nn.losses import softmax_loss
 from seqloom.pipelines.train.train import train
 from seqloom.systems.base import Sizes
-from seqloom.systems.sasrec import SASRec, SASRecConfig
+from seqloom.systems.config import SASRecConfig
+from seqloom.systems.sasrec import SASRec
 
 ITEMS, TARGETS, WIDTH, BEST = 1_000_000, 512, 64, 100
 STEPS, QUERIES = 3, 20

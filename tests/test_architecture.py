@@ -77,6 +77,8 @@ def test_importing_seqloom_is_light() -> None:
         *([command, "--help"] for command in ("prepare", "embed", "train", "recommend", "serve")),
         ["--version"],
         ["systems"],
+        ["systems", "e4srec"],
+        ["systems", "--json"],
     ],
 )
 def test_help_is_light(arguments: list[str]) -> None:

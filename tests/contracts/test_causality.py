@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqloom.core.config import apply_overrides
-from seqloom.pipelines.train.train import start_system
+from seqloom.pipelines.train.fit_run import start_system
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings

@@ -14,7 +14,8 @@ from seqloom.evaluation.groups import default_thresholds
 from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
-from seqloom.pipelines.train.train import start_system, train
+from seqloom.pipelines.train.fit_run import start_system
+from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import names, system_class

@@ -23,7 +23,7 @@ def saved(monkeypatch):
     """Every validation is worse than the one before; the state of each phase's best is noted."""
     falling = itertools.count(1)
     worse = lambda ranks, names: {name: 1 / next(falling) for name in names}  # noqa: E731
-    monkeypatch.setattr("seqloom.pipelines.train.train.rank_metrics", worse)
+    monkeypatch.setattr("seqloom.pipelines.train.fit_run.rank_metrics", worse)
     states = {}
     save = Checkpoints.save_best
 

@@ -61,7 +61,7 @@ class Evil:
 
 def test_nothing_runs(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
-    with pytest.raises(DataError, match=r"asks for \w+\.system"):
+    with pytest.raises(DataError, match=r"requests \w+\.system"):
         read_pickled_array(write(tmp_path / "evil.pkl", Evil(mark)))
     for value in ((np.zeros(2), Evil(mark)), [np.zeros(2), Evil(mark)], {"a": Evil(mark)}):
         with pytest.raises(DataError, match=r"No code of the file was run"):
@@ -99,7 +99,7 @@ def test_anything_else_is_refused(value: Any, protocol: int, tmp_path: Path) -> 
 
 
 def test_a_subclass_of_an_array_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"asks for numpy.*recarray"):
+    with pytest.raises(DataError, match=r"requests numpy.*recarray"):
         read_pickled_array(write(tmp_path / "a.pkl", np.zeros(2).view(np.recarray)))
 
 
@@ -126,7 +126,7 @@ def test_numbers_that_do_not_fill_the_shape_are_refused(tmp_path: Path) -> None:
         (b"K\x01)R.", "calls an object that is not a function"),
         (b"cnumpy\ndtype\n).", "cannot be read"),
         (b"cnumpy\ndtype\n.", "holds no array"),
-        (b"(cos\nsystem\no.", "asks for os.system"),
+        (b"(cos\nsystem\no.", "requests os.system"),
         (b"(S'x'\nios\nsystem\n.", "step INST"),
         (b"\x82\x01.", "step EXT1"),
         (b"Px\n.", "step PERSID"),
@@ -160,8 +160,8 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (BOMB + TEXT + b"h\x28\x93.", "asks for a name that is not text"),
-        (BOMB + b"h\x28" + TEXT + b"\x93.", "asks for a name that is not text"),
+        (BOMB + TEXT + b"h\x28\x93.", "requests a name that is not text"),
+        (BOMB + b"h\x28" + TEXT + b"\x93.", "requests a name that is not text"),
         (BOMB + DTYPE + b"h\x28\x85R.", r"values of type \("),
         (
             BOMB + ARRAY + b"(K\x01h\x28" + DTYPE + b"X\x02\x00\x00\x00f8\x85R\x89C\x00tb.",

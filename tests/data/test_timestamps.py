@@ -72,7 +72,7 @@ def test_values_and_columns_that_are_no_times() -> None:
         DataError, match=r"log, row 2: 'soon' is not a timestamp .*; use a number or a date"
     ):
         micros(["5", "soon"])
-    with pytest.raises(DataError, match="the column is of"):
+    with pytest.raises(DataError, match="the column has type"):
         micros(pl.Series([[1]]))
 
 

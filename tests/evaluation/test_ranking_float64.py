@@ -8,7 +8,7 @@ import pytest
 import torch
 from benchmarks.naive import naive_ranks
 
-from seqloom.pipelines.train.train import start_system
+from seqloom.pipelines.train.fit_run import start_system
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.registry import system_class
 from support.datasets import ranked, tiny_dataset

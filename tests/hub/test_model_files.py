@@ -18,7 +18,8 @@ import seqloom
 from seqloom.core.errors import AssetError, SeqloomError
 from seqloom.hub.model_files import check_model_files
 from seqloom.hub.model_folders import model_folder, weights_hash
-from seqloom.llm.generation.networks import NetworkConfig, build_network
+from seqloom.llm.config import NetworkConfig
+from seqloom.llm.generation.networks import build_network
 from seqloom.llm.generation.tokenizers import load_tokenizer
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm
 from seqloom.text.encoders import build_encoder

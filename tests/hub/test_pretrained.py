@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from seqloom.core.errors import AssetError
 from seqloom.hub.gguf import convert_gguf
-from seqloom.llm.generation.networks import NetworkConfig, build_network
+from seqloom.llm.config import NetworkConfig
+from seqloom.llm.generation.networks import build_network
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm
 from seqloom.text.encoders import build_encoder
 from seqloom.text.options import EncoderOptions

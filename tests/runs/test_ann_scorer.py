@@ -21,7 +21,8 @@ from seqloom.pipelines.train.train import train
 from seqloom.runs.ann_scorer import ApproximateScorer
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes
-from seqloom.systems.sasrec import SASRec, SASRecConfig
+from seqloom.systems.config import SASRecConfig
+from seqloom.systems.sasrec import SASRec
 from seqloom.systems.sequence import DotProductScorer
 from support.datasets import SMALL, looping_dataset
 
@@ -85,7 +86,7 @@ def test_a_filter_that_leaves_little_still_fills_the_list(scorer, batch):
 @torch.inference_mode()
 def test_items_behind_the_index_are_all_scored(system, scorer, batch):
     more = torch.cat([scorer.item_vectors, 9 * scorer.queries(*batch)[:3]])
-    longer = scorer.over(DotProductScorer(system, more))
+    longer = scorer.extend_to(DotProductScorer(system, more))
     items, _ = longer.best(*batch, 5, batch[0])
     assert items[:3, 0].tolist() == [ITEMS + 1, ITEMS + 2, ITEMS + 3]
     without, _ = longer.best(*batch, 5, torch.full((60, 1), ITEMS + 2))

@@ -11,7 +11,7 @@ from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.importing import events_of, import_histories
-from seqloom.serving.lineage import Lineage, admit
+from seqloom.serving.lineage import StoreLineage, admit
 from seqloom.serving.store import open_store
 from seqloom.serving.store.base import Event
 
@@ -96,7 +96,7 @@ def test_the_next_day_and_another_split_are_taken(made, store) -> None:
     take(store, made(rows, split="temporal"))
     take(store, made([*rows, ("1", "2", START + 9 * DAY), ("new", "40", START + 9 * DAY)]))
     assert len(store.export("1")) == 5
-    held = Lineage.read(store.lineage())
+    held = StoreLineage.read(store.lineage())
     assert len(held.data_sets) == len(set(held.data_sets)) == 3
     assert len(held.items) == len({item for _, item, _ in rows} | {"2", "40"})
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from seqloom.core.errors import ConfigError
 from seqloom.nn import losses
 from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base_config import LossConfig
 from seqloom.systems.llmesr.system import LLMESR
-from seqloom.systems.ranking_loss import LossConfig, RankingLoss, outside
+from seqloom.systems.ranking_loss import RankingLoss, outside
 from seqloom.systems.sasrec import SASRec
 from seqloom.text.store import load_embeddings
 from support.datasets import SMALL, tiny_dataset

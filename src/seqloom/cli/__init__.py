@@ -1,1 +1,1 @@
-"""Argument parsing and progress display, nothing else: what a command does is in `seqloom.runs`."""
+"""Parses arguments and displays progress. The work of the commands is in `seqloom.pipelines`."""

@@ -99,7 +99,7 @@ def check_job_options(context: typer.Context) -> None:
 
 
 def open_runner(job: Chosen) -> JobRunner:
-    """Builds the engine of the options that `job_options` added. Raises what `jobs.build_runner` raises."""
+    """Builds the job runner of the options of `job_options`. Raises the errors of `build_runner`."""
     from seqloom.jobs.factory import build_runner
 
     return build_runner(build(JobOptions, job))

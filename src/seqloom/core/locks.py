@@ -110,7 +110,7 @@ def _give_back(target: Path) -> None:
         if held.handle < 0:
             return
         with contextlib.suppress(OSError):
-            # Whoever still shares the lock keeps its file.
+            # Other holders of a shared lock keep its file.
             fcntl.flock(held.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held.file.unlink(missing_ok=True)
         os.close(held.handle)

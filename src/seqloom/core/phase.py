@@ -44,8 +44,8 @@ class Optimisation(Config):
     metric: str = "ndcg@10"
     """Validation metric that chooses the weights."""
     chosen_among: Literal["training", "phase"] = "training"
-    """Which validations compete for the weights that a training ends with: all since the last phase that
-    says otherwise (training), or those from this phase on (phase: it changes what is measured, so that
+    """Which validations compete for the weights that a training ends with: all since the last phase of the
+    other kind (training), or those from this phase on (phase: it changes what is measured, so that
     earlier values do not compare). Each phase begins with the best weights of the one before it."""
 
     @classmethod

@@ -153,7 +153,7 @@ class NamingStatistics:
     diverse: int
     """Items named by a diverse group."""
     extended: int
-    """Items whose ID had to be told apart by a further word."""
+    """Items whose ID needed a further word to be unique."""
 
 
 @runtime_checkable
@@ -211,7 +211,7 @@ class NamesItems(Protocol):
         Shapes: ids [M, T] -> M texts.
         """
 
-    def over(self, ids: Tensor, recommender: Any = None) -> Scorer:
+    def scorer_of_ids(self, ids: Tensor, recommender: Any = None) -> Scorer:
         """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
 
         Shapes: ids [M, T].

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -60,7 +60,8 @@ def decode_text(data: bytes, name: str, error: type[SeqloomError] = DataError) -
         line = len(data[: problem.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
         reason = f"byte 0x{data[problem.start]:02x} is not UTF-8"
         if codec in ("utf-16", "utf-32"):
-            reason = f"the mark says {_plain_name(codec)}, but the bytes are not, and are not UTF-8 either"
+            declared = _plain_name(codec)
+            reason = f"the bytes are not {declared}, as their mark declares, and not UTF-8 either"
         raise error(f"{name}, line {line}: {reason}; save the file as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -82,7 +83,7 @@ def open_text(path: Path) -> IO[bytes]:
         codec = None
     if codec is None and not _ends_in_cr(start):
         return handle
-    return io.BufferedReader(_Recoded(handle, path, codec), _CHUNK)
+    return map_stream(handle, _Recoder(path, codec))
 
 
 def marked_encoding(path: Path, otherwise: str) -> str:
@@ -111,6 +112,14 @@ def split_lines(handle: IO[bytes]) -> Iterator[bytes]:
             yield whole
 
 
+def map_stream(source: IO[bytes], transform: Callable[[bytes, bool], bytes]) -> IO[bytes]:
+    """Wraps a file in a stream of `transform(block, final)` for each block; closing it closes `source`.
+
+    After the last block, `transform` is called with an empty block and `final`.
+    """
+    return io.BufferedReader(_MappedStream(source, transform), _CHUNK)
+
+
 def _opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb"))
 
@@ -132,14 +141,9 @@ def _plain_name(codec: str) -> str:
     return codec.removesuffix("-sig").upper()
 
 
-class _Recoded(io.RawIOBase):
-    """Stream of a text file in UTF-8 (unchanged if `codec` is None), with lines ending in LF."""
-
-    def __init__(self, source: IO[bytes], path: Path, codec: str | None) -> None:
-        self._source, self._path, self._codec = source, path, codec
-        # Latin-1 maps every byte to one character and back.
-        decoder = codecs.getincrementaldecoder(codec or "latin-1")()
-        self._decoder: Any = io.IncrementalNewlineDecoder(decoder, translate=True)
+class _MappedStream(io.RawIOBase):
+    def __init__(self, source: IO[bytes], transform: Callable[[bytes, bool], bytes]) -> None:
+        self._source, self._transform = source, transform
         self._ready = b""
         self._ended = False
 
@@ -150,14 +154,7 @@ class _Recoded(io.RawIOBase):
         while not self._ready and not self._ended:
             data = self._source.read(_CHUNK)
             self._ended = not data
-            try:
-                text = self._decoder.decode(data, final=self._ended)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{self._path} begins with the mark of {_plain_name(self._codec or '')}, but is "
-                    f"not {_plain_name(self._codec or '')} ({error.reason}); save it as UTF-8"
-                ) from None
-            self._ready = text.encode("utf-8" if self._codec else "latin-1")
+            self._ready = self._transform(data, self._ended)
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
@@ -166,3 +163,23 @@ class _Recoded(io.RawIOBase):
     def close(self) -> None:
         self._source.close()
         super().close()
+
+
+class _Recoder:
+    """Turns blocks of a text file into UTF-8 (unchanged if `codec` is None), with lines ending in LF."""
+
+    def __init__(self, path: Path, codec: str | None) -> None:
+        self._path, self._codec = path, codec
+        # Latin-1 maps every byte to one character and back.
+        decoder = codecs.getincrementaldecoder(codec or "latin-1")()
+        self._decoder: Any = io.IncrementalNewlineDecoder(decoder, translate=True)
+
+    def __call__(self, block: bytes, final: bool) -> bytes:
+        try:
+            text = self._decoder.decode(block, final=final)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{self._path} begins with the mark of {_plain_name(self._codec or '')}, but is "
+                f"not {_plain_name(self._codec or '')} ({error.reason}); save it as UTF-8"
+            ) from None
+        return cast(str, text).encode("utf-8" if self._codec else "latin-1")

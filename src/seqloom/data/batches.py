@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from seqloom.core.errors import ConfigError
 from seqloom.core.random import generator
+from seqloom.data.options import LongHistories
 from seqloom.data.sequences import PaddedBatch, Sequences
 
-LongHistories = Literal["windows", "last"]
 _WIDTH_STEP = 8
 
 

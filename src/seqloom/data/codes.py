@@ -109,7 +109,7 @@ def _checked(series: pl.Series, where: str) -> pl.Series:
     if kind.is_integer() or isinstance(kind, pl.String | pl.Categorical | pl.Enum):
         return series
     raise DataError(
-        f"{where}: ids must be strings or integers, but the column is of type {kind}; convert it to strings"
+        f"{where}: ids must be strings or integers, but the column has type {kind}; convert it to strings"
     )
 
 

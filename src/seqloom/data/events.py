@@ -11,8 +11,6 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError
 
-EVENT_ARRAYS = ("items", "offsets", "train_end", "valid", "test", "timestamps")
-
 
 @dataclass(frozen=True)
 class Events:

@@ -50,3 +50,6 @@ class ReadOptions(Config):
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     """Encoding of text files; a byte order mark takes precedence. MovieLens files are always read as
     latin-1, their encoding."""
+
+
+LongHistories = Literal["windows", "last"]

@@ -86,7 +86,7 @@ def _read(handle: Any) -> Any:
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(handle)):
         if count == _MOST_STEPS:
-            raise DataError(f"takes more than {_MOST_STEPS} steps, which no array needs")
+            raise DataError(f"has more than {_MOST_STEPS} steps, which no array needs")
         machine.step(opcode.name, argument)
     (result,) = machine.stack
     return result
@@ -143,7 +143,7 @@ class _Machine:
             state = stack.pop()
             _build(stack[-1], state)
         elif name not in _SKIPPED and name != "STOP":
-            raise DataError(f"takes the step {name}, which is not part of an array")
+            raise DataError(f"has the step {name}, which is not part of an array")
 
     def _tuple(self, size: int | None) -> None:
         if size is None:
@@ -165,10 +165,10 @@ class _Function:
 
 def _find(module: Any, name: Any) -> _Function:
     if not isinstance(module, str) or not isinstance(name, str):
-        raise DataError("asks for a name that is not text")
+        raise DataError("requests a name that is not text")
     place = module.replace("numpy._core.", "numpy.core.")
     if (place, name) not in _ALLOWED:
-        raise DataError(f"asks for {module[:50]}.{name[:50]}, which is not part of an array")
+        raise DataError(f"requests {module[:50]}.{name[:50]}, which is not part of an array")
     return _Function(_ALLOWED[place, name])
 
 

@@ -83,8 +83,8 @@ def parse_times(
         return _from_numbers(column, unit, place)
     if kind != pl.String:
         raise DataError(
-            f"{where}: times must be numbers, dates or strings, but the column is of {kind}; convert it, or "
-            "name another column with timestamp_column"
+            f"{where}: times must be numbers, dates or strings, but the column has type {kind}; convert it, "
+            "or name another column with timestamp_column"
         )
     return _from_strings(column, unit, place, day_first)
 

@@ -141,46 +141,16 @@ def compare_runs(
         [run.record for run in runs], metrics[0], runs[0].table.protocol.part
     )
     first = next(run for run in runs if run.name == reference.name)
-    run_pairs = (
-        [(first, run) for run in runs if run is not first]
-        if pairs == "reference"
-        else list(itertools.combinations(runs, 2))
-    )
+    run_pairs = _pair_runs(runs, first, pairs)
     masks = {ALL_USERS: torch.ones(len(runs[0].table), dtype=torch.bool)}
     masks |= {group: runs[0].table.members[group] for group in groups}
-    cells = list(itertools.product(metrics, masks))
     options: dict[str, Any] = {"resamples": resamples, "flips": flips, "confidence": confidence}
-    tests = [
-        [
-            _test_difference(
-                before, run, metric, masks[group], derive_seed(seed, metric, group), options
-            )
-            for metric, group in cells
-        ]
-        for before, run in run_pairs
+    tested = _test_pairs(run_pairs, metrics, masks, seed, options)
+    flat = [each for row in tested for each in row if each.p is not None]
+    results = [
+        _describe_pair(before, run, differences, 1 - confidence, reference, runs)
+        for (before, run), differences in zip(run_pairs, tested, strict=True)
     ]
-    # Holm and Benjamini-Hochberg correct over all tests of all pairs as one family.
-    flat = [test.p_value for row in tests for test in row if test is not None]
-    corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
-    results = []
-    for (before, run), row in zip(run_pairs, tests, strict=True):
-        differences = [
-            Difference(metric=metric, group=group, users=int(masks[group].sum()))
-            if test is None
-            else _difference(metric, group, test, *next(corrected))
-            for (metric, group), test in zip(cells, row, strict=True)
-        ]
-        level = 1 - confidence
-        overall = next(d for d in differences if d.group == ALL_USERS)
-        results.append(
-            Pair(
-                reference=before.name,
-                run=run.name,
-                differences=differences,
-                sentence=comparison_sentence(run.name, before.name, differences, level),
-                pays=_cost_benefit(run, before, overall, level, reference, runs),
-            )
-        )
     return Comparison(
         protocol=runs[0].table.protocol,
         users=len(runs[0].table),
@@ -192,6 +162,32 @@ def compare_runs(
         reference=reference.name,
         reference_chosen=reference.reason,
         over_seeds=compare_series(_series_pairs(runs, first, pairs), metrics, seed=seed, **options),
+    )
+
+
+def _pair_runs(
+    runs: Sequence[EvaluatedRun], first: EvaluatedRun, pairs: str
+) -> list[tuple[EvaluatedRun, EvaluatedRun]]:
+    if pairs == "reference":
+        return [(first, run) for run in runs if run is not first]
+    return list(itertools.combinations(runs, 2))
+
+
+def _describe_pair(
+    before: EvaluatedRun,
+    run: EvaluatedRun,
+    differences: list[Difference],
+    level: float,
+    reference: Reference,
+    runs: Sequence[EvaluatedRun],
+) -> Pair:
+    overall = next(d for d in differences if d.group == ALL_USERS)
+    return Pair(
+        reference=before.name,
+        run=run.name,
+        differences=differences,
+        sentence=comparison_sentence(run.name, before.name, differences, level),
+        pays=_cost_benefit(run, before, overall, level, reference, runs),
     )
 
 
@@ -280,6 +276,37 @@ def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
         )
     if not first.table.targets.equals(second.table.targets):
         raise DataError(f"{pair}: the same users have other targets; evaluate both again")
+
+
+def _test_pairs(
+    run_pairs: Sequence[tuple[EvaluatedRun, EvaluatedRun]],
+    metrics: Sequence[str],
+    masks: Mapping[str, torch.Tensor],
+    seed: int,
+    options: Mapping[str, Any],
+) -> list[list[Difference]]:
+    """Tests every pair on each metric and group; all tests are corrected as one family."""
+    cells = list(itertools.product(metrics, masks))
+    tests = [
+        [
+            _test_difference(
+                before, run, metric, masks[group], derive_seed(seed, metric, group), options
+            )
+            for metric, group in cells
+        ]
+        for before, run in run_pairs
+    ]
+    flat = [test.p_value for row in tests for test in row if test is not None]
+    corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
+    return [
+        [
+            Difference(metric=metric, group=group, users=int(masks[group].sum()))
+            if test is None
+            else _difference(metric, group, test, *next(corrected))
+            for (metric, group), test in zip(cells, row, strict=True)
+        ]
+        for row in tests
+    ]
 
 
 def _test_difference(

@@ -1,4 +1,4 @@
-"""Says in one sentence what a language model gains, how certain that is, and what it costs."""
+"""States in one sentence the gain of a language model, its certainty and its cost."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _module_folder(file: Path, module: dict[str, Any]) -> Path:
     kind, path = module.get("type"), module.get("path", "")
     if not isinstance(kind, str) or not _MODULE.fullmatch(kind):
         raise AssetError(
-            f"{file} asks for the module {kind!r}; only modules of sentence-transformers itself "
+            f"{file} requests the module {kind!r}; only modules of sentence-transformers itself "
             "(Transformer, Pooling, Dense, Normalize, ...) are loaded, and code from a model folder is "
             "never run. Take a model without modules of its own"
         )
@@ -107,7 +107,7 @@ def _check_settings(file: Path) -> None:
     for key, value in _entries(settings(file), file):
         if key == "auto_map" and value:
             raise AssetError(
-                f"{file} has auto_map: the model brings Python code of its own, which is never run. If "
+                f"{file} has auto_map: the model brings its own Python code, which is never run. If "
                 "transformers knows the architecture itself, remove auto_map from the file; else take "
                 "another model"
             )
@@ -122,7 +122,7 @@ def _check_settings(file: Path) -> None:
             )
         if key == "activation_function" and not _is_activation(file, value):
             raise AssetError(
-                f"{file} asks for the activation function {value!r}; only classes of torch.nn are loaded"
+                f"{file} requests the activation function {value!r}; only classes of torch.nn are loaded"
             )
 
 

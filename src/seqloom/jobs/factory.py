@@ -27,7 +27,7 @@ class JobOptions(Config):
 
 
 def build_runner(options: JobOptions) -> JobRunner:
-    """Builds the engine of `options`.
+    """Builds the job runner of `options`.
 
     Raises:
         ConfigError: an option belongs to the other engine, or Ray is not installed.

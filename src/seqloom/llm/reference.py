@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from seqloom.core.config import Config
 from seqloom.core.errors import AssetError
@@ -16,24 +14,6 @@ from seqloom.hub.model_folders import model_folder, weights_hash
 
 TUNED_FILE = "tuned.json"
 _ADAPTER_FILE = "adapter_config.json"
-
-
-class LanguageModelConfig(Config):
-    """Which language model to load, and how many of its layers."""
-
-    name: str = "smollm2-135m-instruct"
-    """A named asset, a local folder, a GGUF file, a name on the Hugging Face hub, or what `tune-llm`
-    wrote."""
-    num_layers: int | None = Field(None, ge=1)
-    """Number of first layers to keep; all if not given. On a CPU a few are enough."""
-    kind: Literal["causal", "bidirectional"] = "causal"
-    """A decoder-only language model, or an encoder such as BERT or MiniLM (needs mode=prompt)."""
-    start: Literal["pretrained", "random"] = "pretrained"
-    """Pretrained weights, or random ones of the same shape, to measure what pretraining contributes."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the frozen weights; auto is bfloat16 on a GPU and float32 on a CPU."""
-    quantise: Literal["8bit", "4bit"] | None = None
-    """Load the weights in 8 or 4 bits with bitsandbytes; needs a CUDA GPU."""
 
 
 class BaseReference(Config):

@@ -1,1 +1,1 @@
-"""What the commands do: one package a verb."""
+"""The work of the commands, one package per verb."""

@@ -42,7 +42,7 @@ class ApproximateScorer:
         self.num_items = scorer.num_items
         self.item_vectors = scorer.item_vectors
 
-    def over(self, scorer: Scorer) -> ApproximateScorer:
+    def extend_to(self, scorer: Scorer) -> ApproximateScorer:
         """Returns the same index for a scorer with more items behind the same first ones."""
         assert isinstance(scorer, VectorScorer)
         return ApproximateScorer(scorer, self._index, self.recall)

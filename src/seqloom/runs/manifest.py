@@ -1,4 +1,4 @@
-"""What a run records about itself, in `manifest.json`."""
+"""The record of a run, in `manifest.json`."""
 
 from __future__ import annotations
 

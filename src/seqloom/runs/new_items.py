@@ -48,7 +48,7 @@ class NewItemReader:
         return self.rows_of(NewItems(items.column("item_id").to_pylist(), items, vectors), tables)
 
 
-def extending(run: TrainedRun) -> ExtendsCatalogue | None:
+def catalogue_extension(run: TrainedRun) -> ExtendsCatalogue | None:
     """Returns the run's system if it takes new items, else None."""
     system = run.system
     able = system.new_items_by is not None and isinstance(system, ExtendsCatalogue)
@@ -68,7 +68,7 @@ def new_item_reader(
         ConfigError: the run's system or its configuration cannot.
         ArtefactError: the data set or its text embedding is missing.
     """
-    system = extending(run)
+    system = catalogue_extension(run)
     if system is None:
         able = [name for name in names() if system_class(name).new_items_by]
         raise ConfigError(
@@ -78,10 +78,10 @@ def new_item_reader(
     if not columns:
         raise ConfigError("the catalogue has no text columns, so nothing is known of new items")
     if run.system.new_items_by == "words":
-        return NewItemReader(columns, None, system.rows_of(nothing_known))
+        return NewItemReader(columns, None, system.rows_of(no_known_items))
     if run.manifest.text is not None:
         item_text = ItemText(run.manifest.text, columns)
-        return NewItemReader(columns, item_text, system.rows_of(nothing_known))
+        return NewItemReader(columns, item_text, system.rows_of(no_known_items))
     data = dataset if dataset is not None else run.dataset()
     embeddings = load_embeddings(data, text)
     known = known_items(data, run, embeddings)
@@ -103,11 +103,11 @@ def add_new_items(run: TrainedRun, items: pa.Table) -> None:
         raise ConfigError(f"item {twice[0]!r} is in the catalogue already, or given twice")
     texts = [{k: v or "" for k, v in row.items()} for row in items.to_pylist()]
     table = reader.table(new, texts)
-    tables = extended(run.item_tables, reader.read(table, run.item_tables))
+    tables = append_rows(run.item_tables, reader.read(table, run.item_tables))
     run.extend_catalogue(pa.concat_tables([run.items, table.cast(run.items.schema)]), tables)
 
 
-def extended(tables: Mapping[str, Tensor], rows: NewRows) -> dict[str, Tensor]:
+def append_rows(tables: Mapping[str, Tensor], rows: NewRows) -> dict[str, Tensor]:
     """Appends new rows to item tables. Shapes: [N, ...], [M, ...] -> [N + M, ...] each."""
     return {name: torch.cat([table, rows.tables[name].to(table)]) for name, table in tables.items()}
 
@@ -129,6 +129,6 @@ def known_items(data: Dataset, run: TrainedRun, text: TextEmbeddings) -> KnownIt
     return KnownItems(text.items[rows], rows)
 
 
-def nothing_known() -> KnownItems:
+def no_known_items() -> KnownItems:
     """Stands for known items where the system needs none."""
     raise AssertionError("the system has a map from text in its weights")

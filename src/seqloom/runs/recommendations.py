@@ -24,7 +24,7 @@ class RecommendedItem(Config):
 
     item_id: str
     title: str | None = None
-    """What the item is called, where the catalogue says."""
+    """Title of the item, where the catalogue has one."""
     score: float
     """Larger is better; comparable within one list only."""
 

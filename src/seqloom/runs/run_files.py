@@ -158,7 +158,7 @@ def read_popularity(path: Path, num_items: int, records: Mapping[str, FileRecord
     return counts
 
 
-def read_log(path: Path, records: Mapping[str, FileRecord]) -> list[dict[str, Any]]:
+def read_training_log(path: Path, records: Mapping[str, FileRecord]) -> list[dict[str, Any]]:
     """Reads the rows of `log.jsonl`; returns none if there is no such file.
 
     Raises:

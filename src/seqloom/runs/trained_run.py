@@ -16,7 +16,7 @@ from seqloom.data.tables import read_id_table
 from seqloom.data.tie_keys import tie_keys
 from seqloom.inference.ranker import Ranker
 from seqloom.runs.manifest import RunManifest, check_fingerprint
-from seqloom.runs.run_files import ITEMS, REMEDY, read_log, read_popularity
+from seqloom.runs.run_files import ITEMS, REMEDY, read_popularity, read_training_log
 from seqloom.systems.base import System
 from seqloom.text.prompts import naming_column
 
@@ -99,7 +99,7 @@ class TrainedRun:
         Raises:
             ArtefactError: the file is damaged or changed.
         """
-        return read_log(self.path, self.manifest.records)
+        return read_training_log(self.path, self.manifest.records)
 
     @cached_property
     def item_tables(self) -> dict[str, torch.Tensor]:

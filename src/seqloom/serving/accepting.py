@@ -1,7 +1,7 @@
-"""Accepting connections a few at a time.
+"""Accepts connections, a few per turn of the event loop.
 
-asyncio and uvloop accept all that wait at once, before any of them can be closed again: a burst would take
-every open file that the process may have.
+asyncio and uvloop accept all waiting connections before any can be closed, so a burst could exhaust the
+open files of the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more. The socket is its maker's to close."""
+        """Stops accepting. The caller closes the socket."""
         self._closed = True
         self._loop.remove_reader(self._socket)
 
@@ -44,7 +44,9 @@ class Acceptor:
                 accepted, _ = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # no files or no memory left: what waits goes on waiting
+            except (
+                OSError
+            ) as error:  # no files or no memory left: waiting connections stay in the backlog
                 _LOG.error("cannot accept", extra={"fields": {"error": str(error)}})
                 self._loop.remove_reader(self._socket)
                 self._loop.call_later(_PAUSE_S, self._resume)
@@ -57,5 +59,5 @@ class Acceptor:
     async def _open(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._factory, accepted)
-        except OSError:  # the client is gone already
+        except OSError:  # the client has disconnected
             accepted.close()

@@ -1,4 +1,4 @@
-"""Which connections stay: caps in all and per address, room for health checks, and who is too slow."""
+"""Admits connections: caps in total and per address, spare places for health checks, timeouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOG = logging.getLogger("seqloom.serving")
 AT_ONCE = 8
 """Connections that are accepted in one turn of the event loop, before any of them can be closed."""
 _STORE_FILES = 16
-"""Files of the store (connections, journals), of the log, and of a run that is loaded anew."""
+"""Files of the store (connections, journals), of the log, and of a run that is reloaded."""
 _FILES_PER_THREAD = 3
 """SQLite's files of one reading thread."""
 _SWEEPS = 4
@@ -27,59 +27,61 @@ _WARN_EVERY_S = 60.0
 
 
 class Admitted(Protocol):
-    """What the admission knows of a connection."""
+    """A connection as the admission sees it."""
 
     address: str | None
-    """Of the client; None where it has none (a Unix socket)."""
+    """Address of the client; None where it has none (a Unix socket)."""
     spare: str | None
-    """None, or why the connection is one of those that may ask for the health endpoints alone."""
+    """Why the connection may request the health endpoints only; None for an ordinary one."""
 
     def check_times(self, now: float, elapsed: float) -> None:
-        """End the connection if it is too slow at `now`, `elapsed` seconds after the last call."""
+        """Closes the connection if it is too slow at `now`, `elapsed` seconds after the last call."""
 
     def abort(self) -> None:
-        """Close the connection without finishing anything."""
+        """Closes the connection at once."""
 
 
-class Observer(Protocol):
-    """Who counts."""
+class ConnectionObserver(Protocol):
+    """Receives counts of connections."""
 
     def connections(self, count: int) -> None:
-        """How many connections there are."""
+        """Receives the number of open connections."""
 
     def connection_ended(self, reason: str) -> None:
-        """The server ended a connection."""
+        """Receives the reason for which the server closed a connection."""
 
 
 class Uncounted:
-    """Counts nothing."""
+    """An observer that ignores all counts."""
 
     def connections(self, count: int) -> None:
-        """See `Observer`."""
+        """See `ConnectionObserver`."""
 
     def connection_ended(self, reason: str) -> None:
-        """See `Observer`."""
+        """See `ConnectionObserver`."""
 
 
 @dataclass
 class _Group:
-    """Connections of one address, or all of them; those that wait for a request, the longest first."""
+    """Connections of one address or of all, and those that are idle, the longest idle first."""
 
     count: int = 0
     waiting: dict[Admitted, None] = field(default_factory=dict)
 
 
 class Admission:
-    """The register of all connections of a server.
+    """Registers all connections of a server and enforces their limits.
 
-    A connection over a cap takes the place of the one that has waited longest for a request, of its own
-    address or of all. Where every other has a request under way it becomes a spare one: it may ask for
-    `/healthz` and `/readyz`, all else is refused with 503. Of the spare ones the oldest gives way.
+    A connection over a cap replaces the longest idle one, of its own address or of all. If no other is
+    idle, it becomes a spare one: it may request `/healthz` and `/readyz`; other requests are refused with
+    503. A new spare connection replaces the oldest one.
     """
 
-    def __init__(self, config: ConnectionsConfig, observer: Observer | None = None) -> None:
+    def __init__(
+        self, config: ConnectionsConfig, observer: ConnectionObserver | None = None
+    ) -> None:
         self.config = config
-        self.observer: Observer = observer or Uncounted()
+        self.observer: ConnectionObserver = observer or Uncounted()
         self.most = config.max_connections
         self.spares = max(4, min(64, self.most // 16))
         self._proxies = [ipaddress.ip_network(p, strict=False) for p in config.trusted_proxies]
@@ -89,7 +91,7 @@ class Admission:
         self._warned = float("-inf")
 
     def fit_open_files(self) -> None:
-        """Lower the cap to what the limit of open files leaves; what else is needed must be open already.
+        """Lowers the cap to what the limit of open files leaves. Call it when all other files are open.
 
         Raises:
             ServingError: it leaves too few.
@@ -97,7 +99,7 @@ class Admission:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if limit == resource.RLIM_INFINITY:
             return
-        threads = min(32, (os.cpu_count() or 1) + 4)  # asyncio's, which read from the store
+        threads = min(32, (os.cpu_count() or 1) + 4)  # asyncio's threads, which read from the store
         taken = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 64
         room = limit - taken - 2 * AT_ONCE - _STORE_FILES - _FILES_PER_THREAD * threads
         spares = max(4, min(64, room // 16))
@@ -107,7 +109,7 @@ class Admission:
                 f"raise it (`ulimit -n {limit - room + 1024}`, `LimitNOFILE=` in a systemd unit)"
             )
         if room - spares < self.most:
-            _LOG.warning(  # before the log is JSON: the sentence has the numbers
+            _LOG.warning(  # logged before JSON logs are configured, so the message holds the numbers
                 "fewer connections than configured: %d, not %d; the limit of open files is %d",
                 room - spares, self.most, limit,
             )  # fmt: skip
@@ -115,11 +117,11 @@ class Admission:
 
     @property
     def per_address(self) -> int:
-        """Most connections of one address."""
+        """The largest number of connections of one address."""
         return self.config.max_per_address or max(1, self.most // 2)
 
     def enter(self, connection: Admitted) -> None:
-        """Take a connection in, as one of the spare ones where there is no other place."""
+        """Admits a connection, as a spare one where no ordinary place is free."""
         group = self._group_of(connection.address)
         if group is not None and group.count >= self.per_address and not self._make_room(group):
             connection.spare = "too many connections of this address"
@@ -139,7 +141,7 @@ class Admission:
         self._count()
 
     def leave(self, connection: Admitted) -> None:
-        """Forget a connection; no fault where it is forgotten already."""
+        """Removes a connection. Does nothing if it was removed before."""
         for group in self._held.pop(connection, ()):
             group.count -= 1
             group.waiting.pop(connection, None)
@@ -150,17 +152,17 @@ class Admission:
         self._count()
 
     def waits(self, connection: Admitted) -> None:
-        """The connection waits for a request from now on."""
+        """Marks the connection as idle."""
         for group in self._held.get(connection, ()):
             group.waiting[connection] = None
 
     def works(self, connection: Admitted) -> None:
-        """The connection has a request under way."""
+        """Marks the connection as busy."""
         for group in self._held.get(connection, ()):
             group.waiting.pop(connection, None)
 
     async def sweep(self) -> None:
-        """End what is too slow, again and again, until cancelled."""
+        """Closes slow connections periodically until cancelled."""
         config = self.config
         shortest = min(
             config.head_timeout_s, config.body_timeout_s, config.idle_timeout_s, config.send_timeout_s
@@ -173,7 +175,7 @@ class Admission:
             for connection in list(self._held):
                 try:
                     connection.check_times(now, now - last)
-                except Exception:  # the watch over all others must go on
+                except Exception:  # the other connections must still be checked
                     _LOG.exception("a connection cannot be checked")
                     self.leave(connection)
                     connection.abort()
@@ -201,25 +203,25 @@ class Admission:
         self.observer.connections(self._all.count + self._spare.count)
 
     def _warn(self, address: str | None) -> None:
-        """Say now and then that an address has all that it may have: it may be a proxy."""
+        """Warns, at a limited rate, that an address is at its cap: it may be a proxy."""
         now = asyncio.get_running_loop().time()
         if address is None or now - self._warned < _WARN_EVERY_S:
             return
         self._warned = now
-        # The address of a client is about a person; that of a proxy of one's own is private.
+        # The address of a client is personal data; that of the operator's own proxy is private.
         shown = address if ipaddress.ip_address(address).is_private else "a public one"
         fields = {
             "address": shown,
             "most": self.per_address,
-            "advice": "a proxy belongs into connections.trusted_proxies",
+            "advice": "list a proxy in connections.trusted_proxies",
         }
-        _LOG.warning("one address has all its connections", extra={"fields": fields})
+        _LOG.warning("one address is at its limit of connections", extra={"fields": fields})
 
 
 def _network(address: str) -> str:
-    """What counts as one address: of IPv6 a /64 network, which one client has to itself."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    mapped = found.ipv4_mapped
-    return str(mapped) if mapped else str(ipaddress.ip_network((found, 64), strict=False))
+    """Returns the key of an address: for IPv6 its /64 network, which belongs to one client."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    mapped = parsed.ipv4_mapped
+    return str(mapped) if mapped else str(ipaddress.ip_network((parsed, 64), strict=False))

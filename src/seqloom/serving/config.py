@@ -91,7 +91,7 @@ class ConnectionsConfig(Config):
     @classmethod
     def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         for each in proxies:
-            ipaddress.ip_network(each, strict=False)  # a ValueError names what was found
+            ipaddress.ip_network(each, strict=False)  # the ValueError names the invalid value
         return proxies
 
 

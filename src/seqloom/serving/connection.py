@@ -1,4 +1,4 @@
-"""The connection to a client: limits of what it may send and how slowly, and answers in one write."""
+"""The connection to a client: limits of size and speed, and answers in one write."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from seqloom.serving.http.problems import ProblemError
 
 _HEALTH = (b"/healthz", b"/readyz")
 _PIECE = 16 << 10
-"""Most bytes that are parsed before the limits are looked at again."""
+"""Most bytes that are parsed before the limits are checked again."""
 _MOST_PIPELINED = 16
 """Most requests that wait behind one that is being answered."""
 _FRAMING = 16
 """Most bytes of chunk sizes, extensions and trailers for each byte of a chunked body, beyond one head."""
 _NO_HTTP = "The bytes are no HTTP/1.1 request. Its target must be ASCII, the rest percent-encoded."
 _LINGER_S = 2.0
-"""How long what a refused client still sends is read and thrown away, so that it can read why."""
+"""How long input of a refused client is read and discarded, so that the client can read the reason."""
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection with limits (`ConnectionsConfig`), whose answers leave in one write.
+    """uvicorn's connection with limits (`ConnectionsConfig`). Sends each answer in one write.
 
-    A server that is killed between two writes leaves a proxy with half an answer, which it can no longer
-    ask of another server. One write is a system call less, too.
+    If a server is killed between two writes, a proxy holds half an answer and cannot retry with another
+    server. One write also saves a system call.
     """
 
     def __init__(
@@ -52,33 +52,31 @@ class Connection(HttpToolsProtocol):
         self.spare: str | None = None
         self._out: _OneWrite
         self._began: float | None = self.loop.time()
-        """When the client began to owe a head: at the start, then at the first byte after an answer."""
+        """Since when a head is due: from the start, then from the first byte after an answer."""
         self._head_open = False
         self._head_bytes = 0
-        """At least the bytes of the open head; of the piece it began in, those before it may count too."""
+        """An upper bound of the bytes of the open head: all bytes of the piece it began in count."""
         self._body_open = False
         self._body_bytes = self._framing_bytes = 0
         self._body_s = 0.0
-        """Time in which the client owed more of the body."""
+        """Time spent waiting for the client's body."""
         self._refused: ProblemError | None = None
-        """Why the parser was stopped, where this class stopped it."""
+        """Why this class stopped the parser; None where it did not."""
         self._deaf = False
-        """What comes in is thrown away."""
+        """Whether input is discarded."""
         self._linger_until: float | None = None
         self._unsent: tuple[float, int] | None = None
-        """Since when bytes wait to be read by the client, and how many had been read by then."""
+        """Since when unsent bytes wait for the client, and how many it had read by then."""
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.Protocol`."""
         self._out = _OneWrite(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._out))
         self.address = self.client[0] if self.client else None
         self._admission.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
         self._admission.leave(self)
         self._deaf = True
         super().connection_lost(exc)
@@ -89,7 +87,6 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
         if self._began is None and not self._body_open:
             self._began = self.loop.time()
         if len(data) <= _PIECE:
@@ -118,7 +115,7 @@ class Connection(HttpToolsProtocol):
             if self._framing_bytes > self._limits.max_header_bytes + _FRAMING * self._body_bytes:
                 self._refuse(_bad_request("The body has more framing than content."))
 
-    # Callbacks of the parser
+    # Parser callbacks
 
     def on_message_begin(self) -> None:
         """See `httptools`."""
@@ -132,19 +129,19 @@ class Connection(HttpToolsProtocol):
             raise self._refused
         kept = self.app
         if self.spare is not None and self.url.partition(b"?")[0] not in _HEALTH:
-            self.app = cast(Any, _answering(_too_many(self.spare)))
+            self.app = cast(Any, _answer_with(_too_many(self.spare)))
         try:
             super().on_headers_complete()
         finally:
             self.app = kept
-        # Trailers are parsed as headers, too: not into those that were checked.
+        # The parser reports trailers as headers; they must not join the checked ones.
         self.headers = []
         self._head_open, self._began = False, None
         self._body_open, self._body_s = True, 0.0
         self._body_bytes = self._framing_bytes = 0
         self._admission.works(self)
         if self.spare is not None or self.parser.should_upgrade():
-            # After an upgrade would come another protocol, which the parser reads as requests.
+            # After an upgrade another protocol follows, which the parser would read as requests.
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -159,10 +156,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Called when an answer has been handed to the transport."""
+        """Called when an answer is with the transport."""
         super().on_response_complete()
         if self.pipeline:
-            self.flow.pause_reading()  # nothing more before what was read is answered
+            self.flow.pause_reading()  # read on after the pending requests are answered
             return
         if self._body_open:
             self._linger_until = self.loop.time() + self._limits.body_timeout_s
@@ -243,28 +240,28 @@ class Connection(HttpToolsProtocol):
     # Refusals
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn where the parser stops."""
+        """Called by uvicorn when the parser stops."""
         refused, self._refused = self._refused, None
         self._refuse(refused or _bad_request(_NO_HTTP))
 
     def _refuse(self, problem: ProblemError) -> None:
-        """Answer the request that is being read with `problem`, after those before it, and close."""
+        """Answers the request being read with `problem`, after the pending ones, and closes."""
         self._deaf = True
         self._admission.observer.connection_ended(problem.kind)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.keep_alive = False
             if not self._body_open:
-                return  # the head of a later request: what is under way is answered, then it closes
+                return  # a later request: the current one is answered first
             if self.pipeline:
-                self.pipeline[0] = (cycle, cast(Any, _answering(problem)))
+                self.pipeline[0] = (cycle, cast(Any, _answer_with(problem)))
                 return
             if cycle.response_started:
                 return
             cycle.disconnected = True
             cycle.message_event.set()
         elif self._body_open or (problem.status == 408 and not self._head_open):
-            self.transport.close()  # answered already, or nothing was asked
+            self.transport.close()  # already answered, or no request
             return
         self._unset_keepalive_if_required()
         head, body = _parts(problem)
@@ -275,7 +272,7 @@ class Connection(HttpToolsProtocol):
 
 
 class _OneWrite:
-    """A transport that joins what is written in one turn of the event loop."""
+    """A transport that joins the writes of one turn of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -310,7 +307,7 @@ class _OneWrite:
 
 
 def _parts(problem: ProblemError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """A problem as headers and body, for a request that never came to the application."""
+    """Returns headers and body of a problem, for a request that never reached the application."""
     response = problem.response(request_id := f"{random.getrandbits(64):016x}")
     head = [
         *response.raw_headers,
@@ -322,7 +319,7 @@ def _parts(problem: ProblemError) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return head, bytes(response.body)
 
 
-def _answering(problem: ProblemError) -> ASGIApp:
+def _answer_with(problem: ProblemError) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         head, body = _parts(problem)
         await send({"type": "http.response.start", "status": problem.status, "headers": head})
@@ -341,7 +338,7 @@ def _timeout(detail: str) -> ProblemError:
 
 def _too_many(why: str) -> ProblemError:
     return ProblemError(
-        503, "connections", "The server has no place for this connection",
-        f"There are {why}; the health endpoints alone are answered. Try again soon.",
+        503, "connections", "The server has too many connections",
+        f"There are {why}; only the health endpoints answer. Try again soon.",
         headers={"Retry-After": "1"},
     )  # fmt: skip

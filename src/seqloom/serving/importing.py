@@ -1,4 +1,4 @@
-"""The events of the runs' data sets as histories of a store."""
+"""Imports the events of the runs' data sets into a store."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.store.base import UNKNOWN_TIME, Event, Store
 
 _EVENTS_AT_ONCE = 20_000
-"""Events of one transaction, about: a server that erases or posts meanwhile waits for no more."""
+"""Approximate number of events of one transaction, which bounds the wait of concurrent writes."""
 _DAY_S = 24 * 3600
 
 
 def import_histories(store: Store, models: Iterable[ServedModel], progress: Progress) -> int:
-    """Keep the events of each model's data set; returns how many are new.
+    """Stores the events of each model's data set; returns the number of new ones.
 
-    An event that the store holds already, from another data set or from a request, counts once; events
-    of users who were erased stay out (see `Store.import_events`). All events count, held-out ones too: a
-    server answers from what it knows. Where a data set is no longer there, a warning says so, and users
-    begin without history.
+    Events that the store has already, from another data set or a request, are not stored again; events of
+    erased users stay out (see `Store.import_events`). Held-out events are imported too, because a server
+    uses the full history. A deleted data set causes a warning; its users start without history.
 
     Raises:
         StoreError: the store refuses.
@@ -48,7 +47,7 @@ def import_histories(store: Store, models: Iterable[ServedModel], progress: Prog
 
 
 def events_of(dataset: Dataset, first: int, last: int) -> list[Event]:
-    """The events of the users numbered `first` to `last` - 1, each user's in their order."""
+    """Returns the events of the users numbered `first` to `last` - 1, user by user."""
     users = dataset.user_ids[first:last]
     bounds = dataset.events.offsets[first : last + 1].tolist()
     span = slice(bounds[0], bounds[-1])
@@ -68,7 +67,7 @@ def events_of(dataset: Dataset, first: int, last: int) -> list[Event]:
 
 
 def _without_times(users: Sequence[str], items: Sequence[str]) -> list[Event]:
-    """Events whose order alone is known: the n-th of a user and item is one, the next another."""
+    """Yields events without times; `occurrence` counts those of the same user and item."""
     before: Counter[tuple[str, str]] = Counter()
     events = []
     for pair in zip(users, items, strict=True):
@@ -78,7 +77,7 @@ def _without_times(users: Sequence[str], items: Sequence[str]) -> list[Event]:
 
 
 def _chunks(dataset: Dataset, task: Task) -> Iterator[list[Event]]:
-    """The events of some users at once."""
+    """Yields the events of several users together."""
     at_once = max(1, _EVENTS_AT_ONCE * dataset.num_users // max(1, dataset.num_events))
     for first in range(0, dataset.num_users, at_once):
         last = min(first + at_once, dataset.num_users)
@@ -91,6 +90,6 @@ def _warn_of_future(dataset: Dataset, progress: Progress) -> None:
     ahead = 0 if times is None else int((times > time.time() + _DAY_S).sum())
     if ahead:
         progress.warn(
-            f"{ahead:,} events of {dataset.path} have a time in the future: they stay the last ones of "
-            "their users' histories; prepare the log again with the right --timestamp-unit"
+            f"{ahead:,} events of {dataset.path} have a time in the future: they remain the last "
+            "events of their users; prepare the log again with the right --timestamp-unit"
         )

@@ -1,8 +1,7 @@
-"""Whether a run's data set is of the same users and items as what a store holds.
+"""Verifies that a run's data set has the same users and items as the store.
 
-A store has one set of users, whatever runs are served from it. Ids alone do not tell two shops apart: many
-count their users and items from 1. So the store keeps a sample of the catalogue, and a data set it has not
-met must agree with it:
+A store has one set of users for all its runs. Ids alone do not distinguish two shops, because many number
+users and items from 1. So the store keeps a sample of the catalogue, and a new data set must agree with it:
 
 1. Users of both with the same events, at the same times, show one log. Users of both whose events of one
    period are others show two.
@@ -37,48 +36,50 @@ _ATTEMPTS = 20
 _AGREES: Final = 0.5
 _DIFFERS: Final = 0.1
 _FEWEST = 3
-"""Fewer events or items to compare show no difference."""
+"""With fewer events or items to compare, no difference is reported."""
 
 
 @dataclass(frozen=True)
-class Lineage:
-    """What a store knows of the data sets that it was used with."""
+class StoreLineage:
+    """The data sets that a store was used with."""
 
     data_sets: tuple[str, ...]
-    """Fingerprints, the first one first."""
+    """Fingerprints in the order of use."""
     items: dict[str, str]
     """Hash of the id to hash of the title ("" without one): the items with the smallest hashes."""
 
     @classmethod
-    def read(cls, text: str) -> Lineage:
-        """The inverse of `text`."""
+    def read(cls, text: str) -> StoreLineage:
+        """Parses what `text` returned."""
         held = json.loads(text)
         return cls(tuple(held["data_sets"]), held["items"])
 
     def text(self) -> str:
-        """As a store keeps it."""
+        """Returns the form in which a store keeps it."""
         return json.dumps({"data_sets": self.data_sets, "items": self.items})
 
-    def joined(self, fingerprint: str, items: dict[str, str]) -> Lineage:
-        """With one data set more."""
+    def with_dataset(self, fingerprint: str, items: dict[str, str]) -> StoreLineage:
+        """Returns a copy with one more data set."""
         both = {**self.items, **items}
-        return Lineage((*self.data_sets, fingerprint), {k: both[k] for k in sorted(both)[:_SAMPLE]})
+        return StoreLineage(
+            (*self.data_sets, fingerprint), {k: both[k] for k in sorted(both)[:_SAMPLE]}
+        )
 
 
 def admit(store: Store, name: str, run: Run, *, accept_other: bool = False) -> None:
-    """Make sure that a run is of the store's users and items, and let the store know its data set.
+    """Verifies that a run has the store's users and items, and records its data set in the store.
 
-    With `accept_other` a data set that shows no sign of it is taken all the same.
+    With `accept_other` a data set without evidence is accepted.
 
     Raises:
-        ConfigError: it is of others, or nothing shows that it is of the same.
+        ConfigError: users and items differ, or nothing shows that they are the same.
         StoreError: the store refuses.
     """
     fingerprint = run.manifest.dataset.fingerprint
     sample: dict[str, str] | None = None
     for _ in range(_ATTEMPTS):
         held = store.lineage()
-        known = None if held is None else Lineage.read(held)
+        known = None if held is None else StoreLineage.read(held)
         if known is not None and fingerprint in known.data_sets:
             return
         if sample is None:
@@ -87,13 +88,13 @@ def admit(store: Store, name: str, run: Run, *, accept_other: bool = False) -> N
             reason = _objection(store, known, run, sample)
             if reason:
                 raise ConfigError(_refusal(store, name, run, known, reason))
-        joined = (known or Lineage((), {})).joined(fingerprint, sample)
+        joined = (known or StoreLineage((), {})).with_dataset(fingerprint, sample)
         if store.set_lineage(joined.text(), held):
             return
-    raise StoreError("other servers change the store's data sets all the time; start again")
+    raise StoreError("other servers keep changing the store's data sets; start again")
 
 
-def _refusal(store: Store, name: str, run: Run, known: Lineage | None, reason: str) -> str:
+def _refusal(store: Store, name: str, run: Run, known: StoreLineage | None, reason: str) -> str:
     first = f" (first data set {known.data_sets[0][:12]})" if known and known.data_sets else ""
     return (
         f"run {name!r} is of data set {run.manifest.dataset.fingerprint[:12]} "
@@ -103,24 +104,24 @@ def _refusal(store: Store, name: str, run: Run, known: Lineage | None, reason: s
     )
 
 
-def _objection(store: Store, known: Lineage | None, run: Run, sample: dict[str, str]) -> str:
-    """Why a data set is not taken; empty where it is."""
+def _objection(store: Store, known: StoreLineage | None, run: Run, sample: dict[str, str]) -> str:
+    """Returns why a data set is refused; empty where it is accepted."""
     imported = store.imported(run.manifest.dataset.fingerprint)
     some_users = store.find_users("", _USERS)
     if imported or (known is None and not some_users):
         return ""
     try:
-        compared = _compared(store, run.dataset(), some_users)
+        compared = _compare_users(store, run.dataset(), some_users)
     except StoreError:
         raise
-    except SeqloomError:  # the data set is no longer there; its catalogue is in the run
+    except SeqloomError:  # the data set was deleted; the run has its catalogue
         compared = (0, 0)
     same, comparable = compared
     if comparable and same >= _AGREES * comparable:
         return ""
     if comparable >= _FEWEST and same < _DIFFERS * comparable:
         return f"users of the same ids have other events ({same} of {comparable} compared agree)"
-    if known is None:  # a store of an older seqloom
+    if known is None:  # written by an older version
         items = {event.item_id for user in some_users for event in store.export(user)}
         if len(items) < _FEWEST:
             return ""
@@ -128,8 +129,8 @@ def _objection(store: Store, known: Lineage | None, run: Run, sample: dict[str, 
     return _other_items(known.items, sample, run.item_ids)
 
 
-def _compared(store: Store, dataset: Dataset, some_users: Sequence[str]) -> tuple[int, int]:
-    """Events of users of both that agree, and those that were compared."""
+def _compare_users(store: Store, dataset: Dataset, some_users: Sequence[str]) -> tuple[int, int]:
+    """Counts events of shared users that agree, and those compared."""
     step = max(1, dataset.num_users // _USERS)
     users = dict.fromkeys([*some_users, *dataset.user_ids[::step]])
     same = comparable = 0
@@ -139,15 +140,15 @@ def _compared(store: Store, dataset: Dataset, some_users: Sequence[str]) -> tupl
         if number is None or not kept:
             continue
         own = events_of(dataset, number, number + 1)
-        each, of = _agreeing(kept, own)
+        each, of = _count_agreeing(kept, own)
         same, comparable = same + each, comparable + of
     return same, comparable
 
 
-def _agreeing(kept: Sequence[Event], own: Sequence[Event]) -> tuple[int, int]:
-    """Of two histories of one user id: events of both, and the most there could be.
+def _count_agreeing(kept: Sequence[Event], own: Sequence[Event]) -> tuple[int, int]:
+    """Counts the events shared by two histories of one user id, and the largest possible number.
 
-    Where times are known, of the period that both histories cover.
+    With known times, only the period that both histories cover counts.
     """
     if any(event.timestamp == UNKNOWN_TIME for event in (*kept, *own)):
         items = [event.item_id for event in kept], [event.item_id for event in own]
@@ -163,7 +164,7 @@ def _agreeing(kept: Sequence[Event], own: Sequence[Event]) -> tuple[int, int]:
 
 
 def _other_items(known: dict[str, str], new: dict[str, str], item_ids: Iterable[str]) -> str:
-    """Why two catalogues are not one; empty where they are."""
+    """Returns why two catalogues differ; empty where they agree."""
     sampled = sorted({**known, **new})[:_SAMPLE]
     both = [key for key in sampled if key in known and key in new]
     smaller = min(sum(key in each for key in sampled) for each in (known, new))
@@ -176,14 +177,14 @@ def _other_items(known: dict[str, str], new: dict[str, str], item_ids: Iterable[
         return f"items of the same ids have other titles ({alike} of {len(titled)} compared agree)"
     if len(both) < _AGREES * max(smaller, 1):
         return f"{len(both)} of {smaller} compared items are in both"
-    speaking = {_hash(item) for item in item_ids if not item.isdecimal()}
-    if sum(key in speaking for key in both) >= _AGREES * len(both):
+    named = {_hash(item) for item in item_ids if not item.isdecimal()}
+    if sum(key in named for key in both) >= _AGREES * len(both):
         return ""
     return "nothing but plain numbers, which any shop may count, is in both"
 
 
 def _sample(run: Run) -> dict[str, str]:
-    """The items with the smallest hashes of their ids, each with the hash of its title."""
+    """Returns the items with the smallest hashes of their ids, each with the hash of its title."""
     marks = (
         (_hash(i), _hash(t) if t else "") for i, t in zip(run.item_ids, run.titles, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Logs of a server: one JSON document a line, on standard error, without user data."""
+"""Logs of a server: one JSON document per line, on standard error, without user data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ class JsonLines(logging.Formatter):
     """A record as one line of JSON; `extra={"fields": {...}}` adds keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
         when = datetime.fromtimestamp(record.created, UTC)
         line = {
             "time": when.isoformat(timespec="milliseconds"),
@@ -26,7 +25,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logs(*, quiet: bool = False) -> None:
-    """Send the server's log to standard error; only warnings and errors where `quiet`."""
+    """Sends the server's log to standard error; only warnings and errors where `quiet`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("seqloom.serving", "uvicorn"):

@@ -1,4 +1,4 @@
-"""A server from start to end: open the store and the runs, listen, reload, drain, close."""
+"""The life of a server: open the store and the runs, listen, reload, drain, close."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from seqloom.serving.config import ServerConfig
 from seqloom.serving.connection import Connection
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.http.app import build_app
-from seqloom.serving.http.guard import needs_tokens
+from seqloom.serving.http.authorization import needs_tokens
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.importing import import_histories
 from seqloom.serving.store import open_store
@@ -32,7 +32,7 @@ _BACKLOG = 2048
 
 
 class Server:
-    """Opened and listening when made; `run` answers until it is told to stop.
+    """Opens everything and listens on construction; `run` answers until `stop`.
 
     Raises:
         SeqloomError: a run or the store cannot be opened, the address is taken, or tokens are off
@@ -87,7 +87,7 @@ class Server:
         self._host = config.host
 
     def summary(self) -> dict[str, Any]:
-        """Where it listens, and what it serves."""
+        """Returns the address and the served models."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return {
             "url": f"http://{host}:{self.port}",
@@ -99,16 +99,16 @@ class Server:
         }
 
     def run(self) -> None:
-        """Answer until SIGTERM, SIGINT or `stop`; then finish what was accepted, and close."""
+        """Answers until SIGTERM, SIGINT or `stop`; then finishes the accepted requests and closes."""
         with self._undo:
             self._uvicorn.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """Let `run` end, from any thread."""
+        """Ends `run`, from any thread."""
         self._uvicorn.should_exit = True
 
     def close(self) -> None:
-        """Let go of everything without having run."""
+        """Releases everything without running."""
         self._undo.close()
 
 
@@ -123,16 +123,18 @@ class _Uvicorn(uvicorn.Server):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See `uvicorn.Server`, which is given no socket to accept from."""
+        """See `uvicorn.Server`. It receives no socket, because the admission accepts."""
         await super().startup([])
         self._acceptors = [Acceptor(each, self._connection) for each in sockets or ()]
         self._sweeper = asyncio.create_task(self._admission.sweep())
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # no main thread
+        with contextlib.suppress(
+            NotImplementedError, ValueError, RuntimeError
+        ):  # not in the main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does, but a signal that was handled does not end the process once more."""
+        """As in uvicorn, but does not raise a handled signal again."""
         with contextlib.suppress(KeyboardInterrupt), super().capture_signals():
             yield
             self._captured_signals.clear()
@@ -164,7 +166,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def name_runs(paths: Sequence[str]) -> dict[str, Path]:
-    """Runs by name: `FOLDER` takes the folder's name, `NAME=FOLDER` the one given.
+    """Returns runs by name: `FOLDER` takes the folder's name, `NAME=FOLDER` the given one.
 
     Raises:
         ConfigError: two runs have one name, or one is a URL.
@@ -183,28 +185,28 @@ def name_runs(paths: Sequence[str]) -> dict[str, Path]:
 
 
 def _bind(config: ServerConfig) -> socket.socket:
-    """Take the address before anything is loaded, so that a taken one is said at once."""
+    """Binds the address before anything is loaded, so that a conflict is reported immediately."""
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
-        made = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((config.host, config.port))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((config.host, config.port))
         except OSError:
-            made.close()
+            sock.close()
             raise
     except OSError as error:
         raise _unavailable(config, error) from None
-    return made
+    return sock
 
 
 def _listen(bound: socket.socket, config: ServerConfig) -> None:
-    """Take connections, once all is loaded: until then they are refused, so that a proxy asks
-    another server instead of waiting for this one.
+    """Starts listening after all is loaded. Until then connections are refused, so that a proxy
+    asks another server instead of waiting for this one.
     """
     try:
         bound.listen(_BACKLOG)
-    except OSError as error:  # another process bound the address too, and was quicker
+    except OSError as error:  # another process bound the address too and listened first
         raise _unavailable(config, error) from None
 
 

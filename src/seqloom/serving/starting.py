@@ -1,4 +1,4 @@
-"""From what a command line or a file says to a server that listens."""
+"""Starts a server from a settings file and command-line settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def read_settings(
     file: Path | None, overrides: Sequence[str], given: Mapping[str, Any]
 ) -> ServerConfig:
-    """A file's settings, then those `given` (None: not given), then `key=value` overrides.
+    """Merges a file's settings, those `given` (None: not given) and `key=value` overrides.
 
     Raises:
         ConfigError: a setting is unknown or out of its range.
@@ -29,14 +29,14 @@ def read_settings(
     urls = [override.partition("=")[2] for override in overrides if _names_store(override)]
     overrides = [override for override in overrides if not _names_store(override)]
     values = read_config_file(file) if file is not None else {}
-    if not isinstance(values.get("store", ""), str):  # not repeated either
+    if not isinstance(values.get("store", ""), str):  # not repeated, for the same reason
         raise ConfigError("invalid ServerConfig:\n  store: a URL is needed, such as sqlite:///FILE")
     for key, value in given.items():
         if isinstance(value, Mapping):
             values[key] = {**(values.get(key) or {}), **value}
         elif value is not None:
             values[key] = value
-    # The store's URL is taken as it is: what is no valid YAML would be repeated in a message.
+    # The store's URL is not parsed as YAML: an error message would repeat it.
     stores = {"store": urls[-1].strip()} if urls else {}
     return ServerConfig.build({**apply_overrides(values, overrides), **stores})
 
@@ -52,7 +52,7 @@ def start(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> Server:
-    """Open everything and listen.
+    """Opens everything and listens.
 
     Raises:
         ConfigError: the web framework is not installed, or two runs have one name.

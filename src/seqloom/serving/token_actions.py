@@ -1,4 +1,4 @@
-"""What `seqloom token` does."""
+"""The actions of `seqloom token`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqloom.serving.tokens import create_token
 def create(
     url: str | None, name: str | None, scopes: Sequence[str], days: float | None, rate: float | None
 ) -> dict[str, Any]:
-    """Make a token; the document is the only place that ever holds it.
+    """Creates a token. Only the returned document holds it.
 
     Raises:
         ConfigError: the name is missing or a scope is unknown.
@@ -26,20 +26,20 @@ def create(
         raise ConfigError("give the new token a --name")
     with contextlib.closing(open_store(url or DEFAULT_URL)) as store:
         record, token = create_token(store, name, scopes, days=days, rate=rate)
-    return {**_described(record), "token": token}
+    return {**_describe(record), "token": token}
 
 
-def listing(url: str | None) -> list[dict[str, Any]]:
-    """All tokens, without their secrets. Raises what `open_store` raises."""
+def list_tokens(url: str | None) -> list[dict[str, Any]]:
+    """Lists all tokens without their secrets. Raises the errors of `open_store`."""
     with contextlib.closing(open_store(url or DEFAULT_URL)) as store:
-        return [_described(record) for record in store.tokens()]
+        return [_describe(record) for record in store.tokens()]
 
 
 def revoke(url: str | None, token_id: str | None) -> dict[str, Any]:
-    """Forget a token.
+    """Revokes a token.
 
     Raises:
-        ConfigError: no id is given, or there is no such token.
+        ConfigError: the id is missing or unknown.
         StoreError: the store cannot be opened.
     """
     if token_id is None:
@@ -47,12 +47,12 @@ def revoke(url: str | None, token_id: str | None) -> dict[str, Any]:
     with contextlib.closing(open_store(url or DEFAULT_URL)) as store:
         if not store.revoke_token(token_id):
             raise ConfigError(
-                f"there is no token with the id {token_id!r}; `seqloom token list` shows the ids"
+                f"no token has the id {token_id!r}; `seqloom token list` shows the ids"
             )
     return {"id": token_id, "revoked": True}
 
 
-def _described(record: TokenRecord) -> dict[str, Any]:
+def _describe(record: TokenRecord) -> dict[str, Any]:
     return {
         "id": record.token_id,
         "name": record.name,

@@ -1,4 +1,4 @@
-"""Access tokens: made, checked, limited. The secret is shown once and kept as a hash alone."""
+"""Access tokens: creation, verification, rate limits. Only a hash of the secret is stored."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def create_token(
     days: float | None = None,
     rate: float | None = None,
 ) -> tuple[TokenRecord, str]:
-    """Make a token, keep its hash, and give the record and the token itself.
+    """Creates a token, stores its hash, and returns the record and the token.
 
-    `days` is how long it holds, `rate` how many requests a second it may make.
+    `days` is the lifetime, `rate` the allowed requests per second.
 
     Raises:
-        ConfigError: the name is empty or too long, a scope is unknown, or there is none.
+        ConfigError: the name is empty or too long, or scopes are unknown or missing.
         StoreError: the store refuses.
     """
     if not name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
         raise ConfigError(f"a token needs a name of 1 to {_NAME_LENGTH} printable characters")
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
-        found = ", ".join(map(repr, unknown)) or "none"
-        raise ConfigError(f"scopes of a token: found {found}; allowed: {', '.join(SCOPES)}")
+        listed = ", ".join(map(repr, unknown)) or "none"
+        raise ConfigError(f"scopes of a token: found {listed}; allowed: {', '.join(SCOPES)}")
     secret = secrets.token_urlsafe(32)
     created = int(time.time())
     record = TokenRecord(
@@ -56,23 +56,23 @@ def create_token(
 
 
 def token_id(token: str) -> str | None:
-    """The public part of a token; None where it is no token of ours."""
+    """Returns the public part of a token; None for other strings."""
     parts = token.split("_", 2)
     return parts[1] if len(parts) == 3 and parts[0] == _PREFIX else None
 
 
 def matches(token: str, record: TokenRecord, now: float) -> bool:
-    """Whether `token` is that of `record` and still holds."""
+    """Returns whether `token` matches `record` and has not expired."""
     secret = token.split("_", 2)[-1]
     same = hmac.compare_digest(_digest(secret), record.secret_sha256)
     return same and (record.expires is None or now < record.expires)
 
 
 class Bucket:
-    """A rate limit: `rate` requests a second, and as many at once after a rest.
+    """A token bucket: `rate` requests per second, with bursts up to its capacity.
 
-    A batch passes whole where its token is not in debt, however large it is, and its requests are taken from
-    the bucket, which may leave a debt: what follows waits until the rate has paid it.
+    A batch of any size passes if the bucket is not negative. Its requests are taken from the bucket, which
+    may become negative; later requests wait until the rate has refilled it.
     """
 
     def __init__(self, rate: float) -> None:
@@ -82,7 +82,7 @@ class Bucket:
         self._seen = float("-inf")
 
     def take(self, now: float) -> float:
-        """Take one request at second `now`; gives 0, or the seconds to wait where there is none."""
+        """Takes one request at second `now`; returns 0, or the seconds to wait."""
         self._left = min(self._most, self._left + max(0.0, now - self._seen) * self._rate)
         self._seen = now
         if self._left < 1.0:
@@ -91,9 +91,9 @@ class Bucket:
         return 0.0
 
     def take_more(self, count: float) -> float:
-        """Take `count` more for a batch that `take` let in; gives 0, or the seconds to wait.
+        """Takes `count` more for a batch that `take` admitted; returns 0, or the seconds to wait.
 
-        Batches that were let in together may not all pass: one that meets a debt gives its request back.
+        Of batches that were admitted together, one that meets a negative bucket returns its request.
         """
         if self._left < 0.0:
             self._left += 1.0

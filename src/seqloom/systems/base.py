@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -18,33 +18,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE, Processes
-
-
-class SystemConfig(Config):
-    """Configuration keys of every system."""
-
-    former_defaults: ClassVar[Mapping[str, Any]] = {}
-    """Values of dotted keys in the stored configuration of a run that is older than the key."""
-
-    seed: int = 42
-    """Seed of all random numbers of the run."""
-
-    @classmethod
-    def build_stored(cls, values: Mapping[str, Any]) -> Self:
-        """Builds the configuration that a run stored, with `former_defaults` for what it lacks.
-
-        Raises:
-            ConfigError: as `build`.
-        """
-        completed = {**values}
-        for dotted, value in cls.former_defaults.items():
-            *groups, key = dotted.split(".")
-            group = completed
-            for name in groups:
-                group[name] = group = {**group.get(name, {})}
-            group.setdefault(key, value)
-        return cls.build(completed)
-
+from seqloom.systems.base_config import SystemConfig
 
 MODEL_FOLDER = "model"
 """Folder of a run with the files that a system needs besides its weights."""

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
-
-from seqloom.backbones.config import BERT4RecEncoderConfig
-from seqloom.systems.id_only import IDConfig, IDSystem
-
-
-class BERT4RecConfig(IDConfig):
-    """Configuration of BERT4Rec; the loss is that of SASRec."""
-
-    epochs: int = Field(200, ge=0)
-    """Maximum number of epochs; masking gives an epoch fewer targets than next-item prediction."""
-    batch_size: int = Field(256, ge=1)
-    """Number of histories in a batch."""
-    encoder: BERT4RecEncoderConfig = Field(default_factory=BERT4RecEncoderConfig)
-    """Sequence encoder."""
+from seqloom.systems.config import BERT4RecConfig
+from seqloom.systems.id_only import IDSystem
 
 
 class BERT4Rec(IDSystem[BERT4RecConfig]):

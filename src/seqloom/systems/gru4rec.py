@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
-
-from seqloom.backbones.config import GRU4RecEncoderConfig
-from seqloom.systems.id_only import IDConfig, IDSystem
-
-
-class GRU4RecConfig(IDConfig):
-    """Configuration of GRU4Rec; the loss and the training keys are those of SASRec."""
-
-    encoder: GRU4RecEncoderConfig = Field(default_factory=GRU4RecEncoderConfig)
-    """Sequence encoder."""
+from seqloom.systems.config import GRU4RecConfig
+from seqloom.systems.id_only import IDSystem
 
 
 class GRU4Rec(IDSystem[GRU4RecConfig]):

@@ -5,23 +5,12 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.backbones.config import TransformerConfig
 from seqloom.systems.base import Sizes, TrainingData
-from seqloom.systems.sequence import SequenceConfig, SequenceSystem
-
-
-class IDConfig(SequenceConfig):
-    """Configuration keys of every system with one item table."""
-
-    initial_std: float = Field(0.02, gt=0)
-    """Standard deviation of the initial item table."""
-    scale_inputs: bool = True
-    """Multiply item vectors by sqrt(hidden_size) before a transformer; has no effect on a recurrent
-    network. Source: Vaswani et al. 2017, section 3.4."""
-
+from seqloom.systems.base_config import IDConfig
+from seqloom.systems.sequence import SequenceSystem
 
 IDConfigT = TypeVar("IDConfigT", bound=IDConfig)
 

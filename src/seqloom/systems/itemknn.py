@@ -7,27 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from seqloom.core.phase import Phase
 from seqloom.data.sequences import PaddedBatch, Sequences
-from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
+from seqloom.systems.config import ItemKNNConfig
 
 _COLUMNS_AT_ONCE = 2048
-
-
-class ItemKNNConfig(SystemConfig):
-    """Configuration of ItemKNN."""
-
-    neighbours: int = Field(200, ge=1)
-    """Number of neighbours of each item."""
-    shrinkage: float = Field(5.0, ge=0)
-    """Constant added to the denominator of the cosine, so that few common users weigh less."""
-    decay: float = Field(0.7, gt=0, le=1)
-    """Weight of a history item relative to the next one; 1 weighs all equally."""
-    max_len: int = Field(50, ge=1)
-    """Number of most recent history items that are used."""
 
 
 class ItemKNN(System[ItemKNNConfig]):

@@ -10,11 +10,8 @@ from torch import Tensor
 
 from seqloom.core.phase import Phase
 from seqloom.data.popularity_scores import popularity_scores
-from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
-
-
-class PopularityConfig(SystemConfig):
-    """Configuration of popularity, which has no keys of its own."""
+from seqloom.systems.base import Sizes, System, TrainingData
+from seqloom.systems.config import PopularityConfig
 
 
 class Popularity(System[PopularityConfig]):

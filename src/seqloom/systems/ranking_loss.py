@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.core.config import Config
 from seqloom.core.cost import FLOAT_BYTES, ComputeCost
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.nn import losses
+from seqloom.systems.base_config import LossConfig
 
 _DRAWS = 1 << 62
 """Upper bound of random integers, which are reduced modulo the number of a row's unseen items."""
-
-
-class LossConfig(Config):
-    """Kind of ranking loss and how its negatives are drawn."""
-
-    kind: Literal["softmax", "sampled-softmax", "bce", "gbce"] = "softmax"
-    """softmax over the whole catalogue; sampled-softmax with logQ correction; bce: binary cross-entropy;
-    gbce: calibrated binary cross-entropy."""
-    negatives: int = Field(256, ge=1)
-    """Number of negatives: for the whole batch with sampled-softmax, for each target with bce and gbce."""
-    popularity_power: float = Field(0.5, ge=0, le=1)
-    """sampled-softmax draws each item with a probability proportional to (count + 1) to this power."""
-    popularity_offset: float = Field(0.0, ge=0)
-    """Add this times log(count + 1) to an item's logit in training but not when ranking, so that vectors
-    need not express how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
-    calibration: float = Field(0.75, ge=0, le=1)
-    """gbce: 0 is plain BCE, 1 is full calibration. Source: Petrov & Macdonald 2023, section 5."""
-    seen_negatives: bool = False
-    """bce, gbce: allow negatives from the user's own training part. Default from Kang & McAuley, ICDM 2018,
-    section III-E."""
-
-    @property
-    def avoids_seen(self) -> bool:
-        """Whether the loss needs the seen items of each user."""
-        return self.kind in ("bce", "gbce") and not self.seen_negatives
-
-
-class OffsetLossConfig(LossConfig):
-    """Ranking loss of systems that start from text: an offset for popularity, which helps tail items."""
-
-    popularity_offset: float = Field(0.3, ge=0)
-    """Add this times log(count + 1) to an item's logit in training but not when ranking, so that vectors
-    need not express how popular an item is. Source: Menon et al., ICLR 2021, eq. 10."""
 
 
 class RankingLoss(nn.Module):

@@ -9,7 +9,8 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.suggestions import suggest
 
 if TYPE_CHECKING:
-    from seqloom.systems.base import System, SystemConfig
+    from seqloom.systems.base import System
+    from seqloom.systems.base_config import SystemConfig
 
 _SYSTEMS = {
     "popularity": ("seqloom.systems.popularity:Popularity", "the most popular items"),
@@ -56,6 +57,25 @@ _SYSTEMS = {
 }
 
 
+_CONFIGS = {
+    "popularity": "seqloom.systems.config:PopularityConfig",
+    "itemknn": "seqloom.systems.config:ItemKNNConfig",
+    "textknn": "seqloom.systems.config:TextKNNConfig",
+    "texttower": "seqloom.systems.config:TextTowerConfig",
+    "sasrec": "seqloom.systems.config:SASRecConfig",
+    "gru4rec": "seqloom.systems.config:GRU4RecConfig",
+    "bert4rec": "seqloom.systems.config:BERT4RecConfig",
+    "llminit": "seqloom.systems.config:LLMInitConfig",
+    "melt": "seqloom.systems.melt.config:MELTConfig",
+    "cities": "seqloom.systems.cities.config:CITIESConfig",
+    "llmesr": "seqloom.systems.llmesr.config:LLMESRConfig",
+    "e4srec": "seqloom.systems.e4srec.config:E4SRecConfig",
+    "idgenrec": "seqloom.systems.idgenrec.config:IDGenRecConfig",
+    "ensemble": "seqloom.systems.ensemble.config:EnsembleConfig",
+}
+"""Configuration classes, in modules that do not import torch."""
+
+
 def names() -> list[str]:
     """Returns the values of `--system`."""
     return list(_SYSTEMS)
@@ -72,14 +92,24 @@ def system_class(name: str) -> type[System[Any]]:
     Raises:
         ConfigError: no system has this name.
     """
-    module, _, attribute = _entry(name)[0].partition(":")
-    cls: type[System[Any]] = getattr(importlib.import_module(module), attribute)
+    cls: type[System[Any]] = _import(_entry(name)[0])
     return cls
 
 
 def config_class(name: str) -> type[SystemConfig]:
-    """Imports the configuration class of a system."""
-    return system_class(name).config_class
+    """Imports the configuration class of a system, without the system itself.
+
+    Raises:
+        ConfigError: no system has this name.
+    """
+    _entry(name)
+    cls: type[SystemConfig] = _import(_CONFIGS[name])
+    return cls
+
+
+def _import(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _entry(name: str) -> tuple[str, str]:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
-
-from seqloom.backbones.config import SASRecEncoderConfig
-from seqloom.systems.id_only import IDConfig, IDSystem
-
-
-class SASRecConfig(IDConfig):
-    """Configuration of SASRec."""
-
-    encoder: SASRecEncoderConfig = Field(default_factory=SASRecEncoderConfig)
-    """Sequence encoder."""
+from seqloom.systems.config import SASRecConfig
+from seqloom.systems.id_only import IDSystem
 
 
 class SASRec(IDSystem[SASRecConfig]):

@@ -4,71 +4,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from seqloom.backbones.base import SequenceEncoder
-from seqloom.backbones.config import AnyEncoderConfig, SASRecEncoderConfig
 from seqloom.backbones.factory import build_backbone
-from seqloom.core.phase import Mean, Optimisation, Phase, Schedule, Steps
+from seqloom.core.phase import Mean, Phase, Steps
 from seqloom.data.batches import (
-    LongHistories,
     TrainingBatch,
     TrainingRows,
     plan_epoch,
     training_rows,
 )
 from seqloom.nn.attention import last_position
-from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
-from seqloom.systems.ranking_loss import LossConfig, RankingLoss
+from seqloom.systems.base import Sizes, System, TrainingData
+from seqloom.systems.base_config import SequenceConfig
+from seqloom.systems.ranking_loss import RankingLoss
 from seqloom.systems.seen_items import SeenItems
-
-_PATIENCE = {"softmax": 10, "sampled-softmax": 10, "bce": 20, "gbce": 20}
-"""Patience in validations by kind of loss: docs/guides/experiments.md, "When training stops"."""
-
-
-class SequenceConfig(SystemConfig):
-    """Configuration keys of every system over a sequence encoder."""
-
-    epochs: int = Field(200, ge=0)
-    """Maximum number of epochs; early stopping usually ends training sooner."""
-    batch_size: int = Field(128, ge=1)
-    """Number of histories in a batch."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Peak learning rate of AdamW."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps of linear warm-up of the learning rate."""
-    schedule: Schedule = "constant"
-    """Learning rate after warm-up; cosine decays to 0 at the last of all `epochs`."""
-    clip_norm: float | None = Field(None, gt=0)
-    """Maximum norm of the gradient of all parameters; null does not clip."""
-    averaging: float | None = Field(5.0, ge=1)
-    """Validate and keep a running mean of the weights, in which step t has a weight of about
-    t ** (averaging - 1); null uses the weights themselves. Source: Karras et al. 2024."""
-    patience: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
-    """Number of validations without improvement after which training stops. auto: 10 for softmax and
-    sampled-softmax, 20 for bce and gbce, whose metric may dip for ten epochs at first; null: never."""
-    long_histories: LongHistories = "windows"
-    """How to train on a history longer than encoder.max_len: cut it into windows, or use its last part."""
-    loss: LossConfig = Field(default_factory=LossConfig)
-    """Ranking loss."""
-    encoder: AnyEncoderConfig = Field(default_factory=SASRecEncoderConfig)
-    """Sequence encoder."""
-
-    def optimisation(self) -> Optimisation:
-        """Returns the settings of the ranking phase."""
-        patience = self.patience
-        if patience == "auto":
-            patience = _PATIENCE[self.loss.kind]
-        own = self.model_dump(include=set(Optimisation.model_fields) - {"patience"})
-        return Optimisation(**own, patience=patience)
-
 
 SequenceConfigT = TypeVar("SequenceConfigT", bound=SequenceConfig)
 

@@ -6,32 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf
 from seqloom.data.sequences import PaddedBatch
-from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
+from seqloom.systems.config import TextKNNConfig
 from seqloom.text.store import load_embeddings
 from seqloom.text.whitening import fit_whitening, whitened
 
 VECTORS = "vectors"
 """Name of the only item table."""
-
-
-class TextKNNConfig(SystemConfig):
-    """Configuration of TextKNN."""
-
-    text: str | None = None
-    """Name of the text embedding; null: the default one of the data set."""
-    whitening: float = Field(0.75, ge=0, le=1)
-    """Divide each principal component by its standard deviation to this power. 0: cosine of the centred
-    vectors; 1: all directions count equally, so that what varies most between texts counts less."""
-    decay: float = Field(0.6, gt=0, le=1)
-    """Weight of a history item relative to the next one; 1 weighs all equally."""
-    max_len: int = Field(50, ge=1)
-    """Number of most recent history items that are used."""
 
 
 class TextKNN(System[TextKNNConfig]):

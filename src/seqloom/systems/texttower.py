@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.core.files import read_json, write_json
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf
 from seqloom.nn.recency import RecencySum
 from seqloom.systems.base import Sizes, TrainingData
-from seqloom.systems.ranking_loss import OffsetLossConfig
-from seqloom.systems.sequence import DotProductScorer, SequenceConfig, SequenceSystem
+from seqloom.systems.config import TextTowerConfig
+from seqloom.systems.sequence import DotProductScorer, SequenceSystem
 from seqloom.text.prompts import item_texts, template_text
-from seqloom.text.words.config import WordsConfig
 from seqloom.text.words.start import start_vectors
 from seqloom.text.words.vectors import WordVectors
 from seqloom.text.words.vocabulary import Bags, Vocabulary
@@ -29,26 +26,6 @@ VECTORS = "vectors"
 """Name of the only item table."""
 _TEXT = "text.json"
 _EPS = 1e-6
-
-
-class TextTowerConfig(SequenceConfig):
-    """Configuration of TextTower."""
-
-    words: WordsConfig = Field(default_factory=WordsConfig)
-    """Words of the items."""
-    temperature: float = Field(0.07, gt=0)
-    """First temperature of the softmax over cosines; it is trained."""
-    decay: float = Field(0.6, gt=0, le=1)
-    """First weight of a history item relative to the next one; the weights of all ages are trained."""
-    history_dropout: float = Field(0.0, ge=0, le=1)
-    """Probability in training that an item before the last is left out of a recency-weighted sum."""
-    query: Literal["both", "recency"] = "both"
-    """The state after a history: the recency-weighted sum of its items' vectors alone, or with the state of
-    the sequence encoder added through trained weights, which start at 0."""
-    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
-    """Sequence encoder; unused if query is recency."""
-    loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
-    """Ranking loss."""
 
 
 class TextTower(SequenceSystem[TextTowerConfig]):

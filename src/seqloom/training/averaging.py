@@ -28,7 +28,7 @@ class WeightAverage:
         self._count = 0
 
     @classmethod
-    def over(cls, module: nn.Module, power: float | None) -> Self | None:
+    def build(cls, module: nn.Module, power: float | None) -> Self | None:
         """Returns an average of the parameters of `module`, or None if `power` is None."""
         return None if power is None else cls(module, power)
 

@@ -141,7 +141,7 @@ class Checkpoints:
         """Loads the best weights of a phase into `model`."""
         folder = self.best(phase)
         if not folder.exists():
-            folder = self.folder / "best"  # seqloom 0.1 kept those of one phase only
+            folder = self.folder / "best"  # seqloom 0.1 stored those of one phase only
         check_hashes(folder)
         self._restore(model, folder / "model")
 
@@ -175,7 +175,7 @@ class Checkpoints:
         missing = [name for name in missing if name not in self.fixed]
         if missing or unexpected:
             raise ArtefactError(
-                f"{file} is of another model: missing {missing}, unexpected {unexpected}"
+                f"{file} belongs to another model: missing {missing}, unexpected {unexpected}"
             )
 
 

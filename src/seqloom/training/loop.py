@@ -101,7 +101,7 @@ class Trainer:
             if settings.chosen_among == "phase":
                 self._move(choice=None)
         stepper = Stepper.of(phase, self.device, self.precision, self.processes)
-        average = WeightAverage.over(phase.module, settings.averaging)
+        average = WeightAverage.build(phase.module, settings.averaging)
         if restore:
             self.checkpoints.restore_optimiser(self.model, stepper.optimiser)
             if average is not None:

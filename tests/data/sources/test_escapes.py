@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from seqloom.core import text_files
 from seqloom.core.errors import DataError
-from seqloom.data.sources import ReadOptions, escapes, read_items, read_log
+from seqloom.data.sources import ReadOptions, read_items, read_log
 from seqloom.data.sources.escapes import EscapeNormalizer, normalize_stream
 
 LOG = "user_id,item_id\nu,a\n"
@@ -41,7 +42,7 @@ def test_a_detected_escape_keeps_other_backslashes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
 def test_blocks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(escapes, "_CHUNK", chunk)
+    monkeypatch.setattr(text_files, "_CHUNK", chunk)
     normalizer = EscapeNormalizer("\\", ",")
     text = 'a\\d,"\\"x\\\\"\nlast\\'
     expected = 'a\\\\d,"\\"x\\\\"\nlast\\\\'

@@ -86,7 +86,7 @@ def test_missing_file_and_missing_override(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"items\.csv does not exist"):
         run(tmp_path, path, tmp_path / "items.csv")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="a folder of no known format"):
+    with pytest.raises(DataError, match="a folder with an unknown format"):
         run(tmp_path, tmp_path / "folder")
 
 
@@ -95,7 +95,7 @@ def test_frames_that_are_none_or_mixed(tmp_path: Path) -> None:
         run(tmp_path, [1, 2])
     with pytest.raises(DataError, match="column 'item_id' holds values of several types"):
         run(tmp_path, pd.DataFrame({"user_id": [1, 2], "item_id": [1, "x"]}))
-    with pytest.raises(DataError, match="the column is of type Boolean"):
+    with pytest.raises(DataError, match="the column has type Boolean"):
         run(tmp_path, pl.DataFrame({"user_id": [True], "item_id": [1]}))
     with pytest.raises(DataError, match=r"pandas\.DataFrame: Expected unique column names"):
         run(tmp_path, pd.DataFrame([[1, 2, 3]], columns=["user_id", "item_id", "item_id"]))

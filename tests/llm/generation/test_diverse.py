@@ -80,8 +80,8 @@ def test_the_groups_are_those_of_the_slow_loop(model, prompts, automaton, groups
     for batch_row, (tokens, mask) in enumerate(zip(*prompts)):  # noqa: B905
         expected = slow_groups(model, tokens[mask], groups, penalty)
         for group, row in enumerate(expected):
-            wanted = [*row, END] + [PAD] * (LENGTHS.most - len(row))
-            assert texts[batch_row, group].tolist() == wanted
+            expected = [*row, END] + [PAD] * (LENGTHS.most - len(row))
+            assert texts[batch_row, group].tolist() == expected
 
 
 def test_a_high_penalty_makes_the_groups_differ(model, prompts, automaton):
@@ -93,12 +93,14 @@ def test_a_high_penalty_makes_the_groups_differ(model, prompts, automaton):
     assert distinct(50.0) == [3, 3, 3]
 
 
-def test_wanted_tokens_alone_are_used_as_long_as_they_allow_a_word(model, prompts, automaton):
-    wanted = torch.zeros(3, 7, dtype=torch.bool)
-    wanted[0, [1, 2]] = True
-    texts = generate_words(model.start(*prompts), automaton, Lengths(2, 2), wanted=wanted)
+def test_only_preferred_tokens_are_used_as_long_as_they_allow_a_word(model, prompts, automaton):
+    preferred = torch.zeros(3, 7, dtype=torch.bool)
+    preferred[0, [1, 2]] = True
+    texts = generate_words(
+        model.start(*prompts), automaton, Lengths(2, 2), preferred_tokens=preferred
+    )
     assert sorted(texts[0, 0, :2].tolist()) == [1, 2]
-    # With nothing wanted, anything may come, and it still is a text of two tokens.
+    # Without preferred tokens any token may come, and it still is a text of two tokens.
     assert all(whole_words(row[0][:2]) for row in texts.tolist())
 
 

@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load, save
 
 from seqloom.core.errors import ArtefactError, AssetError, ConfigError
+from seqloom.llm.config import NetworkConfig
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.encoder_decoder import EncoderDecoder
 from seqloom.llm.generation.networks import (
-    NetworkConfig,
     build_network,
     build_text_model,
     load_shape,
@@ -52,7 +52,7 @@ def network_with(source, seed):
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ConfigError, match="16 is no multiple of num_heads 3"):
+    with pytest.raises(ConfigError, match="16 is not a multiple of num_heads 3"):
         build_network(
             NetworkConfig(source="t5", **{**SHAPE, "num_heads": 3}), build_tiny_tokenizer()
         )

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
-from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
-from seqloom.llm.reference import LanguageModelConfig
+from seqloom.llm.plugins.shared_base import load_shared_base
 from support.language_models import save_tiny_bert, shared_tiny_llama
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
+from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
-from seqloom.llm.reference import LanguageModelConfig
+from seqloom.llm.plugins.shared_base import load_shared_base
 from support.language_models import save_tiny_bert, save_tiny_llama
 
 SETTINGS = LoraSettings(rank=4, alpha=8, dropout=0.5)

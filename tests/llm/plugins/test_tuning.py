@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
+from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import RESPONSE, Record
-from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
+from seqloom.llm.plugins.shared_base import load_shared_base
 from seqloom.llm.plugins.tuning import TuneConfig, TuningPhase, check_head, encode_records
-from seqloom.llm.reference import LanguageModelConfig
 from support.language_models import save_tiny_bert, save_tiny_llama
 
 RECORDS = [

@@ -151,8 +151,8 @@ def test_merging_twice_changes_nothing(data):
 
 
 def test_worker_processes_embed_as_a_single_call(data, tmp_path):
-    with LocalRunner(2) as engine:
-        summary = embed_sharded(engine, data, options(), shards=3)
+    with LocalRunner(2) as runner:
+        summary = embed_sharded(runner, data, options(), shards=3)
     other = tiny_dataset(tmp_path / "other", HISTORIES, TITLES)
     embed(other, options())
     assert summary.encoded == 50 + sum(len(h) > 0 for h in HISTORIES)

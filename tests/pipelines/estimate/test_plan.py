@@ -15,7 +15,8 @@ from seqloom.pipelines.estimate.costs import costs_of
 from seqloom.pipelines.estimate.plan import plan
 from seqloom.pipelines.estimate.trial import OutOfMemoryError, try_system
 from seqloom.pipelines.estimate.workload import Workload
-from seqloom.pipelines.train.train import sizes_of, start_system, train
+from seqloom.pipelines.train.fit_run import start_system
+from seqloom.pipelines.train.train import sizes_of, train
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import TrainingData
 from seqloom.systems.registry import system_class

@@ -108,8 +108,8 @@ def test_an_incomplete_folder_does_not_open(model, tmp_path):
 
 
 def test_worker_processes_and_the_command_line(model, tmp_path, capsys):
-    with LocalRunner(2) as engine:
-        made = recommend_by(engine, job(model, tmp_path), shards=2)
+    with LocalRunner(2) as runner:
+        made = recommend_by(runner, job(model, tmp_path), shards=2)
     assert (made.users, made.rows, made.reused) == (60, 240, 0)
     command = ["recommend", str(model), "--all-users", "--k", "4", "--json"]
     assert run([*command, "--out", made.out, "--merge"]) == 0

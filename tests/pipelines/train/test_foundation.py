@@ -17,9 +17,10 @@ from seqloom.core.files import read_json, write_json
 from seqloom.llm.generation.tokenizers import train_tokenizer
 from seqloom.pipelines.evaluate.beam_loss import evaluate_exact
 from seqloom.pipelines.evaluate.zero_shot import zero_shot
+from seqloom.pipelines.train.fit_run import start_system
 from seqloom.pipelines.train.foundation import merge, train_foundation
 from seqloom.pipelines.train.textual_ids import textual_ids
-from seqloom.pipelines.train.train import start_system, train
+from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.config import IDGenRecConfig
@@ -58,7 +59,8 @@ def foundation(three, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """A model folder with its tokenizer, as a hub gives it."""
-    from seqloom.llm.generation.networks import NetworkConfig, build_network
+    from seqloom.llm.config import NetworkConfig
+    from seqloom.llm.generation.networks import build_network
 
     folder = tmp_path_factory.mktemp("lm")
     tokenizer = train_tokenizer(WORDS, 400)

@@ -11,7 +11,7 @@ from seqloom.llm.generation.networks import build_text_model
 from seqloom.llm.generation.prefix_tree import PAD, PrefixTree
 from seqloom.llm.generation.text_model import END
 from seqloom.llm.generation.tokenizers import train_tokenizer
-from seqloom.systems.idgenrec.config import IDConfig
+from seqloom.systems.idgenrec.config import TextualIDConfig
 from seqloom.systems.idgenrec.ids import IDMaker, words_only
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords, read_texts
 from support.language_models import build_tiny_network
@@ -36,7 +36,7 @@ def generator(request):
 
 def make(generator, texts=TEXTS, item_ids=ITEM_IDS, taken=(), **config):
     model, lexicon, tokenizer = generator
-    settings = IDConfig(**{**SMALL, **config})
+    settings = TextualIDConfig(**{**SMALL, **config})
     prompts = ItemPrompts(texts, ("", " :"), tokenizer, settings.max_text_tokens)
     return IDMaker(model, lexicon, settings, taken=taken).make(texts, item_ids, prompts)
 
@@ -129,7 +129,7 @@ def test_one_long_text_among_many_without_text_takes_no_more_than_the_limit(gene
         return start(self, tokens, mask)
 
     monkeypatch.setattr(type(model), "start", watched)
-    settings = IDConfig(**{**SMALL, "tokens_at_once": 60, "longest": 12})
+    settings = TextualIDConfig(**{**SMALL, "tokens_at_once": 60, "longest": 12})
     maker = IDMaker(model, lexicon, settings)
     maker._generate(range(41), prompts, None, Lengths(1, 4), 1, 0.0, "IDs")
     longest = max(map(len, prompts.rows))

@@ -9,7 +9,7 @@ from seqloom.llm.generation.networks import build_text_model
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END
 from seqloom.systems.idgenrec.choices import IDChoices
-from seqloom.systems.idgenrec.config import IDConfig
+from seqloom.systems.idgenrec.config import TextualIDConfig
 from seqloom.systems.idgenrec.item_texts import ItemPrompts
 from seqloom.systems.idgenrec.phases import _frozen, soft_loss
 from seqloom.systems.idgenrec.prompts import PromptBuilder
@@ -25,7 +25,7 @@ TEXTS = ["red soap oil", "blue red a", "oil of red hand"]
 # The last ID holds a word that is not in its text, as one of a later attempt does.
 TABLE = torch.tensor([[PAD] * 3, [RED, SOAP, END], [BLUE, END, PAD], [OIL, BLUE, END]])
 LEXICON = Lexicon(WORDS, ((RED,), (BLUE,), (SOAP,), (OIL,)), OUTPUTS)
-CONFIG = IDConfig(min_tokens=1, max_tokens=2, longest=4, growth=2)
+CONFIG = TextualIDConfig(min_tokens=1, max_tokens=2, longest=4, growth=2)
 PROMPTS = ItemPrompts(TEXTS, ("", " :"), TOKENIZER, 8)
 CHOICES = IDChoices(TEXTS, LEXICON, CONFIG)
 COMPETE = [

@@ -9,7 +9,7 @@ from seqloom.core.protocols import NewItems
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.runs.new_items import extended
+from seqloom.runs.new_items import append_rows
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.ids import words_only
 from seqloom.systems.idgenrec.system import IDGenRec
@@ -161,7 +161,7 @@ def test_a_new_item_is_named_and_found_at_once(data):
     rows = system.rows_of(lambda: pytest.fail("nothing is to be fitted"))(new, tables)
     (name,) = system.words(rows.tables["ids"])
     assert name not in before
-    scorer = system.scorer_over(extended(tables, rows))
+    scorer = system.scorer_over(append_rows(tables, rows))
     assert (scorer.num_items, system.scorer().num_items, system.words()) == (26, 25, before)
     with torch.inference_mode():
         found, _ = scorer.best(*histories(), 26)

@@ -73,7 +73,7 @@ def _run_shards(
     read: EmbedOptions,
     common: dict[str, Any],
 ) -> Any:
-    """Runs one shard, the merge, or all shards on an engine."""
+    """Runs one shard, the merge, or all shards on a job runner."""
     from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, merge_shards
 
     values = context.params
@@ -82,8 +82,8 @@ def _run_shards(
         return embed_shard(dataset, read, shard, progress=common["progress"])
     if values["merge"]:
         return merge_shards(dataset, read, **common)
-    with options.open_runner(job) as engine:
-        return embed_sharded(engine, dataset, read, shards=values["shards"], **common)
+    with options.open_runner(job) as runner:
+        return embed_sharded(runner, dataset, read, shards=values["shards"], **common)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

@@ -116,12 +116,12 @@ def recommend(
 
 def _run_shards(
     context: typer.Context,
-    engine_options: Chosen,
+    job_options: Chosen,
     values: dict[str, Any],
     overwrite: bool,
     progress: Progress,
 ) -> Any:
-    """Runs one shard, the merge, or all shards on an engine."""
+    """Runs one shard, the merge, or all shards on a job runner."""
     from seqloom.pipelines.recommend.recommend_shards import (
         ListsJob,
         merge_lists,
@@ -136,9 +136,9 @@ def _run_shards(
         return recommend_shard(job, shard, overwrite=overwrite, progress=progress)
     if given["merge"]:
         return merge_lists(job)
-    with options.open_runner(engine_options) as engine:
+    with options.open_runner(job_options) as runner:
         return recommend_by(
-            engine, job, shards=given["shards"], overwrite=overwrite, progress=progress
+            runner, job, shards=given["shards"], overwrite=overwrite, progress=progress
         )
 
 

@@ -57,12 +57,12 @@ def token(
     A new token is shown only once; the store keeps a hash of it.
     """
     with session(json_output=json_output, quiet=quiet) as current:
-        from seqloom.serving.token_actions import create, listing, revoke
+        from seqloom.serving.token_actions import create, list_tokens, revoke
 
         if action == "create":
             current.finish(create(store, name, scope or ["read"], days, rate), _render_new)
         elif action == "list":
-            current.finish(listing(store), _render_list)
+            current.finish(list_tokens(store), _render_list)
         else:
             current.finish(revoke(store, token_id), _render_revoked)
 

@@ -56,7 +56,7 @@ def _detect_folder(path: Path) -> str:
         return "parquet"
     names = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
     raise DataError(
-        f"{path} is a folder of no known format; it holds {names}. Folders can be RecBole (*.inter), "
+        f"{path} is a folder with an unknown format; it holds {names}. Folders can be RecBole (*.inter), "
         f"MovieLens ({', '.join(LOGS)}), Yelp (*review*.json) or Parquet files; otherwise give the path "
         "of the log file"
     )
@@ -116,6 +116,6 @@ def detect_items_format(path: Path) -> str:
     if kind in _JSON or first_lines(path, 1)[0].lstrip().startswith("{"):
         return "json"
     raise DataError(
-        f"{path} is of no known format; it begins with {first_lines(path, 1)[0][:80]!r}. An items file is "
+        f"{path} has an unknown format; it begins with {first_lines(path, 1)[0][:80]!r}. An items file is "
         "CSV, TSV, Parquet, JSON lines, RecBole (.item) or MovieLens (u.item, movies.dat)"
     )

@@ -7,11 +7,10 @@ that every parser keeps it.
 
 from __future__ import annotations
 
-import io
 import re
-from typing import IO, Any
+from typing import IO
 
-_CHUNK = 1 << 20
+from seqloom.core.text_files import map_stream
 
 
 class EscapeNormalizer:
@@ -34,33 +33,14 @@ class EscapeNormalizer:
 
 def normalize_stream(source: IO[bytes], normalizer: EscapeNormalizer) -> IO[bytes]:
     """Wraps a file so that its escape characters are normalized; closing it closes `source`."""
-    return io.BufferedReader(_NormalizedStream(source, normalizer), _CHUNK)
+    rest = b""
 
+    def normalize(block: bytes, final: bool) -> bytes:
+        nonlocal rest
+        whole = rest + block
+        # A line end is never part of an escape, so blocks of whole lines can be normalized alone.
+        cut = len(whole) if final else whole.rfind(b"\n") + 1
+        rest = whole[cut:]
+        return normalizer.data(whole[:cut])
 
-class _NormalizedStream(io.RawIOBase):
-    def __init__(self, source: IO[bytes], normalizer: EscapeNormalizer) -> None:
-        self._source, self._normalizer = source, normalizer
-        self._ready = b""
-        self._rest = b""
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready and not self._ended:
-            data = self._source.read(_CHUNK)
-            self._ended = not data
-            whole = self._rest + data
-            # A line end is never part of an escape, so blocks of whole lines can be normalized alone.
-            cut = len(whole) if self._ended else whole.rfind(b"\n") + 1
-            self._rest = whole[cut:]
-            self._ready = self._normalizer.data(whole[:cut])
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
+    return map_stream(source, normalize)

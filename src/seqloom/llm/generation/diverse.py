@@ -41,14 +41,14 @@ def generate_words(
     *,
     groups: int = 1,
     penalty: float = 0.0,
-    wanted: Tensor | None = None,
+    preferred_tokens: Tensor | None = None,
 ) -> Tensor:
     """Generates `groups` texts for each prompt; group 0 is the greedy one.
 
     A text that no further word fits may end before `lengths.least`.
 
     Args:
-        wanted: [B, V'] bool, tokens to restrict the choice to, wherever they allow any word.
+        preferred_tokens: [B, V'] bool, tokens to restrict the choice to, wherever they allow any word.
 
     Shapes: -> [B, groups, most + 1] output numbers: words, the end mark, then PAD.
     """
@@ -61,7 +61,7 @@ def generate_words(
     runs = torch.arange(groups, device=device)[None]  # [1, G], one run a group
     parents = torch.full_like(runs, ROOT)
     for length in range(lengths.most + 1):
-        allowed = written.allowed(wanted, length, lengths)
+        allowed = written.allowed(preferred_tokens, length, lengths)
         chosen = _choose(log_probs, allowed, penalty, written.done)
         texts[:, :, length] = torch.where(written.done, PAD, chosen)
         written.take(chosen)
@@ -75,7 +75,10 @@ def generate_words(
 
 
 def allowed_tokens(
-    automaton: WordAutomaton, texts: Tensor, lengths: Lengths, wanted: Tensor | None = None
+    automaton: WordAutomaton,
+    texts: Tensor,
+    lengths: Lengths,
+    preferred_tokens: Tensor | None = None,
 ) -> Tensor:
     """Returns the tokens that `generate_words` could choose at each place of given texts.
 
@@ -83,7 +86,7 @@ def allowed_tokens(
     allowed at some place.
 
     Args:
-        wanted: as for `generate_words`.
+        preferred_tokens: as for `generate_words`.
 
     Shapes: texts [B, T] output numbers: words, the end mark, then PAD -> [B, T, V'] bool.
     """
@@ -91,7 +94,7 @@ def allowed_tokens(
     written = _Written.start(automaton, len(texts), 1, outputs, texts.device)
     every = torch.zeros(*texts.shape, outputs, dtype=torch.bool, device=texts.device)
     for place, tokens in enumerate(texts.clamp(min=END).unbind(1)):
-        allowed = written.allowed(wanted, place, lengths) & ~written.done[..., None]
+        allowed = written.allowed(preferred_tokens, place, lengths) & ~written.done[..., None]
         every[:, place] = allowed[:, 0]
         written.take(tokens[:, None])
     return every
@@ -121,13 +124,13 @@ class _Written:
             torch.zeros(batch, groups, dtype=torch.bool, device=device),
         )
 
-    def allowed(self, wanted: Tensor | None, length: int, lengths: Lengths) -> Tensor:
+    def allowed(self, preferred_tokens: Tensor | None, length: int, lengths: Lengths) -> Tensor:
         """Returns the tokens that each group may take, END included. Shapes: -> [B, G, V'] bool."""
         # Words that can still end within the length limit and were not used before.
         room = lengths.most - length
         free = self.automaton.allowed(self.nodes.flatten(), room).view_as(self.used) & ~self.used
-        if wanted is not None:
-            preferred = free & wanted[:, None]
+        if preferred_tokens is not None:
+            preferred = free & preferred_tokens[:, None]
             free = torch.where(preferred.any(2, keepdim=True), preferred, free)
         # END is allowed after a whole word, once the text is long enough or nothing else fits.
         at_end = self.automaton.word_end[self.nodes]

@@ -32,7 +32,7 @@ class EncoderDecoder(TextModel):
         family = network.config.model_type
         if family not in FAMILY:
             raise ConfigError(
-                f"the encoder-decoder is of type {family!r}; supported are {', '.join(FAMILY)}"
+                f"the encoder-decoder has type {family!r}; supported are {', '.join(FAMILY)}"
             )
         super().__init__(network, output_tokens)
 

@@ -3,59 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, AssetError, ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_files import check_model_files
 from seqloom.hub.model_folders import model_folder
 from seqloom.hub.pretrained import load_pretrained, load_settings
 from seqloom.hub.quiet import quiet_transformers
+from seqloom.llm.config import NetworkConfig
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.encoder_decoder import EncoderDecoder
 from seqloom.llm.generation.text_model import TextModel
 from seqloom.llm.loading import keep_layers
-
-Source = Literal["pretrained", "t5", "llama"]
-_FROM_SCRATCH = ("hidden_size", "num_layers", "num_heads", "feed_forward_size", "dropout")
-
-
-class NetworkConfig(Config):
-    """A language model, by name or by shape."""
-
-    source: Source = "pretrained"
-    """A pretrained model, or one from scratch: encoder-decoder (t5) or decoder-only (llama)."""
-    name: str = "smollm2-135m-instruct"
-    """pretrained: a named model, a folder, a GGUF file or a hub name; decoder-only or T5 family."""
-    first_layers: int | None = Field(None, ge=1)
-    """pretrained: keep so many of its first layers; all if not given."""
-    hidden_size: int = Field(128, ge=8)
-    """From scratch: D."""
-    num_layers: int = Field(3, ge=1)
-    """From scratch: blocks (t5: of the encoder and again of the decoder)."""
-    num_heads: int = Field(4, ge=1)
-    """From scratch: attention heads; they divide hidden_size."""
-    feed_forward_size: int = Field(512, ge=8)
-    """From scratch: width inside the feed-forward layers."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """From scratch: dropout rate (t5: everywhere; llama: of the attention)."""
-
-    @model_validator(mode="after")
-    def _shape_is_used(self) -> Self:
-        """Refuses shape settings together with a pretrained model, which would ignore them."""
-        fields = type(self).model_fields
-        given = [n for n in _FROM_SCRATCH if getattr(self, n) != fields[n].default]
-        if self.source == "pretrained" and given:
-            raise ValueError(
-                f"{', '.join(given)}: for models from scratch alone; set source to t5 or llama, or "
-                "leave the shape out"
-            )
-        return self
 
 
 def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SILENT) -> Any:
@@ -70,7 +33,7 @@ def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SI
         return _load(config, len(tokenizer), progress)
     if config.hidden_size % config.num_heads:
         raise ConfigError(
-            f"hidden_size {config.hidden_size} is no multiple of num_heads {config.num_heads}"
+            f"hidden_size {config.hidden_size} is not a multiple of num_heads {config.num_heads}"
         )
     from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
@@ -126,7 +89,7 @@ def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
     if size < needed:
         raise ConfigError(
             f"{name} knows {size} tokens, but the tokenizer has {needed}; generator and recommender "
-            "share one tokenizer, so take two models of one family"
+            "share one tokenizer, so use two models of one family"
         )
     return network
 

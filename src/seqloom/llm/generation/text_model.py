@@ -102,7 +102,6 @@ class TextModel(nn.Module, ABC):
         return self.output_rows(self.network.get_input_embeddings().weight)
 
     def forward(self, prompt: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-        """See `logits`."""
         return self.logits(prompt, mask, targets)
 
     def shard(self, device: torch.device) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seqloom.llm.plugins.shared_base import LoraSettings, SharedBase
+from seqloom.llm.config import LoraSettings
+from seqloom.llm.plugins.shared_base import SharedBase
 
 
 class Adapter(nn.Module):

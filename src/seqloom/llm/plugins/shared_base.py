@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
+from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.llm.loading import load_causal_lm, load_encoder_lm, reinitialise
-from seqloom.llm.reference import BaseReference, LanguageModelConfig, weights_sha256
+from seqloom.llm.reference import BaseReference, weights_sha256
 from seqloom.llm.sharding import shard_layers
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import use_onednn
@@ -33,19 +32,6 @@ _FEED_FORWARD = (
     ("dense_h_to_4h", "dense_4h_to_h"),
     ("intermediate.dense", "output.dense"),
 )
-
-
-class LoraSettings(Config):
-    """Low-rank adapters. Source of the defaults: E4SRec, section 4.1.4."""
-
-    rank: int = Field(16, ge=1)
-    """Width of the low-rank maps."""
-    alpha: float = Field(16.0, gt=0)
-    """The adapter's output is scaled by alpha / rank."""
-    dropout: float = Field(0.05, ge=0, lt=1)
-    """Dropout on the adapter's input."""
-    targets: list[str] | None = None
-    """Name endings of the layers that get an adapter; the feed-forward layers if not given."""
 
 
 class SharedBase:

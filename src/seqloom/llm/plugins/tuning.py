@@ -18,10 +18,10 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean, Optimisation
 from seqloom.data.batches import EpochPlan, TrainingRows, plan_epoch
 from seqloom.data.sequences import PaddedBatch, Sequences
+from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.alpaca import Record
-from seqloom.llm.plugins.shared_base import LoraSettings, SharedBase
-from seqloom.llm.reference import LanguageModelConfig
+from seqloom.llm.plugins.shared_base import SharedBase
 from seqloom.nn.losses import softmax_loss
 
 # Settings of models that change the logits after the head; the loss here would not be the model's own.
@@ -182,7 +182,7 @@ def check_head(base: SharedBase) -> None:
     """
     if base.head is None:
         raise ConfigError(
-            f"{base.reference.name} is no causal language model, so it cannot be instruction-tuned"
+            f"{base.reference.name} is not a causal language model, so it cannot be instruction-tuned"
         )
     extra = [n for n in _CHANGES_LOGITS if getattr(base.backbone.config, n, None) not in (None, 1)]
     if getattr(base.head, "bias", None) is not None:

@@ -16,8 +16,8 @@ from seqloom.data.store import Dataset, training_only
 from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.audit.names import check_earlier_run, check_names, check_prompts
 from seqloom.pipelines.audit.report import Checks
+from seqloom.pipelines.train.fit_run import start_system
 from seqloom.pipelines.train.item_vectors import read_item_vectors
-from seqloom.pipelines.train.train import start_system
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.manifest import check_fingerprint
 from seqloom.systems.base import System, TrainingData

@@ -1,4 +1,4 @@
-"""`embed` in shards: encodes one shard, merges all shards, or does both on an engine."""
+"""`embed` in shards: encodes one shard, merges all shards, or does both on a job runner."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def embed_shard(
 def _make_shard(
     dataset: Dataset, options: EmbedOptions, shard: Shard, encoder: TextEncoder, progress: Progress
 ) -> ShardSummary:
-    """Encodes a shard without taking its lock: an engine may run a piece twice at the same time."""
+    """Encodes a shard without taking its lock: a runner may run a piece twice at the same time."""
     folder, key = _place(dataset, options, encoder)
     file = shard_file(folder, shard)
     manifest = read_shard(file, key)
@@ -148,7 +148,7 @@ def merge_shards(
 
 
 def embed_sharded(
-    engine: JobRunner,
+    runner: JobRunner,
     dataset: Dataset | str | Path,
     options: EmbedOptions,
     *,
@@ -156,18 +156,18 @@ def embed_sharded(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> EmbedSummary:
-    """Encodes all shards on an engine and merges them. `shards` is their number, by default four per slot.
+    """Encodes all shards on a runner and merges them. `shards` is their number, by default four per slot.
 
     Raises:
         SeqloomError: as `embed_shard`, `merge_shards` and `JobRunner.run`.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     encoder = build_encoder(options, progress)
-    count = shards or 4 * engine.slots()
+    count = shards or 4 * runner.slots()
     job = secrets.token_hex(8)
     work = functools.partial(_piece, job, str(dataset.path.resolve()), options.model_dump(), count)
     with writing(dataset.path, shared=True), writing(dataset.path / "text" / _name(options)):
-        engine.run(work, range(count), name="embed", progress=progress)
+        runner.run(work, range(count), name="embed", progress=progress)
     return merge_shards(dataset, options, overwrite=overwrite, progress=progress, encoder=encoder)
 
 

@@ -75,7 +75,7 @@ class TrainingPlan(Config):
 
 @dataclass(frozen=True)
 class _Estimate:
-    """What a training takes, counted or tried."""
+    """The cost of a training, counted or measured."""
 
     how: Literal["counted", "tried"]
     model: System[Any]
@@ -143,14 +143,8 @@ def plan(
     else:
         estimate = _try(dataset, cls, values, place, free)
     disk = disk_of(estimate.model, dataset, estimate.parameters, averages=estimate.averages)
-    disk_free = _free_disk(Path(out))
-    if disk.training_mb * MIB > disk_free:
-        raise ConfigError(
-            f"training {system} takes {disk.training_mb:,.0f} MiB of disk for checkpoints, and "
-            f"{disk_free / MIB:,.0f} MiB are free at {out}; choose another place with --out"
-        )
+    disk_free = _check_disk(Path(out), disk.training_mb, system)
     size = estimate.batch_size
-    phase = estimate.longest_phase
     return TrainingPlan(
         system=system,
         dataset=str(dataset.path),
@@ -162,7 +156,7 @@ def plan(
         loss_chunk=estimate.loss_chunk,
         set=[] if size in (None, values.get("batch_size")) else [f"batch_size={size}"],
         phases=estimate.phases,
-        **phase.model_dump(include=_OF_PHASE),
+        **estimate.longest_phase.model_dump(include=_OF_PHASE),
         seconds_per_validation=estimate.seconds_per_validation,
         seconds_before=estimate.seconds_before,
         seconds_at_most=round(estimate.seconds_at_most, 3),
@@ -299,3 +293,14 @@ def _free_disk(out: Path) -> int:
     """Returns the bytes that are free where `out` is or will be."""
     existing = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
     return shutil.disk_usage(existing).free
+
+
+def _check_disk(out: Path, needed_mb: float, system: str) -> int:
+    """Returns the bytes that are free at `out`; raises if they are too few."""
+    free = _free_disk(out)
+    if needed_mb * MIB > free:
+        raise ConfigError(
+            f"training {system} takes {needed_mb:,.0f} MiB of disk for checkpoints, and "
+            f"{free / MIB:,.0f} MiB are free at {out}; choose another place with --out"
+        )
+    return free

@@ -26,9 +26,10 @@ from seqloom.pipelines.estimate.footprint import (
     Memory,
     weights_bytes,
 )
+from seqloom.pipelines.train.fit_run import start_system
 from seqloom.pipelines.train.start_run import sizes_of
-from seqloom.pipelines.train.train import start_system
-from seqloom.systems.base import System, SystemConfig, TrainingData
+from seqloom.systems.base import System, TrainingData
+from seqloom.systems.base_config import SystemConfig
 from seqloom.training.step import Stepper, on_device
 
 _LOOKED_AT = 32

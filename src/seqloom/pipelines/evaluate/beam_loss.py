@@ -1,4 +1,4 @@
-"""`evaluate --exact`: measures what lists of a beam search lose against scores of the whole catalogue."""
+"""`evaluate --exact`: measures the loss of a beam search's lists against scores of the whole catalogue."""
 
 from __future__ import annotations
 
@@ -72,8 +72,6 @@ def evaluate_exact(
         )
     data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
     held_out = _sample_users(data, on, sample)
-    if not len(held_out.users):
-        raise ConfigError(f"the data set has no {on} events; prepare it with another split")
 
     def rank(scorer: Scorer) -> tuple[Ranks, float]:
         started = time.monotonic()
@@ -92,8 +90,6 @@ def evaluate_exact(
 
     lists, list_seconds = rank(scorer)
     exact, exact_seconds = rank(scorer.exact_scorer())
-    common = _count_common(lists.lists, exact.lists)
-    lengths = (exact.lists > 0).sum(1)
     loss = ListLoss(
         run=str(run.path),
         system=run.manifest.system,
@@ -102,8 +98,7 @@ def evaluate_exact(
         list_size=scorer.list_size,
         metrics=rank_metrics(exact.ranks),
         list_metrics=rank_metrics(lists.ranks),
-        same_top10=float((common == lengths).double().mean()),
-        recall10=float(common.sum() / lengths.sum().clamp(min=1)),
+        **_list_agreement(lists.lists, exact.lists),
         exact_seconds=round(exact_seconds, 3),
         list_seconds=round(list_seconds, 3),
         list_users_per_s=round(len(held_out.users) / list_seconds, 1),
@@ -115,9 +110,21 @@ def evaluate_exact(
 
 def _sample_users(data: Dataset, on: Part, sample: int | None) -> HeldOut:
     held_out = data.held_out(on)
+    if not len(held_out.users):
+        raise ConfigError(f"the data set has no {on} events; prepare it with another split")
     if sample is None or sample >= len(held_out.users):
         return held_out
     return held_out.select(draw_users(data, held_out.users, sample, _SEED, "exact").sort().values)
+
+
+def _list_agreement(lists: Tensor, exact: Tensor) -> dict[str, float]:
+    """Compares the lists with the exact ones. Shapes: [R, k], [R, k]."""
+    common = _count_common(lists, exact)
+    lengths = (exact > 0).sum(1)
+    return {
+        "same_top10": float((common == lengths).double().mean()),
+        "recall10": float(common.sum() / lengths.sum().clamp(min=1)),
+    }
 
 
 def _count_common(first: Tensor, second: Tensor) -> Tensor:

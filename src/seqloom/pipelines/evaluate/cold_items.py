@@ -24,7 +24,7 @@ from seqloom.evaluation.cold_scorers import (
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.runs.folder import Run
-from seqloom.runs.new_items import extended, extending, known_items, nothing_known
+from seqloom.runs.new_items import append_rows, catalogue_extension, known_items, no_known_items
 from seqloom.text.store import TextEmbeddings, load_embeddings
 
 
@@ -78,7 +78,7 @@ def cold_scorers(run: Run, data: Dataset, progress: Progress) -> ColdScorers:
         scorer: Scorer = LastPlaceScorer(run.scorer, data.num_cold_items)
         how = f"not at all: {error}, so they are behind all others"
     else:
-        tables = extended(run.item_tables, rows)
+        tables = append_rows(run.item_tables, rows)
         scorer = cast(ExtendsCatalogue, run.system).scorer_over(tables)
         how = _describe_path(run, rows)
     first = data.num_items - data.num_cold_items + 1
@@ -120,12 +120,11 @@ def rank_cold(
 
     text = _load_text(run, data)
     seen = _count_distinct(among_all.histories) if masked else torch.zeros_like(among_all.users)
-    count = torch.full_like(among_all.users, data.num_cold_items)
     metrics = {
         ("all items", run.system.name): rank_metrics(ranks[rows]),
         ("all items", "random"): random_metrics(data.num_items - seen),
         ("cold items", run.system.name): rank_among_cold(scorers.cold, run.system.max_len),
-        ("cold items", "random"): random_metrics(count),
+        ("cold items", "random"): random_metrics(torch.full_like(seen, data.num_cold_items)),
     }
     if text is not None:
         neighbours = TextNeighbours(text.items.to(run.device))
@@ -154,14 +153,14 @@ def _new_rows(run: Run, data: Dataset, progress: Progress) -> NewRows:
     Raises:
         ConfigError: the system or its configuration cannot take new items, or there is no text.
     """
-    system = extending(run)
+    system = catalogue_extension(run)
     if system is None:
         raise ConfigError(f"{run.system.name} knows only the items of its training")
     warm = data.num_items - data.num_cold_items
     ids, items = data.item_ids[warm:], data.items.slice(warm)
     if run.system.new_items_by == "words":
         progress.note(f"naming {len(ids)} cold items")
-        return system.rows_of(nothing_known)(NewItems(ids, items), run.item_tables)
+        return system.rows_of(no_known_items)(NewItems(ids, items), run.item_tables)
     text = _load_text(run, data)
     if text is None:
         raise ConfigError("the data set has no text embedding")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
 from seqloom.core.files import write_json
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
-from seqloom.core.protocols import NamesItems, Scorer
+from seqloom.core.protocols import NamesItems
 from seqloom.core.tensors import differing_tensors, tensor_fingerprints
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.metrics import per_user, rank_metrics
@@ -79,41 +80,35 @@ def zero_shot(
     run = run if isinstance(run, Run) else load_run(run, device=device)
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     system = _require_naming(run, data)
-    held_out = data.held_out(on)
-    if not len(held_out.users):
-        raise ConfigError(f"{data.path} has no {on} events; prepare it with another split")
+    held_out = _held_out(data, on)
     started = time.monotonic()
     ids, statistics = system.new_ids(system.texts_of(data.items), data.item_ids, progress)
     ids_seconds = time.monotonic() - started
 
-    def rank(scorer: Scorer) -> Tensor:
-        return rank_targets(
-            scorer,
-            held_out,
-            popularity=data.popularity[1:],
-            max_len=system.max_len,
-            mask_seen=mask_seen,
-            device=run.device,
-            progress=progress,
-        ).ranks
-
+    rank = partial(
+        rank_targets,
+        held_out=held_out,
+        popularity=data.popularity[1:],
+        max_len=system.max_len,
+        mask_seen=mask_seen,
+        device=run.device,
+        progress=progress,
+    )
     started = time.monotonic()
-    ranks = {"zero-shot": rank(system.over(ids))}
+    ranks = {"zero-shot": rank(system.scorer_of_ids(ids)).ranks}
     seconds = time.monotonic() - started
-    ranks["popularity"] = rank(PopularityScorer(data.popularity[1:].double().to(run.device)))
+    popularity = PopularityScorer(data.popularity[1:].double().to(run.device))
+    ranks["popularity"] = rank(popularity).ranks
     untrained = _starting_recommender(run, system)
-    statement = "Zero-shot: nothing of this data set was trained on."
-    if isinstance(untrained, str):
-        statement += f" The model before training is left out: {untrained}."
-    else:
-        ranks["untrained"] = rank(system.over(ids, untrained))
+    if not isinstance(untrained, str):
+        ranks["untrained"] = rank(system.scorer_of_ids(ids, untrained)).ranks
     protocol = RankingProtocol(
         part=on, masked=mask_seen, split=data.split, fingerprint=data.fingerprint
     )
     result = ZeroShot(
         run=str(run.path),
         dataset=str(data.path),
-        statement=f"{statement} {protocol.statement()}",
+        statement=_statement(untrained, protocol),
         users=len(held_out.users),
         items=data.num_items,
         systems={name: rank_metrics(each) for name, each in ranks.items()},
@@ -124,6 +119,23 @@ def zero_shot(
     )
     _write(run, data, result, protocol, held_out, ranks["zero-shot"])
     return result
+
+
+def _held_out(data: Dataset, on: Part) -> HeldOut:
+    held_out = data.held_out(on)
+    if not len(held_out.users):
+        raise ConfigError(f"{data.path} has no {on} events; prepare it with another split")
+    return held_out
+
+
+def _statement(untrained: nn.Module | str, protocol: RankingProtocol) -> str:
+    """Describes the evaluation; `untrained` is why the untrained model is left out, if it is."""
+    left_out = (
+        f" The model before training is left out: {untrained}."
+        if isinstance(untrained, str)
+        else ""
+    )
+    return f"Zero-shot: nothing of this data set was trained on.{left_out} {protocol.statement()}"
 
 
 def _require_naming(run: Run, data: Dataset) -> NamesItems:

@@ -22,7 +22,7 @@ from seqloom.pipelines.evaluate.evaluate import (
     evaluate,
     read_evaluation,
 )
-from seqloom.pipelines.experiments.sweep_grid import Cell, SweepPlan, cells
+from seqloom.pipelines.experiments.sweep_grid import SweepCell, SweepPlan, cells
 from seqloom.pipelines.experiments.sweep_references import resolve_references
 from seqloom.pipelines.prepare.prepare import statistics_table
 from seqloom.pipelines.train.train import train
@@ -80,7 +80,7 @@ def sweep(
 def _sweep(
     dataset: Dataset,
     plan: SweepPlan,
-    planned: Sequence[Cell],
+    planned: Sequence[SweepCell],
     out: Path,
     device: str,
     progress: Progress,
@@ -121,7 +121,7 @@ def _sweep(
 
 
 def _run(
-    cell: Cell, dataset: Dataset, plan: SweepPlan, out: Path, device: str, progress: Progress
+    cell: SweepCell, dataset: Dataset, plan: SweepPlan, out: Path, device: str, progress: Progress
 ) -> list[Measurement]:
     folder = out / "runs" / cell.name
     progress.note(f"{cell.name}: {cell.system}")

@@ -84,7 +84,7 @@ def only_variants(plan: SweepPlan, names: Sequence[str]) -> SweepPlan:
     return plan.model_copy(update={"variants": kept})
 
 
-class Cell(Config):
+class SweepCell(Config):
     """One run of a sweep."""
 
     name: str
@@ -98,7 +98,7 @@ class Cell(Config):
     """The nested configuration."""
 
 
-def cells(plan: SweepPlan) -> list[Cell]:
+def cells(plan: SweepPlan) -> list[SweepCell]:
     """Returns all runs of the plan, after checking their configurations.
 
     Raises:
@@ -117,7 +117,7 @@ def cells(plan: SweepPlan) -> list[Cell]:
     return planned
 
 
-def _cells(plan: SweepPlan) -> Iterator[Cell]:
+def _cells(plan: SweepPlan) -> Iterator[SweepCell]:
     variants = plan.variants or {str(plan.system): Variant()}
     for name, variant in variants.items():
         system = variant.system or plan.system
@@ -127,7 +127,7 @@ def _cells(plan: SweepPlan) -> Iterator[Cell]:
             point = dict(zip(grid, values, strict=True))
             for seed in variant.seeds or plan.seeds:
                 config = nested(plan.config, variant.config, point, {"seed": seed})
-                yield Cell(
+                yield SweepCell(
                     name=folder_name(name, point, seed),
                     variant=name,
                     system=system,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from seqloom.core.errors import ConfigError
-from seqloom.pipelines.experiments.sweep_grid import Cell
+from seqloom.pipelines.experiments.sweep_grid import SweepCell
 
 MARK = "@"
 
 
-def resolve_references(planned: Sequence[Cell], runs: Path) -> list[Cell]:
+def resolve_references(planned: Sequence[SweepCell], runs: Path) -> list[SweepCell]:
     """Replaces each `@VARIANT` with a folder below `runs`.
 
     It stands for the run of the same seed and grid point; a variant with one seed, or without the grid,
@@ -27,7 +27,7 @@ def resolve_references(planned: Sequence[Cell], runs: Path) -> list[Cell]:
     ]
 
 
-def _resolve(value: Any, cell: Cell, earlier: Sequence[Cell], runs: Path) -> Any:
+def _resolve(value: Any, cell: SweepCell, earlier: Sequence[SweepCell], runs: Path) -> Any:
     if isinstance(value, dict):
         return {key: _resolve(one, cell, earlier, runs) for key, one in value.items()}
     if isinstance(value, list):
@@ -37,7 +37,7 @@ def _resolve(value: Any, cell: Cell, earlier: Sequence[Cell], runs: Path) -> Any
     return value
 
 
-def _find_run(variant: str, cell: Cell, earlier: Sequence[Cell]) -> Cell:
+def _find_run(variant: str, cell: SweepCell, earlier: Sequence[SweepCell]) -> SweepCell:
     matching = [one for one in earlier if one.variant == variant]
     if not matching:
         names = ", ".join(dict.fromkeys(one.variant for one in earlier)) or "none"

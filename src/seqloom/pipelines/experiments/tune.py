@@ -23,7 +23,8 @@ from seqloom.core.storage import naming_full_disk
 from seqloom.data.store import Dataset
 from seqloom.pipelines.experiments.search_space import TunePlan, check_space
 from seqloom.pipelines.experiments.sweep_grid import nested
-from seqloom.pipelines.train.train import Watch, train
+from seqloom.pipelines.train.fit_run import Watch
+from seqloom.pipelines.train.train import train
 from seqloom.systems.registry import config_class
 
 if TYPE_CHECKING:

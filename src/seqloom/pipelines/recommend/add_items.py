@@ -127,16 +127,16 @@ def _read(items: Any, run: Run, findings: Findings) -> pa.Table:
     table = read_items(items, options, Source(format="csv", name="", columns={}))
     written = count_decimals(pl.Series(run.item_ids, dtype=pl.String)) > 0
     frame = text_table(table, None, findings, as_written=written)
-    wanted = [name for name in run.items.column_names if name != "item_id"]
+    text_columns = [name for name in run.items.column_names if name != "item_id"]
     have = [name for name in frame.columns if name != "item_id"]
-    if not set(wanted) & set(have):
+    if not set(text_columns) & set(have):
         raise DataError(
-            f"{table.name} has none of the catalogue's text columns ({', '.join(wanted) or 'none'}); "
+            f"{table.name} has none of the catalogue's text columns ({', '.join(text_columns) or 'none'}); "
             f"it has {', '.join(have) or 'none'}"
         )
-    for name in sorted(set(have) - set(wanted)):
+    for name in sorted(set(have) - set(text_columns)):
         findings.add("unknown-column", 1, f"column {name!r} is not in the catalogue; left out")
-    for name in wanted:
+    for name in text_columns:
         if name not in have:
             findings.add("missing-column", 1, f"{table.name} has no column {name!r}; left empty")
     there = [item_id for item_id in frame["item_id"].to_list() if item_id in run.item_numbers]
@@ -149,7 +149,7 @@ def _read(items: Any, run: Run, findings: Findings) -> pa.Table:
         raise DataError(f"{table.name} holds no item")
     text = arrow_strings(frame)
     empty = pa.array([""] * text.num_rows, pa.large_string())
-    columns = {name: text.column(name) if name in have else empty for name in wanted}
+    columns = {name: text.column(name) if name in have else empty for name in text_columns}
     return pa.table({"item_id": text.column("item_id"), **columns})
 
 

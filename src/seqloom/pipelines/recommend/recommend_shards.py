@@ -170,7 +170,7 @@ def recommend_shard(
 def _make_shard(
     job: ListsJob, shard: Shard, opened: OpenedJob, progress: Progress, *, overwrite: bool
 ) -> ListsSummary:
-    """As `recommend_shard`, without its lock: an engine may run a piece twice at a time."""
+    """As `recommend_shard`, without its lock: a runner may run a piece twice at a time."""
     file = Path(job.out) / f"lists-{shard.label}.parquet"
     header = _read_header(file)
     if header is not None and header.key == opened.key:
@@ -282,14 +282,14 @@ def open_lists(out: str | Path) -> tuple[ListsManifest, pa.Table]:
 
 
 def recommend_by(
-    engine: JobRunner,
+    runner: JobRunner,
     job: ListsJob,
     *,
     shards: int | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> ListsSummary:
-    """Makes all shards by an engine, then the manifest. `shards` is their number; by default four a slot.
+    """Makes all shards by a runner, then the manifest. `shards` is their number; by default four a slot.
 
     Raises:
         SeqloomError: as `recommend_shard`, `merge_lists` and `JobRunner.run`.
@@ -301,11 +301,11 @@ def recommend_by(
             if (value := getattr(job, name)) is not None
         }
     )
-    count = shards or 4 * engine.slots()
+    count = shards or 4 * runner.slots()
     number = secrets.token_hex(8)
     work = functools.partial(_piece, number, job.model_dump(), count, overwrite)
     with writing(job.out):
-        reused = engine.run(work, range(count), name="recommend", progress=progress)
+        reused = runner.run(work, range(count), name="recommend", progress=progress)
         done = merge_lists(job)
     return done.model_copy(update={"reused": sum(reused)})
 

@@ -37,7 +37,8 @@ from seqloom.runs.run_files import (
     config_digest,
     read_stored_config,
 )
-from seqloom.systems.base import Sizes, System, SystemConfig
+from seqloom.systems.base import Sizes, System
+from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
 

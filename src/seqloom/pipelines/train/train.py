@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
-
-import torch
+from typing import Any
 
 from seqloom.core.config import Config
-from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import CombinesRuns, ItemVectorSource, TakesItemVectors
-from seqloom.core.random import derive_seed
-from seqloom.core.records import record_files
-from seqloom.core.tensors import tensor_fingerprints
 from seqloom.data.store import Dataset
-from seqloom.distributed.dtensors import gather_state, is_sharded
 from seqloom.distributed.processes import ALONE, Processes
-from seqloom.evaluation.metrics import rank_metrics
-from seqloom.evaluation.protocol import PROTOCOL_VERSION
-from seqloom.evaluation.ranking import rank_targets
-from seqloom.pipelines.train.ensemble_members import load_members
+from seqloom.pipelines.train.ensemble_members import Members, load_members
+from seqloom.pipelines.train.fit_run import Watch, fit_run
 from seqloom.pipelines.train.item_vectors import (
     ItemVectors,
     configured_item_vectors,
@@ -43,21 +32,11 @@ from seqloom.pipelines.train.start_run import (
     sizes_of,
     update_manifest,
 )
-from seqloom.runs.folder import check_base
-from seqloom.runs.manifest import RunManifest, TrainingCost, write_manifest
-from seqloom.runs.run_files import LOG, write_model_files, write_weights
+from seqloom.runs.manifest import RunManifest
 from seqloom.runs.writer_lock import writer_lock
-from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
+from seqloom.systems.base import System, TrainingData
+from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
-from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
-from seqloom.training.log import NoLog, RunLog
-from seqloom.training.loop import Trainer
-from seqloom.training.spread_checkpoint import SpreadCheckpoints
-
-VALID_METRICS = ("hr@10", "ndcg@10")
-Watch = Callable[[int, dict[str, float]], None]
-"""Called after each validation with the number of validations of the run so far and the metrics. An
-exception that it raises ends the training, which can be resumed."""
 
 
 class TrainSummary(Config):
@@ -118,52 +97,62 @@ def train(
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
-    check_epochs(resolved)
-    _check_fsdp(cls, processes, fsdp=fsdp)
-    check_processes_agree(processes, dataset, resolved)
+    _check_options(cls, dataset, resolved, processes, fsdp=fsdp)
     sizes = sizes_of(dataset, cls, resolved)
     with writer_lock(out, processes, progress):
-
-        def read_unfinished() -> RunManifest | None:
-            if out.exists() and resume and not is_unstarted(out):
-                return check_resumable(out, dataset, system, resolved)
-            check_may_create(out, resume=resume, overwrite=overwrite, progress=progress)
-            return None
-
-        manifest = manifest_from_first(processes, read_unfinished)
+        manifest = _read_unfinished(
+            out, dataset, resolved, system, processes, progress, resume=resume, overwrite=overwrite
+        )
         if manifest is not None and manifest.status == "complete":
             progress.note(f"{out} is complete; nothing to do")
             return _summary(out, manifest)
         # The inputs are opened first, so that a faulty one is an error before anything is written.
-        check_earlier_run(resolved)
-        source = resolved.item_vector_source if isinstance(resolved, TakesItemVectors) else None
-        vectors = None if source is None else configured_item_vectors(dataset, source)
-        runs = resolved.runs if isinstance(resolved, CombinesRuns) else ()
-        members = load_members(dataset, runs, device)
+        inputs = _open_inputs(dataset, resolved, device)
         shared = processes.run_in_turn(lambda: cls.load_shared(resolved, progress))
-        if manifest is None:
-            manifest = manifest_from_first(
-                processes, lambda: create_run(out, dataset, cls, resolved, sizes)
-            )
+        manifest = manifest or manifest_from_first(
+            processes, lambda: create_run(out, dataset, cls, resolved, sizes)
+        )
         assert manifest is not None
         data = TrainingData(dataset, progress, processes=processes)
-        if source is not None:
-            vectors = vectors or _train_item_vectors(
-                out / "ids", data, source, resolved.seed, device
-            )
-            data, manifest = _add_item_vectors(out, data, manifest, vectors)
-        if runs:
-            data = replace(data, members=members.systems)
-            manifest = update_manifest(out, manifest, processes, members=members.references)
-        place = resolve_device(device)
-        finished = _train(
-            out, data, resolved, manifest, place, checkpoint_every_s, watch, fsdp=fsdp
+        data, manifest = _add_inputs(out, data, manifest, inputs, resolved.seed, device)
+        manifest = fit_run(
+            out, data, resolved, manifest, device, checkpoint_every_s, watch, fsdp=fsdp
         )
         del shared
-        return _summary(out, finished)
+        return _summary(out, manifest)
 
 
-def _check_fsdp(cls: type[System[Any]], processes: Processes, *, fsdp: bool) -> None:
+def _read_unfinished(
+    out: Path,
+    dataset: Dataset,
+    config: SystemConfig,
+    system: str,
+    processes: Processes,
+    progress: Progress,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> RunManifest | None:
+    """Returns the manifest of the run to resume, None for a new run; raises if neither is possible."""
+
+    def read() -> RunManifest | None:
+        if out.exists() and resume and not is_unstarted(out):
+            return check_resumable(out, dataset, system, config)
+        check_may_create(out, resume=resume, overwrite=overwrite, progress=progress)
+        return None
+
+    return manifest_from_first(processes, read)
+
+
+def _check_options(
+    cls: type[System[Any]],
+    dataset: Dataset,
+    config: SystemConfig,
+    processes: Processes,
+    *,
+    fsdp: bool,
+) -> None:
+    check_epochs(config)
     if fsdp and cls.shards is None:
         raise ConfigError(
             f"--fsdp shards a language model over processes, and {cls.name} has none; "
@@ -174,18 +163,48 @@ def _check_fsdp(cls: type[System[Any]], processes: Processes, *, fsdp: bool) -> 
             "--fsdp shards a language model over several processes, but only one is running; start several: "
             "torchrun --nproc-per-node N -m seqloom train ..."
         )
+    check_processes_agree(processes, dataset, config)
 
 
-def _add_item_vectors(
-    out: Path,
-    data: TrainingData,
-    manifest: RunManifest,
-    vectors: ItemVectors,
+@dataclass(frozen=True)
+class _Inputs:
+    """The runs that a training reads."""
+
+    source: ItemVectorSource | None
+    """Where item vectors come from; None if the system takes none."""
+    vectors: ItemVectors | None
+    """The item vectors; None if a run must be trained for them first."""
+    members: Members | None
+    """The members of an ensemble."""
+
+
+def _open_inputs(dataset: Dataset, config: SystemConfig, device: str) -> _Inputs:
+    """Opens the runs that the configuration names."""
+    check_earlier_run(config)
+    source = config.item_vector_source if isinstance(config, TakesItemVectors) else None
+    vectors = None if source is None else configured_item_vectors(dataset, source)
+    runs = config.runs if isinstance(config, CombinesRuns) else ()
+    return _Inputs(source, vectors, load_members(dataset, runs, device) if runs else None)
+
+
+def _add_inputs(
+    out: Path, data: TrainingData, manifest: RunManifest, inputs: _Inputs, seed: int, device: str
 ) -> tuple[TrainingData, RunManifest]:
-    """Adds the item vectors of another run to the data and their source to the manifest."""
-    sizes = manifest.sizes.model_copy(update={"id_size": vectors.vectors.shape[1]})
-    manifest = update_manifest(out, manifest, data.processes, sizes=sizes, ids=vectors.reference)
-    return replace(data, ids=vectors.vectors, giver=vectors.giver), manifest
+    """Adds item vectors and members to the data, and their references to the manifest."""
+    if inputs.source is not None:
+        vectors = inputs.vectors or _train_item_vectors(
+            out / "ids", data, inputs.source, seed, device
+        )
+        sizes = manifest.sizes.model_copy(update={"id_size": vectors.vectors.shape[1]})
+        manifest = update_manifest(
+            out, manifest, data.processes, sizes=sizes, ids=vectors.reference
+        )
+        data = replace(data, ids=vectors.vectors, giver=vectors.giver)
+    if inputs.members is not None:
+        data = replace(data, members=inputs.members.systems)
+        references = inputs.members.references
+        manifest = update_manifest(out, manifest, data.processes, members=references)
+    return data, manifest
 
 
 def _train_item_vectors(
@@ -204,169 +223,6 @@ def _train_item_vectors(
         processes=data.processes,
     )
     return read_item_vectors(data.dataset, out)
-
-
-def _train(
-    out: Path,
-    data: TrainingData,
-    config: SystemConfig,
-    manifest: RunManifest,
-    device: torch.device,
-    checkpoint_every_s: float,
-    watch: Watch | None,
-    *,
-    fsdp: bool,
-) -> RunManifest:
-    started = time.monotonic()
-    processes = data.processes
-    model = processes.run_in_turn(
-        lambda: start_system(manifest.system, config, manifest.sizes, data)
-    )
-    manifest = _record_start(out, manifest, model, processes)
-    if fsdp:
-        model.shard(device)
-    model.to(device)
-    # All processes run a sharded frozen model together, so they cannot score different users.
-    ranking = ALONE if fsdp and model.shards == "frozen" else processes
-    held_out = data.dataset.held_out("valid")
-    if manifest.valid_protocol != PROTOCOL_VERSION and bool(held_out.repeats.any()):
-        data.progress.warn(
-            f"{out} was begun under a former ranking protocol, in which repeated targets nearly always won; "
-            "its earlier validation metrics are too high, so an early epoch may be kept wrongly: train it "
-            "again with --overwrite"
-        )
-
-    def measure() -> dict[str, float]:
-        ranks = rank_targets(
-            model.scorer(),
-            held_out,
-            popularity=data.dataset.popularity[1:],
-            max_len=model.max_len,
-            device=device,
-            processes=ranking,
-        )
-        return rank_metrics(ranks.ranks, VALID_METRICS)
-
-    def validate() -> dict[str, float]:
-        metrics = measure()
-        if watch is not None:
-            watch(1 + sum("valid" in row for row in trainer.position.history), metrics)
-        return metrics
-
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    phases = processes.run_in_turn(lambda: model.phases(data))
-    if not len(held_out.users) and any(p.validated and p.optimisation.epochs for p in phases):
-        _no_validation()
-    first = processes.rank == 0
-    trainer = Trainer(
-        model,
-        phases,
-        validate if len(held_out.users) else _no_validation,
-        config.seed,
-        device,
-        _checkpoints(out, model, processes),
-        RunLog(out) if first else NoLog(),
-        checkpoint_every_s=checkpoint_every_s,
-        progress=data.progress,
-        processes=processes,
-    )
-    with processes.report_lost_processes():
-        position = trainer.fit(resume=True)
-        model.finish()
-        model.eval()
-        valid = position.best_metrics
-        if (_round_weights(model) or not phases) and len(held_out.users):
-            valid = measure()
-        saved = gather_state(model.saved_state(), keep=first)
-    cost = _cost(position, manifest, time.monotonic() - started, device, processes.size)
-
-    def finish() -> RunManifest:
-        sha256 = write_weights(out, saved)
-        records = manifest.records | record_files(out, [LOG] if (out / LOG).exists() else [])
-        done = manifest.model_copy(
-            update={
-                "status": "complete",
-                "parameters": sum(t.numel() for t in model.state_dict().values()),
-                "trained_parameters": trained if phases else 0,
-                "best_phase": position.best_phase,
-                "best_epoch": position.best_epoch,
-                "valid": valid,
-                "cost": cost,
-                "weights_sha256": sha256,
-                "trained_sha256": sha256,
-                "files": write_model_files(out, model),
-                "records": records,
-            }
-        )
-        write_manifest(out, done)
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
-        return done
-
-    return cast(RunManifest, manifest_from_first(processes, finish))
-
-
-def _checkpoints(out: Path, model: System[Any], processes: Processes) -> Checkpoints:
-    folder, fixed = out / "checkpoints", model.fixed_entries
-    if any(map(is_sharded, model.state_dict().values())):
-        return SpreadCheckpoints(folder, fixed, processes)
-    return (Checkpoints if processes.rank == 0 else OthersCheckpoints)(folder, fixed)
-
-
-def _round_weights(model: System[Any]) -> bool:
-    """Rounds the weights to the precision of their file; returns whether that can change them.
-
-    The validation metrics of a run then belong to the weights in its folder.
-    """
-    stored, state = model.saved_state(), model.state_dict()
-    if all(stored[name].dtype == state[name].dtype for name in state):
-        return False
-    model.load_state_dict(stored)
-    return True
-
-
-def start_system(name: str, config: SystemConfig, sizes: Sizes, data: TrainingData) -> System[Any]:
-    """Builds a system as it is before the first step; only the configured seed decides random draws."""
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(config.seed, "initialise"))
-        model = system_class(name)(config, sizes)
-        model.initialise(data)
-    return model
-
-
-def _record_start(
-    out: Path, manifest: RunManifest, model: System[Any], processes: Processes
-) -> RunManifest:
-    """Records the first weights and the shared language model; a resumed run must have the same model."""
-    if manifest.base is not None:
-        check_base(out, manifest, model)
-        return manifest
-    marks = tensor_fingerprints(model.state_dict())
-    return update_manifest(out, manifest, processes, base=model.base_reference(), start=marks)
-
-
-def _no_validation() -> dict[str, float]:
-    raise ConfigError(
-        "the data set has no validation events, so there is nothing to choose the weights on; prepare it "
-        "with --min-user-count 3 or more, or with another --split"
-    )
-
-
-def _cost(
-    position: Position, manifest: RunManifest, seconds: float, device: torch.device, processes: int
-) -> TrainingCost:
-    rows = position.history
-    logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
-    return TrainingCost(
-        epochs=len(rows),
-        seconds_per_epoch=[row["seconds"] for row in rows],
-        targets_per_epoch=max((row["targets"] for row in rows), default=0),
-        seconds_total=round(max(seconds, logged), 3),
-        members_seconds=round(sum(each.seconds_total for each in manifest.members), 3),
-        peak_rss_mb=round(peak_rss_mb(), 1),
-        device=str(device),
-        threads=torch.get_num_threads(),
-        processes=processes,
-    )
 
 
 def _summary(out: Path, manifest: RunManifest) -> TrainSummary:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,8 +112,7 @@ def tune_llm(
         TrainingError: the loss is not finite.
     """
     records, out = Path(records), Path(out)
-    resolved = TuneConfig.build(config)
-    _check(resolved)
+    resolved = _build_config(config)
     parsed = read_records(records, skip_bad=skip_bad)
     base = processes.run_in_turn(lambda: load_shared_base(resolved.llm, progress))
     manifest = TunedManifest(
@@ -125,20 +125,14 @@ def tune_llm(
     )
     encoded, skipped = _encode(parsed, base, resolved.max_tokens, skip_bad, progress)
 
-    def prepare_folder() -> str:
-        _prepare_folder(out, manifest, resume=resume, overwrite=overwrite)
-        if skipped:
-            with atomic_file(out / "skipped.txt") as work:
-                work.write_text("\n".join(skipped) + "\n", encoding="utf-8")
-        return ""
-
     with writer_lock(out, processes, progress):
-        processes.run_on_first(prepare_folder)
+        processes.run_on_first(
+            partial(_prepare_folder, out, manifest, skipped, resume=resume, overwrite=overwrite)
+        )
         started = time.monotonic()
         adapter = _adapter(base, resolved, resolve_device(device))
         position = _fit(out, adapter, encoded, resolved, checkpoint_every_s, progress, processes)
         processes.run_on_first(lambda: _write(out, adapter, manifest, progress))
-    history = position.history
     return LLMTuningSummary(
         out=str(out),
         base=base.reference.name,
@@ -146,17 +140,25 @@ def tune_llm(
         records=len(encoded.kept),
         skipped=len(skipped),
         cut=encoded.cut,
-        epochs=len(history),
-        targets_per_epoch=history[-1]["targets"] if history else 0,
-        loss=history[-1]["train"]["loss"] if history else None,
-        seconds_per_epoch=[row["seconds"] for row in history],
         seconds_total=round(time.monotonic() - started, 3),
-        peak_rss_mb=round(peak_rss_mb(), 1),
         trained_parameters=sum(p.numel() for p in adapter.parameters()),
+        **_results(position),
     )
 
 
-def _check(config: TuneConfig) -> None:
+def _results(position: Position) -> dict[str, Any]:
+    history = position.history
+    return {
+        "epochs": len(history),
+        "targets_per_epoch": history[-1]["targets"] if history else 0,
+        "loss": history[-1]["train"]["loss"] if history else None,
+        "seconds_per_epoch": [row["seconds"] for row in history],
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+    }
+
+
+def _build_config(values: Mapping[str, Any] | None) -> TuneConfig:
+    config = TuneConfig.build(values)
     if config.epochs == 0:
         raise ConfigError("epochs: found 0: nothing would be tuned; give 1 or more")
     if config.llm.kind != "causal" or config.llm.quantise or config.llm.start != "pretrained":
@@ -164,6 +166,7 @@ def _check(config: TuneConfig) -> None:
             "tune-llm takes a pretrained causal language model in 16 or 32 bits; leave llm.kind, "
             "llm.start and llm.quantise out"
         )
+    return config
 
 
 def _encode(
@@ -195,29 +198,43 @@ def _encode(
     return encoded, skipped
 
 
-def _prepare_folder(out: Path, manifest: TunedManifest, *, resume: bool, overwrite: bool) -> None:
-    """Creates `out` with a manifest of status `training`, or checks that it can be resumed."""
-    if out.exists():
-        raw = read_json(out / TUNED_FILE, "tuned language model")
-        with reading(out / TUNED_FILE, "the manifest of a tuned language model", "tune it again"):
-            before = TunedManifest.build(raw)
-        if resume:
-            if before.model_copy(update={"status": "training", "records": manifest.records}) != (
-                manifest
-            ):
-                raise ArtefactError(
-                    f"{out} was started with other records, another language model or another "
-                    "configuration; resume with the same, or choose another folder"
-                )
-            if before.status == "complete":
-                raise ArtefactError(f"{out} is complete; there is nothing to resume")
-            return
-        if not overwrite:
-            raise ArtefactError(
-                f"{out} already exists; choose another name, --resume it, or --overwrite it"
-            )
-    with atomic_folder(out, overwrite=out.exists()) as work:
-        write_json(work / TUNED_FILE, manifest.model_dump(mode="json"))
+def _prepare_folder(
+    out: Path, manifest: TunedManifest, skipped: list[str], *, resume: bool, overwrite: bool
+) -> str:
+    """Creates `out` with a manifest of status `training`, or checks that it can be resumed.
+
+    Lists the skipped records in `skipped.txt`.
+    """
+    before = _read_manifest(out) if out.exists() else None
+    if before is not None and resume:
+        _check_resumable(out, before, manifest)
+    elif before is not None and not overwrite:
+        raise ArtefactError(
+            f"{out} already exists; choose another name, --resume it, or --overwrite it"
+        )
+    else:
+        with atomic_folder(out, overwrite=before is not None) as work:
+            write_json(work / TUNED_FILE, manifest.model_dump(mode="json"))
+    if skipped:
+        with atomic_file(out / "skipped.txt") as work:
+            work.write_text("\n".join(skipped) + "\n", encoding="utf-8")
+    return ""
+
+
+def _read_manifest(out: Path) -> TunedManifest:
+    raw = read_json(out / TUNED_FILE, "tuned language model")
+    with reading(out / TUNED_FILE, "the manifest of a tuned language model", "tune it again"):
+        return TunedManifest.build(raw)
+
+
+def _check_resumable(out: Path, before: TunedManifest, manifest: TunedManifest) -> None:
+    if before.model_copy(update={"status": "training", "records": manifest.records}) != manifest:
+        raise ArtefactError(
+            f"{out} was started with other records, another language model or another "
+            "configuration; resume with the same, or choose another folder"
+        )
+    if before.status == "complete":
+        raise ArtefactError(f"{out} is complete; there is nothing to resume")
 
 
 def _adapter(base: SharedBase, config: TuneConfig, device: torch.device) -> Adapter:

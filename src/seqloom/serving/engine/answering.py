@@ -23,7 +23,7 @@ NOTHING_KNOWN = "no item of the history is known to the model"
 
 Histories = Mapping[str, Sequence[str]]
 """Item ids of users, oldest first, by user id."""
-Result = object
+QueryResult = object
 """An `Answer`, an `Explanation`, or the exception of one query alone."""
 
 
@@ -34,7 +34,7 @@ class UnknownItemError(ServingError):
 class Answerer:
     """Answers batches for the model that is served under one name.
 
-    A reload assigns another `model`; a batch under way ends on the one that it began with.
+    A reload assigns another `model`; a running batch finishes with the model it started with.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Answerer:
         self._history_limit = history_limit
         self._observer = observer
 
-    def __call__(self, queries: Sequence[Query]) -> list[Result]:
+    def __call__(self, queries: Sequence[Query]) -> list[QueryResult]:
         """Answers each query by the model of this moment and by the stored histories of its users."""
         users = {user for query in queries if (user := _user(query)) is not None}
         if not users:
@@ -76,10 +76,10 @@ class _Row:
 
 
 @torch.inference_mode()
-def answer(model: ServedModel, queries: Sequence[Query], histories: Histories) -> list[Result]:
+def answer(model: ServedModel, queries: Sequence[Query], histories: Histories) -> list[QueryResult]:
     """Answers each query; `histories` are those of the users that the queries name."""
     snapshot = model.catalogue.snapshot
-    results: list[Result] = [None] * len(queries)
+    results: list[QueryResult] = [None] * len(queries)
     rows: dict[int, _Row] = {}
     for at, query in enumerate(queries):
         try:

@@ -1,7 +1,7 @@
 """Runs several models under one latency budget: the best that answers in time.
 
-A model is called if its recent latency leaves time for those after it; where it does not answer in
-time after all, the next one is called. The last one is always called and always awaited.
+A model is called if its recent latency leaves time for those after it. If it does not answer in time, the
+next one is called. The last one is always called and awaited.
 """
 
 from __future__ import annotations

@@ -162,4 +162,4 @@ class ModelCatalogue:
             {name: table.put(old, rows.tables[name]) for name, table in self._tables.items()}
         )
         now = self.snapshot.scorer
-        return now.over(longer) if isinstance(now, ApproximateScorer) else longer
+        return now.extend_to(longer) if isinstance(now, ApproximateScorer) else longer

@@ -40,8 +40,8 @@ class Engine:
     `runs` are folders by name; the first is the default. The caller closes the store.
 
     Raises:
-        SeqloomError: a run cannot be opened, it is of other users and items than the store's, or the store
-            does not answer.
+        SeqloomError: a run cannot be opened, its users and items differ from the store's, or the store does
+            not answer.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Engine:
         self._device = device
         self._reloading = threading.Lock()
         self._admitted: set[str] = set()
-        # Before the models: a reload that is announced while they load is followed afterwards.
+        # Before the models: a reload that is announced while they load is applied afterwards.
         self._follower = ReloadFollower(store, self.reload, self.config.refresh_s, self.observer)
         self.models = {name: self._load(name) for name in runs}
         if self.config.approximate and all(each.recall is None for each in self.models.values()):
@@ -118,7 +118,7 @@ class Engine:
 
         Raises:
             UnknownModelError: no such model.
-            SeqloomError: a run cannot be opened; the one that is served stays.
+            SeqloomError: a run cannot be opened; the served one stays.
         """
         names = list(self.models) if name is None else [self.model(name).name]
         loaded = []

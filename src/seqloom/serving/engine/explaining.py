@@ -12,7 +12,7 @@ from seqloom.core.protocols import ListScorer, VectorScorer
 from seqloom.data.sequences import Sequences
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.model import ServedModel
-from seqloom.serving.engine.queries import Carried, Explain, Explanation, ViewPart
+from seqloom.serving.engine.queries import Contribution, Explain, Explanation, ViewPart
 
 _MOST_LEFT_OUT = 100
 """Items of the history that are left out in turn, the most recent ones, for models of any length."""
@@ -28,7 +28,7 @@ def explain(
     """Leaves each item out in turn and measures the change of the score.
 
     Raises:
-        NothingToExplainError: no item of the history is known, or the item is not.
+        NothingToExplainError: no item of the history is known, or the item is unknown.
     """
     known = [(item, number) for item in history if (number := snapshot.number(item))]
     missing = list(dict.fromkeys(item for item in history if not snapshot.number(item)))
@@ -44,7 +44,7 @@ def explain(
     scores = _scores_of(model, snapshot, without, target)
     score = float(whole[target - 1])
     carried = [
-        Carried(item, position, score - left)
+        Contribution(item, position, score - left)
         for position, ((item, _), left) in enumerate(zip(read, scores.tolist(), strict=True))
     ]
     return Explanation(

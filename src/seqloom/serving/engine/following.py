@@ -1,4 +1,4 @@
-"""Follows reloads that another server of the same store announced."""
+"""Applies reloads that another server of the same store announced."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LOG = logging.getLogger("seqloom.serving")
 class ReloadFollower:
     """Polls the store for announced reloads every `every_s` seconds, and calls `reload` for each.
 
-    It has a thread of its own: loading takes seconds, and catalogue changes must not wait for it.
-    Earlier announcements are ignored.
+    Runs in its own thread: loading takes seconds, and catalogue changes must not wait for it. Earlier
+    announcements are ignored.
 
     Raises:
         StoreError: the store does not answer.
@@ -48,7 +48,7 @@ class ReloadFollower:
         """
         with self._lock:
             number = self._store.announce_reload()
-            # Where another server announced one between, that one is still to be followed.
+            # Where another server announced one in between, that one is still pending.
             if number == self._seen + 1:
                 self._seen = number
 
@@ -77,7 +77,7 @@ class ReloadFollower:
         try:
             self._reload()
         except SeqloomError as error:
-            # The runs that are served stay; the next announcement tries again.
+            # The served runs stay; the next announcement tries again.
             _LOG.error("announced reload failed", extra={"fields": {"error": str(error)}})
         else:
             _LOG.info("reloaded as announced")

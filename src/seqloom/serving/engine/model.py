@@ -113,7 +113,7 @@ class ServedModel:
         scorer = self.snapshot.scorer
         histories = [[1], list(range(1, 1 + min(8, len(self.run.item_ids))))]
         with torch.inference_mode():
-            if isinstance(scorer, ListScorer):  # whose scores of all items are slow
+            if isinstance(scorer, ListScorer):  # such models score all items slowly
                 scores = scorer.best(*self.pad(histories), 1)[1].cpu()
             else:
                 scores = self.score(self.snapshot, histories)

@@ -9,7 +9,7 @@ from seqloom.serving.engine.model import ServedModel
 
 @dataclass(frozen=True, slots=True)
 class Recommend:
-    """Asks for the best items for a user (history from the store) or for a given history."""
+    """Requests the best items for a user (history from the store) or for a given history."""
 
     user_id: str | None = None
     history: tuple[str, ...] | None = None
@@ -22,7 +22,7 @@ class Recommend:
 
 @dataclass(frozen=True, slots=True)
 class Explain:
-    """Asks why an item is recommended: `item_id` None explains the best one."""
+    """Requests an explanation of an item; `item_id` None explains the best one."""
 
     user_id: str | None = None
     history: tuple[str, ...] | None = None
@@ -31,7 +31,7 @@ class Explain:
 
 @dataclass(frozen=True, slots=True)
 class Similar:
-    """Asks for the items most similar to one item."""
+    """Requests the items most similar to one item."""
 
     item_id: str
     k: int = 10
@@ -83,7 +83,7 @@ class Answer(_FromModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class Contribution:
     """The contribution of one item of the history to a score."""
 
     item_id: str
@@ -113,7 +113,7 @@ class Explanation(_FromModel):
     score: float
     rank: int
     """Rank in the whole catalogue, seen items included; 1 is best."""
-    history: list[Carried]
+    history: list[Contribution]
     """The largest contribution first."""
     views: dict[str, ViewPart]
     unknown: dict[str, list[str]]

@@ -1,9 +1,9 @@
 """Micro-batching: answers requests that wait at the same time as one batch.
 
 Each model has a lane, a bounded queue. A free worker takes the lane whose oldest request has waited
-longest, and all that waits there up to the batch size. Under load batches fill by themselves while the
-workers are busy; a short wait for company is added only where the last batch had company, so that a
-single request on an idle server waits for nothing.
+longest, with up to a batch of its requests. Under load, batches fill while the workers are busy. A short
+wait for more requests is added only if the last batch had more than one, so a single request on an idle
+server never waits.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ _ROOM = 1024
 class GrowingTable:
     """A table with room behind its last row. Rows that were returned are never written to again.
 
-    `start` [N, ...] are the first rows; they are copied when there is a first new one.
+    `start` [N, ...] are the first rows. They are copied at the first `put`.
     """
 
     def __init__(self, start: Tensor) -> None:

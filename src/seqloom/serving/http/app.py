@@ -19,10 +19,10 @@ from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.scheduler import OverloadedError
 from seqloom.serving.http import problems
+from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.context import Context
-from seqloom.serving.http.gate import Gate
-from seqloom.serving.http.guard import Guard
 from seqloom.serving.http.metrics import Metrics
+from seqloom.serving.http.middleware import RequestMiddleware
 from seqloom.serving.http.routes import health, items, models, pages, recommend, users
 from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import RECEIPT_LIFETIME_S, Store
@@ -39,18 +39,18 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         ConfigError: tokens are off where others can reach the server.
         UnknownModelError: the cascade names a model that is not served.
     """
-    guard = Guard(store, config)
+    authorizer = Authorizer(store, config)
     cascade = Cascade(engine, config.cascade) if config.cascade else None
     app = FastAPI(
         title="seqloom",
         version=__version__,
         summary="Recommendations from trained runs",
-        docs_url=None,  # an own page, which loads nothing from elsewhere
+        docs_url=None,  # replaced by a page that loads nothing from other hosts
         redoc_url=None,
         lifespan=_lifespan,
         responses={code: {"model": problems.ProblemDocument} for code in _PROBLEMS},
     )
-    context = Context(config, engine, store, guard, metrics, cascade, Storage(store, metrics))
+    context = Context(config, engine, store, authorizer, metrics, cascade, Storage(store, metrics))
     app.state.context = context
     metrics.watch(
         engine.waiting,
@@ -61,8 +61,8 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     for module in (health, recommend, users, items, models, pages):
         app.include_router(module.router)
     problems.install(app)
-    app.add_middleware(Gate, guard=guard, metrics=metrics, config=config)  # the outermost
-    _describe_problems(app, HTTPBearer() if guard.required else None)
+    app.add_middleware(RequestMiddleware, authorizer=authorizer, metrics=metrics, config=config)
+    _describe_problems(app, HTTPBearer() if authorizer.required else None)
     return app
 
 
@@ -84,7 +84,7 @@ async def _purge(context: Context) -> None:
             before = int(time.time()) - RECEIPT_LIFETIME_S
             await context.storage.write("purging receipts", context.store.purge, before)
         except (StoreError, OverloadedError) as error:
-            _LOG.error("receipts cannot be purged", extra={"fields": {"error": str(error)}})
+            _LOG.error("cannot purge receipts", extra={"fields": {"error": str(error)}})
         await asyncio.sleep(_PURGE_EVERY_S)
 
 
@@ -92,7 +92,7 @@ def _describe_problems(app: FastAPI, bearer: HTTPBearer | None) -> None:
     """Describes errors as problem documents, and the tokens that endpoints need."""
     plain = app.openapi
 
-    def described() -> dict[str, Any]:
+    def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = plain()
             for path, operations in schema["paths"].items():
@@ -109,4 +109,4 @@ def _describe_problems(app: FastAPI, bearer: HTTPBearer | None) -> None:
             app.openapi_schema = schema
         return app.openapi_schema
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Scored
 from seqloom.serving.engine.search import TitleIndex
-from seqloom.serving.http.guard import Guard
+from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import Store
@@ -29,7 +29,7 @@ class Context:
     config: ServerConfig
     engine: Engine
     store: Store
-    guard: Guard
+    authorizer: Authorizer
     metrics: Metrics
     cascade: Cascade | None
     storage: Storage

@@ -1,8 +1,8 @@
 """A route that reads a JSON body and calls its endpoint, without the machinery of FastAPI's routes.
 
-`POST /v1/recommend` is asked more than all else, and FastAPI's dependencies and response models take as long
-as the rest of what Python does for it. FastAPI describes the endpoint in the OpenAPI document; this route,
-which stands before it, answers.
+`POST /v1/recommend` is the most frequent request, and FastAPI's dependencies and response models take half
+of its Python time. FastAPI documents the endpoint in the OpenAPI document; this route, registered before
+it, answers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
+from seqloom.serving.http.authorization import RequireScope
 from seqloom.serving.http.context import Context
-from seqloom.serving.http.encoding import read_json
-from seqloom.serving.http.guard import Needs
+from seqloom.serving.http.encoding import read_json_body
 
 
 class DirectRoute(BaseRoute):
-    """Answers `POST path`; other methods go on to the routes after it.
+    """Answers `POST path`; other methods reach the routes after it.
 
     Faults of the body are raised as FastAPI raises them, so every endpoint has the same problem documents.
     """
@@ -34,7 +34,7 @@ class DirectRoute(BaseRoute):
         path: str,
         body: type[BaseModel],
         endpoint: Callable[[Any, Context], Awaitable[Response]],
-        needs: Needs,
+        needs: RequireScope,
         context: Context,
     ) -> None:
         self.path = path
@@ -57,8 +57,8 @@ class DirectRoute(BaseRoute):
         """See `BaseRoute`.
 
         Raises:
-            ProblemError: 400, the body is not JSON; 403, the token may not ask.
-            RequestValidationError: the body is not as the model says.
+            ProblemError: 400, the body is not JSON; 403, the token lacks the scope.
+            RequestValidationError: the body does not match the model.
         """
         request = Request(scope, receive)
         try:
@@ -75,11 +75,11 @@ class DirectRoute(BaseRoute):
             if json:
                 return self._body.model_validate_json(body)
         except ValidationError:
-            pass  # the slow way below names the fault, or removes a byte order mark
+            pass  # the slow path below names the fault or removes a byte order mark
         if not body:
             missing = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
             raise RequestValidationError([missing])
-        value = read_json(body) if json else body
+        value = read_json_body(body) if json else body
         try:
             return self._body.model_validate(value, from_attributes=True)
         except ValidationError as error:
@@ -90,6 +90,6 @@ class DirectRoute(BaseRoute):
 
 
 def _is_json(content_type: str) -> bool:
-    """Whether a media type is JSON, as FastAPI sees it."""
+    """Returns whether FastAPI takes a media type for JSON."""
     kind, _, rest = content_type.partition(";")[0].strip().lower().partition("/")
     return kind == "application" and (rest == "json" or rest.endswith("+json"))

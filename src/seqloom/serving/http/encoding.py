@@ -1,8 +1,8 @@
-"""What a request's bytes must be: UTF-8 in path, query, headers and body, and nothing read leniently.
+"""Strict decoding of requests: UTF-8 in path, query, headers and body.
 
 Servers and frameworks decode with replacement characters or as Latin-1, and `json.loads` accepts lone
 surrogates and UTF-16. Each of these lets two different byte strings become one id, so all are refused here.
-Unicode is not normalised: an id is the characters that were sent.
+Unicode is not normalised: an id consists of the characters that were sent.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from seqloom.serving.http.problems import FieldFault, ProblemError
 
 
 def check_encoding(scope: Scope) -> None:
-    """Check the path, the query string and the headers of a request.
+    """Checks the path, the query string and the headers of a request.
 
     Raises:
-        ProblemError: 400, with the part that is at fault.
+        ProblemError: 400, with the invalid part.
     """
     _check_url("path", scope.get("raw_path") or scope["path"].encode())
     if scope["query_string"]:
@@ -56,12 +56,12 @@ class StrictRoute(APIRoute):
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        """Reads the body by `read_json`."""
-        return read_json(await self.body())
+        """Reads the body by `read_json_body`."""
+        return read_json_body(await self.body())
 
 
-def read_json(body: bytes) -> Any:
-    """Reads a JSON body strictly; a byte order mark is left out.
+def read_json_body(body: bytes) -> Any:
+    """Parses a JSON body strictly, without a byte order mark.
 
     Raises:
         ProblemError: 400, the body is not JSON.
@@ -76,22 +76,22 @@ def read_json(body: bytes) -> Any:
 
 
 def is_encoded(raw: bytes) -> bool:
-    """Whether a request target has only characters that may stand in one.
+    """Returns whether a request target consists of allowed characters.
 
-    A `#` would end it where it is parsed: two targets would become one.
+    Parsers cut a target at `#`, so two targets would become one.
     """
     return raw.isascii() and b"#" not in raw
 
 
 def not_encoded(part: str) -> ProblemError:
-    """The problem where `is_encoded` is false."""
+    """Returns the problem for a target that is not `is_encoded`."""
     return _unreadable(
         part, "characters beyond ASCII and '#' must be percent-encoded, as UTF-8: é is %C3%A9"
     )
 
 
 def _check_url(part: str, raw: bytes) -> None:
-    """A part of the request target: ASCII whose percent-encoded bytes are UTF-8 without NUL."""
+    """Checks a part of the request target: ASCII whose percent-encoded bytes are UTF-8 without NUL."""
     if not is_encoded(raw):
         raise not_encoded(part)
     if b"%" not in raw:

@@ -1,4 +1,4 @@
-"""What the server measures of itself, for Prometheus."""
+"""Metrics of the server for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Counters and histograms; told by the gate, by the endpoints, and by the engine as an observer."""
+    """Counters and histograms, fed by the middleware, the endpoints and the engine (as its observer)."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -56,7 +56,7 @@ class Metrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._reloads = Counter(
-            "seqloom_reloads", "Models loaded anew", ["model", "result"], registry=registry
+            "seqloom_reloads", "Model reloads", ["model", "result"], registry=registry
         )
         self._store_errors = Counter(
             "seqloom_store_errors", "Failures of the store", ["operation"], registry=registry
@@ -79,12 +79,12 @@ class Metrics:
         versions: Callable[[], Mapping[str, tuple[str, str]]],
         recalls: Callable[[], Mapping[str, float]],
     ) -> None:
-        """Report queue lengths, the models' (version, system) and the recall of those that are searched
-        approximately when asked."""
+        """Registers live values: queue lengths, (version, system) of each model, recall of
+        approximate searches."""
         self.registry.register(_Live(waiting, versions, recalls))
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Records an answered request."""
         key = (route, method, status)
         series = self._series.get(key)
         if series is None:
@@ -94,11 +94,11 @@ class Metrics:
         series[1].observe(seconds)
 
     def connections(self, count: int) -> None:
-        """See `seqloom.serving.admission.Observer`."""
+        """See `seqloom.serving.admission.ConnectionObserver`."""
         self._connections.set(count)
 
     def connection_ended(self, reason: str) -> None:
-        """See `seqloom.serving.admission.Observer`."""
+        """See `seqloom.serving.admission.ConnectionObserver`."""
         self._ended.labels(reason).inc()
 
     def batch(self, model: str, size: int, waited_s: float, took_s: float) -> None:
@@ -116,24 +116,24 @@ class Metrics:
         self._store_errors.labels(what).inc()
 
     def events(self, count: int) -> None:
-        """Events were kept."""
+        """Records stored events."""
         self._events.inc(count)
 
     def fallback(self, model: str) -> None:
-        """The popular items were given."""
+        """Records a list of popular items in place of a model's."""
         self._fallbacks.labels(model).inc()
 
     def step(self, model: str, outcome: str) -> None:
-        """A model of the cascade answered or did not."""
+        """Records the outcome of a model of the cascade."""
         self._steps.labels(model, outcome).inc()
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 class _Live(Collector):
-    """Values that are read when asked for."""
+    """Values that are read at each scrape."""
 
     def __init__(
         self,
@@ -146,7 +146,6 @@ class _Live(Collector):
         self._recalls = recalls
 
     def collect(self) -> list[Metric]:
-        """See `Collector`."""
         queue = GaugeMetricFamily("seqloom_queue_length", "Queries that wait", labels=["model"])
         for model, length in self._waiting().items():
             queue.add_metric([model], length)

@@ -36,7 +36,7 @@ _KINDS: dict[type[SeqloomError], tuple[int, str, str, str | None]] = {
     OverloadedError: (503, "overloaded", "Too many requests are waiting", None),
     ClosedError: (503, "closing", "The server is shutting down", None),
 }  # fmt: skip
-"""Status, kind, title, and a detail where the error's own message repeats what was sent."""
+"""Status, kind, title, and a detail that replaces a message that would repeat the request."""
 _STATUSES = {
     400: ("bad-request", "The request cannot be read"),
     404: ("not-found", "Not found"),
@@ -45,29 +45,29 @@ _STATUSES = {
 
 
 class FieldFault(BaseModel):
-    """What is wrong with one part of a request."""
+    """A fault of one part of a request."""
 
     pointer: str
-    """Where: body, query or path, then the names on the way."""
+    """The location: body, query or path, then the names of the fields."""
     detail: str
     """What was expected."""
 
 
 class ProblemDocument(BaseModel):
-    """An error, as RFC 9457 writes it."""
+    """An error in the format of RFC 9457."""
 
     type: str = Field(description="Identifies the kind of problem.")
     title: str = Field(description="The kind of problem in words.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What happened in this request.")
-    request_id: str | None = Field(None, description="To be quoted in a report; it is in the log.")
+    detail: str = Field(description="What went wrong in this request.")
+    request_id: str | None = Field(None, description="Quote it in a report; the log has it too.")
     errors: list[FieldFault] | None = Field(None, description="The parts that are wrong.")
 
 
 class ProblemError(HTTPException):
     """Raised by an endpoint to end a request; `kind` is the last part of the problem's type.
 
-    An `HTTPException`, because FastAPI replaces any other error that is raised while it reads a body.
+    An `HTTPException`, because FastAPI replaces other errors that are raised while it reads a body.
     """
 
     headers: dict[str, str]
@@ -89,8 +89,8 @@ class ProblemError(HTTPException):
         self.errors = errors
 
     def document(self, request_id: str | None = None) -> dict[str, Any]:
-        """The problem as JSON knows it."""
-        told = ProblemDocument(
+        """Returns the problem as plain JSON data."""
+        document = ProblemDocument(
             type=_PREFIX + self.kind,
             title=self.title,
             status=self.status,
@@ -98,33 +98,33 @@ class ProblemError(HTTPException):
             request_id=request_id,
             errors=self.errors,
         )
-        return told.model_dump(exclude_none=True)
+        return document.model_dump(exclude_none=True)
 
     def response(self, request_id: str | None = None) -> Response:
-        """The problem as a response."""
+        """Returns the problem as a response."""
         return Response(
             to_json(self.document(request_id)), self.status, self.headers, media_type=MEDIA_TYPE
         )
 
 
 def invalid(pointer: str, detail: str) -> ProblemError:
-    """A request that can be read but asks for what is not allowed."""
+    """Returns the problem of a well-formed request with a value that is not allowed."""
     fault = FieldFault(pointer=pointer[:_LONGEST_POINTER], detail=detail)
     return ProblemError(422, "invalid", "The request is not valid", detail, errors=[fault])
 
 
 def problem_of(error: BaseException, request_id: str | None = None) -> ProblemError:
-    """The problem that stands for an error; what was not foreseen is logged and not sent."""
+    """Returns the problem of an error. Unforeseen errors are logged, their messages not sent."""
     if isinstance(error, ProblemError):
         return error
     for cls, (status, kind, title, detail) in _KINDS.items():
         if isinstance(error, cls):
             headers = {"Retry-After": "1"} if status == 503 else None
             return ProblemError(status, kind, title, detail or str(error), headers=headers)
-    # Messages may name hosts and folders: they go to the log alone.
+    # Messages may name hosts and folders: only the log has them.
     fields = {"request_id": request_id, "error": str(error)}
     if isinstance(error, ArtefactError):
-        _LOG.error("a file cannot be read", extra={"fields": fields})
+        _LOG.error("cannot read a file", extra={"fields": fields})
         return ProblemError(
             409,
             "damaged-file",
@@ -141,13 +141,11 @@ def problem_of(error: BaseException, request_id: str | None = None) -> ProblemEr
             headers={"Retry-After": "1"},
         )
     _LOG.error("unexpected error", exc_info=error, extra={"fields": {"request_id": request_id}})
-    return ProblemError(
-        500, "internal", "The server is at fault", "It is in the log under the request's id."
-    )
+    return ProblemError(500, "internal", "Internal error", "The log has it under the request's id.")
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer every error with a problem document."""
+    """Makes `app` answer every error with a problem document."""
 
     async def on_error(request: Request, error: Exception) -> Response:
         request_id = request.state.request_id
@@ -172,7 +170,7 @@ def install(app: FastAPI) -> None:
 
 
 def _invalid_request(error: RequestValidationError) -> ProblemError:
-    """What is wrong with each field. What was found is not repeated: it may be about a person."""
+    """Lists the fault of each field. Invalid values are not repeated: they may be personal data."""
     faults = [
         FieldFault(pointer="/".join(map(str, each["loc"]))[:_LONGEST_POINTER], detail=each["msg"])
         for each in error.errors()

@@ -1,4 +1,4 @@
-"""What the server answers."""
+"""Bodies of replies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ItemOut(BaseModel):
 
 
 class StepOut(BaseModel):
-    """What became of one model of the cascade."""
+    """The outcome of one model of the cascade."""
 
     model: str
     outcome: str = Field(description="answered, skipped, late or failed.")
@@ -27,17 +27,19 @@ class StepOut(BaseModel):
 
 
 class ListReply(BaseModel):
-    """The items, best first, and where they come from."""
+    """The items, best first, and the model that ranked them."""
 
     items: list[ItemOut]
     model: str
     version: str = Field(description="The first digits of the weights' SHA-256.")
     history_length: int = Field(0, description="Known items that the list is based on.")
-    fallback: str | None = Field(None, description="Why the popular items are given instead.")
+    fallback: str | None = Field(None, description="Why the list holds popular items instead.")
     unknown: dict[str, list[str]] = Field(
         {}, description="Ids that the model does not know, by the part of the request."
     )
-    cascade: list[StepOut] | None = Field(None, description="Who was asked, and what came of it.")
+    cascade: list[StepOut] | None = Field(
+        None, description="The models of the cascade with their outcomes."
+    )
 
 
 class BatchReply(BaseModel):
@@ -47,17 +49,17 @@ class BatchReply(BaseModel):
 
 
 class SimilarReply(BaseModel):
-    """The items most like one item."""
+    """The items most similar to one item."""
 
     item_id: str
     items: list[ItemOut]
     model: str
     version: str
-    method: str = Field(description="How likeness is measured.")
+    method: str = Field(description="The measure of similarity.")
 
 
-class CarriedOut(BaseModel):
-    """What one item of the history did for the score."""
+class ContributionOut(BaseModel):
+    """The contribution of one item of the history to the score."""
 
     item_id: str
     title: str | None = None
@@ -66,7 +68,7 @@ class CarriedOut(BaseModel):
 
 
 class ViewOut(BaseModel):
-    """What one view did for the score."""
+    """The contribution of one view to the score."""
 
     score: float = Field(description="The views add up to the score.")
     advantage: float = Field(description="The score less its mean over the catalogue.")
@@ -79,8 +81,8 @@ class ExplainReply(BaseModel):
     item_id: str
     title: str | None = None
     score: float
-    rank: int = Field(description="Among all items, seen ones too.")
-    history: list[CarriedOut] = Field(description="The item that carried most first.")
+    rank: int = Field(description="Rank in the whole catalogue, seen items included.")
+    history: list[ContributionOut] = Field(description="The largest contribution first.")
     views: dict[str, ViewOut] = Field(description="Empty where a model has one view only.")
     unknown: dict[str, list[str]]
     model: str
@@ -88,39 +90,37 @@ class ExplainReply(BaseModel):
 
 
 class EventsReply(BaseModel):
-    """The events are on disk."""
+    """The events are stored durably."""
 
     accepted: int
-    unknown_items: list[str] = Field(description="Kept, though no model knows them yet.")
-    repeated: int = Field(
-        0, description="Events that the store had already, which count once; left out if none."
-    )
+    unknown_items: list[str] = Field(description="Items of stored events that no model knows yet.")
+    repeated: int = Field(0, description="Events that the store had already; omitted if zero.")
 
 
 class EventOut(BaseModel):
-    """An interaction as it is kept."""
+    """A stored interaction."""
 
     item_id: str
-    timestamp: int | None = Field(None, description="Seconds since 1970; null if never known.")
+    timestamp: int | None = Field(None, description="Seconds since 1970; null if unknown.")
     title: str | None = None
 
 
 class UserReply(BaseModel):
-    """Everything that is kept of a user."""
+    """All stored data of a user."""
 
     user_id: str
     history: list[EventOut]
 
 
 class EraseReply(BaseModel):
-    """The user is forgotten."""
+    """The user's data is erased."""
 
     user_id: str
-    erased: int = Field(description="Events that were kept.")
+    erased: int = Field(description="Number of erased events.")
 
 
 class ItemModel(BaseModel):
-    """What one model makes of an item."""
+    """The state of an item in one model."""
 
     model: str
     recommends: bool
@@ -137,20 +137,20 @@ class ItemReply(BaseModel):
 
 
 class FoundItem(BaseModel):
-    """A hit of a search."""
+    """A search result."""
 
     item_id: str
     title: str | None = None
 
 
 class ItemsReply(BaseModel):
-    """Items by words of their titles."""
+    """Items whose titles match a search."""
 
     items: list[FoundItem]
 
 
 class UsersReply(BaseModel):
-    """Users by the beginning of their ids."""
+    """Users whose ids match a prefix."""
 
     users: list[str]
 
@@ -167,8 +167,8 @@ class ModelReply(BaseModel):
     recall: float | None = Field(
         None, description="Share of the exact top 10 that an approximate search finds, as measured."
     )
-    new_items: bool = Field(description="Whether items can be put in without training.")
-    new_items_reason: str | None = Field(None, description="Why they cannot.")
+    new_items: bool = Field(description="Whether items can be added without training.")
+    new_items_reason: str | None = Field(None, description="Why items cannot be added.")
     columns: list[str] = Field(description="Text columns of the catalogue.")
 
 
@@ -180,7 +180,7 @@ class ModelsReply(BaseModel):
 
 
 class MetricsReply(BaseModel):
-    """What `train` and `evaluate` found of a run."""
+    """The results of `train` and `evaluate` of a run."""
 
     model: str
     version: str
@@ -191,19 +191,19 @@ class MetricsReply(BaseModel):
 
 
 class ReloadReply(BaseModel):
-    """The models as they are now."""
+    """The models after the reload."""
 
     models: list[ModelReply]
 
 
 class HealthReply(BaseModel):
-    """Alive."""
+    """The process is alive."""
 
     status: str
 
 
 class ReadyReply(BaseModel):
-    """Ready for requests."""
+    """The server is ready for requests."""
 
     status: str
     store: str

@@ -1,4 +1,4 @@
-"""What a request may hold. Limits that a server can be told are checked in `limits`."""
+"""Bodies of requests. `validation` checks the limits that a server can configure."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from pydantic import (
 Identifier = Annotated[
     str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
-"""A user's or an item's own id: no control characters, which no database keeps faithfully."""
+"""The id of a user or an item, without control characters, which databases may alter."""
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Time = StrictInt | StrictFloat | Annotated[str, StringConstraints(strict=True, max_length=64)]
-"""Read by `moments`."""
+"""Parsed by `event_times`."""
 
 
 class Request(BaseModel):
-    """Base of all: unknown keys are a fault of the caller, not to be passed over."""
+    """The base of all request bodies. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _Subject(Request):
-    """Whom a request is about: a user of the store, or a bare history."""
+    """The subject of a request: a user of the store, or a history."""
 
-    user_id: Identifier | None = Field(None, description="A user whose events the server keeps.")
+    user_id: Identifier | None = Field(None, description="A user whose events are in the store.")
     history: list[Identifier] | None = Field(
         None, description="Item ids, oldest first, in place of a user."
     )
@@ -45,13 +45,13 @@ class _Subject(Request):
 
 
 class RecommendRequest(_Subject):
-    """Whom to recommend to, and what."""
+    """A request for a list."""
 
-    k: int = Field(10, ge=1, description="How many items.")
-    exclude: list[Identifier] = Field([], description="Items not to be given.")
+    k: int = Field(10, ge=1, description="Number of items.")
+    exclude: list[Identifier] = Field([], description="Items to leave out.")
     candidates: list[Identifier] | None = Field(None, description="Rank these items alone.")
-    include_seen: bool = Field(False, description="Give items of the history too.")
-    details: bool = Field(False, description="Give titles and long-tail marks too.")
+    include_seen: bool = Field(False, description="Include items of the history.")
+    details: bool = Field(False, description="Include titles and long-tail marks.")
     model: str | None = Field(None, description="Which model; the server's default if left out.")
     budget_ms: float | None = Field(
         None, gt=0, le=60_000, description="Latency budget of the cascade, milliseconds."
@@ -65,7 +65,7 @@ class BatchRequest(Request):
 
 
 class ExplainRequest(_Subject):
-    """Which recommendation to explain."""
+    """A request for an explanation."""
 
     item_id: Identifier | None = Field(None, description="The item; the best one if left out.")
     model: str | None = Field(None, description="Which model; the server's default if left out.")
@@ -85,7 +85,7 @@ class EventIn(Request):
 
 
 class EventsRequest(Request):
-    """Interactions to be kept, all or none."""
+    """Interactions to store, all or none."""
 
     events: list[EventIn] = Field(min_length=1)
 
@@ -99,6 +99,6 @@ class ItemRequest(Request):
 
 
 class ReloadRequest(Request):
-    """Which model to load anew."""
+    """A request to reload models."""
 
     model: str | None = Field(None, description="A model; all if left out.")

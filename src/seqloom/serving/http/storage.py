@@ -1,4 +1,4 @@
-"""Calls of the store from the event loop: in threads, counted where they fail."""
+"""Calls the store from the event loop in threads, and counts failures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from seqloom.serving.store.base import Store
 T = TypeVar("T")
 _WRITERS = 32
 _MOST_WAITING = 1024
-"""One write more is refused at once with 503."""
+"""Most waiting writes. A further one is refused immediately with 503."""
 _PATIENCE_S = 3.0
-"""How long a write may wait for a thread. Every store bounds what follows."""
+"""How long a write may wait for a thread. The time of the write itself is bounded by the store."""
 _PROBE_EVERY_S = 1.0
 
 
 class Storage:
-    """Writes have threads of their own: while the store takes none, reads still find a free thread."""
+    """Runs reads and writes in separate threads, so that blocked writes leave threads for reads."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
@@ -35,7 +35,7 @@ class Storage:
         self._refused = ""
 
     async def read(self, what: str, call: Callable[..., T], *arguments: object) -> T:
-        """Run `call`, which reads the store; `what` names it in the metrics.
+        """Runs `call`, which reads the store; `what` names it in the metrics.
 
         Raises:
             StoreError: the store does not answer.
@@ -47,10 +47,10 @@ class Storage:
             raise
 
     async def write(self, what: str, call: Callable[..., T], *arguments: object) -> T:
-        """Run `call`, which writes to the store; `what` names it in the metrics.
+        """Runs `call`, which writes to the store; `what` names it in the metrics.
 
         Raises:
-            OverloadedError: too many writes wait already.
+            OverloadedError: too many writes are waiting.
             StoreError: the store refuses, or earlier writes held all threads for too long.
         """
         if self._waiting >= _MOST_WAITING:
@@ -59,10 +59,10 @@ class Storage:
 
         def in_time() -> T:
             if time.monotonic() > deadline:
-                raise StoreError("earlier writes have not ended; this one was not begun")
+                raise StoreError("earlier writes have not ended; this one was not started")
             return call(*arguments)
 
-        if self._writers is None:  # an application may be started again after its end
+        if self._writers is None:  # an application may be restarted after its end
             self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="seqloom-store-write")
         self._waiting += 1
         try:
@@ -74,7 +74,7 @@ class Storage:
             self._waiting -= 1
 
     async def ready(self) -> None:
-        """Return if the store answers and takes writes; a write is tried once a second at most.
+        """Returns if the store answers and takes writes. Tries a write at most every second.
 
         Raises:
             StoreError: it does not.
@@ -92,7 +92,7 @@ class Storage:
                 raise StoreError(self._refused)
 
     def close(self) -> None:
-        """End the threads; writes under way end by themselves."""
+        """Ends the threads; current writes finish by themselves."""
         if self._writers is not None:
             self._writers.shutdown(wait=False)
             self._writers = None

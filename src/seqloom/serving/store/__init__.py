@@ -1,4 +1,4 @@
-"""From a store's URL to the store."""
+"""Opens the store of a URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT_URL = "sqlite:///seqloom.db"
 
 
 def open_store(url: str = DEFAULT_URL, progress: Progress = SILENT) -> Store:
-    """Open the store at `url` and bring its schema up to date.
+    """Opens the store at `url` and updates its schema.
 
     `sqlite:///FILE` (relative) or `sqlite:////FILE` (absolute), `postgresql://USER:PASSWORD@HOST/NAME`,
     `redis://HOST:PORT/NUMBER`.

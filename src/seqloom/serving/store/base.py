@@ -1,4 +1,4 @@
-"""What a server remembers: users' histories, the live catalogue, access tokens."""
+"""The persistent state of a server: users' histories, the live catalogue, access tokens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 UNKNOWN_TIME: Final = -(2**62)
-"""Stands for a time that is not known; older than every known one."""
+"""Stands for an unknown time; older than every known one."""
 RECEIPT_LIFETIME_S: Final = 24 * 3600
-"""How long an idempotency key is remembered."""
+"""How long an idempotency key is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,38 +21,38 @@ class Event:
     timestamp: int = UNKNOWN_TIME
     """Seconds since 1970. A history is ordered by it, and by arrival where it is equal."""
     occurrence: int = 0
-    """Of an imported event without a time: how often the user had the item before it."""
+    """For an imported event without a time: the number of earlier events of the user with the item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What makes a retried request safe: it is answered again and not done again."""
+    """Makes a retried request safe: it gets the stored answer and is not executed again."""
 
     key: str
-    """The caller's key, unique among all callers."""
+    """The caller's key, unique over all callers."""
     fingerprint: str
-    """SHA-256 of the request: the same key with another request is a fault of the caller."""
+    """SHA-256 of the request: the same key with another request is an error of the caller."""
     reply: str
-    """The answer, as it was given."""
+    """The first answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of appended events."""
+    """The result of appending events."""
 
     new: int
-    """Events that were not there before."""
+    """Number of events that the store did not have."""
     earlier: Receipt | None = None
     """The receipt of the first request with the same key; `new` is then of that request."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveItem:
-    """A change of the catalogue since training: an item put in, described anew, or taken out."""
+    """A change of the catalogue since training: an item added, updated or removed."""
 
     item_id: str
     attributes: dict[str, str] = field(default_factory=dict)
-    """Its text by column."""
+    """Text by column."""
     removed: bool = False
     """Never recommended; histories may still hold it."""
     vectors: dict[str, bytes] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class LiveItem:
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A bearer token as it is kept: the secret itself is not."""
+    """A stored bearer token, without the secret."""
 
     token_id: str
     name: str
@@ -78,10 +78,10 @@ class TokenRecord:
 
 
 class Store(Protocol):
-    """Where a server keeps what must survive it. Every method is safe to call from any thread.
+    """Keeps the persistent state of a server. Every method is safe to call from any thread.
 
-    An event is known by its user, item and time: the same event counts once, however often and by
-    whichever door it comes. The store itself sees to it, also between servers that write at once.
+    An event is identified by user, item and time, and stored one time only, however often and from wherever
+    it arrives. The store guarantees this, also between servers that write concurrently.
 
     Raises (every method):
         StoreError: the database cannot be reached or refuses.
@@ -90,80 +90,80 @@ class Store(Protocol):
     name: str
     """The kind, for messages and metrics."""
     where: str
-    """Kind and place, for messages; without secrets."""
+    """Kind and location, for messages; without secrets."""
 
     def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Appended:
-        """Keep `events`, all or none. When this returns they are on disk.
+        """Stores `events`, all or none. When it returns, they are on disk.
 
         Where `receipt.key` was used before, nothing is appended and the earlier receipt is returned.
         """
 
     def histories(self, users: Sequence[str], limit: int) -> dict[str, list[str]]:
-        """The last `limit` item ids of each user, oldest first; users without events are left out."""
+        """Returns the last `limit` item ids of each user, oldest first; omits users without events."""
 
     def export(self, user_id: str) -> list[Event]:
-        """Everything kept of a user, oldest first."""
+        """Returns all events of a user, oldest first."""
 
     def erase(self, user_id: str) -> int:
-        """Forget a user; returns the number of events that were kept.
+        """Erases a user; returns the number of erased events.
 
-        The moment is recorded under a hash of the user's id: no import brings back an event that is
-        not later than it, or that has no time. What is appended afterwards counts.
+        The time of erasure is recorded under a hash of the user's id. Imports skip events up to that time
+        and events without a time. Later appended events are stored.
         """
 
     def find_users(self, prefix: str, limit: int) -> list[str]:
-        """Ids that start with `prefix`, in order."""
+        """Returns ids that start with `prefix`, in order."""
 
     def imported(self, source: str) -> bool:
-        """Whether `import_events` of that source has ended."""
+        """Returns whether `import_events` of that source is complete."""
 
     def import_events(self, source: str, chunks: Iterable[Sequence[Event]]) -> int:
-        """Keep a data set's events; returns how many were new, 0 where the import was done before.
+        """Stores a data set's events; returns the number of new ones, 0 where the import was complete before.
 
-        Each chunk is kept on its own and holds users whole. An import that was cut off is done again.
-        An event without a time is the same as one of that user and item that is there already,
-        whatever its time: its n-th occurrence is new where fewer than n are there. An event with a
-        time takes the place of those of that user and item that were imported without one.
+        Each chunk is stored separately and holds all events of its users. An interrupted import starts
+        again. An event without a time matches stored events of that user and item at any time: its n-th
+        occurrence is new if the store has fewer than n. An event with a time replaces those of that user
+        and item that were imported without one.
         """
 
     def lineage(self) -> str | None:
-        """What `set_lineage` kept, None in a store without."""
+        """Returns what `set_lineage` stored; None in a store without."""
 
     def set_lineage(self, text: str, expected: str | None) -> bool:
-        """Keep what the store knows of its data sets where it still is `expected`; says whether."""
+        """Replaces the lineage if it still is `expected`; returns whether it did."""
 
     def put_item(self, item: LiveItem) -> int:
-        """Keep a change of the catalogue; gives its version."""
+        """Stores a change of the catalogue; returns its version."""
 
     def items_since(self, version: int) -> list[LiveItem]:
-        """The latest change of every item changed after `version`, in the order of their versions."""
+        """Returns the latest change of every item changed after `version`, in the order of versions."""
 
     def announce_reload(self) -> int:
-        """Tell every server of this store to load its runs anew; gives the announcement's number."""
+        """Tells every server of this store to reload its runs; returns the number of the announcement."""
 
     def reloads(self) -> int:
-        """The number of the last announced reload, 0 where there was none."""
+        """Returns the number of the last announced reload; 0 before the first."""
 
     def put_token(self, token: TokenRecord) -> None:
-        """Keep a token."""
+        """Stores a token."""
 
     def tokens(self) -> list[TokenRecord]:
-        """All tokens, the oldest first."""
+        """Returns all tokens, the oldest first."""
 
     def revoke_token(self, token_id: str) -> bool:
-        """Forget a token; gives whether it was there."""
+        """Deletes a token; returns whether it existed."""
 
     def ping(self) -> None:
-        """Return if the store answers, and is still the one that was opened."""
+        """Returns if the store answers and is still the one that was opened."""
 
     def probe(self) -> None:
-        """Return if the store takes a write."""
+        """Returns if the store takes a write."""
 
     def check(self) -> None:
-        """Read all that is kept and return if none of it is damaged; may take minutes."""
+        """Reads the whole store and returns if nothing is damaged; may take minutes."""
 
     def purge(self, before: int) -> int:
-        """Forget receipts older than `before` (seconds since 1970); gives how many."""
+        """Deletes receipts older than `before` (seconds since 1970); returns their number."""
 
     def close(self) -> None:
-        """Finish what was begun and let go."""
+        """Finishes started work and releases all resources."""

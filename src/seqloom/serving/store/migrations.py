@@ -1,4 +1,4 @@
-"""The schema of the SQL stores, one step a version. A published step is never changed; a new one is added."""
+"""The schema of the SQL stores, one step per version. Published steps never change; changes are new steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIALECTS = {
         "unknown_time": str(UNKNOWN_TIME),
     },
     "postgresql": {
-        # The order of bytes, whatever the database's locale: a search by prefix needs it.
+        # Byte order independent of the database's locale: a search by prefix needs it.
         "text": 'TEXT COLLATE "C"',
         "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
         "bigint": "BIGINT",
@@ -74,7 +74,7 @@ MIGRATIONS = (
     Migration(
         5,
         (
-            # An event is one user, item and time. Older versions kept it as often as it came.
+            # An event is one user, item and time. Older versions kept repetitions.
             "DELETE FROM events WHERE timestamp <> {unknown_time} AND EXISTS (SELECT 1 FROM events e "
             "WHERE e.user_id = events.user_id AND e.timestamp = events.timestamp "
             "AND e.item_id = events.item_id AND e.seq < events.seq)",
@@ -83,7 +83,7 @@ MIGRATIONS = (
             "WHERE e.user_id = events.user_id AND e.timestamp = events.timestamp "
             "AND e.item_id = events.item_id AND e.seq < events.seq) "
             "WHERE timestamp = {unknown_time}",
-            # It orders histories too, but for arrival where times are equal.
+            # It orders histories too, except for equal times, which keep the order of arrival.
             "CREATE UNIQUE INDEX events_once ON events (user_id, timestamp, item_id, occurrence)",
             "DROP INDEX events_of_user",
             "ALTER TABLE receipts ADD COLUMN new_events {bigint}",
@@ -98,23 +98,23 @@ TABLES = (
     "events", "receipts", "imports", "catalogue", "catalogue_vectors", "counters", "tokens",
     "erasures", "lineage",
 )  # fmt: skip
-"""All that the migrations make."""
+"""All tables that the migrations create."""
 
 
-def steps(dialect: str, found: int, where: str) -> list[tuple[int, list[str]]]:
-    """The statements that lead from version `found` to the latest, by version.
+def steps(dialect: str, current: int, where: str) -> list[tuple[int, list[str]]]:
+    """Returns the statements that update version `current` to the latest, by version.
 
     Raises:
         ArtefactError: the schema is newer than this seqloom.
     """
-    if found > LATEST:
+    if current > LATEST:
         raise ArtefactError(
-            f"{where} has schema version {found}, this seqloom knows {LATEST}; update seqloom, or "
+            f"{where} has schema version {current}, this seqloom knows {LATEST}; update seqloom, or "
             "name another --store"
         )
     names = DIALECTS[dialect]
     return [
         (migration.version, [statement.format(**names) for statement in migration.statements])
         for migration in MIGRATIONS
-        if migration.version > found
+        if migration.version > current
     ]

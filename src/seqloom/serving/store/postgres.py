@@ -14,18 +14,18 @@ from seqloom.serving.store.url import StoreUrl
 
 T = TypeVar("T")
 _LOCK = 0x5E91_0031
-"""Of the migration: one server at a time changes the schema."""
+"""Lock of the migration: one server at a time changes the schema."""
 _ERASURES_LOCK = 0x5E91_0032
-"""Held together by imports, alone by an erasure, which so sees all that an import has written."""
+"""Lock shared by imports and exclusive to an erasure, which therefore sees all imported events."""
 _CONNECT_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 3
-"""How long a lock of another connection is waited for."""
+"""How long to wait for a lock of another connection."""
 _ATTEMPTS = 4
-"""Transactions that write the same events in another order stop each other; one of them is run again."""
+"""Attempts of a transaction: those that write the same events in another order can deadlock."""
 
 
 class PostgresStore(SqlStore):
-    """See the module. Reads and writes have connections of their own: blocked writes stop no read.
+    """A store in PostgreSQL. Blocked writes do not block reads, which use other connections.
 
     Raises:
         ConfigError: psycopg is not installed.
@@ -55,7 +55,7 @@ class PostgresStore(SqlStore):
                 max_size=connections // 2,
                 timeout=_CONNECT_TIMEOUT_S,
                 open=False,
-                # A connection that the server has closed meanwhile is replaced, not handed out.
+                # A connection that the server has closed meanwhile is replaced.
                 check=ConnectionPool.check_connection,
                 configure=_configure,
                 kwargs={"application_name": "seqloom"},
@@ -64,7 +64,7 @@ class PostgresStore(SqlStore):
         self._readers, self._writers = pool(), pool()
         try:
             with self._errors():
-                # A wrong address or password is said at once, not after the pool's retries.
+                # A wrong address or password is reported immediately, not after the pool's retries.
                 psycopg.connect(url.url, connect_timeout=_CONNECT_TIMEOUT_S).close()
                 self._readers.open()
                 self._writers.open()
@@ -79,8 +79,8 @@ class PostgresStore(SqlStore):
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             cursor.execute("CREATE TABLE IF NOT EXISTS seqloom_schema (version BIGINT NOT NULL)")
             cursor.execute("SELECT coalesce(max(version), 0) FROM seqloom_schema")
-            (found,) = cursor.fetchone()
-            for version, statements in steps("postgresql", found, self.where):
+            (current,) = cursor.fetchone()
+            for version, statements in steps("postgresql", current, self.where):
                 for statement in statements:
                     cursor.execute(statement)
                 cursor.execute("INSERT INTO seqloom_schema VALUES (%s)", (version,))
@@ -97,7 +97,7 @@ class PostgresStore(SqlStore):
 
     def _write_once(self, work: Callable[[Cursor], T]) -> T:
         with self._writers.connection() as connection:
-            # Whatever the server's default: what is acknowledged is on disk.
+            # Acknowledged writes are on disk, independent of the server's default.
             connection.execute("SET LOCAL synchronous_commit = on")
             with connection.cursor() as cursor:
                 return work(cursor)
@@ -166,9 +166,9 @@ class PostgresStore(SqlStore):
         return self._read(work)
 
     def check(self) -> None:
-        """See `Store`. Reads every row, and asks for indexes that PostgreSQL has marked as invalid.
+        """See `Store`. Reads every row and looks for indexes that PostgreSQL has marked as invalid.
 
-        Where the cluster has data checksums, a damaged page of a table is an error.
+        If the cluster has data checksums, a damaged page of a table is an error.
         """
 
         def work(cursor: Cursor) -> list[str]:

@@ -16,8 +16,8 @@ vectors:<item>      hash encoder -> float32 bytes
 reload-counter      number of announced reloads
 tokens              hash id -> JSON
 
-An acknowledged event is one that Redis has acknowledged: run it with `appendonly yes` and `appendfsync
-always`, or it may lose the last second when its machine fails. The server warns where it is not so.
+Durability is that of Redis: run it with `appendonly yes` and `appendfsync always`, or it may lose the last
+second when its machine fails. The server warns about other settings.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from seqloom.serving.store.url import StoreUrl
 SCHEMA = 2
 _AT_ONCE = 2000
 _EVENTS_A_SCRIPT = 500
-"""Most events of one import script: no other command runs meanwhile, and Lua takes few arguments."""
+"""Most events of one import script, which blocks all other commands; Lua also limits arguments."""
 
 
 class RedisStore:
-    """See the module. `url` is redis:// or rediss://; a cluster is not supported.
+    """A store in Redis. `url` is redis:// or rediss://; a cluster is not supported.
 
     Raises:
         ConfigError: the redis package is not installed.
@@ -83,10 +83,10 @@ class RedisStore:
                 socket_connect_timeout=10,
                 socket_timeout=10,
                 health_check_interval=30,
-                # A command whose reply was lost may have been carried out: its caller has to know.
+                # A command whose reply was lost may have been executed: its caller must know.
                 retry=Retry(NoBackoff(), 0),
             )
-            # Options of the URL are its arguments; made here, it connects to nothing yet.
+            # Options of the URL are arguments of the client. It does not connect yet.
             pool = self._client.connection_pool
             pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
@@ -101,41 +101,41 @@ class RedisStore:
             self._warn_of_loss(progress)
 
     def _migrate(self) -> None:
-        """Bring the layout up to date. What is cut off is done again."""
+        """Updates the layout. An interrupted update runs again."""
         key = self._key("schema")
         if self._client.setnx(key, SCHEMA):
             return
-        found = int(self._client.get(key))
-        if found > SCHEMA:
+        current = int(self._client.get(key))
+        if current > SCHEMA:
             raise ArtefactError(
-                f"{self.where} has layout version {found}, this seqloom knows {SCHEMA}; update "
+                f"{self.where} has layout version {current}, this seqloom knows {SCHEMA}; update "
                 "seqloom, or name another --store"
             )
-        if found < SCHEMA:
+        if current < SCHEMA:
             once_each = self._client.register_script(redis_scripts.ONCE_EACH)
             for user, _ in self._client.zscan_iter(self._key("users"), count=_AT_ONCE):
                 once_each(keys=[self._key("u:").encode() + user], args=[UNKNOWN_TIME])
             self._client.set(key, SCHEMA)
 
     def _warn_of_loss(self, progress: Progress) -> None:
-        with contextlib.suppress(self._error_type):  # CONFIG may be forbidden to us
-            told = {**self._client.config_get("append*")}
-            if told.get("appendonly") != "yes" or told.get("appendfsync") != "always":
+        with contextlib.suppress(self._error_type):  # CONFIG may not be permitted
+            settings = {**self._client.config_get("append*")}
+            if settings.get("appendonly") != "yes" or settings.get("appendfsync") != "always":
                 progress.warn(
                     f"{self.where} may lose acknowledged events when its machine fails; set "
                     "`appendonly yes` and `appendfsync always`"
                 )
 
     def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Appended:
-        """See `Store`. One script, so all or none and no other command between."""
-        told = receipt or Receipt("", "", "")
-        values: list[Any] = [self._prefix, told.fingerprint, told.reply, RECEIPT_LIFETIME_S]
+        """See `Store`. One script, so it is atomic."""
+        keyed = receipt or Receipt("", "", "")
+        values: list[Any] = [self._prefix, keyed.fingerprint, keyed.reply, RECEIPT_LIFETIME_S]
         for event in events:
             values += [event.user_id, event.item_id, event.timestamp]
         with self._errors():
-            new, *earlier = self._append(keys=[self._key(f"receipt:{told.key}")], args=values)
+            new, *earlier = self._append(keys=[self._key(f"receipt:{keyed.key}")], args=values)
         texts = [part.decode() for part in earlier]
-        return Appended(int(new), Receipt(told.key, *texts) if texts else None)
+        return Appended(int(new), Receipt(keyed.key, *texts) if texts else None)
 
     def histories(self, users: Sequence[str], limit: int) -> dict[str, list[str]]:
         """See `Store`."""
@@ -225,9 +225,9 @@ class RedisStore:
             for item_id, _ in rows:
                 pipe.hget(self._key("items"), item_id)
                 pipe.hgetall(self._key("vectors:").encode() + item_id)
-            found = pipe.execute()
+            values = pipe.execute()
         items = []
-        for (item_id, at), text, vectors in zip(rows, found[::2], found[1::2], strict=True):
+        for (item_id, at), text, vectors in zip(rows, values[::2], values[1::2], strict=True):
             named = {key.decode(): vector for key, vector in vectors.items()}
             items.append(
                 LiveItem(item_id.decode(), **json.loads(text), vectors=named, version=int(at))
@@ -253,8 +253,8 @@ class RedisStore:
         """See `Store`."""
         with self._errors():
             rows = [json.loads(text) for text in self._client.hvals(self._key("tokens"))]
-        found = [TokenRecord(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]
-        return sorted(found, key=lambda token: (token.created, token.token_id))
+        records = [TokenRecord(**{**row, "scopes": tuple(row["scopes"])}) for row in rows]
+        return sorted(records, key=lambda token: (token.created, token.token_id))
 
     def revoke_token(self, token_id: str) -> bool:
         """See `Store`."""
@@ -262,7 +262,7 @@ class RedisStore:
             return bool(self._client.hdel(self._key("tokens"), token_id))
 
     def ping(self) -> None:
-        """See `Store`. A Redis that was emptied, or started without its data, is another store."""
+        """See `Store`. A Redis that was emptied or restarted without its data is another store."""
         with self._errors():
             known = self._client.exists(self._key("schema"))
         if not known:

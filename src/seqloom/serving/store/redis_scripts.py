@@ -1,4 +1,4 @@
-"""What the Redis store does in one step: Lua, which no other command interrupts."""
+"""Lua scripts of the Redis store; each is atomic."""
 
 from __future__ import annotations
 

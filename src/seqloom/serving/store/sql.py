@@ -1,4 +1,4 @@
-"""What the SQL stores share: every statement but those where the dialects differ."""
+"""The common part of the SQL stores: all statements except those that depend on the dialect."""
 
 from __future__ import annotations
 
@@ -42,38 +42,38 @@ class SqlStore(ABC):
 
     @abstractmethod
     def _write(self, work: Callable[[Cursor], T]) -> T:
-        """Run `work` in a transaction of its own; when this returns, it is on disk."""
+        """Runs `work` in its own transaction; when it returns, the changes are on disk."""
 
     @abstractmethod
     def _read(self, work: Callable[[Cursor], T]) -> T:
-        """Run `work`, which changes nothing."""
+        """Runs `work`, which only reads."""
 
     def _sql(self, statement: str) -> str:
-        """The statement in the dialect's spelling."""
+        """Returns the statement in the dialect's syntax."""
         return statement
 
     @abstractmethod
     def _insert(self, cursor: Cursor, rows: Sequence[Event]) -> int:
-        """Insert the events that are not there, in their order; returns their number."""
+        """Inserts the new events in their order; returns their number."""
 
     @abstractmethod
     def _counts(self, cursor: Cursor, users: Sequence[str]) -> dict[tuple[str, str], int]:
-        """How many events there are of each of `users` and each item."""
+        """Counts the events of each of `users` and each item."""
 
     @abstractmethod
     def _forget_untimed(self, cursor: Cursor, rows: Sequence[Event]) -> None:
-        """Delete events without a time that are of the user and item of one of `rows`."""
+        """Deletes events without a time that have the user and item of one of `rows`."""
 
     @abstractmethod
     def _erasures(self, cursor: Cursor, keys: Sequence[str]) -> dict[str, int]:
-        """The moments of erasure of those of `keys` that have one.
+        """Returns the times of erasure of those of `keys` that have one.
 
-        No erasure is carried out between this and the end of the transaction.
+        Erasures wait until the end of the transaction.
         """
 
     @abstractmethod
     def _lock_erasures(self, cursor: Cursor) -> None:
-        """Wait for transactions that have read the erasures, and keep others from it."""
+        """Waits for transactions that have read the erasures, and blocks new ones."""
 
     def append(self, events: Sequence[Event], receipt: Receipt | None = None) -> Appended:
         """See `Store`."""
@@ -110,7 +110,7 @@ class SqlStore(ABC):
         """See `Store`."""
 
         def work(cursor: Cursor) -> dict[str, list[str]]:
-            found: dict[str, list[str]] = {}
+            histories: dict[str, list[str]] = {}
             for user in users:
                 cursor.execute(
                     self._sql(
@@ -121,8 +121,8 @@ class SqlStore(ABC):
                 )
                 rows = cursor.fetchall()
                 if rows:
-                    found[user] = [row[0] for row in reversed(rows)]
-            return found
+                    histories[user] = [row[0] for row in reversed(rows)]
+            return histories
 
         return self._read(work)
 
@@ -314,7 +314,7 @@ class SqlStore(ABC):
         return self._read(work)
 
     def _count(self, cursor: Cursor, name: str) -> int:
-        """Raise a counter. Its row is locked until the commit, so numbers become visible in order."""
+        """Increments a counter. Its row is locked until the commit, so numbers become visible in order."""
         cursor.execute(self._sql("UPDATE counters SET value = value + 1 WHERE name = ?"), (name,))
         cursor.execute(self._sql("SELECT value FROM counters WHERE name = ?"), (name,))
         return int(cursor.fetchone()[0])
@@ -361,7 +361,7 @@ class SqlStore(ABC):
 
     def probe(self) -> None:
         """See `Store`."""
-        # Another value each time: SQLite writes no page that stays as it is.
+        # A new value each time: SQLite does not write an unchanged page.
         self._write(lambda cursor: self._count(cursor, "probe"))
 
     def purge(self, before: int) -> int:
@@ -375,5 +375,5 @@ class SqlStore(ABC):
 
 
 def _user_key(user_id: str) -> str:
-    """What an erasure is recorded under: not the id itself, which was to be forgotten."""
+    """Returns the key of an erasure: a hash, because the id itself must be erased."""
     return hashlib.sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,12 +1,11 @@
-"""The default store: one file, no server, no set-up.
+"""The default store: one SQLite file.
 
-Write-ahead logging with synchronous=FULL: a transaction that has returned survives the end of the
-process and of the machine. All writes go through one thread, which commits what is waiting in one
-transaction: many writers share the cost of one flush to disk. Reads have connections of their own and
-wait for no writer.
+Write-ahead logging with synchronous=FULL: a finished transaction survives a crash of the process or the
+machine. One thread does all writes and commits waiting ones in one transaction, so many writers share one
+flush to disk. Reads use other connections and never wait for a writer.
 
-An open connection goes on reading and writing a file that was deleted, renamed or replaced. So the
-files' identities are compared before a read and, before a write is acknowledged, after its commit.
+An open connection keeps reading and writing a file that was deleted, renamed or replaced. So the files'
+identities are compared before a read and, before a write is acknowledged, after its commit.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ T = TypeVar("T")
 _TOGETHER = 256
 _READ_PATIENCE_S = 1.0
 _WRITE_PATIENCE_S = 3.0
-"""How long another process's lock is waited for. Jobs that wait meanwhile wait once more as long."""
+"""How long to wait for a lock of another process. Jobs queued meanwhile may wait twice as long."""
 _OPEN_PATIENCE_S = 30.0
-"""The same at the start, where another server may be changing the schema."""
+"""The same at the start, where another server may change the schema."""
 _Job = tuple[Callable[[Cursor], Any], "Future[Any]"]
 
 
 class SqliteStore(SqlStore):
-    """See the module. `path` is made where it does not exist.
+    """A store in a SQLite file. Creates `path` where it does not exist.
 
     Raises:
         StoreError: the file cannot be opened or is no database.
@@ -78,8 +77,8 @@ class SqliteStore(SqlStore):
         connection = self._writer
         connection.execute("BEGIN IMMEDIATE")
         try:
-            (found,) = connection.execute("PRAGMA user_version").fetchone()
-            for version, statements in steps("sqlite", found, str(self.path)):
+            (current,) = connection.execute("PRAGMA user_version").fetchone()
+            for version, statements in steps("sqlite", current, str(self.path)):
                 for statement in statements:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {version}")
@@ -109,7 +108,7 @@ class SqliteStore(SqlStore):
             return future.result()
 
     def _write_all(self) -> None:
-        """The writer's thread: take what waits, commit it together, answer."""
+        """Runs the writer's thread: takes the waiting jobs, commits them together, answers."""
         while True:
             job = self._jobs.get()
             if job is None:
@@ -155,7 +154,7 @@ class SqliteStore(SqlStore):
             future.set_result(result)
 
     def erase(self, user_id: str) -> int:
-        """See `Store`. The log is emptied too, so that the file no longer holds the bytes."""
+        """See `Store`. Truncates the log too, so that no file still holds the bytes."""
         erased = super().erase(user_id)
         self._read(lambda cursor: cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return erased
@@ -192,14 +191,14 @@ class SqliteStore(SqlStore):
         return dict(cursor.fetchall())
 
     def _lock_erasures(self, cursor: Cursor) -> None:
-        """Nothing to do: SQLite has one writer at a time."""
+        """Does nothing: SQLite has one writer at a time."""
 
     def ping(self) -> None:
-        """See `Store`. A file that was taken away is no store, though open connections still read it."""
+        """See `Store`. Fails for a deleted file, which open connections could still read."""
         self._read(lambda cursor: cursor.execute("SELECT count(*) FROM sqlite_master").fetchone())
 
     def check(self) -> None:
-        """See `Store`. SQLite's own check: every page, row and index."""
+        """See `Store`. Runs SQLite's check of every page, row and index."""
         faults = self._read(
             lambda cursor: [row[0] for row in cursor.execute("PRAGMA integrity_check(5)")]
         )
@@ -221,7 +220,7 @@ class SqliteStore(SqlStore):
             connection.close()
 
     def _check_files(self) -> None:
-        """Raise where the file or its log is no longer the one that was opened."""
+        """Raises where the file or its log is no longer the one that was opened."""
         for name, opened in self._files.items():
             try:
                 now: tuple[int, int] | None = _identity(name)
@@ -243,21 +242,21 @@ class SqliteStore(SqlStore):
 
 
 def _identity(path: Path | str) -> tuple[int, int]:
-    """Device and number of the file that is at `path` now.
+    """Returns device and inode of the file at `path`.
 
     Raises:
-        FileNotFoundError: there is none, or it is a database that was cut to nothing.
+        FileNotFoundError: the file is missing, or it is a database truncated to zero bytes.
     """
-    found = os.stat(path)
-    if not found.st_size and not str(path).endswith("-wal"):
+    status = os.stat(path)
+    if not status.st_size and not str(path).endswith("-wal"):
         raise FileNotFoundError(errno.ENOENT, "empty", str(path))
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _identities(path: Path) -> dict[str, tuple[int, int]]:
-    """The file, its write-ahead log and the log's index, by their names.
+    """Returns the identities of the file, its write-ahead log and the log's index.
 
-    SQLite keeps the log where the file is, not where a link to it is.
+    SQLite keeps the log beside the file, not beside a link to it.
     """
     real = path.resolve()
     names = (str(path), f"{real}-wal", f"{real}-shm")

@@ -1,8 +1,8 @@
-"""The one place that reads a store's URL, and that knows which parts of it are secret.
+"""Parses store URLs and keeps their secrets out of messages.
 
-A URL is taken only where it is certain what its parts are: a password with a reserved character that is
-not written as %XX could be taken for a host or a path and be repeated in a message. So messages of this
-module repeat nothing of a URL, and `StoreUrl` shows host, port and path alone.
+A URL is accepted only if its parts are unambiguous: a password with a reserved character that is not
+written as %XX could be parsed as a host or a path and appear in a message. So messages of this module
+repeat nothing of a URL, and `StoreUrl` shows only host, port and path.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPTIONS: Final = (
     "host", "hostaddr", "port", "dbname", "user", "sslmode", "application_name", "connect_timeout",
     "target_session_attrs", "options", "db", "protocol", "client_name",
 )  # fmt: skip
-"""Options that hold no secret; the values of all others are kept out of messages."""
+"""Options without secrets; messages omit the values of all others."""
 _TEXT = r"(?:[A-Za-z0-9._~!$'()*,;-]|%(?!00)[0-9A-Fa-f]{2})"
 _HOST = r"(?:[A-Za-z0-9._-]|%2[Ff])+|\[[0-9A-Fa-f:.]+\]"
 _SERVER_URL = re.compile(
@@ -46,34 +46,34 @@ _SERVER_URL = re.compile(
 
 @dataclass(frozen=True)
 class StoreUrl:
-    """A URL whose parts are known."""
+    """A parsed store URL."""
 
     kind: Kind
     shown: str
-    """Host, port and path, or the file: what messages may name."""
+    """Host, port and path, or the file; messages may name these."""
     url: str = field(repr=False)
-    """The whole URL, for the database's own library."""
+    """The whole URL, for the database's library."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """What no message may hold, as written and as meant."""
+    """The secrets, both percent-encoded and decoded."""
 
     def clean(self, error: BaseException) -> str:
-        """A library's message; left out where it repeats a secret."""
+        """Returns a library's message without secrets; replaces it where it repeats one."""
         text = str(error)
         if any(secret in text for secret in self.secrets):
-            return f"{type(error).__name__} (its message holds a secret of the URL)"
+            return f"{type(error).__name__} (message withheld: it holds a secret of the URL)"
         return text
 
 
 def parse_store_url(text: str) -> StoreUrl:
-    """Read a store's URL.
+    """Parses a store's URL.
 
     Raises:
-        ConfigError: it is of no known kind, or its parts are not certain. Repeats nothing of it.
+        ConfigError: the scheme is unknown, or the parts are ambiguous. Repeats nothing of the URL.
     """
     name, mark, rest = text.partition("://")
     kind = _KINDS.get(name)
     if not mark or kind is None:
-        raise ConfigError(f"the store's URL is of no known kind; allowed: {ALLOWED}")
+        raise ConfigError(f"the store's URL has an unknown scheme; allowed: {ALLOWED}")
     if kind == "sqlite":
         if not rest.startswith("/") or len(rest) < 2 or "\0" in rest:
             raise ConfigError("the store's URL names no SQLite file; write sqlite:///FILE")
@@ -91,7 +91,7 @@ def parse_store_url(text: str) -> StoreUrl:
 def _secrets(kind: Kind, parts: re.Match[str]) -> tuple[str, ...]:
     held = [parts["password"]]
     if kind == "redis" and parts["password"] is None:
-        held.append(parts["user"])  # a lone name may be meant as the password
+        held.append(parts["user"])  # a name without a password may be the password
     for option in (parts["query"] or "").split("&"):
         key, equals, value = option.partition("=")
         if not equals or re.search("pass|secret|token", key, re.IGNORECASE):

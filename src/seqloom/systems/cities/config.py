@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.systems.id_only import IDConfig
+from seqloom.systems.base_config import IDConfig
 
 
 class InferenceConfig(Config):

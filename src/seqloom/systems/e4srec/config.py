@@ -9,11 +9,9 @@ from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.data.batches import LongHistories
-from seqloom.llm.plugins.shared_base import LoraSettings
-from seqloom.llm.reference import LanguageModelConfig
-from seqloom.systems.base import SystemConfig
-from seqloom.systems.ranking_loss import LossConfig
+from seqloom.data.options import LongHistories
+from seqloom.llm.config import LanguageModelConfig, LoraSettings
+from seqloom.systems.base_config import LossConfig, SystemConfig
 
 
 class IdsConfig(Config):

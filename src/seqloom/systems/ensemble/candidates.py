@@ -13,6 +13,7 @@ from seqloom.core.batching import EVALUATION_LIMITS
 from seqloom.core.errors import TrainingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.random import generator
+from seqloom.data.sequences import PaddedBatch
 from seqloom.data.store import Dataset, HeldOut
 from seqloom.data.tie_keys import tie_keys
 from seqloom.systems.score_sum import MemberScorer
@@ -90,12 +91,7 @@ def gather_candidates(
             rows = by_length[first : first + at_once]
             histories = held_out.histories.select(rows)
             batch = histories.pad(max_len).to(device)
-            member_scores = torch.stack([m.score(batch.items, batch.lengths) for m in members])
-            if not bool(torch.isfinite(member_scores.sum())):
-                raise TrainingError(
-                    "a member of the ensemble gave scores that are not finite; leave it out, or train it "
-                    "again with a lower learning_rate"
-                )
+            member_scores = _score(members, batch)
             spread += member_scores.std(2, correction=0).sum(1).double().cpu()
             member_scores = member_scores[:, :, order.to(device)]
             target = place[held_out.targets[rows] - 1].to(device)
@@ -113,6 +109,17 @@ def gather_candidates(
             log_count[first : first + len(rows)] = count.cpu()
             task.advance(len(rows))
     return Candidates(scores, log_count, spread / max(1, len(users)))
+
+
+def _score(members: Sequence[MemberScorer], batch: PaddedBatch) -> Tensor:
+    """Scores the catalogue with every member. Shapes: -> [members, B, N]."""
+    scores = torch.stack([member.score(batch.items, batch.lengths) for member in members])
+    if not bool(torch.isfinite(scores.sum())):
+        raise TrainingError(
+            "a member of the ensemble gave scores that are not finite; leave it out, or train it "
+            "again with a lower learning_rate"
+        )
+    return scores
 
 
 def choose(

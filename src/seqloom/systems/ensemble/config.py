@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from seqloom.systems.base import SystemConfig
+from seqloom.systems.base_config import SystemConfig
 
 
 class EnsembleConfig(SystemConfig):

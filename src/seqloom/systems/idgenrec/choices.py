@@ -10,7 +10,7 @@ from torch import Tensor
 from seqloom.llm.generation.diverse import allowed_tokens
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.text_model import END
-from seqloom.systems.idgenrec.config import IDConfig
+from seqloom.systems.idgenrec.config import TextualIDConfig
 from seqloom.systems.idgenrec.ids import attempts_of
 from seqloom.systems.idgenrec.item_texts import OwnWords
 
@@ -22,7 +22,7 @@ class IDChoices:
     additional words, or from a file), its own token is added to those of the last attempt at each place.
     """
 
-    def __init__(self, texts: Sequence[str], lexicon: Lexicon, config: IDConfig) -> None:
+    def __init__(self, texts: Sequence[str], lexicon: Lexicon, config: TextualIDConfig) -> None:
         self._automaton = WordAutomaton.build(lexicon)
         self._own = OwnWords.of(texts, lexicon)
         self._attempts = attempts_of(config)
@@ -36,7 +36,7 @@ class IDChoices:
         automaton = self._automaton = self._automaton.to(device)
         words = ids > END
         place = ids.clamp(min=END)[..., None]
-        own = self._own.wanted((items - 1).tolist(), device)
+        own = self._own.token_mask((items - 1).tolist(), device)
         left = torch.arange(len(ids), device=device)  # IDs that no attempt so far could write
         competing = torch.zeros(*ids.shape, len(automaton.start), dtype=torch.bool, device=device)
         for attempt in self._attempts:

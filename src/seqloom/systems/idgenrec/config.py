@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.llm.generation.networks import NetworkConfig, Source
-from seqloom.systems.base import SystemConfig
+from seqloom.llm.config import NetworkConfig, NetworkSource
+from seqloom.systems.base_config import SystemConfig
 
 
-class IDConfig(Config):
+class TextualIDConfig(Config):
     """How textual IDs are generated."""
 
     text: str = "values"
@@ -72,7 +72,7 @@ class GeneratorConfig(Config):
 class RecommenderNetworkConfig(NetworkConfig):
     """Language model of the recommender; from scratch by default, even if only its shape is set."""
 
-    source: Source = "llama"
+    source: NetworkSource = "llama"
     """pretrained, or from scratch: encoder-decoder (t5) or decoder-only (llama)."""
 
 
@@ -135,7 +135,7 @@ class IDGenRecConfig(SystemConfig):
     start_from: str | None = None
     """Folder of a run to continue (few-shot): its tokenizer, prompts, models and weights are used, and the
     keys tokenizer, templates, generator and recommender are ignored."""
-    ids: IDConfig = Field(default_factory=IDConfig)
+    ids: TextualIDConfig = Field(default_factory=TextualIDConfig)
     """How IDs are generated."""
     generation: GeneratorConfig = Field(default_factory=GeneratorConfig)
     """How the generator is trained."""

@@ -18,7 +18,7 @@ from seqloom.llm.generation.diverse import Lengths, generate_words
 from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END, TextModel
-from seqloom.systems.idgenrec.config import IDConfig
+from seqloom.systems.idgenrec.config import TextualIDConfig
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 
 _OUTPUTS_AT_ONCE = 1 << 25
@@ -38,7 +38,7 @@ class Attempt:
     """Whether it may write only the item's own words, if these allow an ID."""
 
 
-def attempts_of(config: IDConfig) -> list[Attempt]:
+def attempts_of(config: TextualIDConfig) -> list[Attempt]:
     """Returns the stages in order: short IDs of the item's own words, then longer IDs of any words."""
     attempts = []
     for stage in range(1 + (config.longest - config.max_tokens) // config.growth):
@@ -64,7 +64,7 @@ class IDMaker:
         self,
         generator: TextModel,
         lexicon: Lexicon,
-        config: IDConfig,
+        config: TextualIDConfig,
         *,
         taken: Sequence[Row] = (),
         progress: Progress = SILENT,
@@ -193,7 +193,7 @@ class IDMaker:
                     lengths,
                     groups=groups,
                     penalty=penalty,
-                    wanted=None if own is None else own.wanted(batch, self._device),
+                    preferred_tokens=None if own is None else own.token_mask(batch, self._device),
                 )
                 for item, rows in zip(batch, texts.tolist(), strict=True):
                     candidates[item] = [tuple(n for n in row if n > END) for row in rows]

@@ -74,7 +74,7 @@ class OwnWords:
         rows = (sorted({place[w] for w in split_words(text) if w in place}) for text in texts)
         return cls(tuple(tuple(row) for row in rows), lexicon)
 
-    def wanted(self, numbers: Sequence[int], device: torch.device) -> Tensor:
+    def token_mask(self, numbers: Sequence[int], device: torch.device) -> Tensor:
         """Marks the tokens of the items' own words. Shapes: -> [B, V'] bool."""
         mask = torch.zeros(len(numbers), len(self.lexicon.output_tokens), dtype=torch.bool)
         for row, number in enumerate(numbers):

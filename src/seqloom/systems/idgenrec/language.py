@@ -16,7 +16,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_folders import model_folder
 from seqloom.llm.generation.lexicon import Lexicon, collect_words
 from seqloom.llm.generation.tokenizers import load_tokenizer, train_tokenizer
-from seqloom.systems.idgenrec.config import IDConfig, IDGenRecConfig
+from seqloom.systems.idgenrec.config import IDGenRecConfig, TextualIDConfig
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 from seqloom.systems.idgenrec.templates import Templates, read_prompt, read_templates
 
@@ -38,7 +38,7 @@ class Language:
     """[K] tokens of the tokenizer that a pruned recommender keeps, output tokens first; None if it keeps
     all."""
 
-    def speaking(self, texts: Sequence[str], config: IDConfig) -> Self:
+    def with_words(self, texts: Sequence[str], config: TextualIDConfig) -> Self:
         """Adds the words of other texts, as far as the output tokens can write them."""
         words = {*collect_words(texts, min_count=config.min_word_count), *self.lexicon.words}
         lexicon = Lexicon.build(

@@ -206,7 +206,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
         outputs = language.lexicon.output_tokens
         builder = PromptBuilder(language.templates, language.tokenizer)
         if language.kept is not None:
-            # A pruned recommender numbers its tokens anew, output tokens first.
+            # A pruned recommender renumbers its tokens, output tokens first.
             builder.translate(language.kept)
             outputs = torch.arange(len(outputs))
         builder.set_output_tokens(outputs)
@@ -216,7 +216,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
     def _take_over(self, run: Path) -> None:
         """Loads models, tokenizer and prompts of another run, and adds the words of these items."""
         self.read_files(run / MODEL_FOLDER)
-        self.language = self.language.speaking(self._texts, self.config.ids)
+        self.language = self.language.with_words(self._texts, self.config.ids)
         state = _read_weights(run)
         for part in ("generator", "recommender"):
             getattr(self, part).load_state_dict(_part(state, part))

@@ -138,7 +138,7 @@ class IDGenRec(IDGenRecModels):
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
         """Returns the recommender over longer tables."""
-        return self.over(tables[IDS])
+        return self.scorer_of_ids(tables[IDS])
 
     # See `core.protocols.NamesItems`.
 
@@ -165,7 +165,7 @@ class IDGenRec(IDGenRecModels):
 
         Shapes: -> [M, longest + 1] output numbers.
         """
-        maker = self.maker(self.language.speaking(texts, self.config.ids), progress)
+        maker = self.maker(self.language.with_words(texts, self.config.ids), progress)
         return maker.make(texts, item_ids, self.prompts_of(texts))
 
     def remake_ids(
@@ -187,11 +187,11 @@ class IDGenRec(IDGenRecModels):
 
         Shapes: ids [M, T] output numbers -> M texts.
         """
-        language = self.language.speaking(texts, self.config.ids) if texts else self.language
+        language = self.language.with_words(texts, self.config.ids) if texts else self.language
         rows = self.ids[1:] if ids is None else ids
         return [language.lexicon.text(row) for row in rows.tolist()]
 
-    def over(self, ids: Tensor, recommender: Any = None) -> BeamScorer | ExactScorer:
+    def scorer_of_ids(self, ids: Tensor, recommender: Any = None) -> BeamScorer | ExactScorer:
         """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
 
         Shapes: ids [M, T] output numbers.

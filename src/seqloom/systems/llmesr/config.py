@@ -9,9 +9,8 @@ from pydantic import Field
 
 from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.core.config import Config
-from seqloom.systems.ranking_loss import OffsetLossConfig
-from seqloom.systems.sequence import SequenceConfig
-from seqloom.systems.texttower import TextTowerConfig
+from seqloom.systems.base_config import OffsetLossConfig, SequenceConfig
+from seqloom.systems.config import TextTowerConfig
 
 
 class SemanticConfig(Config):

@@ -1,4 +1,4 @@
-"""What MELT's branches learn from in one step: head users, head items, or both beside ranking rows."""
+"""Batches of MELT's branches: head users, head items, or both beside ranking rows."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
-from seqloom.systems.id_only import IDConfig
+from seqloom.systems.base_config import IDConfig
 
 
 class JointConfig(Config):

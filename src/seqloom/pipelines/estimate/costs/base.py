@@ -31,4 +31,4 @@ class TrainingCosts(Protocol):
         """Width of the vectors that the catalogue is scored with."""
 
     def shared_bytes(self) -> int:
-        """What it needs on its device beside its own state: a frozen language model."""
+        """Returns the device memory beside the system's own state: a frozen language model."""

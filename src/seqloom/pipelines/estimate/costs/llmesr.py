@@ -64,6 +64,6 @@ class LLMESRCosts(SequenceCosts[LLMESR]):
             return ComputeCost()
         lengths = rows.clamp(max=self.system.encoder.max_len).sort().values
         parts = [self.states_cost(len(part), int(part.max())) for part in lengths.split(512)]
-        vectors = self.vectors_cost() * len(parts)  # made anew for every part
+        vectors = self.vectors_cost() * len(parts)  # recomputed for every part
         bank = FLOAT_BYTES * len(rows) * self.system.vector_size
         return replace((sum(parts, ComputeCost()) + vectors) * (1 / 3), held=bank)

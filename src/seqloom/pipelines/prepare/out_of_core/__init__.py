@@ -1,4 +1,4 @@
-"""`prepare` for a log that is too large for one process: pure steps over files, run by an engine.
+"""`prepare` for a log that is too large for one process: pure steps over files, run by a job runner.
 
 read      codes a file of the log and divides its events by a hash of the user (`reading`)
 gather    collects all events of a bucket of users, sorts them and handles duplicates (`gathering`)

@@ -52,7 +52,7 @@ _BYTES_A_PART = 256 << 20
 
 
 def prepare_out_of_core(
-    engine: JobRunner,
+    runner: JobRunner,
     log: str | Path,
     out: str | Path,
     *,
@@ -62,7 +62,7 @@ def prepare_out_of_core(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Dataset:
-    """Prepares a log of many files with an engine; ids, events and split are those of `prepare`.
+    """Prepares a log of many files with a runner; ids, events and split are those of `prepare`.
 
     The files of a folder are read in the order of their names. `parts` is the number of parts of the
     data set; by default one per 256 MiB of the log, and at least one per slot. Unfinished work is kept
@@ -85,9 +85,9 @@ def prepare_out_of_core(
         sizes=sizes,
         format=form,
         options=options,
-        parts=parts or max(engine.slots(), -(-sum(sizes) // _BYTES_A_PART)),
+        parts=parts or max(runner.slots(), -(-sum(sizes) // _BYTES_A_PART)),
     )
-    driver = _Driver(engine, job, str(log), out, items, overwrite, progress)
+    driver = _Driver(runner, job, str(log), out, items, overwrite, progress)
     with sole_writer(out, progress):
         try:
             return driver.run()
@@ -102,7 +102,7 @@ class _Driver:
 
     def __init__(
         self,
-        engine: JobRunner,
+        runner: JobRunner,
         job: Job,
         name: str,
         out: Path,
@@ -110,7 +110,7 @@ class _Driver:
         overwrite: bool,
         progress: Progress,
     ) -> None:
-        self.engine, self.job, self.options = engine, job, job.options
+        self.runner, self.job, self.options = runner, job, job.options
         self.name, self.out, self.items = name, out, items
         self.overwrite, self.progress = overwrite, progress
         self.findings = Findings(progress)
@@ -153,7 +153,7 @@ class _Driver:
         """Runs a step on every bucket, or on `count` pieces."""
         task = functools.partial(work, str(self.folder.path), *arguments)
         name = work.__name__.replace("_", " ")
-        return self.engine.run(
+        return self.runner.run(
             task, range(count or self.job.parts), name=name, progress=self.progress
         )
 

@@ -1,4 +1,4 @@
-"""The live catalogue: put an item in, describe it anew, take it out, find it."""
+"""Endpoints of the live catalogue: add, update, remove and find items."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 
 from seqloom.serving.engine.model import ServedModel
+from seqloom.serving.http.authorization import RequireScope
 from seqloom.serving.http.context import Context, Ctx, reply
 from seqloom.serving.http.encoding import StrictRoute
-from seqloom.serving.http.guard import Needs
-from seqloom.serving.http.limits import check_item
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.replies import ItemReply, ItemsReply
 from seqloom.serving.http.requests import Identifier, ItemRequest, Text
+from seqloom.serving.http.validation import check_item
 
 router = APIRouter(prefix="/v1", tags=["items"], route_class=StrictRoute)
-_READ, _WRITE = [Depends(Needs("read"))], [Depends(Needs("write"))]
+_READ, _WRITE = [Depends(RequireScope("read"))], [Depends(RequireScope("write"))]
 _MOST_FOUND = 50
 
 
 @router.get("/items", response_model=ItemsReply, dependencies=_READ)
 async def find_items(
     context: Ctx,
-    query: Annotated[Text, Query(max_length=200, description="Beginnings of words.")] = "",
+    query: Annotated[Text, Query(max_length=200, description="Prefixes of words.")] = "",
     limit: Annotated[int, Query(ge=1, le=_MOST_FOUND)] = 20,
     model: str | None = None,
 ) -> Response:
-    """Items whose titles hold words that begin like those of `query`, the popular ones first."""
+    """Returns items whose titles match every word of `query` as a prefix, popular ones first."""
     served = context.engine.model(model)
     return reply({"items": await asyncio.to_thread(_find, context, served, query, limit)})
 
 
 @router.get("/items/{item_id:path}", response_model=ItemReply, dependencies=_READ)
 async def get_item(context: Ctx, item_id: Identifier) -> Response:
-    """An item's text, and which models can recommend it."""
+    """Returns an item's text and the models that can recommend it."""
     if not _is_known(context, item_id):
         raise _unknown()
     return reply(_item(context, item_id))
@@ -43,9 +43,10 @@ async def get_item(context: Ctx, item_id: Identifier) -> Response:
 
 @router.put("/items/{item_id:path}", response_model=ItemReply, dependencies=_WRITE)
 async def put_item(body: ItemRequest, context: Ctx, item_id: Identifier) -> Response:
-    """Put an item in, or describe it anew; it can be recommended when the answer comes.
+    """Adds or updates an item. It can be recommended from the time of the answer.
 
-    The text is embedded with the encoder of the training. Models that cannot take new items say so.
+    The text is embedded with the encoder of the training. The reply names models that cannot take new
+    items.
     """
     check_item(body, context.config.limits)
     await context.storage.write(
@@ -58,7 +59,7 @@ async def put_item(body: ItemRequest, context: Ctx, item_id: Identifier) -> Resp
 
 @router.delete("/items/{item_id:path}", response_model=ItemReply, dependencies=_WRITE)
 async def delete_item(context: Ctx, item_id: Identifier) -> Response:
-    """Take an item out: no model recommends it any more. Histories may still hold it."""
+    """Removes an item from recommendation in every model. Histories may still hold it."""
     if not _is_known(context, item_id):
         raise _unknown()
     attributes = {k: v for k, v in _attributes(context, item_id).items() if v is not None}
@@ -78,18 +79,18 @@ def _is_known(context: Context, item_id: str) -> bool:
 def _item(context: Context, item_id: str) -> dict[str, Any]:
     models = []
     for model in context.engine.models.values():
-        recommends, reason = _standing(context, model, item_id)
+        recommends, reason = _availability(context, model, item_id)
         models.append({"model": model.name, "recommends": recommends, "reason": reason})
     return {"item_id": item_id, "attributes": _attributes(context, item_id), "models": models}
 
 
-def _standing(context: Context, model: ServedModel, item_id: str) -> tuple[bool, str | None]:
-    """Whether a model can recommend an item, and why not."""
+def _availability(context: Context, model: ServedModel, item_id: str) -> tuple[bool, str | None]:
+    """Returns whether a model can recommend an item, and why not."""
     if model.snapshot.offers(item_id):
         heeded = item_id not in model.run.item_numbers or model.run.system.redescribes_items
         live = context.engine.live.items.get(item_id)
         if live is not None and not (model.grows and heeded):
-            why = model.no_new_items or "the model keeps what it learnt of the item"
+            why = model.no_new_items or "the model keeps the vectors that it learnt for the item"
             return True, f"as it was trained: the new text counts for nothing ({why})"
         return True, None
     if item_id in model.refused:
@@ -112,14 +113,14 @@ def _attributes(context: Context, item_id: str) -> dict[str, str | None]:
 
 
 def _find(context: Context, model: ServedModel, query: str, limit: int) -> list[dict[str, Any]]:
-    """Items put in while serving first, then those of the training by their events."""
+    """Returns matching items: those added while serving first, then trained items by popularity."""
     words = query.lower().split()
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     live = context.engine.live.items
     for item in live.values():
         title = context.live_title(item.attributes) or ""
         if words and not item.removed and all(word in title.lower() for word in words):
-            found.append({"item_id": item.item_id, "title": title})
+            entries.append({"item_id": item.item_id, "title": title})
     rows = context.index(model).find(query).tolist()
     counts = model.counts
     if counts is not None:
@@ -127,8 +128,8 @@ def _find(context: Context, model: ServedModel, query: str, limit: int) -> list[
     for row in rows[: limit + len(live)]:
         item_id = model.run.item_ids[row]
         if item_id not in live:
-            found.append({"item_id": item_id, "title": model.run.titles[row]})
-    return found[:limit]
+            entries.append({"item_id": item_id, "title": model.run.titles[row]})
+    return entries[:limit]
 
 
 def _unknown() -> ProblemError:

@@ -1,4 +1,4 @@
-"""The served models: what they are, how well they rank, and loading them anew."""
+"""Endpoints of the served models: list, metrics, reload."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from seqloom.core.errors import ArtefactError, SeqloomError
 from seqloom.core.files import read_json
 from seqloom.serving.engine.engine import UnknownModelError
 from seqloom.serving.engine.model import ServedModel
+from seqloom.serving.http.authorization import RequireScope
 from seqloom.serving.http.context import Context, Ctx, reply
 from seqloom.serving.http.encoding import StrictRoute
-from seqloom.serving.http.guard import Needs
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.replies import MetricsReply, ModelsReply, ReloadReply
 from seqloom.serving.http.requests import ReloadRequest
 
 router = APIRouter(prefix="/v1", tags=["models"], route_class=StrictRoute)
-_READ, _ADMIN = [Depends(Needs("read"))], [Depends(Needs("admin"))]
+_READ, _ADMIN = [Depends(RequireScope("read"))], [Depends(RequireScope("admin"))]
 
 
 @router.get("/models", response_model=ModelsReply, dependencies=_READ)
 async def list_models(context: Ctx) -> Response:
-    """The served models, the default one first."""
+    """Returns the served models, the default one first."""
     models = [_describe(context, model) for model in context.engine.models.values()]
     cascade = context.cascade.names if context.cascade is not None else []
     return reply({"models": models, "cascade": cascade})
@@ -32,17 +32,17 @@ async def list_models(context: Ctx) -> Response:
 
 @router.get("/models/{model}/metrics", response_model=MetricsReply, dependencies=_READ)
 async def model_metrics(context: Ctx, model: str) -> Response:
-    """What training and evaluation found of a model."""
+    """Returns the results of training and evaluation of a model."""
     served = context.engine.model(model)
     return reply(await asyncio.to_thread(_metrics, served))
 
 
 @router.post("/admin/reload", response_model=ReloadReply, dependencies=_ADMIN)
 async def reload(body: ReloadRequest, context: Ctx) -> Response:
-    """Load one model, or all, anew from their folders. No request fails meanwhile.
+    """Reloads one model or all from their folders. No request fails meanwhile.
 
-    Where a run cannot be opened, the model that is served stays. Else the other servers of the store
-    are told, and load all of theirs anew.
+    If a run cannot be opened, the served model stays. Otherwise the other servers of the store
+    reload their models too.
     """
     try:
         models = await asyncio.to_thread(context.engine.reload, body.model)
@@ -70,7 +70,7 @@ def _describe(context: Context, model: ServedModel) -> dict[str, Any]:
 
 
 def _metrics(model: ServedModel) -> dict[str, Any]:
-    """The run's own files. Their names are the server's, never a request's.
+    """Reads the metrics files of a run. Their names never come from a request.
 
     Raises:
         ArtefactError: one of them is damaged.

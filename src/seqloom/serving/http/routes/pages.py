@@ -1,4 +1,4 @@
-"""The explorer and the description of the interface: pages that load nothing from elsewhere."""
+"""The explorer and the API documentation: pages that load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POLICY = (
 
 @cache
 def _files() -> dict[str, bytes]:
-    """The pages' files by name: a request can ask for these and for nothing else."""
+    """Returns the files of the pages by name, the only ones that a request can get."""
     folder = resources.files("seqloom.serving.http") / "static"
     return {
         entry.name: entry.read_bytes()
@@ -34,26 +34,26 @@ def _files() -> dict[str, bytes]:
 
 @router.get("/")
 async def explorer() -> Response:
-    """The explorer."""
+    """Returns the explorer."""
     return _file("index.html")
 
 
 @router.get("/docs")
 async def docs() -> Response:
-    """The interface, described from /openapi.json."""
+    """Returns the documentation of the API, rendered from /openapi.json."""
     return _file("docs.html")
 
 
 @router.get("/static/{name}")
 async def static(name: str) -> Response:
-    """A part of a page."""
+    """Returns a file of a page."""
     return _file(name)
 
 
 def _file(name: str) -> Response:
     data = _files().get(name)
     if data is None:
-        raise HTTPException(404, "There is no such page.")
+        raise HTTPException(404, "No such page.")
     headers = {
         "Content-Security-Policy": _POLICY,
         "Referrer-Policy": "no-referrer",

@@ -9,11 +9,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from seqloom.serving.engine.cascade import Step
 from seqloom.serving.engine.queries import Answer, Explain, Explanation, Recommend, Similar
+from seqloom.serving.http.authorization import RequireScope
 from seqloom.serving.http.context import Context, Ctx, reply
 from seqloom.serving.http.direct_route import DirectRoute
 from seqloom.serving.http.encoding import StrictRoute
-from seqloom.serving.http.guard import Needs
-from seqloom.serving.http.limits import check_batch, check_explain, check_k, check_recommend
 from seqloom.serving.http.problems import invalid, problem_of
 from seqloom.serving.http.replies import BatchReply, ExplainReply, ListReply, SimilarReply
 from seqloom.serving.http.requests import (
@@ -22,23 +21,28 @@ from seqloom.serving.http.requests import (
     Identifier,
     RecommendRequest,
 )
+from seqloom.serving.http.validation import check_batch, check_explain, check_k, check_recommend
 
 router = APIRouter(
-    prefix="/v1", tags=["recommend"], dependencies=[Depends(Needs("read"))], route_class=StrictRoute
+    prefix="/v1",
+    tags=["recommend"],
+    dependencies=[Depends(RequireScope("read"))],
+    route_class=StrictRoute,
 )
 
 
 def direct_route(context: Context) -> DirectRoute:
     """Returns the route that answers `POST /v1/recommend`; it has to stand before `router`'s."""
-    return DirectRoute("/v1/recommend", RecommendRequest, recommend, Needs("read"), context)
+    return DirectRoute("/v1/recommend", RecommendRequest, recommend, RequireScope("read"), context)
 
 
-@router.post("/recommend", response_model=ListReply)  # describes; `direct_route` answers
+# The router documents the endpoint; `direct_route` answers it.
+@router.post("/recommend", response_model=ListReply)
 async def recommend(request: RecommendRequest, context: Ctx) -> Response:
-    """The best items for a user of the store, or for a bare history of item ids.
+    """Returns the best items for a user of the store, or for a history of item ids.
 
-    Unknown ids are named in the reply. Without a known history the popular items are given, and
-    `fallback` says so.
+    Unknown ids are named in the reply. Without a known history the reply holds popular items, and
+    `fallback` is set.
     """
     check_recommend(request, context.config.limits)
     return reply(await _recommend(context, request))
@@ -46,9 +50,9 @@ async def recommend(request: RecommendRequest, context: Ctx) -> Response:
 
 @router.post("/recommend/batch", response_model=BatchReply)
 async def recommend_batch(body: BatchRequest, request: Request, context: Ctx) -> Response:
-    """Several requests at once. One that fails is a problem document in its place."""
+    """Answers several requests. A failed one has a problem document in its place."""
     check_batch(body, context.config.limits)
-    context.guard.charge(request.state.token, len(body.requests))
+    context.authorizer.charge(request.state.token, len(body.requests))
     done = await asyncio.gather(
         *(_recommend(context, each) for each in body.requests), return_exceptions=True
     )
@@ -69,7 +73,7 @@ async def similar(
     model: str | None = None,
     details: bool = False,
 ) -> Response:
-    """The items most like one item, as the model sees it."""
+    """Returns the items most similar to one item by the model's measure."""
     check_k(k, context.config.limits)
     future = context.engine.submit(model, Similar(item_id, k))
     answer: Answer = await asyncio.wrap_future(future)
@@ -86,9 +90,9 @@ async def similar(
 
 @router.post("/explain", response_model=ExplainReply)
 async def explain(request: ExplainRequest, context: Ctx) -> Response:
-    """Which items of the history carried a recommendation, and which view of the model did.
+    """Explains a recommendation by the contributions of history items and of the model's views.
 
-    Each item of the history is left out in turn; `change` is what the score loses.
+    Each item of the history is left out in turn; `change` is the loss of the score.
     """
     check_explain(request, context.config.limits)
     history = None if request.history is None else tuple(request.history)
@@ -138,7 +142,10 @@ async def _recommend(context: Context, request: RecommendRequest) -> dict[str, A
         for step in steps:
             context.metrics.step(step.model, step.outcome)
     elif request.budget_ms is not None:
-        raise invalid("body/budget_ms", "only the cascade has a budget, and it is not asked here")
+        raise invalid(
+            "body/budget_ms",
+            "only the cascade has a latency budget, and this request does not use it",
+        )
     else:
         answer = await asyncio.wrap_future(context.engine.submit(request.model, query))
     if answer.fallback is not None:

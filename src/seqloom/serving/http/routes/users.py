@@ -1,4 +1,4 @@
-"""Events and the users they are of: append, export, erase, find."""
+"""Endpoints of events and users: append, export, erase, find."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import StringConstraints
 
+from seqloom.serving.http.authorization import RequireScope, caller
 from seqloom.serving.http.context import Ctx, reply, unique
 from seqloom.serving.http.encoding import StrictRoute
-from seqloom.serving.http.guard import Needs, caller
-from seqloom.serving.http.limits import check_events
-from seqloom.serving.http.moments import is_quick, moments
+from seqloom.serving.http.event_times import event_times, is_fast
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.replies import EraseReply, EventsReply, UserReply, UsersReply
 from seqloom.serving.http.requests import EventsRequest, Identifier, Text
+from seqloom.serving.http.validation import check_events
 from seqloom.serving.store.base import UNKNOWN_TIME, Event, Receipt
 
 router = APIRouter(prefix="/v1", tags=["users"], route_class=StrictRoute)
-_READ, _WRITE = [Depends(Needs("read"))], [Depends(Needs("write"))]
+_READ, _WRITE = [Depends(RequireScope("read"))], [Depends(RequireScope("write"))]
 _MOST_FOUND = 20
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
 
@@ -33,20 +33,20 @@ async def post_events(
     context: Ctx,
     idempotency_key: Annotated[
         Key | None,
-        Header(description="Makes a repeated post safe: the same key is carried out once."),
+        Header(description="Makes a repeated post safe: a key is executed one time only."),
     ] = None,
 ) -> Response:
-    """Keep interactions. They are on disk when the answer comes, and the next list reflects them.
+    """Stores interactions durably before it answers; the next list reflects them.
 
-    An event with the same user, item and time as one that is there already is `repeated`: it counts
-    once. Events of items that no model knows are kept too, and the reply names them. A key that was used
-    within a day with the same body gives the first answer again, with `Idempotency-Replayed: true`.
+    An event with the same user, item and time as a stored one is `repeated` and not stored again. Events of
+    items that no model knows are stored too, and the reply names them. A key that was used within a day
+    with the same body returns the first answer, with `Idempotency-Replayed: true`.
     """
     check_events(body, context.config.limits)
-    if is_quick(body.events):
-        times = moments(body.events)
+    if is_fast(body.events):
+        times = event_times(body.events)
     else:
-        times = await asyncio.to_thread(moments, body.events)
+        times = await asyncio.to_thread(event_times, body.events)
     events = [
         Event(each.user_id, each.item_id, at) for each, at in zip(body.events, times, strict=True)
     ]
@@ -67,8 +67,8 @@ async def post_events(
         return reply(_with_repeated(answer, done.new))
     if receipt is not None and done.earlier.fingerprint != receipt.fingerprint:
         raise ProblemError(
-            422, "idempotency-key", "The key was used for another request",
-            "An Idempotency-Key stands for one body; take a new key for another one.",
+            422, "idempotency-key", "The key belongs to another request",
+            "An Idempotency-Key identifies one body; use a new key for another one.",
         )  # fmt: skip
     first = _with_repeated(json.loads(done.earlier.reply), done.new)
     return reply(first, {"Idempotency-Replayed": "true"})
@@ -81,7 +81,7 @@ def _with_repeated(answer: dict[str, Any], new: int) -> dict[str, Any]:
 
 @router.get("/users", response_model=UsersReply, dependencies=_READ)
 async def find_users(context: Ctx, prefix: Annotated[Text, Query(max_length=512)] = "") -> Response:
-    """Users whose ids begin with `prefix`, in order, twenty at most."""
+    """Returns users whose ids begin with `prefix`, in order, at most twenty."""
     users = await context.storage.read(
         "finding users", context.store.find_users, prefix, _MOST_FOUND
     )
@@ -90,10 +90,12 @@ async def find_users(context: Ctx, prefix: Annotated[Text, Query(max_length=512)
 
 @router.get("/users/{user_id:path}", response_model=UserReply, dependencies=_READ)
 async def export_user(context: Ctx, user_id: Identifier) -> Response:
-    """Everything that is kept of a user, oldest first."""
+    """Returns all stored events of a user, oldest first."""
     events = await context.storage.read("exporting", context.store.export, user_id)
     if not events:
-        raise ProblemError(404, "unknown-user", "No such user", "Nothing is kept of this user.")
+        raise ProblemError(
+            404, "unknown-user", "No such user", "The store has no events of this user."
+        )
     model = context.engine.model()
     return reply(
         {
@@ -112,10 +114,9 @@ async def export_user(context: Ctx, user_id: Identifier) -> Response:
 
 @router.delete("/users/{user_id:path}", response_model=EraseReply, dependencies=_WRITE)
 async def erase_user(context: Ctx, user_id: Identifier) -> Response:
-    """Forget a user. Asking again is no error, and no data set brings the user's old events back.
+    """Erases a user. Repeating it is no error, and no import of a data set restores the old events.
 
-    What a model learnt from the user's events in training stays in its weights until it is trained
-    again without them.
+    The weights of models keep the effect of the user's events until they are trained again without them.
     """
     erased = await context.storage.write("erasing", context.store.erase, user_id)
     return reply({"user_id": user_id, "erased": erased})

@@ -16,20 +16,20 @@ export async function showMetrics(place, models) {
 }
 
 async function panel(model) {
-  const told = await ask("GET", `/v1/models/${encodeURIComponent(model.model)}/metrics`);
+  const results = await ask("GET", `/v1/models/${encodeURIComponent(model.model)}/metrics`);
   const parts = [
     element("h2", {}, `${model.model} (${model.system})`),
     element("p", { class: "hint" }, `version ${model.version}, ${model.items.toLocaleString("en")} items, `
-      + `${told.parameters.toLocaleString("en")} parameters, trained in ${number(told.seconds_total, 0)} s`),
+      + `${results.parameters.toLocaleString("en")} parameters, trained in ${number(results.seconds_total, 0)} s`),
   ];
-  if (!told.evaluations.length) {
+  if (!results.evaluations.length) {
     parts.push(element("p", { class: "hint" }, "Not evaluated yet: run seqloom evaluate."));
   }
-  for (const each of told.evaluations) {
+  for (const each of results.evaluations) {
     parts.push(element("h3", {}, `${each.protocol} ranking, ${each.users.toLocaleString("en")} users`),
       element("p", { class: "hint" }, each.statement), table(each), bars(each));
   }
-  const curve = drawCurve(told.log);
+  const curve = drawCurve(results.log);
   if (curve) parts.push(element("h3", {}, `Training: ${CURVE} on validation`), curve);
   return element("section", { class: "panel" }, ...parts.filter(Boolean));
 }
@@ -37,8 +37,8 @@ async function panel(model) {
 function table(evaluation) {
   const rows = [["all", evaluation.users, evaluation.metrics]];
   for (const group of GROUPS) {
-    const told = evaluation.groups[group];
-    if (told) rows.push([group.replace("_", " "), told.users, told.metrics]);
+    const row = evaluation.groups[group];
+    if (row) rows.push([group.replace("_", " "), row.users, row.metrics]);
   }
   const head = element("tr", {}, ...["users", "count", ...SHOWN].map((name) => element("th", { scope: "col" }, name)));
   const body = rows.map(([name, count, metrics]) => element("tr", {},
@@ -48,24 +48,24 @@ function table(evaluation) {
 }
 
 function shape(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
 function figure(height, label) {
-  const made = shape("svg", { viewBox: `0 0 480 ${height}`, class: "chart", role: "img", "aria-label": label });
-  return made;
+  const svg = shape("svg", { viewBox: `0 0 480 ${height}`, class: "chart", role: "img", "aria-label": label });
+  return svg;
 }
 
 function bars(evaluation) {
-  const told = GROUPS.filter((group) => evaluation.groups[group]?.metrics);
-  if (!told.length) return null;
-  const values = told.map((group) => evaluation.groups[group].metrics[CURVE]);
+  const groups = GROUPS.filter((group) => evaluation.groups[group]?.metrics);
+  if (!groups.length) return null;
+  const values = groups.map((group) => evaluation.groups[group].metrics[CURVE]);
   const largest = Math.max(...values, 1e-9);
-  const drawn = figure(told.length * 26 + 6, `${CURVE} by group`);
-  told.forEach((group, at) => {
+  const drawn = figure(groups.length * 26 + 6, `${CURVE} by group`);
+  groups.forEach((group, at) => {
     const width = (values[at] / largest) * 300;
     drawn.append(
       shape("text", { x: 0, y: at * 26 + 20 }, group.replace("_", " ")),

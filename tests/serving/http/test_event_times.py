@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from seqloom.data.timestamps import SECOND, iso, parse_times
-from seqloom.serving.http.moments import _quick, moments
+from seqloom.serving.http.event_times import _parse_common, event_times
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.requests import EventIn
 
@@ -43,12 +43,12 @@ def event(value) -> EventIn:
     ],
 )
 def test_units_and_dates_are_read_as_prepare_reads_them(value, seconds) -> None:
-    assert moments([event(value)]) == [seconds]
+    assert event_times([event(value)]) == [seconds]
 
 
 def test_a_post_may_mix_them() -> None:
     now = int(time.time())
-    found = moments([event(value) for value in (AT, AT * 1000, "2023-11-14T22:13:20Z", None)])
+    found = event_times([event(value) for value in (AT, AT * 1000, "2023-11-14T22:13:20Z", None)])
     assert found[:3] == [AT] * 3
     assert now <= found[3] <= now + 5
 
@@ -70,7 +70,7 @@ def test_the_quick_way_gives_what_parse_times_gives() -> None:
         ]
     quick = 0
     for value in values:
-        found = _quick(value)
+        found = _parse_common(value)
         if found is not None:
             quick += 1
             times = parse_times(pl.Series([value]), "auto", "x", str)
@@ -87,7 +87,7 @@ def test_the_quick_way_gives_what_parse_times_gives() -> None:
 )  # fmt: skip
 def test_what_is_no_time_is_refused(value) -> None:
     with pytest.raises(ProblemError) as refused:
-        moments([event(AT), event(value)])
+        event_times([event(AT), event(value)])
     assert refused.value.status == 422
     assert refused.value.errors[0].pointer == "body/events/1/timestamp"
     assert "milliseconds" in refused.value.detail
@@ -99,10 +99,10 @@ def test_what_is_no_time_is_refused(value) -> None:
 def test_the_future_is_refused(days, spelling) -> None:
     at = int(time.time() + days * 86400)
     with pytest.raises(ProblemError, match="in the future; at most a day after") as refused:
-        moments([event(spelling(at))])
+        event_times([event(spelling(at))])
     assert refused.value.status == 422
 
 
 def test_a_clock_may_be_ahead_by_hours() -> None:
     at = int(time.time()) + 20 * 3600
-    assert moments([event(at)]) == [at]
+    assert event_times([event(at)]) == [at]

@@ -1,4 +1,4 @@
-"""Around every request: its id, its token, the size of its body, its place in metrics and log."""
+"""The middleware of every request: request id, token, size of the body, metrics and log."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seqloom.serving.config import ServerConfig
+from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.encoding import check_encoding
-from seqloom.serving.http.guard import Guard
-from seqloom.serving.http.limits import too_large
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.http.problems import ProblemError, problem_of
+from seqloom.serving.http.validation import too_large
 
 _LOG = logging.getLogger("seqloom.serving")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Gate:
-    """ASGI middleware, the outermost one."""
+class RequestMiddleware:
+    """The outermost ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics, config: ServerConfig) -> None:
+    def __init__(
+        self, app: ASGIApp, authorizer: Authorizer, metrics: Metrics, config: ServerConfig
+    ) -> None:
         self._app = app
-        self._guard = guard
+        self._authorizer = authorizer
         self._metrics = metrics
         self._most = config.limits.max_body_bytes
         self._log_user_data = config.log_user_data
@@ -44,7 +46,7 @@ class Gate:
         state["request_id"], state["token"] = request_id, None
         status = 0
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -57,33 +59,33 @@ class Gate:
         self._metrics.in_flight.inc()
         try:
             check_encoding(scope)
-            state["token"] = await self._guard.admit(scope["path"], headers)
+            state["token"] = await self._authorizer.admit(scope["path"], headers)
             self._check_length(headers)
-            await self._app(scope, self._limited(receive), sending)
+            await self._app(scope, self._limit_body(receive), send_with_headers)
         except Exception as error:
-            # What the application could not turn into a response itself.
+            # The application could not turn the error into a response.
             if status:
                 raise
             problem = problem_of(error, request_id)
-            await problem.response(request_id)(scope, receive, sending)
+            await problem.response(request_id)(scope, receive, send_with_headers)
         finally:
             self._metrics.in_flight.dec()
-            self._told(scope, status, time.perf_counter() - began, request_id)
+            self._record(scope, status, time.perf_counter() - began, request_id)
 
     def _check_length(self, headers: Headers) -> None:
-        told = headers.get("content-length", "0")
-        if not told.isdecimal():
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
             raise ProblemError(
                 400, "bad-request", "The request cannot be read", "Bad Content-Length."
             )
-        if int(told) > self._most:
+        if int(length) > self._most:
             raise too_large(self._most)
 
-    def _limited(self, receive: Receive) -> Receive:
-        """`receive` that counts, for bodies that do not tell their length."""
+    def _limit_body(self, receive: Receive) -> Receive:
+        """Wraps `receive` to limit bodies that do not declare their length."""
         seen = 0
 
-        async def counting() -> Message:
+        async def receive_counted() -> Message:
             nonlocal seen
             message = await receive()
             if message["type"] == "http.request":
@@ -92,9 +94,9 @@ class Gate:
                     raise too_large(self._most)
             return message
 
-        return counting
+        return receive_counted
 
-    def _told(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.request(route, scope["method"], status, seconds)
         if not _LOG.isEnabledFor(logging.INFO):

@@ -1,4 +1,4 @@
-"""Who may do what: bearer tokens, scopes, rates, and who may ask where no token is needed."""
+"""Authorization: bearer tokens, scopes, rates, and the origins allowed without tokens."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LOG = logging.getLogger("seqloom.serving")
 _REFRESH_S = 2.0
 """A revoked token is refused, and a new one accepted, after this many seconds."""
 _STALE_S = 60.0
-"""How long tokens that were read hold while the store does not answer."""
+"""How long cached tokens stay valid while the store does not answer."""
 _PROTECTED = ("/v1/", "/metrics")
 
 
 def needs_tokens(config: ServerConfig) -> bool:
-    """Whether requests must carry a token.
+    """Returns whether requests must carry a token.
 
     Raises:
         ConfigError: tokens are off although the server listens beyond loopback.
@@ -35,7 +35,7 @@ def needs_tokens(config: ServerConfig) -> bool:
     if config.auth is not None:
         if not config.auth and not is_loopback(config.host):
             raise ConfigError(
-                f"the server is to listen on {config.host}, which others can reach, without tokens; "
+                f"the server would listen without tokens on {config.host}, which others can reach; "
                 "leave --no-auth out and make tokens with `seqloom token create`, or listen on "
                 "127.0.0.1"
             )
@@ -44,7 +44,7 @@ def needs_tokens(config: ServerConfig) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine alone."""
+    """Returns whether a host name or address is this machine."""
     name = host.strip("[]")
     if name == "localhost":
         return True
@@ -54,7 +54,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Guard:
+class Authorizer:
     """Checks a request before its body is read."""
 
     def __init__(self, store: Store, config: ServerConfig) -> None:
@@ -67,7 +67,7 @@ class Guard:
         self._reading = asyncio.Lock()
 
     async def admit(self, path: str, headers: Mapping[str, str]) -> TokenRecord | None:
-        """The token a request comes with; None where none is needed.
+        """Returns the token of a request; None where no token is needed.
 
         Raises:
             ProblemError: 401, 403 or 429.
@@ -88,7 +88,7 @@ class Guard:
         return record
 
     def charge(self, record: TokenRecord | None, count: int) -> None:
-        """Count the other requests of a batch; they may leave the token in debt.
+        """Charges the other requests of a batch. The bucket of the token may become negative.
 
         Raises:
             ProblemError: 429.
@@ -116,58 +116,58 @@ class Guard:
             if now - self._tried_at < _REFRESH_S:
                 return
             try:
-                found = await asyncio.to_thread(self._store.tokens)
+                records = await asyncio.to_thread(self._store.tokens)
             except StoreError as error:
                 if now - self._read_at > _STALE_S:
                     raise
                 _LOG.error("tokens cannot be read", extra={"fields": {"error": str(error)}})
             else:
-                self._records = {record.token_id: record for record in found}
+                self._records = {record.token_id: record for record in records}
                 self._buckets = {k: b for k, b in self._buckets.items() if k in self._records}
                 self._read_at = now
             self._tried_at = now
 
 
-class Needs:
-    """A dependency of an endpoint: the scope that its caller must have."""
+class RequireScope:
+    """A dependency of an endpoint: the caller's token must have the scope."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
     async def __call__(self, request: Request) -> None:
-        """Raises `ProblemError` 403 where the token has not the scope."""
+        """Raises `ProblemError` 403 where the token lacks the scope."""
         record: TokenRecord | None = request.state.token
         if record is not None and self.scope not in record.scopes:
             raise ProblemError(
-                403, "scope", "The token may not do this",
+                403, "scope", "The token lacks a scope",
                 f"Needed: {self.scope}; the token {record.name!r} has {', '.join(record.scopes)}.",
             )  # fmt: skip
 
 
 def caller(request: Any) -> str:
-    """Who asks, to keep the idempotency keys of callers apart."""
+    """Returns the id of the caller, which separates the idempotency keys of callers."""
     record: TokenRecord | None = request.state.token
     return "" if record is None else record.token_id
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
-    """Without tokens, a page of another site must not reach the server through a user's browser."""
+    """Refuses pages of other sites, which could reach a server without tokens through a user's browser."""
     host = headers.get("host", "localhost").rsplit("@", 1)[-1]
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     if not is_loopback(name):
         raise ProblemError(
             421, "host", "This server has no such name",
-            "It answers without tokens, so to loopback names alone, such as localhost.",
+            "Without tokens the server answers only to loopback names such as localhost.",
         )  # fmt: skip
     if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         raise ProblemError(
-            403, "cross-site", "A page of another site may not ask",
-            "The server answers without tokens, so to its own pages alone.",
+            403, "cross-site", "Cross-site requests are refused",
+            "Without tokens the server answers only to its own pages.",
         )  # fmt: skip
 
 
 def _refuse(record: TokenRecord, rate: float, wait_s: float) -> None:
-    """Raises `ProblemError` 429 where the token has to wait."""
+    """Raises `ProblemError` 429 where the token must wait."""
     if wait_s:
         seconds = max(1, math.ceil(wait_s))
         raise ProblemError(

@@ -1,4 +1,4 @@
-"""Times in a post of events: the spellings and units of `prepare`, and no far future."""
+"""Times of posted events: the formats and units of `prepare`, without the far future."""
 
 from __future__ import annotations
 
@@ -25,48 +25,48 @@ _ISO = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII
 )
 _CENTURY = range(10**8, 19 * 10**8)
-"""Seconds from 1973 to 2030: most of what comes, and no other spelling is among them."""
+"""Seconds from 1973 to 2030: the most common format. No other format has numbers in this range."""
 
 
-def is_quick(events: Sequence[EventIn]) -> bool:
-    """Whether `moments` takes no longer than the request itself."""
-    return all(e.timestamp is None or _quick(e.timestamp) is not None for e in events)
+def is_fast(events: Sequence[EventIn]) -> bool:
+    """Returns whether `event_times` takes no longer than parsing the request."""
+    return all(e.timestamp is None or _parse_common(e.timestamp) is not None for e in events)
 
 
-def moments(events: Sequence[EventIn]) -> list[int]:
-    """Seconds since 1970 of each event, now where it names none.
+def event_times(events: Sequence[EventIn]) -> list[int]:
+    """Returns the seconds since 1970 of each event; now for events without a time.
 
     Raises:
-        ProblemError: 422, a time is none or lies in the far future.
+        ProblemError: 422, a time is invalid or lies in the far future.
     """
     now = int(time.time())
     return [
         now
         if each.timestamp is None
-        else _moment(each.timestamp, f"body/events/{n}/timestamp", now)
+        else _event_time(each.timestamp, f"body/events/{n}/timestamp", now)
         for n, each in enumerate(events)
     ]
 
 
-def _moment(value: int | float | str, pointer: str, now: int) -> int:
-    found = _quick(value)
-    if found is None:
-        found = _parsed(value, pointer)
-    if found > now + AHEAD_S:
-        raise _future(pointer, found, now)
-    return found
+def _event_time(value: int | float | str, pointer: str, now: int) -> int:
+    seconds = _parse_common(value)
+    if seconds is None:
+        seconds = _parse(value, pointer)
+    if seconds > now + AHEAD_S:
+        raise _future(pointer, seconds, now)
+    return seconds
 
 
-def _future(pointer: str, found: int, now: int) -> ProblemError:
+def _future(pointer: str, seconds: int, now: int) -> ProblemError:
     return invalid(
         pointer,
-        f"the time is {(found - now) // 86400:,} days in the future; at most a day after the server's "
-        f"clock ({iso(now)}) is allowed; {_ALLOWED}",
+        f"the time is {(seconds - now) // 86400:,} days in the future; at most a day after the "
+        f"server's clock ({iso(now)}) is allowed; {_ALLOWED}",
     )
 
 
-def _quick(value: int | float | str) -> int | None:
-    """The moment where the value is of a common spelling; what `parse_times` makes of it too."""
+def _parse_common(value: int | float | str) -> int | None:
+    """Parses the common formats fast; None for others. Agrees with `parse_times`."""
     if isinstance(value, int):
         if value in _CENTURY:
             return value
@@ -81,8 +81,8 @@ def _quick(value: int | float | str) -> int | None:
     return None
 
 
-def _parsed(value: int | float | str, pointer: str) -> int:
-    wrong = invalid(pointer, f"this is no time; {_ALLOWED}")
+def _parse(value: int | float | str, pointer: str) -> int:
+    wrong = invalid(pointer, f"not a valid time; {_ALLOWED}")
     if isinstance(value, int) and abs(value) >= 2**62:
         raise wrong
     if isinstance(value, float) and not math.isfinite(value):

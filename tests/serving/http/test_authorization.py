@@ -9,7 +9,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.serving.config import LimitsConfig, ServerConfig
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.http.app import build_app
-from seqloom.serving.http.guard import is_loopback, needs_tokens
+from seqloom.serving.http.authorization import is_loopback, needs_tokens
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.store.sqlite import SqliteStore
 from seqloom.serving.tokens import Bucket, create_token, matches, token_id
@@ -20,7 +20,7 @@ BODY = {"history": ["i1"]}
 @pytest.fixture
 def guarded(runs, tmp_path, monkeypatch):
     """A client of a server that asks for tokens, and its store."""
-    monkeypatch.setattr("seqloom.serving.http.guard._REFRESH_S", 0.0)
+    monkeypatch.setattr("seqloom.serving.http.authorization._REFRESH_S", 0.0)
     store = SqliteStore(tmp_path / "s.db")
     engine = Engine({"sasrec": runs["sasrec"]}, store)
     config = ServerConfig(auth=True, limits=LimitsConfig(rate_per_s=1000))

@@ -1,4 +1,4 @@
-"""Whether a request keeps within what the server was told to allow."""
+"""Validates requests against the limits of the server."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ _MOST_COLUMNS = 100
 
 def check_recommend(request: RecommendRequest, limits: LimitsConfig, at: str = "body") -> None:
     """Raises `ProblemError` where the request is too large."""
-    _most(f"{at}/k", request.k, limits.max_k)
-    _most(f"{at}/history", len(request.history or ()), limits.max_history, "entries")
-    _most(f"{at}/exclude", len(request.exclude), limits.max_candidates, "entries")
-    _most(f"{at}/candidates", len(request.candidates or ()), limits.max_candidates, "entries")
+    _check_most(f"{at}/k", request.k, limits.max_k)
+    _check_most(f"{at}/history", len(request.history or ()), limits.max_history, "entries")
+    _check_most(f"{at}/exclude", len(request.exclude), limits.max_candidates, "entries")
+    _check_most(f"{at}/candidates", len(request.candidates or ()), limits.max_candidates, "entries")
 
 
 def check_batch(request: BatchRequest, limits: LimitsConfig) -> None:
     """Raises `ProblemError` where there are too many requests, or one of them is too large."""
-    _most("body/requests", len(request.requests), limits.max_batch, "entries")
+    _check_most("body/requests", len(request.requests), limits.max_batch, "entries")
     for number, each in enumerate(request.requests):
         check_recommend(each, limits, f"body/requests/{number}")
 
 
 def check_explain(request: ExplainRequest, limits: LimitsConfig) -> None:
     """Raises `ProblemError` where the history is too long."""
-    _most("body/history", len(request.history or ()), limits.max_history, "entries")
+    _check_most("body/history", len(request.history or ()), limits.max_history, "entries")
 
 
 def check_events(request: EventsRequest, limits: LimitsConfig) -> None:
     """Raises `ProblemError` where there are too many events."""
-    _most("body/events", len(request.events), limits.max_events, "entries")
+    _check_most("body/events", len(request.events), limits.max_events, "entries")
 
 
 def check_item(request: ItemRequest, limits: LimitsConfig) -> None:
-    """Raises `ProblemError` where a text is too long, or there is none at all."""
-    _most("body/attributes", len(request.attributes), _MOST_COLUMNS, "entries")
+    """Raises `ProblemError` where a text is too long or all texts are empty."""
+    _check_most("body/attributes", len(request.attributes), _MOST_COLUMNS, "entries")
     for name, text in request.attributes.items():
-        _most("body/attributes", len(name), limits.max_text_length, "characters")
-        _most(f"body/attributes/{name}", len(text), limits.max_text_length, "characters")
+        _check_most("body/attributes", len(name), limits.max_text_length, "characters")
+        _check_most(f"body/attributes/{name}", len(text), limits.max_text_length, "characters")
     if not any(text.strip() for text in request.attributes.values()):
         raise invalid("body/attributes", "at least one attribute must hold text")
 
 
 def check_k(k: int, limits: LimitsConfig) -> None:
     """Raises `ProblemError` where the list is too long."""
-    _most("query/k", k, limits.max_k)
+    _check_most("query/k", k, limits.max_k)
 
 
 def too_large(limit: int) -> ProblemError:
-    """The body is larger than is read."""
+    """Returns the problem of a body over the limit."""
     return ProblemError(
         413, "too-large", "The body is too large", f"At most {limit} bytes are read."
     )
 
 
-def _most(pointer: str, found: int, allowed: int, unit: str = "") -> None:
-    if found > allowed:
-        said = f"{found} {unit}".strip()
-        raise invalid(pointer, f"found {said}; at most {allowed} are allowed")
+def _check_most(pointer: str, size: int, allowed: int, unit: str = "") -> None:
+    if size > allowed:
+        measured = f"{size} {unit}".strip()
+        raise invalid(pointer, f"found {measured}; at most {allowed} are allowed")

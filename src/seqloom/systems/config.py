@@ -1,0 +1,111 @@
+"""Configurations of the systems that are one module."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from seqloom.backbones.config import (
+    BERT4RecEncoderConfig,
+    GRU4RecEncoderConfig,
+    SASRecEncoderConfig,
+    TextSASRecEncoderConfig,
+    TextStartEncoderConfig,
+)
+from seqloom.systems.base_config import IDConfig, OffsetLossConfig, SequenceConfig, SystemConfig
+from seqloom.text.words.config import WordsConfig
+
+
+class PopularityConfig(SystemConfig):
+    """Configuration of popularity, which has no keys of its own."""
+
+
+class ItemKNNConfig(SystemConfig):
+    """Configuration of ItemKNN."""
+
+    neighbours: int = Field(200, ge=1)
+    """Number of neighbours of each item."""
+    shrinkage: float = Field(5.0, ge=0)
+    """Constant added to the denominator of the cosine, so that few common users weigh less."""
+    decay: float = Field(0.7, gt=0, le=1)
+    """Weight of a history item relative to the next one; 1 weighs all equally."""
+    max_len: int = Field(50, ge=1)
+    """Number of most recent history items that are used."""
+
+
+class TextKNNConfig(SystemConfig):
+    """Configuration of TextKNN."""
+
+    text: str | None = None
+    """Name of the text embedding; null: the default one of the data set."""
+    whitening: float = Field(0.75, ge=0, le=1)
+    """Divide each principal component by its standard deviation to this power. 0: cosine of the centred
+    vectors; 1: all directions count equally, so that what varies most between texts counts less."""
+    decay: float = Field(0.6, gt=0, le=1)
+    """Weight of a history item relative to the next one; 1 weighs all equally."""
+    max_len: int = Field(50, ge=1)
+    """Number of most recent history items that are used."""
+
+
+class SASRecConfig(IDConfig):
+    """Configuration of SASRec."""
+
+    encoder: SASRecEncoderConfig = Field(default_factory=SASRecEncoderConfig)
+    """Sequence encoder."""
+
+
+class GRU4RecConfig(IDConfig):
+    """Configuration of GRU4Rec; the loss and the training keys are those of SASRec."""
+
+    encoder: GRU4RecEncoderConfig = Field(default_factory=GRU4RecEncoderConfig)
+    """Sequence encoder."""
+
+
+class BERT4RecConfig(IDConfig):
+    """Configuration of BERT4Rec; the loss is that of SASRec."""
+
+    epochs: int = Field(200, ge=0)
+    """Maximum number of epochs; masking gives an epoch fewer targets than next-item prediction."""
+    batch_size: int = Field(256, ge=1)
+    """Number of histories in a batch."""
+    encoder: BERT4RecEncoderConfig = Field(default_factory=BERT4RecEncoderConfig)
+    """Sequence encoder."""
+
+
+class LLMInitConfig(IDConfig):
+    """Configuration of LLMInit."""
+
+    text: str | None = None
+    """Name of the text embedding; null: the default one of the data set."""
+    initial_std: float = Field(0.12, gt=0)
+    """Standard deviation of the initial item table."""
+    whitening: float = Field(0.5, ge=0, le=1)
+    """Divide each principal component by its standard deviation to this power: 0 not at all, 1 whitens."""
+    scale_inputs: bool = False
+    """Multiply item vectors by sqrt(hidden_size) before a transformer; has no effect on a recurrent
+    network. Source: Vaswani et al. 2017, section 3.4."""
+    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    """Sequence encoder."""
+    loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
+    """Ranking loss."""
+
+
+class TextTowerConfig(SequenceConfig):
+    """Configuration of TextTower."""
+
+    words: WordsConfig = Field(default_factory=WordsConfig)
+    """Words of the items."""
+    temperature: float = Field(0.07, gt=0)
+    """First temperature of the softmax over cosines; it is trained."""
+    decay: float = Field(0.6, gt=0, le=1)
+    """First weight of a history item relative to the next one; the weights of all ages are trained."""
+    history_dropout: float = Field(0.0, ge=0, le=1)
+    """Probability in training that an item before the last is left out of a recency-weighted sum."""
+    query: Literal["both", "recency"] = "both"
+    """The state after a history: the recency-weighted sum of its items' vectors alone, or with the state of
+    the sequence encoder added through trained weights, which start at 0."""
+    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    """Sequence encoder; unused if query is recency."""
+    loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
+    """Ranking loss."""

@@ -93,6 +93,8 @@ def test_a_killed_tuning_resumes_with_the_same_bits(data, tmp_path, monkeypatch)
             tune_encoder(data, out=tmp_path / "cut", config=STATIC)
     with pytest.raises(ArtefactError, match="already exists"):
         tune_encoder(data, out=tmp_path / "cut", config=STATIC)
+    with pytest.raises(ArtefactError, match="not finished"):
+        embed(data, EmbedOptions(encoder=str(tmp_path / "cut"), users="none"))
     with pytest.raises(ArtefactError, match="another config"):
         tune_encoder(data, out=tmp_path / "cut", config={**STATIC, "width": 4}, resume=True)
     tune_encoder(data, out=tmp_path / "cut", config=STATIC, resume=True)

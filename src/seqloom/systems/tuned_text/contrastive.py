@@ -62,7 +62,7 @@ class ContrastivePhase:
         seen = torch.zeros(len(items), len(candidates), dtype=torch.bool, device=items.device)
         seen.scatter_(1, inputs, real[..., 0])
         hidden = seen[places // items.shape[1]]
-        hidden[torch.arange(len(truth)), truth] = False
+        hidden[torch.arange(len(truth), device=truth.device), truth] = False
         logits = (states @ vectors.T).float() - self._log_count.to(items.device)[candidates]
         logits = logits.masked_fill(hidden, -torch.inf)
         parts = {"rank": Mean(F.cross_entropy(logits, truth), batch.num_targets)}

@@ -99,7 +99,7 @@ class TransformerEncoder:
             k = min(NEIGHBOURS, len(vectors) - 1)
             for rows in torch.arange(len(vectors), device=self.device).split(_BLOCK):
                 scores = vectors[rows] @ vectors.T
-                scores[torch.arange(len(rows)), rows] = -torch.inf
+                scores[torch.arange(len(rows), device=self.device), rows] = -torch.inf
                 self.tower.neighbours[rows, :k] = scores.topk(k).indices + 1
         return vectors.cpu()
 

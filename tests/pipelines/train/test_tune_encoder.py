@@ -178,6 +178,8 @@ def test_bad_choices_are_errors_in_the_words_of_the_door(data, tmp_path, capsys)
         tune_encoder(data, out=out, kind="transformer")
     with pytest.raises(ConfigError, match=r"words\.tokenizer"):
         tune_encoder(data, out=out, encoder="x", config={"words": {"tokenizer": "y"}})
+    with pytest.raises(ConfigError, match="one vector a word"):
+        tune_encoder(data, out=out, config={"words": {"pairs": True}})
     with pytest.raises(ConfigError, match="kind: found 'other'"):
         tune_encoder(data, out=out, kind="other")
     with pytest.raises(ConfigError, match="start=pretrained"):

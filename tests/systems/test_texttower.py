@@ -11,6 +11,7 @@ from seqloom.core.protocols import NewItems
 from seqloom.data.sequences import Sequences
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
+from seqloom.text.words.vocabulary import Vocabulary
 from support.datasets import SMALL, tiny_dataset
 from support.untrained_systems import untrained_system
 
@@ -72,3 +73,18 @@ def test_rare_and_new_words_share_a_vector(data):
 def test_words_of_a_catalogue_have_no_pretrained_vectors(data):
     with pytest.raises(ConfigError, match="start=pretrained"):
         untrained(data, "words.start=pretrained")
+
+
+def test_pairs_of_words_have_vectors_where_several_items_contain_them(data, tmp_path):
+    titles = ["red soap bar", "a red soap", "soap red"]
+    known = tiny_dataset(tmp_path / "pairs", [[1, 2, 3]], titles=titles)
+    system = untrained(known, "words.pairs=true", "words.min_count=2", "words.template='{title}'")
+    words = system.vocabulary
+    assert len(words.pairs) == 1
+    bags = words.bags(["red soap", "soap red", "new red soap red"])
+    pair = words.size - 1
+    assert bags.starts.tolist() == [0, 3, 5]
+    assert (bags.tokens == pair).nonzero().flatten().tolist() == [2, 9]
+    words.save(tmp_path)
+    again = Vocabulary.load(tmp_path).bags(["new red soap red"])
+    assert again.tokens.tolist() == bags.tokens[5:].tolist()

@@ -23,7 +23,8 @@ VECTORS = "vectors"
 class TextKNN(System[TextKNNConfig]):
     """Sums, over the history's items, the cosine of their text and every item's, in a whitened space.
 
-    No event is used, so a new item gets the vector that it would have had from the start.
+    No event is used, unless the encoder was tuned by the log. A new item gets the vector that it would have
+    had from the start.
 
     Source: content-based filtering by cosine (Lops et al., 2011); whitening of text embeddings as in Su et
     al., 2021 (arXiv 2103.15316).

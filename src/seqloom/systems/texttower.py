@@ -75,7 +75,11 @@ class TextTower(SequenceSystem[TextTowerConfig]):
         self.template = template_text(settings.template, "item")
         texts = self._texts(data.dataset.items)
         self.vocabulary = Vocabulary.build(
-            texts, settings.tokenizer, settings.min_count, data.progress
+            texts,
+            settings.tokenizer,
+            settings.min_count,
+            pairs=settings.pairs,
+            progress=data.progress,
         )
         bags = self.vocabulary.bags(texts)
         self._resize(self.vocabulary.size, len(bags.tokens))

@@ -93,6 +93,8 @@ def test_a_killed_tuning_resumes_with_the_same_bits(data, tmp_path, monkeypatch)
             tune_encoder(data, out=tmp_path / "cut", config=STATIC)
     with pytest.raises(ArtefactError, match="already exists"):
         tune_encoder(data, out=tmp_path / "cut", config=STATIC)
+    with pytest.raises(ArtefactError, match="not finished"):
+        embed(data, EmbedOptions(encoder=str(tmp_path / "cut"), users="none"))
     with pytest.raises(ArtefactError, match="another config"):
         tune_encoder(data, out=tmp_path / "cut", config={**STATIC, "width": 4}, resume=True)
     tune_encoder(data, out=tmp_path / "cut", config=STATIC, resume=True)
@@ -176,6 +178,8 @@ def test_bad_choices_are_errors_in_the_words_of_the_door(data, tmp_path, capsys)
         tune_encoder(data, out=out, kind="transformer")
     with pytest.raises(ConfigError, match=r"words\.tokenizer"):
         tune_encoder(data, out=out, encoder="x", config={"words": {"tokenizer": "y"}})
+    with pytest.raises(ConfigError, match="one vector a word"):
+        tune_encoder(data, out=out, config={"words": {"pairs": True}})
     with pytest.raises(ConfigError, match="kind: found 'other'"):
         tune_encoder(data, out=out, kind="other")
     with pytest.raises(ConfigError, match="start=pretrained"):

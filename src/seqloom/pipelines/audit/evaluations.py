@@ -8,6 +8,7 @@ import torch
 
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
+from seqloom.core.protocols import NamesItems
 from seqloom.core.random import generator
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset, HeldOut
@@ -97,7 +98,8 @@ def _check_ranks(
     held_out = data.held_out(table.protocol.part)
     if table.protocol.fingerprint != data.fingerprint or len(table) != len(held_out.users):
         return  # reported by _check_targets
-    if data.num_cold_items and run.system.new_items_by == "words" and not thorough:
+    names = isinstance(run.system, NamesItems)
+    if data.num_cold_items and names and not thorough:
         why = "cold items must be named again"
         checks.unknown(*what, why, "audit with --thorough")
         return

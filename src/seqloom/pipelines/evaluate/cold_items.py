@@ -11,7 +11,14 @@ from torch import Tensor
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import Progress
-from seqloom.core.protocols import ExtendsCatalogue, ListScorer, NewItems, NewRows, Scorer
+from seqloom.core.protocols import (
+    ExtendsCatalogue,
+    ListScorer,
+    NamesItems,
+    NewItems,
+    NewRows,
+    Scorer,
+)
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset, HeldOut
 from seqloom.evaluation.cold_scorers import (
@@ -159,7 +166,8 @@ def _new_rows(run: Run, data: Dataset, progress: Progress) -> NewRows:
     warm = data.num_items - data.num_cold_items
     ids, items = data.item_ids[warm:], data.items.slice(warm)
     if run.system.new_items_by == "words":
-        progress.note(f"naming {len(ids)} cold items")
+        if isinstance(run.system, NamesItems):
+            progress.note(f"naming {len(ids)} cold items")
         return system.rows_of(no_known_items)(NewItems(ids, items), run.item_tables)
     text = _load_text(run, data)
     if text is None:
@@ -171,7 +179,7 @@ def _new_rows(run: Run, data: Dataset, progress: Progress) -> NewRows:
 
 
 def _describe_path(run: Run, rows: NewRows) -> str:
-    if run.system.new_items_by == "words":
+    if isinstance(run.system, NamesItems):
         return "by the names that it gives their texts"
     inferred = [f"{name} ({share:.0%} explained)" for name, share in rows.explained.items()]
     parts = f"; inferred by ridge regression: {', '.join(inferred)}" if inferred else ""

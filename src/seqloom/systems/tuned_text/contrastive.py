@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqloom.core.phase import Mean, Optimisation, Steps
 from seqloom.data.batches import TrainingBatch, training_rows
 from seqloom.data.store import Dataset
 from seqloom.systems.tuned_text.batches import TRANSFORMER_PHASE, contrastive_steps
 from seqloom.systems.tuned_text.config import TransformerTuningConfig
+from seqloom.systems.tuned_text.tower import EncoderTower
 
 
 class ContrastivePhase:
@@ -29,7 +30,7 @@ class ContrastivePhase:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: EncoderTower,
         config: TransformerTuningConfig,
         dataset: Dataset,
         encode: Callable[[Tensor], Tensor],
@@ -61,7 +62,7 @@ class ContrastivePhase:
         seen = torch.zeros(len(items), len(candidates), dtype=torch.bool, device=items.device)
         seen.scatter_(1, inputs, real[..., 0])
         hidden = seen[places // items.shape[1]]
-        hidden[torch.arange(len(truth)), truth] = False
+        hidden[torch.arange(len(truth), device=truth.device), truth] = False
         logits = (states @ vectors.T).float() - self._log_count.to(items.device)[candidates]
         logits = logits.masked_fill(hidden, -torch.inf)
         parts = {"rank": Mean(F.cross_entropy(logits, truth), batch.num_targets)}

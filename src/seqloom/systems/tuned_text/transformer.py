@@ -18,50 +18,17 @@ from seqloom.hub.model_folders import model_folder
 from seqloom.hub.pretrained import LOCAL, check_finite, check_module, reason
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.llm.plugins.shared_base import LoraSettings
-from seqloom.nn.recency import RecencySum
 from seqloom.systems.base import TrainingData
 from seqloom.systems.tuned_text.config import TransformerTuningConfig
 from seqloom.systems.tuned_text.contrastive import ContrastivePhase
+from seqloom.systems.tuned_text.tower import NEIGHBOURS, EncoderTower
 from seqloom.text.encoders import build_encoder
 from seqloom.text.encoders.base import text_batches
 from seqloom.text.encoders.sentence import SentenceEncoder
 from seqloom.text.options import EncoderOptions
 from seqloom.text.prompts import item_prompts
 
-_NEIGHBOURS, _BLOCK = 20, 1024
-
-
-class EncoderTower(nn.Module):
-    """A sentence-transformers model, with the parameters that compare its vectors.
-
-    Dropout stays off, so that a text has one vector in a batch and the same in the second pass.
-    """
-
-    neighbours: Tensor
-    """[N, K] item numbers nearest to each item at the last validation, part of the state so that a resumed
-    tuning mines the same negatives; 0 before the first one."""
-
-    def __init__(self, model: Any, config: TransformerTuningConfig, num_items: int) -> None:
-        super().__init__()
-        self.model = model
-        self.recency = RecencySum(config.max_len, config.decay, config.history_dropout)
-        self.log_scale = nn.Parameter(torch.tensor(1 / config.temperature).log())
-        self.register_buffer("neighbours", torch.zeros(num_items, _NEIGHBOURS, dtype=torch.int64))
-
-    def train(self, mode: bool = True) -> EncoderTower:
-        """Keeps the language model in evaluation mode."""
-        super().train(mode)
-        self.model.eval()
-        return self
-
-    def encode(self, features: dict[str, Tensor]) -> Tensor:
-        """Encodes tokenised texts as vectors of length 1. Shapes: [B, T] -> [B, E]."""
-        vectors = self.model(dict(features))["sentence_embedding"]
-        return F.normalize(vectors, dim=1)
-
-    def queries(self, vectors: Tensor) -> Tensor:
-        """Returns directions after each item, times the inverse temperature. Shapes: [B, L, E] -> same."""
-        return F.normalize(self.recency(vectors), dim=-1, eps=1e-6) * self.log_scale.exp()
+_BLOCK = 1024
 
 
 class TransformerEncoder:
@@ -129,10 +96,10 @@ class TransformerEncoder:
         self.tower.eval()
         vectors = self.encode(torch.arange(1, len(self.texts) + 1)).float()
         if self.config.negatives:
-            k = min(_NEIGHBOURS, len(vectors) - 1)
+            k = min(NEIGHBOURS, len(vectors) - 1)
             for rows in torch.arange(len(vectors), device=self.device).split(_BLOCK):
                 scores = vectors[rows] @ vectors.T
-                scores[torch.arange(len(rows)), rows] = -torch.inf
+                scores[torch.arange(len(rows), device=self.device), rows] = -torch.inf
                 self.tower.neighbours[rows, :k] = scores.topk(k).indices + 1
         return vectors.cpu()
 

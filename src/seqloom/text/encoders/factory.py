@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from seqloom.core.errors import ConfigError, EmbeddingError
+from seqloom.core.errors import ArtefactError, ConfigError, EmbeddingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_folders import model_folder
 from seqloom.text.encoders.base import TextEncoder
 from seqloom.text.options import EncoderOptions
+from seqloom.text.tuned_manifest import read_tuned_manifest
 
 
 def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextEncoder:
@@ -18,6 +20,7 @@ def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextE
     Raises:
         ConfigError: an option does not fit the encoder, or an endpoint's URL is not set.
         AssetError: the model does not exist or cannot be fetched.
+        ArtefactError: it is an encoder whose tuning has not ended.
     """
     kind, _, rest = options.encoder.partition(":")
     if kind == "hash":
@@ -37,6 +40,7 @@ def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextE
             rest, requests_per_minute=options.requests_per_minute, **_given(options, "batch_size")
         )
     _refuse(options, "requests_per_minute")
+    _check_finished(Path(options.encoder).expanduser())
     folder = model_folder(options.encoder, progress)
     shared = {"device": options.device, **_given(options, "batch_size", "max_tokens")}
     if options.pooling is None and (folder / "modules.json").exists():
@@ -80,6 +84,15 @@ def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) 
             f"{changed}); embed the data set and train again"
         )
     return encoder
+
+
+def _check_finished(folder: Path) -> None:
+    """Raises ArtefactError if a folder holds an encoder whose tuning has not ended."""
+    tuned = read_tuned_manifest(folder)
+    if tuned is not None and tuned.status != "complete":
+        raise ArtefactError(
+            f"{folder} is not finished; go on with `seqloom tune-encoder ... --out {folder} --resume`"
+        )
 
 
 def _given(options: EncoderOptions, *names: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def pretrained_vectors(
 ) -> Tensor:
     """Returns the token vectors of a model, as their first `width` principal components of mean length 1.
 
-    Row 0, the word without a vector of its own, is their mean.
+    Row 0, the word without a vector of its own, is their mean; pairs of words start at 0.
 
     Raises:
         ConfigError: the vocabulary is not that of a model, or `width` is above the model's.
@@ -54,7 +54,8 @@ def pretrained_vectors(
         )
     components = pca(table[own], width).float()
     scaled = components / components.norm(dim=1).mean()
-    return torch.cat([scaled.mean(0, keepdim=True), scaled])
+    pairs = scaled.new_zeros(len(vocabulary.pairs), width)
+    return torch.cat([scaled.mean(0, keepdim=True), scaled, pairs])
 
 
 def start_vectors(
@@ -62,5 +63,7 @@ def start_vectors(
 ) -> Tensor:
     """Returns first word vectors: `random` or `pretrained`. Raises and shapes as `pretrained_vectors`."""
     if start == "random":
-        return random_vectors(vocabulary.size, width)
+        vectors = random_vectors(vocabulary.size, width)
+        vectors[vocabulary.num_words :] = 0  # a pair starts as its words
+        return vectors
     return pretrained_vectors(vocabulary, name, width, progress)

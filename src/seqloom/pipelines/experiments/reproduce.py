@@ -25,7 +25,6 @@ from seqloom.pipelines.evaluate.evaluate import (
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.manifest import RunManifest
-from seqloom.runs.run_files import read_stored_config
 
 TOLERANCE = 1e-3
 """Largest difference of a metric that counts as reproduced, if the bits differ."""
@@ -123,7 +122,7 @@ def reproduce(
 
 def _recorded_config(run: Run) -> dict[str, Any]:
     """Returns the run's configuration, with the folders of other runs that its manifest records."""
-    config = read_stored_config(run.path)
+    config = run.system.config.model_dump(mode="json")
     if run.manifest.members:
         config["runs"] = [member.run for member in run.manifest.members]
     ids = config.get("ids")

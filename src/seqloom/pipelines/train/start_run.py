@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -244,15 +244,28 @@ def check_resumable(out: Path, dataset: Dataset, system: str, config: SystemConf
         raise ArtefactError(f"{out} is a run of {manifest.system!r}, not of {system!r}")
     stored = checked_config(out, system_class(system), manifest.config_sha256)
     if stored != config:
-        before, after = stored.model_dump(), config.model_dump()
+        before, after = _dotted(stored.model_dump()), _dotted(config.model_dump())
         changed = [
-            f"{k}: {before[k]!r} there, {after[k]!r} now" for k in before if before[k] != after[k]
+            f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
+            for key in {**before, **after}
+            if before.get(key) != after.get(key)
         ]
         raise ArtefactError(
             f"{out} was started with another configuration ({'; '.join(changed)}); resume with the "
             "same one or choose another folder"
         )
     return manifest
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested values under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ class E4SRecModel(System[E4SRecConfig]):
     id_scale: Tensor
     """The giver's item vectors are this times `ids`."""
     blend: Tensor
+    """Weight of the language model's score beside the giver's."""
 
     def __init__(self, config: E4SRecConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -42,8 +43,9 @@ class E4SRecModel(System[E4SRecConfig]):
         self.giver: System[Any] | None = None
         """The recommender that gave the IDs and whose score is added."""
         self.giver_name = ""
-        self.register_buffer("id_scale", torch.ones(()))
-        self.register_buffer("blend", torch.tensor(config.blend if config.add_giver else 1.0))
+        if config.add_giver:
+            self.register_buffer("id_scale", torch.ones(()))
+            self.register_buffer("blend", torch.tensor(config.blend))
 
     @property
     def max_len(self) -> int:

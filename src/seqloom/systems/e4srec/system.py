@@ -75,7 +75,8 @@ class E4SRec(E4SRecModel):
     def fixed_entries(self) -> frozenset[str]:
         """The frozen ID embeddings, and the giver."""
         giver = () if self.giver is None else self.giver.state_dict()
-        return frozenset({"ids", "id_scale", *(f"giver.{name}" for name in giver)})
+        scale = {"id_scale"} if self.config.add_giver else set()
+        return frozenset({"ids", *scale, *(f"giver.{name}" for name in giver)})
 
     @property
     def uses_language_model(self) -> bool:

@@ -48,6 +48,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
     uses_text: ClassVar[bool] = True
     new_items_by = "embedding"  # of one with a text tower: "words"
     redescribes_items: ClassVar[bool] = True
+    blend: Tensor
 
     def __init__(self, config: LLMESRConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -62,11 +63,10 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         self.semantic: SemanticView | RecencyView | TextTower | None = None
         if views != "collaborative":
             self.semantic = _semantic_view(config, sizes)
-        alone = views == "semantic"
-        if isinstance(self.semantic, TextTower):
-            self.new_items_by = "words"
-        self.register_buffer("blend", torch.tensor(1.0 if alone else config.semantic.blend))
-        """Weight of the semantic score where the views learn apart."""
+        if self.late:
+            # Weight of the semantic score.
+            alone = views == "semantic"
+            self.register_buffer("blend", torch.tensor(1.0 if alone else config.semantic.blend))
         both = views == "both" and not self.late
         self.second_encoder = (
             build_backbone(config.encoder) if both and not config.shared_encoder else None

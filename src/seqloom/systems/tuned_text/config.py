@@ -100,8 +100,8 @@ class TransformerTuningConfig(TuningConfig):
     lora: LoraSettings | None = None
     """Train low-rank adapters, merged into the model at the end; null: the weights themselves."""
     negatives: int = Field(128, ge=0)
-    """Mined negatives of a batch, besides its own items: neighbours of the batch's targets by the vectors
-    of the last validation."""
+    """Mined negatives of a batch, besides its own items, at most one a target: neighbours of the batch's
+    targets by the vectors of the last validation."""
     correction: float = Field(1.0, ge=0)
     """Subtract this times log(count + 1) from an item's logit, because popular items are in a batch more
     often. Source: Yi et al., RecSys 2019, section 4."""

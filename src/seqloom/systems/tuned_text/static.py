@@ -15,6 +15,7 @@ from seqloom.systems.ranking_loss import OffsetLossConfig
 from seqloom.systems.sequence import RankingPhase
 from seqloom.systems.texttower import TextTower, TextTowerConfig
 from seqloom.systems.tuned_text.config import StaticTuningConfig
+from seqloom.text.encoders.words import save_words
 
 
 class StaticEncoder:
@@ -47,12 +48,18 @@ class StaticEncoder:
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
-        """See `TunedEncoder`. A token's vector is multiplied by its weight, so that a mean suffices."""
+        """See `TunedEncoder`. A token's vector is multiplied by its weight, so that a mean suffices.
+
+        sentence-transformers has no pairs of words; with these the folder is one of seqloom alone.
+        """
+        vocabulary = self.tower.vocabulary
+        if len(vocabulary.pairs):
+            save_words(folder, vocabulary, self.tower.words.weighted())
+            return
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.base.modules import Normalize
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-        vocabulary = self.tower.vocabulary
         table = self.tower.words.weighted().cpu()[vocabulary.rows]
         with quiet_transformers():
             words = StaticEmbedding(vocabulary.tokenizer, embedding_weights=table)

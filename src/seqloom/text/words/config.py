@@ -20,8 +20,7 @@ class WordsConfig(Config):
     min_count: int = Field(2, ge=1)
     """Number of items that contain a word with a vector of its own; rarer and new words share one."""
     pairs: bool = False
-    """Give pairs of neighbouring words vectors as well, where at least min_count items contain them. A static
-    encoder (`tune-encoder`) cannot store them."""
+    """Give pairs of neighbouring words vectors as well, where at least min_count items contain them."""
     start: Literal["random", "pretrained"] = "random"
     """First word vectors: random ones, or the token vectors of the tokenizer's model."""
     dropout: float = Field(0.1, ge=0, lt=1)

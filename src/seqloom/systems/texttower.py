@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
+from seqloom.backbones.config import WordEncoderConfig, WordSASRecEncoderConfig
 from seqloom.core.files import read_json, write_json
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf
 from seqloom.nn.recency import RecencySum
@@ -34,6 +34,8 @@ _EPS = 1e-6
 class TextTowerConfig(SequenceConfig):
     """Configuration of TextTower."""
 
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of AdamW."""
     words: WordsConfig = Field(default_factory=WordsConfig)
     """Words of the items."""
     temperature: float = Field(0.07, gt=0)
@@ -45,7 +47,7 @@ class TextTowerConfig(SequenceConfig):
     query: Literal["both", "recency"] = "both"
     """The state after a history: the recency-weighted sum of its items' vectors alone, or with the state of
     the sequence encoder added through trained weights, which start at 0."""
-    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    encoder: WordEncoderConfig = Field(default_factory=WordSASRecEncoderConfig)
     """Sequence encoder; unused if query is recency."""
     loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
     """Ranking loss."""

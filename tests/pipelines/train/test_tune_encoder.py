@@ -25,7 +25,12 @@ from seqloom.text.tuned_manifest import read_tuned_manifest
 from support.datasets import tiny_dataset
 from support.language_models import save_tiny_llama
 
-STATIC = {"epochs": 4, "batch_size": 16, "width": 8, "words": {"min_count": 1, "dropout": 0.0}}
+STATIC = {
+    "epochs": 4,
+    "batch_size": 16,
+    "width": 8,
+    "words": {"min_count": 1, "dropout": 0.0, "pairs": False},
+}
 TRANSFORMER = {"epochs": 2, "batch_size": 8, "negatives": 4, "learning_rate": 1e-2, "chunk": 4}
 WORDS = [
     "red",
@@ -162,7 +167,11 @@ def test_word_vectors_may_start_from_those_of_a_model(tmp_path):
     titles = ["below", "is", "an", "instruction", "that", "describes", "a", "task"]
     rows = [[1 + (start + step) % 8 for step in range(5)] for start in range(8)]
     known = tiny_dataset(tmp_path / "known", rows, titles=titles)
-    config = {**STATIC, "width": 4, "words": {"min_count": 1, "start": "pretrained"}}
+    config = {
+        **STATIC,
+        "width": 4,
+        "words": {"min_count": 1, "start": "pretrained", "pairs": False},
+    }
     tune_encoder(known, out=tmp_path / "tuned", encoder=str(tmp_path / "llama"), config=config)
     (file,) = (tmp_path / "tuned").rglob("*.safetensors")
     (table,) = load_file(file).values()

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from seqloom.backbones.config import TextSASRecEncoderConfig
+from seqloom.backbones.config import WordSASRecEncoderConfig
 from seqloom.core.phase import Phase
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.systems.base import Sizes, TrainingData
@@ -75,7 +75,7 @@ def _tower_config(config: StaticTuningConfig) -> TextTowerConfig:
         **own,
         words=config.words,
         query="recency",
-        encoder=TextSASRecEncoderConfig(
+        encoder=WordSASRecEncoderConfig(
             hidden_size=config.width, max_len=config.max_len, num_heads=1, output_dropout=0.0
         ),
         loss=OffsetLossConfig(popularity_offset=config.popularity_offset),

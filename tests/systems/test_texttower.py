@@ -25,7 +25,9 @@ def data(tmp_path_factory):
 
 
 def untrained(data, *overrides):
-    system = untrained_system(data, "texttower", "words.min_count=1", *overrides).eval()
+    system = untrained_system(
+        data, "texttower", "words.min_count=1", "words.pairs=false", *overrides
+    ).eval()
     with torch.no_grad():
         system.words.log_weights.uniform_(-1, 1)
     return system

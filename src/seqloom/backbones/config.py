@@ -54,6 +54,13 @@ class TextSASRecEncoderConfig(SASRecEncoderConfig):
     """Width of the feed-forward part as a multiple of hidden_size."""
 
 
+class WordSASRecEncoderConfig(TextSASRecEncoderConfig):
+    """SASRec over vectors of length 1 that are made of words, whose dropout regularises already."""
+
+    output_dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout rate on the states that rank."""
+
+
 class GRU4RecEncoderConfig(EncoderConfig):
     """Configuration of GRU4Rec, a gated recurrent network."""
 
@@ -114,3 +121,12 @@ TextStartEncoderConfig = Annotated[
     _BY_KIND,
 ]
 """Configuration of any encoder with defaults for item vectors that start from text."""
+
+
+WordEncoderConfig = Annotated[
+    Annotated[WordSASRecEncoderConfig, Tag("sasrec")]
+    | Annotated[GRU4RecEncoderConfig, Tag("gru4rec")]
+    | Annotated[BERT4RecEncoderConfig, Tag("bert4rec")],
+    _BY_KIND,
+]
+"""Configuration of any encoder with defaults for item vectors that are made of words."""

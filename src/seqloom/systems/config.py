@@ -12,6 +12,8 @@ from seqloom.backbones.config import (
     SASRecEncoderConfig,
     TextSASRecEncoderConfig,
     TextStartEncoderConfig,
+    WordEncoderConfig,
+    WordSASRecEncoderConfig,
 )
 from seqloom.systems.base_config import IDConfig, OffsetLossConfig, SequenceConfig, SystemConfig
 from seqloom.text.words.config import WordsConfig
@@ -94,6 +96,8 @@ class LLMInitConfig(IDConfig):
 class TextTowerConfig(SequenceConfig):
     """Configuration of TextTower."""
 
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of AdamW."""
     words: WordsConfig = Field(default_factory=WordsConfig)
     """Words of the items."""
     temperature: float = Field(0.07, gt=0)
@@ -105,7 +109,7 @@ class TextTowerConfig(SequenceConfig):
     query: Literal["both", "recency"] = "both"
     """The state after a history: the recency-weighted sum of its items' vectors alone, or with the state of
     the sequence encoder added through trained weights, which start at 0."""
-    encoder: TextStartEncoderConfig = Field(default_factory=TextSASRecEncoderConfig)
+    encoder: WordEncoderConfig = Field(default_factory=WordSASRecEncoderConfig)
     """Sequence encoder; unused if query is recency."""
     loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
     """Ranking loss."""

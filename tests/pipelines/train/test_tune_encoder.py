@@ -19,12 +19,18 @@ from seqloom.pipelines.train.tune_encoder import build_tuned_encoder, tune_encod
 from seqloom.systems.base import TrainingData
 from seqloom.systems.tuned_text.batches import first_batches
 from seqloom.systems.tuned_text.config import TUNING_CONFIGS
+from seqloom.text.encoders import rebuild_encoder
 from seqloom.text.store import load_embeddings
 from seqloom.text.tuned_manifest import read_tuned_manifest
 from support.datasets import tiny_dataset
 from support.language_models import save_tiny_llama
 
-STATIC = {"epochs": 4, "batch_size": 16, "width": 8, "words": {"min_count": 1, "dropout": 0.0}}
+STATIC = {
+    "epochs": 4,
+    "batch_size": 16,
+    "width": 8,
+    "words": {"min_count": 1, "dropout": 0.0, "pairs": False},
+}
 TRANSFORMER = {"epochs": 2, "batch_size": 8, "negatives": 4, "learning_rate": 1e-2, "chunk": 4}
 WORDS = [
     "red",
@@ -161,7 +167,11 @@ def test_word_vectors_may_start_from_those_of_a_model(tmp_path):
     titles = ["below", "is", "an", "instruction", "that", "describes", "a", "task"]
     rows = [[1 + (start + step) % 8 for step in range(5)] for start in range(8)]
     known = tiny_dataset(tmp_path / "known", rows, titles=titles)
-    config = {**STATIC, "width": 4, "words": {"min_count": 1, "start": "pretrained"}}
+    config = {
+        **STATIC,
+        "width": 4,
+        "words": {"min_count": 1, "start": "pretrained", "pairs": False},
+    }
     tune_encoder(known, out=tmp_path / "tuned", encoder=str(tmp_path / "llama"), config=config)
     (file,) = (tmp_path / "tuned").rglob("*.safetensors")
     (table,) = load_file(file).values()
@@ -178,8 +188,6 @@ def test_bad_choices_are_errors_in_the_words_of_the_door(data, tmp_path, capsys)
         tune_encoder(data, out=out, kind="transformer")
     with pytest.raises(ConfigError, match=r"words\.tokenizer"):
         tune_encoder(data, out=out, encoder="x", config={"words": {"tokenizer": "y"}})
-    with pytest.raises(ConfigError, match="one vector a word"):
-        tune_encoder(data, out=out, config={"words": {"pairs": True}})
     with pytest.raises(ConfigError, match="kind: found 'other'"):
         tune_encoder(data, out=out, kind="other")
     with pytest.raises(ConfigError, match="start=pretrained"):
@@ -213,3 +221,21 @@ def test_the_recorded_batches_are_those_of_the_phase(data, tmp_path, kind):
     first = steps_digest(tuned.phase().steps(0))
     assert first == steps_digest(first_batches(config, given))
     assert first != steps_digest(tuned.phase().steps(1))
+
+
+def test_pairs_of_words_are_kept_in_a_folder_of_our_own(tmp_path):
+    titles = ["red soap", "red soap bar", "blue soap", "soap blue", "blue soap bar", "red bar"]
+    rows = [[1 + (start + step) % 6 for step in range(5)] for start in range(6)]
+    known = tiny_dataset(tmp_path / "known", rows, titles=titles)
+    config = {**STATIC, "words": {"pairs": True, "min_count": 2}}
+    summary = tune_encoder(known, out=tmp_path / "pairs", config=config)
+    embed(known, EmbedOptions(encoder=str(tmp_path / "pairs"), name="pairs", users="none"))
+    found = train(known, "textknn", out=tmp_path / "run", config={"text": "pairs"}, device="cpu")
+    assert found.valid == pytest.approx(summary.valid)
+    stored = load_embeddings(known, "pairs")
+    again = rebuild_encoder(stored.manifest.encoder)
+    torch.testing.assert_close(again.encode(["red soap."])[0], stored.items[0])
+    assert not torch.allclose(*again.encode(["blue soap", "soap blue"]))
+    options = EmbedOptions(encoder=str(tmp_path / "pairs"), pooling="mean", name="x")
+    with pytest.raises(ConfigError, match="pooling"):
+        embed(known, options)

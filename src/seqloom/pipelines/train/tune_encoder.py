@@ -197,11 +197,6 @@ def _configure(
             raise ConfigError(
                 f"words.tokenizer is {words['tokenizer']!r}, but the encoder is {encoder!r}; give one of them"
             )
-        if words.get("pairs"):
-            raise ConfigError(
-                "words.pairs: a static encoder stores one vector a word, so pairs of words cannot be tuned; "
-                "leave it out, or train the system texttower"
-            )
         values["words"] = words
     elif encoder == CATALOGUE:
         raise ConfigError(

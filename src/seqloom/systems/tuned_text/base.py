@@ -26,7 +26,7 @@ class TunedEncoder(Protocol):
         """Returns the present vectors of the catalogue. Shapes: [N, E]."""
 
     def save(self, folder: Path) -> None:
-        """Writes a folder that sentence-transformers reads."""
+        """Writes a folder that `build_encoder` reads."""
 
 
 def neighbour_scorer(vectors: Tensor, config: TextKNNConfig) -> TextKNNScorer:

@@ -54,17 +54,18 @@ class StaticTuningConfig(TuningConfig):
 
     kind: Literal["static"] = "static"
     """Kind of encoder."""
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(6, ge=1)
     """Passes over the histories."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of AdamW."""
-    width: int = Field(256, ge=1)
+    width: int = Field(128, ge=1)
     """Width of the vectors."""
     popularity_offset: float = Field(0.5, ge=0)
     """Add this times log(count + 1) to an item's logit in training, so that vectors need not express how
     popular an item is."""
     words: WordsConfig = Field(default_factory=WordsConfig)
-    """Words and their first vectors. `tune-encoder --encoder` sets `words.tokenizer`."""
+    """Words and their first vectors. `tune-encoder --encoder` sets `words.tokenizer`. Without `words.pairs`
+    the result is a folder of sentence-transformers; with them only seqloom reads it."""
 
 
 class TransformerTuningConfig(TuningConfig):
@@ -100,8 +101,8 @@ class TransformerTuningConfig(TuningConfig):
     lora: LoraSettings | None = None
     """Train low-rank adapters, merged into the model at the end; null: the weights themselves."""
     negatives: int = Field(128, ge=0)
-    """Mined negatives of a batch, besides its own items: neighbours of the batch's targets by the vectors
-    of the last validation."""
+    """Mined negatives of a batch, besides its own items, at most one a target: neighbours of the batch's
+    targets by the vectors of the last validation."""
     correction: float = Field(1.0, ge=0)
     """Subtract this times log(count + 1) from an item's logit, because popular items are in a batch more
     often. Source: Yi et al., RecSys 2019, section 4."""

@@ -60,7 +60,8 @@ class ContrastivePhase:
         states = self.module.queries(vectors[inputs] * real).flatten(0, 1)[places]  # [M, E]
         truth = torch.searchsorted(candidates, targets)
         seen = torch.zeros(len(items), len(candidates), dtype=torch.bool, device=items.device)
-        seen.scatter_(1, inputs, real[..., 0])
+        row, place = real[..., 0].nonzero(as_tuple=True)
+        seen[row, inputs[row, place]] = True
         hidden = seen[places // items.shape[1]]
         hidden[torch.arange(len(truth), device=truth.device), truth] = False
         logits = (states @ vectors.T).float() - self._log_count.to(items.device)[candidates]
@@ -75,7 +76,7 @@ class ContrastivePhase:
         own = torch.cat([items[items > 0], targets]).unique()
         neighbours = self.module.neighbours
         wanted = min(self.config.negatives, len(targets))
-        if not wanted:
+        if not wanted or not neighbours.shape[1]:
             return own
         chosen = targets[torch.randperm(len(targets), device=targets.device)[:wanted]]
         column = torch.randint(neighbours.shape[1], (wanted,), device=targets.device)

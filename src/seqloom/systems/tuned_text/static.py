@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from seqloom.backbones.config import TextSASRecEncoderConfig
+from seqloom.backbones.config import WordSASRecEncoderConfig
 from seqloom.core.phase import Phase
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.systems.base import Sizes, TrainingData
@@ -15,6 +15,7 @@ from seqloom.systems.ranking_loss import OffsetLossConfig
 from seqloom.systems.sequence import RankingPhase
 from seqloom.systems.texttower import TextTower, TextTowerConfig
 from seqloom.systems.tuned_text.config import StaticTuningConfig
+from seqloom.text.encoders.words import save_words
 
 
 class StaticEncoder:
@@ -47,12 +48,18 @@ class StaticEncoder:
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
-        """See `TunedEncoder`. A token's vector is multiplied by its weight, so that a mean suffices."""
+        """See `TunedEncoder`. A token's vector is multiplied by its weight, so that a mean suffices.
+
+        sentence-transformers has no pairs of words; with these the folder is one of seqloom alone.
+        """
+        vocabulary = self.tower.vocabulary
+        if len(vocabulary.pairs):
+            save_words(folder, vocabulary, self.tower.words.weighted())
+            return
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.base.modules import Normalize
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-        vocabulary = self.tower.vocabulary
         table = self.tower.words.weighted().cpu()[vocabulary.rows]
         with quiet_transformers():
             words = StaticEmbedding(vocabulary.tokenizer, embedding_weights=table)
@@ -68,7 +75,7 @@ def _tower_config(config: StaticTuningConfig) -> TextTowerConfig:
         **own,
         words=config.words,
         query="recency",
-        encoder=TextSASRecEncoderConfig(
+        encoder=WordSASRecEncoderConfig(
             hidden_size=config.width, max_len=config.max_len, num_heads=1, output_dropout=0.0
         ),
         loss=OffsetLossConfig(popularity_offset=config.popularity_offset),

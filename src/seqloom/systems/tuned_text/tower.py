@@ -30,7 +30,9 @@ class EncoderTower(nn.Module):
         self.model = model
         self.recency = RecencySum(config.max_len, config.decay, config.history_dropout)
         self.log_scale = nn.Parameter(torch.tensor(1 / config.temperature).log())
-        self.register_buffer("neighbours", torch.zeros(num_items, NEIGHBOURS, dtype=torch.int64))
+        self.register_buffer(
+            "neighbours", torch.zeros(num_items, min(NEIGHBOURS, num_items - 1), dtype=torch.int64)
+        )
 
     def train(self, mode: bool = True) -> EncoderTower:
         """Keeps the language model in evaluation mode."""

@@ -21,7 +21,7 @@ from seqloom.llm.plugins.shared_base import LoraSettings
 from seqloom.systems.base import TrainingData
 from seqloom.systems.tuned_text.config import TransformerTuningConfig
 from seqloom.systems.tuned_text.contrastive import ContrastivePhase
-from seqloom.systems.tuned_text.tower import NEIGHBOURS, EncoderTower
+from seqloom.systems.tuned_text.tower import EncoderTower
 from seqloom.text.encoders import build_encoder
 from seqloom.text.encoders.base import text_batches
 from seqloom.text.encoders.sentence import SentenceEncoder
@@ -95,12 +95,12 @@ class TransformerEncoder:
         """See `TunedEncoder`. Finds each item's neighbours, to be drawn as negatives. Shapes: [N, E]."""
         self.tower.eval()
         vectors = self.encode(torch.arange(1, len(self.texts) + 1)).float()
-        if self.config.negatives:
-            k = min(NEIGHBOURS, len(vectors) - 1)
+        if self.config.negatives and len(vectors) > 1:
+            k = self.tower.neighbours.shape[1]
             for rows in torch.arange(len(vectors), device=self.device).split(_BLOCK):
                 scores = vectors[rows] @ vectors.T
                 scores[torch.arange(len(rows), device=self.device), rows] = -torch.inf
-                self.tower.neighbours[rows, :k] = scores.topk(k).indices + 1
+                self.tower.neighbours[rows] = scores.topk(k).indices + 1
         return vectors.cpu()
 
     def save(self, folder: Path) -> None:

@@ -12,6 +12,7 @@ from seqloom.hub.model_folders import model_folder
 from seqloom.text.encoders.base import TextEncoder
 from seqloom.text.options import EncoderOptions
 from seqloom.text.tuned_manifest import read_tuned_manifest
+from seqloom.text.words.vocabulary import WORDS
 
 
 def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextEncoder:
@@ -40,7 +41,13 @@ def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextE
             rest, requests_per_minute=options.requests_per_minute, **_given(options, "batch_size")
         )
     _refuse(options, "requests_per_minute")
-    _check_finished(Path(options.encoder).expanduser())
+    path = Path(options.encoder).expanduser()
+    _check_finished(path)
+    if (path / WORDS).exists():
+        from seqloom.text.encoders.words import WordEncoder
+
+        _refuse(options, "pooling", "batch_size", "max_tokens", "dtype")
+        return WordEncoder(options.encoder, path)
     folder = model_folder(options.encoder, progress)
     shared = {"device": options.device, **_given(options, "batch_size", "max_tokens")}
     if options.pooling is None and (folder / "modules.json").exists():
@@ -67,6 +74,8 @@ def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) 
         options = EncoderOptions(encoder=f"hash:{provenance['width']}")
     elif kind == "openai":
         options = EncoderOptions(encoder=f"openai:{provenance['model']}")
+    elif kind == "words":
+        options = EncoderOptions(encoder=provenance["name"])
     elif kind in ("sentence-transformers", "transformers"):
         not_options = {"kind", "weights_sha256", "name", "tuned_on"}
         kept = {name: value for name, value in provenance.items() if name not in not_options}

@@ -19,10 +19,9 @@ class WordsConfig(Config):
     as all-minilm-l6-v2."""
     min_count: int = Field(2, ge=1)
     """Number of items that contain a word with a vector of its own; rarer and new words share one."""
-    pairs: bool = False
-    """Give pairs of neighbouring words vectors as well, where at least min_count items contain them. A static
-    encoder (`tune-encoder`) cannot store them."""
+    pairs: bool = True
+    """Give pairs of neighbouring words vectors as well, where at least min_count items contain them."""
     start: Literal["random", "pretrained"] = "random"
     """First word vectors: random ones, or the token vectors of the tokenizer's model."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Probability that a word of an item is left out in a training step."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Probability that a word or pair of an item is left out in a training step."""

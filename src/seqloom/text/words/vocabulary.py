@@ -19,7 +19,9 @@ from seqloom.hub.model_folders import model_folder
 UNKNOWN = "[UNK]"
 CATALOGUE = "catalogue"
 """Name of the tokenizer that is made from the item texts."""
-_TOKENIZER, _ROWS = "tokenizer.json", "words.json"
+WORDS = "words.json"
+"""File of the rows of tokens and of the pairs."""
+_TOKENIZER = "tokenizer.json"
 _REMEDY = "train again"
 
 
@@ -120,7 +122,7 @@ class Vocabulary:
     def save(self, folder: Path) -> None:
         """Writes tokenizer, rows and pairs."""
         self.tokenizer.save(str(folder / _TOKENIZER))
-        write_json(folder / _ROWS, {"rows": self.rows.tolist(), "pairs": self.pairs.tolist()})
+        write_json(folder / WORDS, {"rows": self.rows.tolist(), "pairs": self.pairs.tolist()})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -129,8 +131,8 @@ class Vocabulary:
         Raises:
             ArtefactError: a file is missing or damaged.
         """
-        raw = read_json(folder / _ROWS, "words of a run")
-        with reading(folder / _ROWS, "the words of a run", _REMEDY):
+        raw = read_json(folder / WORDS, "words and their rows")
+        with reading(folder / WORDS, "words and their rows", _REMEDY):
             rows, pairs = (torch.tensor(raw[name], dtype=torch.int64) for name in ("rows", "pairs"))
         with reading(folder / _TOKENIZER, "a tokenizer", _REMEDY):
             return cls(_read(folder), rows, pairs)

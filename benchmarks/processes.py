@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
@@ -61,7 +63,7 @@ def _by_step(parts: list[dict]) -> list[tuple[float, ...]]:
     return list(zip(*(part["processor"] for part in parts), strict=True))
 
 
-def _ms(seconds) -> list[float]:
+def _ms(seconds: Generator[Any, None, None] | list[Any]) -> list[float]:
     return [1e3 * value for value in seconds][WARM:]
 
 
@@ -93,7 +95,7 @@ def _work(data: str, scratch: str) -> None:
     processor: list[float] = []
     step = Trainer._step
 
-    def measured(self, *arguments):
+    def measured(self, *arguments: Any) -> Any:
         started = time.process_time()
         parts = step(self, *arguments)
         losses.append(float(parts["loss"].detach()))

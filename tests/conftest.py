@@ -1,5 +1,7 @@
 """What every test shares: the helpers are importable, and nothing reaches for a model hub."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
@@ -11,6 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 @pytest.fixture
-def products_by_torch(monkeypatch):
+def products_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """oneDNN's products are unknown to torch's counter, and keep their inputs in other ways."""
     monkeypatch.setattr("seqloom.nn.linear._has_onednn", lambda: False)

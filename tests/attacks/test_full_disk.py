@@ -1,9 +1,14 @@
 """A disk that is full at any size of file: an error that says so, and nothing that looks complete."""
 
+from __future__ import annotations
+
 import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -29,11 +34,11 @@ LIMITS = (0, 200, 1000, 3000, 10_000, 40_000, 1 << 30)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepared_dataset(tmp_path_factory.mktemp("data") / "data")
 
 
-def full_at(limit, act):
+def full_at(limit: int, act: Callable[..., Any]) -> str:
     """Run `act` while no file may have more than `limit` bytes: its error, empty where there is none.
 
     A write beyond the limit fails as one to a full disk does, in a process that ignores SIGXFSZ, as Python
@@ -50,7 +55,7 @@ def full_at(limit, act):
     return ""
 
 
-def check_error(told, limit):
+def check_error(told: str, limit: int) -> None:
     if not told:
         return
     assert "could not be written: File too large" in told, (limit, told)
@@ -58,11 +63,11 @@ def check_error(told, limit):
     assert "--resume" in told
 
 
-def unfinished(folder):
+def unfinished(folder: Path) -> list[Any]:
     return [file.name for file in folder.rglob(".*") if file.suffix in (".part", ".old")]
 
 
-def test_prepare_and_embed(tmp_path):
+def test_prepare_and_embed(tmp_path: Path) -> None:
     rows = [(f"u{u}", f"i{(u + t * t) % 20}", t) for u in range(40) for t in range(6)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     made = []
@@ -89,7 +94,7 @@ def test_prepare_and_embed(tmp_path):
         pytest.fail("no limit was enough")
 
 
-def test_a_training_goes_on_where_the_disk_was_full(data, tmp_path):
+def test_a_training_goes_on_where_the_disk_was_full(data: Dataset, tmp_path: Path) -> None:
     config = {**SMALL, "epochs": 2}
     train(data, "sasrec", out=tmp_path / "whole", config=config, device="cpu")
     expected = read_manifest(tmp_path / "whole").weights_sha256
@@ -109,7 +114,7 @@ def test_a_training_goes_on_where_the_disk_was_full(data, tmp_path):
     assert met >= 3
 
 
-def test_evaluate_and_compare_leave_what_was_there(data, tmp_path):
+def test_evaluate_and_compare_leave_what_was_there(data: Dataset, tmp_path: Path) -> None:
     for name in ("one", "two"):
         train(data, "popularity", out=tmp_path / name, device="cpu")
     runs = [tmp_path / "one", tmp_path / "two"]
@@ -133,7 +138,7 @@ def test_evaluate_and_compare_leave_what_was_there(data, tmp_path):
     assert report.exists()
 
 
-def test_the_command_says_it_without_a_traceback(data, tmp_path):
+def test_the_command_says_it_without_a_traceback(data: Dataset, tmp_path: Path) -> None:
     limited = (
         "import resource, sys; from seqloom.cli.main import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400)); main()"

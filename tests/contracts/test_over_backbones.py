@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from seqloom.core.config import apply_overrides
+from seqloom.data.store import Dataset
 from seqloom.nn.attention import last_position
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.systems.tail_blend import BLENDS
 from seqloom.text.store import load_embeddings
@@ -31,11 +35,11 @@ OVER = [
 ]
 
 
-def config_for(system, *overrides):
+def config_for(system: str, *overrides: Any) -> dict[str, Any]:
     return apply_overrides(SMALL, [*FEW.get(system, []), *overrides])
 
 
-def build(dataset, name, *overrides):
+def build(dataset: Dataset, name: str, *overrides: Any) -> System[Any]:
     cls = system_class(name)
     config = cls.config_class.build(config_for(name, *overrides))
     text_size = load_embeddings(dataset).width if cls.uses_text else 0
@@ -50,14 +54,16 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize(("system", "kind"), OVER)
-def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dataset, tmp_path):
+def test_it_trains_and_a_killed_run_ends_with_the_same_weights(
+    system: str, kind: str, dataset: Dataset, tmp_path: Path
+) -> None:
     config = config_for(system, f"encoder.kind={kind}", "epochs=2")
     whole = train(dataset, system, out=tmp_path / "whole", config=config, device="cpu")
     epochs, validations = (2 + later for later in LATER.get(system, (0, 0)))
     assert whole.epochs == epochs
     assert whole.valid["hr@10"] > 0
 
-    def kill(count, metrics):
+    def kill(count: Any, metrics: Any) -> None:
         if count == validations:
             raise KilledError
 
@@ -79,7 +85,7 @@ def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dat
 
 
 @pytest.mark.parametrize("name", ["bert4rec", "llmesr"])
-def test_the_answer_of_bert4rec_is_the_state_of_its_mask(name, dataset):
+def test_the_answer_of_bert4rec_is_the_state_of_its_mask(name: str, dataset: Dataset) -> None:
     system = build(dataset, name, "encoder.kind=bert4rec").eval()
     items, lengths = torch.tensor([[3, 9, 27], [5, 0, 0]]), torch.tensor([3, 1])
     with torch.inference_mode():
@@ -92,7 +98,7 @@ def test_the_answer_of_bert4rec_is_the_state_of_its_mask(name, dataset):
         assert not torch.allclose(asked, system.queries(items, lengths, vectors))
 
 
-def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset):
+def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset: Dataset) -> None:
     overrides = ["encoder.mask_probability=0.000001", "encoder.last_probability=0"]
     system = build(dataset, "bert4rec", *overrides)
     (phase,) = system.phases(TrainingData(dataset))
@@ -104,7 +110,7 @@ def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset):
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "bert4rec"])
-def test_teachers_are_asked_as_at_inference(kind, dataset):
+def test_teachers_are_asked_as_at_inference(kind: str, dataset: Dataset) -> None:
     system = build(dataset, "llmesr", f"encoder.kind={kind}")
     phase = system.phases(TrainingData(dataset))[0]
     phase.steps(0)
@@ -115,7 +121,7 @@ def test_teachers_are_asked_as_at_inference(kind, dataset):
     torch.testing.assert_close(system.distillation.bank[users], expected)
 
 
-def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
+def test_only_rows_that_hide_their_last_item_have_a_student(dataset: Dataset) -> None:
     never, always = (
         build(
             dataset,
@@ -145,7 +151,9 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
 @pytest.mark.parametrize(
     ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
 )
-def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, dataset):
+def test_llmesr_scales_both_views_before_a_transformer_alone(
+    kind: str, scaled: bool, dataset: Dataset
+) -> None:
     with_scale, without = (
         build(dataset, "llmesr", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
         for value in ("true", "false")
@@ -159,7 +167,7 @@ def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, datas
 
 
 @pytest.mark.parametrize("system", ["gru4rec", "llmesr"])
-def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
+def test_gru4rec_may_train_on_the_last_item_alone(system: str, dataset: Dataset) -> None:
     kind = [] if system == "gru4rec" else ["encoder.kind=gru4rec"]
     every, last = (
         build(dataset, system, *kind, f"encoder.train_on={which}").phases(TrainingData(dataset))[0]
@@ -179,7 +187,9 @@ def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
 @pytest.mark.parametrize(
     ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
 )
-def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
+def test_inputs_are_scaled_before_a_transformer_alone(
+    kind: str, scaled: bool, dataset: Dataset
+) -> None:
     with_scale, without = (
         build(dataset, "llminit", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
         for value in ("true", "false")
@@ -198,10 +208,12 @@ def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
     ("kind", "patience"), [("softmax", 10), ("sampled-softmax", 10), ("bce", 20), ("gbce", 20)]
 )
 @pytest.mark.parametrize("system", ["sasrec", "bert4rec", "llminit", "melt", "llmesr"])
-def test_patience_goes_by_the_loss_unless_it_is_given(system, kind, patience):
+def test_patience_goes_by_the_loss_unless_it_is_given(
+    system: str, kind: str, patience: int
+) -> None:
     config_class = system_class(system).config_class
 
-    def built(**keys):
+    def built(**keys: Any) -> Any:
         return config_class.build({"loss": {"kind": kind}, **keys}).optimisation()
 
     assert built().patience == patience

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,17 +22,17 @@ from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.evaluation.record import RunRecord
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.compare.compare import compare
-from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
 from seqloom.pipelines.experiments.reproduce import reproduce
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run
+from seqloom.runs.folder import Run, load_run
 from support.datasets import small_config, tiny_dataset
 
 ITEMS = 30
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Dataset:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """80 users, of whom about a third buy something again in the end."""
     draw = torch.Generator().manual_seed(7)
     rows = []
@@ -46,7 +48,7 @@ def data(tmp_path_factory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def runs(data, tmp_path_factory):
+def runs(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for system in ("popularity", "itemknn", "sasrec"):
         train(data, system, out=folder / system, config=small_config(system), device="cpu")
@@ -55,7 +57,9 @@ def runs(data, tmp_path_factory):
     return folder
 
 
-def slow_metrics(run, data, part, masked, negatives=None):
+def slow_metrics(
+    run: Run, data: Dataset, part: str, masked: bool, negatives: torch.Tensor | None = None
+) -> dict[Any, Any]:
     """HR@10, NDCG@10 and MRR over all users, repeat targets and new ones, by loops."""
     held_out = data.held_out(part)
     gains = {"all": [], "repeat_target": [], "new_target": []}
@@ -79,7 +83,7 @@ def slow_metrics(run, data, part, masked, negatives=None):
     }
 
 
-def figures(found):
+def figures(found: Evaluation) -> dict[Any, Any]:
     names = ("hr@10", "ndcg@10", "mrr")
     groups = {"all": found.metrics} | {
         group: found.groups[group]["metrics"] for group in ("repeat_target", "new_target")
@@ -90,7 +94,9 @@ def figures(found):
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("protocol", ["full", "sampled"])
 @pytest.mark.parametrize("system", ["popularity", "itemknn", "sasrec", "ensemble"])
-def test_figures_and_groups_equal_the_loops(runs, data, system, protocol, masked) -> None:
+def test_figures_and_groups_equal_the_loops(
+    runs: Path, data: Dataset, system: str, protocol: str, masked: bool
+) -> None:
     run = load_run(runs / system)
     found = evaluate(run, protocol=protocol, negatives=12, mask_seen=masked)
     users = data.held_out("test").users
@@ -107,7 +113,9 @@ def test_figures_and_groups_equal_the_loops(runs, data, system, protocol, masked
     assert found.groups["new_target"]["users"] == 53
 
 
-def test_validation_while_training_is_what_the_protocol_can_recommend(runs, data) -> None:
+def test_validation_while_training_is_what_the_protocol_can_recommend(
+    runs: Path, data: Dataset
+) -> None:
     """The figures that early stopping and the choice of weights go by."""
     run = load_run(runs / "sasrec")
     slow = slow_metrics(run, data, "valid", True)
@@ -116,7 +124,9 @@ def test_validation_while_training_is_what_the_protocol_can_recommend(runs, data
     assert slow["repeat_target"] == [0.0, 0.0, 0.0]
 
 
-def test_an_ensembles_weights_do_not_depend_on_repeats(runs, data, tmp_path) -> None:
+def test_an_ensembles_weights_do_not_depend_on_repeats(
+    runs: Path, data: Dataset, tmp_path: Path
+) -> None:
     """Turn every repeated validation target into another repeat: the fit must not notice."""
     events = data.events
     items = events.items.clone()
@@ -142,7 +152,7 @@ def test_an_ensembles_weights_do_not_depend_on_repeats(runs, data, tmp_path) -> 
     assert torch.equal(*found)
 
 
-def test_the_ranks_file_says_which_targets_are_repeats(runs, data) -> None:
+def test_the_ranks_file_says_which_targets_are_repeats(runs: Path, data: Dataset) -> None:
     evaluate(runs / "itemknn")
     table = read_ranks(runs / "itemknn" / "ranks.parquet")
     held_out = data.held_out("test")
@@ -167,7 +177,7 @@ class Heard(SilentProgress):
     warn = note
 
 
-def made_before(run) -> None:
+def made_before(run: Path) -> None:
     """Take out of a run's evaluation what only this version writes."""
     import pyarrow as pa
 
@@ -190,7 +200,7 @@ def made_before(run) -> None:
     write_json(run / "manifest.json", manifest)
 
 
-def test_ranks_of_the_former_protocol_are_never_mixed_in(runs, tmp_path) -> None:
+def test_ranks_of_the_former_protocol_are_never_mixed_in(runs: Path, tmp_path: Path) -> None:
     copies = [shutil.copytree(runs / name, tmp_path / name) for name in ("sasrec", "itemknn")]
     wanted = [evaluate(copy).metrics for copy in copies]
     made_before(copies[1])
@@ -221,20 +231,22 @@ def test_ranks_of_the_former_protocol_are_never_mixed_in(runs, tmp_path) -> None
     assert (again.verdict, again.ranks_apart) == ("bits", 0)
 
 
-def test_compare_with_nothing_masked_shows_both_groups(runs) -> None:
+def test_compare_with_nothing_masked_shows_both_groups(runs: Path) -> None:
     found = compare([runs / "sasrec", runs / "itemknn"], mask_seen=False)
     by_group = {d.group: d for d in found.pairs[0].differences if d.metric == "hr@10"}
     assert by_group["repeat_target"].users == 27
     assert by_group["repeat_target"].run > 0
 
 
-def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(data, tmp_path) -> None:
+def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(
+    data: Dataset, tmp_path: Path
+) -> None:
     config = {**small_config("sasrec"), "epochs": 2}
 
     class StoppedError(Exception):
         pass
 
-    def stop(epoch, metrics):
+    def stop(epoch: Any, metrics: Any) -> None:
         raise StoppedError
 
     with pytest.raises(StoppedError):
@@ -254,7 +266,7 @@ def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(data, 
     assert load_run(tmp_path / "run").manifest.valid_protocol == 1
 
 
-def made_before_training_ended(run) -> None:
+def made_before_training_ended(run: Path) -> None:
     manifest = read_json(run / "manifest.json", "run")
     assert manifest.pop("valid_protocol") == 2
     write_json(run / "manifest.json", manifest)

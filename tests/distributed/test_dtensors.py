@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def group():
+def group() -> Iterator[ProcessGroup]:
     """A group of this process alone: its rows are all, but they are held and exchanged as ever."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield ProcessGroup(0, 1, 0)
@@ -57,7 +59,7 @@ def states(model: DecoderOnly) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_no_layer_stays_gathered_after_a_pass(group, trained):
+def test_no_layer_stays_gathered_after_a_pass(group: ProcessGroup, trained: bool) -> None:
     model = small_llama()
     expected = states(model)
     body = model.network.model
@@ -70,7 +72,9 @@ def test_no_layer_stays_gathered_after_a_pass(group, trained):
     assert not is_sharded(body.embed_tokens.weight)
 
 
-def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(group):
+def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(
+    group: ProcessGroup,
+) -> None:
     whole, spread = small_llama(), small_llama()
     shard_trained_layers(spread.network, CPU, torch.bfloat16)
     for model in (whole, spread):
@@ -82,7 +86,7 @@ def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(grou
         torch.testing.assert_close(gather_tensor(b.grad), a.grad, rtol=0.05, atol=0.05)
 
 
-def test_gradients_are_clipped_as_those_of_a_whole_model(group):
+def test_gradients_are_clipped_as_those_of_a_whole_model(group: ProcessGroup) -> None:
     whole, spread = small_llama(), small_llama()
     shard_trained_layers(spread.network, CPU)
     for model in (whole, spread):
@@ -92,7 +96,7 @@ def test_gradients_are_clipped_as_those_of_a_whole_model(group):
         torch.testing.assert_close(gather_tensor(b.grad), a.grad)
 
 
-def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group):
+def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group: ProcessGroup) -> None:
     model = small_llama()
     assert model.whole() is model
     expected = states(model).detach()
@@ -107,7 +111,9 @@ def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group):
     torch.testing.assert_close(states(copy), expected)
 
 
-def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(group, tmp_path):
+def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(
+    group: ProcessGroup, tmp_path: Path
+) -> None:
     model = small_llama()
     plain = {name: value.clone() for name, value in model.state_dict().items()}
     model.shard(CPU)
@@ -124,7 +130,7 @@ def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(group, tmp_p
         assert torch.equal(gather_tensor(again[name]), value), name
 
 
-def test_a_file_that_is_missing_or_damaged_is_said(group, tmp_path):
+def test_a_file_that_is_missing_or_damaged_is_said(group: ProcessGroup, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     write_rows(folder, small_llama().state_dict(), group)
     (file,) = folder.glob("*.safetensors")
@@ -138,7 +144,7 @@ def test_a_file_that_is_missing_or_damaged_is_said(group, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> Folder:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Jobs by one process and, spread, by two; each of them breaks one off, and two go on with one's."""
     folder = Folder(tmp_path_factory.mktemp("spread"))
     frozen = {"system": "e4srec", "config": plug_in(folder.llama, epochs=2), "every_s": 99}
@@ -168,19 +174,19 @@ def both(tmp_path_factory) -> Folder:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("job", ["frozen", "whole"])
-def test_spread_weights_have_the_losses_and_metrics_of_whole_ones(both, job):
+def test_spread_weights_have_the_losses_and_metrics_of_whole_ones(both: Folder, job: str) -> None:
     assert_alike(both, ("one", job), ("two", job))
 
 
 @pytest.mark.slow
-def test_gradients_are_summed_over_processes_and_not_averaged(both):
+def test_gradients_are_summed_over_processes_and_not_averaged(both: Folder) -> None:
     one, two = (both.read(name, "summed", "losses.json") for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         assert b == pytest.approx(a, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_the_run_is_that_of_one_process(both):
+def test_the_run_is_that_of_one_process(both: Folder) -> None:
     one, two = (load_file(both.out(n, "whole") / "weights.safetensors") for n in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -189,7 +195,7 @@ def test_the_run_is_that_of_one_process(both):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_with_the_run_of_one(both):
+def test_two_processes_go_on_with_the_run_of_one(both: Folder) -> None:
     whole, rest = (both.read("one", job, "losses.json") for job in ("short", "broken"))
     assert len(rest) == len(whole) - STOPS
     for a, b in zip(whole[STOPS:], rest, strict=True):
@@ -198,7 +204,7 @@ def test_two_processes_go_on_with_the_run_of_one(both):
 
 
 @pytest.mark.slow
-def test_one_process_goes_on_with_the_run_of_two(both):
+def test_one_process_goes_on_with_the_run_of_two(both: Folder) -> None:
     out = both.out("two", "broken")
     last = out / "checkpoints" / "last"
     assert len([*(last / "model").glob("*.safetensors")]) == 2

@@ -1,5 +1,7 @@
 """docs/scale.md against its unit costs, and its arithmetic against small cases by hand."""
 
+from __future__ import annotations
+
 import math
 import re
 import sys
@@ -52,7 +54,7 @@ def test_a_search_costs_its_centres_and_its_codes() -> None:
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6])
-def test_the_simulation_agrees_with_the_formula_of_one_core(load) -> None:
+def test_the_simulation_agrees_with_the_formula_of_one_core(load: float) -> None:
     # M/M/1: the time to an answer is exponential with rate mu - lambda.
     exact = math.log(100) / (1 - load)
     found = [p99_ms(1.0, 1, load, seed=seed) for seed in range(4)]

@@ -1,5 +1,9 @@
 """Ranks of a scorer that lists the best items, against those of one that scores all."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
@@ -21,16 +25,18 @@ class All:
 
     num_items = 12
 
-    def score(self, items, lengths):
+    def score(self, items: Any, lengths: Any) -> torch.Tensor:
         last = items.gather(1, (lengths - 1)[:, None])[:, 0].tolist()
         return torch.stack([SCORES[[row[-1] for row in HISTORIES].index(i)] for i in last]).clone()
 
 
 class Lists(All):
-    def __init__(self, list_size):
+    def __init__(self, list_size: int) -> None:
         self.list_size = list_size
 
-    def best(self, items, lengths, k, seen=None):
+    def best(
+        self, items: Any, lengths: Any, k: Any, seen: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         scores = self.score(items, lengths)
         if seen is not None:
             for row, found in enumerate(seen.tolist()):
@@ -38,18 +44,18 @@ class Lists(All):
         top = scores.topk(k, dim=1)
         return (top.indices + 1).masked_fill(top.values == float("-inf"), 0), top.values
 
-    def score_candidates(self, items, lengths, candidates):
+    def score_candidates(self, items: Any, lengths: Any, candidates: Any) -> torch.Tensor:
         return self.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
 
-    def exact_scorer(self):
+    def exact_scorer(self) -> All:
         return All()
 
-    def restrict_to(self, numbers):
+    def restrict_to(self, numbers: Any) -> None:
         raise NotImplementedError("ranking the catalogue asks for lists alone")
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen):
+def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen: bool) -> None:
     assert isinstance(Lists(12), ListScorer)
     assert not isinstance(All(), ListScorer)
     options = {"max_len": 3, "mask_seen": mask_seen, "list_length": 5}
@@ -61,7 +67,7 @@ def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen):
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_a_target_in_no_list_has_the_last_rank(mask_seen):
+def test_a_target_in_no_list_has_the_last_rank(mask_seen: bool) -> None:
     expected = ranked(All(), HELD_OUT, mask_seen=mask_seen).ranks
     found = ranked(Lists(2), HELD_OUT, mask_seen=mask_seen).ranks
     last = torch.tensor([12 - len(set(row)) if mask_seen else 12 for row in HISTORIES])
@@ -72,14 +78,14 @@ def test_a_target_in_no_list_has_the_last_rank(mask_seen):
     assert (found == last).any()
 
 
-def test_negatives_are_ranked_by_scores():
+def test_negatives_are_ranked_by_scores() -> None:
     negatives = torch.tensor([[5, 6], [1, 2], [1, 2], [4, 5]])
     found = ranked(Lists(2), HELD_OUT, negatives=negatives)
     assert torch.equal(found.ranks, ranked(All(), HELD_OUT, negatives=negatives).ranks)
     assert (found.ranks == MISSED).tolist() == [False, True, False, False]
 
 
-def test_scores_that_are_no_numbers_stop_the_ranking(monkeypatch):
+def test_scores_that_are_no_numbers_stop_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(All, "score", lambda self, i, n: torch.full((len(i), 12), float("nan")))
     with pytest.raises(TrainingError, match="not finite"):
         ranked(Lists(3), HELD_OUT)

@@ -1,5 +1,7 @@
 """The files of deploy/ against the command line, the package and each other. Nothing is built or started."""
 
+from __future__ import annotations
+
 import inspect
 import re
 import shlex
@@ -148,7 +150,7 @@ def test_the_unit_runs_the_command() -> None:
     assert settings["WorkingDirectory"] == [f"/var/lib/{settings['StateDirectory'][0]}"]
 
 
-def test_systemd_accepts_the_unit(tmp_path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("no systemd-analyze on this machine (Debian package systemd)")

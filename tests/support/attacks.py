@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.server import Server
@@ -20,7 +21,7 @@ GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 @contextlib.contextmanager
-def running(runs: dict[str, Path], folder: Path, **settings) -> Iterator[Server]:
+def running(runs: dict[str, Path], folder: Path, **settings: Any) -> Iterator[Server]:
     """A server in a thread of this process."""
     config = ServerConfig.build({"port": 0, "store": f"sqlite:///{folder / 's.db'}", **settings})
     server = Server(runs, config)

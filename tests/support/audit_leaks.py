@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from safetensors.torch import load_file, save_file
 
 from seqloom.core.files import read_json, sha256_file, write_json
@@ -9,6 +12,7 @@ from seqloom.core.records import record_file
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.pipelines.audit import audit
+from seqloom.pipelines.audit.report import Audit
 
 
 def everything(data: Dataset) -> Sequences:
@@ -16,24 +20,24 @@ def everything(data: Dataset) -> Sequences:
     return Sequences(data.events.items, data.events.offsets[:-1], data.events.offsets[1:])
 
 
-def failed(root, name="llmesr"):
+def failed(root: Any, name: str = "llmesr") -> set[Any]:
     """Artefacts that fail; the data set of the folder `root` is `data`."""
     is_run = (root / name / "config.yaml").exists()
     dataset = root / "data" if is_run else None
     return failures(audit(root / name, dataset=dataset))
 
 
-def failures(found):
+def failures(found: Audit) -> set[Any]:
     assert found.passed == (not found.failed)
     assert all(check.action for check in found.checks if check.verdict == "fail")
     return {check.artefact for check in found.checks if check.verdict == "fail"}
 
 
-def change_json(file, **changes):
+def change_json(file: Any, **changes: Any) -> None:
     write_json(file, {**read_json(file, "file"), **changes})
 
 
-def change_tensors(file, change):
+def change_tensors(file: Any, change: Any) -> str:
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
@@ -41,7 +45,7 @@ def change_tensors(file, change):
     return sha256_file(file)
 
 
-def keep_hash(file):
+def keep_hash(file: Any) -> None:
     """Make the manifest beside `file` know it as it is now, as whoever plants a leak would."""
     manifest = file.with_name("manifest.json")
     told = read_json(manifest, "manifest")
@@ -51,7 +55,7 @@ def keep_hash(file):
             write_json(manifest, told)
 
 
-def leak(monkeypatch, data):
+def leak(monkeypatch: pytest.MonkeyPatch, data: Any) -> None:
     """Let `train` be all events, while the manifests say what they say of an honest data set."""
     honest = data.training_hash
     monkeypatch.setattr(Dataset, "train", property(everything))

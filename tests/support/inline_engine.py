@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from seqloom.core.progress import SILENT
+from typing import Any
+
+from seqloom.core.progress import SILENT, SilentProgress
 from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
 
@@ -17,7 +19,9 @@ class Inline:
     def slots(self) -> int:
         return 1
 
-    def run(self, work, pieces, *, name, progress=SILENT):
+    def run(
+        self, work: Any, pieces: Any, *, name: Any, progress: SilentProgress = SILENT
+    ) -> list[Any]:
         results = []
         for piece in pieces:
             if self.pieces == self.stop_after:

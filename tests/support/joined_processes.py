@@ -13,16 +13,20 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from seqloom.data.store import Dataset
 from seqloom.distributed.dtensors import gather_tensor
 from seqloom.distributed.process_group import open_processes
+from seqloom.distributed.processes import Processes
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.training.step import Stepper
 
 
-def norm(module) -> float:
+def norm(module: Any) -> float:
     """Of all gradients together, after clipping."""
     squares = [
         gather_tensor(p.grad).double().square().sum()
@@ -32,12 +36,12 @@ def norm(module) -> float:
     return float(sum(squares)) ** 0.5
 
 
-def do(job: dict, processes) -> list[dict[str, float]]:
+def do(job: dict, processes: Processes) -> list[dict[str, float]]:
     """Train and evaluate as `job` says; gives the losses of every step."""
     losses: list[dict[str, float]] = []
     step = Stepper.__call__
 
-    def noted(self, batch):
+    def noted(self, batch: Any) -> dict[str, Tensor]:
         if processes.rank == job.get("dies"):
             if len(losses) == job["after"]:
                 os.kill(os.getpid(), job.get("signal", signal.SIGKILL))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from support.datasets import looping_dataset
 from support.language_models import save_tiny_llama
@@ -17,7 +18,7 @@ WORKER = Path(__file__).with_name("joined_processes.py")
 BATCH = 23
 
 
-def sequence(kind: str = "sasrec", epochs: int = 2, **keys) -> dict:
+def sequence(kind: str = "sasrec", epochs: int = 2, **keys: Any) -> dict:
     """No dropout: what it draws depends on the number of processes."""
     encoder = {
         "kind": kind,
@@ -30,7 +31,7 @@ def sequence(kind: str = "sasrec", epochs: int = 2, **keys) -> dict:
     return {**start, **keys}
 
 
-def plug_in(llama: Path, **keys) -> dict:
+def plug_in(llama: Path, **keys: Any) -> dict:
     return {
         "batch_size": BATCH,
         "max_len": 8,
@@ -86,7 +87,7 @@ class Folder:
     def out(self, name: str, job: str) -> Path:
         return self.path / name / job
 
-    def read(self, name: str, job: str, file: str):
+    def read(self, name: str, job: str, file: str) -> Any:
         return json.loads((self.out(name, job) / file).read_text())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from seqloom.core.cost import Rates
 RATES = Rates(1e-10, 1e-10, 1e-9, 1e-10, 1e-7, 1e-5)
 
 
-def bytes_kept(phase, batch, frozen: Iterable[Tensor] = ()) -> int:
+def bytes_kept(phase: Any, batch: Any, frozen: Iterable[Tensor] = ()) -> int:
     """Bytes that autograd keeps of a step until its gradients are known, weights left out."""
     weights = {weight.untyped_storage().data_ptr() for weight in frozen}
     kept = {}

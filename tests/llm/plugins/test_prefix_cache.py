@@ -1,22 +1,28 @@
 """The lean pass after a prefix against the library's forward pass over whole prompts."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
-from seqloom.llm.plugins.shared_base import LoraSettings, load_shared_base
+from seqloom.llm.plugins.shared_base import LoraSettings, SharedBase, load_shared_base
 from seqloom.llm.reference import LanguageModelConfig
 from support.language_models import save_tiny_bert, shared_tiny_llama
 
 
 @pytest.fixture(scope="module")
-def base():
+def base() -> SharedBase:
     return load_shared_base(LanguageModelConfig(name=str(shared_tiny_llama())))
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(targets=["q_proj"])])
-def test_last_states_are_those_of_the_whole_prompt(base, lora):
+def test_last_states_are_those_of_the_whole_prompt(
+    base: SharedBase, lora: LoraSettings | None
+) -> None:
     torch.manual_seed(0)
     adapter = Adapter(base, lora).eval()
     for weight in adapter.weights.values():
@@ -37,7 +43,7 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
                 torch.testing.assert_close(state, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_other_models_are_left_alone(base, tmp_path):
+def test_other_models_are_left_alone(base: SharedBase, tmp_path: Path) -> None:
     assert is_supported(base.backbone)
     other = LanguageModelConfig(name=str(save_tiny_bert(tmp_path / "bert")), kind="bidirectional")
     assert not is_supported(load_shared_base(other).backbone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from sqlalchemy import Engine, event
 import seqloom.pipelines.experiments.tune as stage
 from seqloom.core.config import read_config_file
 from seqloom.core.errors import ArtefactError, ConfigError, StorageError, TrainingError
-from seqloom.data.store import Dataset
+from seqloom.data.store import Dataset, HeldOut
 from seqloom.pipelines.experiments.search_space import Space, TunePlan
 from seqloom.pipelines.experiments.tune import tune
+from seqloom.pipelines.train.train import TrainSummary
 from seqloom.systems.registry import config_class
 from support.datasets import SMALL
 
@@ -66,7 +68,7 @@ def test_the_test_part_is_never_read(
     asked = []
     held_out = Dataset.held_out
 
-    def watched(self, part):
+    def watched(self, part: Any) -> HeldOut:
         asked.append(part)
         return held_out(self, part)
 
@@ -81,8 +83,8 @@ def test_a_killed_search_goes_on_with_the_trial_it_was_in(
     tune(shop, plan(trials=2), out=tmp_path / "whole", device="cpu")
     train = stage.train
 
-    def killed(dataset, system, *, out, watch, **rest):
-        def dying(count, metrics):
+    def killed(dataset: Any, system: Any, *, out: Any, watch: Any, **rest: Any) -> TrainSummary:
+        def dying(count: Any, metrics: Any) -> None:
             watch(count, metrics)
             if out.name == "trial-001" and count == 2:
                 raise KilledError
@@ -95,8 +97,8 @@ def test_a_killed_search_goes_on_with_the_trial_it_was_in(
             tune(shop, plan(trials=2), out=tmp_path / "cut", device="cpu")
     validated = []
 
-    def counting(dataset, system, *, watch, **rest):
-        def count_them(count, metrics):
+    def counting(dataset: Any, system: Any, *, watch: Any, **rest: Any) -> TrainSummary:
+        def count_them(count: Any, metrics: Any) -> None:
             validated.append(count)
             watch(count, metrics)
 
@@ -114,7 +116,9 @@ def test_a_killed_search_goes_on_with_the_trial_it_was_in(
 def test_a_trial_that_is_behind_is_stopped_and_its_run_removed(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(dataset, system, *, out, watch, **rest):
+    def train(
+        dataset: Any, system: Any, *, out: Any, watch: Callable[..., Any], **rest: Any
+    ) -> Any:
         number = int(out.name[-1])
         out.mkdir(parents=True)
         for count in (1, 2, 3):
@@ -134,7 +138,7 @@ def test_a_trial_that_is_behind_is_stopped_and_its_run_removed(
 def test_a_loss_that_is_not_finite_fails_the_trial_alone(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(dataset, system, *, out, **rest):
+    def train(dataset: Any, system: Any, *, out: Any, **rest: Any) -> Any:
         if out.name == "trial-000":
             raise TrainingError("the loss is nan")
         return type("Summary", (), {"valid": {"ndcg@10": 0.25}})()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -131,7 +132,7 @@ def test_files_that_are_not_there_are_told(handled: Path, tmp_path: Path) -> Non
     assert load_embeddings(Dataset.load(tmp_path / "data")).users is None
 
 
-def bad_similar(values: Any):
+def bad_similar(values: Any) -> Callable[..., Any]:
     def change(folder: Path) -> None:
         dump(folder / SIMILAR, values)
 

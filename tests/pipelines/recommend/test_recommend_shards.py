@@ -1,7 +1,11 @@
 """Lists in shards are the lists of a single call."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -10,6 +14,7 @@ import pytest
 from seqloom.cli.main import run
 from seqloom.core.batching import LIST_LIMITS
 from seqloom.core.errors import ArtefactError
+from seqloom.data.store import Dataset
 from seqloom.jobs.local import LocalRunner
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.prepare.options import PrepareOptions
@@ -25,29 +30,30 @@ from seqloom.pipelines.recommend.recommend_shards import (
 )
 from seqloom.pipelines.train.train import train
 from seqloom.runs import recommendations
+from seqloom.runs.recommendations import Recommendation
 from support.datasets import SMALL
 
 
 @pytest.fixture(scope="module")
-def model(shop, tmp_path_factory):
+def model(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "sasrec"
     train(shop, "sasrec", config=SMALL, out=out)
     return out
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight users a block, so that 60 users are several."""
     limits = dataclasses.replace(LIST_LIMITS, rows=8)
     monkeypatch.setattr(recommendations, "LIST_LIMITS", limits)
     monkeypatch.setattr(recommend_shards, "LIST_LIMITS", limits)
 
 
-def job(model, tmp_path, **values):
+def job(model: Path, tmp_path: Path, **values: Any) -> ListsJob:
     return ListsJob(run=str(model), out=str(tmp_path / "lists"), **{"k": 4, **values})
 
 
-def rows(lists):
+def rows(lists: list[Recommendation]) -> list[Any]:
     return [
         (entry.user, rank, item.item_id, item.title, item.score)
         for entry in lists
@@ -56,7 +62,9 @@ def rows(lists):
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
-def test_shards_as_one_are_the_lists_of_a_single_call(model, tmp_path, count):
+def test_shards_as_one_are_the_lists_of_a_single_call(
+    model: Path, tmp_path: Path, count: int
+) -> None:
     asked = job(model, tmp_path)
     for shard in reversed(every_shard(count)):
         recommend_shard(asked, shard)
@@ -68,7 +76,7 @@ def test_shards_as_one_are_the_lists_of_a_single_call(model, tmp_path, count):
     assert pq.read_table(asked.out).num_rows == 240
 
 
-def test_users_of_a_file_keep_their_order(model, tmp_path):
+def test_users_of_a_file_keep_their_order(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "users.txt"
     file.write_text("\n".join(f"u{n}" for n in reversed(range(30))) + "\n")
     asked = job(model, tmp_path, users=str(file))
@@ -80,7 +88,9 @@ def test_users_of_a_file_keep_their_order(model, tmp_path):
     assert found == [f"u{n}" for n in reversed(range(30))]
 
 
-def test_a_finished_shard_is_left_alone_and_a_damaged_one_refused(model, tmp_path):
+def test_a_finished_shard_is_left_alone_and_a_damaged_one_refused(
+    model: Path, tmp_path: Path
+) -> None:
     asked = job(model, tmp_path)
     recommend_shard(asked, Shard(0, 2))
     file = tmp_path / "lists" / "lists-00000-of-00002.parquet"
@@ -95,7 +105,7 @@ def test_a_finished_shard_is_left_alone_and_a_damaged_one_refused(model, tmp_pat
     assert recommend_shard(asked, Shard(0, 2), overwrite=True).reused == 0
 
 
-def test_an_incomplete_folder_does_not_open(model, tmp_path):
+def test_an_incomplete_folder_does_not_open(model: Path, tmp_path: Path) -> None:
     asked = job(model, tmp_path)
     recommend_shard(asked, Shard(1, 3))
     with pytest.raises(ArtefactError, match=r"2 of 3 shards are missing .*: 0/3, 2/3"):
@@ -107,7 +117,9 @@ def test_an_incomplete_folder_does_not_open(model, tmp_path):
         merge_lists(asked)
 
 
-def test_worker_processes_and_the_command_line(model, tmp_path, capsys):
+def test_worker_processes_and_the_command_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with LocalRunner(2) as engine:
         made = recommend_by(engine, job(model, tmp_path), shards=2)
     assert (made.users, made.rows, made.reused) == (60, 240, 0)
@@ -120,7 +132,7 @@ def test_worker_processes_and_the_command_line(model, tmp_path, capsys):
     assert "--shard 0/1" in capsys.readouterr().err
 
 
-def test_items_without_text_have_no_title(tmp_path):
+def test_items_without_text_have_no_title(tmp_path: Path) -> None:
     log = pl.DataFrame({"user_id": ["a", "a", "a", "b"], "item_id": ["x", "y", "z", "x"]})
     made = prepare(log, tmp_path / "data", options=PrepareOptions(min_count=0))
     train(made, "popularity", out=tmp_path / "run")

@@ -1,7 +1,11 @@
 """What a user does with IDGenRec: name items, train on several data sets, try another one, check the beam."""
 
+from __future__ import annotations
+
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -14,6 +18,7 @@ from seqloom.cli.main import run as command
 from seqloom.core.config import apply_overrides
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import read_json, write_json
+from seqloom.data.store import Dataset
 from seqloom.llm.generation.tokenizers import train_tokenizer
 from seqloom.pipelines.evaluate.beam_loss import evaluate_exact
 from seqloom.pipelines.evaluate.zero_shot import zero_shot
@@ -35,28 +40,28 @@ WORDS = [
 SMALL = {**SMALL_IDGENREC, "rounds": 1, "temperature": 2.0, "warmup_steps": 0}
 
 
-def catalogue(folder, name, items, users, shift):
+def catalogue(folder: Path, name: str, items: int, users: int, shift: int) -> Dataset:
     titles = [f"{WORDS[(i + shift) % 15]} {WORDS[(3 * i + shift) % 15]}" for i in range(items)]
     histories = [[(u + 2 * n) % items + 1 for n in range(4 + u % 4)] for u in range(users)]
     return tiny_dataset(folder / name, histories, titles)
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory):
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """Three small shops."""
     folder = tmp_path_factory.mktemp("data")
     return [catalogue(folder, f"d{n}", 12 + 3 * n, 20 + 5 * n, 2 * n) for n in range(3)]
 
 
 @pytest.fixture(scope="module")
-def foundation(three, tmp_path_factory):
+def foundation(three: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "base"
     train_foundation(three[:2], "idgenrec", out=out, config=SMALL, device="cpu")
     return out
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with its tokenizer, as a hub gives it."""
     from seqloom.llm.generation.networks import NetworkConfig, build_network
 
@@ -68,7 +73,7 @@ def pretrained(tmp_path_factory):
     return folder
 
 
-def test_merged_data_sets_keep_every_event_in_its_part(three, tmp_path):
+def test_merged_data_sets_keep_every_event_in_its_part(three: list[Any], tmp_path: Path) -> None:
     merged = merge(three, tmp_path / "all")
     assert merged.num_items == sum(d.num_items for d in three)
     items = users = 0
@@ -91,17 +96,17 @@ def test_merged_data_sets_keep_every_event_in_its_part(three, tmp_path):
         merge(three[:2], tmp_path / "all")
 
 
-def test_data_sets_of_one_name_are_refused(three, tmp_path):
+def test_data_sets_of_one_name_are_refused(three: list[Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two data sets are called 'd0'"):
         merge([three[0], three[0]], tmp_path / "all")
 
 
-def test_only_a_system_of_texts_is_a_foundation(three, tmp_path):
+def test_only_a_system_of_texts_is_a_foundation(three: list[Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a run of 'idgenrec'"):
         train_foundation(three, "sasrec", out=tmp_path / "r")
 
 
-def test_a_foundation_run_has_ids_for_all_data_sets(foundation, three):
+def test_a_foundation_run_has_ids_for_all_data_sets(foundation: Path, three: list[Any]) -> None:
     run = load_run(foundation)
     assert len(set(run.system.words())) == three[0].num_items + three[1].num_items
     assert run.dataset().manifest.options["origins"][1]["users"] == three[1].num_users
@@ -109,7 +114,9 @@ def test_a_foundation_run_has_ids_for_all_data_sets(foundation, three):
     assert len(found["items"]) == 3
 
 
-def test_zero_shot_stands_beside_popularity_and_an_untrained_model(foundation, three):
+def test_zero_shot_stands_beside_popularity_and_an_untrained_model(
+    foundation: Path, three: list[Any]
+) -> None:
     before = (foundation / "weights.safetensors").read_bytes()
     found = zero_shot(foundation, three[2], device="cpu")
     assert list(found.systems) == ["zero-shot", "popularity", "untrained"]
@@ -123,7 +130,9 @@ def test_zero_shot_stands_beside_popularity_and_an_untrained_model(foundation, t
     assert zero_shot(foundation, three[2], device="cpu").systems == found.systems
 
 
-def test_popularity_beside_zero_shot_is_that_of_a_popularity_run(foundation, three, tmp_path):
+def test_popularity_beside_zero_shot_is_that_of_a_popularity_run(
+    foundation: Path, three: list[Any], tmp_path: Path
+) -> None:
     from seqloom.pipelines.evaluate.evaluate import evaluate
 
     train(three[2], "popularity", out=tmp_path / "p", device="cpu")
@@ -132,7 +141,7 @@ def test_popularity_beside_zero_shot_is_that_of_a_popularity_run(foundation, thr
     assert found == {name: expected[name] for name in found}
 
 
-def test_zero_shot_needs_a_system_of_texts(three, tmp_path):
+def test_zero_shot_needs_a_system_of_texts(three: list[Any], tmp_path: Path) -> None:
     train(three[2], "popularity", out=tmp_path / "p", device="cpu")
     with pytest.raises(ConfigError, match="needs a run of 'idgenrec'"):
         zero_shot(tmp_path / "p", three[0])
@@ -140,12 +149,12 @@ def test_zero_shot_needs_a_system_of_texts(three, tmp_path):
         evaluate_exact(tmp_path / "p")
 
 
-def test_zero_shot_is_on_data_that_was_not_trained_on(foundation, three):
+def test_zero_shot_is_on_data_that_was_not_trained_on(foundation: Path, three: list[Any]) -> None:
     with pytest.raises(ConfigError, match="nothing is zero-shot there"):
         zero_shot(foundation, three[0], device="cpu")
 
 
-def few_shot(base, data, out, **changes):
+def few_shot(base: Path, data: Any, out: Path, **changes: Any) -> Path:
     """A short training on `data` that goes on from `base`."""
     config = {**SMALL, "start_from": str(base), "generation": {"max_history": 2}, **changes}
     train(data, "idgenrec", out=out, config=config, device="cpu")
@@ -153,7 +162,7 @@ def few_shot(base, data, out, **changes):
 
 
 @pytest.fixture
-def chain(three, tmp_path):
+def chain(three: list[Any], tmp_path: Path) -> tuple[Path, Path, Path]:
     """A base on d0 and d1, a run on d2 that went on from it, and one on d1 that went on from that."""
     base = tmp_path / "base"
     train_foundation(three[:2], "idgenrec", out=base, config=SMALL, device="cpu")
@@ -161,7 +170,9 @@ def chain(three, tmp_path):
     return base, second, few_shot(second, three[1], tmp_path / "third")
 
 
-def test_what_any_run_of_a_chain_was_trained_on_is_not_zero_shot(chain, three, tmp_path):
+def test_what_any_run_of_a_chain_was_trained_on_is_not_zero_shot(
+    chain: tuple[Path, Path, Path], three: list[Any], tmp_path: Path
+) -> None:
     base, second, third = chain
     for run, seen in ((base, three[:2]), (second, three), (third, three)):
         for data in seen:
@@ -174,7 +185,9 @@ def test_what_any_run_of_a_chain_was_trained_on_is_not_zero_shot(chain, three, t
         zero_shot(second, merge([three[2], unseen], tmp_path / "both"), device="cpu")
 
 
-def test_data_that_moved_or_went_is_remembered_by_the_run(chain, three, tmp_path):
+def test_data_that_moved_or_went_is_remembered_by_the_run(
+    chain: tuple[Path, Path, Path], three: list[Any], tmp_path: Path
+) -> None:
     base, second, _ = chain
     shutil.rmtree(tmp_path / "base-data")
     with pytest.raises(ConfigError, match="nothing is zero-shot there"):
@@ -184,7 +197,7 @@ def test_data_that_moved_or_went_is_remembered_by_the_run(chain, three, tmp_path
         zero_shot(second, three[0], device="cpu")
 
 
-def without_lineage(run):
+def without_lineage(run: Any) -> None:
     """The run as an older seqloom wrote it."""
     file = run / "manifest.json"
     manifest = read_json(file, "run")
@@ -192,7 +205,9 @@ def without_lineage(run):
     write_json(file, manifest)
 
 
-def test_a_run_without_a_record_is_traced_or_refused(chain, three, tmp_path):
+def test_a_run_without_a_record_is_traced_or_refused(
+    chain: tuple[Path, Path, Path], three: list[Any], tmp_path: Path
+) -> None:
     base, second, _ = chain
     unseen = catalogue(tmp_path, "d9", 14, 12, 5)
     for run in (base, second):
@@ -207,7 +222,7 @@ def test_a_run_without_a_record_is_traced_or_refused(chain, three, tmp_path):
             zero_shot(run, unseen, device="cpu")
 
 
-def test_the_same_log_prepared_otherwise_is_not_unseen(tmp_path):
+def test_the_same_log_prepared_otherwise_is_not_unseen(tmp_path: Path) -> None:
     from seqloom.pipelines.prepare.options import PrepareOptions
     from seqloom.pipelines.prepare.prepare import prepare
 
@@ -225,7 +240,9 @@ def test_the_same_log_prepared_otherwise_is_not_unseen(tmp_path):
         zero_shot(tmp_path / "r", made[1], device="cpu")
 
 
-def test_the_untrained_model_is_the_one_that_training_began_with(chain, three, tmp_path):
+def test_the_untrained_model_is_the_one_that_training_began_with(
+    chain: tuple[Path, Path, Path], three: list[Any], tmp_path: Path
+) -> None:
     base, second, _ = chain
     config, sizes = IDGenRecConfig.build(SMALL), Sizes(num_items=three[2].num_items)
     started = start_system("idgenrec", config, sizes, TrainingData(three[2]))
@@ -243,7 +260,9 @@ def test_the_untrained_model_is_the_one_that_training_began_with(chain, three, t
         assert torch.equal(value, earlier[name]), name
 
 
-def test_a_changed_run_is_not_continued(chain, three, tmp_path):
+def test_a_changed_run_is_not_continued(
+    chain: tuple[Path, Path, Path], three: list[Any], tmp_path: Path
+) -> None:
     base, _, _ = chain
     file = base / "weights.safetensors"
     tensors = load_file(file)
@@ -254,7 +273,9 @@ def test_a_changed_run_is_not_continued(chain, three, tmp_path):
     assert not (tmp_path / "fourth").exists()
 
 
-def test_a_model_before_training_that_cannot_be_made_again_is_left_out(chain, three, tmp_path):
+def test_a_model_before_training_that_cannot_be_made_again_is_left_out(
+    chain: tuple[Path, Path, Path], three: list[Any], tmp_path: Path
+) -> None:
     base, second, _ = chain
     unseen = catalogue(tmp_path, "d9", 14, 12, 5)
     shutil.rmtree(base)
@@ -268,7 +289,9 @@ def test_a_model_before_training_that_cannot_be_made_again_is_left_out(chain, th
     assert "differ from those that the run recorded at its start" in found.statement
 
 
-def test_few_shot_goes_on_from_the_foundation(foundation, three, tmp_path):
+def test_few_shot_goes_on_from_the_foundation(
+    foundation: Path, three: list[Any], tmp_path: Path
+) -> None:
     config = {**SMALL, "start_from": str(foundation)}
     summary = train(three[2], "idgenrec", out=tmp_path / "few", config=config, device="cpu")
     assert summary.valid["ndcg@10"] >= 0
@@ -276,7 +299,7 @@ def test_few_shot_goes_on_from_the_foundation(foundation, three, tmp_path):
     assert len(set(few.words())) == three[2].num_items
 
 
-def test_exact_says_what_the_beam_loses(foundation):
+def test_exact_says_what_the_beam_loses(foundation: Path) -> None:
     found = evaluate_exact(foundation, sample=10, device="cpu")
     assert (found.users, found.list_size) == (10, 8)
     assert 0 < found.recall10 <= 1
@@ -290,7 +313,9 @@ def test_exact_says_what_the_beam_loses(foundation):
     assert every.metrics == every.list_metrics
 
 
-def test_the_ids_command_writes_and_shows_them(three, pretrained, tmp_path, capsys):
+def test_the_ids_command_writes_and_shows_them(
+    three: list[Any], pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "ids.parquet"
     keys = ["generator.source=pretrained", f"generator.name={pretrained}", "ids.min_tokens=1"]
     arguments = [str(three[0].path), "--out", str(out), "--show", "3", "--device", "cpu"]
@@ -306,14 +331,16 @@ def test_the_ids_command_writes_and_shows_them(three, pretrained, tmp_path, caps
     assert "already exists" in capsys.readouterr().err
 
 
-def test_ids_of_a_runs_generator(foundation, three, tmp_path):
+def test_ids_of_a_runs_generator(foundation: Path, three: list[Any], tmp_path: Path) -> None:
     found = textual_ids(three[2], run=foundation, out=tmp_path / "i.parquet", device="cpu")
     assert found.unique == three[2].num_items
     with pytest.raises(ConfigError, match="either a run"):
         textual_ids(three[2], run=foundation, config={"rounds": 1}, out=tmp_path / "j.parquet")
 
 
-def test_training_takes_ids_that_were_made_before(three, pretrained, tmp_path):
+def test_training_takes_ids_that_were_made_before(
+    three: list[Any], pretrained: Path, tmp_path: Path
+) -> None:
     model = {"source": "pretrained", "name": str(pretrained)}
     file = tmp_path / "ids.parquet"
     made = textual_ids(three[0], config={"generator": model}, out=file, show=99, device="cpu")
@@ -326,7 +353,7 @@ def test_training_takes_ids_that_were_made_before(three, pretrained, tmp_path):
         train(three[1], "idgenrec", out=tmp_path / "other", config=config, device="cpu")
 
 
-def test_a_run_takes_new_items_at_once(foundation, three):
+def test_a_run_takes_new_items_at_once(foundation: Path, three: list[Any]) -> None:
     run = load_run(foundation)
     before = len(run.item_ids)
     new = pa.table({"item_id": ["n1", "n2"], "title": ["red dark cream", ""], "more": ["a", "b"]})
@@ -343,13 +370,15 @@ def test_a_run_takes_new_items_at_once(foundation, three):
         run.add_items(new)
 
 
-def test_a_generator_from_scratch_has_nothing_to_say(three, tmp_path):
+def test_a_generator_from_scratch_has_nothing_to_say(three: list[Any], tmp_path: Path) -> None:
     config = apply_overrides({}, ["generator.source=t5"])
     with pytest.raises(ConfigError, match="knows nothing before it is trained"):
         textual_ids(three[0], config=config, out=tmp_path / "i.parquet")
 
 
-def test_the_command_line_goes_the_whole_way(three, tmp_path, capsys):
+def test_the_command_line_goes_the_whole_way(
+    three: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import yaml
 
     file = tmp_path / "c.yaml"
@@ -371,5 +400,5 @@ def test_the_command_line_goes_the_whole_way(three, tmp_path, capsys):
     assert command(["evaluate", out, "--sample", "5", *shown]) == 2
 
 
-def test_the_system_is_registered_as_one_that_mixes_data_sets():
+def test_the_system_is_registered_as_one_that_mixes_data_sets() -> None:
     assert system_class("idgenrec").mixes_datasets

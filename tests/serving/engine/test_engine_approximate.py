@@ -1,5 +1,11 @@
 """The engine over an index of items: its lists, what is left out of them, and the live catalogue."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from seqloom.core.errors import ConfigError
@@ -13,11 +19,11 @@ HISTORY = ("i3", "i7", "i11")
 
 
 @pytest.fixture
-def open_engine(tmp_path, monkeypatch):
+def open_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     monkeypatch.setattr(ann, "_WORTH_IT", 0)  # else all of so few items are scored
     opened = []
 
-    def made(runs, **options):
+    def made(runs: Any, **options: Any) -> Engine:
         store = SqliteStore(tmp_path / f"{len(opened)}.db")
         engine = Engine(runs, store, EngineConfig(refresh_s=0.05, **options))
         opened.extend([engine, store])
@@ -28,12 +34,14 @@ def open_engine(tmp_path, monkeypatch):
         each.close()
 
 
-def ids(engine, model=None, **query):
+def ids(engine: Any, model: str | None = None, **query: Any) -> list[Any]:
     answer = engine.submit(model, Recommend(**query)).result(20)
     return [item.item_id for item in answer.items]
 
 
-def test_lists_leave_out_what_they_must(open_engine, runs):
+def test_lists_leave_out_what_they_must(
+    open_engine: Callable[..., Any], runs: dict[str, Path]
+) -> None:
     exact, found = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
     assert found.model("llmesr").recall.recall == 1.0
     for model in ("llmesr", "sasrec", "itemknn"):
@@ -53,7 +61,9 @@ def test_lists_leave_out_what_they_must(open_engine, runs):
         assert one.model == two.model
 
 
-def test_items_put_in_and_taken_out_are_heeded(open_engine, runs):
+def test_items_put_in_and_taken_out_are_heeded(
+    open_engine: Callable[..., Any], runs: dict[str, Path]
+) -> None:
     exact, found = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
     for engine in (exact, found):
         engine.live.put("new", {"title": "title of i7"})
@@ -69,6 +79,8 @@ def test_items_put_in_and_taken_out_are_heeded(open_engine, runs):
     assert "new" in ids(found, history=HISTORY, k=38)
 
 
-def test_where_no_model_can_be_searched_the_server_says_so(open_engine, runs):
+def test_where_no_model_can_be_searched_the_server_says_so(
+    open_engine: Callable[..., Any], runs: dict[str, Path]
+) -> None:
     with pytest.raises(ConfigError, match="leave --approximate out"):
         open_engine({"itemknn": runs["itemknn"]}, approximate=True)

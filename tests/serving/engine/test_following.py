@@ -1,11 +1,17 @@
 """Reloads that another server of the same store announced, in every kind of store."""
 
+from __future__ import annotations
+
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqloom.core.errors import StoreError
+from seqloom.data.store import Dataset
 from seqloom.serving.config import EngineConfig
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.following import ReloadFollower
@@ -27,7 +33,7 @@ class Told(Unobserved):
 
 
 @pytest.fixture(scope="module")
-def run(dataset, tmp_path_factory):
+def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that needs no training."""
     from seqloom.pipelines.train.train import train
 
@@ -37,16 +43,16 @@ def run(dataset, tmp_path_factory):
 
 
 @pytest.fixture
-def path(run, tmp_path):
+def path(run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(run, tmp_path / "run")
 
 
 @pytest.fixture
-def engine(opened, path):
+def engine(opened: Callable[..., Any], path: Path) -> Iterator[Callable[..., Any]]:
     """Make engines of the same run, each with a connection of its own; gives (engine, told)."""
     made = []
 
-    def again():
+    def again() -> tuple[Engine, Told]:
         told = Told()
         made.append(Engine({"m": path}, opened(), EngineConfig(refresh_s=0.02), observer=told))
         return made[-1], told
@@ -56,14 +62,14 @@ def engine(opened, path):
         each.close()
 
 
-def until(true) -> None:
+def until(true: Callable[..., Any]) -> None:
     ends = time.monotonic() + 20
     while not true():
         assert time.monotonic() < ends, "never"
         time.sleep(0.005)
 
 
-def test_an_announced_reload_is_followed_once_by_the_others(engine) -> None:
+def test_an_announced_reload_is_followed_once_by_the_others(engine: Callable[..., Any]) -> None:
     (one, told_one), (other, told_other) = engine(), engine()
     before = other.model()
     one.reload()
@@ -80,7 +86,7 @@ def test_an_announced_reload_is_followed_once_by_the_others(engine) -> None:
     assert (told_one.reloads, told_other.reloads) == ([True] * 2, [True] * 2)
 
 
-def test_what_was_announced_before_the_start_is_not_followed(engine) -> None:
+def test_what_was_announced_before_the_start_is_not_followed(engine: Callable[..., Any]) -> None:
     one, _ = engine()
     one.announce_reload()
     _, told = engine()
@@ -88,7 +94,7 @@ def test_what_was_announced_before_the_start_is_not_followed(engine) -> None:
     assert told.reloads == []
 
 
-def test_a_run_that_cannot_be_opened_is_kept_out(engine, path) -> None:
+def test_a_run_that_cannot_be_opened_is_kept_out(engine: Callable[..., Any], path: Path) -> None:
     (one, _), (other, told) = engine(), engine()
     before = other.model()
     manifest = (path / "manifest.json").read_bytes()

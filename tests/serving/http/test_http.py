@@ -1,11 +1,17 @@
 """The interface over HTTP, in one process: replies, errors, limits, events, catalogue, reload."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
+from seqloom.data.store import Dataset
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
@@ -24,7 +30,9 @@ LIMITS = LimitsConfig(max_k=50, max_history=20, max_batch=4, max_events=5, max_b
 
 
 @pytest.fixture(scope="module")
-def server(runs, tmp_path_factory):
+def server(
+    runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TestClient, Engine, SqliteStore]]:
     """A client, and what is behind it."""
     store = SqliteStore(tmp_path_factory.mktemp("http") / "s.db")
     metrics = Metrics()
@@ -37,21 +45,21 @@ def server(runs, tmp_path_factory):
 
 
 @pytest.fixture
-def client(server):
+def client(server: tuple[TestClient, Engine, SqliteStore]) -> TestClient:
     return server[0]
 
 
-def post(client, path, status=200, **body):
+def post(client: TestClient, path: str, status: int = 200, **body: Any) -> Any:
     answer = client.post(f"/v1/{path}", json=body)
     assert answer.status_code == status, answer.text
     return answer.json()
 
 
-def ids(reply) -> list[str]:
+def ids(reply: Any) -> list[str]:
     return [item["item_id"] for item in reply["items"]]
 
 
-def is_problem(answer, status, kind):
+def is_problem(answer: Any, status: int, kind: str) -> Any:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     told = answer.json()
@@ -62,7 +70,9 @@ def is_problem(answer, status, kind):
 
 
 @pytest.mark.parametrize("model", ["llmesr", "sasrec", "itemknn", "popularity"])
-def test_recommend_is_that_of_the_library(model, client, runs) -> None:
+def test_recommend_is_that_of_the_library(
+    model: str, client: TestClient, runs: dict[str, Path]
+) -> None:
     reply = post(client, "recommend", history=HISTORY, k=5, model=model)
     run = load_run(runs[model])
     assert ids(reply) == [i["item_id"] for i in run.recommend([HISTORY], k=5)[0]["items"]]
@@ -70,7 +80,9 @@ def test_recommend_is_that_of_the_library(model, client, runs) -> None:
     assert reply["version"] == run.manifest.weights_sha256[:12]
 
 
-def test_a_new_user_gets_from_the_server_what_the_library_gives(client, runs) -> None:
+def test_a_new_user_gets_from_the_server_what_the_library_gives(
+    client: TestClient, runs: dict[str, Path]
+) -> None:
     for model in ("llmesr", "popularity"):
         reply = post(client, "recommend", history=[], k=5, model=model)
         (expected,) = load_run(runs[model]).recommend([[]], k=5)
@@ -78,7 +90,7 @@ def test_a_new_user_gets_from_the_server_what_the_library_gives(client, runs) ->
         assert reply["fallback"] == "the user has no history"
 
 
-def test_a_run_without_item_texts_is_served(tmp_path) -> None:
+def test_a_run_without_item_texts_is_served(tmp_path: Path) -> None:
     log = pl.DataFrame(
         {"user_id": [f"u{n // 4}" for n in range(24)], "item_id": [f"i{n % 7}" for n in range(24)]}
     )
@@ -97,7 +109,7 @@ def test_a_run_without_item_texts_is_served(tmp_path) -> None:
     store.close()
 
 
-def test_details_are_given_where_asked(client) -> None:
+def test_details_are_given_where_asked(client: TestClient) -> None:
     plain = post(client, "recommend", history=HISTORY)["items"][0]
     assert set(plain) == {"item_id", "score"}
     item = post(client, "recommend", history=HISTORY, details=True)["items"][0]
@@ -105,19 +117,19 @@ def test_details_are_given_where_asked(client) -> None:
     assert item["tail"] in (True, False)
 
 
-def test_unknown_items_are_reported_and_not_fatal(client) -> None:
+def test_unknown_items_are_reported_and_not_fatal(client: TestClient) -> None:
     reply = post(client, "recommend", history=[*HISTORY, "zz"], exclude=["yy"])
     assert reply["unknown"] == {"history": ["zz"], "exclude": ["yy"]}
     assert reply["history_length"] == 3
 
 
-def test_nobody_gets_the_popular_items(client) -> None:
+def test_nobody_gets_the_popular_items(client: TestClient) -> None:
     reply = post(client, "recommend", user_id="nobody at all")
     assert reply["fallback"]
     assert len(ids(reply)) == 10
 
 
-def test_a_batch_is_its_requests_one_by_one(client) -> None:
+def test_a_batch_is_its_requests_one_by_one(client: TestClient) -> None:
     requests = [{"history": HISTORY, "k": 3}, {"user_id": "x"}, {"history": ["i1"], "model": "no"}]
     first, second, third = post(client, "recommend/batch", requests=requests)["results"]
     assert first == post(client, "recommend", **requests[0])
@@ -125,7 +137,7 @@ def test_a_batch_is_its_requests_one_by_one(client) -> None:
     assert third["type"] == "urn:seqloom:problem:unknown-model"
 
 
-def test_events_show_in_the_next_list_and_are_erased(client) -> None:
+def test_events_show_in_the_next_list_and_are_erased(client: TestClient) -> None:
     told = post(
         client,
         "events",
@@ -146,13 +158,13 @@ def test_events_show_in_the_next_list_and_are_erased(client) -> None:
     assert client.delete("/v1/users/eve%2F%C3%A9").json()["erased"] == 0
 
 
-def test_events_of_unknown_items_are_kept_and_named(client) -> None:
+def test_events_of_unknown_items_are_kept_and_named(client: TestClient) -> None:
     events = [{"user_id": "k", "item_id": item} for item in ("later", "i1")]
     assert post(client, "events", events=events) == {"accepted": 2, "unknown_items": ["later"]}
     assert len(client.get("/v1/users/k").json()["history"]) == 2
 
 
-def test_an_event_that_is_known_counts_once_and_is_reported(client) -> None:
+def test_an_event_that_is_known_counts_once_and_is_reported(client: TestClient) -> None:
     event = {"user_id": "zoe", "item_id": "i1", "timestamp": 1_600_000_000}
     assert post(client, "events", events=[event]) == {"accepted": 1, "unknown_items": []}
     more = {"events": [event, {**event, "timestamp": 1_600_000_001}, event]}
@@ -163,7 +175,7 @@ def test_an_event_that_is_known_counts_once_and_is_reported(client) -> None:
     assert [each["timestamp"] for each in history] == [1_600_000_000, 1_600_000_001]
 
 
-def test_times_in_other_units_are_in_their_order(client) -> None:
+def test_times_in_other_units_are_in_their_order(client: TestClient) -> None:
     client.delete("/v1/users/ms")
     times = {
         "i1": 1_700_000_000_000,
@@ -185,7 +197,7 @@ def test_times_in_other_units_are_in_their_order(client) -> None:
     assert len(client.get("/v1/users/ms").json()["history"]) == 4
 
 
-def test_a_retried_post_is_carried_out_once(client) -> None:
+def test_a_retried_post_is_carried_out_once(client: TestClient) -> None:
     body = {"events": [{"user_id": "ike", "item_id": "i1"}]}
     headers = {"Idempotency-Key": "key-1"}
     first = client.post("/v1/events", json=body, headers=headers)
@@ -198,7 +210,7 @@ def test_a_retried_post_is_carried_out_once(client) -> None:
     is_problem(client.post("/v1/events", json=other, headers=headers), 422, "idempotency-key")
 
 
-def test_an_item_is_put_in_recommended_and_taken_out(client) -> None:
+def test_an_item_is_put_in_recommended_and_taken_out(client: TestClient) -> None:
     path = "/v1/items/new%2Fone"
     is_problem(client.get(path), 404, "unknown-item")
     told = client.put(path, json={"attributes": {"title": "red thing", "colour": "x"}}).json()
@@ -219,7 +231,7 @@ def test_an_item_is_put_in_recommended_and_taken_out(client) -> None:
     assert "new/one" not in client.get("/v1/items?query=red").text
 
 
-def test_items_of_the_training_are_shown_and_found(client) -> None:
+def test_items_of_the_training_are_shown_and_found(client: TestClient) -> None:
     told = client.get("/v1/items/i5").json()
     assert told["attributes"] == {"title": "red thing number 5"}
     assert all(each["recommends"] for each in told["models"])
@@ -228,7 +240,7 @@ def test_items_of_the_training_are_shown_and_found(client) -> None:
     assert client.get("/v1/items", params={"query": "zzz"}).json() == {"items": []}
 
 
-def test_similar_and_explain(client) -> None:
+def test_similar_and_explain(client: TestClient) -> None:
     similar = client.get("/v1/similar/i5", params={"k": 3, "model": "llmesr"}).json()
     assert len(similar["items"]) == 3
     is_problem(client.get("/v1/similar/zz"), 404, "unknown-item")
@@ -254,12 +266,14 @@ def test_similar_and_explain(client) -> None:
         ({"history": ["a"], "budget_ms": 5}, "body/budget_ms"),
     ],
 )
-def test_bad_requests_name_the_place(client, body, pointer) -> None:
+def test_bad_requests_name_the_place(
+    client: TestClient, body: dict[str, Any], pointer: str
+) -> None:
     told = is_problem(client.post("/v1/recommend", json=body), 422, "invalid")
     assert told["errors"][0]["pointer"] == pointer
 
 
-def test_other_faults(client) -> None:
+def test_other_faults(client: TestClient) -> None:
     json_type = {"content-type": "application/json"}
     answer = client.post("/v1/recommend", content=b"{", headers=json_type)
     is_problem(answer, 400, "bad-json")
@@ -277,10 +291,12 @@ def test_other_faults(client) -> None:
     is_problem(client.post("/v1/recommend/batch", json={"requests": requests}), 422, "invalid")
 
 
-def test_faults_of_the_server_tell_nothing(server, monkeypatch) -> None:
+def test_faults_of_the_server_tell_nothing(
+    server: tuple[TestClient, Engine, SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, _, store = server
 
-    def broken(*_):
+    def broken(*_: Any) -> None:
         raise RuntimeError("a secret path")
 
     monkeypatch.setattr(store, "find_users", broken)
@@ -289,14 +305,14 @@ def test_faults_of_the_server_tell_nothing(server, monkeypatch) -> None:
     assert "secret" not in answer.text
 
 
-def test_another_site_cannot_ask_through_a_browser(client) -> None:
+def test_another_site_cannot_ask_through_a_browser(client: TestClient) -> None:
     headers = {"sec-fetch-site": "cross-site"}
     is_problem(client.post("/v1/recommend", json={}, headers=headers), 403, "cross-site")
     is_problem(client.get("/v1/models", headers={"host": "evil.example"}), 421, "host")
     assert client.get("/v1/models", headers={"host": "127.0.0.1:8000"}).status_code == 200
 
 
-def test_health_metrics_and_models(client) -> None:
+def test_health_metrics_and_models(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     assert set(client.get("/readyz").json()["models"]) == {
         "llmesr",
@@ -316,20 +332,22 @@ def test_health_metrics_and_models(client) -> None:
     is_problem(client.get("/v1/models/..%2F..%2Fetc/metrics"), 404, "not-found")
 
 
-def test_reload(client) -> None:
+def test_reload(client: TestClient) -> None:
     told = post(client, "admin/reload", model="sasrec")
     assert [m["model"] for m in told["models"]] == ["sasrec"]
     assert client.post("/v1/admin/reload", json={"model": "no"}).status_code == 404
 
 
-def test_request_ids_come_back(client) -> None:
+def test_request_ids_come_back(client: TestClient) -> None:
     assert (
         client.get("/healthz", headers={"x-request-id": "abc.1"}).headers["x-request-id"] == "abc.1"
     )
     assert client.get("/healthz", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
 
 
-def test_every_reply_is_as_described(client, server) -> None:
+def test_every_reply_is_as_described(
+    client: TestClient, server: tuple[TestClient, Engine, SqliteStore]
+) -> None:
     """Endpoints write their replies themselves; the description must not drift from them."""
     server[2].append([Event("doc", "i1", 5)])
     body = {"history": HISTORY, "details": True, "model": "llmesr"}
@@ -364,7 +382,9 @@ def test_every_reply_is_as_described(client, server) -> None:
     assert json.dumps(schema).count("HTTPValidationError") == 0
 
 
-def test_the_data_sets_users_have_their_histories(server, dataset) -> None:
+def test_the_data_sets_users_have_their_histories(
+    server: tuple[TestClient, Engine, SqliteStore], dataset: Dataset
+) -> None:
     client, engine, store = server
     from seqloom.core.progress import SILENT
 
@@ -393,7 +413,9 @@ def test_the_data_sets_users_have_their_histories(server, dataset) -> None:
         "",
     ],
 )
-def test_the_short_way_answers_as_the_usual_one(client, body, monkeypatch) -> None:
+def test_the_short_way_answers_as_the_usual_one(
+    client: TestClient, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = client.post(
         "/v1/recommend",
         content=body,
@@ -414,7 +436,7 @@ def test_the_short_way_answers_as_the_usual_one(client, body, monkeypatch) -> No
     assert set(short.headers) == set(usual.headers)
 
 
-def test_the_short_way_is_counted_under_its_route(client) -> None:
+def test_the_short_way_is_counted_under_its_route(client: TestClient) -> None:
     def count() -> float:
         for line in client.get("/metrics").text.splitlines():
             if line.startswith("seqloom_http_requests_total") and (
@@ -428,7 +450,7 @@ def test_the_short_way_is_counted_under_its_route(client) -> None:
     assert count() == before + 1
 
 
-def test_a_body_in_pieces_is_read_whole(client) -> None:
+def test_a_body_in_pieces_is_read_whole(client: TestClient) -> None:
     pieces = iter([b'{"history": ["i3", ', b'"i7"], "k": 2}'])
     answer = client.post(
         "/v1/recommend", content=pieces, headers={"content-type": "application/json"}

@@ -1,7 +1,11 @@
 """Times of posted events: units, dates, and what is refused."""
 
+from __future__ import annotations
+
 import random
 import time
+from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,7 +18,7 @@ from seqloom.serving.http.requests import EventIn
 AT = 1_700_000_000
 
 
-def event(value) -> EventIn:
+def event(value: Any) -> EventIn:
     return EventIn(user_id="u", item_id="i", timestamp=value)
 
 
@@ -42,7 +46,7 @@ def event(value) -> EventIn:
         (-864_000_000_000_000, -864_000_000),
     ],
 )
-def test_units_and_dates_are_read_as_prepare_reads_them(value, seconds) -> None:
+def test_units_and_dates_are_read_as_prepare_reads_them(value: float | str, seconds: int) -> None:
     assert moments([event(value)]) == [seconds]
 
 
@@ -85,7 +89,7 @@ def test_the_quick_way_gives_what_parse_times_gives() -> None:
         -(2**62), 10**40, "9" * 30,
     ],
 )  # fmt: skip
-def test_what_is_no_time_is_refused(value) -> None:
+def test_what_is_no_time_is_refused(value: float | str) -> None:
     with pytest.raises(ProblemError) as refused:
         moments([event(AT), event(value)])
     assert refused.value.status == 422
@@ -96,7 +100,7 @@ def test_what_is_no_time_is_refused(value) -> None:
 
 @pytest.mark.parametrize("days", [1.1, 400, 20_000])
 @pytest.mark.parametrize("spelling", [int, lambda at: at * 1000, lambda at: at * 10**6, iso])
-def test_the_future_is_refused(days, spelling) -> None:
+def test_the_future_is_refused(days: float, spelling: Callable[..., Any]) -> None:
     at = int(time.time() + days * 86400)
     with pytest.raises(ProblemError, match="in the future; at most a day after") as refused:
         moments([event(spelling(at))])

@@ -1,14 +1,20 @@
 """The system as a whole: rounds, pruning, few-shot, live items, the beam against exact search."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pyarrow as pa
 import pytest
 import torch
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.protocols import NewItems
+from seqloom.data.store import Dataset
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run
+from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import extended
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.ids import words_only
@@ -19,18 +25,18 @@ WORDS = ["red", "blue", "green", "hand", "hair", "nail", "soap", "cream", "brush
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """30 users who walk through 25 items; items have two or three words."""
     titles = [f"{WORDS[i % 3]} {WORDS[3 + i % 4]} {WORDS[6 + i % 4]}" for i in range(25)]
     histories = [[(u + 3 * n) % 25 + 1 for n in range(4 + u % 5)] for u in range(30)]
     return tiny_dataset(tmp_path_factory.mktemp("data") / "d", histories, titles)
 
 
-def config(**changes):
+def config(**changes: Any) -> dict[Any, Any]:
     return {**SMALL_IDGENREC, **changes}
 
 
-def build(data, **changes):
+def build(data: Dataset, **changes: Any) -> IDGenRec:
     torch.manual_seed(0)
     system = IDGenRec(IDGenRec.config_class.build(config(**changes)), Sizes(num_items=25))
     system.initialise(TrainingData(data))
@@ -39,19 +45,21 @@ def build(data, **changes):
 
 
 @pytest.fixture(scope="module", params=["t5", "llama"])
-def run(request, data, tmp_path_factory):
+def run(
+    request: pytest.FixtureRequest, data: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     out = tmp_path_factory.mktemp("runs") / request.param
     shape = {**SMALL_IDGENREC["recommender"], "source": request.param}
     train(data, "idgenrec", out=out, config=config(recommender=shape), device="cpu")
     return load_run(out)
 
 
-def histories():
+def histories() -> tuple[torch.Tensor, torch.Tensor]:
     items = torch.tensor([[1, 4, 7, 10], [2, 3, 0, 0], [0, 0, 0, 0]])
     return items, torch.tensor([4, 2, 0])
 
 
-def test_the_phases_alternate_and_each_round_has_its_ids(run, data):
+def test_the_phases_alternate_and_each_round_has_its_ids(run: Run, data: Dataset) -> None:
     assert [row["phase"] for row in run.log] == [
         "tagging", "recommender-1", "generator-1", "recommender-2"
     ]  # fmt: skip
@@ -64,7 +72,7 @@ def test_the_phases_alternate_and_each_round_has_its_ids(run, data):
     assert torch.equal(ids, run.system.ids[1:])
 
 
-def test_the_generator_is_trained_by_its_phase_and_the_recommender_is_not(data):
+def test_the_generator_is_trained_by_its_phase_and_the_recommender_is_not(data: Dataset) -> None:
     system = build(data)
     (phase,) = [p for p in system.phases(TrainingData(data)) if p.name == "generator-1"]
     before = {n: p.clone() for n, p in system.named_parameters()}
@@ -79,7 +87,7 @@ def test_the_generator_is_trained_by_its_phase_and_the_recommender_is_not(data):
     assert all(p.requires_grad for p in system.recommender.parameters())
 
 
-def test_targets_are_those_of_the_present_ids(data):
+def test_targets_are_those_of_the_present_ids(data: Dataset) -> None:
     system = build(data)
     phase = next(p for p in system.phases(TrainingData(data)) if p.name == "recommender-1")
     batch = phase.steps(0)[0]
@@ -92,7 +100,7 @@ def test_targets_are_those_of_the_present_ids(data):
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
-def test_a_pruned_vocabulary_changes_no_result(data, source):
+def test_a_pruned_vocabulary_changes_no_result(data: Dataset, source: str) -> None:
     shape = {**SMALL_IDGENREC["recommender"], "source": source}
     whole = build(data, recommender=shape, prune_vocabulary=False)
     small = build(data, recommender=shape)
@@ -108,7 +116,7 @@ def test_a_pruned_vocabulary_changes_no_result(data, source):
     assert torch.equal(first, second)
 
 
-def test_the_beam_lists_what_the_exact_scores_rank_first(run):
+def test_the_beam_lists_what_the_exact_scores_rank_first(run: Run) -> None:
     items, lengths = histories()
     with torch.inference_mode():
         scores = run.scorer.score(items, lengths)
@@ -118,7 +126,7 @@ def test_the_beam_lists_what_the_exact_scores_rank_first(run):
     torch.testing.assert_close(scores.gather(1, found - 1), expected.values, rtol=1e-4, atol=1e-4)
 
 
-def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data):
+def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data: Dataset) -> None:
     plain = build(data, likelihood="text")
     divided = build(data, likelihood="text", length_penalty=1.0)
     divided.load_state_dict(plain.state_dict())
@@ -138,7 +146,7 @@ def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data):
         IDGenRec.config_class.build({"length_penalty": 1.0})
 
 
-def test_each_history_comes_with_as_many_prompts_as_are_asked_for(data):
+def test_each_history_comes_with_as_many_prompts_as_are_asked_for(data: Dataset) -> None:
     counts = []
     for times in (1, 3):
         system = build(data, prompts_per_history=times)
@@ -148,12 +156,12 @@ def test_each_history_comes_with_as_many_prompts_as_are_asked_for(data):
     assert counts[1] == 3 * counts[0]
 
 
-def test_exact_decoding_is_a_scorer_without_lists(data):
+def test_exact_decoding_is_a_scorer_without_lists(data: Dataset) -> None:
     scorer = build(data, decoding="exact").scorer()
     assert not hasattr(scorer, "best")
 
 
-def test_a_new_item_is_named_and_found_at_once(data):
+def test_a_new_item_is_named_and_found_at_once(data: Dataset) -> None:
     system = build(data)
     before = system.words()
     tables = system.item_tables()
@@ -170,7 +178,7 @@ def test_a_new_item_is_named_and_found_at_once(data):
     assert (with_new > 0).all()
 
 
-def test_some_items_are_scored_as_among_all(data):
+def test_some_items_are_scored_as_among_all(data: Dataset) -> None:
     scorer = build(data).scorer()
     numbers = torch.tensor([7, 3, 25])
     with torch.inference_mode():
@@ -180,7 +188,7 @@ def test_some_items_are_scored_as_among_all(data):
     assert some.num_items == 3
 
 
-def test_training_goes_on_from_a_run(run, data, tmp_path):
+def test_training_goes_on_from_a_run(run: Run, data: Dataset, tmp_path: Path) -> None:
     settings = config(start_from=str(run.path), epochs=0, rounds=1, generation={})
     train(data, "idgenrec", out=tmp_path / "more", config=settings, device="cpu")
     more = load_run(tmp_path / "more").system
@@ -189,19 +197,19 @@ def test_training_goes_on_from_a_run(run, data, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_windows_need_a_decoder_only_model(data):
+def test_windows_need_a_decoder_only_model(data: Dataset) -> None:
     shape = {**SMALL_IDGENREC["recommender"], "source": "t5"}
     system = build(data, recommender=shape, samples="windows")
     with pytest.raises(ConfigError, match="samples=prefixes"):
         system.phases(TrainingData(data))
 
 
-def test_a_prompt_that_is_not_there_is_refused(data):
+def test_a_prompt_that_is_not_there_is_refused(data: Dataset) -> None:
     with pytest.raises(ConfigError, match="prompts 0 to 10"):
         build(data, template=11).scorer()
 
 
-def test_damaged_words_are_noticed(run, tmp_path):
+def test_damaged_words_are_noticed(run: Run, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "copy"
@@ -211,7 +219,7 @@ def test_damaged_words_are_noticed(run, tmp_path):
         load_run(copy)
 
 
-def test_seen_items_are_masked_inside_the_beam(run):
+def test_seen_items_are_masked_inside_the_beam(run: Run) -> None:
     items, lengths = histories()
     seen = torch.tensor([[1, 4, 7, 10], [2, 3, 5, 6], [0, 0, 0, 0]])
     found, _ = run.scorer.best(items, lengths, 20, seen)

@@ -1,6 +1,10 @@
 """A data set prepared in parts is the one that `prepare` makes: ids, events, split, statistics."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -35,7 +39,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_parts_equal_one_machine(name, tmp_path):
+def test_parts_equal_one_machine(name: str, tmp_path: Path) -> None:
     log = make_log(len(name))
     options = PrepareOptions.build(OPTIONS[name])
     items = pl.DataFrame(
@@ -56,7 +60,9 @@ def test_parts_equal_one_machine(name, tmp_path):
     deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 10**6), files=st.integers(1, 6), parts=st.integers(1, 9))
-def test_any_cut_of_the_log_gives_the_same(seed, files, parts, tmp_path_factory):
+def test_any_cut_of_the_log_gives_the_same(
+    seed: Any, files: Any, parts: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     place = tmp_path_factory.mktemp("cut")
     log, options = make_log(seed, 300), PrepareOptions(min_count=2)
     expected = prepare(log, place / "one", options=options)
@@ -68,7 +74,7 @@ def test_any_cut_of_the_log_gives_the_same(seed, files, parts, tmp_path_factory)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_text_files_are_read_as_one(kind, tmp_path):
+def test_text_files_are_read_as_one(kind: str, tmp_path: Path) -> None:
     log = make_log(5)
     log = log.with_columns(
         pl.col("timestamp").cast(pl.Int64), user_id=pl.col("user_id").str.tail(-1)
@@ -82,7 +88,7 @@ def test_text_files_are_read_as_one(kind, tmp_path):
     )
 
 
-def test_missing_values_are_counted_over_all_files(tmp_path):
+def test_missing_values_are_counted_over_all_files(tmp_path: Path) -> None:
     log = make_log(6).with_columns(
         user_id=pl.when(pl.int_range(pl.len()) % 50 == 7).then(None).otherwise("user_id"),
         item_id=pl.when(pl.int_range(pl.len()) % 60 == 9).then(None).otherwise("item_id"),
@@ -97,7 +103,7 @@ def test_missing_values_are_counted_over_all_files(tmp_path):
         prepare_out_of_core(Inline(), folder, tmp_path / "three", options=PrepareOptions(), parts=2)
 
 
-def test_files_that_seem_to_differ_in_their_unit_are_read_in_the_one_of_all(tmp_path):
+def test_files_that_seem_to_differ_in_their_unit_are_read_in_the_one_of_all(tmp_path: Path) -> None:
     """Milliseconds shortly after 1970 look like seconds where a file holds no others."""
     times = [1_000 * n for n in range(40)] + [1_500_000_000_000 + 1_000 * n for n in range(40)]
     log = pl.DataFrame(
@@ -129,7 +135,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_what_all_files_decide_is_decided_as_in_one(name, tmp_path):
+def test_what_all_files_decide_is_decided_as_in_one(name: str, tmp_path: Path) -> None:
     first, second = TEXTS[name]
     folder = tmp_path / "log"
     folder.mkdir()
@@ -145,7 +151,7 @@ def test_what_all_files_decide_is_decided_as_in_one(name, tmp_path):
     assert_equal(made, expected)
 
 
-def test_days_and_months_that_no_file_tells_apart(tmp_path):
+def test_days_and_months_that_no_file_tells_apart(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
     for file in ("a", "b"):
@@ -160,7 +166,7 @@ def test_days_and_months_that_no_file_tells_apart(tmp_path):
         prepare_out_of_core(Inline(), folder, tmp_path / "out", options=PrepareOptions(), parts=2)
 
 
-def test_quotes_are_decided_file_by_file(tmp_path):
+def test_quotes_are_decided_file_by_file(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
     head = "user_id,item_id,timestamp,comment\n"
@@ -175,7 +181,7 @@ def test_quotes_are_decided_file_by_file(tmp_path):
     assert [s.get("reading", {}).get("quote") for s in made.manifest.sources] == [None, "none"]
 
 
-def test_what_does_not_fit_together_is_refused(tmp_path):
+def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
     log = make_log(1, 50)
@@ -194,7 +200,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_job_goes_on_where_it_stopped(tmp_path, monkeypatch):
+def test_a_job_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = make_log(3)
     folder = write_files(log, tmp_path / "log", 3)
     with pytest.raises(KeyboardInterrupt):
@@ -208,7 +214,7 @@ def test_a_job_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert engine.worked < again.worked, "finished pieces were done again"
 
 
-def test_a_part_that_was_changed_is_noticed(tmp_path):
+def test_a_part_that_was_changed_is_noticed(tmp_path: Path) -> None:
     made = prepare_out_of_core(
         Inline(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
     )
@@ -221,7 +227,7 @@ def test_a_part_that_was_changed_is_noticed(tmp_path):
         Dataset.load(made.path)
 
 
-def test_an_older_seqloom_is_told_the_format(tmp_path):
+def test_an_older_seqloom_is_told_the_format(tmp_path: Path) -> None:
     made = prepare_out_of_core(
         Inline(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
     )

@@ -1,9 +1,10 @@
-"""What the benchmarks say, and what they say where a yardstick is missing."""
+"""The benchmark page and its results, also where a yardstick is missing."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from support.datasets import tiny_dataset
 OURS = Measurement("ours", "s", [2.0, 4.0])
 
 
-def test_the_page_says_what_is_quick_what_is_missing_and_why() -> None:
+def test_the_page_marks_quick_parts_and_explains_missing_ones() -> None:
     results = [
         Result("a", OURS, Measurement("theirs", "s", [6.0]), notes={"seed": "42"}),
         Result("b", OURS, missing="pip said\nno | never"),
@@ -31,9 +32,30 @@ def test_the_page_says_what_is_quick_what_is_missing_and_why() -> None:
     raw = json.loads(json.dumps(Part(results, quick=True).to_dict()))
     page = to_markdown({"cores": "2"}, {"training": Part.from_dict(raw)}, {"decoding": "needs RUN"})
     assert "## Training (quick)" in page
-    assert "| a | 3 ± 2 s (ours) | 6 s (theirs) | 2.00 |" in page
-    assert "none: pip said no / never | - |" in page
+    assert "`python -m benchmarks training`" in page
+    assert "| a | 3 ± 2 s | 6 s | 2.00 |" in page
+    assert "- a: ours / theirs\n" in page
+    assert "| b | 3 ± 2 s | - | - |" in page
+    assert "- b: ours / none (pip said no / never)\n" in page
+    assert "- seed: 42\n" in page
     assert "## Not measured\n\n- decoding: needs RUN\n" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0000020412, "2.04e-06"), (0.0584, "0.0584"), (999.6, "1,000"), (2330.4, "2,330")],
+)
+def test_values_have_three_digits_and_no_exponent_from_a_thousand_on(
+    value: float, text: str
+) -> None:
+    page = to_markdown({}, {"training": Part([Result("a", Measurement("x", "s", [value]))])})
+    assert f"| a | {text} s | - | - |" in page
+
+
+@pytest.mark.parametrize("part", command.PARTS)
+def test_every_part_has_a_purpose_for_its_section(part: str) -> None:
+    page = to_markdown({}, {part: Part([])})
+    assert re.search(rf"\n[A-Z][^\n]+\. `python -m benchmarks {part}`\n", page)
 
 
 def test_a_yardstick_that_cannot_be_installed_says_why(
@@ -119,7 +141,7 @@ def test_a_part_that_fails_is_named_and_the_others_run_on(
     assert ended.value.code == 1
     page = out.read_text()
     assert "- training: failed with exit status 3" in page
-    assert "## E4srec" in page
+    assert "## E4SRec" in page
 
 
 def test_no_part_named_means_all_of_them_in_order(

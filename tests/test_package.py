@@ -39,7 +39,7 @@ def test_metadata() -> None:
 
 
 def test_the_entry_point_runs() -> None:
-    command = [Path(sys.executable).parent / "seqloom", "--version"]
+    command = [str(Path(sys.executable).parent / "seqloom"), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"seqloom {seqloom.__version__}\n"
 

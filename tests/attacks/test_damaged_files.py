@@ -218,7 +218,7 @@ def test_config_may_be_written_otherwise_but_not_say_something_else(root: Path) 
 def test_a_damaged_checkpoint_is_not_resumed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest_end = Trainer._end_epoch
 
-    def end_epoch(self, phase: Any) -> None:
+    def end_epoch(self: Any, phase: Any) -> None:
         if self.position.epoch == 2:
             raise StopError
         honest_end(self, phase)

@@ -61,7 +61,7 @@ def build(dataset: Dataset, name: str, overrides: list[str]) -> System[Any]:
     return system.eval()
 
 
-def states(system: System[Any], items: torch.Tensor) -> Any:
+def states(system: Any, items: torch.Tensor) -> Any:
     """The state at every position. Shapes: [B, L] -> [B, L, D]."""
     with torch.inference_mode():
         if system.name == "e4srec":
@@ -84,7 +84,7 @@ def test_a_state_within_a_history_is_that_of_the_shorter_history(
     dataset: Dataset, name: str, overrides: list[str]
 ) -> None:
     """What is trained at a position is what is asked for when recommending."""
-    system = build(dataset, name, overrides)
+    system: Any = build(dataset, name, overrides)
     inside = states(system, ITEMS)[:, 2]
     short, lengths = ITEMS[:, :3], torch.tensor([3])
     with torch.inference_mode():
@@ -102,7 +102,7 @@ def test_a_system_that_sees_both_sides_is_asked_with_the_past_alone(
     dataset: Dataset, name: str, overrides: list[str]
 ) -> None:
     """Item 4 is ranked from items 1 to 3: whatever stands behind them in the batch is not read."""
-    system = build(dataset, name, overrides)
+    system: Any = build(dataset, name, overrides)
     lengths = torch.tensor([3])
     with torch.inference_mode():
         vectors = system.item_vectors()

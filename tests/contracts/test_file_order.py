@@ -116,7 +116,7 @@ def test_the_order_of_the_rows_decides_nothing(
 def test_an_ensemble_of_counting_systems_is_weighted_alike(
     shops: dict[str, tuple[Path, Dataset]],
 ) -> None:
-    weights = []
+    weights: list[Any] = []
     for order in ORDERS:
         folder, shop = shops[order]
         members = []

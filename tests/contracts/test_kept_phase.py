@@ -30,7 +30,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[Any, dict[Any, Any]]:
     states = {}
     save = Checkpoints.save_best
 
-    def note(self, model: Any, phase: Any) -> None:
+    def note(self: Any, model: Any, phase: Any) -> None:
         save(self, model, phase)
         states[phase] = {name: value.clone() for name, value in self._state(model).items()}
 
@@ -69,7 +69,7 @@ def test_the_names_of_a_kept_round_are_those_of_its_generator(
 ) -> None:
     config = CONFIGS["idgenrec"]
     train(dataset, "idgenrec", out=tmp_path / "r", config=config, device="cpu")
-    system = load_run(tmp_path / "r").system
+    system: Any = load_run(tmp_path / "r").system
     assert int(system.made) == 0
     first, second = (saved[phase]["ids"] for phase in sorted(saved))
     assert not torch.equal(first, second), "the second round has other names"

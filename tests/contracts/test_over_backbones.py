@@ -86,7 +86,7 @@ def test_it_trains_and_a_killed_run_ends_with_the_same_weights(
 
 @pytest.mark.parametrize("name", ["bert4rec", "llmesr"])
 def test_the_answer_of_bert4rec_is_the_state_of_its_mask(name: str, dataset: Dataset) -> None:
-    system = build(dataset, name, "encoder.kind=bert4rec").eval()
+    system: Any = build(dataset, name, "encoder.kind=bert4rec").eval()
     items, lengths = torch.tensor([[3, 9, 27], [5, 0, 0]]), torch.tensor([3, 1])
     with torch.inference_mode():
         vectors = system.item_vectors()
@@ -111,11 +111,11 @@ def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("kind", ["sasrec", "bert4rec"])
 def test_teachers_are_asked_as_at_inference(kind: str, dataset: Dataset) -> None:
-    system = build(dataset, "llmesr", f"encoder.kind={kind}")
+    system: Any = build(dataset, "llmesr", f"encoder.kind={kind}")
     phase = system.phases(TrainingData(dataset))[0]
     phase.steps(0)
     users = torch.tensor([4, 0, 17])
-    batch = dataset.train.select(users).pad(system.max_len)
+    batch: Any = dataset.train.select(users).pad(system.max_len)
     with torch.inference_mode():
         expected = system.eval().queries(batch.items, batch.lengths, system.item_vectors())
     torch.testing.assert_close(system.distillation.bank[users], expected)
@@ -132,9 +132,10 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset: Dataset) ->
         )
         for share in (0.0, 1.0)
     )
+    system: Any
     for system, all_of_them in ((never, False), (always, True)):
-        phase = system.phases(TrainingData(dataset))[0]
-        batch = phase.steps(0)[0]
+        phase: Any = system.phases(TrainingData(dataset))[0]
+        batch: Any = phase.steps(0)[0]
         states = torch.randn(*batch.inputs.items.shape, system.vector_size)
         hidden = last_position(batch.targets, batch.inputs.lengths) > 0
         assert bool(hidden.all()) == all_of_them
@@ -154,6 +155,8 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset: Dataset) ->
 def test_llmesr_scales_both_views_before_a_transformer_alone(
     kind: str, scaled: bool, dataset: Dataset
 ) -> None:
+    with_scale: Any
+    without: Any
     with_scale, without = (
         build(dataset, "llmesr", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
         for value in ("true", "false")
@@ -190,6 +193,8 @@ def test_gru4rec_may_train_on_the_last_item_alone(system: str, dataset: Dataset)
 def test_inputs_are_scaled_before_a_transformer_alone(
     kind: str, scaled: bool, dataset: Dataset
 ) -> None:
+    with_scale: Any
+    without: Any
     with_scale, without = (
         build(dataset, "llminit", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
         for value in ("true", "false")
@@ -211,7 +216,7 @@ def test_inputs_are_scaled_before_a_transformer_alone(
 def test_patience_goes_by_the_loss_unless_it_is_given(
     system: str, kind: str, patience: int
 ) -> None:
-    config_class = system_class(system).config_class
+    config_class: Any = system_class(system).config_class
 
     def built(**keys: Any) -> Any:
         return config_class.build({"loss": {"kind": kind}, **keys}).optimisation()

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import pytest
@@ -58,19 +58,23 @@ def runs(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def slow_metrics(
-    run: Run, data: Dataset, part: str, masked: bool, negatives: torch.Tensor | None = None
+    run: Run,
+    data: Dataset,
+    part: Literal["valid", "test"],
+    masked: bool,
+    negatives: torch.Tensor | None = None,
 ) -> dict[Any, Any]:
     """HR@10, NDCG@10 and MRR over all users, repeat targets and new ones, by loops."""
     held_out = data.held_out(part)
-    gains = {"all": [], "repeat_target": [], "new_target": []}
+    gains: dict[str, list[Any]] = {"all": [], "repeat_target": [], "new_target": []}
     for row in range(len(held_out.users)):
         history = held_out.histories.select(torch.tensor([row]))
         target = int(held_out.targets[row])
         seen = set(history.flat()[1].tolist())
         batch = history.pad(run.system.max_len)
         scores = run.scorer.score(batch.items, batch.lengths)[0].double().tolist()
-        rivals = range(1, ITEMS + 1) if negatives is None else negatives[row].tolist()
-        rivals = {i for i in rivals if i and i != target and not (masked and i in seen)}
+        drawn = range(1, ITEMS + 1) if negatives is None else negatives[row].tolist()
+        rivals = {i for i in drawn if i and i != target and not (masked and i in seen)}
         rank = 1 + sum(scores[i - 1] >= scores[target - 1] for i in rivals)
         hit = rank <= 10 and not (masked and target in seen)
         mrr = 0.0 if masked and target in seen else 1 / rank
@@ -95,7 +99,7 @@ def figures(found: Evaluation) -> dict[Any, Any]:
 @pytest.mark.parametrize("protocol", ["full", "sampled"])
 @pytest.mark.parametrize("system", ["popularity", "itemknn", "sasrec", "ensemble"])
 def test_figures_and_groups_equal_the_loops(
-    runs: Path, data: Dataset, system: str, protocol: str, masked: bool
+    runs: Path, data: Dataset, system: str, protocol: Literal["full", "sampled"], masked: bool
 ) -> None:
     run = load_run(runs / system)
     found = evaluate(run, protocol=protocol, negatives=12, mask_seen=masked)
@@ -144,7 +148,7 @@ def test_an_ensembles_weights_do_not_depend_on_repeats(
     assert not torch.equal(other.events.items, events.items)
     for name in ("itemknn", "popularity"):
         train(other, name, out=tmp_path / name, device="cpu")
-    found = []
+    found: list[Any] = []
     for dataset, folder in ((data, runs), (other, tmp_path)):
         config = {"runs": [str(folder / "itemknn"), str(folder / "popularity")]}
         train(dataset, "ensemble", out=tmp_path / f"e{len(found)}", config=config, device="cpu")

@@ -127,7 +127,7 @@ def test_new_users_are_ranked_by_popularity(run: Run, dataset: Dataset) -> None:
     places = torch.tensor([0, 3, 7])
     targets = order[places] + 1
     held_out = HeldOut(torch.arange(3), Sequences.from_lists([[], [], []]), targets)
-    options = {"popularity": dataset.popularity[1:], "max_len": run.system.max_len}
+    options: dict[str, Any] = {"popularity": dataset.popularity[1:], "max_len": run.system.max_len}
     target = counts[order[places]]
     expected = (counts >= target[:, None]).sum(1)  # ties count against the target
     assert torch.equal(rank_targets(run.scorer, held_out, **options).ranks, expected)

@@ -146,10 +146,12 @@ def test_files_are_on_the_disk_before_they_get_their_name(
         events.append(os.readlink(f"/proc/self/fd/{handle}"))
         fsync(handle)
 
+    def renamed(path: Path, work: Path) -> None:
+        events.append("renamed")
+        rename(path, work)
+
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(
-        files, "_replace", lambda path, work: (events.append("renamed"), rename(path, work))
-    )
+    monkeypatch.setattr(files, "_replace", renamed)
     overwrite(tmp_path / "made")
     at = events.index("renamed")
     assert {os.path.basename(name) for name in events[:at]} >= {"a", "b"}

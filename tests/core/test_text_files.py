@@ -44,6 +44,11 @@ def test_marks_and_line_ends(tmp_path: Path, how: str, packed: bool) -> None:
     assert read_users(path) == ["änna", "ben", "clé"]
 
 
+def user_ids_of(path: Path) -> list[str]:
+    column: Any = read_log(path, ReadOptions(format="csv")).columns["user_id"]
+    return column.to_pylist()
+
+
 READERS: dict[str, tuple[str, Callable[[Path], Any], type[SeqloomError]]] = {
     "users": ("é\nb\n", read_users, DataError),
     "configuration": ("name: é\n", read_config_file, ConfigError),
@@ -52,7 +57,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], type[SeqloomError]]] = {
     "prompts": ("{history} é\n", lambda p: read_templates(str(p)), ConfigError),
     "log": (
         "user_id,item_id\né,b\n",
-        lambda p: read_log(p, ReadOptions(format="csv")).columns["user_id"].to_pylist(),
+        user_ids_of,
         DataError,
     ),
     "json": (

@@ -17,7 +17,7 @@ def rows_of(lengths: list[int]) -> PaddedBatch:
 def test_every_row_has_a_mask_and_padding_has_none() -> None:
     rows = rows_of([2, 3, 9, 2] * 200)
     for probability in (1e-6, 0.3, 0.999):
-        masked = choose_masked(rows, probability, 0.2, generator(0, probability))
+        masked = choose_masked(rows, probability, 0.2, generator(0, str(probability)))
         assert masked.any(1).all()
         assert not (masked & ~rows.mask).any()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,13 +14,13 @@ from seqloom.data.checks import Findings, check_times
 from seqloom.data.timestamps import Times, parse_moment, parse_times
 
 
-def times_of(*values: object, unit: str = "auto", **options: object) -> Times:
+def times_of(*values: object, unit: str = "auto", **options: Any) -> Times:
     series = pl.Series(list(values), strict=False)
     return parse_times(series, unit, "log", lambda row: f"row {row + 1}", **options)  # type: ignore[arg-type]
 
 
-def seconds(*values: object, **options: object) -> list[int]:
-    return (times_of(*values, **options).micros // 10**6).tolist()  # type: ignore[no-any-return]
+def seconds(*values: object, **options: Any) -> list[int]:
+    return (times_of(*values, **options).micros // 10**6).tolist()
 
 
 def utc(*fields: int) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def long_jobs(llama: Path) -> dict[str, dict]:
 def short_jobs() -> dict[str, dict]:
     """Losses that look at a whole batch, draws that are made for one, and the other systems."""
     contexts = {"epochs": 2, "dropout": 0.0, "tail_below": None}
-    branches = {"joint": {"epochs": 2}, "branches": {"epochs": 2}}
+    branches: dict[str, Any] = {"joint": {"epochs": 2}, "branches": {"epochs": 2}}
     # The item branch starts as the best map for all head items, where its bias has no gradient. Batches of
     # a part of them give it one; with all of them in one batch AdamW would follow rounding errors.
     few_head_items = 7
@@ -62,7 +63,7 @@ def short_jobs() -> dict[str, dict]:
     return {name: {"system": system, "config": c} for name, (system, c) in systems.items()}
 
 
-RESUMED = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0)}
+RESUMED: dict[str, Any] = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0)}
 STOPPED = {**RESUMED, "stops": 6}
 """Within the second epoch."""
 
@@ -163,7 +164,17 @@ def test_torchrun_starts_the_command_and_one_process_speaks(folder: Folder, tmp_
     config.write_text(json.dumps(sequence(epochs=1)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     train = ["train", folder.data.path, "--system", "sasrec", "--out", tmp_path / "run"]
-    command = [*launcher, "-m", "seqloom", *train, "--config", config, "--json", "--device", "cpu"]
+    command: list[Any] = [
+        *launcher,
+        "-m",
+        "seqloom",
+        *train,
+        "--config",
+        config,
+        "--json",
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs"] == 1
@@ -176,18 +187,19 @@ def test_torchrun_starts_the_command_and_one_process_speaks(folder: Folder, tmp_
 
 
 class Others:
-    """What the first process has told."""
+    """The second of two processes; `answer` comes from the first."""
 
     rank, size = 1, 2
 
-    def __init__(self, told: str) -> None:
-        self.run_on_first = lambda act: told
+    def __init__(self, answer: str) -> None:
+        self.run_on_first = lambda act: answer
 
 
 def test_processes_that_were_started_on_something_else_are_refused(folder: Folder) -> None:
     config = SASRec.config_class.build(sequence())
+    others: Any = Others("data set of another kind")
     with pytest.raises(ConfigError, match="give all of them the same command"):
-        check_processes_agree(Others("data set of another kind"), folder.data, config)
+        check_processes_agree(others, folder.data, config)
 
 
 def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(

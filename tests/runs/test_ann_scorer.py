@@ -60,7 +60,7 @@ def scorer(system: SASRec, batch: tuple[torch.Tensor, torch.Tensor]) -> Approxim
 
 def exactly(
     scorer: ApproximateScorer, batch: tuple[torch.Tensor, torch.Tensor], k: int, seen: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Any:
     scores = scorer.score(*batch).scatter(1, seen - 1, -torch.inf)
     return scores.topk(k)
 
@@ -107,10 +107,10 @@ def test_items_behind_the_index_are_all_scored(
 
 class Heard(SilentProgress):
     def __init__(self) -> None:
-        self.said = []
+        self.messages: list[str] = []
 
     def note(self, message: Any) -> None:
-        self.said.append(message)
+        self.messages.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_run_recommends_approximately_and_says_its_recall(runs: Path) -> None:
         [i.item_id for i in u.items] for u in exact
     ]
     assert any("recall@10 1.0000" in line and "histories of the data set" in line
-               for line in heard.said)  # fmt: skip
+               for line in heard.messages)  # fmt: skip
 
 
 def test_without_its_data_set_recall_is_measured_on_drawn_histories(
@@ -141,7 +141,7 @@ def test_without_its_data_set_recall_is_measured_on_drawn_histories(
     heard = Heard()
     recommend(run, histories=[["i1"]], approximate=True, progress=heard)
     (tmp_path / "away").rename(runs / "data")
-    assert "histories drawn by popularity" in heard.said[-1]
+    assert "histories drawn by popularity" in heard.messages[-1]
 
 
 def test_shards_keep_the_recall(runs: Path, tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def test_who_left_is_forgotten() -> None:
     assert entered(place, "10.0.0.1", busy=True)[0].spare
     place.leave(callers[0])
     assert entered(place, "10.0.0.1", busy=True)[0].spare is None
-    for each in list(place._held):
-        place.leave(each)
+    for held in list(place._held):
+        place.leave(held)
     assert place._all.count == place._spare.count == len(place._addresses) == 0
 
 

@@ -326,6 +326,7 @@ def test_one_address_has_a_share_and_a_trusted_proxy_has_not(
         healthy(server.port)
         for each in held:
             each.close()
+    logged: Any
     (logged,) = [r for r in caplog.records if r.msg == "one address has all its connections"]
     assert logged.fields["address"] == "127.0.0.1"
     assert "trusted_proxies" in logged.fields["advice"]
@@ -367,7 +368,8 @@ def test_a_flood_of_silent_connections_keeps_nobody_out(
 ) -> None:
     """Two threads open connections as fast as they can, for 15 s, at 100 open files."""
     server = serve(str(runs["sasrec"]), open_files=100)
-    stop, opened = threading.Event(), []
+    stop = threading.Event()
+    opened: list[Any] = []
 
     def flood() -> None:
         held = []

@@ -25,7 +25,8 @@ def instructions() -> list[tuple[str, str]]:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     text = "\n".join(line for line in lines if not line.startswith("#"))
     joined = re.sub(r"\\\n\s*", "", text)
-    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+    pairs = (line.split(maxsplit=1) for line in joined.splitlines() if line.strip())
+    return [(name, rest) for name, rest in pairs]
 
 
 def given(word: str) -> list[str]:

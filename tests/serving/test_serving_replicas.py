@@ -142,7 +142,7 @@ def test_a_key_is_carried_out_once_by_whoever_gets_it(each: list[Any]) -> None:
 def test_live_items_are_seen_by_both_within_two_seconds(
     each: list[Any], proxy: httpx.Client
 ) -> None:
-    asked = {"history": ["i3"], "candidates": ["novel"], "k": 1}
+    asked: dict[str, Any] = {"history": ["i3"], "candidates": ["novel"], "k": 1}
 
     def offered(client: Any) -> bool:
         return bool(post(client, "recommend", **asked).json()["items"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
 import threading
 import time
@@ -73,7 +72,7 @@ def read_all(connection: socket.socket) -> list[Answer]:
     while data:
         start, _, data = data.partition(b"\r\n\r\n")
         first, *lines = start.decode().split("\r\n")
-        headers = dict(re.fullmatch(r"([^:]+): (.*)", line).groups() for line in lines)
+        headers: dict[str, Any] = dict(line.split(": ", 1) for line in lines)
         length = int(headers.get("content-length", 0))
         answers.append(Answer(int(first.split()[1]), headers, data[:length]))
         data = data[length:]

@@ -113,12 +113,16 @@ def prepared_dataset(path: Path, users: int = 60, items: int = 40) -> Dataset:
     return made
 
 
-SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
+SMALL: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 16,
+    "encoder": {"hidden_size": 16, "max_len": 8},
+}
 """A configuration under which a sequence system trains in a moment."""
 
 
 SMALL_MODEL = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
-SMALL_IDGENREC = {
+SMALL_IDGENREC: dict[str, Any] = {
     "epochs": 1,
     "rounds": 2,
     "batch_size": 16,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
-from seqloom.core.progress import SILENT, SilentProgress
+from seqloom.core.progress import SILENT, Progress
 from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
 
@@ -19,8 +20,17 @@ class Inline:
     def slots(self) -> int:
         return 1
 
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def run(
-        self, work: Any, pieces: Any, *, name: Any, progress: SilentProgress = SILENT
+        self, work: Any, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
         results = []
         for piece in pieces:

@@ -39,9 +39,10 @@ def norm(module: Any) -> float:
 def do(job: dict, processes: Processes) -> list[dict[str, float]]:
     """Train and evaluate as `job` says; gives the losses of every step."""
     losses: list[dict[str, float]] = []
-    step = Stepper.__call__
+    stepper: Any = Stepper
+    step = stepper.__call__
 
-    def noted(self, batch: Any) -> dict[str, Tensor]:
+    def noted(self: Any, batch: Any) -> dict[str, Tensor]:
         if processes.rank == job.get("dies"):
             if len(losses) == job["after"]:
                 os.kill(os.getpid(), job.get("signal", signal.SIGKILL))
@@ -53,7 +54,7 @@ def do(job: dict, processes: Processes) -> list[dict[str, float]]:
             losses[-1]["gradient"] = norm(self.phase.module)
         return parts
 
-    Stepper.__call__ = noted
+    stepper.__call__ = noted
     try:
         data = Dataset.load(job["data"])
         train(
@@ -71,7 +72,7 @@ def do(job: dict, processes: Processes) -> list[dict[str, float]]:
     except KeyboardInterrupt:
         pass
     finally:
-        Stepper.__call__ = step
+        stepper.__call__ = step
     return losses
 
 

@@ -70,7 +70,7 @@ class Folder:
             port = free.getsockname()[1]
         found = []
         for rank in range(size):
-            own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
+            own: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
             own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             environment = os.environ | {key: str(value) for key, value in own.items()}
             command = [sys.executable, str(WORKER), str(file)]

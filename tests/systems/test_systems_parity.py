@@ -126,7 +126,7 @@ def test_scores_are_those_of_the_other_implementation(name: str, other: Any) -> 
 
 @pytest.mark.parametrize(("name", "other"), CASES)
 def test_the_comparison_would_notice_a_weight(name: str, other: Any) -> None:
-    made = system(name)
+    made: Any = system(name)
     before = other(made)
     with torch.no_grad():
         next(iter(made.encoder.parameters())).mul_(1.2)

@@ -96,12 +96,12 @@ def test_histories_are_encoded_in_their_order() -> None:
 
 
 def test_every_candidate_is_validated_and_nothing_is_trained() -> None:
-    module = torch.nn.Linear(2, 2)
+    module: Any = torch.nn.Linear(2, 2)
     module.register_buffer("k", torch.tensor(9.0))
     phase = BlendPhase("blend", module, "k")
     assert phase.validated
     assert phase.optimisation.epochs == len(BLENDS)
-    seen = []
+    seen: Any = []
     for epoch in range(phase.optimisation.epochs):
         assert len(phase.steps(epoch)) == 0
         seen.append(float(module.k))
@@ -125,6 +125,7 @@ def test_a_run_is_its_base_or_better_on_validation(
     done = train(dataset, system, out=tmp_path / "done", config=config, device="cpu")
     assert done.valid["ndcg@10"] >= plain.valid["ndcg@10"]
     assert done.targets_per_epoch == plain.targets_per_epoch
-    first, second = (load_run(tmp_path / name).system for name in ("base", "done"))
+    first: Any = load_run(tmp_path / "base").system
+    second: Any = load_run(tmp_path / "done").system
     for name, value in first.encoder.state_dict().items():
         assert torch.equal(second.encoder.state_dict()[name], value), "the base is the ID-only run"

@@ -56,10 +56,12 @@ def test_scores_are_weighted_cosines_in_the_whitened_space(
 
 
 def test_a_new_item_stands_where_its_text_does(dataset: Dataset, tmp_path: Path) -> None:
-    run = made(dataset, tmp_path / "run")
+    run: Any = made(dataset, tmp_path / "run")
     text = load_embeddings(dataset).items[[4, 11]]
     new = NewItems(["x", "y"], dataset.items.slice(0, 2), text)
-    rows = run.system.rows_of(lambda: pytest.fail("nothing has to be fitted"))(new, run.item_tables)
+    rows: Any = run.system.rows_of(lambda: pytest.fail("nothing has to be fitted"))(
+        new, run.item_tables
+    )
     torch.testing.assert_close(rows.tables["vectors"], run.system.vectors[[4, 11]])
 
 

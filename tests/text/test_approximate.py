@@ -33,10 +33,10 @@ def users() -> torch.Tensor:
 
 class Heard(SilentProgress):
     def __init__(self) -> None:
-        self.said = []
+        self.messages: list[str] = []
 
     def note(self, message: Any) -> None:
-        self.said.append(message)
+        self.messages.append(message)
 
 
 def test_recall_is_said_and_is_that_of_all_users(users: torch.Tensor) -> None:
@@ -76,8 +76,8 @@ def test_a_dataset_keeps_what_was_found_with_its_recall(tmp_path: Path) -> None:
     first, second = Heard(), Heard()
     found = load_embeddings(data).similar_users(3, first, recall=0.9)
     assert torch.equal(load_embeddings(data).similar_users(3, second, recall=0.9), found)
-    assert "recall@3 1.0000" in first.said[0]
-    assert "recall@3 1.0000" in second.said[0]
+    assert "recall@3 1.0000" in first.messages[0]
+    assert "recall@3 1.0000" in second.messages[0]
     exact = load_embeddings(data).similar_users(3)
     kept = {each.file.name: each for each in load_similar_users(load_embeddings(data).path)}
     assert set(kept) == {"neighbours-3.safetensors", "neighbours-3-approximate-0.9.safetensors"}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def run(data: Dataset, system: str, out: Path, kill_at: int) -> Path:
-    command = [
+    command: list[Any] = [
         sys.executable,
         "-c",
         TRAIN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_stray_quote_loses_no_event(
 ) -> None:
     mark = {"log.tsv": "\t", "semicolon.csv": ";"}.get(name, ",")
     text = "".join([HEAD] * header + with_comments(comments)).replace(",", mark)
-    chosen = {"header": header}
+    chosen: dict[str, Any] = {"header": header}
     if not header:
         chosen |= {"user_column": "1", "item_column": "2", "timestamp_column": "3"}
     source = log_of(tmp_path, text, name, **chosen)

@@ -337,7 +337,8 @@ def slow_beam_search(
     def decided(row: Any) -> bool:  # without asking the model once more
         return row in IDS if scoring is VocabularyLikelihood else run(row) in IDS
 
-    beams, closed = [()], []
+    beams: list[tuple[int, ...]] = [()]
+    closed: list[tuple[float, tuple[int, ...]]] = []
     while beams:
         chosen = [(*beam, token) for beam in beams for token in after(beam)]
         chosen = [row for row in chosen if any(other[: len(row)] == row for other in left)]

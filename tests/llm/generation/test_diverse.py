@@ -51,7 +51,7 @@ def whole_words(row: tuple[Any, ...]) -> bool:
 
 
 EVERY = set()
-_rows = {()}
+_rows: set[tuple[int, ...]] = {()}
 for _ in range(4):
     _rows = {(*row, *word) for row in _rows for word in PIECES}
     EVERY |= {row for row in _rows if len(row) <= LENGTHS.most and whole_words(row)}
@@ -60,7 +60,8 @@ for _ in range(4):
 def slow_groups(
     model: EncoderDecoder | DecoderOnly, prompt: Any, groups: int, penalty: float
 ) -> list[tuple[Any, ...]]:
-    rows, done = [()] * groups, [False] * groups
+    rows: list[tuple[int, ...]] = [()] * groups
+    done = [False] * groups
     for _ in range(LENGTHS.most + 1):
         times = dict.fromkeys(range(7), 0)
         for group in range(groups):

@@ -52,7 +52,8 @@ def test_other_words_can_be_said_with_given_tokens() -> None:
 
 def texts_of(automaton: WordAutomaton, lengths: int) -> set[tuple[Any, ...]]:
     """Every sequence that the automaton lets through, by trying all."""
-    found, open_rows = set(), [((), 0)]
+    found: set[tuple[int, ...]] = set()
+    open_rows: list[tuple[tuple[int, ...], int]] = [((), 0)]
     while open_rows:
         row, node = open_rows.pop()
         if automaton.word_end[node]:
@@ -67,7 +68,8 @@ def texts_of(automaton: WordAutomaton, lengths: int) -> set[tuple[Any, ...]]:
 
 def test_only_whole_words_come_through_and_all_that_fit() -> None:
     automaton = WordAutomaton.build(lexicon_of(PIECES))
-    every, rows = set(), {()}
+    every: set[tuple[int, ...]] = set()
+    rows: set[tuple[int, ...]] = {()}
     for _ in range(4):
         rows = {(*row, *word) for row in rows for word in PIECES}
         every |= {row for row in rows if len(row) <= 4}

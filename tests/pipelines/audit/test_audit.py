@@ -206,7 +206,7 @@ def test_weights_that_start_from_held_out_events(
 ) -> None:
     honest = LLMESR.initialise
 
-    def leaky(self, data: Any) -> None:
+    def leaky(self: Any, data: Any) -> None:
         honest(self, data)
         with torch.no_grad():
             self.collaborative[data.dataset.events.items.long() - 1] += 0.01

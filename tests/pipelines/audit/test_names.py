@@ -27,7 +27,7 @@ from seqloom.systems.idgenrec.system import IDGenRec
 from support.audit_leaks import change_json, change_tensors, failed, failures, keep_hash
 from support.datasets import SMALL_IDGENREC, looping_dataset, small_config, tiny_dataset
 
-ONCE = {**SMALL_IDGENREC, "rounds": 1}
+ONCE: Any = {**SMALL_IDGENREC, "rounds": 1}
 WORDS = ["soap", "cream", "oil", "comb", "brush", "lamp", "mug", "pot"]
 
 
@@ -70,7 +70,7 @@ def test_names_made_of_what_was_bought_next(root: Path, monkeypatch: pytest.Monk
     data = Dataset.load(root / "data")
     honest = IDGenRec._read_items
 
-    def leaky(self, *arguments: Any) -> None:
+    def leaky(self: Any, *arguments: Any) -> None:
         honest(self, *arguments)
         self._texts = bought_next(data)
 
@@ -108,7 +108,7 @@ def test_a_prompt_that_says_what_the_user_met_last(
     """The batches are honest; the prompt made of them has the word of a held-out item in it."""
     honest = IDGenRec.phases
 
-    def leaky(self, data: Any) -> Sequence[Phase]:
+    def leaky(self: Any, data: Any) -> Sequence[Phase]:
         """Words of the first user's last event before every history, as a user ID would be."""
         last = int(data.dataset.events.items[data.dataset.events.offsets[1] - 1])
         row = self.table[last][self.table[last] > 0]
@@ -127,7 +127,7 @@ def test_prompts_with_a_word_of_their_own_for_a_user(
 
     honest = PromptBuilder.forward
 
-    def leaky(self, ids: Any, items: Any, which: Any) -> Prompts:
+    def leaky(self: Any, ids: Any, items: Any, which: Any) -> Prompts:
         built = honest(self, ids, items, which)
         built.tokens[:, 0] = torch.where(items[:, 0] % 7 == 0, 5, built.tokens[:, 0])
         return built

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Counting(HashEncoder):
         super().__init__(32)
         self.seen, self.fail_at = 0, fail_at
 
-    def encode(self, texts: list[Any]) -> torch.Tensor:
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
         self.seen += len(texts)
         if self.fail_at is not None and self.seen > self.fail_at:
             raise EmbeddingError("the service is gone")

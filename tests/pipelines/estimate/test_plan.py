@@ -28,7 +28,11 @@ from support.datasets import looping_dataset, small_config, tiny_dataset
 from support.step_counts import RATES, bytes_kept
 
 SYSTEMS = ["sasrec", "gru4rec", "bert4rec", "llminit", "llmesr"]
-SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 12}}
+SMALL: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 16,
+    "encoder": {"hidden_size": 16, "max_len": 12},
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def built(dataset: Dataset, system: str, **keys: Any) -> tuple[System[Any], Phase, Workload]:
     """A system at its start, its ranking phase, and the work that is declared for it."""
     cls = system_class(system)
-    config = cls.config_class.build(SMALL | keys)
+    config: Any = cls.config_class.build(SMALL | keys)
     data = TrainingData(dataset)
     model = start_system(system, config, sizes_of(dataset, cls, config), data)
     (phase,) = model.phases(data)
@@ -81,8 +85,8 @@ def test_the_products_declared_are_those_that_a_step_does(
     batch = max((steps[at] for at in range(len(steps))), key=lambda b: b.num_targets)
     with FlopCounterMode(display=False) as counter:
         ALONE.add_up(phase.loss(batch))["loss"].backward()
-    shape = shape_of(work, batch, system)
-    declared = work.costs.step_cost(shape)
+    shape: Any = shape_of(work, batch, system)
+    declared: Any = work.costs.step_cost(shape)
     if loss == "softmax":
         masked = declared.products - 6 * shape.targets * dataset.num_items * model.vector_size
         exact = masked + 6 * batch.num_targets * dataset.num_items * model.vector_size
@@ -209,7 +213,7 @@ def test_a_trial_that_does_not_fit_is_made_smaller_or_refused(
 ) -> None:
     tried = []
 
-    def tight(dataset: Any, cls, config: Any, device: Any, free: Any) -> Trial:
+    def tight(dataset: Any, cls: Any, config: Any, device: Any, free: Any) -> Trial:
         tried.append(config.batch_size)
         if config.batch_size > 16:
             raise OutOfMemoryError

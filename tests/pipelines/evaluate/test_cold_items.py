@@ -143,7 +143,7 @@ def test_e4srec_scores_them_by_inferred_rows(cold: Dataset, tmp_path: Path) -> N
     found = trained(cold, "e4srec", tmp_path / "run")
     assert found.cold.how.startswith("by their text; inferred by ridge regression: ids (")
     assert 0 <= metric(found, "all items", "e4srec") <= 1
-    run = load_run(tmp_path / "run")
+    run: Any = load_run(tmp_path / "run")
     assert len(run.item_ids) == len(run.system.head) == 36
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_every_variant_of_the_ablations_differs_from_the_full_system_in_one_key(
 
 def flat(values: dict, prefix: str = "") -> dict:
     """Nested keys as dotted ones."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{key}.")
@@ -69,11 +70,12 @@ def test_the_papers_plan_has_each_encoder_under_llmesr() -> None:
     }
     assert [config.encoder.kind for config in found.values()] == ["sasrec", "gru4rec", "bert4rec"]
     assert all(config.distillation.teacher == "step" for config in found.values())
-    sasrec, gru4rec, bert4rec = found.values()
+    encoders: list[Any] = [config.encoder for config in found.values()]
+    sasrec, gru4rec, bert4rec = encoders
     assert all(config.scale_inputs for config in found.values()), "a GRU ignores it"
-    assert (gru4rec.encoder.train_on, gru4rec.encoder.dropout) == ("last", 0)
-    assert (sasrec.encoder.dropout, bert4rec.encoder.dropout) == (0.5, 0.5)
-    assert bert4rec.encoder.last_probability == 0.5
+    assert (gru4rec.train_on, gru4rec.dropout) == ("last", 0)
+    assert (sasrec.dropout, bert4rec.dropout) == (0.5, 0.5)
+    assert bert4rec.last_probability == 0.5
     for config in found.values():
         assert config.loss.avoids_seen
         assert (config.loss.kind, config.loss.negatives) == ("bce", 1)
@@ -85,8 +87,8 @@ def test_the_papers_plan_trains_the_encoders_as_it_trains_them_under_llmesr() ->
     found = {cell.variant: cell for cell in cells(plan) if cell.seed == 42}
     for kind in ("SASRec", "GRU4Rec", "BERT4Rec"):
         alone, under = found[kind], found[f"LLM-ESR {kind}"]
-        plain = system_class(alone.system).config_class.build(alone.config)
-        whole = LLMESRConfig.build(under.config)
+        plain: Any = system_class(alone.system).config_class.build(alone.config)
+        whole: Any = LLMESRConfig.build(under.config)
         assert plain.encoder.model_dump() == whole.encoder.model_dump()
         assert plain.loss.model_dump() == whole.loss.model_dump()
         assert plain.scale_inputs == whole.scale_inputs

@@ -47,12 +47,12 @@ class KilledError(Exception):
 
 
 def test_it_finds_the_best_and_more_trials_go_on(shop: Dataset, tmp_path: Path) -> None:
-    found = tune(shop, plan(), out=tmp_path, device="cpu")
+    found: Any = tune(shop, plan(), out=tmp_path, device="cpu")
     assert (found.trials, found.complete, found.pruned) == (3, 3, 0)
     values = [float(row["ndcg@10"]) for row in rows(tmp_path)]
     assert found.best_value == max(values)
     assert found.best_trial == values.index(max(values))
-    best = config_class("sasrec").build(read_config_file(Path(str(found.config))))
+    best: Any = config_class("sasrec").build(read_config_file(Path(str(found.config))))
     assert best.learning_rate == found.best["learning_rate"]
     assert best.epochs == 2
 
@@ -68,7 +68,7 @@ def test_the_test_part_is_never_read(
     asked = []
     held_out = Dataset.held_out
 
-    def watched(self, part: Any) -> HeldOut:
+    def watched(self: Any, part: Any) -> HeldOut:
         asked.append(part)
         return held_out(self, part)
 

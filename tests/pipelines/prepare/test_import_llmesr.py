@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
-from seqloom.core.progress import SILENT
+from seqloom.core.progress import SilentProgress
 from seqloom.data.store import Dataset
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.prepare.import_llmesr import (
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
 
 
 def test_unused_rows_are_a_warning(handled: Path, tmp_path: Path) -> None:
-    class Recording(type(SILENT)):
+    class Recording(SilentProgress):
         warnings: ClassVar[list[str]] = []
 
         def warn(self, message: str) -> None:

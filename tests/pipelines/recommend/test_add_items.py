@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -123,7 +124,7 @@ def test_items_can_be_added_again(grown: Run, tmp_path: Path) -> None:
     more = NEW.with_columns(item_id=pl.Series(["n3", "n4"]))
     again = add_items(grown.path, more, out=tmp_path / "again")
     assert (again.added, again.items) == (2, 34)
-    run = load_run(tmp_path / "again")
+    run: Any = load_run(tmp_path / "again")
     assert (run.trained_items, run.manifest.added_items) == (30, 4)
     # The same text gives the same row, whichever items were added before.
     assert torch.equal(run.system.head[30:32], run.system.head[32:34])

@@ -37,7 +37,7 @@ WORDS = [
     "story", "dark", "night", "city",
 ]
 # fmt: on
-SMALL = {**SMALL_IDGENREC, "rounds": 1, "temperature": 2.0, "warmup_steps": 0}
+SMALL: dict[str, Any] = {**SMALL_IDGENREC, "rounds": 1, "temperature": 2.0, "warmup_steps": 0}
 
 
 def catalogue(folder: Path, name: str, items: int, users: int, shift: int) -> Dataset:
@@ -107,7 +107,7 @@ def test_only_a_system_of_texts_is_a_foundation(three: list[Any], tmp_path: Path
 
 
 def test_a_foundation_run_has_ids_for_all_data_sets(foundation: Path, three: list[Any]) -> None:
-    run = load_run(foundation)
+    run: Any = load_run(foundation)
     assert len(set(run.system.words())) == three[0].num_items + three[1].num_items
     assert run.dataset().manifest.options["origins"][1]["users"] == three[1].num_users
     (found,) = run.recommend([["d1/i1", "d1/i2"]], k=3)
@@ -245,18 +245,20 @@ def test_the_untrained_model_is_the_one_that_training_began_with(
 ) -> None:
     base, second, _ = chain
     config, sizes = IDGenRecConfig.build(SMALL), Sizes(num_items=three[2].num_items)
-    started = start_system("idgenrec", config, sizes, TrainingData(three[2]))
+    started: Any = start_system("idgenrec", config, sizes, TrainingData(three[2]))
     first = started.recommender.state_dict()
     train(three[2], "idgenrec", out=tmp_path / "trained", config=SMALL, device="cpu")
-    system = load_run(tmp_path / "trained").system
+    system: Any = load_run(tmp_path / "trained").system
     trained = system.recommender.state_dict()
     remade = system.starting_recommender().state_dict()
     assert any(not torch.equal(first[name], trained[name]) for name in remade)
     for name, value in remade.items():
         assert torch.equal(value, first[name]), name
     # If training continued a run, the first model is that of the run.
-    earlier = load_run(base).system.recommender.state_dict()
-    for name, value in load_run(second).system.starting_recommender().state_dict().items():
+    base_system: Any = load_run(base).system
+    second_system: Any = load_run(second).system
+    earlier = base_system.recommender.state_dict()
+    for name, value in second_system.starting_recommender().state_dict().items():
         assert torch.equal(value, earlier[name]), name
 
 
@@ -295,7 +297,7 @@ def test_few_shot_goes_on_from_the_foundation(
     config = {**SMALL, "start_from": str(foundation)}
     summary = train(three[2], "idgenrec", out=tmp_path / "few", config=config, device="cpu")
     assert summary.valid["ndcg@10"] >= 0
-    few = load_run(tmp_path / "few").system
+    few: Any = load_run(tmp_path / "few").system
     assert len(set(few.words())) == three[2].num_items
 
 
@@ -348,13 +350,14 @@ def test_training_takes_ids_that_were_made_before(
     pq.write_table(pq.read_table(file).set_column(2, "id", [names]), file)
     config = {**SMALL, "generator": model, "ids": {"file": str(file)}}
     train(three[0], "idgenrec", out=tmp_path / "run", config=config, device="cpu")
-    assert load_run(tmp_path / "run").system.words() == names
+    loaded: Any = load_run(tmp_path / "run").system
+    assert loaded.words() == names
     with pytest.raises(ArtefactError, match="has no ID for item 'i13'"):
         train(three[1], "idgenrec", out=tmp_path / "other", config=config, device="cpu")
 
 
 def test_a_run_takes_new_items_at_once(foundation: Path, three: list[Any]) -> None:
-    run = load_run(foundation)
+    run: Any = load_run(foundation)
     before = len(run.item_ids)
     new = pa.table({"item_id": ["n1", "n2"], "title": ["red dark cream", ""], "more": ["a", "b"]})
     run.add_items(new)

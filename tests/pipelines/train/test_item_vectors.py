@@ -27,7 +27,8 @@ from seqloom.systems.e4srec.system import E4SRec
 from support.datasets import SMALL, tiny_dataset
 from support.language_models import save_tiny_llama, shared_tiny_llama
 
-FIRST, SECOND = {"seed": 1}, {"seed": 2, "mode": "prompt"}
+FIRST: dict[str, Any] = {"seed": 1}
+SECOND: dict[str, Any] = {"seed": 2, "mode": "prompt"}
 
 
 def loops(path: Path, items: int, users: int) -> Dataset:
@@ -81,7 +82,7 @@ def test_a_run_holds_the_plug_in_alone(plugins: list[Any], datasets: list[Any]) 
 def test_plug_ins_share_the_base_and_do_not_mix(plugins: list[Any], datasets: list[Any]) -> None:
     histories = [[["i1", "i2", "i3"], ["i9"]], [["i1", "i2", "i3"], ["i20", "i21"]]]
     alone = [load_run(path).recommend(h, k=8) for path, h in zip(plugins, histories, strict=True)]
-    runs = [load_run(path) for path in plugins]
+    runs: list[Any] = [load_run(path) for path in plugins]
     assert runs[0].system.base is runs[1].system.base
     names = [run.system.reader.adapter.name for run in runs]
     assert names[0] != names[1]
@@ -159,7 +160,8 @@ def test_ids_come_from_a_run_of_the_same_data(
     train(data, system, out=tmp_path / "ids", config=ids_config(system))
     train(data, "e4srec", out=tmp_path / "run", config=config(ids={"run": str(tmp_path / "ids")}))
     run = load_run(tmp_path / "run")
-    vectors = load_run(tmp_path / "ids").scorer.item_vectors
+    scorer: Any = load_run(tmp_path / "ids").scorer
+    vectors = scorer.item_vectors
     expected = vectors / vectors.square().mean().sqrt()
     torch.testing.assert_close(run.system.ids, expected, rtol=1e-3, atol=1e-4)
     assert run.manifest.ids["system"] == system
@@ -199,13 +201,13 @@ def test_a_killed_run_resumes_to_the_same_bits(
     train(datasets[0], "sasrec", out=tmp_path / "ids", config=SMALL)
     save, saves = Checkpoints.save_last, []
 
-    def save_and_die(self, *arguments: Any) -> None:
+    def save_and_die(self: Any, *arguments: Any) -> None:
         save(self, *arguments)
         saves.append(1)
         if len(saves) == 2:
             raise KeyboardInterrupt
 
-    options = {"config": wanted, "device": "cpu", "checkpoint_every_s": 0}
+    options: dict[str, Any] = {"config": wanted, "device": "cpu", "checkpoint_every_s": 0}
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_last", save_and_die)
         with pytest.raises(KeyboardInterrupt):

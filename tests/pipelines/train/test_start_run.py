@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 class Notes(SilentProgress):
     def __init__(self) -> None:
-        self.lines = []
+        self.lines: list[str] = []
 
     def note(self, message: Any) -> None:
         self.lines.append(message)

@@ -137,13 +137,14 @@ def test_a_killed_call_resumes_to_the_same_bits(
 
     save, saves = Checkpoints.save_last, []
 
-    def save_and_die(self, *arguments: Any) -> None:
+    def save_and_die(self: Any, *arguments: Any) -> None:
         save(self, *arguments)
         saves.append(1)
         if len(saves) == 4:
             raise KeyboardInterrupt
 
-    out, options = tmp_path / "killed", {"config": config(folder), "checkpoint_every_s": 0}
+    out = tmp_path / "killed"
+    options: dict[str, Any] = {"config": config(folder), "checkpoint_every_s": 0}
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_last", save_and_die)
         with pytest.raises(KeyboardInterrupt):
@@ -179,11 +180,9 @@ def test_bad_records_are_named_or_skipped_and_listed(
 
 
 def test_prompts_without_room_are_said(folder: Path, tmp_path: Path) -> None:
-    short, encoder = (
-        {"config": config(folder, **change), "out": tmp_path / "out"}
-        for change in ({"max_tokens": 20}, {"llm": {"kind": "bidirectional"}})
-    )
+    short = config(folder, max_tokens=20)
+    encoder = config(folder, llm={"kind": "bidirectional"})
     with pytest.raises(DataError, match="leave no room for a response: line 1: "):
-        tune_llm(folder / "records.jsonl", **short)
+        tune_llm(folder / "records.jsonl", out=tmp_path / "out", config=short)
     with pytest.raises(ConfigError, match="16 or 32 bits"):
-        tune_llm(folder / "records.jsonl", **encoder)
+        tune_llm(folder / "records.jsonl", out=tmp_path / "out", config=encoder)

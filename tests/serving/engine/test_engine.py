@@ -124,7 +124,7 @@ def test_an_unknown_model_is_named(engine: Engine) -> None:
 def test_a_new_item_is_recommended_without_training(engine: Engine, store: SqliteStore) -> None:
     twin = {"title": "red thing number 5"}  # the text of i5
     engine.live.put("new", twin)
-    snapshot = engine.model("llmesr").snapshot
+    snapshot: Any = engine.model("llmesr").snapshot
     new, old = snapshot.number("new"), snapshot.number("i5")
     semantic = engine.model("llmesr").views["semantic"]
     vectors = snapshot.scorer.item_vectors
@@ -143,7 +143,7 @@ def test_a_new_item_is_recommended_without_training(engine: Engine, store: Sqlit
 
 def test_items_are_described_anew_taken_out_and_put_back(engine: Engine) -> None:
     engine.live.put("i5", {"title": "blue thing number 8"})
-    snapshot = engine.model("llmesr").snapshot
+    snapshot: Any = engine.model("llmesr").snapshot
     views = engine.model("llmesr").views
     vectors = snapshot.scorer.item_vectors
     now, eight = vectors[snapshot.number("i5") - 1], vectors[7]

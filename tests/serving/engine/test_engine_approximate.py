@@ -21,7 +21,7 @@ HISTORY = ("i3", "i7", "i11")
 @pytest.fixture
 def open_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     monkeypatch.setattr(ann, "_WORTH_IT", 0)  # else all of so few items are scored
-    opened = []
+    opened: list[Any] = []
 
     def made(runs: Any, **options: Any) -> Engine:
         store = SqliteStore(tmp_path / f"{len(opened)}.db")
@@ -56,7 +56,8 @@ def test_lists_leave_out_what_they_must(
         ):
             assert ids(found, model, **query) == ids(exact, model, **query), (model, query)
     assert (found.model("itemknn").recall, exact.model("llmesr").recall) == (None, None)
-    for query in (Explain(history=HISTORY), Similar("i3", 5)):
+    queries: list[Any] = [Explain(history=HISTORY), Similar("i3", 5)]
+    for query in queries:
         one, two = (each.submit("llmesr", query).result(20) for each in (exact, found))
         assert one.model == two.model
 

@@ -134,7 +134,8 @@ def test_the_command_serves_them_side_by_side(
 
 
 def test_plug_ins_share_one_language_model(engine: Engine) -> None:
-    first, second = (engine.model(name).run.system for name in ("e4srec", "second"))
+    first: Any = engine.model("e4srec").run.system
+    second: Any = engine.model("second").run.system
     assert first.base is second.base
     queries = [Recommend(history=tuple(f"i{n}" for n in range(1, m)), k=5) for m in range(2, 12)]
     alone = {  # lists of ids, for an answer holds its model
@@ -149,13 +150,15 @@ def test_plug_ins_share_one_language_model(engine: Engine) -> None:
     del futures
     # A reload lets go of the old plug-in's adapter, and the base stays where it is.
     gc.collect()
-    users = len(second.base.users)
+    base: Any = second.base
+    users = len(base.users)
     engine.reload("e4srec")
-    assert engine.model("e4srec").run.system.base is second.base
+    reloaded: Any = engine.model("e4srec").run.system.base
+    assert reloaded is base
     del first
     gc.collect()
     assert ids(ask(engine, queries[3], "e4srec")) == alone["e4srec"][3]
-    assert len(second.base.users) == users
+    assert len(base.users) == users
 
 
 @pytest.mark.parametrize("name", GROWING)
@@ -275,7 +278,7 @@ def test_a_grown_run_of_idgenrec_on_disk(models: dict[Any, Any], tmp_path: Path)
     new = pl.DataFrame({"item_id": ["n1", "n2"], "title": ["red thing", "blue thing"]})
     told = add_items(models["idgenrec"], new, out=tmp_path / "grown")
     assert (told.items, told.text, told.explained) == (42, None, {})
-    run = load_run(tmp_path / "grown")
+    run: Any = load_run(tmp_path / "grown")
     assert len(set(run.system.words())) == 42
     (found,) = run.recommend([["n1", "i3"]], k=100)
     assert "n2" in [item["item_id"] for item in found["items"]]

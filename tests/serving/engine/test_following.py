@@ -127,7 +127,9 @@ class Counter:
 
 
 def test_announcements_that_cross_are_both_followed() -> None:
-    store, told, carried = Counter(), Told(), []
+    told = Told()
+    store: Any = Counter()
+    carried: list[int] = []
     follower = ReloadFollower(store, lambda: carried.append(1), 0.01, told)
     store.others = 1  # announced by another server between two looks
     follower.announce()

@@ -221,12 +221,13 @@ def test_a_damaged_evaluation_is_a_problem_and_the_server_goes_on(
     whole = file.read_bytes()
     try:
         file.write_bytes(text)
-        answer = client.get("/v1/models/llmesr/metrics")
+        answer: Any = client.get("/v1/models/llmesr/metrics")
     finally:
         file.write_bytes(whole)
     assert answer.status_code == 409, answer.text
     assert answer.json()["type"] == "urn:seqloom:problem:damaged-file"
     assert str(runs["llmesr"]) not in answer.text
+    logged: Any
     (logged,) = [record for record in caplog.records if record.name == "seqloom.serving"]
     assert str(file) in logged.fields["error"]
     assert logged.fields["request_id"] == answer.json()["request_id"]

@@ -71,7 +71,7 @@ def test_wrong_expired_and_revoked_tokens(guarded: tuple[TestClient, SqliteStore
     forged = token[:-1] + ("A" if token[-1] != "A" else "B")
     for bad in (forged, "x", "seqloom_x", f"seqloom_{record.token_id}_", token + "é"):
         assert client.post(
-            "/v1/recommend", json=BODY, headers={"authorization": f"Bearer {bad}".encode()}
+            "/v1/recommend", json=BODY, headers={b"authorization": f"Bearer {bad}".encode()}
         ).status_code == 401  # fmt: skip
     _, old = create_token(store, "old", ["read"], days=-1)
     assert ask(client, old).status_code == 401

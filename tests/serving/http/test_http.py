@@ -130,7 +130,11 @@ def test_nobody_gets_the_popular_items(client: TestClient) -> None:
 
 
 def test_a_batch_is_its_requests_one_by_one(client: TestClient) -> None:
-    requests = [{"history": HISTORY, "k": 3}, {"user_id": "x"}, {"history": ["i1"], "model": "no"}]
+    requests: Any = [
+        {"history": HISTORY, "k": 3},
+        {"user_id": "x"},
+        {"history": ["i1"], "model": "no"},
+    ]
     first, second, third = post(client, "recommend/batch", requests=requests)["results"]
     assert first == post(client, "recommend", **requests[0])
     assert second["fallback"]
@@ -218,7 +222,7 @@ def test_an_item_is_put_in_recommended_and_taken_out(client: TestClient) -> None
     assert standing["llmesr"] == {"model": "llmesr", "recommends": True, "reason": None}
     assert "trained on" in standing["sasrec"]["reason"]
     assert told["unused"] == ["colour"]
-    whole = {"history": HISTORY, "k": 50, "model": "llmesr"}
+    whole: dict[str, Any] = {"history": HISTORY, "k": 50, "model": "llmesr"}
     assert "new/one" in ids(post(client, "recommend", **whole))
     assert post(client, "recommend", history=["new/one"], model="llmesr")["unknown"] == {}
     assert client.get("/v1/items", params={"query": "red th"}).json()["items"][0] == {
@@ -370,6 +374,7 @@ def test_every_reply_is_as_described(
         ("GET", "models/sasrec/metrics", None, replies.MetricsReply),
         ("POST", "admin/reload", {"model": "itemknn"}, replies.ReloadReply),
     ]
+    model: Any
     for method, path, document, model in calls:
         answer = client.request(method, f"/v1/{path}", json=document)
         assert answer.status_code == 200, answer.text

@@ -79,7 +79,8 @@ def test_no_server_is_said_without_the_password() -> None:
 
 
 def test_an_erasure_waits_for_an_import_that_has_written_the_user(store_url: str) -> None:
-    one, other = open_store(store_url), open_store(store_url)
+    one: Any = open_store(store_url)
+    other = open_store(store_url)
     begun, may_end = threading.Event(), threading.Event()
 
     def chunk(cursor: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,9 @@ def test_one_fault_in_a_common_transaction_spares_the_others(tmp_path: Path) -> 
     store = SqliteStore(tmp_path / "s.db")
     from concurrent.futures import Future
 
-    good, bad, last = Future(), Future(), Future()
+    good: Future[Any] = Future()
+    bad: Future[Any] = Future()
+    last: Future[Any] = Future()
     store._commit(
         [
             (lambda c: c.execute("INSERT INTO imports VALUES ('a', 1)"), good),

@@ -170,6 +170,7 @@ def _failed_writes(client: TestClient) -> float:
 @contextlib.contextmanager
 def _held_lock(store: Any) -> Any:
     """No other connection can write; reading is free."""
+    other: Any
     if store.name == "sqlite":
         other = sqlite3.connect(store.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -24,6 +24,7 @@ def leaving(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     """A store of each kind, and what takes its file or its server away."""
     monkeypatch.setattr("seqloom.serving.store.postgres._CONNECT_TIMEOUT_S", 2)
     with contextlib.ExitStack() as running:
+        take: Any
         if request.param == "sqlite":
             file = tmp_path / "s.db"
             store, take = open_store(f"sqlite:///{file}"), file.unlink

@@ -216,7 +216,7 @@ def test_every_target_has_a_prompt_with_the_items_before_it() -> None:
     assert rows.is_last.tolist() == [False, False, False, True, True]
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "prompt": {"mode": "prompt"},
     "head only": {"train_adapter": False},
     "random start": {"start": "random"},
@@ -232,13 +232,14 @@ def test_every_variant_trains_and_loads(dataset: Dataset, tmp_path: Path, varian
     from seqloom.pipelines.train.train import train
     from seqloom.runs.folder import load_run
 
-    changes = VARIANTS[variant]
+    changes: dict[str, Any] = VARIANTS[variant]
     llm = {"name": str(shared_tiny_llama()), **changes.get("llm", {})}
-    config = {"epochs": 1, "batch_size": 16, "max_len": 8, "ids": {"config": SMALL}}
+    config: dict[str, Any] = {"epochs": 1, "batch_size": 16, "max_len": 8, "ids": {"config": SMALL}}
     train(dataset, "e4srec", out=tmp_path / "run", config={**config, **changes, "llm": llm})
     run = load_run(tmp_path / "run")
     assert run.manifest.base["num_layers"] == llm.get("num_layers", 2)
     ids = dict(run.system.named_buffers())["ids"]
-    again = load_run(tmp_path / "run" / "ids").system.item_vectors().detach()
+    ids_system: Any = load_run(tmp_path / "run" / "ids").system
+    again = ids_system.item_vectors().detach()
     expected = again / again.square().mean().sqrt()
     torch.testing.assert_close(ids, expected, rtol=1e-3, atol=1e-4)

@@ -46,7 +46,7 @@ def test_scores_are_the_weighted_sum_of_the_members(
         config={"runs": paths, "scale": scale},
         device="cpu",
     )
-    run = load_run(tmp_path / "both")
+    run: Any = load_run(tmp_path / "both")
     weights = run.system.weights.double()
     expected = sum(w * own_scores(path, scale) for w, path in zip(weights, paths, strict=True))
     torch.testing.assert_close(scores(run).double(), expected, rtol=1e-4, atol=1e-4)
@@ -68,7 +68,7 @@ def test_members_of_other_lengths_read_their_own_part_of_a_history(
         config={"runs": paths, "scale": "logits"},
         device="cpu",
     )
-    run = load_run(tmp_path / "both")
+    run: Any = load_run(tmp_path / "both")
     assert run.system.max_len == 8
     expected = sum(
         w * own_scores(path, "logits")
@@ -105,7 +105,7 @@ def test_the_test_part_is_never_read(
 ) -> None:
     read = Dataset.held_out
 
-    def held_out(self, part: Any) -> HeldOut:
+    def held_out(self: Any, part: Any) -> HeldOut:
         assert part == "valid"
         return read(self, part)
 
@@ -156,7 +156,7 @@ def test_language_models_can_be_members(
         config={"runs": paths, "scale": "logits"},
         device="cpu",
     )
-    run = load_run(tmp_path / "both")
+    run: Any = load_run(tmp_path / "both")
     expected = sum(
         w * own_scores(path, "logits")
         for w, path in zip(run.system.weights.double(), paths, strict=True)
@@ -178,7 +178,8 @@ def test_a_server_answers_from_an_ensemble_and_explains_by_member(
     assert model.by_vectors
     with pytest.raises(ConfigError, match="run of ensemble cannot take new items"):
         load_run(tmp_path / "both").add_items(dataset.items)
-    (told,) = answer(model, [Explain(history=("i3", "i4"), item_id="i5")], {})
-    assert set(told.views) == {"sasrec", "gru4rec"}
-    total = sum(part.score for part in told.views.values())
-    assert total == pytest.approx(told.score, rel=1e-4)
+    explained: Any
+    (explained,) = answer(model, [Explain(history=("i3", "i4"), item_id="i5")], {})
+    assert set(explained.views) == {"sasrec", "gru4rec"}
+    total = sum(part.score for part in explained.views.values())
+    assert total == pytest.approx(explained.score, rel=1e-4)

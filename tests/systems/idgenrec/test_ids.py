@@ -27,7 +27,13 @@ TEXTS = [
     "12345", "hair brush and comb", "soft soap",
 ]  # fmt: skip
 ITEM_IDS = [f"i{n}" for n in range(len(TEXTS))]
-SMALL = {"max_text_tokens": 12, "min_tokens": 1, "max_tokens": 4, "longest": 8, "growth": 2}
+SMALL: dict[str, Any] = {
+    "max_text_tokens": 12,
+    "min_tokens": 1,
+    "max_tokens": 4,
+    "longest": 8,
+    "growth": 2,
+}
 
 
 @pytest.fixture(scope="module", params=["t5", "llama"])
@@ -143,7 +149,7 @@ def test_one_long_text_among_many_without_text_takes_no_more_than_the_limit(
     prompts = ItemPrompts(texts, ("", " :"), tokenizer, 24)
     cells, start = [], type(model).start
 
-    def watched(self, tokens: Any, mask: Any) -> DecodingState:
+    def watched(self: Any, tokens: Any, mask: Any) -> DecodingState:
         cells.append(tokens.numel())
         return start(self, tokens, mask)
 

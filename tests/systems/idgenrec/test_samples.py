@@ -11,7 +11,7 @@ from seqloom.systems.idgenrec.samples import Mixture, PrefixPlan, prefix_rows
 
 def rows_of(rows: TrainingRows) -> list[list[Any]]:
     users, items = rows.items.flat()
-    found = [[] for _ in range(len(rows))]
+    found: list[list[Any]] = [[] for _ in range(len(rows))]
     for row, item in zip(users.tolist(), items.tolist(), strict=True):
         found[row].append(item)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -93,7 +93,9 @@ def test_an_id_from_a_file_competes_with_what_the_last_attempt_allows() -> None:
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_recommender_reads_the_very_ids(source: str, dtype: torch.dtype) -> None:
+def test_the_recommender_reads_the_very_ids(
+    source: Literal["t5", "llama"], dtype: torch.dtype
+) -> None:
     pair = [build_tiny_network(source, seed=seed).to(dtype) for seed in (1, 2)]
     generator, recommender = (build_text_model(network, OUTPUTS).eval() for network in pair)
     with torch.no_grad():

@@ -59,7 +59,7 @@ def histories() -> tuple[torch.Tensor, torch.Tensor]:
     return items, torch.tensor([4, 2, 0])
 
 
-def test_the_phases_alternate_and_each_round_has_its_ids(run: Run, data: Dataset) -> None:
+def test_the_phases_alternate_and_each_round_has_its_ids(run: Any, data: Dataset) -> None:
     assert [row["phase"] for row in run.log] == [
         "tagging", "recommender-1", "generator-1", "recommender-2"
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def test_the_phases_alternate_and_each_round_has_its_ids(run: Run, data: Dataset
     assert len(set(run.system.words())) == 25
     # The IDs of the run are those that its generator gives.
     texts = run.system.texts_of(data.items)
-    maker = run.system.maker(run.system.language)
+    maker: Any = run.system.maker(run.system.language)
     ids, _ = maker.make(texts, data.item_ids, run.system.prompts_of(texts))
     assert torch.equal(ids, run.system.ids[1:])
 
@@ -116,7 +116,7 @@ def test_a_pruned_vocabulary_changes_no_result(data: Dataset, source: str) -> No
     assert torch.equal(first, second)
 
 
-def test_the_beam_lists_what_the_exact_scores_rank_first(run: Run) -> None:
+def test_the_beam_lists_what_the_exact_scores_rank_first(run: Any) -> None:
     items, lengths = histories()
     with torch.inference_mode():
         scores = run.scorer.score(items, lengths)
@@ -128,7 +128,7 @@ def test_the_beam_lists_what_the_exact_scores_rank_first(run: Run) -> None:
 
 def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data: Dataset) -> None:
     plain = build(data, likelihood="text")
-    divided = build(data, likelihood="text", length_penalty=1.0)
+    divided: Any = build(data, likelihood="text", length_penalty=1.0)
     divided.load_state_dict(plain.state_dict())
     lengths = (plain.ids[1:] != PAD).sum(1)  # words and end mark
     with torch.inference_mode():
@@ -169,7 +169,7 @@ def test_a_new_item_is_named_and_found_at_once(data: Dataset) -> None:
     rows = system.rows_of(lambda: pytest.fail("nothing is to be fitted"))(new, tables)
     (name,) = system.words(rows.tables["ids"])
     assert name not in before
-    scorer = system.scorer_over(extended(tables, rows))
+    scorer: Any = system.scorer_over(extended(tables, rows))
     assert (scorer.num_items, system.scorer().num_items, system.words()) == (26, 25, before)
     with torch.inference_mode():
         found, _ = scorer.best(*histories(), 26)
@@ -179,7 +179,7 @@ def test_a_new_item_is_named_and_found_at_once(data: Dataset) -> None:
 
 
 def test_some_items_are_scored_as_among_all(data: Dataset) -> None:
-    scorer = build(data).scorer()
+    scorer: Any = build(data).scorer()
     numbers = torch.tensor([7, 3, 25])
     with torch.inference_mode():
         some = scorer.restrict_to(numbers)
@@ -188,10 +188,10 @@ def test_some_items_are_scored_as_among_all(data: Dataset) -> None:
     assert some.num_items == 3
 
 
-def test_training_goes_on_from_a_run(run: Run, data: Dataset, tmp_path: Path) -> None:
+def test_training_goes_on_from_a_run(run: Any, data: Dataset, tmp_path: Path) -> None:
     settings = config(start_from=str(run.path), epochs=0, rounds=1, generation={})
     train(data, "idgenrec", out=tmp_path / "more", config=settings, device="cpu")
-    more = load_run(tmp_path / "more").system
+    more: Any = load_run(tmp_path / "more").system
     assert more.words() == run.system.words()
     first, second = (s.recommender.state_dict() for s in (run.system, more))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -219,7 +219,7 @@ def test_damaged_words_are_noticed(run: Run, tmp_path: Path) -> None:
         load_run(copy)
 
 
-def test_seen_items_are_masked_inside_the_beam(run: Run) -> None:
+def test_seen_items_are_masked_inside_the_beam(run: Any) -> None:
     items, lengths = histories()
     seen = torch.tensor([[1, 4, 7, 10], [2, 3, 5, 6], [0, 0, 0, 0]])
     found, _ = run.scorer.best(items, lengths, 20, seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -96,7 +98,7 @@ def test_branches_read_states_without_dropout(kind: str, dataset: Dataset) -> No
     )
     noisy.load_state_dict(quiet.state_dict())
     for name in ("users", "items"):
-        losses = []
+        losses: list[Any] = []
         for system in (quiet.eval(), noisy.train()):
             phase = phase_of(system, dataset, f"{name} branch")
             batch = phase.steps(5)[0]  # the curriculum gives barely long ones no weight at first
@@ -153,7 +155,8 @@ def test_the_backbone_learns_from_the_branches_in_the_joint_phase_only(dataset: 
     batch = phase_of(system, dataset, "joint").steps(0)[0].branches
     for frozen in (True, False):
         system.zero_grad()
-        sum(part.value for part in branch_losses(system, batch, frozen=frozen).values()).backward()
+        losses = branch_losses(system, batch, frozen=frozen).values()
+        torch.stack([part.value for part in losses]).sum().backward()
         touched = {
             name.split(".")[0] for name, p in system.named_parameters() if p.grad is not None
         }

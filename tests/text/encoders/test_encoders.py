@@ -12,7 +12,7 @@ from seqloom.text.encoders import build_encoder, check_vectors
 from seqloom.text.encoders.base import TextEncoder, text_batches
 from seqloom.text.encoders.hashing import HashEncoder, word_cell
 from seqloom.text.encoders.hf_lm import LanguageModelEncoder, pool
-from seqloom.text.options import EncoderOptions
+from seqloom.text.options import EncoderOptions, Pooling
 
 TEXTS = [
     "a red soap",
@@ -71,7 +71,7 @@ def test_batches_of_long_texts_hold_fewer() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
-def test_pooling_looks_at_real_tokens_only(pooling: str) -> None:
+def test_pooling_looks_at_real_tokens_only(pooling: Pooling) -> None:
     hidden = torch.tensor([[[1.0], [3.0], [9.0]], [[2.0], [4.0], [6.0]]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     expected = {"mean": [2.0, 4.0], "last": [3.0, 6.0], "cls": [1.0, 2.0]}[pooling]
@@ -127,7 +127,7 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
-def test_a_batch_of_a_language_model_equals_one_by_one(tiny_lm: Path, pooling: str) -> None:
+def test_a_batch_of_a_language_model_equals_one_by_one(tiny_lm: Path, pooling: Pooling) -> None:
     batch = LanguageModelEncoder("tiny", tiny_lm, pooling=pooling, batch_size=3, device="cpu")
     single = LanguageModelEncoder("tiny", tiny_lm, pooling=pooling, batch_size=1, device="cpu")
     together = batch.encode(TEXTS)

@@ -27,9 +27,9 @@ class Service:
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
-        self.requests = []
+        self.requests: list[httpx.Request] = []
 
-    def __call__(self, request: pytest.FixtureRequest) -> httpx.Response:
+    def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         if self.answers:
             answer = self.answers.pop(0)
@@ -65,7 +65,7 @@ def test_many_requests_at_a_time_keep_the_order() -> None:
 
 
 def test_faults_that_pass_are_retried_with_growing_pauses() -> None:
-    pauses = []
+    pauses: list[Any] = []
     service = Service(
         httpx.Response(429, headers={"Retry-After": "7"}),
         httpx.Response(503),
@@ -83,7 +83,7 @@ def test_it_gives_up_in_the_end() -> None:
 
 
 def test_a_refusal_is_not_retried_and_a_long_pause_ends_the_run() -> None:
-    pauses = []
+    pauses: list[Any] = []
     with pytest.raises(EmbeddingError, match=r"refused.*HTTP 401: no such \*\*\*"):
         build(Service(httpx.Response(401, text=f"no such {KEY}")), pauses).encode(["a"])
     busy = httpx.Response(429, headers={"Retry-After": "3600"})
@@ -152,7 +152,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 
 
 def test_the_rate_limit_spaces_requests_out() -> None:
-    pauses = []
+    pauses: list[Any] = []
     throttle = Throttle(30, clock=lambda: 100.0, sleep=pauses.append)
     for _ in range(3):
         throttle.wait()

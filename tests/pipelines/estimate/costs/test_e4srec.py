@@ -41,13 +41,19 @@ def built(
     request: pytest.FixtureRequest, dataset: Dataset, tmp_path: Path
 ) -> tuple[E4SRec, Phase, Workload]:
     """A system, its phase, and the work that is declared for it."""
-    keys = {"llm": {"name": str(shared_tiny_llama())}, "batch_size": 16, "max_len": 12}
+    keys: dict[str, Any] = {
+        "llm": {"name": str(shared_tiny_llama())},
+        "batch_size": 16,
+        "max_len": 12,
+    }
     if request.param == "bidirectional":
         folder = save_tiny_bert(tmp_path / "bert")
         keys |= {"llm": {"name": str(folder), "kind": "bidirectional"}, "mode": "prompt"}
-    keys |= {"prompt": {"mode": "prompt"}, "without adapter": {"train_adapter": False}}.get(
-        request.param, {}
-    )
+    changes: dict[str, dict[str, Any]] = {
+        "prompt": {"mode": "prompt"},
+        "without adapter": {"train_adapter": False},
+    }
+    keys |= changes.get(request.param, {})
     config = E4SRecConfig.build(keys)
     system = E4SRec(config, Sizes(num_items=dataset.num_items, id_size=WIDTH))
     data = TrainingData(dataset, ids=torch.randn(dataset.num_items, WIDTH))
@@ -116,7 +122,11 @@ def test_what_is_told_is_what_the_run_is(dataset: Dataset, tmp_path: Path) -> No
 
 
 def test_the_width_of_ids_that_are_to_be_trained_is_known(dataset: Dataset) -> None:
-    keys = {"llm": {"name": str(shared_tiny_llama())}, "batch_size": 16, "max_len": 12}
+    keys: dict[str, Any] = {
+        "llm": {"name": str(shared_tiny_llama())},
+        "batch_size": 16,
+        "max_len": 12,
+    }
     narrow, wide = (
         plan(
             dataset,

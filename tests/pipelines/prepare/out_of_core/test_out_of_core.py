@@ -23,7 +23,7 @@ from support.inline_engine import Inline
 ROWS = 900
 
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "5-core": {},
     "all": {"min_count": 0},
     "apart": {"min_count": 3, "min_user_count": 2, "min_item_count": 6},

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seqloom.core.progress import SILENT, Progress
+from seqloom.jobs.base import Work
 from seqloom.jobs.local import LocalRunner
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
@@ -28,7 +31,7 @@ class Deadly(LocalRunner):
         self.folder = folder
 
     def run(
-        self, work: functools.partial[Any], pieces: Any, *, name: Any, progress: Any
+        self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
     ) -> list[Any]:
         mark = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
         deadly = functools.partial(work_and_die, work, str(mark), pieces[-1])

@@ -118,13 +118,13 @@ def _kills(trained: Path, store: str, pair: list[Served], url: str) -> dict[str,
     acknowledged = clients.events(acknowledged=True)
     return {
         "kills": len(answered),
-        "requests": len(clients.measured),
+        "requests": len(clients.answers),
         "acknowledged": len(acknowledged),
         "lost": len(acknowledged - set(kept)),
         "twice": len(kept) - len(set(kept)),
         "failed_safe": len(clients.failed("keyed")) + len(clients.failed("list")),
         "failed_bare": len(clients.failed("bare")),
-        "slowest_s": max(each.ended - each.began for each in clients.measured),
+        "slowest_s": max(each.ended - each.began for each in clients.answers),
         "answered_s": answered,
         "back_s": back,
     }
@@ -137,7 +137,7 @@ def _killed(served: Served, clients: Clients) -> float:
     served.process.wait(60)
     clients.until(WARM, since=at)
     first: dict[str, float] = {}
-    for each in list(clients.measured):
+    for each in list(clients.answers):
         if each.ok and each.began >= at:
             first.setdefault(each.name.rpartition("-")[0], each.ended)
     return max(first.values()) - at

@@ -205,7 +205,7 @@ def test_weights_that_are_not_numbers_are_refused(root: Path) -> None:
         load_run(root / "run")
 
 
-def test_config_may_be_written_otherwise_but_not_say_something_else(root: Path) -> None:
+def test_config_may_be_formatted_otherwise_but_not_changed(root: Path) -> None:
     file = root / "run" / "config.yaml"
     text = file.read_text()
     file.write_text(f"# a comment\n{text}")

@@ -94,7 +94,7 @@ def test_prepare_and_embed(tmp_path: Path) -> None:
         pytest.fail("no limit was enough")
 
 
-def test_a_training_goes_on_where_the_disk_was_full(data: Dataset, tmp_path: Path) -> None:
+def test_a_training_resumes_where_the_disk_was_full(data: Dataset, tmp_path: Path) -> None:
     config = {**SMALL, "epochs": 2}
     train(data, "sasrec", out=tmp_path / "whole", config=config, device="cpu")
     expected = read_manifest(tmp_path / "whole").weights_sha256
@@ -138,7 +138,7 @@ def test_evaluate_and_compare_leave_what_was_there(data: Dataset, tmp_path: Path
     assert report.exists()
 
 
-def test_the_command_says_it_without_a_traceback(data: Dataset, tmp_path: Path) -> None:
+def test_the_command_reports_it_without_a_traceback(data: Dataset, tmp_path: Path) -> None:
     limited = (
         "import resource, sys; from seqloom.cli.main import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400)); main()"

@@ -72,7 +72,7 @@ def test_order_matters(kind: str) -> None:
     assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-4)
 
 
-def test_bert4rec_asks_with_a_mask_after_the_history() -> None:
+def test_bert4rec_queries_with_a_mask_after_the_history() -> None:
     items = torch.tensor([[4, 5, 0], [1, 2, 3], [0, 0, 0]])
     lengths = torch.tensor([2, 3, 0])
     longer, lengths = encoder_of("bert4rec").as_query(items, lengths, 99)

@@ -58,7 +58,7 @@ def test_every_part_has_a_purpose_for_its_section(part: str) -> None:
     assert re.search(rf"\n[A-Z][^\n]+\. `python -m benchmarks {part}`\n", page)
 
 
-def test_a_yardstick_that_cannot_be_installed_says_why(
+def test_a_yardstick_that_cannot_be_installed_reports_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "TORCH", str(tmp_path / "no-such.whl"))
@@ -84,7 +84,7 @@ def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(calls) == 6
 
 
-def test_a_part_of_an_epoch_is_scaled_and_said_to_be() -> None:
+def test_a_part_of_an_epoch_is_scaled_and_marked_as_such() -> None:
     told = {"epoch_seconds": [], "step_seconds": [0.5, 1.0], "steps_per_epoch": 175}
     seconds, name = libraries._epoch(YARDSTICKS[0], told)
     assert seconds == [87.5, 175.0]

@@ -43,7 +43,7 @@ def test_lines_come_now_and_then() -> None:
     ]
 
 
-def test_a_short_task_says_nothing() -> None:
+def test_a_short_task_prints_nothing() -> None:
     clock, console = Clock(), plain_console()
     with LineProgress(console, every_s=10, clock=clock).task("prepare") as task:
         clock.now += 9

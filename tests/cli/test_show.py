@@ -67,7 +67,7 @@ def test_a_document_is_its_entries_then_its_tables() -> None:
 
 
 def test_metrics_of_all_users_come_before_the_groups() -> None:
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "tail": {"users": 3, "metrics": {"hr@10": 0.25}},
         "none": {"users": 0, "metrics": None},
     }

@@ -98,7 +98,7 @@ def test_a_state_within_a_history_is_that_of_the_shorter_history(
 
 
 @pytest.mark.parametrize(("name", "overrides"), BIDIRECTIONAL)
-def test_a_system_that_sees_both_sides_is_asked_with_the_past_alone(
+def test_a_system_that_sees_both_sides_is_queried_with_the_past_alone(
     dataset: Dataset, name: str, overrides: list[str]
 ) -> None:
     """Item 4 is ranked from items 1 to 3: whatever stands behind them in the batch is not read."""
@@ -116,7 +116,7 @@ def test_a_system_that_sees_both_sides_is_asked_with_the_past_alone(
     assert (first[:, :4] - second[:, :4]).abs().max() > 1e-3
 
 
-def test_looking_ahead_is_found(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_ahead_is_detected(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above fails where the mask is gone."""
     from seqloom.nn import attention
 

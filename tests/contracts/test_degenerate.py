@@ -86,7 +86,7 @@ def refusal(dataset: Dataset, system: str, out: Path, config: dict[Any, Any]) ->
 
 @pytest.mark.parametrize("system", names())
 @pytest.mark.parametrize("name", DATA)
-def test_a_system_trains_or_says_what_to_change(
+def test_a_system_trains_or_names_what_to_change(
     datasets: dict[str, Dataset], tmp_path: Path, name: str, system: str
 ) -> None:
     dataset, out = datasets[name], tmp_path / "run"

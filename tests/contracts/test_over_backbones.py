@@ -110,7 +110,7 @@ def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "bert4rec"])
-def test_teachers_are_asked_as_at_inference(kind: str, dataset: Dataset) -> None:
+def test_teachers_are_queried_as_at_inference(kind: str, dataset: Dataset) -> None:
     system: Any = build(dataset, "llmesr", f"encoder.kind={kind}")
     phase = system.phases(TrainingData(dataset))[0]
     phase.steps(0)

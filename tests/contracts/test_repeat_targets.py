@@ -156,7 +156,7 @@ def test_an_ensembles_weights_do_not_depend_on_repeats(
     assert torch.equal(*found)
 
 
-def test_the_ranks_file_says_which_targets_are_repeats(runs: Path, data: Dataset) -> None:
+def test_the_ranks_file_marks_which_targets_are_repeats(runs: Path, data: Dataset) -> None:
     evaluate(runs / "itemknn")
     table = read_ranks(runs / "itemknn" / "ranks.parquet")
     held_out = data.held_out("test")
@@ -242,7 +242,7 @@ def test_compare_with_nothing_masked_shows_both_groups(runs: Path) -> None:
     assert by_group["repeat_target"].run > 0
 
 
-def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(
+def test_a_run_of_the_former_protocol_is_reported_when_it_is_resumed(
     data: Dataset, tmp_path: Path
 ) -> None:
     config = {**small_config("sasrec"), "epochs": 2}

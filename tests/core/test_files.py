@@ -178,7 +178,7 @@ def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path: Path, text: s
 
 
 @pytest.mark.parametrize("write", ["file", "folder"])
-def test_a_full_disk_leaves_nothing_and_says_how_much_is_free(tmp_path: Path, write: str) -> None:
+def test_a_full_disk_leaves_nothing_and_reports_the_free_space(tmp_path: Path, write: str) -> None:
     path = tmp_path / "made"
 
     def act() -> None:

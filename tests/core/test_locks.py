@@ -120,7 +120,7 @@ def test_a_forked_child_keeps_no_lock_alive(tmp_path: Path) -> None:
     os.close(read)
 
 
-def test_a_file_system_without_locks_is_said(
+def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:

@@ -103,7 +103,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         read_text(tmp_path / "x.gz", "thing")
 
 
-def test_a_mark_wins_over_the_encoding_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_byte_order_mark_wins_over_the_given_encoding(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id\né,b\n", encoding="utf-16")
     source = read_log(path, ReadOptions(encoding="latin-1"))

@@ -22,7 +22,7 @@ def test_every_row_has_a_mask_and_padding_has_none() -> None:
         assert not (masked & ~rows.mask).any()
 
 
-def test_the_rates_are_those_asked_for() -> None:
+def test_the_rates_are_those_requested() -> None:
     rows = rows_of([30] * 4000)
     masked = choose_masked(rows, 0.4, 0.0, generator(1))
     assert abs(float(masked.float().mean()) - 0.4) < 0.01

@@ -73,7 +73,7 @@ def test_the_column_decides_between_day_and_month(
     assert seconds(*values)[0] == utc(*expected)
 
 
-def test_day_and_month_that_cannot_be_told_apart() -> None:
+def test_day_and_month_that_cannot_be_distinguished() -> None:
     times = times_of("1/2/2014", "3/4/2014")
     assert times.order is not None
     assert times.order.undecided is not None

@@ -180,7 +180,7 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
         (b"I" + b"9" * 100_000 + b"\n.", "cannot be read"),
     ],
 )
-def test_a_bomb_is_refused_at_once_and_takes_no_memory(
+def test_a_bomb_is_refused_immediately_and_takes_no_memory(
     program: bytes, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.pkl").write_bytes(program)

@@ -159,7 +159,7 @@ def test_a_process_that_hangs_stops_the_others_within_a_minute(folder: Folder) -
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_command_and_one_process_speaks(folder: Folder, tmp_path: Path) -> None:
+def test_torchrun_starts_the_command_and_one_process_prints(folder: Folder, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(sequence(epochs=1)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -97,7 +97,9 @@ def test_gradients_are_clipped_as_those_of_a_whole_model(group: ProcessGroup) ->
         torch.testing.assert_close(gather_tensor(b.grad), a.grad)
 
 
-def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group: ProcessGroup) -> None:
+def test_a_whole_copy_gives_the_same_output_and_does_not_change_with_training(
+    group: ProcessGroup,
+) -> None:
     model = small_llama()
     assert model.whole() is model
     expected = states(model).detach()
@@ -131,7 +133,7 @@ def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(
         assert torch.equal(gather_tensor(again[name]), value), name
 
 
-def test_a_file_that_is_missing_or_damaged_is_said(group: ProcessGroup, tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_damaged_is_reported(group: ProcessGroup, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     write_rows(folder, small_llama().state_dict(), group)
     (file,) = folder.glob("*.safetensors")
@@ -205,7 +207,7 @@ def test_two_processes_go_on_with_the_run_of_one(both: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_one_process_goes_on_with_the_run_of_two(both: Folder) -> None:
+def test_one_process_resumes_the_run_of_two(both: Folder) -> None:
     out = both.out("two", "broken")
     last = out / "checkpoints" / "last"
     assert len([*(last / "model").glob("*.safetensors")]) == 2

@@ -27,13 +27,13 @@ def test_every_command_parses(line: str) -> None:
         model.build(apply_overrides({}, parameters["overrides"] or []))
 
 
-def test_every_key_of_tune_llm_is_told() -> None:
+def test_every_key_of_tune_llm_is_documented() -> None:
     table = TEXT.partition("| key of `tune-llm` |")[2].partition("\n\n")[0]
     told = set(re.findall(r"`(\w+)(?:\.\*)?`", table))
     assert {row["key"].partition(".")[0] for row in config_keys(TuneConfig)} <= told
 
 
-def test_every_key_that_is_told_exists() -> None:
+def test_every_documented_key_exists() -> None:
     table = TEXT.partition("| key | what |")[2].partition("\n\n")[0]
     keys = {row["key"] for row in config_keys(E4SRecConfig)}
     told = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
@@ -42,7 +42,7 @@ def test_every_key_that_is_told_exists() -> None:
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_every_configuration_is_valid_and_told(file: Path) -> None:
+def test_every_configuration_is_valid_and_documented(file: Path) -> None:
     config = E4SRecConfig.build(read_config_file(file))
     assert file.read_text(encoding="utf-8").startswith("# ")
     system_class(config.ids.system).config_class.build(config.ids.config)

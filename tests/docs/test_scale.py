@@ -17,7 +17,7 @@ from benchmarks.scale.plan import Plan, Prices, ann_ms, item_bytes, unit_costs
 from benchmarks.scale.queueing import highest_load, p99_ms
 
 
-def test_the_page_says_what_the_costs_give() -> None:
+def test_the_page_shows_the_figures_of_the_costs() -> None:
     page = PAGE.read_text(encoding="utf-8")
     found = tables(Plan(), Prices(), unit_costs())
     assert set(re.findall(r"<!-- (\w+) -->", page)) - {"end"} == set(found)

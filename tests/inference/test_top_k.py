@@ -30,7 +30,7 @@ def test_a_score_that_is_not_a_number_is_not_hidden() -> None:
 
 
 @pytest.mark.parametrize("columns", [7, 100, 40_000])
-def test_ties_go_to_the_lowest_key_whatever_the_columns(columns: int) -> None:
+def test_ties_go_to_the_lowest_key_in_any_columns(columns: int) -> None:
     draw = torch.Generator().manual_seed(columns)
     scores = torch.randint(0, 3, (4, columns), generator=draw).float()
     scores[1] = 1.0

@@ -38,7 +38,7 @@ def test_results_come_in_the_order_of_the_pieces_from_several_processes(two: Loc
     assert {threads for _, _, threads in made} == {os.environ.get("OMP_NUM_THREADS", "1")}
 
 
-def test_a_killed_worker_is_replaced_and_its_piece_begun_again(tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_its_piece_restarted(tmp_path: Path) -> None:
     work = functools.partial(dies_once, str(tmp_path), 2)
     with LocalRunner(1) as engine:
         assert engine.run(work, range(4), name="x") == [0, 1, 2, 3]

@@ -41,7 +41,7 @@ def test_layers_out_of_range_are_refused(tiny: Path, num_layers: int) -> None:
         load_causal_lm(tiny, num_layers=num_layers)
 
 
-def test_the_number_format_is_what_is_asked_for(tiny: Path) -> None:
+def test_the_number_format_is_the_requested_one(tiny: Path) -> None:
     assert load_causal_lm(tiny)[0].dtype == torch.float32
     assert load_causal_lm(tiny, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
 

@@ -28,7 +28,7 @@ def plain(x: torch.Tensor, y: Any, penalty: Any) -> tuple[Any, Any]:
     return weight, y_mean - x_mean @ weight
 
 
-def test_a_linear_map_is_found() -> None:
+def test_a_linear_map_is_recovered() -> None:
     x, y = draw(200, 0.0)
     found = fit_ridge(x, y)
     torch.testing.assert_close(found(x).double(), y, rtol=1e-3, atol=1e-3)
@@ -53,7 +53,7 @@ def test_it_is_the_best_of_the_penalties_by_generalised_cross_validation() -> No
     torch.testing.assert_close(found.bias.double(), bias, rtol=1e-4, atol=1e-5)
 
 
-def test_what_it_says_of_new_rows_holds_for_new_rows() -> None:
+def test_its_estimate_for_new_rows_holds_for_new_rows() -> None:
     x, y = draw(400, 3.0, seed=2)
     found = fit_ridge(x[:200], y[:200])
     rest = y[200:] - found(x[200:]).double()

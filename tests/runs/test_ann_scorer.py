@@ -122,7 +122,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_run_recommends_approximately_and_says_its_recall(runs: Path) -> None:
+def test_a_run_recommends_approximately_and_reports_its_recall(runs: Path) -> None:
     heard = Heard()
     found = recommend(runs / "sasrec", all_users=True, k=5, approximate=True, progress=heard)
     exact = recommend(runs / "sasrec", all_users=True, k=5)
@@ -157,7 +157,7 @@ def test_a_system_without_vectors_is_refused(runs: Path) -> None:
         recommend(runs / "itemknn", histories=[["i1"]], approximate=True)
 
 
-def test_without_faiss_the_message_says_what_to_install(
+def test_without_faiss_the_message_names_what_to_install(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)

@@ -31,7 +31,7 @@ def run(runs: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs["sasrec"], tmp_path / "model"))
 
 
-def test_it_answers_and_stops_when_told(serve: Callable[..., Any], run: Path) -> None:
+def test_it_answers_and_stops_on_a_signal(serve: Callable[..., Any], run: Path) -> None:
     server = serve(str(run), f"again={run}")
     assert [each["model"] for each in server.told["models"]] == ["model", "again"]
     assert not server.told["tokens"]
@@ -148,7 +148,7 @@ def test_kill_loses_no_acknowledged_event_twenty_times(
     assert len(kept) > 3000
 
 
-def test_start_up_faults_are_said(
+def test_start_up_faults_are_reported(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from seqloom.cli.main import run as command
@@ -164,7 +164,7 @@ def test_start_up_faults_are_said(
     assert "max_kk" in capsys.readouterr().err
 
 
-def test_nobody_waits_at_the_door_of_a_server_that_loads(
+def test_no_client_waits_for_a_server_that_loads(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from seqloom.serving import server as module

@@ -363,7 +363,7 @@ def test_too_few_open_files_are_an_error(
 
 
 @pytest.mark.slow
-def test_a_flood_of_silent_connections_keeps_nobody_out(
+def test_a_flood_of_silent_connections_shuts_no_client_out(
     runs: dict[str, Path], serve: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Two threads open connections as fast as they can, for 15 s, at 100 open files."""

@@ -71,7 +71,7 @@ def test_the_image_installs_what_the_package_offers() -> None:
     assert "--no-deps" in own
 
 
-def test_the_image_runs_the_command_as_nobody_in_particular() -> None:
+def test_the_image_runs_the_command_as_an_unprivileged_user() -> None:
     (entry,) = given("ENTRYPOINT")
     command = yaml.safe_load(entry)
     known = set(inspect.signature(serve).parameters)

@@ -97,7 +97,7 @@ def seconds_until(found: Callable[..., Any]) -> float:
     return time.monotonic() - began
 
 
-def test_both_are_asked(replicas: Replicas, each: list[Any], proxy: httpx.Client) -> None:
+def test_both_are_queried(replicas: Replicas, each: list[Any], proxy: httpx.Client) -> None:
     for _ in range(20):
         post(proxy, "recommend", user_id="u0")
     for client in each:
@@ -113,7 +113,7 @@ def test_histories_were_imported_once(each: list[Any], dataset: Dataset) -> None
         assert len(kept) == int(offsets[1] - offsets[0])
 
 
-def test_an_event_is_seen_by_the_other_at_once(each: list[Any]) -> None:
+def test_an_event_is_seen_by_the_other_immediately(each: list[Any]) -> None:
     for number, (here, there) in enumerate([each, each[::-1]]):
         user = f"fresh{number}"
         before = post(there, "recommend", user_id=user).json()
@@ -159,7 +159,7 @@ def test_live_items_are_seen_by_both_within_two_seconds(
     assert proxy.put("/v1/items/novel", json=body).status_code == 200
 
 
-def test_a_reload_that_one_was_asked_for_reaches_both(
+def test_a_reload_requested_from_one_reaches_both(
     replicas: Replicas, each: list[Any], proxy: httpx.Client, runs: dict[str, Path]
 ) -> None:
     def served() -> set[str]:
@@ -192,7 +192,7 @@ def test_a_killed_server_loses_nothing_and_fails_what_it_had_under_way(replicas:
 
 
 @pytest.mark.slow
-def test_a_server_that_comes_back_is_asked_again(replicas: Replicas) -> None:
+def test_a_server_that_comes_back_is_queried_again(replicas: Replicas) -> None:
     first, second = replicas.servers
     port = first.port
     if first.process.poll() is None:

@@ -39,7 +39,7 @@ class Heard(SilentProgress):
         self.messages.append(message)
 
 
-def test_recall_is_said_and_is_that_of_all_users(users: torch.Tensor) -> None:
+def test_recall_is_reported_and_is_that_of_all_users(users: torch.Tensor) -> None:
     found, told = top_similar_approximately(users, 10, 0.9)
     last = cosines(users, torch.arange(4000), top_similar(users, 10))[:, -1:]
     recall = float((cosines(users, torch.arange(4000), found) >= last - 1e-6).double().mean())
@@ -48,7 +48,9 @@ def test_recall_is_said_and_is_that_of_all_users(users: torch.Tensor) -> None:
     assert recall == pytest.approx(told.recall, abs=0.03)
 
 
-def test_nobody_is_similar_to_himself_and_the_most_similar_come_first(users: torch.Tensor) -> None:
+def test_no_user_is_similar_to_themselves_and_the_most_similar_come_first(
+    users: torch.Tensor,
+) -> None:
     found, _ = top_similar_approximately(users, 10, 0.9)
     assert not (found == torch.arange(4000)[:, None]).any()
     assert all(len(set(line)) == 10 for line in found.tolist())
@@ -57,7 +59,7 @@ def test_nobody_is_similar_to_himself_and_the_most_similar_come_first(users: tor
     assert ((copies >= 100) & (copies < 130)).all()
 
 
-def test_users_without_text_are_similar_to_nobody(users: torch.Tensor) -> None:
+def test_users_without_text_are_similar_to_no_one(users: torch.Tensor) -> None:
     found, _ = top_similar_approximately(users, 10, 0.9)
     silent = torch.tensor([5, 3999])
     assert torch.equal(found[silent], top_similar(users, 10, of=silent))
@@ -69,7 +71,7 @@ def test_the_same_seed_finds_the_same(users: torch.Tensor) -> None:
     assert torch.equal(one, two)
 
 
-def test_a_dataset_keeps_what_was_found_with_its_recall(tmp_path: Path) -> None:
+def test_a_dataset_keeps_the_neighbours_with_its_recall(tmp_path: Path) -> None:
     histories = [[1 + (u + n) % 7 for n in range(3)] for u in range(60)]
     data = tiny_dataset(tmp_path / "data", histories, [f"word{n} soap" for n in range(7)])
     embed(data, EmbedOptions(encoder="hash:32", name="one"))

@@ -42,9 +42,7 @@ def matrices(rows: int, width: int) -> dict[Any, Any]:
     "kind", ["normal", "many ties", "copies of four", "scaled copies, some zero"]
 )
 @pytest.mark.parametrize(("rows", "width", "k"), [(150, 8, 10), (70, 3, 69), (65, 6, 1)])
-def test_it_is_the_full_comparison_whatever_the_block(
-    kind: str, rows: int, width: int, k: int
-) -> None:
+def test_it_is_the_full_comparison_for_any_block(kind: str, rows: int, width: int, k: int) -> None:
     matrix = matrices(rows, width)[kind]
     expected = slow(matrix, k)
     for tile in (7, 64, 1024):

@@ -59,7 +59,7 @@ def test_embeddings_of_other_data_are_refused(dataset: Dataset, tmp_path: Path) 
         load_embeddings(other)
 
 
-def test_a_changed_or_missing_file_is_found(dataset: Dataset) -> None:
+def test_a_changed_or_missing_file_is_detected(dataset: Dataset) -> None:
     make(dataset)
     file = dataset.path / "text" / "one" / "users.safetensors"
     data = bytearray(file.read_bytes())

@@ -31,7 +31,7 @@ def test_the_matrix_undoes_the_shrunk_covariance(
     np.testing.assert_allclose(found.mean, text.double().mean(0), rtol=1e-12)
 
 
-def test_power_nought_only_centres_and_a_half_is_the_root() -> None:
+def test_power_zero_only_centres_and_a_half_is_the_root() -> None:
     text = texts(80, 5)
     torch.testing.assert_close(fit_whitening(text, 0.0).matrix, torch.eye(5, dtype=torch.float64))
     half, whole = fit_whitening(text, 0.5).matrix, fit_whitening(text, 1.0).matrix

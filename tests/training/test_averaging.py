@@ -61,7 +61,7 @@ def test_the_mean_is_in_use_within_the_block_only() -> None:
     assert float(module.fixed) == 7.0
 
 
-def test_restored_it_goes_on_as_if_never_stopped() -> None:
+def test_restored_it_continues_as_if_never_stopped() -> None:
     module = Scale()
     whole, first = WeightAverage(module, 3.0), WeightAverage(module, 3.0)
     for value in (1.0, 5.0):

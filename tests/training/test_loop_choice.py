@@ -200,7 +200,7 @@ def test_weights_that_can_no_longer_be_chosen_are_removed(tmp_path: Path) -> Non
     assert folders == ["best-1", "best-2"]
 
 
-def test_a_training_that_an_older_version_began_goes_on(tmp_path: Path) -> None:
+def test_a_training_that_an_older_version_began_is_resumed(tmp_path: Path) -> None:
     values = {2: 0.5, 4: 0.1}
 
     def one(model: Any) -> list[Any]:

@@ -84,7 +84,7 @@ def test_a_stray_quote_beside_needed_ones_is_an_error_with_its_line(tmp_path: Pa
         log_of(tmp_path, HEAD + "".join(with_comments({2: '"open'})), quote='"')
 
 
-def test_swallowed_rows_beside_needed_quotes_are_an_error_unless_asked_for(tmp_path: Path) -> None:
+def test_swallowed_rows_beside_needed_quotes_are_an_error_unless_requested(tmp_path: Path) -> None:
     text = HEAD + "".join(with_comments({0: '"good, really"', 3: '"open', 6: '12"'}))
     with pytest.raises(DataError, match="line 5: a quoted field spans lines that look like"):
         log_of(tmp_path, text)

@@ -86,7 +86,7 @@ def test_csv_words_for_nothing_are_ids(tmp_path: Path) -> None:
     assert events_of(path)[1] == [("NA", "null", 0), ("nan", "N/A", 0)]
 
 
-def test_csv_latin1_when_asked(tmp_path: Path) -> None:
+def test_csv_latin1_on_request(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "user_id,item_id\nu,caf\xe9\n", "latin-1")
     assert events_of(path, encoding="latin-1")[1] == [("u", "caf\xe9", 0)]
 

@@ -41,7 +41,7 @@ def test_words_the_tokenizer_does_not_know_are_left_out() -> None:
         Lexicon.build(["nonsense"], build_tiny_tokenizer())
 
 
-def test_other_words_can_be_said_with_given_tokens() -> None:
+def test_other_words_can_be_written_with_given_tokens() -> None:
     first = Lexicon.build(["blue", "soap"], build_tiny_tokenizer())
     second = Lexicon.build(
         ["oil", "soap"], build_tiny_tokenizer(), output_tokens=first.output_tokens
@@ -76,7 +76,7 @@ def test_only_whole_words_come_through_and_all_that_fit() -> None:
     assert texts_of(automaton, 4) == every
 
 
-def test_a_word_that_cannot_end_in_time_is_not_begun() -> None:
+def test_a_word_that_cannot_end_in_time_is_not_started() -> None:
     automaton = WordAutomaton.build(lexicon_of(PIECES))
     allowed = automaton.allowed(torch.tensor([0]), 2)[0]
     assert torch.nonzero(allowed).flatten().tolist() == [1, 2, 4]

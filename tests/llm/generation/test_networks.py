@@ -44,7 +44,7 @@ def scores(model: TextModel, translate: dict[int, int] | None = None) -> Any:
 
 
 @pytest.mark.parametrize(("source", "kind"), [("t5", EncoderDecoder), ("llama", DecoderOnly)])
-def test_a_model_from_scratch_has_the_asked_shape(source: str, kind: type) -> None:
+def test_a_model_from_scratch_has_the_requested_shape(source: str, kind: type) -> None:
     made = network(source)
     assert made.get_input_embeddings().weight.shape == (len(build_tiny_tokenizer()), 16)
     assert isinstance(build_text_model(made, OUTPUTS), kind)

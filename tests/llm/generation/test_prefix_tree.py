@@ -51,7 +51,7 @@ def test_the_tree_holds_the_sequences_and_no_others(rows: Any) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(sequences)
-def test_a_run_goes_on_while_there_is_one_child(rows: Any) -> None:
+def test_a_run_continues_while_there_is_one_child(rows: Any) -> None:
     tree = PrefixTree.build(padded(rows))
     for node in range(len(tree.token)):
         walked = [node]

@@ -25,7 +25,7 @@ def test_the_order_of_texts_does_not_matter() -> None:
     assert train_tokenizer(TEXTS, 350).get_vocab() == train_tokenizer(shuffled, 350).get_vocab()
 
 
-def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
+def test_saved_and_loaded_it_gives_the_same_tokens(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, 350)
     tokenizer.save_pretrained(tmp_path)
     loaded = load_tokenizer(tmp_path)

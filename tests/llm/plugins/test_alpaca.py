@@ -66,7 +66,7 @@ def test_bad_lines_are_named(file: Callable[..., Any]) -> None:
     assert "--skip-bad" in message
 
 
-def test_bad_lines_are_skipped_when_asked(file: Callable[..., Any]) -> None:
+def test_bad_lines_are_skipped_on_request(file: Callable[..., Any]) -> None:
     found = read_records(file("\n".join([json.dumps(PLAIN), *BAD])), skip_bad=True)
     assert len(found.good) == 1
     assert [entry.split(":")[0] for entry in found.bad] == ["line 2", "line 3", "line 4", "line 5"]

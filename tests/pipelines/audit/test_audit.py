@@ -119,7 +119,7 @@ def test_users_embedded_with_their_held_out_items(root: Path, users: str) -> Non
     )
 
 
-def test_texts_that_say_more_than_the_catalogue(root: Path) -> None:
+def test_texts_with_more_than_the_catalogue(root: Path) -> None:
     data = Dataset.load(root / "data")
     titles = [f"{title} also bought" for title in data.items["title"].to_pylist()]
     data.items = data.items.set_column(1, "title", [titles])
@@ -396,7 +396,7 @@ def test_the_audit_hashes_the_files_of_a_data_set_whole(
     assert failed(root, "data") >= {"files of the data set"}
 
 
-def test_the_audit_of_an_older_folder_says_that_there_are_no_hashes(root: Path) -> None:
+def test_the_audit_of_an_older_folder_reports_that_there_are_no_hashes(root: Path) -> None:
     change_json(root / "data" / "manifest.json", files={})
     found = {check.artefact: check for check in audit(root / "data").checks}
     assert found["files of the data set"].verdict == "unknown"

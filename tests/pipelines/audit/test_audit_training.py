@@ -77,7 +77,7 @@ def test_negatives_that_the_system_is_sure_to_beat(
     assert failed(tmp_path, "run") == set()
 
 
-def test_ranks_that_nobody_reached(data: Dataset, tmp_path: Path) -> None:
+def test_ranks_that_no_model_reached(data: Dataset, tmp_path: Path) -> None:
     train(data, "itemknn", out=tmp_path / "run", device="cpu")
     evaluate(tmp_path / "run", device="cpu")
     file = tmp_path / "run" / "ranks.parquet"

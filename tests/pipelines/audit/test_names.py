@@ -102,7 +102,7 @@ def test_names_from_a_file_are_not_known(root: Path) -> None:
     assert (found.passed, unknown) == (True, ["textual IDs of items"])
 
 
-def test_a_prompt_that_says_what_the_user_met_last(
+def test_a_prompt_with_the_last_item_of_the_user(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batches are honest; the prompt made of them has the word of a held-out item in it."""
@@ -162,9 +162,7 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_foundation_run_and_one_that_goes_on_from_it_pass(
-    foundation: Path, tmp_path: Path
-) -> None:
+def test_a_foundation_run_and_one_that_continues_it_pass(foundation: Path, tmp_path: Path) -> None:
     found = audit(foundation / "base")
     assert [c.artefact for c in found.checks if c.verdict != "pass"] == []
     assert {"one: held-out positions", "two: training part"} <= {c.artefact for c in found.checks}

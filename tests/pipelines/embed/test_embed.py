@@ -95,7 +95,7 @@ def test_what_has_not_changed_is_reused_under_another_name_too(dataset: Dataset)
     assert (summary.items_reused, summary.users_reused, encoder.seen) == (True, False, 4)
 
 
-def test_other_content_replaces_only_when_asked(dataset: Dataset) -> None:
+def test_other_content_replaces_only_on_request(dataset: Dataset) -> None:
     embed(dataset, options())
     encoder = Counting()
     with pytest.raises(ArtefactError, match="--overwrite"):
@@ -162,7 +162,7 @@ embed(sys.argv[1], EmbedOptions(encoder="hash:32"), encoder=Slow(32))
 """
 
 
-def test_a_killed_run_goes_on_where_it_stopped(
+def test_a_killed_run_resumes_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     titles = [f"item number {n}" for n in range(200)]
@@ -214,7 +214,7 @@ def test_embeddings_are_named_after_their_encoder(encoder: str, name: str) -> No
     assert default_name(encoder) == name
 
 
-def test_every_text_keeps_its_row_whatever_the_shards(tmp_path: Path) -> None:
+def test_every_text_keeps_its_row_for_any_shards(tmp_path: Path) -> None:
     texts = [f"w{n} " * (1 + n % 7) for n in range(50)]
     expected = HashEncoder(64).encode(texts)
     for shard in (1, 7, 50, None):

@@ -103,7 +103,7 @@ def test_mean_users_need_no_shard(data: Dataset) -> None:
     )
 
 
-def test_a_shard_called_again_does_nothing_and_a_broken_off_one_goes_on(data: Dataset) -> None:
+def test_a_shard_called_again_does_nothing_and_an_interrupted_one_resumes(data: Dataset) -> None:
     with pytest.raises(EmbeddingError, match="gone"):
         embed_shard(data, options(), Shard(0, 2), encoder=Together(fail_at=10))
     again = Together()

@@ -107,7 +107,7 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(dataset: Dataset, syste
 
 
 @pytest.mark.parametrize("system", ["sasrec", "llmesr"])
-def test_what_is_told_is_what_the_run_is(dataset: Dataset, system: str, tmp_path: Path) -> None:
+def test_estimates_describe_the_run(dataset: Dataset, system: str, tmp_path: Path) -> None:
     told = plan(dataset, system, config=SMALL, device="cpu", rates=RATES)
     done = train(dataset, system, config=SMALL, out=tmp_path / "run", device="cpu")
     assert told.parameters == done.trained_parameters

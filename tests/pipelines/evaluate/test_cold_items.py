@@ -167,7 +167,7 @@ def test_idgenrec_names_them(cold: Dataset, tmp_path: Path) -> None:
     assert load_run(tmp_path / "run").system.sizes.num_items == 36
 
 
-def test_without_text_it_is_said(tmp_path: Path) -> None:
+def test_missing_text_is_reported(tmp_path: Path) -> None:
     log, _ = shop_log()
     made = prepare(log, tmp_path / "data", options=PrepareOptions(min_count=1, cold_items=0.25))
     found = trained(made, "popularity", tmp_path / "run")
@@ -220,7 +220,7 @@ def test_cold_users_are_ranked_and_never_trained_on(tmp_path: Path) -> None:
     assert audit(tmp_path / "run").passed
 
 
-def test_what_does_not_fit_is_said() -> None:
+def test_what_does_not_fit_is_reported() -> None:
     with pytest.raises(ConfigError, match="cold_users needs split='leave-one-out'"):
         PrepareOptions.build({"cold_users": 0.1, "split": "temporal"})
 

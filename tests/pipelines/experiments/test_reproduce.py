@@ -119,7 +119,7 @@ def test_an_ensemble_is_made_again_of_the_same_members(
     assert (tmp_path / "both-again").is_dir()
 
 
-def test_what_cannot_be_reproduced_is_said(copy: Path, trained: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_reproduced_is_reported(copy: Path, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is the run itself"):
         reproduce(trained, out=trained)
     change(copy, lambda m: m["dataset"].update(fingerprint="0" * 64))

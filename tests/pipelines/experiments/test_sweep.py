@@ -211,7 +211,7 @@ def test_a_run_of_another_configuration_is_not_taken(
         sweep(shop, plan(config=SMALL | {"epochs": 2}), out=out, device="cpu")
 
 
-def test_a_run_that_diverges_is_told_of_and_the_others_go_on(
+def test_a_run_that_diverges_is_reported_and_the_others_continue(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(dataset: Any, system: Any, *, config: Any, **rest: Any) -> TrainSummary:

@@ -77,7 +77,7 @@ def test_the_test_part_is_never_read(
     assert set(asked) == {"valid"}
 
 
-def test_a_killed_search_goes_on_with_the_trial_it_was_in(
+def test_a_killed_search_resumes_with_the_trial_it_was_in(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tune(shop, plan(trials=2), out=tmp_path / "whole", device="cpu")

@@ -123,7 +123,7 @@ def test_the_item_table_starts_from_the_components(handled: Path, tmp_path: Path
         )
 
 
-def test_files_that_are_not_there_are_told(handled: Path, tmp_path: Path) -> None:
+def test_missing_files_are_listed(handled: Path, tmp_path: Path) -> None:
     for file in (USERS, COMPONENTS, SIMILAR):
         (handled / file).unlink()
     summary = import_llmesr(handled, tmp_path / "data")
@@ -187,7 +187,7 @@ def test_unused_rows_are_a_warning(handled: Path, tmp_path: Path) -> None:
     assert any("2 rows are unused" in message for message in recording.warnings)
 
 
-def test_it_replaces_only_when_asked(handled: Path, tmp_path: Path) -> None:
+def test_it_replaces_only_on_request(handled: Path, tmp_path: Path) -> None:
     import_llmesr(handled, tmp_path / "data")
     with pytest.raises(ArtefactError, match="already exists"):
         import_llmesr(handled, tmp_path / "data")

@@ -168,7 +168,7 @@ def test_temporal_by_fractions_never_trains_on_the_future(tmp_path: Path) -> Non
     assert kinds["unused-event"] == facts["unused_events"] > 0
 
 
-def test_an_existing_folder_is_kept_unless_asked(log: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_kept_unless_requested(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = prepare(log, out, options=ALL).fingerprint
     with pytest.raises(ArtefactError, match="already exists"):

@@ -145,7 +145,7 @@ def test_the_command_replaces_the_run(
     assert "in the catalogue already: n1, n2" in capsys.readouterr().err
 
 
-def test_columns_that_do_not_fit_are_said(
+def test_columns_that_do_not_fit_are_reported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     NEW.with_columns(colour=pl.lit("red")).write_csv(tmp_path / "more.csv")
@@ -158,7 +158,7 @@ def test_columns_that_do_not_fit_are_said(
         add_items(trained, NEW.clear(), out=tmp_path / "b")
 
 
-def test_what_cannot_be_done_is_said(data: Dataset, trained: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_reported(data: Dataset, trained: Path, tmp_path: Path) -> None:
     train(data, "sasrec", out=tmp_path / "sasrec", config=SMALL)
     with pytest.raises(
         ConfigError, match=r"run of sasrec cannot take new items; those of .*e4srec"

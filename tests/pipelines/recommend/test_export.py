@@ -70,7 +70,7 @@ def test_an_ensemble_is_exported_whole(scale: str, dataset: Dataset, tmp_path: P
     assert export(tmp_path / "both", tmp_path / "model.onnx").difference < 1e-4
 
 
-def test_what_cannot_be_exported_is_said(dataset: Dataset, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_reported(dataset: Dataset, tmp_path: Path) -> None:
     run = tmp_path / "popularity"
     train(dataset, "popularity", out=run, device="cpu")
     with pytest.raises(ConfigError, match="no sequence encoder"):

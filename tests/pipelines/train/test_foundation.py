@@ -291,7 +291,7 @@ def test_a_model_before_training_that_cannot_be_made_again_is_left_out(
     assert "differ from those that the run recorded at its start" in found.statement
 
 
-def test_few_shot_goes_on_from_the_foundation(
+def test_few_shot_continues_from_the_foundation(
     foundation: Path, three: list[Any], tmp_path: Path
 ) -> None:
     config = {**SMALL, "start_from": str(foundation)}
@@ -301,7 +301,7 @@ def test_few_shot_goes_on_from_the_foundation(
     assert len(set(few.words())) == three[2].num_items
 
 
-def test_exact_says_what_the_beam_loses(foundation: Path) -> None:
+def test_exact_reports_what_the_beam_loses(foundation: Path) -> None:
     found = evaluate_exact(foundation, sample=10, device="cpu")
     assert (found.users, found.list_size) == (10, 8)
     assert 0 < found.recall10 <= 1
@@ -356,7 +356,7 @@ def test_training_takes_ids_that_were_made_before(
         train(three[1], "idgenrec", out=tmp_path / "other", config=config, device="cpu")
 
 
-def test_a_run_takes_new_items_at_once(foundation: Path, three: list[Any]) -> None:
+def test_a_run_takes_new_items_immediately(foundation: Path, three: list[Any]) -> None:
     run: Any = load_run(foundation)
     before = len(run.item_ids)
     new = pa.table({"item_id": ["n1", "n2"], "title": ["red dark cream", ""], "more": ["a", "b"]})
@@ -373,7 +373,7 @@ def test_a_run_takes_new_items_at_once(foundation: Path, three: list[Any]) -> No
         run.add_items(new)
 
 
-def test_a_generator_from_scratch_has_nothing_to_say(three: list[Any], tmp_path: Path) -> None:
+def test_a_generator_from_scratch_names_nothing(three: list[Any], tmp_path: Path) -> None:
     config = apply_overrides({}, ["generator.source=t5"])
     with pytest.raises(ConfigError, match="knows nothing before it is trained"):
         textual_ids(three[0], config=config, out=tmp_path / "i.parquet")

@@ -181,7 +181,7 @@ def test_ids_that_do_not_fit_are_refused(datasets: list[Any], tmp_path: Path) ->
     assert not (tmp_path / "b").exists()
 
 
-def test_a_language_model_that_is_not_there_is_said_before_anything_is_trained(
+def test_a_language_model_that_is_missing_is_reported_before_training(
     datasets: list[Any], tmp_path: Path
 ) -> None:
     for llm, message in [({"name": "./no-such-model"}, "does not exist"), ({}, "1 to 2 are")]:

@@ -96,13 +96,13 @@ def test_a_run_with_a_damaged_manifest_can_be_overwritten_and_another_folder_can
     assert (tmp_path / "mine" / "letter.txt").exists()
 
 
-def test_resume_says_where_it_starts(data: Dataset, tmp_path: Path) -> None:
+def test_resume_reports_where_it_starts(data: Dataset, tmp_path: Path) -> None:
     first = fit(data, tmp_path / "run", resume=True)
     assert any("nothing to resume, training starts from the beginning" in line for line in first)
     assert any("is complete" in line for line in fit(data, tmp_path / "run", resume=True))
 
 
-def test_an_overwritten_run_is_whole_until_the_new_one_has_begun(
+def test_an_overwritten_run_is_whole_until_the_new_one_has_started(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(data, tmp_path / "run")

@@ -77,7 +77,9 @@ def test_the_adapter_has_learnt_and_loads_as_a_language_model(
     assert json.loads((out / "adapter_config.json").read_text())["peft_type"] == "LORA"
 
 
-def test_the_merged_model_says_the_same(tuned: tuple[Path, LLMTuningSummary], folder: Path) -> None:
+def test_the_merged_model_gives_the_same_output(
+    tuned: tuple[Path, LLMTuningSummary], folder: Path
+) -> None:
     out = folder / "merged"
     summary = tune_llm(folder / "records.jsonl", out=out, config=config(folder), merge=True)
     assert summary.merged
@@ -179,7 +181,7 @@ def test_bad_records_are_named_or_skipped_and_listed(
     assert [line.split(":")[0] for line in listed] == ["line 25", "line 26"]
 
 
-def test_prompts_without_room_are_said(folder: Path, tmp_path: Path) -> None:
+def test_prompts_without_room_are_reported(folder: Path, tmp_path: Path) -> None:
     short = config(folder, max_tokens=20)
     encoder = config(folder, llm={"kind": "bidirectional"})
     with pytest.raises(DataError, match="leave no room for a response: line 1: "):

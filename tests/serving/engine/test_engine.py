@@ -92,7 +92,7 @@ def test_seen_excluded_and_candidates(engine: Engine) -> None:
     assert set(HISTORY) <= set(seen)
 
 
-def test_without_history_the_popular_items_are_given_and_said(
+def test_without_history_the_popular_items_are_given_and_marked(
     engine: Engine, dataset: Dataset
 ) -> None:
     counts, keys = dataset.popularity[1:].tolist(), dataset.tie_keys.tolist()
@@ -107,7 +107,7 @@ def test_without_history_the_popular_items_are_given_and_said(
     assert ask(engine, Recommend(history=HISTORY)).fallback is None
 
 
-def test_a_users_history_is_read_when_asked(engine: Engine, store: SqliteStore) -> None:
+def test_a_users_history_is_read_for_each_query(engine: Engine, store: SqliteStore) -> None:
     store.append([Event("u", item, n) for n, item in enumerate(HISTORY)])
     assert ids(ask(engine, Recommend(user_id="u"))) == ids(ask(engine, Recommend(history=HISTORY)))
     store.append([Event("u", "i20", 9)])
@@ -141,7 +141,7 @@ def test_a_new_item_is_recommended_without_training(engine: Engine, store: Sqlit
     assert ask(engine, Recommend(history=("new",)), "sasrec").unknown == {"history": ["new"]}
 
 
-def test_items_are_described_anew_taken_out_and_put_back(engine: Engine) -> None:
+def test_items_are_described_again_removed_and_restored(engine: Engine) -> None:
     engine.live.put("i5", {"title": "blue thing number 8"})
     snapshot: Any = engine.model("llmesr").snapshot
     views = engine.model("llmesr").views
@@ -172,7 +172,7 @@ def test_another_server_sees_a_new_item_and_a_restart_embeds_nothing(
     other.close()
 
 
-def test_a_model_that_searches_is_asked_for_lists_alone(
+def test_a_model_that_searches_gives_lists_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = engine.model("itemknn")

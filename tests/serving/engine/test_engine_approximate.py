@@ -80,7 +80,7 @@ def test_items_put_in_and_taken_out_are_heeded(
     assert "new" in ids(found, history=HISTORY, k=38)
 
 
-def test_where_no_model_can_be_searched_the_server_says_so(
+def test_where_no_model_can_be_searched_the_server_reports_it(
     open_engine: Callable[..., Any], runs: dict[str, Path]
 ) -> None:
     with pytest.raises(ConfigError, match="leave --approximate out"):

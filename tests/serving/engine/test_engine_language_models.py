@@ -254,7 +254,7 @@ def test_an_item_that_cannot_be_read_holds_up_no_other(
     assert model.refused == {"bad": "no words left"}
 
 
-def test_without_its_data_set_a_plug_in_says_why_it_takes_none(
+def test_without_its_data_set_a_plug_in_explains_why_it_takes_none(
     models: dict[Any, Any], store: SqliteStore, tmp_path: Path
 ) -> None:
     path = shutil.copytree(models["e4srec"], tmp_path / "moved")

@@ -210,7 +210,7 @@ def test_errors_never_repeat_a_value_that_was_sent(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("text", [b"{", b"", b"\xff\xfe", b"[1]", b'"x"'], ids=str)
-def test_a_damaged_evaluation_is_a_problem_and_the_server_goes_on(
+def test_a_damaged_evaluation_is_a_problem_and_the_server_continues(
     client: TestClient,
     runs: dict[str, Path],
     text: bytes,

@@ -109,7 +109,7 @@ def test_a_run_without_item_texts_is_served(tmp_path: Path) -> None:
     store.close()
 
 
-def test_details_are_given_where_asked(client: TestClient) -> None:
+def test_details_are_given_on_request(client: TestClient) -> None:
     plain = post(client, "recommend", history=HISTORY)["items"][0]
     assert set(plain) == {"item_id", "score"}
     item = post(client, "recommend", history=HISTORY, details=True)["items"][0]

@@ -150,7 +150,7 @@ def test_metrics_and_the_interface(open_page: Callable[..., Any]) -> None:
     shot(page, "interface")
 
 
-def test_faults_are_said_and_can_be_retried(open_page: Callable[..., Any]) -> None:
+def test_faults_are_shown_and_can_be_retried(open_page: Callable[..., Any]) -> None:
     page = open_page(quiet=False)
     choose(page, "u9")
     page.route("**/v1/recommend", lambda route: route.abort())
@@ -180,7 +180,7 @@ def test_titles_are_text_and_never_markup(open_page: Callable[..., Any], live: s
     assert page.title() == "seqloom explorer"
 
 
-def test_a_token_is_asked_for(open_page: Callable[..., Any]) -> None:
+def test_a_token_is_requested(open_page: Callable[..., Any]) -> None:
     page = open_page(quiet=False)
     body = '{"detail": "A valid token is needed"}'
     page.route("**/v1/models", lambda route: route.fulfill(status=401, body=body))

@@ -72,7 +72,7 @@ def test_a_connection_that_the_server_closed_is_replaced(store_url: str) -> None
     store.close()
 
 
-def test_no_server_is_said_without_the_password() -> None:
+def test_no_password_is_shown() -> None:
     with pytest.raises(StoreError) as error:
         open_store(f"postgresql://u:secret@127.0.0.1:{free_port()}/x")
     assert "secret" not in str(error.value)

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         SqliteStore(file)
 
 
-def test_a_closed_store_says_so(tmp_path: Path) -> None:
+def test_a_closed_store_is_an_error(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     store.close()
     store.close()

@@ -263,7 +263,9 @@ def test_a_broken_import_leaves_no_event_twice(store: Any) -> None:
     assert store.histories(["u"], 10) == {"u": ["a", "b", "c"]}
 
 
-def test_servers_that_import_at_once_keep_each_event_once(opened: Callable[..., Any]) -> None:
+def test_servers_that_import_at_the_same_time_keep_each_event_once(
+    opened: Callable[..., Any],
+) -> None:
     one, other = opened(), opened()
     begun, may_end = threading.Event(), threading.Event()
 
@@ -338,7 +340,7 @@ def test_old_receipts_are_purged(store: Any) -> None:
     assert store.append(ANNA, Receipt("k", "p", "r")) == Appended(0)
 
 
-def test_close_finishes_what_was_begun(opened: Callable[..., Any]) -> None:
+def test_close_finishes_what_was_started(opened: Callable[..., Any]) -> None:
     store = opened()
     started = threading.Barrier(9)
 

@@ -313,7 +313,7 @@ def test_the_check_finds_a_damaged_page(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_server_does_not_start_on_a_damaged_store_where_it_is_asked_to_check(
+def test_a_server_does_not_start_on_a_damaged_store_when_it_is_configured_to_check(
     tmp_path: Path, counting: Path
 ) -> None:
     from seqloom.serving.server import Server

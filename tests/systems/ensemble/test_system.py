@@ -114,7 +114,7 @@ def test_the_test_part_is_never_read(
     train(dataset, "ensemble", out=tmp_path / "all", config=config, device="cpu")
 
 
-def test_what_cannot_be_combined_is_said(
+def test_what_cannot_be_combined_is_reported(
     dataset: Dataset, members: dict[str, str], tmp_path: Path
 ) -> None:
     other = tiny_dataset(tmp_path / "other", [[1, 2, 3, 4]] * 4)
@@ -130,7 +130,7 @@ def test_what_cannot_be_combined_is_said(
         assert not (tmp_path / "none").exists()
 
 
-def test_a_damaged_member_list_is_found(
+def test_a_damaged_member_list_is_detected(
     dataset: Dataset, members: dict[str, str], tmp_path: Path
 ) -> None:
     config = {"runs": [members["sasrec"], members["itemknn"]]}

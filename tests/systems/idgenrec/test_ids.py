@@ -95,7 +95,7 @@ def test_taken_ids_are_not_given_again(generator: tuple[TextModel, Lexicon, Any]
     assert words_only(again)[0] not in set(words_only(first))
 
 
-def test_many_items_with_one_text_and_few_words_are_still_told_apart(
+def test_many_items_with_one_text_and_few_words_are_still_distinguished(
     generator: tuple[TextModel, Lexicon, Any],
 ) -> None:
     model, lexicon, tokenizer = generator
@@ -106,7 +106,7 @@ def test_many_items_with_one_text_and_few_words_are_still_told_apart(
     assert statistics.extended > 0
 
 
-def test_when_words_run_out_it_is_said(generator: tuple[TextModel, Lexicon, Any]) -> None:
+def test_when_words_run_out_it_is_reported(generator: tuple[TextModel, Lexicon, Any]) -> None:
     model, lexicon, tokenizer = generator
     one = Lexicon(lexicon.words[:1], lexicon.pieces[:1], lexicon.output_tokens)
     with pytest.raises(ConfigError, match="too few to name"):

@@ -75,7 +75,7 @@ def test_what_follows_is_the_next_token_of_an_id(builder: PromptBuilder) -> None
     ]  # fmt: skip
 
 
-def test_a_pruned_model_is_spoken_to_in_its_own_numbers(builder: PromptBuilder) -> None:
+def test_a_pruned_model_reads_its_own_token_numbers(builder: PromptBuilder) -> None:
     kept = torch.tensor([*builder.output_tokens.tolist(), *builder.used_tokens])
     before = builder(IDS, torch.tensor([[1, 2]]), torch.tensor([1]))
     small = PromptBuilder(TEMPLATES, TOKENIZER)

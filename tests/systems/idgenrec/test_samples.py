@@ -57,12 +57,12 @@ def test_temperature_evens_the_data_sets_out() -> None:
     assert times.max() == 3
 
 
-def test_epochs_draw_anew_and_the_same_epoch_the_same() -> None:
+def test_epochs_draw_differently_and_the_same_epoch_equally() -> None:
     assert torch.equal(drawn(2.0), drawn(2.0))
     assert not torch.equal(drawn(2.0), drawn(2.0, epoch=1))
 
 
-def test_every_row_comes_with_as_many_prompts_as_are_asked_for() -> None:
+def test_every_row_comes_with_as_many_prompts_as_requested() -> None:
     rows = prefix_rows(Sequences.from_lists([[1, 2, 3], [6, 7]]), 5)
     plan = Mixture(rows, [2], 1.0, 0, times=3).epoch("p", 0, 2)
     drawn = [rows_of(plan.rows)[row] for rows in plan.order for row in rows.tolist()]

@@ -146,7 +146,7 @@ def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data: Dataset) 
         IDGenRec.config_class.build({"length_penalty": 1.0})
 
 
-def test_each_history_comes_with_as_many_prompts_as_are_asked_for(data: Dataset) -> None:
+def test_each_history_comes_with_as_many_prompts_as_requested(data: Dataset) -> None:
     counts = []
     for times in (1, 3):
         system = build(data, prompts_per_history=times)
@@ -161,7 +161,7 @@ def test_exact_decoding_is_a_scorer_without_lists(data: Dataset) -> None:
     assert not hasattr(scorer, "best")
 
 
-def test_a_new_item_is_named_and_found_at_once(data: Dataset) -> None:
+def test_a_new_item_is_named_and_found_immediately(data: Dataset) -> None:
     system = build(data)
     before = system.words()
     tables = system.item_tables()
@@ -188,7 +188,7 @@ def test_some_items_are_scored_as_among_all(data: Dataset) -> None:
     assert some.num_items == 3
 
 
-def test_training_goes_on_from_a_run(run: Any, data: Dataset, tmp_path: Path) -> None:
+def test_training_continues_from_a_run(run: Any, data: Dataset, tmp_path: Path) -> None:
     settings = config(start_from=str(run.path), epochs=0, rounds=1, generation={})
     train(data, "idgenrec", out=tmp_path / "more", config=settings, device="cpu")
     more: Any = load_run(tmp_path / "more").system

@@ -160,7 +160,7 @@ def test_random_start_of_the_collaborative_table(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_the_text_embedding_is_frozen_unless_asked(trained: bool, dataset: Dataset) -> None:
+def test_the_text_embedding_is_frozen_by_default(trained: bool, dataset: Dataset) -> None:
     system, losses = first_losses(dataset, f"semantic.trained_text={str(trained).lower()}")
     losses["loss"].backward()
     assert ("semantic.text" in dict(system.named_parameters())) == trained

@@ -136,7 +136,7 @@ def test_a_batch_of_a_language_model_equals_one_by_one(tiny_lm: Path, pooling: P
     assert torch.allclose(together, alone, atol=1e-6)
 
 
-def test_a_language_model_says_how_many_texts_it_cut(tiny_lm: Path) -> None:
+def test_a_language_model_reports_how_many_texts_it_cut(tiny_lm: Path) -> None:
     encoder = LanguageModelEncoder("tiny", tiny_lm, max_tokens=4, device="cpu")
     encoder.encode(TEXTS)
     assert encoder.truncated == 2
@@ -144,7 +144,7 @@ def test_a_language_model_says_how_many_texts_it_cut(tiny_lm: Path) -> None:
         LanguageModelEncoder("tiny", tiny_lm, max_tokens=65, device="cpu").encode(TEXTS)
 
 
-def test_the_provenance_changes_with_whatever_changes_the_vectors(tiny_lm: Path) -> None:
+def test_the_provenance_changes_with_anything_that_changes_the_vectors(tiny_lm: Path) -> None:
     def told(**options: Any) -> dict[str, Any]:
         return LanguageModelEncoder("tiny", tiny_lm, device="cpu", **options).provenance()
 

@@ -104,7 +104,7 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(
     assert 0.8 < held / kept < 2
 
 
-def test_what_is_told_is_what_the_run_is(dataset: Dataset, tmp_path: Path) -> None:
+def test_estimates_describe_the_run(dataset: Dataset, tmp_path: Path) -> None:
     train(dataset, "sasrec", config=SMALL, out=tmp_path / "ids", device="cpu")
     keys = {
         "llm": {"name": str(shared_tiny_llama())},

@@ -200,7 +200,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_job_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_resumes_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = make_log(3)
     folder = write_files(log, tmp_path / "log", 3)
     with pytest.raises(KeyboardInterrupt):
@@ -227,7 +227,7 @@ def test_a_part_that_was_changed_is_noticed(tmp_path: Path) -> None:
         Dataset.load(made.path)
 
 
-def test_an_older_seqloom_is_told_the_format(tmp_path: Path) -> None:
+def test_an_older_seqloom_learns_the_format(tmp_path: Path) -> None:
     made = prepare_out_of_core(
         Inline(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
     )

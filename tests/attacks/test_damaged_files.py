@@ -59,7 +59,7 @@ def root(made: Path, tmp_path: Path) -> Path:
 def use_run(path: Path, data: Dataset) -> tuple[Any, ...]:
     run = load_run(path)
     details = RankingProtocol(split=data.split, fingerprint=data.fingerprint)
-    found = read_evaluation(path, details)
+    actual = read_evaluation(path, details)
     table = read_ranks(evaluation_files(path, details)[1])
     stored = read_audit(path)
     return (
@@ -68,7 +68,7 @@ def use_run(path: Path, data: Dataset) -> tuple[Any, ...]:
         run.popularity.tolist(),
         run.log,
         run.recommend([[run.item_ids[0], run.item_ids[3]]], k=5),
-        found,
+        actual,
         table.ranks.tolist(),
         table.user_ids.to_pylist(),
         stored.audit if stored else None,

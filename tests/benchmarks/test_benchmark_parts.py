@@ -85,11 +85,11 @@ def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_part_of_an_epoch_is_scaled_and_marked_as_such() -> None:
-    told = {"epoch_seconds": [], "step_seconds": [0.5, 1.0], "steps_per_epoch": 175}
-    seconds, name = libraries._epoch(YARDSTICKS[0], told)
+    reported = {"epoch_seconds": [], "step_seconds": [0.5, 1.0], "steps_per_epoch": 175}
+    seconds, name = libraries._epoch(YARDSTICKS[0], reported)
     assert seconds == [87.5, 175.0]
     assert name == "quick: 2 of 175 steps scaled to all, batch 128"
-    seconds, name = libraries._epoch(YARDSTICKS[0], {**told, "epoch_seconds": [9.0]})
+    seconds, name = libraries._epoch(YARDSTICKS[0], {**reported, "epoch_seconds": [9.0]})
     assert (seconds, name) == ([9.0], "1 epochs, batch 128")
 
 

@@ -89,12 +89,12 @@ def test_a_state_within_a_history_is_that_of_the_shorter_history(
     short, lengths = ITEMS[:, :3], torch.tensor([3])
     with torch.inference_mode():
         if name == "e4srec":
-            asked = system.last_states(short, lengths)
+            requested = system.last_states(short, lengths)
         elif name == "melt":
-            asked = system.plain_queries(short, lengths, system.item_vectors())
+            requested = system.plain_queries(short, lengths, system.item_vectors())
         else:
-            asked = system.queries(short, lengths, system.item_vectors())
-    torch.testing.assert_close(inside, asked, rtol=1e-4, atol=1e-5)
+            requested = system.queries(short, lengths, system.item_vectors())
+    torch.testing.assert_close(inside, requested, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "overrides"), BIDIRECTIONAL)
@@ -106,11 +106,11 @@ def test_a_system_that_sees_both_sides_is_queried_with_the_past_alone(
     lengths = torch.tensor([3])
     with torch.inference_mode():
         vectors = system.item_vectors()
-        asked = [
+        requested = [
             system.queries(items, lengths, vectors) for items in (ITEMS, CHANGED, ITEMS[:, :3])
         ]
-    torch.testing.assert_close(asked[0], asked[1])
-    torch.testing.assert_close(asked[0], asked[2])
+    torch.testing.assert_close(requested[0], requested[1])
+    torch.testing.assert_close(requested[0], requested[2])
     # And these states do see both sides, or the test would show nothing.
     first, second = states(system, ITEMS), states(system, CHANGED)
     assert (first[:, :4] - second[:, :4]).abs().max() > 1e-3

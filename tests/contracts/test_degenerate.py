@@ -90,11 +90,11 @@ def test_a_system_trains_or_names_what_to_change(
     datasets: dict[str, Dataset], tmp_path: Path, name: str, system: str
 ) -> None:
     dataset, out = datasets[name], tmp_path / "run"
-    said = refusal(dataset, system, out, configured(system, dataset, tmp_path))
-    if said is not None:
-        assert system in REFUSED[name], said
-        assert ADVICE.search(said), said
-        assert "\n" not in said
+    message = refusal(dataset, system, out, configured(system, dataset, tmp_path))
+    if message is not None:
+        assert system in REFUSED[name], message
+        assert ADVICE.search(message), message
+        assert "\n" not in message
         return
     run = load_run(out)
     some, nobody = recommend(run, histories=[dataset.item_ids[:1], []], k=3)

@@ -106,11 +106,11 @@ def test_the_order_of_the_rows_decides_nothing(
     shops: dict[str, tuple[Path, Dataset]], system: str
 ) -> None:
     config = {"itemknn": {"neighbours": 5}}.get(system)
-    found = [everything(*shops[order], system, config) for order in ORDERS]
-    for other in found[1:]:
-        for what, value in found[0].items():
+    actual = [everything(*shops[order], system, config) for order in ORDERS]
+    for other in actual[1:]:
+        for what, value in actual[0].items():
             assert other[what] == value, what
-    assert len(found[0]["newcomer"]) == 12
+    assert len(actual[0]["newcomer"]) == 12
 
 
 def test_an_ensemble_of_counting_systems_is_weighted_alike(
@@ -137,8 +137,8 @@ def test_where_everything_ties_popularity_hits_nothing(
     folder, shop = shops["newest_first"]
     if int(shop.popularity.max()) > 1:
         pytest.skip("the log in which all items tie")
-    found = evaluate(train_popularity(folder, shop))
-    assert found.metrics["hr@10"] == 0.0
+    actual = evaluate(train_popularity(folder, shop))
+    assert actual.metrics["hr@10"] == 0.0
     document = json.loads((folder / "p" / "metrics.json").read_text())
     assert document["details"]["version"] == 2
 

@@ -90,12 +90,12 @@ def test_the_answer_of_bert4rec_is_the_state_of_its_mask(name: str, dataset: Dat
     items, lengths = torch.tensor([[3, 9, 27], [5, 0, 0]]), torch.tensor([3, 1])
     with torch.inference_mode():
         vectors = system.item_vectors()
-        asked = system.queries(items, lengths, vectors)
+        requested = system.queries(items, lengths, vectors)
         by_hand = torch.tensor([[3, 9, 27, 41], [5, 41, 0, 0]])
         states = system.states(by_hand, lengths + 1, vectors)
-        torch.testing.assert_close(asked, last_position(states, lengths + 1))
+        torch.testing.assert_close(requested, last_position(states, lengths + 1))
         system.mask_vector += 1.0 + torch.arange(len(system.mask_vector))
-        assert not torch.allclose(asked, system.queries(items, lengths, vectors))
+        assert not torch.allclose(requested, system.queries(items, lengths, vectors))
 
 
 def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset: Dataset) -> None:
@@ -139,14 +139,14 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset: Dataset) ->
         states = torch.randn(*batch.inputs.items.shape, system.vector_size)
         hidden = last_position(batch.targets, batch.inputs.lengths) > 0
         assert bool(hidden.all()) == all_of_them
-        found = system.distillation(batch, states, system._represent)
+        actual = system.distillation(batch, states, system._represent)
         students = last_position(states, batch.inputs.lengths)
         own = phase.rows.users[batch.rows]
         teachers = system.distillation.bank[system.distillation._similar[own][:, :10]].mean(1)
         keep = hidden & phase.rows.is_last[batch.rows]
         expected = 0.1 * ((students - teachers) ** 2)[keep].mean()
-        assert found.count == int(keep.sum())
-        torch.testing.assert_close(found.value, expected)
+        assert actual.count == int(keep.sum())
+        torch.testing.assert_close(actual.value, expected)
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def made_before(run: Path) -> None:
 
 def test_ranks_of_the_former_protocol_are_never_mixed_in(runs: Path, tmp_path: Path) -> None:
     copies = [shutil.copytree(runs / name, tmp_path / name) for name in ("sasrec", "itemknn")]
-    wanted = [evaluate(copy).metrics for copy in copies]
+    expected = [evaluate(copy).metrics for copy in copies]
     made_before(copies[1])
     old, new = (read_ranks(copy / "ranks.parquet") for copy in copies[::-1])
     assert (old.protocol.version, new.protocol.version) == (1, 2)
@@ -226,8 +226,8 @@ def test_ranks_of_the_former_protocol_are_never_mixed_in(runs: Path, tmp_path: P
     (pair,) = found.pairs
     all_users = {d.metric: d for d in pair.differences if d.group == "all"}
     for metric, difference in all_users.items():
-        assert difference.reference == pytest.approx(wanted[0][metric])
-        assert difference.run == pytest.approx(wanted[1][metric])
+        assert difference.reference == pytest.approx(expected[0][metric])
+        assert difference.run == pytest.approx(expected[1][metric])
     assert {d.group for d in pair.differences} >= {"new_target"}
     assert "repeat_target" not in {d.group for d in pair.differences}
     made_before(copies[1])

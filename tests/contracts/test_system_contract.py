@@ -34,10 +34,10 @@ def scores(run: Run, histories: Sequences) -> torch.Tensor:
 
 
 def test_scores_are_finite_one_column_an_item(run: Run, dataset: Dataset) -> None:
-    found = scores(run, HISTORIES)
+    actual = scores(run, HISTORIES)
     assert isinstance(run.scorer, Scorer)
-    assert found.shape == (5, dataset.num_items)
-    assert torch.isfinite(found).all()
+    assert actual.shape == (5, dataset.num_items)
+    assert torch.isfinite(actual).all()
 
 
 def test_a_batch_scores_as_its_rows_do(run: Run) -> None:
@@ -88,17 +88,17 @@ def test_config_round_trips(trained: Any) -> None:
 
 def test_recommendations_are_new_distinct_real_items(run: Run, dataset: Dataset) -> None:
     history = dataset.item_ids[:5]
-    (found,) = recommend(run, histories=[history], k=10)
-    ids = [item.item_id for item in found.items]
+    (actual,) = recommend(run, histories=[history], k=10)
+    ids = [item.item_id for item in actual.items]
     assert len(ids) == len(set(ids)) == 10
     assert set(ids) <= set(dataset.item_ids) - set(history)
-    ordered = [item.score for item in found.items]
+    ordered = [item.score for item in actual.items]
     assert ordered == sorted(ordered, reverse=True)
 
 
 def test_k_above_the_catalogue_gives_all_unseen_items(run: Run, dataset: Dataset) -> None:
-    (found,) = recommend(run, histories=[dataset.item_ids[:5]], k=1000)
-    assert len(found.items) == dataset.num_items - 5
+    (actual,) = recommend(run, histories=[dataset.item_ids[:5]], k=1000)
+    assert len(actual.items) == dataset.num_items - 5
 
 
 def test_unknown_items_are_named_and_left_out(run: Run, dataset: Dataset) -> None:
@@ -156,9 +156,9 @@ def test_every_name_resolves_and_others_are_refused() -> None:
 
 
 def test_a_batch_of_empty_histories_is_scored(run: Run, dataset: Dataset) -> None:
-    found = scores(run, Sequences.from_lists([[], []]))
-    assert found.shape == (2, dataset.num_items)
-    assert torch.isfinite(found).all()
+    actual = scores(run, Sequences.from_lists([[], []]))
+    assert actual.shape == (2, dataset.num_items)
+    assert torch.isfinite(actual).all()
 
 
 def test_a_request_without_history_is_timed(run: Run) -> None:

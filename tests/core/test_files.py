@@ -81,9 +81,9 @@ def test_killed_at_any_step_the_old_or_the_new_folder_is_whole(
             assert path.exists(), step  # one exchange: it never is gone
         with sole_writer(path):
             pass
-        found = content(path)
-        assert found in (old, new), step
-        seen.append(found == new)
+        actual = content(path)
+        assert actual in (old, new), step
+        seen.append(actual == new)
         assert [file.name for file in path.parent.iterdir()] == ["made"], step
         if not died:
             break

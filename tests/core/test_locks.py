@@ -70,14 +70,14 @@ def test_two_names_of_a_folder_have_one_lock(tmp_path: Path) -> None:
 
 
 def test_the_same_thread_enters_again_and_another_does_not(tmp_path: Path) -> None:
-    found = []
+    actual = []
 
     def enter() -> None:
         try:
             with writing(tmp_path / "run"):
-                found.append("entered")
+                actual.append("entered")
         except LockedError as error:
-            found.append(str(error))
+            actual.append(str(error))
 
     with writing(tmp_path / "run"):
         with writing(tmp_path / "run"):
@@ -85,9 +85,9 @@ def test_the_same_thread_enters_again_and_another_does_not(tmp_path: Path) -> No
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join()
-    assert "another thread of this process" in found[0]
+    assert "another thread of this process" in actual[0]
     enter()
-    assert found[1] == "entered"
+    assert actual[1] == "entered"
 
 
 def test_writers_of_different_parts_share_a_folder_against_one_that_replaces_it(

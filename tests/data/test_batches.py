@@ -71,8 +71,8 @@ def test_states_and_targets_are_taken_where_there_is_a_target() -> None:
     inputs = PaddedBatch(torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]))
     targets = torch.tensor([[0, 7, 0], [8, 9, 0]])
     batch = TrainingBatch.of(inputs, targets, torch.tensor([0, 1])).to(torch.device("cpu"))
-    states, found = batch.at_targets(torch.arange(12.0).view(2, 3, 2))
-    assert found.tolist() == [7, 8, 9]
+    states, actual = batch.at_targets(torch.arange(12.0).view(2, 3, 2))
+    assert actual.tolist() == [7, 8, 9]
     assert states.tolist() == [[2, 3], [6, 7], [8, 9]]
     assert batch.num_targets == 3
     assert batch.predicts_last.tolist() == [False, True]

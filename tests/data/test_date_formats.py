@@ -124,19 +124,19 @@ def test_an_impossible_date_among_compact_dates_is_an_error() -> None:
 
 
 def test_odd_times_are_counted() -> None:
-    found = Findings()
+    actual = Findings()
     now = utc(2020, 1, 1)
     values = [-5, 10, utc(2019, 1, 1), now + 3600, utc(2030, 1, 1), utc(2031, 1, 1)]
-    check_times(times_of(*values).micros, "seconds", 3, found, now)
-    counts = {record["kind"]: record["count"] for record in found.records}
+    check_times(times_of(*values).micros, "seconds", 3, actual, now)
+    counts = {record["kind"]: record["count"] for record in actual.records}
     assert counts == {
         "mixed-times": 3,
         "time-before-1970": 1,
         "time-before-1973": 1,
         "time-in-future": 2,
     }
-    found = Findings()
-    check_times(times_of("1969-01-01", "1971-01-01").micros, "dates", 0, found, now)
-    assert [(r["kind"], r["examples"]) for r in found.records] == [
+    actual = Findings()
+    check_times(times_of("1969-01-01", "1971-01-01").micros, "dates", 0, actual, now)
+    assert [(r["kind"], r["examples"]) for r in actual.records] == [
         ("time-before-1970", ["1969-01-01T00:00:00Z"])
     ]

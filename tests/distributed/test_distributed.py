@@ -115,8 +115,8 @@ def assert_ends_alike(folder: Folder, out: Path) -> None:
         assert resumed["train"] == pytest.approx(whole["train"], rel=1e-5)
         assert resumed["valid"] == pytest.approx(whole["valid"])
         assert resumed["targets"] == whole["targets"]
-    found = evaluate(out, device="cpu").model_dump(mode="json")
-    assert found["metrics"] == folder.read("one", "resumed", "metrics.json")["metrics"]
+    actual = evaluate(out, device="cpu").model_dump(mode="json")
+    assert actual["metrics"] == folder.read("one", "resumed", "metrics.json")["metrics"]
 
 
 @pytest.mark.slow

@@ -122,11 +122,11 @@ def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(
     model.shard(CPU)
     more = {"step": torch.tensor(3.0), "made": torch.tensor(-1), "ids": torch.arange(6).view(2, 3)}
     write_rows(tmp_path / "model", {**model.state_dict(), **more}, group)
-    found = read_state(tmp_path / "model", lambda name: None)
-    assert found.keys() == plain.keys() | more.keys()
+    actual = read_state(tmp_path / "model", lambda name: None)
+    assert actual.keys() == plain.keys() | more.keys()
     for name, value in {**plain, **more}.items():
-        assert torch.equal(found[name], value), name
-        assert found[name].dtype == value.dtype
+        assert torch.equal(actual[name], value), name
+        assert actual[name].dtype == value.dtype
     again = read_state(tmp_path / "model", model.state_dict().get)
     assert any(map(is_sharded, again.values()))
     for name, value in plain.items():
@@ -225,5 +225,5 @@ def assert_ends_alike(folder: Folder, name: str) -> None:
     for whole, resumed in zip(*rows, strict=True):
         assert resumed["train"] == pytest.approx(whole["train"], rel=1e-5)
         assert resumed.get("valid") == pytest.approx(whole.get("valid"))
-    found = evaluate(out, device="cpu").model_dump(mode="json")
-    assert found["metrics"] == folder.read("one", "short", "metrics.json")["metrics"]
+    actual = evaluate(out, device="cpu").model_dump(mode="json")
+    assert actual["metrics"] == folder.read("one", "short", "metrics.json")["metrics"]

@@ -29,15 +29,15 @@ def test_every_command_parses(line: str) -> None:
 
 def test_every_key_of_tune_llm_is_documented() -> None:
     table = TEXT.partition("| key of `tune-llm` |")[2].partition("\n\n")[0]
-    told = set(re.findall(r"`(\w+)(?:\.\*)?`", table))
-    assert {row["key"].partition(".")[0] for row in config_keys(TuneConfig)} <= told
+    reported = set(re.findall(r"`(\w+)(?:\.\*)?`", table))
+    assert {row["key"].partition(".")[0] for row in config_keys(TuneConfig)} <= reported
 
 
 def test_every_documented_key_exists() -> None:
     table = TEXT.partition("| key | what |")[2].partition("\n\n")[0]
     keys = {row["key"] for row in config_keys(E4SRecConfig)}
-    told = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
-    for name in re.findall(r"`([\w.]+)(?:\.\*)?`", " ".join(told)):
+    reported = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
+    for name in re.findall(r"`([\w.]+)(?:\.\*)?`", " ".join(reported)):
         assert any(key == name or key.startswith(name.rstrip(".") + ".") for key in keys), name
 
 
@@ -52,5 +52,5 @@ def test_every_configuration_is_valid_and_documented(file: Path) -> None:
 
 def test_the_script_names_the_configurations() -> None:
     script = (ROOT / "scripts" / "e4srec.sh").read_text(encoding="utf-8")
-    (told,) = re.findall(r'VARIANTS:-"([^"]*)"', script)
-    assert {file.stem for file in CONFIGS} == {*told.split(), "cpu"}
+    (reported,) = re.findall(r'VARIANTS:-"([^"]*)"', script)
+    assert {file.stem for file in CONFIGS} == {*reported.split(), "cpu"}

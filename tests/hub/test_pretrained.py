@@ -102,8 +102,8 @@ def test_weights_that_are_no_numbers_are_named(
     models: Path, name: str, load: Callable[..., Any], key: str
 ) -> None:
     def edit(tensors: Any) -> None:
-        (found,) = (value for name, value in tensors.items() if key in name)
-        found.flatten()[3] = torch.nan if found.ndim > 1 else torch.inf
+        (actual,) = (value for name, value in tensors.items() if key in name)
+        actual.flatten()[3] = torch.nan if actual.ndim > 1 else torch.inf
 
     change(models / name, edit)
     with pytest.raises(AssetError, match=f"NaN or infinite weights in .*{key.split('.')[-2]}"):

@@ -37,14 +37,14 @@ def queries(vectors: torch.Tensor) -> torch.Tensor:
 def test_recall_is_what_is_measured_against_all_products(
     vectors: torch.Tensor, index: ApproximateIndex, queries: torch.Tensor
 ) -> None:
-    told = index.tune(queries, 10, 0.9)
-    assert (told.k, told.queries, told.target) == (10, 50, 0.9)
+    reported = index.tune(queries, 10, 0.9)
+    assert (reported.k, reported.queries, reported.target) == (10, 50, 0.9)
     exact = (queries[1::2] @ vectors.t()).topk(10).indices.tolist()
-    found = index.best(queries[1::2], 10)[1].tolist()
-    hits = sum(len(set(a) & set(b)) for a, b in zip(exact, found, strict=True))
-    assert told.recall == pytest.approx(hits / 500)
-    assert told.recall >= 0.85
-    assert told.probes < told.lists
+    actual = index.best(queries[1::2], 10)[1].tolist()
+    hits = sum(len(set(a) & set(b)) for a, b in zip(exact, actual, strict=True))
+    assert reported.recall == pytest.approx(hits / 500)
+    assert reported.recall >= 0.85
+    assert reported.probes < reported.lists
 
 
 def test_a_higher_target_looks_through_more(index: ApproximateIndex, queries: torch.Tensor) -> None:
@@ -109,8 +109,8 @@ def test_the_same_seed_gives_the_same_lists(
 def test_small_and_odd_sizes(rows: int, width: int) -> None:
     vectors = clustered(rows, width)
     index = ApproximateIndex(vectors)
-    told = index.tune(vectors[: max(2, rows)].repeat(2, 1), 3, 1.0)
-    assert told.recall > 0.95
+    reported = index.tune(vectors[: max(2, rows)].repeat(2, 1), 3, 1.0)
+    assert reported.recall > 0.95
 
 
 def test_without_faiss_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

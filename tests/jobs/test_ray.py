@@ -248,10 +248,10 @@ def test_a_cluster_that_is_not_there_is_named(cluster: Cluster) -> None:
         "RAY_NUM_REDIS_GET_RETRIES": "1",
         "RAY_gcs_rpc_server_connect_timeout_s": "1",
     }
-    said = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120
     )
-    assert "no Ray cluster answers at 127.0.0.1:1" in said.stdout, said.stderr
+    assert "no Ray cluster answers at 127.0.0.1:1" in message.stdout, message.stderr
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_attention_that_starts_as_the_mean_gives_the_mean_of_what_it_reads() -> 
     attention.start_as_mean()
     read = torch.randn(1, 4, 8)
     seen = torch.tensor([[True, True, True, False]])
-    found = attention(torch.randn(1, 4, 8), read, causal=False, mask=seen)
+    actual = attention(torch.randn(1, 4, 8), read, causal=False, mask=seen)
     torch.testing.assert_close(
-        found, read[:, :3].mean(1, keepdim=True).expand(1, 4, 8), rtol=0, atol=1e-5
+        actual, read[:, :3].mean(1, keepdim=True).expand(1, 4, 8), rtol=0, atol=1e-5
     )

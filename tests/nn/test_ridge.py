@@ -30,14 +30,14 @@ def plain(x: torch.Tensor, y: Any, penalty: Any) -> tuple[Any, Any]:
 
 def test_a_linear_map_is_recovered() -> None:
     x, y = draw(200, 0.0)
-    found = fit_ridge(x, y)
-    torch.testing.assert_close(found(x).double(), y, rtol=1e-3, atol=1e-3)
-    assert found.explained > 0.999
+    actual = fit_ridge(x, y)
+    torch.testing.assert_close(actual(x).double(), y, rtol=1e-3, atol=1e-3)
+    assert actual.explained > 0.999
 
 
 def test_it_is_the_best_of_the_penalties_by_generalised_cross_validation() -> None:
     x, y = draw(30, 2.0, seed=1)
-    found = fit_ridge(x, y)
+    actual = fit_ridge(x, y)
     centred = x - x.mean(0)
     scale = torch.linalg.svdvals(centred).square().mean()
     scores = []
@@ -49,24 +49,24 @@ def test_it_is_the_best_of_the_penalties_by_generalised_cross_validation() -> No
     best = int(torch.tensor(scores).argmin())
     assert 0 < best < len(scores) - 1
     weight, bias = plain(x, y, _PENALTIES[best] * scale)
-    torch.testing.assert_close(found.weight.double(), weight, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.bias.double(), bias, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual.weight.double(), weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual.bias.double(), bias, rtol=1e-4, atol=1e-5)
 
 
 def test_its_estimate_for_new_rows_holds_for_new_rows() -> None:
     x, y = draw(400, 3.0, seed=2)
-    found = fit_ridge(x[:200], y[:200])
-    rest = y[200:] - found(x[200:]).double()
+    actual = fit_ridge(x[:200], y[:200])
+    rest = y[200:] - actual(x[200:]).double()
     share = 1 - rest.square().sum() / (y[200:] - y[:200].mean(0)).square().sum()
-    assert found.explained == pytest.approx(float(share), abs=0.1)
+    assert actual.explained == pytest.approx(float(share), abs=0.1)
 
 
 def test_noise_is_not_fitted() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(40, 60, generator=generator) for _ in range(2))
-    found = fit_ridge(x, y)
-    assert found.explained < 0.1
-    assert found.weight.abs().max() < 0.02
+    actual = fit_ridge(x, y)
+    assert actual.explained < 0.1
+    assert actual.weight.abs().max() < 0.02
 
 
 def test_one_row_is_refused() -> None:

@@ -124,9 +124,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_recommends_approximately_and_reports_its_recall(runs: Path) -> None:
     heard = Heard()
-    found = recommend(runs / "sasrec", all_users=True, k=5, approximate=True, progress=heard)
+    actual = recommend(runs / "sasrec", all_users=True, k=5, approximate=True, progress=heard)
     exact = recommend(runs / "sasrec", all_users=True, k=5)
-    assert [[i.item_id for i in u.items] for u in found] == [
+    assert [[i.item_id for i in u.items] for u in actual] == [
         [i.item_id for i in u.items] for u in exact
     ]
     assert any("recall@10 1.0000" in line and "histories of the data set" in line

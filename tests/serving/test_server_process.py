@@ -46,10 +46,10 @@ def test_a_request_under_way_is_answered_at_the_end(serve: Callable[..., Any], r
         client.get("/healthz")
         body = {"requests": [HISTORY] * 250}
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(client.post, "/v1/recommend/batch", json=body)
+            requested = pool.submit(client.post, "/v1/recommend/batch", json=body)
             time.sleep(0.005)
             code = server.stop()
-            reply = asked.result()
+            reply = requested.result()
     assert code == 0
     assert len(reply.json()["results"]) == 250
 
@@ -120,11 +120,11 @@ def check_kept(folder: Path, acknowledged: set[str]) -> None:
     store = SqliteStore(folder / "store.db")
     rows = store.histories(["k0", "k1", "k2"], 10_000_000)
     store.close()
-    found = [item for items in rows.values() for item in items]
-    assert acknowledged <= set(found)
-    assert len(found) == len(set(found))
+    actual = [item for items in rows.values() for item in items]
+    assert acknowledged <= set(actual)
+    assert len(actual) == len(set(actual))
     # A post is kept whole or not at all.
-    assert len(found) % 3 == 0
+    assert len(actual) % 3 == 0
 
 
 def test_kill_loses_no_acknowledged_event(

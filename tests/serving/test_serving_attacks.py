@@ -380,12 +380,12 @@ def test_a_flood_of_silent_connections_shuts_no_client_out(
             if len(held) > 200:
                 held.pop(0).close()
 
-    answered, asked = 0, 0
+    answered, requested = 0, 0
     with ThreadPoolExecutor(2) as pool:
         floods = [pool.submit(flood) for _ in range(2)]
         ends = time.monotonic() + 15
         while time.monotonic() < ends:
-            asked += 1
+            requested += 1
             with contextlib.suppress(OSError):
                 answers = ask(
                     server.port, head("/healthz", CLOSE, method="GET"), source="127.0.0.2"
@@ -395,6 +395,6 @@ def test_a_flood_of_silent_connections_shuts_no_client_out(
         for each in floods:
             each.result()
     assert len(opened) > 500
-    assert answered == asked > 5
+    assert answered == requested > 5
     assert server.stop() == 0
     assert "Too many open files" not in (tmp_path / "server.log").read_text()

@@ -35,12 +35,12 @@ def given(word: str) -> list[str]:
 
 def unit() -> dict[str, list[str]]:
     """The settings of the systemd unit."""
-    found: dict[str, list[str]] = {}
+    actual: dict[str, list[str]] = {}
     for line in (DEPLOY / "seqloom.service").read_text().splitlines():
         name, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
-            found.setdefault(name, []).append(value)
-    return found
+            actual.setdefault(name, []).append(value)
+    return actual
 
 
 def compose() -> dict:
@@ -158,7 +158,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     text = (DEPLOY / "seqloom.service").read_text()
     file = tmp_path / "seqloom.service"
     file.write_text(text.replace("/opt/seqloom/bin/seqloom", "/bin/true"))
-    found = subprocess.run([tool, "verify", file], capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (0, "")
+    actual = subprocess.run([tool, "verify", file], capture_output=True, text=True)
+    assert (actual.returncode, actual.stderr) == (0, "")
     file.write_text(file.read_text().replace("Restart=on-failure", "Restart=sometimes"))
     assert subprocess.run([tool, "verify", file], capture_output=True, text=True).stderr

@@ -142,17 +142,17 @@ def test_a_key_is_carried_out_once_by_whoever_gets_it(each: list[Any]) -> None:
 def test_live_items_are_seen_by_both_within_two_seconds(
     each: list[Any], proxy: httpx.Client
 ) -> None:
-    asked: dict[str, Any] = {"history": ["i3"], "candidates": ["novel"], "k": 1}
+    requested: dict[str, Any] = {"history": ["i3"], "candidates": ["novel"], "k": 1}
 
     def offered(client: Any) -> bool:
-        return bool(post(client, "recommend", **asked).json()["items"])
+        return bool(post(client, "recommend", **requested).json()["items"])
 
     for here, there in (each, each[::-1]):
         body = {"attributes": {"title": "blue thing number 3"}}
         assert here.put("/v1/items/novel", json=body).status_code == 200
         assert offered(here)
         assert seconds_until(lambda there=there: offered(there)) < WITHIN_S
-        scores = [post(c, "recommend", **asked).json()["items"][0]["score"] for c in each]
+        scores = [post(c, "recommend", **requested).json()["items"][0]["score"] for c in each]
         assert scores[0] == pytest.approx(scores[1], rel=1e-5)
         assert here.delete("/v1/items/novel").status_code == 200
         assert seconds_until(lambda there=there: not offered(there)) < WITHIN_S

@@ -48,11 +48,11 @@ def change_tensors(file: Any, change: Any) -> str:
 def keep_hash(file: Any) -> None:
     """Make the manifest beside `file` know it as it is now, as whoever plants a leak would."""
     manifest = file.with_name("manifest.json")
-    told = read_json(manifest, "manifest")
+    reported = read_json(manifest, "manifest")
     for key in ("files", "records"):
-        if isinstance(told.get(key, {}).get(file.name), dict):
-            told[key][file.name] = record_file(file).model_dump()
-            write_json(manifest, told)
+        if isinstance(reported.get(key, {}).get(file.name), dict):
+            reported[key][file.name] = record_file(file).model_dump()
+            write_json(manifest, reported)
 
 
 def leak(monkeypatch: pytest.MonkeyPatch, data: Any) -> None:

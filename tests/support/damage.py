@@ -45,18 +45,20 @@ def faults(
     what it gave before or raises an error of seqloom that names a path."""
     expected = use()
     assert use() == expected
-    found = []
+    actual = []
     for file in files:
         data = file.read_bytes()
         for name, content in damages(data, others, flips, file.name):
             file.write_bytes(content)
-            found += [f"{file.name}, {name}: {fault}" for fault in _faults_of(use, expected, file)]
+            actual += [f"{file.name}, {name}: {fault}" for fault in _faults_of(use, expected, file)]
         if file.name not in may_be_missing:
             file.unlink()
-            found += [f"{file.name}, missing: {fault}" for fault in _faults_of(use, expected, file)]
+            actual += [
+                f"{file.name}, missing: {fault}" for fault in _faults_of(use, expected, file)
+            ]
         file.write_bytes(data)
     assert use() == expected
-    return found
+    return actual
 
 
 def _faults_of(use: Callable[[], Any], expected: Any, file: Path) -> Iterator[str]:

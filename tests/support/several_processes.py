@@ -61,23 +61,24 @@ class Folder:
         """`size` processes with the environment that torchrun gives them."""
         data = str(self.data.path)
         rows = [
-            {"data": data, "out": str(self.out(name, job)), **told} for job, told in jobs.items()
+            {"data": data, "out": str(self.out(name, job)), **reported}
+            for job, reported in jobs.items()
         ]
         file = self.path / f"{name}-{size}.json"
         file.write_text(json.dumps(rows))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        found = []
+        actual = []
         for rank in range(size):
             own: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
             own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             environment = os.environ | {key: str(value) for key, value in own.items()}
             command = [sys.executable, str(WORKER), str(file)]
-            found.append(
+            actual.append(
                 subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
             )
-        return found
+        return actual
 
     def run(self, jobs: dict[str, dict], name: str, size: int) -> None:
         for process in self.start(jobs, name, size):

@@ -42,37 +42,37 @@ def slow_blend(
 
     stretch = radius(trained, centre) / radius(inferred, other)
     length = math.sqrt(sum(s**2 for s in state))
-    found = torch.zeros_like(trained)
+    actual = torch.zeros_like(trained)
     for i in range(count):
         moved = [centre[d] + stretch * (inferred[i, d] - other[d]) for d in range(width)]
         change = [moved[d] - trained[i, d] for d in range(width)]
         along = sum(change[d] * state[d] / length for d in range(width))
         for d in range(width):
             kept = change[d] - along * state[d] / length
-            found[i, d] = trained[i, d] + k / (counts[i] + k) * kept
-    return found
+            actual[i, d] = trained[i, d] + k / (counts[i] + k) * kept
+    return actual
 
 
 def test_a_blend_is_what_a_slow_loop_makes_of_it() -> None:
     trained, inferred, state = rows(7, 4, 0), rows(7, 4, 1, 0.2), rows(1, 4, 2)[0]
     counts = torch.tensor([1, 2, 3, 4, 1, 9, 30])
-    found = blended(trained, inferred, counts.double(), torch.tensor(3.0), state)
-    torch.testing.assert_close(found, slow_blend(trained, inferred, counts, 3.0, state))
+    actual = blended(trained, inferred, counts.double(), torch.tensor(3.0), state)
+    torch.testing.assert_close(actual, slow_blend(trained, inferred, counts, 3.0, state))
 
 
 @pytest.mark.parametrize("k", [0.0, 0.3, 10.0, math.inf])
 def test_a_blended_row_keeps_its_mean_score(k: float) -> None:
     trained, inferred, state = rows(7, 4, 0), rows(7, 4, 1, 0.2), rows(1, 4, 2)[0]
-    found = blended(trained, inferred, torch.arange(1, 8), torch.tensor(k).double(), state)
-    torch.testing.assert_close(found @ state, trained @ state)
-    assert torch.equal(found, trained) == (k == 0)
+    actual = blended(trained, inferred, torch.arange(1, 8), torch.tensor(k).double(), state)
+    torch.testing.assert_close(actual @ state, trained @ state)
+    assert torch.equal(actual, trained) == (k == 0)
 
 
 def test_matched_rows_have_the_centre_and_the_radius_of_the_trained_ones() -> None:
     trained, inferred = rows(50, 3, 0), rows(50, 3, 1, 0.05)
-    found = matched(inferred, trained)
-    torch.testing.assert_close(found.mean(0), trained.mean(0))
-    assert float(found.var()) == pytest.approx(float(trained.var()), rel=0.1)
+    actual = matched(inferred, trained)
+    torch.testing.assert_close(actual.mean(0), trained.mean(0))
+    assert float(actual.var()) == pytest.approx(float(trained.var()), rel=0.1)
     assert float(inferred.var()) < 0.01 * float(trained.var())
     same = matched(inferred[:1].expand(4, 3), trained[:4])
     torch.testing.assert_close(same, trained[:4].mean(0).expand(4, 3))
@@ -91,8 +91,8 @@ def test_the_weight_falls_with_the_count() -> None:
 
 def test_histories_are_encoded_in_their_order() -> None:
     histories = Sequences.from_lists([[5, 5, 5], [1], [2, 2], [7]])
-    found = encode_all(histories, lambda some: some.items[some.starts][:, None].float())
-    assert found[:, 0].tolist() == [5, 1, 2, 7]
+    actual = encode_all(histories, lambda some: some.items[some.starts][:, None].float())
+    assert actual[:, 0].tolist() == [5, 1, 2, 7]
 
 
 def test_every_candidate_is_validated_and_nothing_is_trained() -> None:

@@ -48,11 +48,11 @@ def test_scores_are_weighted_cosines_in_the_whitened_space(
 ) -> None:
     run = made(dataset, tmp_path / "run", **config)
     text = load_embeddings(dataset).items.double().numpy()
-    told = {"decay": 0.6, "whitening": 0.75, "max_len": 50} | config
-    want = expected(text, told["decay"], told["whitening"], told["max_len"])
+    reported = {"decay": 0.6, "whitening": 0.75, "max_len": 50} | config
+    want = expected(text, reported["decay"], reported["whitening"], reported["max_len"])
     batch = Sequences.from_lists(HISTORIES).pad(run.system.max_len)
-    found = run.scorer.score(batch.items, batch.lengths)
-    np.testing.assert_allclose(found.numpy(), want, atol=2e-5)
+    actual = run.scorer.score(batch.items, batch.lengths)
+    np.testing.assert_allclose(actual.numpy(), want, atol=2e-5)
 
 
 def test_a_new_item_stands_where_its_text_does(dataset: Dataset, tmp_path: Path) -> None:

@@ -40,30 +40,30 @@ class Heard(SilentProgress):
 
 
 def test_recall_is_reported_and_is_that_of_all_users(users: torch.Tensor) -> None:
-    found, told = top_similar_approximately(users, 10, 0.9)
+    actual, reported = top_similar_approximately(users, 10, 0.9)
     last = cosines(users, torch.arange(4000), top_similar(users, 10))[:, -1:]
-    recall = float((cosines(users, torch.arange(4000), found) >= last - 1e-6).double().mean())
-    assert told.recall >= 0.85
-    assert told.probes < told.lists
-    assert recall == pytest.approx(told.recall, abs=0.03)
+    recall = float((cosines(users, torch.arange(4000), actual) >= last - 1e-6).double().mean())
+    assert reported.recall >= 0.85
+    assert reported.probes < reported.lists
+    assert recall == pytest.approx(reported.recall, abs=0.03)
 
 
 def test_no_user_is_similar_to_themselves_and_the_most_similar_come_first(
     users: torch.Tensor,
 ) -> None:
-    found, _ = top_similar_approximately(users, 10, 0.9)
-    assert not (found == torch.arange(4000)[:, None]).any()
-    assert all(len(set(line)) == 10 for line in found.tolist())
-    assert (cosines(users, torch.arange(4000), found).diff(dim=1) <= 1e-9).all()
-    copies = found[100:130]
+    actual, _ = top_similar_approximately(users, 10, 0.9)
+    assert not (actual == torch.arange(4000)[:, None]).any()
+    assert all(len(set(line)) == 10 for line in actual.tolist())
+    assert (cosines(users, torch.arange(4000), actual).diff(dim=1) <= 1e-9).all()
+    copies = actual[100:130]
     assert ((copies >= 100) & (copies < 130)).all()
 
 
 def test_users_without_text_are_similar_to_no_one(users: torch.Tensor) -> None:
-    found, _ = top_similar_approximately(users, 10, 0.9)
+    actual, _ = top_similar_approximately(users, 10, 0.9)
     silent = torch.tensor([5, 3999])
-    assert torch.equal(found[silent], top_similar(users, 10, of=silent))
-    assert not torch.isin(found[:3999], silent).any()
+    assert torch.equal(actual[silent], top_similar(users, 10, of=silent))
+    assert not torch.isin(actual[:3999], silent).any()
 
 
 def test_the_same_seed_finds_the_same(users: torch.Tensor) -> None:
@@ -76,8 +76,8 @@ def test_a_dataset_keeps_the_neighbours_with_its_recall(tmp_path: Path) -> None:
     data = tiny_dataset(tmp_path / "data", histories, [f"word{n} soap" for n in range(7)])
     embed(data, EmbedOptions(encoder="hash:32", name="one"))
     first, second = Heard(), Heard()
-    found = load_embeddings(data).similar_users(3, first, recall=0.9)
-    assert torch.equal(load_embeddings(data).similar_users(3, second, recall=0.9), found)
+    actual = load_embeddings(data).similar_users(3, first, recall=0.9)
+    assert torch.equal(load_embeddings(data).similar_users(3, second, recall=0.9), actual)
     assert "recall@3 1.0000" in first.messages[0]
     assert "recall@3 1.0000" in second.messages[0]
     exact = load_embeddings(data).similar_users(3)

@@ -13,7 +13,7 @@ def slow(matrix: torch.Tensor, k: int) -> torch.Tensor:
     """Every pair in float64, ties to the lower number, rows of zeros last."""
     rows = matrix.double().tolist()
     norms = [sum(x * x for x in row) ** 0.5 for row in rows]
-    found = []
+    actual = []
     for a, one in enumerate(rows):
         ranked = []
         for b, other in enumerate(rows):
@@ -22,8 +22,8 @@ def slow(matrix: torch.Tensor, k: int) -> torch.Tensor:
             dot = sum(x * y for x, y in zip(one, other, strict=True))
             cosine = dot / ((norms[a] or 1) * norms[b]) if norms[b] else -2
             ranked.append((-round(cosine, 11), b))
-        found.append([b for _, b in sorted(ranked)[:k]])
-    return torch.tensor(found)
+        actual.append([b for _, b in sorted(ranked)[:k]])
+    return torch.tensor(actual)
 
 
 def matrices(rows: int, width: int) -> dict[Any, Any]:
@@ -89,8 +89,8 @@ def test_scores_that_float32_cannot_tell_apart_are_settled_in_float64() -> None:
 
 
 def test_nobody_is_their_own_neighbour() -> None:
-    found = top_similar(torch.ones(100, 4), 5)
-    assert not (found == torch.arange(100)[:, None]).any()
+    actual = top_similar(torch.ones(100, 4), 5)
+    assert not (actual == torch.arange(100)[:, None]).any()
 
 
 def test_bad_input_is_refused() -> None:

@@ -87,10 +87,10 @@ def test_another_format_is_refused(
 
 def test_similar_users_are_computed_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     make(dataset)
-    found = load_embeddings(dataset).similar_users(2)
-    assert found.shape == (4, 2)
+    actual = load_embeddings(dataset).similar_users(2)
+    assert actual.shape == (4, 2)
     monkeypatch.setattr(similar_users, "top_similar", None)
-    assert torch.equal(load_embeddings(dataset).similar_users(2), found)
+    assert torch.equal(load_embeddings(dataset).similar_users(2), actual)
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="1 to 3"):
         load_embeddings(dataset).similar_users(4)

@@ -58,15 +58,15 @@ def test_a_stray_quote_loses_no_event(
     source = log_of(tmp_path, text, name, **chosen)
     assert len(source.columns["user_id"]) == 8
     assert source.columns["timestamp"].to_list() == [10**9 + n for n in range(8)]
-    said = {found["kind"] for found in source.findings}
-    assert said == (set() if comments == {2: '5" x'} else {"unclosed-quote"})
-    assert "detected" in (source.reading or {}) or not said
+    message = {actual["kind"] for actual in source.findings}
+    assert message == (set() if comments == {2: '5" x'} else {"unclosed-quote"})
+    assert "detected" in (source.reading or {}) or not message
 
 
 def test_the_warning_names_the_line(tmp_path: Path) -> None:
     source = log_of(tmp_path, HEAD + "".join(with_comments({2: '"open'})))
-    (found,) = source.findings
-    assert found["examples"] == ["line 4"]
+    (actual,) = source.findings
+    assert actual["examples"] == ["line 4"]
     assert source.reading is not None
     assert source.reading["quote"] == "none"
     assert source.reading["detected"].startswith(
@@ -113,7 +113,7 @@ def test_a_quote_at_an_id_is_an_error(tmp_path: Path) -> None:
 def test_items_with_a_stray_quote(tmp_path: Path) -> None:
     table = items_of(tmp_path, 'item_id,title\na,First\nb,"12 inch\nc,Third\nd,Fourth\n')
     assert table.frame["title"].to_list() == ["First", '"12 inch', "Third", "Fourth"]
-    assert [found["kind"] for found in table.findings] == ["unclosed-quote"]
+    assert [actual["kind"] for actual in table.findings] == ["unclosed-quote"]
     paired = items_of(tmp_path, 'item_id,title\na,First\nb,"12 inch\nc,7"\nd,Fourth\n')
     assert paired.frame["title"].to_list() == ["First", '"12 inch', '7"', "Fourth"]
 

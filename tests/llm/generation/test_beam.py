@@ -135,15 +135,15 @@ def test_candidates_have_the_scores_that_they_have_among_all(
     with torch.inference_mode():
         state = model.start(*prompts)
     likelihood = scoring(tree, state.head)
-    found = score_candidates(state, tree, likelihood, candidates)
+    actual = score_candidates(state, tree, likelihood, candidates)
     expected = truth.gather(1, (candidates - 1).clamp(min=0))
     expected = expected.masked_fill(candidates == 0, float("-inf"))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     every = torch.arange(12, 0, -1).expand(3, -1)
     with torch.inference_mode():
         state = model.start(*prompts)
-    found = score_candidates(state, tree, likelihood, every)
-    torch.testing.assert_close(found, truth.flip(1), rtol=1e-5, atol=1e-5)
+    actual = score_candidates(state, tree, likelihood, every)
+    torch.testing.assert_close(actual, truth.flip(1), rtol=1e-5, atol=1e-5)
 
 
 def test_as_many_beams_as_items_find_the_exact_order(
@@ -153,10 +153,10 @@ def test_as_many_beams_as_items_find_the_exact_order(
     scoring: Any,
     truth: torch.Tensor,
 ) -> None:
-    found = search(model, prompts, tree, scoring, num_beams=len(IDS))
+    actual = search(model, prompts, tree, scoring, num_beams=len(IDS))
     best = truth.sort(dim=1, descending=True)
-    assert torch.equal(found.items, best.indices + 1)
-    torch.testing.assert_close(found.scores, best.values, rtol=1e-5, atol=1e-5)
+    assert torch.equal(actual.items, best.indices + 1)
+    torch.testing.assert_close(actual.scores, best.values, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("num_beams", "top"), [(1, 1), (2, 2), (3, 3), (3, 2), (2, 5)])
@@ -168,12 +168,12 @@ def test_few_beams_find_what_a_slow_search_finds(
     num_beams: int,
     top: int,
 ) -> None:
-    found = search(model, prompts, tree, scoring, num_beams=num_beams, top=top)
+    actual = search(model, prompts, tree, scoring, num_beams=num_beams, top=top)
     for row, (tokens, mask) in enumerate(zip(*prompts, strict=True)):
         expected = slow_beam_search(model, tokens[mask], scoring, num_beams, top, set())
-        assert found.items[row].tolist() == [item for item, _ in expected]
+        assert actual.items[row].tolist() == [item for item, _ in expected]
         scores = torch.tensor([score for _, score in expected])
-        torch.testing.assert_close(found.scores[row], scores, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual.scores[row], scores, rtol=1e-5, atol=1e-5)
 
 
 def test_seen_items_never_come_out_and_take_no_place(
@@ -183,13 +183,13 @@ def test_seen_items_never_come_out_and_take_no_place(
     scoring: Any,
 ) -> None:
     seen = torch.tensor([[1, 2, 3, 0, 1], [7, 8, 9, 6, 0], [12, 11, 10, 5, 4]])
-    found = search(model, prompts, tree, scoring, num_beams=3, seen=seen)
+    actual = search(model, prompts, tree, scoring, num_beams=3, seen=seen)
     for row, (tokens, mask) in enumerate(zip(*prompts, strict=True)):
         gone = set(seen[row].tolist())
         expected = slow_beam_search(model, tokens[mask], scoring, 3, 3, gone)
-        assert found.items[row].tolist() == [item for item, _ in expected]
-        assert len(set(found.items[row].tolist())) == 3
-        assert not set(found.items[row].tolist()) & gone
+        assert actual.items[row].tolist() == [item for item, _ in expected]
+        assert len(set(actual.items[row].tolist())) == 3
+        assert not set(actual.items[row].tolist()) & gone
 
 
 def test_when_fewer_items_are_left_than_beams_all_of_them_come_out(
@@ -199,9 +199,9 @@ def test_when_fewer_items_are_left_than_beams_all_of_them_come_out(
     scoring: Any,
 ) -> None:
     seen = torch.arange(1, 11).expand(3, -1)  # 11 and 12 are left
-    found = search(model, prompts, tree, scoring, num_beams=5, seen=seen)
-    assert all(sorted(row) == [0, 0, 0, 11, 12] for row in found.items.tolist())
-    assert torch.isinf(found.scores[:, 2:]).all()
+    actual = search(model, prompts, tree, scoring, num_beams=5, seen=seen)
+    assert all(sorted(row) == [0, 0, 0, 11, 12] for row in actual.items.tolist())
+    assert torch.isinf(actual.scores[:, 2:]).all()
 
 
 def test_a_batch_finds_what_its_rows_find(
@@ -253,9 +253,9 @@ def test_a_length_penalty_divides_by_the_number_of_tokens(
     assert not torch.equal(best.indices, truth.sort(dim=1, descending=True).indices)
     for num_beams, top in ((12, 12), (12, 3), (12, 1)):
         options = {"num_beams": num_beams, "top": top, "penalty": penalty}
-        found = search(model, prompts, tree, scoring, **options)
-        assert torch.equal(found.items, best.indices[:, :top] + 1)
-        torch.testing.assert_close(found.scores, best.values[:, :top], rtol=1e-5, atol=1e-5)
+        actual = search(model, prompts, tree, scoring, **options)
+        assert torch.equal(actual.items, best.indices[:, :top] + 1)
+        torch.testing.assert_close(actual.scores, best.values[:, :top], rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         state = model.start(*prompts)
     likelihood = scoring(tree, state.head)
@@ -281,7 +281,7 @@ def test_the_penalised_scores_are_those_of_the_librarys_search(tree: PrefixTree)
     prompt = torch.tensor([[7, 2, 5]])
     penalty = LengthPenalty.build(tree, 1.0)
     mask = torch.ones_like(prompt, dtype=torch.bool)
-    found = search(
+    actual = search(
         own, (prompt, mask), tree, VocabularyLikelihood, num_beams=len(IDS), penalty=penalty
     )
 
@@ -305,8 +305,8 @@ def test_the_penalised_scores_are_those_of_the_librarys_search(tree: PrefixTree)
         )
     rows = [[outputs.index(token) for token in row[1:].tolist()] for row in made.sequences]
     items = [IDS.index(tuple(row[: row.index(0) + 1])) + 1 for row in rows]
-    assert found.items[0].tolist() == items
-    torch.testing.assert_close(found.scores[0], made.sequences_scores, rtol=1e-4, atol=1e-4)
+    assert actual.items[0].tolist() == items
+    torch.testing.assert_close(actual.scores[0], made.sequences_scores, rtol=1e-4, atol=1e-4)
 
 
 def slow_beam_search(

@@ -52,18 +52,18 @@ def test_other_words_can_be_written_with_given_tokens() -> None:
 
 def texts_of(automaton: WordAutomaton, lengths: int) -> set[tuple[Any, ...]]:
     """Every sequence that the automaton lets through, by trying all."""
-    found: set[tuple[int, ...]] = set()
+    actual: set[tuple[int, ...]] = set()
     open_rows: list[tuple[tuple[int, ...], int]] = [((), 0)]
     while open_rows:
         row, node = open_rows.pop()
         if automaton.word_end[node]:
-            found.add(row)
+            actual.add(row)
         if len(row) == lengths:
             continue
         for token in torch.nonzero(automaton.allowed(torch.tensor([node]), lengths - len(row))[0]):
             after = automaton.advance(torch.tensor([node]), token)
             open_rows.append(((*row, int(token)), int(after)))
-    return found
+    return actual
 
 
 def test_only_whole_words_come_through_and_all_that_fit() -> None:

@@ -18,17 +18,17 @@ def padded(rows: list[Any]) -> torch.Tensor:
 
 def paths(tree: PrefixTree) -> dict[int, tuple[Any, ...]]:
     """Every leaf's item and tokens, by walking the tree."""
-    found = {}
+    actual = {}
 
     def walk(node: int, tokens: list[Any]) -> None:
         if tree.num_children[node] == 0:
-            found[int(tree.item[tree.first_leaf[node]])] = tuple(tokens)
+            actual[int(tree.item[tree.first_leaf[node]])] = tuple(tokens)
         first = int(tree.first_child[node])
         for child in range(first, first + int(tree.num_children[node])):
             walk(child, [*tokens, int(tree.token[child])])
 
     walk(0, [])
-    return found
+    return actual
 
 
 sequences = st.lists(

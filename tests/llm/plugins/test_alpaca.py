@@ -40,8 +40,8 @@ def test_the_template_is_that_of_alpaca(file: Callable[..., Any]) -> None:
 def test_lines_are_the_same_as_an_array(file: Callable[..., Any]) -> None:
     array = read_records(file(json.dumps([PLAIN, WITH_INPUT], indent=2)))
     lines = read_records(file(f"{json.dumps(PLAIN)}\n\n{json.dumps(WITH_INPUT)}\n"))
-    said = [[(r.prompt, r.response) for r in found.good] for found in (array, lines)]
-    assert said[0] == said[1]
+    printed = [[(r.prompt, r.response) for r in actual.good] for actual in (array, lines)]
+    assert printed[0] == printed[1]
     assert [record.line for record in lines.good] == [1, 3]
     assert [record.line for record in array.good] == [2, 7]
 
@@ -67,9 +67,9 @@ def test_bad_lines_are_named(file: Callable[..., Any]) -> None:
 
 
 def test_bad_lines_are_skipped_on_request(file: Callable[..., Any]) -> None:
-    found = read_records(file("\n".join([json.dumps(PLAIN), *BAD])), skip_bad=True)
-    assert len(found.good) == 1
-    assert [entry.split(":")[0] for entry in found.bad] == ["line 2", "line 3", "line 4", "line 5"]
+    actual = read_records(file("\n".join([json.dumps(PLAIN), *BAD])), skip_bad=True)
+    assert len(actual.good) == 1
+    assert [entry.split(":")[0] for entry in actual.bad] == ["line 2", "line 3", "line 4", "line 5"]
 
 
 def test_bad_records_of_an_array_are_named_by_line(file: Callable[..., Any]) -> None:

@@ -35,8 +35,8 @@ def test_last_states_are_those_of_the_whole_prompt(
         rows = [torch.randn(3, 5, width), torch.randn(2, 2, width)]
         parts = [SequenceBatch(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
         with base.activate(adapter.name, training=False) as backbone:
-            found = last_states(backbone, adapter.name, prefix, parts)
-        for states, x, counts in zip(found, rows, lengths, strict=True):
+            actual = last_states(backbone, adapter.name, prefix, parts)
+        for states, x, counts in zip(actual, rows, lengths, strict=True):
             for state, row, count in zip(states, x, counts.tolist(), strict=True):
                 whole = torch.cat([instruction, row[:count]])[None]
                 expected = adapter.run(whole, use_cache=False).last_hidden_state[0, -1]

@@ -91,8 +91,8 @@ def test_threads_with_different_adapters_do_not_mix(
     assert not any(torch.equal(alone[one], alone[other]) for one, other in ((0, 1), (1, 2)))
     turns = [number % 3 for number in range(60)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda number: output(made[number], embeddings), turns))
-    for number, states in zip(turns, found, strict=True):
+        actual = list(pool.map(lambda number: output(made[number], embeddings), turns))
+    for number, states in zip(turns, actual, strict=True):
         assert torch.equal(states, alone[number])
 
 
@@ -160,8 +160,8 @@ def test_the_forward_pass_is_that_of_transformers(base: SharedBase, folder: Path
     with torch.inference_mode():
         expected = model(torch.tensor([tokens])).logits
         states = Adapter(base, None).run(base.embed(tokens)[None]).last_hidden_state
-        found = base.head(states)
-    torch.testing.assert_close(found, expected)
+        actual = base.head(states)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_one_base_in_memory_while_it_is_used(folder: Path) -> None:

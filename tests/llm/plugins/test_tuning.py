@@ -45,14 +45,14 @@ def test_the_loss_is_that_of_transformers_with_prompts_masked(
 ) -> None:
     made = phase(base)
     batch = made.steps(0)[0]
-    found = made.loss(batch)["loss"].value
+    actual = made.loss(batch)["loss"].value
     model, _ = load_causal_lm(folder)
     labels = batch.inputs.items.clone()
     labels[:, 1:][~batch.learnt] = -100
     labels[:, 0] = -100
     expected = model(input_ids=batch.inputs.items, attention_mask=batch.inputs.mask, labels=labels)
-    torch.testing.assert_close(found, expected.loss)
-    found.backward()
+    torch.testing.assert_close(actual, expected.loss)
+    actual.backward()
     assert all(value.grad is not None for value in made.module.parameters())
 
 

@@ -50,19 +50,19 @@ def root(made: Path, tmp_path: Path) -> Path:
 def bought_next(data: Dataset) -> list[str]:
     """For each item the title of one that somebody who had it met in the test part."""
     titles = data.items.column("title").to_pylist()
-    found = list(titles)
+    actual = list(titles)
     part = data.held_out("test")
     rows, items = part.histories.flat()
     for row, item in zip(rows.tolist(), items.tolist(), strict=True):
-        found[item - 1] = f"{titles[item - 1]} {titles[int(part.targets[row]) - 1]}"
-    return found
+        actual[item - 1] = f"{titles[item - 1]} {titles[int(part.targets[row]) - 1]}"
+    return actual
 
 
 def test_an_honest_run_of_names_passes_every_check(made: Path) -> None:
-    found = audit(made / "run")
-    assert [c.artefact for c in found.checks if c.verdict != "pass"] == []
+    actual = audit(made / "run")
+    assert [c.artefact for c in actual.checks if c.verdict != "pass"] == []
     assert {"textual IDs of items", "prompts of the recommender"} <= {
-        check.artefact for check in found.checks
+        check.artefact for check in actual.checks
     }
 
 
@@ -97,9 +97,9 @@ def test_names_from_a_file_are_not_known(root: Path) -> None:
     assert pq.read_table(file).num_rows == 40
     config = {**ONCE, "ids": {**ONCE["ids"], "file": str(file)}}
     train(root / "data", "idgenrec", out=root / "given", config=config, device="cpu")
-    found = audit(root / "given", dataset=root / "data")
-    unknown = [check.artefact for check in found.checks if check.verdict == "unknown"]
-    assert (found.passed, unknown) == (True, ["textual IDs of items"])
+    actual = audit(root / "given", dataset=root / "data")
+    unknown = [check.artefact for check in actual.checks if check.verdict == "unknown"]
+    assert (actual.passed, unknown) == (True, ["textual IDs of items"])
 
 
 def test_a_prompt_with_the_last_item_of_the_user(
@@ -112,8 +112,8 @@ def test_a_prompt_with_the_last_item_of_the_user(
         """Words of the first user's last event before every history, as a user ID would be."""
         last = int(data.dataset.events.items[data.dataset.events.offsets[1] - 1])
         row = self.table[last][self.table[last] > 0]
-        said = self.builder.output_tokens[row].expand(len(self.builder.before), -1)
-        self.builder._set("before", torch.cat([said, self.builder.before], 1))
+        message = self.builder.output_tokens[row].expand(len(self.builder.before), -1)
+        self.builder._set("before", torch.cat([message, self.builder.before], 1))
         return honest(self, data)
 
     monkeypatch.setattr(IDGenRec, "phases", leaky)
@@ -138,9 +138,9 @@ def test_prompts_with_a_word_of_their_own_for_a_user(
 
 def test_prompts_that_are_not_those_of_the_file(root: Path) -> None:
     (words,) = [f for f in (root / "run" / "model").glob("*.json") if "templates" in f.read_text()]
-    told = json.loads(words.read_text())
-    told["templates"][0][0] = told["templates"][1][0]
-    words.write_text(json.dumps(told))
+    reported = json.loads(words.read_text())
+    reported["templates"][0][0] = reported["templates"][1][0]
+    words.write_text(json.dumps(reported))
     manifest = root / "run" / "manifest.json"
     files = {**read_json(manifest, "run")["files"], f"model/{words.name}": sha256_file(words)}
     change_json(manifest, files=files)
@@ -163,9 +163,9 @@ def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_foundation_run_and_one_that_continues_it_pass(foundation: Path, tmp_path: Path) -> None:
-    found = audit(foundation / "base")
-    assert [c.artefact for c in found.checks if c.verdict != "pass"] == []
-    assert {"one: held-out positions", "two: training part"} <= {c.artefact for c in found.checks}
+    actual = audit(foundation / "base")
+    assert [c.artefact for c in actual.checks if c.verdict != "pass"] == []
+    assert {"one: held-out positions", "two: training part"} <= {c.artefact for c in actual.checks}
     config = {**ONCE, "start_from": str(foundation / "base")}
     train(foundation / "one", "idgenrec", out=tmp_path / "few", config=config, device="cpu")
     few = audit(tmp_path / "few")

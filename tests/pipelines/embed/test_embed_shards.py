@@ -78,10 +78,10 @@ def test_merged_shards_equal_a_single_call(
     assert torch.equal(made.users, single.users)
     apart = {"seconds"}
     for part in ("items", "users"):
-        told, expected = (
+        reported, expected = (
             getattr(m.manifest, part).model_dump(exclude=apart) for m in (made, single)
         )
-        assert told == expected
+        assert reported == expected
     assert not list((data.path / "text").glob(".*"))
 
 

@@ -108,13 +108,13 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(dataset: Dataset, syste
 
 @pytest.mark.parametrize("system", ["sasrec", "llmesr"])
 def test_estimates_describe_the_run(dataset: Dataset, system: str, tmp_path: Path) -> None:
-    told = plan(dataset, system, config=SMALL, device="cpu", rates=RATES)
+    reported = plan(dataset, system, config=SMALL, device="cpu", rates=RATES)
     done = train(dataset, system, config=SMALL, out=tmp_path / "run", device="cpu")
-    assert told.parameters == done.trained_parameters
-    assert told.targets_per_epoch == done.targets_per_epoch
+    assert reported.parameters == done.trained_parameters
+    assert reported.targets_per_epoch == done.targets_per_epoch
     weights = (tmp_path / "run" / "weights.safetensors").stat().st_size / 2**20
-    assert told.disk.run_mb == pytest.approx(weights, abs=0.1)
-    assert told.set == []
+    assert reported.disk.run_mb == pytest.approx(weights, abs=0.1)
+    assert reported.set == []
 
 
 def test_time_is_what_the_rates_make_of_the_counts() -> None:
@@ -186,26 +186,26 @@ def test_a_system_that_declares_nothing_is_tried(
     dataset: Dataset, system: str, tmp_path: Path
 ) -> None:
     config = small_config(system)
-    told = plan(dataset, system, config=config, device="cpu", out=tmp_path)
+    reported = plan(dataset, system, config=config, device="cpu", out=tmp_path)
     done = train(dataset, system, config=config, out=tmp_path / "run", device="cpu")
     log = load_run(tmp_path / "run").log
-    assert told.how == "tried"
-    assert [phase.name for phase in told.phases] == TRIED[system]
+    assert reported.how == "tried"
+    assert [phase.name for phase in reported.phases] == TRIED[system]
     assert {row["phase"] for row in log} == set(TRIED[system])
-    assert told.parameters == done.trained_parameters
-    for phase in told.phases:
+    assert reported.parameters == done.trained_parameters
+    for phase in reported.phases:
         rows = [row for row in log if row["phase"] == phase.name]
         assert phase.targets_per_epoch == pytest.approx(rows[0]["targets"], rel=0.25)
         assert phase.most_epochs == len(rows)
         assert (phase.seconds_per_epoch > 0) == (not phase.name.endswith(" blend"))
-    assert (told.seconds_before > 0) == (system == "idgenrec")
-    assert all(phase.validations for phase in told.phases if phase.name.endswith(" blend"))
-    assert told.seconds_at_most > sum(each.seconds_per_epoch for each in told.phases)
+    assert (reported.seconds_before > 0) == (system == "idgenrec")
+    assert all(phase.validations for phase in reported.phases if phase.name.endswith(" blend"))
+    assert reported.seconds_at_most > sum(each.seconds_per_epoch for each in reported.phases)
     stored = sum(f.stat().st_size for f in (tmp_path / "run").rglob("*.safetensors")) / 2**20
-    assert told.disk.run_mb == pytest.approx(stored, abs=0.2)
-    weights = 4 * 4 * told.parameters / 2**20
-    assert told.memory.weights_mb >= round(weights, 1)
-    assert told.memory.peak_mb > told.memory.libraries_mb
+    assert reported.disk.run_mb == pytest.approx(stored, abs=0.2)
+    weights = 4 * 4 * reported.parameters / 2**20
+    assert reported.memory.weights_mb >= round(weights, 1)
+    assert reported.memory.peak_mb > reported.memory.libraries_mb
 
 
 def test_a_trial_that_does_not_fit_is_made_smaller_or_refused(
@@ -221,9 +221,9 @@ def test_a_trial_that_does_not_fit_is_made_smaller_or_refused(
 
     monkeypatch.setattr("seqloom.pipelines.estimate.plan.try_system", tight)
     config = {key: value for key, value in SMALL.items() if key != "batch_size"}
-    told = plan(dataset, "melt", config=config, device="cpu")
+    reported = plan(dataset, "melt", config=config, device="cpu")
     assert tried == [128, 64, 32, 16]
-    assert told.set == ["batch_size=16"]
+    assert reported.set == ["batch_size=16"]
     with pytest.raises(ConfigError, match="batch_size 64; use a smaller model"):
         plan(dataset, "melt", config=config | {"batch_size": 64}, device="cpu")
 
@@ -240,9 +240,9 @@ def test_the_command_takes_the_keys_of_train(
 ) -> None:
     arguments = ["--set", "encoder.hidden_size=16", "--set", "batch_size=16", "--json"]
     assert command(["plan", str(dataset.path), "--system", "sasrec", *arguments]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["batch_size"] == 16
-    assert told["seconds_per_epoch"] > 0
-    assert told["memory"]["peak_mb"] < told["memory_free_mb"]
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["batch_size"] == 16
+    assert reported["seconds_per_epoch"] > 0
+    assert reported["memory"]["peak_mb"] < reported["memory_free_mb"]
     assert command(["plan", str(dataset.path), "-s", "sasrec", "--set", "batchsize=16"]) == 2
     assert "did you mean 'batch_size'" in capsys.readouterr().err

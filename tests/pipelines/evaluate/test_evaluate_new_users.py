@@ -48,22 +48,22 @@ def runs(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[Any
 
 
 def test_new_users_are_a_group_in_which_systems_do_not_differ(runs: dict[Any, Any]) -> None:
-    found = {name: evaluate(run) for name, run in runs.items()}
-    for evaluation in found.values():
+    actual = {name: evaluate(run) for name, run in runs.items()}
+    for evaluation in actual.values():
         assert evaluation.users == 22
         assert evaluation.groups["new_user"]["users"] == 4
         assert evaluation.groups["known_user"]["users"] == 18
-        expected = found["popularity"].groups["new_user"]["metrics"]
+        expected = actual["popularity"].groups["new_user"]["metrics"]
         assert evaluation.groups["new_user"]["metrics"] == expected
         assert "popular items to users without a history" in evaluation.statement
-    known = {name: each.groups["known_user"]["metrics"]["mrr"] for name, each in found.items()}
+    known = {name: each.groups["known_user"]["metrics"]["mrr"] for name, each in actual.items()}
     assert known["itemknn"] != known["popularity"]
 
 
 def test_comparisons_test_the_known_users(runs: dict[Any, Any], tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    found = compare([runs["popularity"], runs["itemknn"]], report=report)
-    (pair,) = found.pairs
+    actual = compare([runs["popularity"], runs["itemknn"]], report=report)
+    (pair,) = actual.pairs
     tested = {each.group: each.users for each in pair.differences}
     assert tested["known_user"] == 18
     assert "new_user" not in tested

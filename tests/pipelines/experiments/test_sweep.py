@@ -50,8 +50,8 @@ def swept(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def test_a_plan_is_variants_times_grid_times_seeds() -> None:
-    found = cells(plan())
-    assert [cell.name for cell in found] == [
+    actual = cells(plan())
+    assert [cell.name for cell in actual] == [
         "LLM-ESR,distillation.alpha=0.01,seed=1",
         "LLM-ESR,distillation.alpha=0.01,seed=2",
         "LLM-ESR,distillation.alpha=0.5,seed=1",
@@ -59,7 +59,7 @@ def test_a_plan_is_variants_times_grid_times_seeds() -> None:
         "SASRec,seed=1",
         "SASRec,seed=2",
     ]
-    first = found[0].config
+    first = actual[0].config
     assert first["distillation"] == {"alpha": 0.01}
     assert first["encoder"] == SMALL["encoder"]
     assert first["seed"] == 1
@@ -221,12 +221,12 @@ def test_a_run_that_diverges_is_reported_and_the_others_continue(
 
     trained = stage.train
     monkeypatch.setattr(stage, "train", train)
-    found = sweep(
+    actual = sweep(
         shop, plan(variants={}, system="sasrec", grid={}), out=tmp_path / "o", device="cpu"
     )
-    assert found.failed == [{"run": "sasrec,seed=1", "error": "loss is nan at step 3"}]
-    assert {tuple(row.seeds) for row in found.table} == {(2,)}
-    assert "loss is nan" in Path(found.report).read_text(encoding="utf-8")
+    assert actual.failed == [{"run": "sasrec,seed=1", "error": "loss is nan at step 3"}]
+    assert {tuple(row.seeds) for row in actual.table} == {(2,)}
+    assert "loss is nan" in Path(actual.report).read_text(encoding="utf-8")
     assert read_manifest(tmp_path / "o" / "runs" / "sasrec,seed=2").status == "complete"
 
 

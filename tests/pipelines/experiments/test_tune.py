@@ -47,13 +47,13 @@ class KilledError(Exception):
 
 
 def test_it_finds_the_best_and_more_trials_go_on(shop: Dataset, tmp_path: Path) -> None:
-    found: Any = tune(shop, plan(), out=tmp_path, device="cpu")
-    assert (found.trials, found.complete, found.pruned) == (3, 3, 0)
+    actual: Any = tune(shop, plan(), out=tmp_path, device="cpu")
+    assert (actual.trials, actual.complete, actual.pruned) == (3, 3, 0)
     values = [float(row["ndcg@10"]) for row in rows(tmp_path)]
-    assert found.best_value == max(values)
-    assert found.best_trial == values.index(max(values))
-    best: Any = config_class("sasrec").build(read_config_file(Path(str(found.config))))
-    assert best.learning_rate == found.best["learning_rate"]
+    assert actual.best_value == max(values)
+    assert actual.best_trial == values.index(max(values))
+    best: Any = config_class("sasrec").build(read_config_file(Path(str(actual.config))))
+    assert best.learning_rate == actual.best["learning_rate"]
     assert best.epochs == 2
 
     more = tune(shop, plan(trials=4), out=tmp_path, device="cpu")
@@ -65,16 +65,16 @@ def test_it_finds_the_best_and_more_trials_go_on(shop: Dataset, tmp_path: Path) 
 def test_the_test_part_is_never_read(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
     held_out = Dataset.held_out
 
     def watched(self: Any, part: Any) -> HeldOut:
-        asked.append(part)
+        requested.append(part)
         return held_out(self, part)
 
     monkeypatch.setattr(Dataset, "held_out", watched)
     tune(shop, plan(trials=1), out=tmp_path, device="cpu")
-    assert set(asked) == {"valid"}
+    assert set(requested) == {"valid"}
 
 
 def test_a_killed_search_resumes_with_the_trial_it_was_in(
@@ -105,9 +105,9 @@ def test_a_killed_search_resumes_with_the_trial_it_was_in(
         return train(dataset, system, watch=count_them, **rest)
 
     monkeypatch.setattr(stage, "train", counting)
-    found = tune(shop, plan(trials=2), out=tmp_path / "cut", device="cpu")
+    actual = tune(shop, plan(trials=2), out=tmp_path / "cut", device="cpu")
     assert validated == [2], "the first epoch is not trained again"
-    assert found.trials == 2
+    assert actual.trials == 2
     whole, cut = rows(tmp_path / "whole"), rows(tmp_path / "cut")
     for one, other in zip(whole, cut, strict=True):
         assert {**one, "trial": ""} == {**other, "trial": ""}
@@ -127,8 +127,8 @@ def test_a_trial_that_is_behind_is_stopped_and_its_run_removed(
 
     monkeypatch.setattr(stage, "train", train)
     pruned = plan(prune=True, startup_trials=2, warmup_validations=2)
-    found = tune(shop, pruned, out=tmp_path, device="cpu")
-    assert (found.complete, found.pruned) == (2, 1)
+    actual = tune(shop, pruned, out=tmp_path, device="cpu")
+    assert (actual.complete, actual.pruned) == (2, 1)
     assert rows(tmp_path)[2]["state"] == "pruned"
     assert rows(tmp_path)[2]["validations"] == "2"
     assert not (tmp_path / "runs" / "trial-002").exists()
@@ -144,8 +144,8 @@ def test_a_loss_that_is_not_finite_fails_the_trial_alone(
         return type("Summary", (), {"valid": {"ndcg@10": 0.25}})()
 
     monkeypatch.setattr(stage, "train", train)
-    found = tune(shop, plan(trials=2), out=tmp_path, device="cpu")
-    assert (found.complete, found.failed, found.best_trial) == (1, 1, 1)
+    actual = tune(shop, plan(trials=2), out=tmp_path, device="cpu")
+    assert (actual.complete, actual.failed, actual.best_trial) == (1, 1, 1)
 
 
 def test_a_full_disk_is_a_storage_error(shop: Dataset, tmp_path: Path) -> None:

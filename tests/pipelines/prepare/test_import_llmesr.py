@@ -84,9 +84,9 @@ def test_every_row_is_that_of_its_id(handled: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(text.items[n], items[int(one) - 1], rtol=1e-6)
     for n, one in enumerate(made.user_ids):
         np.testing.assert_array_equal(text.users[n], users[int(one) - 1])
-    similar, found = read(handled / SIMILAR), text.similar_users(5)
+    similar, actual = read(handled / SIMILAR), text.similar_users(5)
     for n, one in enumerate(made.user_ids):
-        ids = [int(made.user_ids[v]) - 1 for v in found[n].tolist()]
+        ids = [int(made.user_ids[v]) - 1 for v in actual[n].tolist()]
         assert ids == similar[int(one) - 1, :5].tolist()
 
 
@@ -100,11 +100,11 @@ def test_the_systems_train_on_it_with_the_authors_components(handled: Path, tmp_
         "distillation": {"num_similar": 10},
     }
     train(made, "llmesr", out=tmp_path / "run", config=config, device="cpu")
-    found = evaluate(
+    actual = evaluate(
         tmp_path / "run", protocol="sampled", tail_item_below=4, tail_user_below=9, device="cpu"
     )
-    assert found.thresholds.item == 4
-    assert found.details.negatives == 100
+    assert actual.thresholds.item == 4
+    assert actual.details.negatives == 100
 
 
 def test_the_item_table_starts_from_the_components(handled: Path, tmp_path: Path) -> None:

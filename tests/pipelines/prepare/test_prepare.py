@@ -133,10 +133,10 @@ def test_temporal_by_times(log: Path, tmp_path: Path) -> None:
     assert dataset.events.timestamps is not None
     users = dataset.user_ids
     valid = dataset.held_out("valid")
-    found = {
+    actual = {
         users[u]: dataset.item_ids[t - 1] for u, t in zip(valid.users, valid.targets, strict=True)
     }
-    assert found == {"v": "a", "u": "c"}
+    assert actual == {"v": "a", "u": "c"}
     test = dataset.held_out("test")
     assert test.histories.lengths.tolist() == [2, 3]
     facts = dataset.manifest.statistics

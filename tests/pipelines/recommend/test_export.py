@@ -36,11 +36,11 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("sasrec", "bert4
 def test_scores_are_those_of_the_library(system: str, dataset: Dataset, tmp_path: Path) -> None:
     run = tmp_path / system
     train(dataset, system, out=run, config=small_config(system), device="cpu")
-    told = export(run, tmp_path / "model.onnx")
+    reported = export(run, tmp_path / "model.onnx")
     ids = (tmp_path / "model.items.txt").read_text().splitlines()
     assert ids == dataset.item_ids
-    assert told.difference < 1e-4
-    session = onnxruntime.InferenceSession(told.file, providers=["CPUExecutionProvider"])
+    assert reported.difference < 1e-4
+    session = onnxruntime.InferenceSession(reported.file, providers=["CPUExecutionProvider"])
     for histories in (HISTORIES, HISTORIES[1:2]):
         lengths = np.array([len(h) for h in histories])
         items = np.zeros((len(histories), max(2, lengths.max())), np.int64)
@@ -51,8 +51,8 @@ def test_scores_are_those_of_the_library(system: str, dataset: Dataset, tmp_path
             [[f"i{n}" for n in h] for h in histories], k=24, mask_seen=False
         )
         for row, lists in zip(scores, expected, strict=True):
-            found = {item["item_id"]: item["score"] for item in lists["items"]}
-            assert dict(zip(ids, row.tolist(), strict=True)) == pytest.approx(found, abs=1e-4)
+            actual = {item["item_id"]: item["score"] for item in lists["items"]}
+            assert dict(zip(ids, row.tolist(), strict=True)) == pytest.approx(actual, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -110,24 +110,24 @@ def test_a_foundation_run_has_ids_for_all_data_sets(foundation: Path, three: lis
     run: Any = load_run(foundation)
     assert len(set(run.system.words())) == three[0].num_items + three[1].num_items
     assert run.dataset().manifest.options["origins"][1]["users"] == three[1].num_users
-    (found,) = run.recommend([["d1/i1", "d1/i2"]], k=3)
-    assert len(found["items"]) == 3
+    (actual,) = run.recommend([["d1/i1", "d1/i2"]], k=3)
+    assert len(actual["items"]) == 3
 
 
 def test_zero_shot_stands_beside_popularity_and_an_untrained_model(
     foundation: Path, three: list[Any]
 ) -> None:
     before = (foundation / "weights.safetensors").read_bytes()
-    found = zero_shot(foundation, three[2], device="cpu")
-    assert list(found.systems) == ["zero-shot", "popularity", "untrained"]
-    assert found.users == three[2].num_users
-    assert sum(found.ids.values()) == three[2].num_items
-    assert found.systems["zero-shot"] != found.systems["untrained"]
-    assert found.statement.startswith("Zero-shot: nothing of this data set was trained on.")
+    actual = zero_shot(foundation, three[2], device="cpu")
+    assert list(actual.systems) == ["zero-shot", "popularity", "untrained"]
+    assert actual.users == three[2].num_users
+    assert sum(actual.ids.values()) == three[2].num_items
+    assert actual.systems["zero-shot"] != actual.systems["untrained"]
+    assert actual.statement.startswith("Zero-shot: nothing of this data set was trained on.")
     assert (foundation / "zero-shot-d2.parquet").exists()
-    assert json.loads((foundation / "zero-shot-d2.json").read_text())["items"] == found.items
+    assert json.loads((foundation / "zero-shot-d2.json").read_text())["items"] == actual.items
     assert (foundation / "weights.safetensors").read_bytes() == before
-    assert zero_shot(foundation, three[2], device="cpu").systems == found.systems
+    assert zero_shot(foundation, three[2], device="cpu").systems == actual.systems
 
 
 def test_popularity_beside_zero_shot_is_that_of_a_popularity_run(
@@ -137,8 +137,8 @@ def test_popularity_beside_zero_shot_is_that_of_a_popularity_run(
 
     train(three[2], "popularity", out=tmp_path / "p", device="cpu")
     expected = evaluate(tmp_path / "p", device="cpu").metrics
-    found = zero_shot(foundation, three[2], device="cpu").systems["popularity"]
-    assert found == {name: expected[name] for name in found}
+    actual = zero_shot(foundation, three[2], device="cpu").systems["popularity"]
+    assert actual == {name: expected[name] for name in actual}
 
 
 def test_zero_shot_needs_a_system_of_texts(three: list[Any], tmp_path: Path) -> None:
@@ -281,14 +281,14 @@ def test_a_model_before_training_that_cannot_be_made_again_is_left_out(
     base, second, _ = chain
     unseen = catalogue(tmp_path, "d9", 14, 12, 5)
     shutil.rmtree(base)
-    found = zero_shot(second, unseen, device="cpu")
-    assert list(found.systems) == ["zero-shot", "popularity"]
-    assert "The model before training is left out" in found.statement
+    actual = zero_shot(second, unseen, device="cpu")
+    assert list(actual.systems) == ["zero-shot", "popularity"]
+    assert "The model before training is left out" in actual.statement
     other = {**SMALL, "seed": 7}
     train_foundation(three[:2], "idgenrec", out=base, config=other, device="cpu")
-    found = zero_shot(second, unseen, device="cpu")
-    assert "untrained" not in found.systems
-    assert "differ from those that the run recorded at its start" in found.statement
+    actual = zero_shot(second, unseen, device="cpu")
+    assert "untrained" not in actual.systems
+    assert "differ from those that the run recorded at its start" in actual.statement
 
 
 def test_few_shot_continues_from_the_foundation(
@@ -302,10 +302,10 @@ def test_few_shot_continues_from_the_foundation(
 
 
 def test_exact_reports_what_the_beam_loses(foundation: Path) -> None:
-    found = evaluate_exact(foundation, sample=10, device="cpu")
-    assert (found.users, found.list_size) == (10, 8)
-    assert 0 < found.recall10 <= 1
-    assert found.list_metrics["hr@5"] <= 1
+    actual = evaluate_exact(foundation, sample=10, device="cpu")
+    assert (actual.users, actual.list_size) == (10, 8)
+    assert 0 < actual.recall10 <= 1
+    assert actual.list_metrics["hr@5"] <= 1
     system = load_run(foundation).system
     wide = system.config.model_copy(update={"num_beams": 100})
     run = load_run(foundation)
@@ -334,8 +334,8 @@ def test_the_ids_command_writes_and_shows_them(
 
 
 def test_ids_of_a_runs_generator(foundation: Path, three: list[Any], tmp_path: Path) -> None:
-    found = textual_ids(three[2], run=foundation, out=tmp_path / "i.parquet", device="cpu")
-    assert found.unique == three[2].num_items
+    actual = textual_ids(three[2], run=foundation, out=tmp_path / "i.parquet", device="cpu")
+    assert actual.unique == three[2].num_items
     with pytest.raises(ConfigError, match="either a run"):
         textual_ids(three[2], run=foundation, config={"rounds": 1}, out=tmp_path / "j.parquet")
 
@@ -364,8 +364,8 @@ def test_a_run_takes_new_items_immediately(foundation: Path, three: list[Any]) -
     named = run.system.words(run.item_tables["ids"])
     assert len(set(named)) == before + 2
     assert named[:-2] == run.system.words()
-    (found,) = run.recommend([["n1", "d0/i2"]], k=before + 1)
-    ids = [item["item_id"] for item in found["items"]]
+    (actual,) = run.recommend([["n1", "d0/i2"]], k=before + 1)
+    ids = [item["item_id"] for item in actual["items"]]
     assert "n2" in ids
     assert "n1" not in ids
     assert run.titles[-2:] == ["red dark cream", None]

@@ -88,8 +88,8 @@ def test_plug_ins_share_the_base_and_do_not_mix(plugins: list[Any], datasets: li
     assert names[0] != names[1]
     turns = [number % 2 for number in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda n: runs[n].recommend(histories[n], k=8), turns))
-    for number, answer in zip(turns, found, strict=True):
+        actual = list(pool.map(lambda n: runs[n].recommend(histories[n], k=8), turns))
+    for number, answer in zip(turns, actual, strict=True):
         assert answer == alone[number]
     # A third one that comes and goes does not disturb them.
     third = load_run(plugins[0])
@@ -139,9 +139,9 @@ def test_a_moved_base_is_the_same_base(plugins: list[Any], tmp_path: Path) -> No
 def test_an_evaluation_scores_what_validation_saw(plugins: list[Any], datasets: list[Any]) -> None:
     """The metrics of the manifest are those of the stored weights, in half precision."""
     run = load_run(plugins[0])
-    found = evaluate(run, on="valid", dataset=datasets[0], device="cpu").metrics
+    actual = evaluate(run, on="valid", dataset=datasets[0], device="cpu").metrics
     for name, value in run.manifest.valid.items():
-        assert found[name] == pytest.approx(value, abs=1e-6)
+        assert actual[name] == pytest.approx(value, abs=1e-6)
 
 
 def ids_config(system: str) -> dict[str, object]:
@@ -170,13 +170,13 @@ def test_ids_come_from_a_run_of_the_same_data(
 
 def test_ids_that_do_not_fit_are_refused(datasets: list[Any], tmp_path: Path) -> None:
     train(datasets[0], "popularity", out=tmp_path / "popular")
-    wanted = config(ids={"run": str(tmp_path / "popular")})
+    required = config(ids={"run": str(tmp_path / "popular")})
     with pytest.raises(ConfigError, match="'popularity', which has no vector for each item"):
-        train(datasets[0], "e4srec", out=tmp_path / "a", config=wanted)
+        train(datasets[0], "e4srec", out=tmp_path / "a", config=required)
     train(datasets[1], "sasrec", out=tmp_path / "other", config=SMALL)
-    wanted = config(ids={"run": str(tmp_path / "other")})
+    required = config(ids={"run": str(tmp_path / "other")})
     with pytest.raises(ArtefactError, match="not the data set of the run"):
-        train(datasets[0], "e4srec", out=tmp_path / "b", config=wanted)
+        train(datasets[0], "e4srec", out=tmp_path / "b", config=required)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
 
@@ -197,7 +197,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
 ) -> None:
     from seqloom.training.checkpoint import Checkpoints
 
-    wanted = config(epochs=2, mode=mode, ids={"run": str(tmp_path / "ids")})
+    required = config(epochs=2, mode=mode, ids={"run": str(tmp_path / "ids")})
     train(datasets[0], "sasrec", out=tmp_path / "ids", config=SMALL)
     save, saves = Checkpoints.save_last, []
 
@@ -207,7 +207,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
         if len(saves) == 2:
             raise KeyboardInterrupt
 
-    options: dict[str, Any] = {"config": wanted, "device": "cpu", "checkpoint_every_s": 0}
+    options: dict[str, Any] = {"config": required, "device": "cpu", "checkpoint_every_s": 0}
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_last", save_and_die)
         with pytest.raises(KeyboardInterrupt):

@@ -109,8 +109,8 @@ def test_plug_ins_share_the_tuned_model(tuned: tuple[Path, LLMTuningSummary], fo
     out, _ = tuned
     histories = [[(u + i) % 12 + 1 for i in range(5)] for u in range(20)]
     data = tiny_dataset(folder / "data", histories)
-    wanted = {"epochs": 1, "max_len": 8, "llm": {"name": str(out)}, "ids": {"config": SMALL}}
-    train(data, "e4srec", out=folder / "run", config=wanted)
+    expected = {"epochs": 1, "max_len": 8, "llm": {"name": str(out)}, "ids": {"config": SMALL}}
+    train(data, "e4srec", out=folder / "run", config=expected)
     manifest = load_run(folder / "run").manifest
     assert manifest.base["sha256"] == weights_sha256(out) != weights_sha256(folder / "llama")
 
@@ -120,9 +120,9 @@ def test_another_base_under_the_adapter_is_refused(
 ) -> None:
     copy = tmp_path / "tuned"
     shutil.copytree(tuned[0], copy)
-    said = json.loads((copy / "tuned.json").read_text())
-    said["base"]["name"] = str(save_tiny_llama(tmp_path / "other", seed=8))
-    (copy / "tuned.json").write_text(json.dumps(said))
+    printed = json.loads((copy / "tuned.json").read_text())
+    printed["base"]["name"] = str(save_tiny_llama(tmp_path / "other", seed=8))
+    (copy / "tuned.json").write_text(json.dumps(printed))
     with pytest.raises(AssetError, match="was tuned on a language model with weights"):
         weights_sha256(copy)
     with pytest.raises(ConfigError, match="was tuned on 2 layers"):

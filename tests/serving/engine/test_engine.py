@@ -190,8 +190,8 @@ def test_a_model_that_searches_gives_lists_alone(
             raise NotImplementedError
 
         def score_candidates(self, items: Any, lengths: Any, candidates: Any) -> torch.Tensor:
-            found = scorer.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
-            return found.masked_fill(candidates == 0, float("-inf"))
+            actual = scorer.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
+            return actual.masked_fill(candidates == 0, float("-inf"))
 
         def best(
             self, items: Any, lengths: Any, k: Any, seen: Any = None
@@ -206,8 +206,8 @@ def test_a_model_that_searches_gives_lists_alone(
     snapshot = model.snapshot
     ranker = dataclasses.replace(snapshot.ranker, scorer=Searching())
     monkeypatch.setattr(model.catalogue, "snapshot", dataclasses.replace(snapshot, ranker=ranker))
-    found = ask(engine, Recommend(history=HISTORY, k=400, exclude=("i9",)), "itemknn")
-    assert found.items == expected.items
+    actual = ask(engine, Recommend(history=HISTORY, k=400, exclude=("i9",)), "itemknn")
+    assert actual.items == expected.items
     assert ask(engine, Recommend(history=HISTORY, candidates=("i5", "i6")), "itemknn") == among
     engine.live.remove("i20", {})
     assert "i20" not in ids(ask(engine, Recommend(history=HISTORY, k=400), "itemknn"))
@@ -234,20 +234,22 @@ def test_many_new_items_outgrow_the_room(engine: Engine, monkeypatch: pytest.Mon
 
 
 def test_explanations_are_leave_one_out(engine: Engine) -> None:
-    told = ask(engine, Explain(history=(*HISTORY, "zz")), "llmesr")
-    assert told.unknown == {"history": ["zz"]}
-    assert told.item_id == ids(ask(engine, Recommend(history=HISTORY), "llmesr"))[0]
+    reported = ask(engine, Explain(history=(*HISTORY, "zz")), "llmesr")
+    assert reported.unknown == {"history": ["zz"]}
+    assert reported.item_id == ids(ask(engine, Recommend(history=HISTORY), "llmesr"))[0]
     model = engine.model("llmesr")
-    number = model.snapshot.number(told.item_id)
+    number = model.snapshot.number(reported.item_id)
     with torch.inference_mode():
         whole = model.score(model.snapshot, [[3, 7, 11]])[0, number - 1]
         left = model.score(model.snapshot, [[7, 11], [3, 11], [3, 7]])[:, number - 1]
-    changes = {each.item_id: each.change for each in told.history}
+    changes = {each.item_id: each.change for each in reported.history}
     expected = {item: float(whole - s) for item, s in zip(HISTORY, left, strict=True)}
     assert changes == pytest.approx(expected, abs=1e-5)
-    assert [c.change for c in told.history] == sorted(changes.values(), reverse=True)
-    assert sum(part.score for part in told.views.values()) == pytest.approx(told.score, abs=1e-4)
-    assert sum(part.share for part in told.views.values()) == pytest.approx(1)
+    assert [c.change for c in reported.history] == sorted(changes.values(), reverse=True)
+    assert sum(part.score for part in reported.views.values()) == pytest.approx(
+        reported.score, abs=1e-4
+    )
+    assert sum(part.share for part in reported.views.values()) == pytest.approx(1)
     assert ask(engine, Explain(history=HISTORY, item_id="i9"), "itemknn").views == {}
     with pytest.raises(SeqloomError, match="no item of it"):
         ask(engine, Explain(user_id="nobody"))

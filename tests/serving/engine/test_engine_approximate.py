@@ -42,8 +42,8 @@ def ids(engine: Any, model: str | None = None, **query: Any) -> list[Any]:
 def test_lists_leave_out_what_they_must(
     open_engine: Callable[..., Any], runs: dict[str, Path]
 ) -> None:
-    exact, found = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
-    assert found.model("llmesr").recall.recall == 1.0
+    exact, actual = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
+    assert actual.model("llmesr").recall.recall == 1.0
     for model in ("llmesr", "sasrec", "itemknn"):
         for query in (
             {"history": HISTORY, "k": 5},
@@ -54,30 +54,30 @@ def test_lists_leave_out_what_they_must(
             {"history": tuple(f"i{n}" for n in range(1, 36)), "k": 10},
             {"history": (), "k": 5},
         ):
-            assert ids(found, model, **query) == ids(exact, model, **query), (model, query)
-    assert (found.model("itemknn").recall, exact.model("llmesr").recall) == (None, None)
+            assert ids(actual, model, **query) == ids(exact, model, **query), (model, query)
+    assert (actual.model("itemknn").recall, exact.model("llmesr").recall) == (None, None)
     queries: list[Any] = [Explain(history=HISTORY), Similar("i3", 5)]
     for query in queries:
-        one, two = (each.submit("llmesr", query).result(20) for each in (exact, found))
+        one, two = (each.submit("llmesr", query).result(20) for each in (exact, actual))
         assert one.model == two.model
 
 
 def test_items_put_in_and_taken_out_are_heeded(
     open_engine: Callable[..., Any], runs: dict[str, Path]
 ) -> None:
-    exact, found = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
-    for engine in (exact, found):
+    exact, actual = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
+    for engine in (exact, actual):
         engine.live.put("new", {"title": "title of i7"})
         engine.live.put("i5", {"title": "title of i11, again"})
         engine.live.remove("i9", {})
     for history in (HISTORY, ("new", "i5"), ("i1",)):
         expected = ids(exact, history=history, k=38)
-        assert ids(found, history=history, k=38) == expected
+        assert ids(actual, history=history, k=38) == expected
         assert "i9" not in expected
         assert ("new" in expected) == ("new" not in history)
-    again = found.reload()[0]
+    again = actual.reload()[0]
     assert again.recall.recall == 1.0
-    assert "new" in ids(found, history=HISTORY, k=38)
+    assert "new" in ids(actual, history=HISTORY, k=38)
 
 
 def test_where_no_model_can_be_searched_the_server_reports_it(

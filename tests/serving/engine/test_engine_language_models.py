@@ -110,20 +110,20 @@ def test_the_command_serves_them_side_by_side(
             both = [{"history": history, "model": model}, {"user_id": "u4", "model": model}]
             results = post(client, "recommend/batch", requests=both)["results"]
             assert [len(each["items"]) for each in results] == [10, 10]
-            told = post(client, "explain", history=history, model=model)
-            assert told["item_id"] == first
-            assert {each["item_id"] for each in told["history"]} == set(history)
+            reported = post(client, "explain", history=history, model=model)
+            assert reported["item_id"] == first
+            assert {each["item_id"] for each in reported["history"]} == set(history)
             similar = client.get("/v1/similar/i5", params={"model": model, "k": 4}).json()
             assert len(listed(similar)) == 4
             assert "i5" not in listed(similar)
             put = client.put("/v1/items/new", json={"attributes": NEW}).json()
             can = {each["model"]: each["recommends"] for each in put["models"]}
             assert can == {**dict.fromkeys(models, True), "popularity": False}
-            found = post(client, "recommend", history=history, k=100, model=model)
-            assert "new" in listed(found)
+            actual = post(client, "recommend", history=history, k=100, model=model)
+            assert "new" in listed(actual)
             client.delete("/v1/items/new").raise_for_status()
-            found = post(client, "recommend", history=history, k=100, model=model)
-            assert "new" not in listed(found)
+            actual = post(client, "recommend", history=history, k=100, model=model)
+            assert "new" not in listed(actual)
         reply = post(client, "recommend", history=history)
         assert (reply["model"], reply["cascade"][0]["outcome"]) == ("idgenrec", "answered")
         time.sleep(0.1)
@@ -209,8 +209,8 @@ def test_items_come_change_go_and_come_back(name: str, engine: Engine) -> None:
     engine.live.put("new", NEW)
     engine.live.put("i5", NEW)
     assert len(ids(ask(engine, whole, name))) == 38
-    told = ask(engine, Explain(history=("new", "i3"), item_id="i5"), name)
-    assert {each.item_id for each in told.history} == {"new", "i3"}
+    reported = ask(engine, Explain(history=("new", "i3"), item_id="i5"), name)
+    assert {each.item_id for each in reported.history} == {"new", "i3"}
     assert "new" not in ids(ask(engine, Similar("new", 100), name))
 
 
@@ -276,12 +276,12 @@ def test_a_grown_run_of_idgenrec_on_disk(models: dict[Any, Any], tmp_path: Path)
     from seqloom.pipelines.recommend.add_items import add_items
 
     new = pl.DataFrame({"item_id": ["n1", "n2"], "title": ["red thing", "blue thing"]})
-    told = add_items(models["idgenrec"], new, out=tmp_path / "grown")
-    assert (told.items, told.text, told.explained) == (42, None, {})
+    reported = add_items(models["idgenrec"], new, out=tmp_path / "grown")
+    assert (reported.items, reported.text, reported.explained) == (42, None, {})
     run: Any = load_run(tmp_path / "grown")
     assert len(set(run.system.words())) == 42
-    (found,) = run.recommend([["n1", "i3"]], k=100)
-    assert "n2" in [item["item_id"] for item in found["items"]]
+    (actual,) = run.recommend([["n1", "i3"]], k=100)
+    assert "n2" in [item["item_id"] for item in actual["items"]]
     before = evaluate(models["idgenrec"], device="cpu").metrics
     assert evaluate(run.path, device="cpu").metrics == before
 

@@ -53,9 +53,9 @@ def engine(opened: Callable[..., Any], path: Path) -> Iterator[Callable[..., Any
     made = []
 
     def again() -> tuple[Engine, Told]:
-        told = Told()
-        made.append(Engine({"m": path}, opened(), EngineConfig(refresh_s=0.02), observer=told))
-        return made[-1], told
+        reported = Told()
+        made.append(Engine({"m": path}, opened(), EngineConfig(refresh_s=0.02), observer=reported))
+        return made[-1], reported
 
     yield again
     for each in made:
@@ -89,22 +89,22 @@ def test_an_announced_reload_is_followed_once_by_the_others(engine: Callable[...
 def test_what_was_announced_before_the_start_is_not_followed(engine: Callable[..., Any]) -> None:
     one, _ = engine()
     one.announce_reload()
-    _, told = engine()
+    _, reported = engine()
     time.sleep(0.1)
-    assert told.reloads == []
+    assert reported.reloads == []
 
 
 def test_a_run_that_cannot_be_opened_is_kept_out(engine: Callable[..., Any], path: Path) -> None:
-    (one, _), (other, told) = engine(), engine()
+    (one, _), (other, reported) = engine(), engine()
     before = other.model()
     manifest = (path / "manifest.json").read_bytes()
     (path / "manifest.json").write_bytes(b"damaged")
     one.announce_reload()
-    until(lambda: told.reloads == [False])
+    until(lambda: reported.reloads == [False])
     assert other.model() is before
     (path / "manifest.json").write_bytes(manifest)
     one.announce_reload()
-    until(lambda: told.reloads == [False, True])
+    until(lambda: reported.reloads == [False, True])
     assert other.model() is not before
 
 
@@ -127,17 +127,17 @@ class Counter:
 
 
 def test_announcements_that_cross_are_both_followed() -> None:
-    told = Told()
+    reported = Told()
     store: Any = Counter()
     carried: list[int] = []
-    follower = ReloadFollower(store, lambda: carried.append(1), 0.01, told)
+    follower = ReloadFollower(store, lambda: carried.append(1), 0.01, reported)
     store.others = 1  # announced by another server between two looks
     follower.announce()
     store.others = 0
     follower.start()
     until(lambda: carried)
     store.fails = True
-    until(lambda: told.errors)
+    until(lambda: reported.errors)
     store.fails, before = False, len(carried)
     store.number += 1
     until(lambda: len(carried) == before + 1)

@@ -50,10 +50,10 @@ def stored(store: SqliteStore) -> tuple:
 def is_refused(answer: Any, pointer: str, kind: str = "encoding") -> None:
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["type"] == f"urn:seqloom:problem:{kind}"
-    assert told["errors"][0]["pointer"] == pointer
-    assert told["request_id"] == answer.headers["x-request-id"]
+    reported = answer.json()
+    assert reported["type"] == f"urn:seqloom:problem:{kind}"
+    assert reported["errors"][0]["pointer"] == pointer
+    assert reported["request_id"] == answer.headers["x-request-id"]
 
 
 BYTES = {
@@ -101,18 +101,18 @@ async def asked(app: Callable[..., Any], headers: list[Any]) -> dict:
 def test_header_values(client: TestClient, value: bytes) -> None:
     host = (b"host", b"localhost")
     for name in (b"x-request-id", b"idempotency-key", b"user-agent", b"authorization"):
-        told = asyncio.run(asked(client.app, [host, (name, value)]))
-        assert told["status"] == 400
-        assert told["errors"][0]["pointer"] == f"header/{name.decode()}"
-    told = asyncio.run(asked(client.app, [host, (b"user-agent", "é".encode())]))
-    assert told["status"] == "ok"
+        reported = asyncio.run(asked(client.app, [host, (name, value)]))
+        assert reported["status"] == 400
+        assert reported["errors"][0]["pointer"] == f"header/{name.decode()}"
+    reported = asyncio.run(asked(client.app, [host, (b"user-agent", "é".encode())]))
+    assert reported["status"] == "ok"
 
 
 @pytest.mark.parametrize("hosts", [0, 2])
 def test_one_host_is_needed(client: TestClient, hosts: int) -> None:
-    told = asyncio.run(asked(client.app, [(b"host", b"localhost")] * hosts))
-    assert told["status"] == 400
-    assert told["errors"][0]["pointer"] == "header/host"
+    reported = asyncio.run(asked(client.app, [(b"host", b"localhost")] * hosts))
+    assert reported["status"] == 400
+    assert reported["errors"][0]["pointer"] == "header/host"
 
 
 BODIES = {
@@ -167,8 +167,8 @@ def test_an_id_is_the_characters_that_were_sent(client: TestClient) -> None:
         body = {"attributes": {"title": f"red cream {number}"}}
         assert client.put(f"/v1/items/{raw}", json=body).status_code == 200
     for number, raw in enumerate(raws):
-        told = client.get(f"/v1/items/{raw}").json()
-        assert told["attributes"] == {"title": f"red cream {number}"}
+        reported = client.get(f"/v1/items/{raw}").json()
+        assert reported["attributes"] == {"title": f"red cream {number}"}
     assert client.get("/v1/items/caf%c3%a9").json()["item_id"] == "café"
 
 

@@ -62,11 +62,11 @@ def ids(reply: Any) -> list[str]:
 def is_problem(answer: Any, status: int, kind: str) -> Any:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["type"] == f"urn:seqloom:problem:{kind}"
-    assert told["status"] == status
-    assert told["request_id"] == answer.headers["x-request-id"]
-    return told
+    reported = answer.json()
+    assert reported["type"] == f"urn:seqloom:problem:{kind}"
+    assert reported["status"] == status
+    assert reported["request_id"] == answer.headers["x-request-id"]
+    return reported
 
 
 @pytest.mark.parametrize("model", ["llmesr", "sasrec", "itemknn", "popularity"])
@@ -100,10 +100,10 @@ def test_a_run_without_item_texts_is_served(tmp_path: Path) -> None:
     engine = Engine({"plain": tmp_path / "run"}, store)
     app = build_app(ServerConfig(limits=LIMITS, auth=False), engine, store, Metrics())
     with TestClient(app, base_url="http://localhost") as client:
-        (told,) = client.get("/v1/models").json()["models"]
-        assert told["columns"] == []
-        found = client.get("/v1/items/i3")
-        assert found.status_code == 200, found.text
+        (reported,) = client.get("/v1/models").json()["models"]
+        assert reported["columns"] == []
+        actual = client.get("/v1/items/i3")
+        assert actual.status_code == 200, actual.text
         assert post(client, "recommend", history=["i3"], k=2, details=True)["items"]
     engine.close()
     store.close()
@@ -142,12 +142,12 @@ def test_a_batch_is_its_requests_one_by_one(client: TestClient) -> None:
 
 
 def test_events_show_in_the_next_list_and_are_erased(client: TestClient) -> None:
-    told = post(
+    reported = post(
         client,
         "events",
         events=[{"user_id": "eve/é", "item_id": i, "timestamp": n} for n, i in enumerate(HISTORY)],
     )
-    assert told == {"accepted": 3, "unknown_items": []}
+    assert reported == {"accepted": 3, "unknown_items": []}
     whole = post(client, "recommend", history=HISTORY, k=40)
     assert post(client, "recommend", user_id="eve/é", k=40) == whole
     best = ids(whole)[0]
@@ -217,11 +217,11 @@ def test_a_retried_post_is_carried_out_once(client: TestClient) -> None:
 def test_an_item_is_put_in_recommended_and_taken_out(client: TestClient) -> None:
     path = "/v1/items/new%2Fone"
     is_problem(client.get(path), 404, "unknown-item")
-    told = client.put(path, json={"attributes": {"title": "red thing", "colour": "x"}}).json()
-    standing = {each["model"]: each for each in told["models"]}
+    reported = client.put(path, json={"attributes": {"title": "red thing", "colour": "x"}}).json()
+    standing = {each["model"]: each for each in reported["models"]}
     assert standing["llmesr"] == {"model": "llmesr", "recommends": True, "reason": None}
     assert "trained on" in standing["sasrec"]["reason"]
-    assert told["unused"] == ["colour"]
+    assert reported["unused"] == ["colour"]
     whole: dict[str, Any] = {"history": HISTORY, "k": 50, "model": "llmesr"}
     assert "new/one" in ids(post(client, "recommend", **whole))
     assert post(client, "recommend", history=["new/one"], model="llmesr")["unknown"] == {}
@@ -236,11 +236,11 @@ def test_an_item_is_put_in_recommended_and_taken_out(client: TestClient) -> None
 
 
 def test_items_of_the_training_are_shown_and_found(client: TestClient) -> None:
-    told = client.get("/v1/items/i5").json()
-    assert told["attributes"] == {"title": "red thing number 5"}
-    assert all(each["recommends"] for each in told["models"])
-    found = client.get("/v1/items", params={"query": "numb 5 RED"}).json()["items"]
-    assert found == [{"item_id": "i5", "title": "red thing number 5"}]
+    reported = client.get("/v1/items/i5").json()
+    assert reported["attributes"] == {"title": "red thing number 5"}
+    assert all(each["recommends"] for each in reported["models"])
+    actual = client.get("/v1/items", params={"query": "numb 5 RED"}).json()["items"]
+    assert actual == [{"item_id": "i5", "title": "red thing number 5"}]
     assert client.get("/v1/items", params={"query": "zzz"}).json() == {"items": []}
 
 
@@ -248,9 +248,9 @@ def test_similar_and_explain(client: TestClient) -> None:
     similar = client.get("/v1/similar/i5", params={"k": 3, "model": "llmesr"}).json()
     assert len(similar["items"]) == 3
     is_problem(client.get("/v1/similar/zz"), 404, "unknown-item")
-    told = post(client, "explain", history=HISTORY, model="llmesr")
-    assert {each["item_id"] for each in told["history"]} == set(HISTORY)
-    assert set(told["views"]) == {"collaborative", "semantic"}
+    reported = post(client, "explain", history=HISTORY, model="llmesr")
+    assert {each["item_id"] for each in reported["history"]} == set(HISTORY)
+    assert set(reported["views"]) == {"collaborative", "semantic"}
     answer = client.post("/v1/explain", json={"user_id": "nobody"})
     is_problem(answer, 422, "nothing-to-explain")
 
@@ -273,8 +273,8 @@ def test_similar_and_explain(client: TestClient) -> None:
 def test_bad_requests_name_the_place(
     client: TestClient, body: dict[str, Any], pointer: str
 ) -> None:
-    told = is_problem(client.post("/v1/recommend", json=body), 422, "invalid")
-    assert told["errors"][0]["pointer"] == pointer
+    reported = is_problem(client.post("/v1/recommend", json=body), 422, "invalid")
+    assert reported["errors"][0]["pointer"] == pointer
 
 
 def test_other_faults(client: TestClient) -> None:
@@ -331,14 +331,14 @@ def test_health_metrics_and_models(client: TestClient) -> None:
     models = client.get("/v1/models").json()["models"]
     assert models[0]["model"] == "llmesr"
     assert models[0]["columns"] == ["title"]
-    told = client.get("/v1/models/llmesr/metrics").json()
-    assert told["log"]
+    reported = client.get("/v1/models/llmesr/metrics").json()
+    assert reported["log"]
     is_problem(client.get("/v1/models/..%2F..%2Fetc/metrics"), 404, "not-found")
 
 
 def test_reload(client: TestClient) -> None:
-    told = post(client, "admin/reload", model="sasrec")
-    assert [m["model"] for m in told["models"]] == ["sasrec"]
+    reported = post(client, "admin/reload", model="sasrec")
+    assert [m["model"] for m in reported["models"]] == ["sasrec"]
     assert client.post("/v1/admin/reload", json={"model": "no"}).status_code == 404
 
 
@@ -379,8 +379,8 @@ def test_every_reply_is_as_described(
         answer = client.request(method, f"/v1/{path}", json=document)
         assert answer.status_code == 200, answer.text
         # A key that the description lacks would be lost on the way.
-        told = model.model_validate(answer.json())
-        assert told.model_dump(exclude_unset=True) == answer.json(), path
+        reported = model.model_validate(answer.json())
+        assert reported.model_dump(exclude_unset=True) == answer.json(), path
     schema = client.get("/openapi.json").json()
     listed = schema["paths"]["/v1/recommend"]["post"]["responses"]
     assert "application/problem+json" in listed["422"]["content"]
@@ -434,10 +434,10 @@ def test_the_short_way_answers_as_the_usual_one(
         usual.status_code,
         usual.headers["content-type"],
     )
-    told, expected = short.json(), usual.json()
-    for each in (told, expected):
+    reported, expected = short.json(), usual.json()
+    for each in (reported, expected):
         each.pop("request_id", None)
-    assert told == expected
+    assert reported == expected
     assert set(short.headers) == set(usual.headers)
 
 

@@ -38,11 +38,11 @@ def generate(app: FastAPI, examples: int) -> Counter[int]:
     Gives how often each status was answered.
     """
     statuses: Counter[int] = Counter()
-    for found in schemathesis.openapi.from_asgi(
+    for actual in schemathesis.openapi.from_asgi(
         "/openapi.json", app, headers=HOST
     ).get_all_operations():
         for mode in GenerationMode:
-            ask_operation(found.ok(), mode, examples, statuses)
+            ask_operation(actual.ok(), mode, examples, statuses)
     return statuses
 
 

@@ -52,9 +52,9 @@ def test_units_and_dates_are_read_as_prepare_reads_them(value: float | str, seco
 
 def test_a_post_may_mix_them() -> None:
     now = int(time.time())
-    found = moments([event(value) for value in (AT, AT * 1000, "2023-11-14T22:13:20Z", None)])
-    assert found[:3] == [AT] * 3
-    assert now <= found[3] <= now + 5
+    actual = moments([event(value) for value in (AT, AT * 1000, "2023-11-14T22:13:20Z", None)])
+    assert actual[:3] == [AT] * 3
+    assert now <= actual[3] <= now + 5
 
 
 def test_the_quick_way_gives_what_parse_times_gives() -> None:
@@ -74,11 +74,11 @@ def test_the_quick_way_gives_what_parse_times_gives() -> None:
         ]
     quick = 0
     for value in values:
-        found = _quick(value)
-        if found is not None:
+        actual = _quick(value)
+        if actual is not None:
             quick += 1
             times = parse_times(pl.Series([value]), "auto", "x", str)
-            assert found == int(times.micros[0]) // SECOND, value
+            assert actual == int(times.micros[0]) // SECOND, value
     assert quick > len(values) / 2
 
 

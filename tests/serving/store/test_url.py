@@ -69,8 +69,8 @@ MALFORMED = [
 def test_a_url_of_uncertain_parts_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigError) as error:
         open_store(url)
-    said = "".join(traceback.format_exception(error.value))
-    assert HALF not in said.split("open_store(url)")[-1]
+    message = "".join(traceback.format_exception(error.value))
+    assert HALF not in message.split("open_store(url)")[-1]
     assert "store" in str(error.value)
 
 
@@ -94,9 +94,9 @@ def test_no_server_is_reported_without_the_secret(
     url = url.format(SECRET, free_port())
     with pytest.raises(SeqloomError) as error:
         open_store(url)
-    said = "".join(traceback.format_exception(error.value)) + repr(error.value)
-    said += caplog.text + "".join(capfd.readouterr())
-    assert HALF not in said
+    message = "".join(traceback.format_exception(error.value)) + repr(error.value)
+    message += caplog.text + "".join(capfd.readouterr())
+    assert HALF not in message
     assert SECRET not in repr(parse_store_url(url))
     assert "127.0.0.1" in str(error.value)
 

@@ -86,10 +86,10 @@ def test_the_shared_instruction_gives_what_the_whole_prompt_gives(
     which: str, request: pytest.FixtureRequest
 ) -> None:
     system = request.getfixturevalue(which)
-    found = queries(system, HISTORIES)
+    actual = queries(system, HISTORIES)
     for row, (start, end) in enumerate(zip(HISTORIES.starts, HISTORIES.ends, strict=True)):
         expected = whole_prompt(system, HISTORIES.items[start:end].tolist())[-1]
-        torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual[row], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("path")
@@ -109,8 +109,8 @@ def test_training_and_inference_see_the_same_positions(causal: E4SRec) -> None:
         states = causal.states(batch.items, batch.lengths)
     for length in (1, 3, 5):
         prefix = Sequences.from_lists([[3, 9, 27, 5, 11][:length]])
-        found = queries(causal, prefix)[0]
-        torch.testing.assert_close(states[0, length - 1], found, rtol=1e-4, atol=1e-5)
+        actual = queries(causal, prefix)[0]
+        torch.testing.assert_close(states[0, length - 1], actual, rtol=1e-4, atol=1e-5)
 
 
 def test_a_later_item_changes_no_earlier_state(causal: E4SRec) -> None:
@@ -124,9 +124,9 @@ def test_a_later_item_changes_no_earlier_state(causal: E4SRec) -> None:
 @pytest.mark.usefixtures("path")
 def test_an_empty_history_is_the_instruction_alone(causal: E4SRec) -> None:
     with torch.inference_mode():
-        found = causal.scorer().queries(torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0]))
+        actual = causal.scorer().queries(torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0]))
     expected = whole_prompt(causal, [1])[-2]
-    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_language_model_that_sees_both_sides_needs_prompts() -> None:
@@ -152,8 +152,8 @@ def test_gradients_reach_projection_adapter_and_head_alone(causal: E4SRec) -> No
 def test_the_start_ranks_items_by_their_ids(dataset: Dataset) -> None:
     """Head rows are the ID embeddings, turned: their products are the ids' products."""
     system = build(dataset)
-    found, ids = system.head @ system.head.t(), system.ids @ system.ids.t()
-    torch.testing.assert_close(found / found.trace(), ids / ids.trace(), rtol=1e-3, atol=1e-5)
+    actual, ids = system.head @ system.head.t(), system.ids @ system.ids.t()
+    torch.testing.assert_close(actual / actual.trace(), ids / ids.trace(), rtol=1e-3, atol=1e-5)
     assert not torch.allclose(build(dataset, start="random").head, system.head)
 
 
@@ -207,11 +207,11 @@ def test_both_modes_have_the_same_targets(dataset: Dataset) -> None:
 def test_every_target_has_a_prompt_with_the_items_before_it() -> None:
     train = Sequences.from_lists([[1, 2, 3, 4, 5], [6], [7, 8]])
     rows = prompt_rows(train, max_len=3)
-    found = [
+    actual = [
         rows.items.items[s:e].tolist()
         for s, e in zip(rows.items.starts, rows.items.ends, strict=True)
     ]
-    assert found == [[1, 2], [1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [7, 8]]
+    assert actual == [[1, 2], [1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [7, 8]]
     assert rows.users.tolist() == [0, 0, 0, 0, 2]
     assert rows.is_last.tolist() == [False, False, False, True, True]
 

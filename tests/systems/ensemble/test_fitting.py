@@ -73,11 +73,11 @@ def test_the_weights_maximise_the_likelihood_written_as_loops() -> None:
     # Member 0 knows something of the target, member 1 half as much.
     scores[0, torch.arange(USERS), target] += 1.5
     scores[1, torch.arange(USERS), target] += 0.75
-    found = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
-    reached = loops(scores, target, allowed, found)
+    actual = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
+    reached = loops(scores, target, allowed, actual)
     for change in ([0.05, 0], [-0.05, 0], [0, 0.05], [0, -0.05], [0.03, -0.03], [-0.03, 0.03]):
-        assert loops(scores, target, allowed, found + torch.tensor(change)) < reached
-    assert found[0] > found[1] > 0
+        assert loops(scores, target, allowed, actual + torch.tensor(change)) < reached
+    assert actual[0] > actual[1] > 0
 
 
 def test_drawn_others_stand_for_the_rest() -> None:
@@ -92,10 +92,10 @@ def test_a_member_that_knows_nothing_gets_no_weight_and_none_is_counted_against(
     scores, target, allowed, draws = random_scores(members=3)
     scores[0, torch.arange(USERS), target] += 2.0
     scores[1] = -scores[0]
-    found = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
-    assert found[0] > 0.5
-    assert found[1] == 0
-    assert 0 <= found[2] < 0.15
+    actual = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
+    assert actual[0] > 0.5
+    assert actual[1] == 0
+    assert 0 <= actual[2] < 0.15
 
 
 def test_a_large_l2_sums_the_members_alike() -> None:
@@ -112,9 +112,9 @@ def test_the_search_raises_ndcg_and_keeps_the_scale() -> None:
     scores[0, torch.arange(USERS), target] += 1.0
     candidates = candidates_of(scores, target, allowed, draws, ITEMS, ITEMS)
     start = torch.tensor([0.2, 1.0])
-    found = search_ndcg(candidates, start)
-    assert ndcg(candidates, found) > ndcg(candidates, start)
-    assert float(found.sum()) == pytest.approx(1.2)
+    actual = search_ndcg(candidates, start)
+    assert ndcg(candidates, actual) > ndcg(candidates, start)
+    assert float(actual.sum()) == pytest.approx(1.2)
 
 
 def test_ndcg_is_that_of_the_ranks() -> None:

@@ -29,8 +29,8 @@ def scores(run: Run) -> torch.Tensor:
 
 def own_scores(path: str, scale: str) -> torch.Tensor:
     """A member's scores on the ensemble's scale, from its own run."""
-    found = scores(load_run(path)).double()
-    return found if scale == "logits" else found / found.std(1, correction=0, keepdim=True)
+    actual = scores(load_run(path)).double()
+    return actual if scale == "logits" else actual / actual.std(1, correction=0, keepdim=True)
 
 
 @pytest.mark.parametrize("scale", ["logits", "z_score"])
@@ -93,8 +93,8 @@ def test_an_ensemble_needs_its_members_no_more_and_nests(
     before = scores(load_run(tmp_path / "outer"))
     for name in ("sasrec", "gru4rec", "inner"):
         shutil.rmtree(tmp_path / name)
-    told = train(dataset, "ensemble", out=tmp_path / "outer", config=outer, resume=True)
-    assert told.valid
+    reported = train(dataset, "ensemble", out=tmp_path / "outer", config=outer, resume=True)
+    assert reported.valid
     run = load_run(tmp_path / "outer")
     assert torch.equal(scores(run), before)
     assert evaluate(run).users == 60

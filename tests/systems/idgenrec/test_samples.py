@@ -11,10 +11,10 @@ from seqloom.systems.idgenrec.samples import Mixture, PrefixPlan, prefix_rows
 
 def rows_of(rows: TrainingRows) -> list[list[Any]]:
     users, items = rows.items.flat()
-    found: list[list[Any]] = [[] for _ in range(len(rows))]
+    actual: list[list[Any]] = [[] for _ in range(len(rows))]
     for row, item in zip(users.tolist(), items.tolist(), strict=True):
-        found[row].append(item)
-    return found
+        actual[row].append(item)
+    return actual
 
 
 def test_every_item_after_the_first_is_a_target_once() -> None:

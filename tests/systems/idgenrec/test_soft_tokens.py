@@ -75,8 +75,8 @@ def hard_loss(recommender: Any, embeddings: Any = None) -> torch.Tensor:
 
 
 def test_the_tokens_that_compete_are_those_of_generation() -> None:
-    found = CHOICES(torch.tensor([1, 2, 3]), TABLE[1:])
-    sets = [[set(torch.nonzero(place).flatten().tolist()) for place in row] for row in found]
+    actual = CHOICES(torch.tensor([1, 2, 3]), TABLE[1:])
+    sets = [[set(torch.nonzero(place).flatten().tolist()) for place in row] for row in actual]
     assert sets[0] == COMPETE[0]
     # "blue red a" lets the ID go on with "red", or end: but it ended there, so nothing is mixed.
     assert sets[1] == COMPETE[1]
@@ -86,8 +86,8 @@ def test_the_tokens_that_compete_are_those_of_generation() -> None:
 def test_an_id_from_a_file_competes_with_what_the_last_attempt_allows() -> None:
     config = CONFIG.model_copy(update={"longest": 2})
     ids = torch.tensor([[OIL, OIL, END]])  # a word twice is never generated
-    found = IDChoices(TEXTS, LEXICON, config)(torch.tensor([3]), ids)
-    sets = [set(torch.nonzero(place).flatten().tolist()) for place in found[0]]
+    actual = IDChoices(TEXTS, LEXICON, config)(torch.tensor([3]), ids)
+    sets = [set(torch.nonzero(place).flatten().tolist()) for place in actual[0]]
     assert sets == [{OIL, RED}, {RED, END, OIL}, set()]
 
 
@@ -113,13 +113,13 @@ def test_the_gradient_is_that_of_the_relaxation_at_the_hard_ids(models: list[Any
 
     def mixed() -> torch.Tensor:
         """Slow mixtures laid into the prompt, at the places of the latest items."""
-        found = torch.zeros_like(hard)
+        actual = torch.zeros_like(hard)
         for row, items in enumerate([[1, 2, 3], [3, 1]]):
             soft = [slow_mixtures(generator, recommender, item) for item in items]
             for column, place in enumerate(made.places[row].tolist()):
                 if place >= 0 and int(LATEST[row, place // 3]):
-                    found[row, column] = soft[place // 3][place % 3]
-        return found
+                    actual[row, column] = soft[place // 3][place % 3]
+        return actual
 
     with torch.no_grad():
         start = mixed()
@@ -148,7 +148,7 @@ def slow_mixtures(generator: Any, recommender: Any, item: int) -> torch.Tensor:
     (prompt,), _ = PROMPTS.batch([item - 1], torch.device("cpu"))
     rows = recommender.network.get_input_embeddings().weight[OUTPUTS]
     network = generator.network
-    found = []
+    actual = []
     for place, compete in enumerate(COMPETE[item - 1]):
         fed = OUTPUTS[TABLE[item, :place].clamp(min=0)]
         if network.config.is_encoder_decoder:
@@ -158,8 +158,8 @@ def slow_mixtures(generator: Any, recommender: Any, item: int) -> torch.Tensor:
             logits = network(torch.cat([prompt, fed])[None])
         chosen = sorted(compete)
         shares = logits.logits[0, -1, OUTPUTS[chosen]].softmax(-1)
-        found.append(shares @ rows[chosen])
-    return torch.stack(found)
+        actual.append(shares @ rows[chosen])
+    return torch.stack(actual)
 
 
 def test_mixtures_are_weighted_by_the_probabilities_of_the_tokens_that_compete(

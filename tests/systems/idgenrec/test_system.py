@@ -120,10 +120,10 @@ def test_the_beam_lists_what_the_exact_scores_rank_first(run: Any) -> None:
     items, lengths = histories()
     with torch.inference_mode():
         scores = run.scorer.score(items, lengths)
-        found, values = run.scorer.best(items, lengths, 25)
+        actual, values = run.scorer.best(items, lengths, 25)
     expected = scores.sort(dim=1, descending=True)
     torch.testing.assert_close(values, expected.values, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(scores.gather(1, found - 1), expected.values, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores.gather(1, actual - 1), expected.values, rtol=1e-4, atol=1e-4)
 
 
 def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data: Dataset) -> None:
@@ -135,12 +135,12 @@ def test_a_length_penalty_divides_scores_by_the_tokens_of_the_id(data: Dataset) 
         expected = plain.scorer().score(*histories()) / lengths
         scores = divided.scorer().score(*histories())
         torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
-        found, values = divided.scorer().best(*histories(), 25)
-        asked = torch.tensor([[3, 9]] * 3)
-        some = divided.scorer().score_candidates(*histories(), asked)
+        actual, values = divided.scorer().best(*histories(), 25)
+        requested = torch.tensor([[3, 9]] * 3)
+        some = divided.scorer().score_candidates(*histories(), requested)
     order = expected.sort(dim=1, descending=True)
     torch.testing.assert_close(values, order.values, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(scores.gather(1, found - 1), values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores.gather(1, actual - 1), values, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(some, expected[:, [2, 8]], rtol=1e-4, atol=1e-5)
     with pytest.raises(ConfigError, match="set likelihood=text"):
         IDGenRec.config_class.build({"length_penalty": 1.0})
@@ -172,9 +172,9 @@ def test_a_new_item_is_named_and_found_immediately(data: Dataset) -> None:
     scorer: Any = system.scorer_over(extended(tables, rows))
     assert (scorer.num_items, system.scorer().num_items, system.words()) == (26, 25, before)
     with torch.inference_mode():
-        found, _ = scorer.best(*histories(), 26)
+        actual, _ = scorer.best(*histories(), 26)
         with_new, _ = scorer.best(torch.tensor([[26, 1]]), torch.tensor([2]), 5)
-    assert (found == 26).sum(1).tolist() == [1, 1, 1]
+    assert (actual == 26).sum(1).tolist() == [1, 1, 1]
     assert (with_new > 0).all()
 
 
@@ -222,8 +222,8 @@ def test_damaged_words_are_noticed(run: Run, tmp_path: Path) -> None:
 def test_seen_items_are_masked_inside_the_beam(run: Any) -> None:
     items, lengths = histories()
     seen = torch.tensor([[1, 4, 7, 10], [2, 3, 5, 6], [0, 0, 0, 0]])
-    found, _ = run.scorer.best(items, lengths, 20, seen)
-    for row, masked in zip(found.tolist(), seen.tolist(), strict=True):
+    actual, _ = run.scorer.best(items, lengths, 20, seen)
+    for row, masked in zip(actual.tolist(), seen.tolist(), strict=True):
         assert 0 not in row
         assert len(set(row)) == 20
         assert not set(row) & set(masked)

@@ -190,6 +190,6 @@ def test_a_cropped_prompt_is_an_embedding_of_that_name(dataset: Dataset, tmp_pat
 def test_similar_users_may_be_found_by_an_index(dataset: Dataset) -> None:
     embeddings = load_embeddings(dataset)
     _, exact = first_losses(dataset)
-    _, found = first_losses(dataset, "distillation.search=approximate", "distillation.recall=0.8")
+    _, actual = first_losses(dataset, "distillation.search=approximate", "distillation.recall=0.8")
     assert len(list(embeddings.path.glob("neighbours-*-approximate-0.8.safetensors"))) == 1
-    torch.testing.assert_close(found, exact)  # of so few users all are looked at
+    torch.testing.assert_close(actual, exact)  # of so few users all are looked at

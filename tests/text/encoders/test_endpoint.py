@@ -118,8 +118,8 @@ def test_the_key_is_kept_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     encoder = build(Service())
     encoder.encode(["a"])
-    told = json.dumps(encoder.provenance()) + caplog.text + repr(vars(encoder))
-    assert KEY not in told
+    reported = json.dumps(encoder.provenance()) + caplog.text + repr(vars(encoder))
+    assert KEY not in reported
     assert "pass" not in json.dumps(encoder.provenance())
 
 

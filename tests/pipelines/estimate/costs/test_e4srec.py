@@ -113,12 +113,12 @@ def test_estimates_describe_the_run(dataset: Dataset, tmp_path: Path) -> None:
         "max_len": 12,
         "epochs": 1,
     }
-    told = plan(dataset, "e4srec", config=keys, device="cpu", rates=RATES)
+    reported = plan(dataset, "e4srec", config=keys, device="cpu", rates=RATES)
     done = train(dataset, "e4srec", config=keys, out=tmp_path / "run", device="cpu")
-    assert told.parameters == done.trained_parameters
-    assert told.targets_per_epoch == done.targets_per_epoch
+    assert reported.parameters == done.trained_parameters
+    assert reported.targets_per_epoch == done.targets_per_epoch
     weights = (tmp_path / "run" / "weights.safetensors").stat().st_size / 2**20
-    assert told.disk.run_mb == pytest.approx(weights, abs=0.1)
+    assert reported.disk.run_mb == pytest.approx(weights, abs=0.1)
 
 
 def test_the_width_of_ids_that_are_to_be_trained_is_known(dataset: Dataset) -> None:

@@ -176,8 +176,8 @@ def test_quotes_are_decided_file_by_file(tmp_path: Path) -> None:
         Inline(), folder, tmp_path / "out", options=PrepareOptions(min_count=0), parts=2
     )
     assert made.manifest.statistics["raw"]["rows"] == 5
-    (found,) = [w for w in made.manifest.warnings if w["kind"] == "unclosed-quote"]
-    assert found["examples"] == ["b.csv, line 2"]
+    (actual,) = [w for w in made.manifest.warnings if w["kind"] == "unclosed-quote"]
+    assert actual["examples"] == ["b.csv, line 2"]
     assert [s.get("reading", {}).get("quote") for s in made.manifest.sources] == [None, "none"]
 
 

@@ -55,12 +55,12 @@ def full_at(limit: int, act: Callable[..., Any]) -> str:
     return ""
 
 
-def check_error(told: str, limit: int) -> None:
-    if not told:
+def check_error(reported: str, limit: int) -> None:
+    if not reported:
         return
-    assert "could not be written: File too large" in told, (limit, told)
-    assert "MiB are free" in told
-    assert "--resume" in told
+    assert "could not be written: File too large" in reported, (limit, reported)
+    assert "MiB are free" in reported
+    assert "--resume" in reported
 
 
 def unfinished(folder: Path) -> list[Any]:
@@ -73,9 +73,11 @@ def test_prepare_and_embed(tmp_path: Path) -> None:
     made = []
     for limit in LIMITS:
         out = tmp_path / str(limit)
-        told = full_at(limit, lambda to=out: prepare(log, to, options=PrepareOptions(min_count=1)))
-        check_error(told, limit)
-        assert out.exists() == (not told)
+        reported = full_at(
+            limit, lambda to=out: prepare(log, to, options=PrepareOptions(min_count=1))
+        )
+        check_error(reported, limit)
+        assert out.exists() == (not reported)
         assert unfinished(tmp_path) == []
         made.append(out.exists())
     assert made[0] is False
@@ -83,11 +85,11 @@ def test_prepare_and_embed(tmp_path: Path) -> None:
     data = prepared_dataset(tmp_path / "data")
     options = EmbedOptions(encoder="hash:64", name="second", users="mean")
     for limit in LIMITS:
-        told = full_at(limit, lambda: embed(data, options, overwrite=True))
-        check_error(told, limit)
-        assert (data.path / "text" / "second").exists() == (not told)
+        reported = full_at(limit, lambda: embed(data, options, overwrite=True))
+        check_error(reported, limit)
+        assert (data.path / "text" / "second").exists() == (not reported)
         assert unfinished(data.path) == []
-        if not told:
+        if not reported:
             assert load_embeddings(Dataset.load(data.path), "second").width == 64
             break
     else:
@@ -101,12 +103,12 @@ def test_a_training_resumes_where_the_disk_was_full(data: Dataset, tmp_path: Pat
     met = 0
     for limit in LIMITS:
         out = tmp_path / str(limit)
-        told = full_at(
+        reported = full_at(
             limit, lambda to=out: train(data, "sasrec", out=to, config=config, device="cpu")
         )
-        check_error(told, limit)
+        check_error(reported, limit)
         assert unfinished(tmp_path) == []
-        if told:
+        if reported:
             met += 1
             assert not out.exists() or read_manifest(out).status == "training"
         train(data, "sasrec", out=out, config=config, device="cpu", resume=True)
@@ -118,20 +120,20 @@ def test_evaluate_and_compare_leave_what_was_there(data: Dataset, tmp_path: Path
     for name in ("one", "two"):
         train(data, "popularity", out=tmp_path / name, device="cpu")
     runs = [tmp_path / "one", tmp_path / "two"]
-    told = full_at(1000, lambda: evaluate(runs[0], device="cpu"))
-    assert told
-    check_error(told, 1000)
+    reported = full_at(1000, lambda: evaluate(runs[0], device="cpu"))
+    assert reported
+    check_error(reported, 1000)
     assert not (runs[0] / "metrics.json").exists()
     report = tmp_path / "report.html"
-    told = full_at(1000, lambda: compare(runs, report=report))
-    assert told
-    check_error(told, 1000)
+    reported = full_at(1000, lambda: compare(runs, report=report))
+    assert reported
+    check_error(reported, 1000)
     assert not report.exists()
     for run in runs:
         evaluate(run, device="cpu")
-    told = full_at(1000, lambda: compare(runs, report=report))
-    assert told
-    check_error(told, 1000)
+    reported = full_at(1000, lambda: compare(runs, report=report))
+    assert reported
+    check_error(reported, 1000)
     assert not report.exists()
     assert unfinished(tmp_path) == []
     compare(runs, report=report)

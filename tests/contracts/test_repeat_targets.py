@@ -87,10 +87,10 @@ def slow_metrics(
     }
 
 
-def figures(found: Evaluation) -> dict[Any, Any]:
+def figures(result: Evaluation) -> dict[Any, Any]:
     names = ("hr@10", "ndcg@10", "mrr")
-    groups = {"all": found.metrics} | {
-        group: found.groups[group]["metrics"] for group in ("repeat_target", "new_target")
+    groups = {"all": result.metrics} | {
+        group: result.groups[group]["metrics"] for group in ("repeat_target", "new_target")
     }
     return {group: [metrics[name] for name in names] for group, metrics in groups.items()}
 
@@ -102,19 +102,19 @@ def test_figures_and_groups_equal_the_loops(
     runs: Path, data: Dataset, system: str, protocol: Literal["full", "sampled"], masked: bool
 ) -> None:
     run = load_run(runs / system)
-    found = evaluate(run, protocol=protocol, negatives=12, mask_seen=masked)
+    result = evaluate(run, protocol=protocol, negatives=12, mask_seen=masked)
     users = data.held_out("test").users
     drawn = sample_negatives(data, users, 12) if protocol == "sampled" else None
     slow = slow_metrics(run, data, "test", masked, drawn)
-    for group, values in figures(found).items():
+    for group, values in figures(result).items():
         assert values == pytest.approx(slow[group], abs=1e-9), group
     if masked:
-        assert figures(found)["repeat_target"] == [0.0, 0.0, 0.0]
-        assert "a miss" in found.statement
+        assert figures(result)["repeat_target"] == [0.0, 0.0, 0.0]
+        assert "a miss" in result.statement
     else:
-        assert figures(found)["repeat_target"][2] > 0
-    assert found.groups["repeat_target"]["users"] == 27
-    assert found.groups["new_target"]["users"] == 53
+        assert figures(result)["repeat_target"][2] > 0
+    assert result.groups["repeat_target"]["users"] == 27
+    assert result.groups["new_target"]["users"] == 53
 
 
 def test_validation_while_training_is_what_the_protocol_can_recommend(
@@ -148,12 +148,12 @@ def test_an_ensembles_weights_do_not_depend_on_repeats(
     assert not torch.equal(other.events.items, events.items)
     for name in ("itemknn", "popularity"):
         train(other, name, out=tmp_path / name, device="cpu")
-    found: list[Any] = []
+    result: list[Any] = []
     for dataset, folder in ((data, runs), (other, tmp_path)):
         config = {"runs": [str(folder / "itemknn"), str(folder / "popularity")]}
-        train(dataset, "ensemble", out=tmp_path / f"e{len(found)}", config=config, device="cpu")
-        found.append(load_run(tmp_path / f"e{len(found)}").system.weights)
-    assert torch.equal(*found)
+        train(dataset, "ensemble", out=tmp_path / f"e{len(result)}", config=config, device="cpu")
+        result.append(load_run(tmp_path / f"e{len(result)}").system.weights)
+    assert torch.equal(*result)
 
 
 def test_the_ranks_file_marks_which_targets_are_repeats(runs: Path, data: Dataset) -> None:
@@ -221,9 +221,9 @@ def test_ranks_of_the_former_protocol_are_never_mixed_in(runs: Path, tmp_path: P
     judged = [c for c in audit(copies[1]).checks if "former protocol" in c.found]
     assert [(c.artefact, c.verdict) for c in judged] == [("ranks, ranks.parquet", "unknown")]
     heard = Heard()
-    found = compare(copies, progress=heard)
+    result = compare(copies, progress=heard)
     assert any("itemknn is ranked again: it was ranked under the former" in n for n in heard.notes)
-    (pair,) = found.pairs
+    (pair,) = result.pairs
     all_users = {d.metric: d for d in pair.differences if d.group == "all"}
     for metric, difference in all_users.items():
         assert difference.reference == pytest.approx(expected[0][metric])
@@ -236,8 +236,8 @@ def test_ranks_of_the_former_protocol_are_never_mixed_in(runs: Path, tmp_path: P
 
 
 def test_compare_with_nothing_masked_shows_both_groups(runs: Path) -> None:
-    found = compare([runs / "sasrec", runs / "itemknn"], mask_seen=False)
-    by_group = {d.group: d for d in found.pairs[0].differences if d.metric == "hr@10"}
+    result = compare([runs / "sasrec", runs / "itemknn"], mask_seen=False)
+    by_group = {d.group: d for d in result.pairs[0].differences if d.metric == "hr@10"}
     assert by_group["repeat_target"].users == 27
     assert by_group["repeat_target"].run > 0
 

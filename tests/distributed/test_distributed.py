@@ -27,7 +27,7 @@ from support.several_processes import (
     BATCH,
     Folder,
     assert_alike,
-    plug_in,
+    plug_in_config,
     sequence,
     without_dropout,
 )
@@ -40,7 +40,7 @@ def long_jobs(llama: Path) -> dict[str, dict]:
         "gru4rec": sequence("gru4rec", epochs=13),
         "bert4rec": sequence("bert4rec", epochs=13),
         "llmesr": sequence(epochs=13),
-        "e4srec": plug_in(llama, epochs=13, patience=None),
+        "e4srec": plug_in_config(llama, epochs=13, patience=None),
     }
     return {name: {"system": name, "config": config} for name, config in systems.items()}
 

@@ -22,7 +22,7 @@ from seqloom.pipelines.train.train import train
 from seqloom.training.clipping import clip_gradients
 from seqloom.training.state_files import read_state, write_rows
 from support.datasets import SMALL_IDGENREC
-from support.several_processes import Folder, assert_alike, plug_in, without_dropout
+from support.several_processes import Folder, assert_alike, plug_in_config, without_dropout
 
 WHOLE = without_dropout(SMALL_IDGENREC)
 SHORT = {**WHOLE, "rounds": 1, "epochs": 3, "generation": {"tagging_epochs": 1}}
@@ -150,7 +150,7 @@ def test_a_file_that_is_missing_or_damaged_is_reported(group: ProcessGroup, tmp_
 def both(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Jobs by one process and, spread, by two; each of them breaks one off, and two go on with one's."""
     folder = Folder(tmp_path_factory.mktemp("spread"))
-    frozen = {"system": "e4srec", "config": plug_in(folder.llama, epochs=2), "every_s": 99}
+    frozen = {"system": "e4srec", "config": plug_in_config(folder.llama, epochs=2), "every_s": 99}
     whole = {"system": "idgenrec", "config": WHOLE, "every_s": 99}
     summed = {
         "system": "idgenrec",

@@ -12,7 +12,7 @@ import pytest
 from seqloom.core.errors import ConfigError, DataError, EngineError
 from seqloom.jobs import JobOptions, build_runner
 from seqloom.jobs.local import LocalRunner
-from support.pieces import always_dies, complains, dies_once, square
+from support.pieces import always_die, die_first_time, raise_error, square
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_results_come_in_the_order_of_the_pieces_from_several_processes(two: Loc
 
 
 def test_a_killed_worker_is_replaced_and_its_piece_restarted(tmp_path: Path) -> None:
-    work = functools.partial(dies_once, str(tmp_path), 2)
+    work = functools.partial(die_first_time, str(tmp_path), 2)
     with LocalRunner(1) as engine:
         assert engine.run(work, range(4), name="x") == [0, 1, 2, 3]
     begun = sorted(file.name.split("-")[1] for file in tmp_path.iterdir())
@@ -48,14 +48,14 @@ def test_a_killed_worker_is_replaced_and_its_piece_restarted(tmp_path: Path) -> 
 
 def test_a_piece_at_which_workers_die_again_and_again_ends_the_job() -> None:
     with pytest.raises(EngineError, match=r"4 workers died at piece 0, the last was ended with 7"):
-        LocalRunner(1).run(always_dies, [0], name="x")
+        LocalRunner(1).run(always_die, [0], name="x")
 
 
 def test_an_error_stops_the_job_and_keeps_its_kind() -> None:
     with pytest.raises(DataError, match="the log is empty"):
-        LocalRunner(1).run(complains, [1], name="x")
+        LocalRunner(1).run(raise_error, [1], name="x")
     with pytest.raises(EngineError, match=r"(?s)piece 0 failed.*ValueError: a fault"):
-        LocalRunner(1).run(complains, [0], name="x")
+        LocalRunner(1).run(raise_error, [0], name="x")
 
 
 def test_no_pieces_are_no_work(two: LocalRunner) -> None:

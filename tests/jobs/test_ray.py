@@ -33,7 +33,7 @@ from seqloom.pipelines.recommend.recommend_shards import ListsJob, open_lists, r
 from seqloom.pipelines.train.train import train
 from seqloom.text.store import load_embeddings
 from support.datasets import tiny_dataset
-from support.pieces import complains, dies_once, slow_piece, square
+from support.pieces import die_first_time, raise_error, slow_piece, square
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'seqloom[ray]'")
 pytestmark = pytest.mark.slow
@@ -150,7 +150,7 @@ def test_pieces_run_on_both_nodes_in_order(engine: JobRunner) -> None:
 def test_a_killed_worker_loses_nothing_and_doubles_nothing(
     engine: JobRunner, tmp_path: Path
 ) -> None:
-    work = functools.partial(dies_once, str(tmp_path), 3)
+    work = functools.partial(die_first_time, str(tmp_path), 3)
     assert engine.run(work, range(6), name="x") == list(range(6))
     begun = sorted(file.name.split("-")[1] for file in tmp_path.iterdir())
     assert begun == ["0", "1", "2", "3", "3", "4", "5"]
@@ -158,9 +158,9 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(
 
 def test_errors_keep_their_kind(engine: JobRunner) -> None:
     with pytest.raises(DataError, match="the log is empty"):
-        engine.run(complains, [1], name="x")
+        engine.run(raise_error, [1], name="x")
     with pytest.raises(EngineError, match="a fault"):
-        engine.run(complains, [0], name="x")
+        engine.run(raise_error, [0], name="x")
 
 
 def test_embeddings_equal_those_of_one_machine_though_a_worker_is_killed(

@@ -49,7 +49,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def opened(store_url: str) -> Iterator[Callable]:
-    """Open the same store, as often as one likes; all are closed at the end."""
+    """Opens the same store any number of times; all are closed at the end."""
     from seqloom.serving.store import open_store
 
     stores = []
@@ -115,7 +115,7 @@ def live(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Start servers; whatever still runs at the end is killed."""
+    """Starts servers; those that still run at the end are killed."""
     started = []
 
     def start(*arguments: str, open_files: int | None = None) -> Process:

@@ -33,8 +33,8 @@ def run(runs: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_it_answers_and_stops_on_a_signal(serve: Callable[..., Any], run: Path) -> None:
     server = serve(str(run), f"again={run}")
-    assert [each["model"] for each in server.told["models"]] == ["model", "again"]
-    assert not server.told["tokens"]
+    assert [each["model"] for each in server.summary["models"]] == ["model", "again"]
+    assert not server.summary["tokens"]
     reply = httpx.post(f"{server.url}/v1/recommend", json={"user_id": "u0", "model": "again"})
     assert reply.json()["fallback"] is None  # the data set's users have their histories
     assert server.stop() == 0

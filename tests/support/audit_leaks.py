@@ -1,4 +1,4 @@
-"""Planting leaks, and asking the audit what it finds."""
+"""Plants leaks and runs the audit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.report import Audit
 
 
-def everything(data: Dataset) -> Sequences:
-    """All events of each user: what only a leak sees."""
+def all_events(data: Dataset) -> Sequences:
+    """Returns all events of each user, which only a leak sees."""
     return Sequences(data.events.items, data.events.offsets[:-1], data.events.offsets[1:])
 
 
 def failed(root: Any, name: str = "llmesr") -> set[Any]:
-    """Artefacts that fail; the data set of the folder `root` is `data`."""
+    """Returns the artefacts that fail; the data set of the folder `root` is `data`."""
     is_run = (root / name / "config.yaml").exists()
     dataset = root / "data" if is_run else None
     return failures(audit(root / name, dataset=dataset))
@@ -46,7 +46,7 @@ def change_tensors(file: Any, change: Any) -> str:
 
 
 def keep_hash(file: Any) -> None:
-    """Make the manifest beside `file` know it as it is now, as whoever plants a leak would."""
+    """Writes the new hash of `file` into the manifest beside it, as someone who plants a leak would."""
     manifest = file.with_name("manifest.json")
     reported = read_json(manifest, "manifest")
     for key in ("files", "records"):
@@ -56,7 +56,7 @@ def keep_hash(file: Any) -> None:
 
 
 def leak(monkeypatch: pytest.MonkeyPatch, data: Any) -> None:
-    """Let `train` be all events, while the manifests say what they say of an honest data set."""
+    """Makes `train` return all events, while the manifests describe an honest data set."""
     honest = data.training_hash
-    monkeypatch.setattr(Dataset, "train", property(everything))
+    monkeypatch.setattr(Dataset, "train", property(all_events))
     monkeypatch.setattr(Dataset, "training_hash", honest)

@@ -1,4 +1,4 @@
-"""Damaging files in every way that a disk, a copy or a hand does, and asking what a reader makes of it."""
+"""Damages files as disks, copies and people do, and checks what readers make of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqloom.core.errors import SeqloomError
 
 
 def damages(data: bytes, others: list[bytes], flips: int, seed: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each damaged form of a file with the content `data`."""
+    """Yields name and content of each damaged form of a file with the content `data`."""
     draw = random.Random(seed)
     yield "empty", b""
     yield "cut in half", data[: len(data) // 2]

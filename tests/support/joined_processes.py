@@ -1,4 +1,4 @@
-"""What each of several processes runs in the tests: jobs of training, whose losses the first notes.
+"""The program of each of several processes in tests: training jobs, whose losses the first one records.
 
     python joined.py JOBS.json
 
@@ -27,7 +27,7 @@ from seqloom.training.step import Stepper
 
 
 def norm(module: Any) -> float:
-    """Of all gradients together, after clipping."""
+    """Returns the norm of all gradients together, after clipping."""
     squares = [
         gather_tensor(p.grad).double().square().sum()
         for p in module.parameters()
@@ -37,7 +37,7 @@ def norm(module: Any) -> float:
 
 
 def do(job: dict, processes: Processes) -> list[dict[str, float]]:
-    """Train and evaluate as `job` says; gives the losses of every step."""
+    """Trains and evaluates as `job` describes; returns the losses of every step."""
     losses: list[dict[str, float]] = []
     stepper: Any = Stepper
     step = stepper.__call__

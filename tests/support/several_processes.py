@@ -19,7 +19,7 @@ BATCH = 23
 
 
 def sequence(kind: str = "sasrec", epochs: int = 2, **keys: Any) -> dict:
-    """No dropout: what it draws depends on the number of processes."""
+    """Returns a configuration without dropout, whose draws depend on the number of processes."""
     encoder = {
         "kind": kind,
         "hidden_size": 16,
@@ -31,7 +31,7 @@ def sequence(kind: str = "sasrec", epochs: int = 2, **keys: Any) -> dict:
     return {**start, **keys}
 
 
-def plug_in(llama: Path, **keys: Any) -> dict:
+def plug_in_config(llama: Path, **keys: Any) -> dict:
     return {
         "batch_size": BATCH,
         "max_len": 8,
@@ -93,7 +93,7 @@ class Folder:
 
 
 def assert_alike(folder: Folder, one: tuple[str, str], two: tuple[str, str]) -> None:
-    """The losses of every step to 5 digits, and all that `evaluate` found."""
+    """Compares the losses of every step to 5 digits, and all results of `evaluate`."""
     first, second = (folder.read(*run, "losses.json") for run in (one, two))
     assert len(first) == len(second)
     for step, (a, b) in enumerate(zip(first, second, strict=True)):

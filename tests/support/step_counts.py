@@ -1,4 +1,4 @@
-"""What a training step does, to be held against the costs that a system declares."""
+"""Counts of a training step, to compare with the costs that a system declares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RATES = Rates(1e-10, 1e-10, 1e-9, 1e-10, 1e-7, 1e-5)
 
 
 def bytes_kept(phase: Any, batch: Any, frozen: Iterable[Tensor] = ()) -> int:
-    """Bytes that autograd keeps of a step until its gradients are known, weights left out."""
+    """Returns the bytes that autograd keeps of a step until its gradients are known, weights left out."""
     weights = {weight.untyped_storage().data_ptr() for weight in frozen}
     kept = {}
 

@@ -33,7 +33,7 @@ def members(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.fixture(scope="session")
 def configured(members: dict[str, str]) -> Callable[..., Any]:
-    """A function from a system's name to a configuration under which it trains in a moment."""
+    """Builds, for a system's name, a configuration under which it trains in a moment."""
 
     def config(system: str) -> dict:
         if system == "ensemble":  # few candidates, so that others are drawn

@@ -31,9 +31,9 @@ from seqloom.text import store as text_store
 from seqloom.text.neighbours import top_similar
 from seqloom.text.similar_users import write_similar_users
 from support.audit_leaks import (
+    all_events,
     change_json,
     change_tensors,
-    everything,
     failed,
     failures,
     keep_hash,
@@ -155,7 +155,7 @@ def test_neighbours_by_held_out_items(root: Path) -> None:
     path = root / "data" / "text" / "prompt"
     found = text_store.load_embeddings(data, "prompt")
     users = torch.zeros(30, 24)
-    for user, row in enumerate(everything(data).items.split(data.events.offsets.diff().tolist())):
+    for user, row in enumerate(all_events(data).items.split(data.events.offsets.diff().tolist())):
         users[user, row.long() - 1] += 1
     write_similar_users(path, top_similar(users, 3), saw="user embeddings")
     assert failed(root, "data") == {"3 similar users, 'prompt'"}

@@ -17,7 +17,7 @@ from seqloom.pipelines.evaluate import evaluate as evaluate_stage
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.systems import llminit
-from support.audit_leaks import everything, failed
+from support.audit_leaks import all_events, failed
 from support.datasets import SMALL, looping_dataset
 
 
@@ -53,7 +53,7 @@ def test_negatives_drawn_by_counts_of_held_out_events(
     assert failed(tmp_path, "leak") == set()
 
     def counts(dataset: Any) -> torch.Tensor:
-        _, items = everything(dataset).flat()
+        _, items = all_events(dataset).flat()
         return torch.bincount(items, minlength=dataset.num_items + 1)
 
     monkeypatch.setattr(Dataset, "popularity", property(counts))

@@ -93,7 +93,7 @@ def test_the_command_serves_them_side_by_side(
 ) -> None:
     cascade = ["--cascade", "idgenrec,llmesr,popularity", "--budget-ms", "20000"]
     server = serve(*map(str, models.values()), *cascade)
-    served = {each["model"]: each["system"] for each in server.told["models"]}
+    served = {each["model"]: each["system"] for each in server.summary["models"]}
     assert served == {**{name: name for name in models}, "second": "e4srec"}
     history = list(HISTORY)
     with httpx.Client(base_url=server.url, timeout=60) as client:

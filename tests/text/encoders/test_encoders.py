@@ -100,7 +100,7 @@ def test_options_that_do_not_fit_are_refused(
 
 
 @pytest.fixture(scope="session")
-def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two small layers with random weights and a tokenizer of words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -127,26 +127,26 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
-def test_a_batch_of_a_language_model_equals_one_by_one(tiny_lm: Path, pooling: Pooling) -> None:
-    batch = LanguageModelEncoder("tiny", tiny_lm, pooling=pooling, batch_size=3, device="cpu")
-    single = LanguageModelEncoder("tiny", tiny_lm, pooling=pooling, batch_size=1, device="cpu")
+def test_a_batch_of_a_language_model_equals_one_by_one(tiny_llama: Path, pooling: Pooling) -> None:
+    batch = LanguageModelEncoder("tiny", tiny_llama, pooling=pooling, batch_size=3, device="cpu")
+    single = LanguageModelEncoder("tiny", tiny_llama, pooling=pooling, batch_size=1, device="cpu")
     together = batch.encode(TEXTS)
     alone = torch.cat([single.encode([text]) for text in TEXTS])
     assert together.shape == (len(TEXTS), 16)
     assert torch.allclose(together, alone, atol=1e-6)
 
 
-def test_a_language_model_reports_how_many_texts_it_cut(tiny_lm: Path) -> None:
-    encoder = LanguageModelEncoder("tiny", tiny_lm, max_tokens=4, device="cpu")
+def test_a_language_model_reports_how_many_texts_it_cut(tiny_llama: Path) -> None:
+    encoder = LanguageModelEncoder("tiny", tiny_llama, max_tokens=4, device="cpu")
     encoder.encode(TEXTS)
     assert encoder.truncated == 2
     with pytest.raises(ConfigError, match="at most 64"):
-        LanguageModelEncoder("tiny", tiny_lm, max_tokens=65, device="cpu").encode(TEXTS)
+        LanguageModelEncoder("tiny", tiny_llama, max_tokens=65, device="cpu").encode(TEXTS)
 
 
-def test_the_provenance_changes_with_anything_that_changes_the_vectors(tiny_lm: Path) -> None:
+def test_the_provenance_changes_with_anything_that_changes_the_vectors(tiny_llama: Path) -> None:
     def told(**options: Any) -> dict[str, Any]:
-        return LanguageModelEncoder("tiny", tiny_lm, device="cpu", **options).provenance()
+        return LanguageModelEncoder("tiny", tiny_llama, device="cpu", **options).provenance()
 
     assert told() == told(batch_size=7)
     assert len({str(told(**o)) for o in ({}, {"pooling": "last"}, {"max_tokens": 9})}) == 3

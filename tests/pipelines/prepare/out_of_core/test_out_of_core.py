@@ -18,7 +18,7 @@ from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
 from seqloom.pipelines.prepare.prepare import prepare
 from support.equal_datasets import assert_equal
 from support.event_logs import make_log, write_files
-from support.inline_engine import Inline
+from support.inline_runner import InlineRunner
 
 ROWS = 900
 
@@ -48,7 +48,7 @@ def test_parts_equal_one_machine(name: str, tmp_path: Path) -> None:
     expected = prepare(log, tmp_path / "one", items=items, options=options)
     folder = write_files(log, tmp_path / "log", 4)
     made = prepare_out_of_core(
-        Inline(), folder, tmp_path / "parts", items=items, options=options, parts=3
+        InlineRunner(), folder, tmp_path / "parts", items=items, options=options, parts=3
     )
     assert_equal(made, expected)
     assert len(made.manifest.parts) == 3
@@ -68,7 +68,7 @@ def test_any_cut_of_the_log_gives_the_same(
     expected = prepare(log, place / "one", options=options)
     folder = write_files(log, place / "log", files)
     assert_equal(
-        prepare_out_of_core(Inline(), folder, place / "parts", options=options, parts=parts),
+        prepare_out_of_core(InlineRunner(), folder, place / "parts", options=options, parts=parts),
         expected,
     )
 
@@ -83,7 +83,7 @@ def test_text_files_are_read_as_one(kind: str, tmp_path: Path) -> None:
     folder = write_files(log, tmp_path / "log", 3, kind)
     options = PrepareOptions(min_count=3)
     assert_equal(
-        prepare_out_of_core(Inline(), folder, tmp_path / "parts", options=options, parts=2),
+        prepare_out_of_core(InlineRunner(), folder, tmp_path / "parts", options=options, parts=2),
         expected,
     )
 
@@ -97,10 +97,13 @@ def test_missing_values_are_counted_over_all_files(tmp_path: Path) -> None:
     expected = prepare(log, tmp_path / "one", options=options)
     folder = write_files(log, tmp_path / "log", 3)
     assert_equal(
-        prepare_out_of_core(Inline(), folder, tmp_path / "two", options=options, parts=2), expected
+        prepare_out_of_core(InlineRunner(), folder, tmp_path / "two", options=options, parts=2),
+        expected,
     )
     with pytest.raises(DataError, match=r"log-00.parquet, row 8: no user"):
-        prepare_out_of_core(Inline(), folder, tmp_path / "three", options=PrepareOptions(), parts=2)
+        prepare_out_of_core(
+            InlineRunner(), folder, tmp_path / "three", options=PrepareOptions(), parts=2
+        )
 
 
 def test_files_that_seem_to_differ_in_their_unit_are_read_in_the_one_of_all(tmp_path: Path) -> None:
@@ -116,7 +119,7 @@ def test_files_that_seem_to_differ_in_their_unit_are_read_in_the_one_of_all(tmp_
     log[:40].write_parquet(folder / "a.parquet")
     log[40:].write_parquet(folder / "b.parquet")
     assert_equal(
-        prepare_out_of_core(Inline(), folder, tmp_path / "parts", options=options, parts=2),
+        prepare_out_of_core(InlineRunner(), folder, tmp_path / "parts", options=options, parts=2),
         expected,
     )
 
@@ -147,7 +150,7 @@ def test_what_all_files_decide_is_decided_as_in_one(name: str, tmp_path: Path) -
     (tmp_path / "one.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
     options = PrepareOptions(min_count=0)
     expected = prepare(tmp_path / "one.csv", tmp_path / "one", options=options)
-    made = prepare_out_of_core(Inline(), folder, tmp_path / "two", options=options, parts=3)
+    made = prepare_out_of_core(InlineRunner(), folder, tmp_path / "two", options=options, parts=3)
     assert_equal(made, expected)
 
 
@@ -157,13 +160,17 @@ def test_days_and_months_that_no_file_tells_apart(tmp_path: Path) -> None:
     for file in ("a", "b"):
         (folder / f"{file}.csv").write_text("user_id,item_id,timestamp\nu,i,1/2/2014\n")
     with pytest.raises(DataError, match="may have the day or the month first"):
-        prepare_out_of_core(Inline(), folder, tmp_path / "out", options=PrepareOptions(), parts=2)
+        prepare_out_of_core(
+            InlineRunner(), folder, tmp_path / "out", options=PrepareOptions(), parts=2
+        )
     (folder / "a.csv").write_text("user_id,item_id,timestamp\nu,i,13/2/2014\n")
     (folder / "b.csv").write_text("user_id,item_id,timestamp\nu,i,2/13/2014\n")
     with pytest.raises(
         DataError, match=r"some files of .* write the day first in dates, others the month"
     ):
-        prepare_out_of_core(Inline(), folder, tmp_path / "out", options=PrepareOptions(), parts=2)
+        prepare_out_of_core(
+            InlineRunner(), folder, tmp_path / "out", options=PrepareOptions(), parts=2
+        )
 
 
 def test_quotes_are_decided_file_by_file(tmp_path: Path) -> None:
@@ -173,7 +180,7 @@ def test_quotes_are_decided_file_by_file(tmp_path: Path) -> None:
     (folder / "a.csv").write_text(head + 'u,a,1,"one, two"\nu,b,2,x\n')
     (folder / "b.csv").write_text(head + 'u,c,3,"open\nu,d,4,x\nu,e,5,x\n')
     made = prepare_out_of_core(
-        Inline(), folder, tmp_path / "out", options=PrepareOptions(min_count=0), parts=2
+        InlineRunner(), folder, tmp_path / "out", options=PrepareOptions(min_count=0), parts=2
     )
     assert made.manifest.statistics["raw"]["rows"] == 5
     (actual,) = [w for w in made.manifest.warnings if w["kind"] == "unclosed-quote"]
@@ -188,14 +195,14 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     log.write_parquet(folder / "a.parquet")
     log.drop("timestamp").write_parquet(folder / "b.parquet")
     with pytest.raises(DataError, match="have a time column, others have none"):
-        prepare_out_of_core(Inline(), folder, tmp_path / "out", parts=2)
+        prepare_out_of_core(InlineRunner(), folder, tmp_path / "out", parts=2)
     (tmp_path / "u.data").write_text("1\t2\t3\t881250949\n")
     with pytest.raises(DataError, match="an engine reads"):
-        prepare_out_of_core(Inline(), tmp_path / "u.data", tmp_path / "out", parts=2)
+        prepare_out_of_core(InlineRunner(), tmp_path / "u.data", tmp_path / "out", parts=2)
     log.write_parquet(tmp_path / "a.parquet")
     many = PrepareOptions(min_count=40)
     with pytest.raises(DataError, match=r"after filtering \(50 events read, 0 after k-core\)"):
-        prepare_out_of_core(Inline(), tmp_path / "a.parquet", tmp_path / "out", options=many)
+        prepare_out_of_core(InlineRunner(), tmp_path / "a.parquet", tmp_path / "out", options=many)
     assert not list(tmp_path.glob(".*"))
     assert not (tmp_path / "out").exists()
 
@@ -204,19 +211,19 @@ def test_a_job_resumes_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monk
     log = make_log(3)
     folder = write_files(log, tmp_path / "log", 3)
     with pytest.raises(KeyboardInterrupt):
-        prepare_out_of_core(Inline(stop_after=8), folder, tmp_path / "out", parts=3)
+        prepare_out_of_core(InlineRunner(stop_after=8), folder, tmp_path / "out", parts=3)
     assert not (tmp_path / "out").exists()
-    engine = Inline()
+    engine = InlineRunner()
     made = prepare_out_of_core(engine, folder, tmp_path / "out", parts=3)
     assert_equal(made, prepare(log, tmp_path / "one"))
-    again = Inline()
+    again = InlineRunner()
     prepare_out_of_core(again, folder, tmp_path / "more", parts=3)
     assert engine.worked < again.worked, "finished pieces were done again"
 
 
 def test_a_part_that_was_changed_is_noticed(tmp_path: Path) -> None:
     made = prepare_out_of_core(
-        Inline(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
+        InlineRunner(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
     )
     file = made.path / "events" / "part-00001.safetensors"
     file.write_bytes((made.path / "events" / "part-00000.safetensors").read_bytes())
@@ -229,6 +236,6 @@ def test_a_part_that_was_changed_is_noticed(tmp_path: Path) -> None:
 
 def test_an_older_seqloom_learns_the_format(tmp_path: Path) -> None:
     made = prepare_out_of_core(
-        Inline(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
+        InlineRunner(), write_files(make_log(2), tmp_path / "log", 2), tmp_path / "out", parts=2
     )
     assert json.loads((made.path / "manifest.json").read_text())["version"] == 2

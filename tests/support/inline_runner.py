@@ -1,4 +1,4 @@
-"""An engine that runs every piece in this process, for tests."""
+"""A job runner that runs every piece in this process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
 
-class Inline:
-    """Counts the pieces that were really worked on; may stop after some, as a killed job does."""
+class InlineRunner:
+    """Counts the pieces that it computes; stops after `stop_after` of them, as a killed job does."""
 
     name = "inline"
 

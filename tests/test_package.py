@@ -93,7 +93,7 @@ def test_a_lock_holds_versions_and_hashes_and_nothing_else(file: str) -> None:
 
 
 def test_torch_is_pinned_apart_and_without_a_hash() -> None:
-    """Its builds are different files, and each machine is told where to get one."""
+    """Its builds are different files, and each machine has its own source for one."""
     ((name, version),) = locked("requirements-torch.lock").items()
     assert name == "torch"
     assert re.fullmatch(r"[0-9.]+", version)

@@ -83,7 +83,7 @@ def test_the_last_item_changes_no_earlier_state(
 def test_a_state_within_a_history_is_that_of_the_shorter_history(
     dataset: Dataset, name: str, overrides: list[str]
 ) -> None:
-    """What is trained at a position is what is asked for when recommending."""
+    """Training at a position predicts what a recommendation after it needs."""
     system: Any = build(dataset, name, overrides)
     inside = states(system, ITEMS)[:, 2]
     short, lengths = ITEMS[:, :3], torch.tensor([3])

@@ -1,4 +1,4 @@
-"""Masked rows: never none, never padding, at the rates that were asked for."""
+"""Masked rows: at least one item, never padding, at the requested rates."""
 
 from __future__ import annotations
 

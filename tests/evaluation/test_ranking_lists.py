@@ -21,7 +21,7 @@ HELD_OUT = HeldOut(torch.arange(4), Sequences.from_lists(HISTORIES), torch.tenso
 
 
 class All:
-    """The scores of a user are found by the last item of the history."""
+    """Scores a user by the last item of the history."""
 
     num_items = 12
 

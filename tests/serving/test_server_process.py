@@ -1,4 +1,4 @@
-"""The server as a process: started by its command, killed, told to stop, told to reload."""
+"""The server as a process: started by its command, killed, stopped and reloaded by signals."""
 
 from __future__ import annotations
 

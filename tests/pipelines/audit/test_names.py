@@ -148,7 +148,7 @@ def test_prompts_that_are_not_those_of_the_file(root: Path) -> None:
 
 
 def shop(root: Path, name: str, users: int, shift: int = 0) -> Dataset:
-    """Twelve items; user u goes on from item to item."""
+    """Twelve items; user u moves from item to item."""
     titles = [f"{WORDS[(n + shift) % 8]} {WORDS[(3 * n + shift) % 8]} {n}" for n in range(12)]
     rows = [[(u + 2 * n) % 12 + 1 for n in range(5 + u % 3)] for u in range(users)]
     return tiny_dataset(root / name, rows, titles)

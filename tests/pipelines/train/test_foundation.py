@@ -155,7 +155,7 @@ def test_zero_shot_is_on_data_that_was_not_trained_on(foundation: Path, three: l
 
 
 def few_shot(base: Path, data: Any, out: Path, **changes: Any) -> Path:
-    """A short training on `data` that goes on from `base`."""
+    """Trains on `data` for a short time, continuing `base`."""
     config = {**SMALL, "start_from": str(base), "generation": {"max_history": 2}, **changes}
     train(data, "idgenrec", out=out, config=config, device="cpu")
     return out

@@ -1,4 +1,4 @@
-"""What `train` does with a folder that is there: begun, killed, in progress, complete, or no run at all."""
+"""How `train` treats an existing folder: started, killed, in progress, complete, or not a run."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_an_overwritten_run_is_whole_until_the_new_one_has_started(
 
 
 def test_a_run_in_progress_is_not_entered_by_another_command(data: Dataset, tmp_path: Path) -> None:
-    """Started for real: the second one hears of the first, and goes on when that is killed."""
+    """Starts real processes: the second one reports the first, and continues when that is killed."""
     config = ["epochs=500", "encoder.hidden_size=16", "encoder.max_len=8", "patience=null"]
     arguments = ["train", str(data.path), "--system", "sasrec", "--out", str(tmp_path / "run")]
     options = [part for one in config for part in ("--set", one)]

@@ -1,4 +1,4 @@
-"""The cascade: the best model that answers in time, and what is said of the others."""
+"""The cascade: the best model that answers in time, and the report on the others."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def path(run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(opened: Callable[..., Any], path: Path) -> Iterator[Callable[..., Any]]:
-    """Make engines of the same run, each with a connection of its own; gives (engine, told)."""
+    """Opens engines of the same run, each with its own connection; returns (engine, told)."""
     made = []
 
     def again() -> tuple[Engine, Told]:

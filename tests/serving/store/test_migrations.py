@@ -64,7 +64,7 @@ def test_a_store_of_0_1_0_keeps_all_that_it_holds(dumped_url: str) -> None:
 
 
 def check_histories(store: Store) -> None:
-    """0.1.0 kept an event twice that came twice; events without a time are told apart by their number."""
+    """0.1.0 kept an event twice that came twice; events without a time are distinguished by their number."""
     expected = {
         "anna": ["i1", "i2", "i1", "i5"],
         "ben": ["i3", "i4", "i3"],

@@ -121,7 +121,7 @@ def test_compact_renumbers_in_order_and_drops_unused_ids() -> None:
 def test_tied_events_equal_the_naive_loop(events: Triples) -> None:
     log = log_of(events)
     log = log.take(time_order(log))
-    rows = list(zip(log.users.tolist(), log.items.tolist(), log.times.tolist(), strict=True))  # type: ignore[union-attr]
+    rows = list(zip(log.users.tolist(), log.items.tolist(), log.times.tolist(), strict=True))
     expected = [
         any(user == u and time == t and item != i for u, i, t in rows) for user, item, time in rows
     ]

@@ -16,12 +16,8 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.negatives import NEGATIVES
 from seqloom.evaluation.ranks_file import read_ranks
-from seqloom.pipelines.evaluate.evaluate import (
-    Evaluation,
-    evaluate,
-    evaluation_files,
-    read_metrics,
-)
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.stored import Evaluation, evaluation_files, read_metrics
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.manifest import RunManifest
@@ -179,6 +175,7 @@ def _evaluate_as(before: Evaluation, run: Run, data: Dataset, progress: Progress
         protocol=details.kind,
         on=details.part,
         mask_seen=details.masked,
+        both=False,
         negatives=details.negatives or NEGATIVES,
         tail_item_below=limits.item if by_hand else None,
         tail_user_below=limits.user if by_hand else None,

@@ -242,6 +242,7 @@ def _train(
             held_out,
             popularity=data.dataset.popularity[1:],
             max_len=model.max_len,
+            mask_seen=manifest.mask_seen,
             device=device,
             processes=ranking,
         )

@@ -50,7 +50,10 @@ class RecommendRequest(_Subject):
     k: int = Field(10, ge=1, description="How many items.")
     exclude: list[Identifier] = Field([], description="Items not to be given.")
     candidates: list[Identifier] | None = Field(None, description="Rank these items alone.")
-    include_seen: bool = Field(False, description="Give items of the history too.")
+    include_seen: bool | None = Field(
+        None,
+        description="Give items of the history too; by default as the model was trained.",
+    )
     details: bool = Field(False, description="Give titles and long-tail marks too.")
     model: str | None = Field(None, description="Which model; the server's default if left out.")
     budget_ms: float | None = Field(

@@ -66,8 +66,8 @@ def _render(document: Any) -> Iterable[RenderableType]:
         if check["action"]:
             yield f"{check['verdict']}: {check['artefact']}: {check['action']}"
     if document.get("order"):
-        columns = ("verdict", "name", "value", "threshold", "sentence")
-        yield rows_table([{name: check[name] for name in columns} for check in document["order"]])
+        shown = ("verdict", "name", "value", "threshold", "sentence")
+        yield rows_table([{name: check[name] for name in shown} for check in document["order"]])
     passed = sum(check["verdict"] == "pass" for check in document["checks"])
     outcome = "passed" if document["passed"] else "FAILED"
     yield (

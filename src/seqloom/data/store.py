@@ -279,7 +279,19 @@ class Dataset:
         Data sets of older versions of seqloom have no decision; the rule `auto` decides.
         """
         stated = self.manifest.statistics.get("mask_seen")
-        return masks_seen("auto", self.repeats.share("train")) if stated is None else bool(stated)
+        return masks_seen("auto", self.repeat_share) if stated is None else bool(stated)
+
+    @property
+    def repeat_share(self) -> float:
+        """Share of the training events with a history that repeat an item of it."""
+        stated = self.manifest.statistics.get("repeats")
+        return self.repeats.share("train") if stated is None else float(stated["train"]["share"])
+
+    def deciding(self, masked: bool) -> Dataset:
+        """Returns the data set with this decision on seen items (`masks_seen`)."""
+        statistics = {**self.manifest.statistics, "mask_seen": masked}
+        manifest = self.manifest.model_copy(update={"statistics": statistics})
+        return Dataset(self.path, manifest, self.events, self.num_items)
 
     @cached_property
     def popularity(self) -> Tensor:

@@ -71,7 +71,9 @@ def check_order(
     Args:
         yardsticks: whether to train and rank yardsticks over shuffles of the ties, which takes longest.
     """
-    allowed = bool(data.manifest.options.get("allow_sorted"))
+    options = data.manifest.options
+    # Data sets that are merged were checked one by one.
+    allowed = bool(options.get("allow_sorted")) or "origins" in options
     checks = [
         *check_facts(order_facts(data), allow_sorted=allowed),
         _check_users(data),

@@ -306,4 +306,4 @@ def _decision(run: Run, data: Dataset, masked: bool, *, chosen: bool) -> str:
     if run.manifest.mask_seen != data.masks_seen:
         return "as the run was trained"
     choice = str(data.manifest.options.get("mask_seen", "auto"))
-    return mask_reason(choice, masked, data.repeats.share("train"))
+    return mask_reason(choice, masked, data.repeat_share)

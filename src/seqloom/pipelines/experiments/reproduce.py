@@ -99,6 +99,7 @@ def reproduce(
             f"{run} has items that were added after training; reproduce the run without them"
         )
     data = dataset if isinstance(dataset, Dataset) else first.dataset(dataset, with_cold=True)
+    data = data.deciding(first.manifest.mask_seen)
     again = Path(out) if out is not None else first.path.with_name(f"{first.name}-again")
     if again.resolve() == first.path.resolve():
         raise ConfigError(f"--out is the run itself, {again}; give another folder")

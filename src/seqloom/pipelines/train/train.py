@@ -146,7 +146,9 @@ def train(
                 processes, lambda: create_run(out, dataset, cls, resolved, sizes)
             )
         assert manifest is not None
-        data = TrainingData(dataset, progress, processes=processes)
+        # A run that was begun earlier keeps its decision on seen items.
+        decided = dataset.deciding(manifest.mask_seen)
+        data = TrainingData(decided, progress, processes=processes)
         if source is not None:
             vectors = vectors or _train_item_vectors(
                 out / "ids", data, source, resolved.seed, device

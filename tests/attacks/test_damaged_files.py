@@ -18,11 +18,8 @@ from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.stored import read_audit
-from seqloom.pipelines.evaluate.evaluate import (
-    evaluate,
-    evaluation_files,
-    read_evaluation,
-)
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.stored import evaluation_files, read_evaluation
 from seqloom.pipelines.recommend.add_items import add_items
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run

@@ -17,6 +17,7 @@ from seqloom.data.store import Dataset
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.experiments.reproduce import reproduce
 from seqloom.pipelines.train.train import TrainSummary, train
+from seqloom.runs.folder import load_run
 from support.datasets import small_config
 
 
@@ -128,3 +129,18 @@ def test_what_cannot_be_reproduced_is_reported(copy: Path, trained: Path, tmp_pa
     change(copy, lambda m: m.update(added_items=1))
     with pytest.raises(ConfigError, match="added after training"):
         reproduce(copy, out=tmp_path / "again")
+
+
+def test_the_decision_on_seen_items_is_that_of_the_run(shop: Dataset, tmp_path: Path) -> None:
+    """A run of an older version masked seen items, whatever its data set says now."""
+    runs = {}
+    for masked in (True, False):
+        runs[masked] = tmp_path / str(masked)
+        data = shop.deciding(masked)
+        train(data, "sasrec", out=runs[masked], config=small_config("sasrec"), device="cpu")
+    valid = {masked: load_run(path).manifest.valid for masked, path in runs.items()}
+    assert valid[True] != valid[False]
+    other = runs[not shop.masks_seen]
+    result = reproduce(other, out=tmp_path / "again")
+    assert result.verdict == "bits"
+    assert load_run(tmp_path / "again").manifest.mask_seen != shop.masks_seen

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from seqloom.data.timestamps import SECOND, iso, parse_times
-from seqloom.serving.http.event_times import event_times
+from seqloom.serving.http.event_times import _parse_common, event_times
 from seqloom.serving.http.problems import ProblemError
 from seqloom.serving.http.requests import EventIn
 

@@ -35,6 +35,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cold items": {"cold_items": 0.2, "min_count": 3},
     "cold items in time": {"cold_items": 0.2, "split": "temporal", "min_count": 3},
     "cold users": {"cold_users": 0.1, "min_count": 2},
+    "shuffled ties": {"ties": "shuffle", "min_count": 3, "duplicates": "consecutive"},
+    "shuffled with another seed": {"ties": "shuffle", "tie_seed": 7, "cold_items": 0.2},
+    "tied targets dropped": {"ties": "drop-targets", "min_count": 3},
+    "the same in time": {"ties": "drop-targets", "split": "temporal", "min_count": 3},
+    "seen items kept": {"mask_seen": "no", "min_count": 3},
 }
 
 
@@ -122,6 +127,51 @@ def test_files_that_seem_to_differ_in_their_unit_are_read_in_the_one_of_all(tmp_
         prepare_out_of_core(InlineRunner(), folder, tmp_path / "parts", options=options, parts=2),
         expected,
     )
+
+
+def test_fractions_of_seconds_in_some_parts_only(tmp_path: Path) -> None:
+    """Times of one second are no tie where they differ by less; a part of whole seconds says so too."""
+    log = make_log(4).with_columns(
+        timestamp=pl.col("timestamp") * 1000
+        + pl.when(pl.col("user_id") == "u9").then(pl.int_range(pl.len()) % 2).otherwise(0)
+    )
+    options = PrepareOptions(min_count=2, ties="drop-targets")
+    expected = prepare(log, tmp_path / "one", options=options)
+    folder = write_files(log, tmp_path / "log", 3)
+    made = prepare_out_of_core(InlineRunner(), folder, tmp_path / "parts", options=options, parts=4)
+    assert_equal(made, expected)
+    assert made.events.joined is not None
+    assert made.tied is not None
+    assert expected.tied is not None
+    assert made.tied.tolist() == expected.tied.tolist()
+
+
+def test_sorted_sequences_are_refused_in_parts_too(tmp_path: Path) -> None:
+    rows = [
+        (f"u{u}", f"i{(u * 7 + 3 * n) % 50 + 50 * n:04d}", n) for u in range(60) for n in range(6)
+    ]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    folder = write_files(log, tmp_path / "log", 3)
+    options = PrepareOptions(min_count=0)
+    with pytest.raises(DataError, match="set allow_sorted to go on"):
+        prepare_out_of_core(InlineRunner(), folder, tmp_path / "parts", options=options, parts=3)
+    assert not list(tmp_path.glob("*parts*"))
+    allowed = PrepareOptions(min_count=0, allow_sorted=True)
+    assert_equal(
+        prepare_out_of_core(InlineRunner(), folder, tmp_path / "parts", options=allowed, parts=3),
+        prepare(log, tmp_path / "one", options=allowed),
+    )
+
+
+def test_shuffling_ties_needs_times_in_parts_too(tmp_path: Path) -> None:
+    folder = write_files(make_log(3).drop("timestamp"), tmp_path / "log", 2)
+    with pytest.raises(DataError, match="needs times, but the log has none"):
+        prepare_out_of_core(
+            InlineRunner(),
+            folder,
+            tmp_path / "x",
+            options=PrepareOptions(min_count=2, ties="shuffle"),
+        )
 
 
 TEXTS = {

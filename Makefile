@@ -10,6 +10,7 @@ DEMO ?= work/demo
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 PIP := -m pip --disable-pip-version-check
 LOCK_VENV := build/lock
 TORCH ?= $(shell sed -n 's/^torch==//p' requirements-torch.lock)
@@ -18,7 +19,7 @@ UPGRADE ?= --upgrade
 INDEX = $(or $(PIP_INDEX_URL),$(shell $(PYTHON) $(PIP) config get global.index-url 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format test-slow bench docs lock clean
+.PHONY: help install demo test lint format test-slow bench docs docs-tools lock clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -63,9 +64,14 @@ test-slow: $(STAMP) ## The tests that take minutes.
 bench: $(STAMP) ## All benchmarks beside their yardsticks (BENCH=--quick: minutes), into docs/benchmarks.md.
 	$(BIN)/python -m benchmarks $(BENCH)
 
-docs: $(STAMP) requirements-docs.lock ## Build the documentation into build/site; a warning is an error.
-	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
+docs: docs-tools ## Build the documentation into build/site; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-tools: $(DOCS_STAMP) ## Install what `make docs` needs.
+
+$(DOCS_STAMP): $(STAMP) requirements-docs.lock
+	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
+	@touch $@
 
 lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGRADE= to keep versions).
 	rm -rf $(LOCK_VENV)

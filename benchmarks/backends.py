@@ -112,7 +112,7 @@ def nginx_server(ports: Sequence[int]) -> Iterator[str]:
 def _here(text: str, ports: Sequence[int], port: int, folder: str) -> str:
     """The shipped configuration with this machine's addresses and folders; all else stays."""
     text = _UPSTREAM.sub(
-        lambda found: "".join(f"{found[1]}server 127.0.0.1:{p} {found[2]}\n" for p in ports), text
+        lambda match: "".join(f"{match[1]}server 127.0.0.1:{p} {match[2]}\n" for p in ports), text
     )
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     scratch = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in kinds)

@@ -1,4 +1,4 @@
-"""Clients of a served run that keep what they were told, so that it can be held against the store."""
+"""Clients of a served run that record every answer, to compare them with the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ USER = "load"
 
 
 @dataclass(frozen=True)
-class Told:
+class Answer:
     """One request."""
 
     kind: str
@@ -39,7 +39,7 @@ class Clients:
     """
 
     def __init__(self, url: str, kinds: Sequence[str]) -> None:
-        self.told: list[Told] = []
+        self.answers: list[Answer] = []
         """What has been answered so far."""
         self._url = url
         self._ended = threading.Event()
@@ -69,7 +69,7 @@ class Clients:
         ends = time.monotonic() + patience_s
         while time.monotonic() < ends:
             good: dict[str, int] = {}
-            for each in list(self.told):
+            for each in list(self.answers):
                 if each.ok and each.began >= since:
                     client = each.name.rpartition("-")[0]
                     good[client] = good.get(client, 0) + 1
@@ -78,13 +78,13 @@ class Clients:
             time.sleep(0.02)
         raise TimeoutError(f"after {patience_s:g} s some clients have no {count} good answers")
 
-    def failed(self, kind: str) -> list[Told]:
+    def failed(self, kind: str) -> list[Answer]:
         """Requests of a kind that had no good answer."""
-        return [each for each in self.told if each.kind == kind and not each.ok]
+        return [each for each in self.answers if each.kind == kind and not each.ok]
 
     def events(self, *, acknowledged: bool) -> set[str]:
         """The items of all events that were sent, or of the acknowledged ones alone."""
-        posts = [each for each in self.told if each.kind != "list"]
+        posts = [each for each in self.answers if each.kind != "list"]
         return {each.name for each in posts if each.ok or not acknowledged}
 
     def _run(self, kind: str, client_name: str) -> None:
@@ -97,7 +97,7 @@ class Clients:
                     status = _send(client, kind, name)
                 except httpx.HTTPError as broken:
                     status, error = 0, repr(broken)
-                self.told.append(Told(kind, name, status, began, time.monotonic(), error))
+                self.answers.append(Answer(kind, name, status, began, time.monotonic(), error))
 
 
 def _send(client: httpx.Client, kind: str, name: str) -> int:

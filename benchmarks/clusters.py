@@ -1,4 +1,4 @@
-"""Jobs in pieces: what the drivers cost beside the same work in one process, and after a killed worker."""
+"""Jobs in pieces: overhead of the job runners over one process, and the delay after a killed worker."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _recovery(name: str, engine: JobRunner, folder: Path) -> Result:
         died, again = sorted(int(file.name.split("-")[1]) for file in marks.glob("1-*"))
         seconds.append((again - died) / 1e9)
     return Result(
-        f"From a worker's death to its piece begun again, {name} engine",
+        f"From a worker's death to the restart of its piece, {name} engine",
         Measurement("5 killed workers", "s", seconds),
-        missing="nothing to compare with",
+        missing="no yardstick",
     )

@@ -20,13 +20,13 @@ def source() -> Path:
 
 
 def benchmark_dataset(folder: Path) -> Dataset:
-    """Amazon Beauty (2014, 5-core) prepared under `folder`, made once; MovieLens-100K where it is absent."""
+    """Amazon Beauty (2014, 5-core) prepared under `folder`; MovieLens-100K if it is absent."""
     given = source()
-    found = (given / "sequences.txt").exists()
-    out = folder / (given.name if found else "ml-100k")
+    exists = (given / "sequences.txt").exists()
+    out = folder / (given.name if exists else "ml-100k")
     if out.exists():
         return Dataset.load(out)
-    if found:
+    if exists:
         return prepare(given / "sequences.txt", out, items=given / "items.csv")
     from seqloom.hub.assets import resolve
 

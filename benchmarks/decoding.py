@@ -1,4 +1,4 @@
-"""Constrained beam search beside transformers' `generate` with `prefix_allowed_tokens_fn`.
+"""Constrained beam search, compared with transformers' `generate` and `prefix_allowed_tokens_fn`.
 
 Both sides see the same model, prompts and prefix tree, mask nothing, and list ten items. The library is
 called at the batch size that is fastest for some of the users. Lists are compared with exact scores too.
@@ -51,7 +51,7 @@ def run(folder: Path, idgenrec: Path | None = None, quick: bool = False) -> list
     keep_freed_memory()
     users = QUICK_USERS if quick else USERS
     if idgenrec is not None:
-        trained = load_run(idgenrec)
+        trained: Any = load_run(idgenrec)
         return _beside(idgenrec.name, trained.system, trained.dataset(), users)
     dataset = benchmark_dataset(folder)
     results: list[Result] = []
@@ -83,8 +83,9 @@ def _system(dataset: Dataset, settings: dict[str, Any], steps: int) -> IDGenRec:
 def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> list[Result]:
     held_out = dataset.held_out("test")
     rows = torch.linspace(0, len(held_out.users) - 1, users).long()
-    batch = held_out.histories.select(rows).pad(system.max_len).to(system.ids.device)
-    scorer, library = system.scorer_of_ids(system.ids[1:]), LibraryBeam(system, TOP)
+    batch: Any = held_out.histories.select(rows).pad(system.max_len).to(system.ids.device)
+    scorer: Any = system.scorer_of_ids(system.ids[1:])
+    library = LibraryBeam(system, TOP)
     ours, seconds, cpu = _timed(lambda: scorer.best(batch.items, batch.lengths, TOP)[0])
     sample = torch.linspace(0, users - 1, EXACT_USERS).long()
     every, every_seconds, _ = _timed(
@@ -105,13 +106,13 @@ def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> list[R
     notes = {
         "catalogue": f"{dataset.num_items:,} items, {users} users, {BEAMS} beams, {TOP} items a list",
         f"{name}: likelihood": system.config.likelihood,
-        f"{name}: items that both lists hold": _common(ours, torch.tensor(theirs)),
+        f"{name}: items in both lists": _common(ours, torch.tensor(theirs)),
         f"{name}: of the ten best by exact scores, in our lists and the library's": (
             f"{_common(ours[sample], exact)} and {_common(torch.tensor(theirs)[sample], exact)}"
         ),
-        f"{name}: processor time a user": f"{_ms(cpu, users)} and {_ms(library_cpu, users)} ms",
+        f"{name}: processor time per user": f"{_ms(cpu, users)} and {_ms(library_cpu, users)} ms",
     }
-    found = Result(
+    search = Result(
         f"Constrained beam search, {name}",
         _a_user("seqloom", seconds, users),
         _a_user(f"generate, batches of {size}", library_seconds, users),
@@ -124,33 +125,33 @@ def _beside(name: str, system: IDGenRec, dataset: Dataset, users: int) -> list[R
         lambda: scorer.score_candidates(batch.items, batch.lengths, candidates)
     )
     apart = (few_scores[sample] - every.gather(1, candidates[sample] - 1)).abs().max()
-    among = Result(
+    few = Result(
         f"Exact scores of {CANDIDATES} candidates, {name}",
         _a_user("candidates alone", few_seconds, users),
         _a_user(f"every item, of {EXACT_USERS} users", every_seconds, EXACT_USERS),
         notes={f"{name}: largest difference of a log-likelihood": f"{float(apart):.1e}"},
     )
-    return [found, among]
+    return [search, few]
 
 
 def _a_user(name: str, seconds: list[float], users: int) -> Measurement:
-    return Measurement(name, "ms a user", [1000 * each / users for each in seconds])
+    return Measurement(name, "ms/user", [1000 * each / users for each in seconds])
 
 
 def _timed(
     work: Callable[[], Any], repeats: int = REPEATS, *, warm: bool = True
 ) -> tuple[Any, list[float], list[float]]:
     """The result, seconds, and seconds of processor time, of each call; with `warm` one more goes before."""
-    found = work() if warm else None
+    search = work() if warm else None
     seconds, cpu = [], []
     for _ in range(repeats):
         _wait()
         started, busy = time.perf_counter(), time.process_time()
-        found = work()
+        search = work()
         _wait()
         seconds.append(time.perf_counter() - started)
         cpu.append(time.process_time() - busy)
-    return found, seconds, cpu
+    return search, seconds, cpu
 
 
 def _wait() -> None:

@@ -1,4 +1,4 @@
-"""Users scored by E4SRec, beside the full prompt for one user at a time (the authors' way)."""
+"""Scoring by E4SRec, compared with the full prompt for one user at a time (the authors' way)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(folder: Path) -> list[Result]:
         "catalogue": f"{dataset.num_items:,} items",
         "histories": f"{USERS} users, {float(histories.lengths.float().mean()):.1f} items on average",
     }
-    found = []
+    results = []
     for mode in ("causal", "prompt"):
         torch.manual_seed(SEED)
         config = E4SRecConfig.build({"mode": mode, "llm": {"num_layers": LAYERS}})
@@ -44,12 +44,12 @@ def run(folder: Path) -> list[Result]:
         system.eval()
         ours, loop = _ours(system, histories), _loop(system, histories)
         notes = {**notes, "largest difference of scores": f"{_difference(system, histories):.1e}"}
-        found.append(Result(f"E4SRec, mode {mode}: score the catalogue", ours, loop, notes=notes))
-    return found
+        results.append(Result(f"E4SRec, mode {mode}: score the catalogue", ours, loop, notes=notes))
+    return results
 
 
 def _ours(system: E4SRec, histories: Sequences) -> Measurement:
-    """With the instruction read anew in each repeat; a service reads it once."""
+    """Includes reading the instruction in each repeat; a service reads it one time."""
     batch = histories.pad()
 
     def score() -> Tensor:
@@ -57,7 +57,7 @@ def _ours(system: E4SRec, histories: Sequences) -> Measurement:
             return system.scorer().score(batch.items, batch.lengths)
 
     seconds = _seconds(score)
-    return Measurement("seqloom", "ms a user", [1000 * s / len(histories) for s in seconds])
+    return Measurement("seqloom", "ms/user", [1000 * s / len(histories) for s in seconds])
 
 
 def _loop(system: E4SRec, histories: Sequences) -> Measurement:
@@ -70,8 +70,8 @@ def _loop(system: E4SRec, histories: Sequences) -> Measurement:
             return [full_prompt(system, items) for items in lists]
 
     return Measurement(
-        f"the full prompt, a user at a time ({LOOP_USERS} users)",
-        "ms a user",
+        f"the full prompt, one user at a time ({LOOP_USERS} users)",
+        "ms/user",
         [1000 * s / len(lists) for s in _seconds(score)],
     )
 

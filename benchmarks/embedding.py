@@ -1,4 +1,4 @@
-"""Texts through MiniLM by `embed`'s own path, beside the library's `encode` on texts sorted by length."""
+"""Embedding with MiniLM by `embed`, compared with the library's `encode` on texts sorted by length."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def run(folder: Path, quick: bool = False) -> list[Result]:
         return result.float().cpu()
 
     library()
-    mine, found = _timed(ours)
+    mine, vectors = _timed(ours)
     theirs, expected = _timed(library)
-    largest = float((found - expected).abs().max())
+    largest = float((vectors - expected).abs().max())
     if largest > CLOSE:
         raise RuntimeError(f"the vectors differ by {largest:.1e}; at most {CLOSE:.0e} is allowed")
     notes = {
@@ -76,5 +76,5 @@ def run(folder: Path, quick: bool = False) -> list[Result]:
 
 def _timed(work: Callable[[], Tensor]) -> tuple[Measurement, Tensor]:
     started = time.perf_counter()
-    found = work()
-    return Measurement("all texts", "s", [time.perf_counter() - started]), found
+    vectors = work()
+    return Measurement("all texts", "s", [time.perf_counter() - started]), vectors

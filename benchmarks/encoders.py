@@ -1,4 +1,4 @@
-"""An epoch of the other systems beside one of SASRec, in the same process."""
+"""An epoch of the other systems, compared with one of SASRec in the same process."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def run(folder: Path, quick: bool = False) -> list[Result]:
     _text(dataset)
     epochs = QUICK_EPOCHS if quick else EPOCHS
     sasrec = train_epochs(dataset, folder, "sasrec", epochs).seconds_per_epoch[1:]
-    found = []
+    results = []
     for system, times in ALLOWED.items():
         own = {"text": TEXT} if system == "llmesr" else {"encoder": encoder(system)}
         seconds = train_epochs(dataset, folder, system, epochs, **own).seconds_per_epoch[1:]
         bar = Measurement(f"{times:.0f} times SASRec's", "s", [times * each for each in sasrec])
-        found.append(Result(f"Epoch of {system}", Measurement(system, "s", seconds), bar))
-    return found
+        results.append(Result(f"Epoch of {system}", Measurement(system, "s", seconds), bar))
+    return results
 
 
 def _text(dataset: Dataset) -> None:

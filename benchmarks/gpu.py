@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     device = torch.device(options.device)
-    found: dict[str, Any] = {"machine": machine(device), "bars": [EPOCH_S, MILLION_TIMES]}
+    figures: dict[str, Any] = {"machine": machine(device), "bars": [EPOCH_S, MILLION_TIMES]}
     with tempfile.TemporaryDirectory() as folder:
         dataset = synthetic(Path(folder)) if options.tiny else Dataset.load(options.dataset)
         steps = 2 if options.tiny else 60
@@ -64,11 +64,11 @@ def main() -> None:
         failed = False
         for name, measure in parts.items():
             try:
-                found[name] = measure()
+                figures[name] = measure()
             except Exception as error:
-                failed, found[name] = True, f"failed: {type(error).__name__}: {error}"
-            print(json.dumps({name: found[name]}), flush=True)
-            options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
+                failed, figures[name] = True, f"failed: {type(error).__name__}: {error}"
+            print(json.dumps({name: figures[name]}), flush=True)
+            options.out.write_text(json.dumps(figures, indent=2), encoding="utf-8")
     sys.exit(int(failed))
 
 
@@ -80,7 +80,7 @@ def machine(device: torch.device) -> dict[str, str]:
 
 def epochs(dataset: Dataset, folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
     """Seconds of an epoch by batch size, the first one left out, and the accuracy after them."""
-    found = {}
+    figures = {}
     for batch_size in BATCHES:
         config = {"seed": SEED, "epochs": 2 if tiny else 8, "patience": None, "encoder": SHAPE}
         config["batch_size"] = batch_size
@@ -89,13 +89,13 @@ def epochs(dataset: Dataset, folder: Path, device: torch.device, tiny: bool) -> 
             torch.cuda.reset_peak_memory_stats(device)
         summary = train(dataset, "sasrec", config=config, out=out, device=str(device))
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-        found[f"batch {batch_size}"] = {
+        figures[f"batch {batch_size}"] = {
             "seconds_per_epoch": statistics.median(summary.seconds_per_epoch[1:]),
             "all": summary.seconds_per_epoch,
             "device_memory_mb": memory / 2**20,
             "valid": summary.valid,
         }
-    return found
+    return figures
 
 
 class Steps:
@@ -106,16 +106,17 @@ class Steps:
         data = TrainingData(dataset)
         sizes = Sizes(num_items=dataset.num_items)
         self.device = device
-        self.system = start_system("sasrec", config, sizes, data).to(device)
-        self.phase = RankingPhase(self.system, data)
+        system: Any = start_system("sasrec", config, sizes, data).to(device)
+        self.system = system
+        self.phase = RankingPhase(system, data)
         self.optimiser = build_optimiser(self.system, self.phase.optimisation, device)
         self.plan = self.phase.steps(0)
         self.system.train()
 
     def batch(self, number: int) -> TrainingBatch:
         """One on the device."""
-        found: TrainingBatch = self.plan[number % len(self.plan)].to(self.device)
-        return found
+        figures: TrainingBatch = self.plan[number % len(self.plan)].to(self.device)
+        return figures
 
     def step(self, number: int) -> None:
         """Batch `number` of the epoch."""
@@ -128,9 +129,9 @@ class Steps:
 
 
 def waits(dataset: Dataset, device: torch.device) -> Any:
-    """Where in five steps the host waited for the device; none is wanted."""
+    """Where in five steps the host waited for the device; there should be none."""
     if device.type != "cuda":
-        return "not asked: the device is no CUDA device"
+        return "not measured: the device is no CUDA device"
     steps = Steps(dataset, device)
     steps.step(0)
     torch.cuda.synchronize()
@@ -147,17 +148,17 @@ def waits(dataset: Dataset, device: torch.device) -> Any:
 
 def compiled(dataset: Dataset, device: torch.device, steps: int) -> dict[str, float]:
     """Milliseconds of a step as it is, with the softmax's inner part compiled, with the encoder too."""
-    found = {"as it is": _step_ms(Steps(dataset, device), steps)}
+    figures = {"as it is": _step_ms(Steps(dataset, device), steps)}
     plain = losses._softmax_error
     losses._softmax_error = _compiled(plain, device)
     try:
-        found["softmax compiled"] = _step_ms(Steps(dataset, device), steps)
-        both = Steps(dataset, device)
+        figures["softmax compiled"] = _step_ms(Steps(dataset, device), steps)
+        both: Any = Steps(dataset, device)
         both.system.encoder.compile(dynamic=True, backend=_backend(device))
-        found["softmax and encoder compiled"] = _step_ms(both, steps)
+        figures["softmax and encoder compiled"] = _step_ms(both, steps)
     finally:
         losses._softmax_error = plain
-    return found
+    return figures
 
 
 def _backend(device: torch.device) -> str:
@@ -172,7 +173,12 @@ def _compiled(function: Callable[..., Any], device: torch.device) -> Any:
 def _step_ms(steps: Steps, count: int) -> float:
     for number in range(count):  # also compiles for every shape
         steps.step(number)
-    return 1000 * _seconds(lambda: [steps.step(n) for n in range(count)], steps.device, 3) / count
+
+    def epoch() -> None:
+        for number in range(count):
+            steps.step(number)
+
+    return 1000 * _seconds(epoch, steps.device, 3) / count
 
 
 def million(device: torch.device, tiny: bool) -> dict[str, Any]:
@@ -196,21 +202,21 @@ def million(device: torch.device, tiny: bool) -> dict[str, Any]:
             logits @ w
             logits.t() @ part
 
-    found: dict[str, Any] = {"items": items, "targets": targets, "chunk": rows}
+    figures: dict[str, Any] = {"items": items, "targets": targets, "chunk": rows}
     plain = losses._softmax_error
     for name in ("as it is", "softmax compiled"):
         if name != "as it is":
             losses._softmax_error = _compiled(plain, device)
         try:
-            found[f"{name}, ms"] = 1000 * _seconds(step, device, 5)
+            figures[f"{name}, ms"] = 1000 * _seconds(step, device, 5)
         finally:
             losses._softmax_error = plain
-    found["products, ms"] = 1000 * _seconds(products, device, 5)
+    figures["products, ms"] = 1000 * _seconds(products, device, 5)
     flop = 6 * items * targets * 64
-    found["products, TFLOP/s"] = flop / found["products, ms"] / 1e9
+    figures["products, TFLOP/s"] = flop / figures["products, ms"] / 1e9
     if device.type == "cuda":
-        found["memory, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
-    return found
+        figures["memory, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return figures
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:

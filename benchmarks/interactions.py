@@ -1,4 +1,4 @@
-"""A synthetic log of any size: users and items by power laws, times over five years, the same for one seed.
+"""Preparing a synthetic log: users and items by power laws, times over five years, drawn from a seed.
 
     python -m benchmarks.interactions OUT [--events 100000000] [--users 2000000] [--items 1000000] [--seed 0]
 
@@ -71,20 +71,20 @@ def _power_law(uniform: np.ndarray, count: int, power: float) -> np.ndarray:
 
 def run(folder: Path) -> list[Result]:
     """Prepare from both formats, each in a process of its own, and open and batch the result."""
-    found: list[Result] = []
+    results: list[Result] = []
     for kind, allowed in ALLOWED_S.items():
         log, out = folder / f"interactions.{kind}", folder / f"interactions-{kind}"
         write_log(log, EVENTS, USERS, ITEMS)
         seconds, peak = _prepared(log, out)
         log.unlink()
         title = f"prepare {EVENTS:,} interactions from {kind}"
-        found += [
+        results += [
             Result(title, Measurement("whole", "s", [seconds]), _bar("s", allowed)),
             Result(
                 f"{title}: memory", Measurement("peak", "GiB", [peak]), _bar("GiB", ALLOWED_GIB)
             ),
         ]
-    return found + _opened(folder / "interactions-parquet")
+    return results + _opened(folder / "interactions-parquet")
 
 
 def _bar(unit: str, value: float) -> Measurement:

@@ -1,4 +1,4 @@
-"""SASRec beside three public libraries: seconds of an epoch, memory, ranking.
+"""SASRec compared with three public libraries: seconds per epoch, memory, ranking.
 
 All train the same shape with exact softmax on the same histories, with the same allocator setting and as many
 threads. A quick run takes the first steps of an epoch of the libraries and scales them to the whole.
@@ -39,25 +39,25 @@ def run(folder: Path, quick: bool = False) -> list[Result]:
     epoch = Measurement("SASRec epoch", "s", ours.seconds_per_epoch[1:])
     ranking, equal = _ranking(dataset, ours)
     data = sequence_file(dataset, folder)
-    found = []
+    results = []
     for yardstick in YARDSTICKS:
         try:
-            told = _measure(yardstick, folder / "yardsticks", data, quick)
+            report = _measure(yardstick, folder / "yardsticks", data, quick)
         except YardstickError as error:
-            found.append(Result(f"{yardstick.title}: an epoch", epoch, missing=str(error)))
+            results.append(Result(f"{yardstick.title}: an epoch", epoch, missing=str(error)))
             continue
-        seconds, name = _epoch(yardstick, told)
-        found += [
+        seconds, name = _epoch(yardstick, report)
+        results += [
             Result(f"{yardstick.title}: an epoch", epoch, Measurement(name, "s", seconds)),
             Result(
                 f"{yardstick.title}: peak memory",
                 memory,
-                Measurement("whole process", "MiB", [told["training_mb"]]),
+                Measurement("whole process", "MiB", [report["training_mb"]]),
             ),
             Result(
                 f"{yardstick.title}: ranking of all users",
                 ranking,
-                Measurement("its own ranking", "s", told["rank_seconds"]),
+                Measurement("its own ranking", "s", report["rank_seconds"]),
             ),
         ]
     notes = {
@@ -67,7 +67,7 @@ def run(folder: Path, quick: bool = False) -> list[Result]:
         "ranks equal to a naive float64 ranking": equal,
         "threads": str(torch.get_num_threads()),
     }
-    return [Result(r.title, r.ours, r.yardstick, r.missing, notes) for r in found]
+    return [Result(r.title, r.ours, r.yardstick, r.missing, notes) for r in results]
 
 
 def _measure(yardstick: Yardstick, folder: Path, data: Path, quick: bool) -> dict[str, Any]:
@@ -76,12 +76,12 @@ def _measure(yardstick: Yardstick, folder: Path, data: Path, quick: bool) -> dic
     return yardstick.measure(folder, data, epochs=LIBRARY_EPOCHS)
 
 
-def _epoch(yardstick: Yardstick, told: dict[str, Any]) -> tuple[list[float], str]:
+def _epoch(yardstick: Yardstick, report: dict[str, Any]) -> tuple[list[float], str]:
     """Seconds of an epoch, and how they were come by."""
     batch = f"batch {yardstick.batch_size}"
-    if told["epoch_seconds"]:
-        return told["epoch_seconds"], f"{len(told['epoch_seconds'])} epochs, {batch}"
-    steps, whole = told["step_seconds"], told["steps_per_epoch"]
+    if report["epoch_seconds"]:
+        return report["epoch_seconds"], f"{len(report['epoch_seconds'])} epochs, {batch}"
+    steps, whole = report["step_seconds"], report["steps_per_epoch"]
     name = f"quick: {len(steps)} of {whole} steps scaled to all, {batch}"
     return [each * whole for each in steps], name
 

@@ -50,7 +50,7 @@ class LibraryBeam:
         def allowed(_row: int, sequence: Tensor) -> list[int]:
             return self.children.get(tuple(sequence[start:].tolist()), [self.end])
 
-        found = network.generate(
+        generated = network.generate(
             input_ids=tokens,
             attention_mask=mask.long(),
             num_beams=beams,
@@ -63,11 +63,11 @@ class LibraryBeam:
             eos_token_id=self.end,
             pad_token_id=self.end,
             bos_token_id=None,
-            # A pruned network numbers its tokens anew; its stored generation flags may name the old number.
+            # A pruned network renumbers its tokens; its stored generation flags may name the old number.
             decoder_start_token_id=getattr(network.config, "decoder_start_token_id", None),
         )
         lists: list[list[int]] = [[] for _ in range(len(items))]
-        for number, sequence in enumerate(found[:, start:].tolist()):
+        for number, sequence in enumerate(generated[:, start:].tolist()):
             cut = tuple(sequence[: sequence.index(self.end) + 1]) if self.end in sequence else ()
             lists[number // self.top].append(self.items.get(cut, 0))
         return lists

@@ -1,4 +1,4 @@
-"""A small HTTP load generator: `python -m benchmarks.load --port P ...` writes what it saw as JSON.
+"""A small HTTP load generator: `python -m benchmarks.load --port P ...` writes its measurements as JSON.
 
 Closed loop: each connection sends its next request when it has the answer to the last. Open loop
 (`--rate`): requests fall due at even times, and a late one counts from when it was due.

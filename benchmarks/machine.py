@@ -37,15 +37,15 @@ def _processor() -> str:
     """Name, family and model: a cloud's name alone says nothing of the generation."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    told = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    if "model name" not in told:
+    fields = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    if "model name" not in fields:
         return platform.processor() or platform.machine()
     parts = [
-        f"{name.removeprefix('cpu ')} {told[name]}"
+        f"{name.removeprefix('cpu ')} {fields[name]}"
         for name in ("cpu family", "model")
-        if name in told
+        if name in fields
     ]
-    return ", ".join([told["model name"], *parts])
+    return ", ".join([fields["model name"], *parts])
 
 
 def matmul_rate(repeats: int = 5) -> list[float]:

@@ -1,4 +1,4 @@
-"""A catalogue of a million items: a training step with exact softmax, and the best hundred for one history.
+"""A catalogue of a million items: a training step with exact softmax, and the 100 best items for one history.
 
 Also what the sampled losses cost an epoch of Beauty beside the exact one.
 """
@@ -124,7 +124,7 @@ def _approximate() -> list[Result]:
             Measurement("exact", "ms", exact),
             notes=notes,
         ),
-        Result(f"{title}, once", built, missing="is made once a run"),
+        Result(f"{title}: building it", built, missing="built once per run"),
     ]
 
 
@@ -134,8 +134,8 @@ def _losses(folder: Path) -> list[Result]:
     def epoch(name: str, loss: dict[str, object]) -> Measurement:
         config = {"epochs": 3, "patience": None, "encoder": {"hidden_size": WIDTH}, "loss": loss}
         out = folder / "runs" / f"loss-{name}"
-        told = train(dataset, "sasrec", config=config, out=out, overwrite=True)
-        return Measurement(name, "s", told.seconds_per_epoch[1:])
+        summary = train(dataset, "sasrec", config=config, out=out, overwrite=True)
+        return Measurement(name, "s", summary.seconds_per_epoch[1:])
 
     exact = epoch("softmax", {"kind": "softmax"})
     return [

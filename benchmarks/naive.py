@@ -1,4 +1,4 @@
-"""Full ranking as one would write it down: float64, a user at a time. What the fast one must equal."""
+"""Full ranking as one would write it down: float64, one user at a time. What the fast one must equal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def naive_ranks(system: Any, held_out: HeldOut, rows: list[int]) -> list[int]:
     the history is masked like the rest of it."""
     slow = copy.deepcopy(system).double().eval()
     vectors = slow.item_vectors()  # [N, D]
-    found = []
+    ranks = []
     for row in rows:
         history = held_out.histories.select(torch.tensor([row]))
         batch = history.pad(slow.max_len)
@@ -25,7 +25,7 @@ def naive_ranks(system: Any, held_out: HeldOut, rows: list[int]) -> list[int]:
         target = int(held_out.targets[row])
         seen = set(history.flat()[1].tolist())
         if target in seen:
-            found.append(MISSED)
+            ranks.append(MISSED)
             continue
         truth = float(scores[target - 1])
         rivals = (
@@ -33,5 +33,5 @@ def naive_ranks(system: Any, held_out: HeldOut, rows: list[int]) -> list[int]:
             for item, score in enumerate(scores.tolist(), start=1)
             if item != target and item not in seen
         )
-        found.append(1 + sum(score >= truth for score in rivals))
-    return found
+        ranks.append(1 + sum(score >= truth for score in rivals))
+    return ranks

@@ -1,4 +1,4 @@
-"""Similar users for self-distillation: 100,000 whole; of a million the memory, and the first tiles scaled."""
+"""Similar users for self-distillation: all of 100,000; memory and scaled work of a million."""
 
 from __future__ import annotations
 

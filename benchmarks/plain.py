@@ -57,7 +57,7 @@ def plain_pair(train: Sequences, rows: Tensor, max_len: int) -> tuple[Tensor, Te
 @contextmanager
 def as_library(model: nn.Module) -> Iterator[None]:
     """Within the block a model of another library multiplies as that library does."""
-    ours = [module for module in model.modules() if type(module) is OneDNNLinear]
+    ours: list[nn.Module] = [module for module in model.modules() if type(module) is OneDNNLinear]
     for module in ours:
         module.__class__ = nn.Linear
     try:

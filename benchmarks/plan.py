@@ -1,4 +1,4 @@
-"""What `seqloom plan` predicts, beside what `seqloom train` then takes: time, memory, disk."""
+"""Predictions of `seqloom plan` compared with `seqloom train`: time, memory, disk."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _compare(dataset: Path, system: str, keys: list[str], folder: Path) -> list[
     given = [part for key in keys for part in ("--set", key)]
     out = _run_of(system, folder)
     shutil.rmtree(out, ignore_errors=True)
-    told = _command("plan", str(dataset), "--system", system, *given)
+    estimate = _command("plan", str(dataset), "--system", system, *given)
     trained = _command(
         *(
             "train",
@@ -64,19 +64,25 @@ def _compare(dataset: Path, system: str, keys: list[str], folder: Path) -> list[
     )
     disk = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 2**20
     return [
-        _beside(f"{system}: epoch", "s", told["seconds_per_epoch"], trained["seconds_per_epoch"]),
-        _beside(f"{system}: memory", "MiB", told["memory"]["peak_mb"], [trained["peak_rss_mb"]]),
-        _beside(f"{system}: disk", "MiB", told["disk"]["run_mb"], [disk]),
+        _beside(
+            f"{system}: epoch", "s", estimate["seconds_per_epoch"], trained["seconds_per_epoch"]
+        ),
+        _beside(
+            f"{system}: memory", "MiB", estimate["memory"]["peak_mb"], [trained["peak_rss_mb"]]
+        ),
+        _beside(f"{system}: disk", "MiB", estimate["disk"]["run_mb"], [disk]),
     ]
 
 
 def _beside(title: str, unit: str, predicted: float, taken: list[float]) -> Result:
     ours = Measurement("predicted", unit, [predicted])
-    return Result(f"{title}, predicted against taken", ours, Measurement("taken", unit, taken))
+    return Result(
+        f"{title}, predicted against measured", ours, Measurement("measured", unit, taken)
+    )
 
 
 def _command(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-c", _MAIN, *arguments, "--json", "--quiet"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document

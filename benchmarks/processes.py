@@ -1,4 +1,4 @@
-"""Fifty steps of SASRec by one process and by two: the same losses, and what dividing the work costs."""
+"""Fifty steps of SASRec by one process and by two: differences of the losses, and the overhead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.data import benchmark_dataset
 from benchmarks.result import Measurement, Result
@@ -23,7 +25,7 @@ class _EnoughError(Exception):
 
 
 def run(folder: Path) -> list[Result]:
-    """Start the processes, one thread each, and compare what they noted."""
+    """Start the processes, one thread each, and compare their records."""
     dataset = benchmark_dataset(folder)
     (one,) = _start(dataset.path, 1)
     both = _start(dataset.path, 2)
@@ -34,7 +36,7 @@ def run(folder: Path) -> list[Result]:
     return [
         Result(
             "Largest relative difference of the losses of 50 steps, 2 processes against 1",
-            Measurement("found", "", [max(apart)]),
+            Measurement("measured", "", [max(apart)]),
             Measurement("bar: 5 digits", "", [1e-5]),
             notes={
                 "loss of the first and the last step": ", ".join(
@@ -61,19 +63,24 @@ def _by_step(parts: list[dict]) -> list[tuple[float, ...]]:
     return list(zip(*(part["processor"] for part in parts), strict=True))
 
 
-def _ms(seconds) -> list[float]:
+def _ms(seconds: Generator[Any, None, None] | list[Any]) -> list[float]:
     return [1e3 * value for value in seconds][WARM:]
 
 
 def _start(data: Path, size: int) -> list[dict]:
-    """What each process noted: the losses, and the seconds of processor time of each step."""
+    """The record of each process: the losses and the seconds of processor time of each step."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as scratch:
         started = []
         for rank in range(size):
-            own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "OMP_NUM_THREADS": 1}
+            own: dict[str, Any] = {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": size,
+                "OMP_NUM_THREADS": 1,
+            }
             own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             command = [sys.executable, "-m", "benchmarks.processes", str(data), scratch]
             environment = os.environ | {key: str(value) for key, value in own.items()}
@@ -91,9 +98,10 @@ def _work(data: str, scratch: str) -> None:
 
     losses: list[float] = []
     processor: list[float] = []
-    step = Trainer._step
+    steps: Any = Trainer
+    step = steps._step
 
-    def measured(self, *arguments):
+    def measured(self: Any, *arguments: Any) -> Any:
         started = time.process_time()
         parts = step(self, *arguments)
         losses.append(float(parts["loss"].detach()))
@@ -102,7 +110,7 @@ def _work(data: str, scratch: str) -> None:
             raise _EnoughError
         return parts
 
-    Trainer._step = measured
+    steps._step = measured
     config = {"batch_size": BATCH, "encoder": ENCODER}
     with open_processes() as processes:
         try:
@@ -110,8 +118,8 @@ def _work(data: str, scratch: str) -> None:
             train(data, "sasrec", out=out, config=config, device="cpu", processes=processes)
         except _EnoughError:
             pass
-        noted = {"losses": losses, "processor": processor}
-        Path(scratch, f"{processes.rank}.json").write_text(json.dumps(noted))
+        record = {"losses": losses, "processor": processor}
+        Path(scratch, f"{processes.rank}.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two servers of one store behind nginx, on loopback: how soon they agree, and what a kill costs.
+"""Two servers on one store behind nginx, on loopback: delay between them, and the effect of a kill.
 
 `python -m benchmarks replicas --run RUN` takes a trained run whose data set is still where it was;
 without one, a run of one epoch is made. For PostgreSQL and for Redis, each flushing every write: events
@@ -39,34 +39,34 @@ def run(folder: Path, trained: Path | None = None) -> list[Result]:
     trained = trained or trained_run(folder)
     manifest = load_run(trained).manifest
     what = f"{manifest.system}, {manifest.sizes.num_items:,} items"
-    told = {name: measure(trained, server) for name, server in STORES.items()}
-    return [result for name, each in told.items() for result in results(name, what, each)]
+    measured = {name: measure(trained, server) for name, server in STORES.items()}
+    return [result for name, each in measured.items() for result in results(name, what, each)]
 
 
 def measure(trained: Path, server: Callable[[], contextlib.AbstractContextManager[str]]) -> Any:
     """All measurements with one store."""
-    told: dict[str, Any] = {"load": os.getloadavg()[0]}
+    measured: dict[str, Any] = {"load": os.getloadavg()[0]}
     with server() as store, _pair(trained, store) as pair:
         ports = [served.port for served in pair]
         with nginx_server(ports) as url, _clients_of(pair) as both:
             for number, client in enumerate(both):  # the text encoder is loaded at the first one
                 _put(client, f"first-{number}")
-            told["event_s"] = [_event_delay(both, number) for number in range(TIMES)]
-            told["item_s"] = [_item_delay(both, number) for number in range(TIMES)]
-            told |= _kills(trained, store, pair, url)
-    return told
+            measured["event_s"] = [_event_delay(both, number) for number in range(TIMES)]
+            measured["item_s"] = [_item_delay(both, number) for number in range(TIMES)]
+            measured |= _kills(trained, store, pair, url)
+    return measured
 
 
-def results(store: str, what: str, told: dict[str, Any]) -> list[Result]:
+def results(store: str, what: str, measured: dict[str, Any]) -> list[Result]:
     """What was measured with one store, beside the bars."""
-    most = BARE * told["kills"]
+    most = BARE * measured["kills"]
     notes = {
         "run": what,
         "cores of everything together": str(len(os.sched_getaffinity(0))),
-        f"{store}: load average before": f"{told['load']:.2f}",
-        f"{store}: requests under load": f"{told['requests']} from {BARE + KEYED + LISTS} clients, "
-        f"{told['acknowledged']} events acknowledged, {told['kills']} kills",
-        f"{store}: slowest request of the load": f"{told['slowest_s']:.2f} s",
+        f"{store}: load average before": f"{measured['load']:.2f}",
+        f"{store}: requests under load": f"{measured['requests']} from {BARE + KEYED + LISTS} clients, "
+        f"{measured['acknowledged']} events acknowledged, {measured['kills']} kills",
+        f"{store}: slowest request of the load": f"{measured['slowest_s']:.2f} s",
     }
 
     def beside(title: str, values: list[float], bar: float, unit: str = "s") -> Result:
@@ -75,25 +75,25 @@ def results(store: str, what: str, told: dict[str, Any]) -> list[Result]:
 
     def nothing(title: str, count: int, unit: str) -> Result:
         ours = Measurement("seqloom", unit, [count])
-        return Result(f"{store}: {title}", ours, missing="the bar is 0", notes=notes)
+        return Result(f"{store}: {title}", ours, missing="the limit is 0", notes=notes)
 
     return [
-        beside("an event, until the other server has it", told["event_s"], AGREE_S),
-        beside("a live item, until the other server offers it", told["item_s"], AGREE_S),
-        nothing("acknowledged events lost", told["lost"], "events"),
-        nothing("events kept twice", told["twice"], "events"),
-        nothing("failed lists and events with a key", told["failed_safe"], "requests"),
-        beside("failed events without a key", [told["failed_bare"]], most, "requests"),
+        beside("time until the other server has an event", measured["event_s"], AGREE_S),
+        beside("time until the other server offers a live item", measured["item_s"], AGREE_S),
+        nothing("acknowledged events lost", measured["lost"], "events"),
+        nothing("events stored twice", measured["twice"], "events"),
+        nothing("failed lists and events with a key", measured["failed_safe"], "requests"),
+        beside("failed events without a key", [measured["failed_bare"]], most, "requests"),
         Result(
             f"{store}: from a kill to an answer to every client",
-            Measurement("seqloom", "s", told["answered_s"]),
-            missing="no bar",
+            Measurement("seqloom", "s", measured["answered_s"]),
+            missing="no limit",
             notes=notes,
         ),
         Result(
             f"{store}: from a start to requests through nginx",
-            Measurement("seqloom", "s", [told["back_s"]]),
-            missing="no bar",
+            Measurement("seqloom", "s", [measured["back_s"]]),
+            missing="no limit",
             notes=notes,
         ),
     ]
@@ -118,13 +118,13 @@ def _kills(trained: Path, store: str, pair: list[Served], url: str) -> dict[str,
     acknowledged = clients.events(acknowledged=True)
     return {
         "kills": len(answered),
-        "requests": len(clients.told),
+        "requests": len(clients.answers),
         "acknowledged": len(acknowledged),
         "lost": len(acknowledged - set(kept)),
         "twice": len(kept) - len(set(kept)),
         "failed_safe": len(clients.failed("keyed")) + len(clients.failed("list")),
         "failed_bare": len(clients.failed("bare")),
-        "slowest_s": max(each.ended - each.began for each in clients.told),
+        "slowest_s": max(each.ended - each.began for each in clients.answers),
         "answered_s": answered,
         "back_s": back,
     }
@@ -137,7 +137,7 @@ def _killed(served: Served, clients: Clients) -> float:
     served.process.wait(60)
     clients.until(WARM, since=at)
     first: dict[str, float] = {}
-    for each in list(clients.told):
+    for each in list(clients.answers):
         if each.ok and each.began >= at:
             first.setdefault(each.name.rpartition("-")[0], each.ended)
     return max(first.values()) - at
@@ -155,12 +155,12 @@ def _item_delay(both: list[httpx.Client], number: int) -> float:
     """Seconds from the answer that an item is in until the other server recommends it."""
     here, there = both[number % 2], both[1 - number % 2]
     _put(here, f"new-{number}")
-    asked = {"user_id": "u", "candidates": [f"new-{number}"], "k": 1}
+    body = {"user_id": "u", "candidates": [f"new-{number}"], "k": 1}
 
     def offered() -> bool:
-        return bool(there.post("/v1/recommend", json=asked).json()["items"])
+        return bool(there.post("/v1/recommend", json=body).json()["items"])
 
-    if not here.post("/v1/recommend", json=asked).json()["items"]:
+    if not here.post("/v1/recommend", json=body).json()["items"]:
         raise RuntimeError("the run takes no new items; name one of llmesr with --run")
     return _until(offered)
 

@@ -1,4 +1,4 @@
-"""What a benchmark says."""
+"""Results of a benchmark."""
 
 from __future__ import annotations
 

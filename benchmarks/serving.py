@@ -36,8 +36,8 @@ def run(folder: Path, trained: Path | None = None, quick: bool = False) -> list[
     trained = trained or trained_run(folder)
     with tempfile.TemporaryDirectory() as scratch:
         many = QUICK_MANY if quick else MANY
-        told = measure(trained, Path(scratch), REQUESTS, many)
-    return results(told, trained, many)
+        measured = measure(trained, Path(scratch), REQUESTS, many)
+    return results(measured, trained, many)
 
 
 def measure(trained: Path, folder: Path, requests: int, many: int) -> dict[str, Any]:
@@ -46,52 +46,54 @@ def measure(trained: Path, folder: Path, requests: int, many: int) -> dict[str, 
 
     users = folder / "users.txt"
     users.write_text("\n".join(load_run(trained).dataset().user_ids), encoding="utf-8")
-    told: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    measured: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
     server = Served(trained, folder)
-    told["first_start_s"], told["restart_s"] = server.ready_s, []
+    measured["first_start_s"], measured["restart_s"] = server.ready_s, []
     for _ in range(RESTARTS):
         server.stop()
         server = Served(trained, folder)
-        told["restart_s"].append(server.ready_s)
+        measured["restart_s"].append(server.ready_s)
     try:
         _result(_load(server, users, connections=8, requests=requests // 10))  # warm
-        told["single"] = _under_load(server, users, connections=1, requests=requests // 5)
-        told["fastest"] = _under_load(server, users, connections=16, requests=requests)
-        told["steady"] = _under_load(server, users, connections=64, requests=requests, rate=RATE)
-        told["reload"] = _reloads(server, users, requests)
-        told["new_item_s"] = _new_item(server)
-        told["memory_mb"], told["failures"] = [server.memory_mb()], 0
+        measured["single"] = _under_load(server, users, connections=1, requests=requests // 5)
+        measured["fastest"] = _under_load(server, users, connections=16, requests=requests)
+        measured["steady"] = _under_load(
+            server, users, connections=64, requests=requests, rate=RATE
+        )
+        measured["reload"] = _reloads(server, users, requests)
+        measured["new_item_s"] = _new_item(server)
+        measured["memory_mb"], measured["failures"] = [server.memory_mb()], 0
         for _ in range(PARTS):
             part = _under_load(server, users, connections=16, requests=many // PARTS)
-            told["memory_mb"].append(server.memory_mb())
-            told["failures"] += part["failures"]
+            measured["memory_mb"].append(server.memory_mb())
+            measured["failures"] += part["failures"]
     finally:
         server.stop()
-    return told
+    return measured
 
 
-def results(told: dict[str, Any], trained: Path, many: int = MANY) -> list[Result]:
+def results(measured: dict[str, Any], trained: Path, many: int = MANY) -> list[Result]:
     """What was measured, beside the bars."""
-    single, fastest, steady = told["single"], told["fastest"], told["steady"]
-    reload, memory = told["reload"], told["memory_mb"]
-    failed = sum(each["failures"] for each in (single, fastest, steady)) + told["failures"]
+    single, fastest, steady = measured["single"], measured["fastest"], measured["steady"]
+    reload, memory = measured["reload"], measured["memory_mb"]
+    failed = sum(each["failures"] for each in (single, fastest, steady)) + measured["failures"]
     notes = {
         "run": trained.name,
-        "cores of server and load generator together": str(told["cores"]),
-        "load average before": f"{told['load']:.2f}",
-        "first start, which imports the histories": f"{told['first_start_s']:.1f} s",
+        "cores of server and load generator together": str(measured["cores"]),
+        "load average before": f"{measured['load']:.2f}",
+        "first start, which imports the histories": f"{measured['first_start_s']:.1f} s",
         "at full load": f"{fastest['requests_per_s']:.0f} requests/s, p99 {fastest['p99_ms']:.1f} ms",
-        "processor time of the server a request": f"{fastest['server_cpu_ms_per_request']:.2f} ms",
-        "of the load generator": f"{fastest['client_cpu_ms_per_request']:.2f} ms",
+        "processor time of the server per request": f"{fastest['server_cpu_ms_per_request']:.2f} ms",
+        "processor time of the load generator per request": f"{fastest['client_cpu_ms_per_request']:.2f} ms",
         "reloads under load": f"{reload['reloads']} in {reload['requests']} requests",
         "memory": ", ".join(f"{each:.0f}" for each in memory) + " MiB, before and after each part",
     }
     new_item = "new item, from its text to the first list that holds it"
-    found = [
-        _beside("Time a request at full load", 1000 / fastest["requests_per_s"], 1000 / RATE),
+    rows = [
+        _beside("Time per request at full load", 1000 / fastest["requests_per_s"], 1000 / RATE),
         _beside(f"p99 at {RATE} requests/s", steady["p99_ms"], P99_MS),
         _beside("One request at a time, p50", single["p50_ms"], SINGLE_MS),
-        _beside("Restart to ready", told["restart_s"], RESTART_S, "s"),
+        _beside("Restart to ready", measured["restart_s"], RESTART_S, "s"),
         Result(
             f"Memory after {many:,} requests",
             Measurement("after", "MiB", [memory[-1]]),
@@ -100,9 +102,9 @@ def results(told: dict[str, Any], trained: Path, many: int = MANY) -> list[Resul
         _count("Failed requests while runs are reloaded", reload["failures"]),
         _count("Failed requests otherwise", failed),
     ]
-    if told["new_item_s"] is not None:
-        found.append(_beside(new_item.capitalize(), told["new_item_s"], NEW_ITEM_S, "s"))
-    return [Result(r.title, r.ours, r.yardstick, r.missing, notes) for r in found]
+    if measured["new_item_s"] is not None:
+        rows.append(_beside(new_item.capitalize(), measured["new_item_s"], NEW_ITEM_S, "s"))
+    return [Result(r.title, r.ours, r.yardstick, r.missing, notes) for r in rows]
 
 
 def _beside(title: str, values: float | list[float], bar: float, unit: str = "ms") -> Result:
@@ -111,11 +113,11 @@ def _beside(title: str, values: float | list[float], bar: float, unit: str = "ms
 
 
 def _count(title: str, failures: int) -> Result:
-    return Result(title, Measurement("seqloom", "requests", [failures]), missing="the bar is 0")
+    return Result(title, Measurement("seqloom", "requests", [failures]), missing="the limit is 0")
 
 
 def trained_run(folder: Path) -> Path:
-    """A run of one epoch, made once, over hashed text."""
+    """A run of one epoch over hashed text, trained if absent."""
     from seqloom.core.device import keep_freed_memory
     from seqloom.pipelines.embed.embed import embed
     from seqloom.pipelines.embed.options import EmbedOptions
@@ -145,16 +147,16 @@ def _load(server: Served, users: Path, **options: float) -> subprocess.Popen[str
 def _result(started: subprocess.Popen[str]) -> dict[str, Any]:
     """Wait for a load generator."""
     text, _ = started.communicate()
-    found: dict[str, Any] = json.loads(text)
-    return found
+    rows: dict[str, Any] = json.loads(text)
+    return rows
 
 
 def _under_load(server: Served, users: Path, **options: float) -> dict[str, Any]:
     """A whole run of the load generator, and what the server's processor time was for a request."""
     before = server.cpu_s()
-    told = _result(_load(server, users, **options))
-    spent = 1000 * (server.cpu_s() - before) / told["requests"]
-    return {**told, "server_cpu_ms_per_request": round(spent, 3)}
+    measured = _result(_load(server, users, **options))
+    spent = 1000 * (server.cpu_s() - before) / measured["requests"]
+    return {**measured, "server_cpu_ms_per_request": round(spent, 3)}
 
 
 def _reloads(server: Served, users: Path, requests: int) -> dict[str, Any]:
@@ -173,8 +175,8 @@ def _new_item(server: Served) -> float | None:
     httpx.put(f"{server.url}/v1/items/warm-up", json=body, timeout=60).raise_for_status()
     body = {"attributes": {"title": "nail file set", "brand": "new"}}
     began = time.perf_counter()
-    told = httpx.put(f"{server.url}/v1/items/new-item", json=body, timeout=60).json()
-    if not told["models"][0]["recommends"]:
+    measured = httpx.put(f"{server.url}/v1/items/new-item", json=body, timeout=60).json()
+    if not measured["models"][0]["recommends"]:
         return None
     question = {"user_id": "u", "candidates": ["new-item"]}
     reply = httpx.post(f"{server.url}/v1/recommend", json=question, timeout=60).json()

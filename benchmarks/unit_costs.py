@@ -77,7 +77,7 @@ def stores() -> Costs:
     """Bytes and processor time of an event in each store, client and server together."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "s.db")
-        found = _store("sqlite", f"sqlite:///{file}", lambda: float(file.stat().st_size))
+        measured = _store("sqlite", f"sqlite:///{file}", lambda: float(file.stat().st_size))
     with postgres_server() as url:
         import psycopg
 
@@ -86,13 +86,13 @@ def stores() -> Costs:
                 row = connection.execute("SELECT pg_total_relation_size('events')").fetchone()
                 return float(row[0]) if row else 0.0
 
-        found |= _store("postgresql", url, size)
+        measured |= _store("postgresql", url, size)
     with redis_server() as url:
         import redis
 
         client: Any = redis.Redis.from_url(url)
-        found |= _store("redis", url, lambda: float(client.info("memory")["used_memory"]))
-    return found
+        measured |= _store("redis", url, lambda: float(client.info("memory")["used_memory"]))
+    return measured
 
 
 def _store(name: str, url: str, size: Callable[[], float]) -> Costs:
@@ -142,8 +142,8 @@ def ann() -> Costs:
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     items, queries = points[:_NEAR], points[_NEAR:]
     lists, probed, kept = 128, 16, 100
-    index = faiss.index_factory(WIDTH, f"IVF{lists},PQ64", faiss.METRIC_INNER_PRODUCT)
-    codes = faiss.downcast_index(index)
+    index: Any = faiss.index_factory(WIDTH, f"IVF{lists},PQ64", faiss.METRIC_INNER_PRODUCT)
+    codes: Any = faiss.downcast_index(index)
     codes.do_polysemous_training = False  # takes a minute, and serves another kind of search
     codes.pq.cp.niter = 8
     index.train(items[: 40 * lists])
@@ -152,8 +152,8 @@ def ann() -> Costs:
     exact = np.argsort(-queries @ items.T, axis=1)[:, :10]
     _, near = index.search(queries, kept)
     hits = 0
-    for query, found, best in zip(queries, near, exact, strict=True):
-        ranked = found[np.argsort(-(items[found] @ query))][:10]
+    for query, measured, best in zip(queries, near, exact, strict=True):
+        ranked = measured[np.argsort(-(items[measured] @ query))][:10]
         hits += len(set(ranked.tolist()) & set(best.tolist()))
     seconds = _processor_s(lambda: index.search(queries, kept), 3) / len(queries)
     centre_s = _processor_s(lambda: index.quantizer.search(queries, probed), 3) / len(queries)
@@ -179,9 +179,9 @@ def main() -> None:
     torch.set_num_threads(1)
     costs: Costs = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.parts:
-        found = PARTS[name]()
-        costs |= {key: float(f"{value:.3g}") for key, value in found.items()}
-        print(name, found, flush=True)
+        measured = PARTS[name]()
+        costs |= {key: float(f"{value:.3g}") for key, value in measured.items()}
+        print(name, measured, flush=True)
     options.out.write_text(json.dumps(dict(sorted(costs.items())), indent=2) + "\n")
 
 
@@ -202,7 +202,7 @@ def _processor_s(work: Callable[[], object], times: int) -> float:
 
 
 def _all_processor_s(work: Callable[[], object]) -> float:
-    """Processor seconds of this process and of the servers it started, once."""
+    """Processor seconds of this process and of the servers that it started, for one call."""
     began = _family_s()
     work()
     return _family_s() - began

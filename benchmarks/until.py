@@ -1,4 +1,4 @@
-"""Training time until an accuracy on the validation part, beside the fastest of the public libraries.
+"""Training time to an accuracy on the validation part, compared with the fastest public library.
 
 Both train the same shape with exact softmax on the same histories: the library with the settings of the other
 benchmarks, we with `FAST`, chosen on this validation part. Validation itself is not counted.
@@ -45,14 +45,14 @@ def run(folder: Path) -> list[Result]:
     }
     data = sequence_file(dataset, folder)
     try:
-        told = fastest.measure(folder / "yardsticks", data, epochs=MOST_EPOCHS, until=UNTIL)
+        report = fastest.measure(folder / "yardsticks", data, epochs=MOST_EPOCHS, until=UNTIL)
     except YardstickError as error:
         return [Result(title, ours, missing=str(error), notes=notes)]
-    return [Result(title, ours, _until(told["epoch_seconds"], told["ndcg"]), notes=notes)]
+    return [Result(title, ours, _until(report["epoch_seconds"], report["ndcg"]), notes=notes)]
 
 
 def _until(seconds: list[float], accuracy: list[float]) -> Measurement:
-    """Seconds up to the first epoch that reaches `UNTIL`; all of them if none does, and that is said."""
+    """Seconds up to the first epoch that reaches `UNTIL`; all of them if none does ("not reached")."""
     spent, epochs = 0.0, 0
     for each, value in zip(seconds, accuracy, strict=True):
         spent, epochs = spent + each, epochs + 1

@@ -1,4 +1,6 @@
-"""What every test shares: the helpers are importable, and nothing reaches for a model hub."""
+"""Settings of all tests: helpers are importable, and no test contacts a model hub."""
+
+from __future__ import annotations
 
 import os
 import sys
@@ -11,6 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 @pytest.fixture
-def products_by_torch(monkeypatch):
-    """oneDNN's products are unknown to torch's counter, and keep their inputs in other ways."""
+def products_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces oneDNN's products, which torch's counter does not see."""
     monkeypatch.setattr("seqloom.nn.linear._has_onednn", lambda: False)

@@ -39,7 +39,7 @@ def test_metadata() -> None:
 
 
 def test_the_entry_point_runs() -> None:
-    command = [Path(sys.executable).parent / "seqloom", "--version"]
+    command = [str(Path(sys.executable).parent / "seqloom"), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"seqloom {seqloom.__version__}\n"
 
@@ -85,24 +85,24 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_a_lock_holds_versions_and_hashes_and_nothing_else(file: str) -> None:
     """pip checks every file and reads the lock anywhere: no local builds, paths or hosts."""
     pin = r"[0-9][A-Za-z0-9.]*( ; [a-z_]+ [^;@/]*?)?( +--hash=sha256:[0-9a-f]{64})+"
-    found = locked(file)
-    assert len(found) > 50
-    for name, rest in found.items():
+    actual = locked(file)
+    assert len(actual) > 50
+    for name, rest in actual.items():
         assert re.fullmatch(pin, rest.rstrip()), name
         assert not re.match(r"torch$|triton$|nvidia-|cuda-", name), name
 
 
 def test_torch_is_pinned_apart_and_without_a_hash() -> None:
-    """Its builds are different files, and each machine is told where to get one."""
+    """Its builds are different files, and each machine has its own source for one."""
     ((name, version),) = locked("requirements-torch.lock").items()
     assert name == "torch"
     assert re.fullmatch(r"[0-9.]+", version)
 
 
 def test_the_lock_holds_every_dependency() -> None:
-    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    expected = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
     names = locked("requirements.lock").keys() | {"torch"}
-    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in wanted} <= names
+    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in expected} <= names
 
 
 def test_the_image_runs_what_was_tested() -> None:
@@ -114,8 +114,8 @@ def test_the_site_is_built_beside_what_was_tested() -> None:
     whole, docs = locked("requirements.lock"), locked("requirements-docs.lock")
     for name in docs.keys() & whole.keys():
         assert docs[name].split()[0] == whole[name].split()[0], name
-    wanted = PROJECT["optional-dependencies"]["docs"]
-    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in wanted} <= docs.keys()
+    expected = PROJECT["optional-dependencies"]["docs"]
+    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in expected} <= docs.keys()
 
 
 def test_a_lock_has_files_for_every_platform() -> None:
@@ -134,6 +134,6 @@ def test_the_changelog_names_this_version() -> None:
     "name", ["transformers", "sentence-transformers", "peft", "accelerate", "gguf", "safetensors"]
 )
 def test_what_reads_model_folders_is_not_older_than_what_was_tested(name: str) -> None:
-    (wanted,) = (line for line in PROJECT["dependencies"] if line.startswith(f"{name}>="))
+    (expected,) = (line for line in PROJECT["dependencies"] if line.startswith(f"{name}>="))
     tested = locked("requirements.lock")[name].split()[0].split(".")[:2]
-    assert wanted.partition(">=")[2].split(".") == tested
+    assert expected.partition(">=")[2].split(".") == tested

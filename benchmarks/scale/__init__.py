@@ -1,1 +1,1 @@
-"""The figures of docs/scale.md from measured unit costs: `python -m benchmarks.scale` writes them anew."""
+"""The figures of docs/scale.md from measured unit costs: `python -m benchmarks.scale` writes them."""

@@ -38,7 +38,7 @@ def tables(plan: Plan, prices: Prices, costs: dict[str, float]) -> dict[str, Tab
     }
 
 
-def filled(page: str, found: dict[str, Table]) -> str:
+def filled(page: str, by_mark: dict[str, Table]) -> str:
     """The page with each table in its place: `<!-- NAME -->` ... `<!-- end -->`.
 
     Raises:
@@ -46,7 +46,7 @@ def filled(page: str, found: dict[str, Table]) -> str:
     """
 
     def put(mark: re.Match[str]) -> str:
-        head, rows = found[mark[1]]
+        head, rows = by_mark[mark[1]]
         lines = [head, ("---",) * len(head), *rows]
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"<!-- {mark[1]} -->\n{text}\n<!-- end -->"
@@ -55,7 +55,7 @@ def filled(page: str, found: dict[str, Table]) -> str:
 
 
 def main() -> None:
-    """Write the page anew."""
+    """Writes the page."""
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(filled(page, tables(Plan(), Prices(), unit_costs())), encoding="utf-8")
 

@@ -30,7 +30,7 @@ def limits(plan: Plan, costs: Costs) -> list[tuple[str, float, str]]:
     """At how many items each part of today's server gives way, the first one first."""
     alone = costs["score_ns_per_item_alone"]
     memory = (plan.memory_gib * GIB) / item_bytes(costs)
-    found = [
+    rows = [
         (
             f"a batch holds fewer than {MAX_BATCH} requests",
             SCORES_AT_ONCE / MAX_BATCH,
@@ -53,7 +53,7 @@ def limits(plan: Plan, costs: Costs) -> list[tuple[str, float, str]]:
         ),
         (f"a server does not fit into {plan.memory_gib:g} GiB", memory, "the same, once"),
     ]
-    return sorted(found, key=lambda row: row[1])
+    return sorted(rows, key=lambda row: row[1])
 
 
 def serving(plan: Plan, costs: Costs) -> list[Row]:

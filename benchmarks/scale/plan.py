@@ -63,8 +63,8 @@ HOURS_A_MONTH = 730
 
 def unit_costs() -> dict[str, float]:
     """What `python -m benchmarks.unit_costs` measured."""
-    found: dict[str, float] = json.loads(COSTS.read_text(encoding="utf-8"))
-    return found
+    costs: dict[str, float] = json.loads(COSTS.read_text(encoding="utf-8"))
+    return costs
 
 
 def item_bytes(costs: dict[str, float]) -> float:

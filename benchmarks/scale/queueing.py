@@ -31,7 +31,7 @@ def p99_ms(service_ms: float, cores: int, load: float, *, shards: int = 1, seed:
             heapq.heapreplace(cores_free, end)
             ends = max(ends, end)
         took.append(ends - now)
-    took = sorted(took[_REQUESTS // 10 :])  # the first found empty queues
+    took = sorted(took[_REQUESTS // 10 :])  # the first ones met empty queues
     return took[int(0.99 * len(took))]
 
 

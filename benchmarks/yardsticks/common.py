@@ -99,10 +99,10 @@ class Recorder:
         """
         if not self.step_seconds and not self.epoch_seconds:
             raise RuntimeError("no step of the training was seen")
-        found = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        found["options"] = {key: str(value) for key, value in vars(self.options).items()}
-        found["threads"] = torch.get_num_threads()
-        self.options.out.write_text(json.dumps(found), encoding="utf-8")
+        values = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        values["options"] = {key: str(value) for key, value in vars(self.options).items()}
+        values["threads"] = torch.get_num_threads()
+        self.options.out.write_text(json.dumps(values), encoding="utf-8")
 
 
 class Part:

@@ -1,4 +1,4 @@
-"""A yardstick's environment: made once under a scratch folder, and one call of its script in there."""
+"""The environment of a yardstick, created under a scratch folder, and calls of its script in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 TORCH = "torch==2.13.0"
-"""First and alone: a CPU build that pip is told about then satisfies the rest."""
+"""Installed first and alone, so that a CPU build from the configured index satisfies the rest."""
 _SCRIPTS = Path(__file__).parent
 _ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
@@ -39,18 +39,18 @@ class Yardstick:
         """The interpreter of the environment under `folder`; made where it is absent or of other versions.
 
         Raises:
-            YardstickError: pip failed; the message has the end of what it said.
+            YardstickError: pip failed; the message has the end of its output.
         """
         home = folder.resolve() / self.name
         python, stamp = home / "bin" / "python", home / "installed.txt"
-        wanted = "\n".join([TORCH, *self.requirements])
-        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        packages = "\n".join([TORCH, *self.requirements])
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == packages:
             return python
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         _call([sys.executable, "-m", "venv", "--clear", str(home)])
         _call([*pip, TORCH])
         _call([*pip, TORCH, *self.requirements])
-        stamp.write_text(wanted, encoding="utf-8")
+        stamp.write_text(packages, encoding="utf-8")
         return python
 
     def measure(self, folder: Path, data: Path, **options: float) -> dict[str, Any]:
@@ -67,13 +67,13 @@ class Yardstick:
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         _call(command)
-        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-        return found
+        document: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        return document
 
 
 def _call(command: list[str]) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | _ALLOCATOR
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-_SHOWN:]
-        raise YardstickError(f"{' '.join(command[:6])} ... gave {done.returncode}: {said}")
+        output = (done.stderr or done.stdout).strip()[-_SHOWN:]
+        raise YardstickError(f"{' '.join(command[:6])} ... gave {done.returncode}: {output}")

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import common
 import torch
@@ -103,7 +104,7 @@ def _config(work: Path, sequences: list[list[int]], batch_size: int) -> Config:
 
 
 @torch.no_grad()
-def _accuracy(model: torch.nn.Module, part: object, seen: dict[int, torch.Tensor]) -> float:
+def _accuracy(model: Any, part: Any, seen: dict[int, torch.Tensor]) -> float:
     """NDCG@10 with the items of the history masked."""
     model.eval()
     lists, targets = [], []

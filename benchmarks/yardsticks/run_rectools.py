@@ -89,10 +89,11 @@ def _dataset(sequences: list[list[int]], held_out: int) -> Dataset:
     return Dataset.construct(frame)
 
 
-def _accuracy(found: pd.DataFrame, sequences: list[list[int]]) -> float:
+def _accuracy(recommended: pd.DataFrame, sequences: list[list[int]]) -> float:
     lists = torch.full((len(sequences), 10), -1)
-    users, ranks = torch.tensor(found["user_id"].to_numpy()), torch.tensor(found["rank"].to_numpy())
-    lists[users, ranks - 1] = torch.tensor(found["item_id"].to_numpy())
+    users = torch.tensor(recommended["user_id"].to_numpy())
+    ranks = torch.tensor(recommended["rank"].to_numpy())
+    lists[users, ranks - 1] = torch.tensor(recommended["item_id"].to_numpy())
     return common.ndcg(lists, torch.tensor([items[-2] for items in sequences]))
 
 

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from seqloom.pipelines.embed.embed import EmbedSummary, embed
     from seqloom.pipelines.embed.options import EmbedOptions
     from seqloom.pipelines.estimate.plan import TrainingPlan, plan
-    from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
+    from seqloom.pipelines.evaluate.evaluate import evaluate
+    from seqloom.pipelines.evaluate.stored import Evaluation
     from seqloom.pipelines.evaluate.zero_shot import ZeroShot, zero_shot
     from seqloom.pipelines.experiments.reproduce import Reproduction, reproduce
     from seqloom.pipelines.experiments.search_space import TunePlan
@@ -185,7 +186,8 @@ _HOMES = {
     "seqloom.pipelines.embed.embed": "EmbedSummary embed",
     "seqloom.pipelines.embed.options": "EmbedOptions",
     "seqloom.pipelines.estimate.plan": "TrainingPlan plan",
-    "seqloom.pipelines.evaluate.evaluate": "Evaluation evaluate",
+    "seqloom.pipelines.evaluate.evaluate": "evaluate",
+    "seqloom.pipelines.evaluate.stored": "Evaluation",
     "seqloom.pipelines.evaluate.zero_shot": "ZeroShot zero_shot",
     "seqloom.pipelines.experiments.reproduce": "Reproduction reproduce",
     "seqloom.pipelines.experiments.search_space": "TunePlan",

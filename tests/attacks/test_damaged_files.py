@@ -1,7 +1,11 @@
 """Every file of a run and of a data set, damaged: an error that names it, or the same result."""
 
+from __future__ import annotations
+
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,18 +13,19 @@ import torch
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import read_json, write_json
 from seqloom.core.tensors import write_tensors
-from seqloom.data.store import Dataset
+from seqloom.data.store import Dataset, Manifest
 from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.stored import read_audit
-from seqloom.pipelines.evaluate.evaluate import evaluate, evaluation_files, read_evaluation
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.stored import evaluation_files, read_evaluation
 from seqloom.pipelines.recommend.add_items import add_items
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.runs.manifest import write_manifest
 from seqloom.runs.run_files import write_weights
-from seqloom.text.store import load_embeddings
+from seqloom.text.store import TextManifest, load_embeddings
 from seqloom.training.loop import Trainer
 from support.damage import faults
 from support.datasets import SMALL, prepared_dataset
@@ -31,7 +36,7 @@ class StopError(Exception):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set and a run of every kind of file."""
     root = tmp_path_factory.mktemp("made")
     data = prepared_dataset(root / "data", users=30, items=20)
@@ -43,15 +48,15 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def root(made, tmp_path):
+def root(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "made")
     return tmp_path / "made"
 
 
-def use_run(path, data):
+def use_run(path: Path, data: Dataset) -> tuple[Any, ...]:
     run = load_run(path)
     details = RankingProtocol(split=data.split, fingerprint=data.fingerprint)
-    found = read_evaluation(path, details)
+    actual = read_evaluation(path, details)
     table = read_ranks(evaluation_files(path, details)[1])
     stored = read_audit(path)
     return (
@@ -60,14 +65,18 @@ def use_run(path, data):
         run.popularity.tolist(),
         run.log,
         run.recommend([[run.item_ids[0], run.item_ids[3]]], k=5),
-        found,
+        actual,
         table.ranks.tolist(),
         table.user_ids.to_pylist(),
         stored.audit if stored else None,
     )
 
 
-def use_dataset(path):
+def use_dataset(
+    path: Path,
+) -> tuple[
+    Manifest, Any, Any, dict[str, list[Any]], TextManifest, list[Any], list[Any] | Any, list[Any]
+]:
     data = Dataset.load(path)
     text = load_embeddings(data)
     arrays = data.events.tensors()
@@ -83,7 +92,7 @@ def use_dataset(path):
     )
 
 
-def damaged_run(root, flips):
+def damaged_run(root: Path, flips: int) -> list[str]:
     data = Dataset.load(root / "data")
     run = root / "run"
     names = ("manifest.json", "config.yaml", "weights.safetensors", "items.parquet")
@@ -99,7 +108,7 @@ def damaged_run(root, flips):
     )
 
 
-def damaged_dataset(root, flips):
+def damaged_dataset(root: Path, flips: int) -> list[str]:
     folder = root / "data"
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     assert len(files) == 9, [file.name for file in files]
@@ -113,25 +122,25 @@ def damaged_dataset(root, flips):
     )
 
 
-def test_a_damaged_run_is_an_error_or_the_same(root):
+def test_a_damaged_run_is_an_error_or_the_same(root: Path) -> None:
     assert damaged_run(root, flips=3) == []
 
 
-def test_a_damaged_data_set_is_an_error_or_the_same(root):
+def test_a_damaged_data_set_is_an_error_or_the_same(root: Path) -> None:
     assert damaged_dataset(root, flips=3) == []
 
 
 @pytest.mark.slow
-def test_many_flipped_bits_of_a_run(root):
+def test_many_flipped_bits_of_a_run(root: Path) -> None:
     assert damaged_run(root, flips=300) == []
 
 
 @pytest.mark.slow
-def test_many_flipped_bits_of_a_data_set(root):
+def test_many_flipped_bits_of_a_data_set(root: Path) -> None:
     assert damaged_dataset(root, flips=300) == []
 
 
-def test_folders_of_an_older_seqloom_load_without_hashes(root):
+def test_folders_of_an_older_seqloom_load_without_hashes(root: Path) -> None:
     """As they were written before there were hashes: every field of this version left out."""
     data, run = root / "data", root / "run"
     expected = use_dataset(data)[1:4], use_run(run, Dataset.load(data))[1:5]
@@ -145,7 +154,7 @@ def test_folders_of_an_older_seqloom_load_without_hashes(root):
     assert (use_dataset(data)[1:4], use_run(run, Dataset.load(data))[1:5]) == expected
 
 
-def test_without_a_hash_ranges_are_still_checked(root):
+def test_without_a_hash_ranges_are_still_checked(root: Path) -> None:
     folder = root / "data"
     raw = read_json(folder / "manifest.json", "data set")
     write_json(folder / "manifest.json", {**raw, "files": {}})
@@ -169,7 +178,7 @@ def test_without_a_hash_ranges_are_still_checked(root):
         Dataset.load(folder)
 
 
-def test_ranks_and_metrics_of_another_run_are_refused(root):
+def test_ranks_and_metrics_of_another_run_are_refused(root: Path) -> None:
     data = Dataset.load(root / "data")
     details = RankingProtocol(split=data.split, fingerprint=data.fingerprint)
     train(data, "popularity", out=root / "other", device="cpu")
@@ -182,7 +191,7 @@ def test_ranks_and_metrics_of_another_run_are_refused(root):
         read_evaluation(root / "run", details)
 
 
-def test_weights_that_are_not_numbers_are_refused(root):
+def test_weights_that_are_not_numbers_are_refused(root: Path) -> None:
     run = load_run(root / "run")
     state = dict(run.system.saved_state())
     name = next(name for name, value in state.items() if value.is_floating_point())
@@ -193,7 +202,7 @@ def test_weights_that_are_not_numbers_are_refused(root):
         load_run(root / "run")
 
 
-def test_config_may_be_written_otherwise_but_not_say_something_else(root):
+def test_config_may_be_formatted_otherwise_but_not_changed(root: Path) -> None:
     file = root / "run" / "config.yaml"
     text = file.read_text()
     file.write_text(f"# a comment\n{text}")
@@ -203,10 +212,10 @@ def test_config_may_be_written_otherwise_but_not_say_something_else(root):
         load_run(root / "run")
 
 
-def test_a_damaged_checkpoint_is_not_resumed(root, monkeypatch):
+def test_a_damaged_checkpoint_is_not_resumed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest_end = Trainer._end_epoch
 
-    def end_epoch(self, phase):
+    def end_epoch(self: Any, phase: Any) -> None:
         if self.position.epoch == 2:
             raise StopError
         honest_end(self, phase)
@@ -228,7 +237,7 @@ def test_a_damaged_checkpoint_is_not_resumed(root, monkeypatch):
     train(root / "data", "sasrec", out=root / "two", config=config, resume=True, device="cpu")
 
 
-def test_added_items_keep_evaluations_and_have_hashes(root):
+def test_added_items_keep_evaluations_and_have_hashes(root: Path) -> None:
     data = Dataset.load(root / "data")
     items = root / "new.csv"
     items.write_text("item_id,title\nnew,red thing number 1\n")

@@ -1,9 +1,14 @@
 """A disk that is full at any size of file: an error that says so, and nothing that looks complete."""
 
+from __future__ import annotations
+
 import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -29,11 +34,11 @@ LIMITS = (0, 200, 1000, 3000, 10_000, 40_000, 1 << 30)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepared_dataset(tmp_path_factory.mktemp("data") / "data")
 
 
-def full_at(limit, act):
+def full_at(limit: int, act: Callable[..., Any]) -> str:
     """Run `act` while no file may have more than `limit` bytes: its error, empty where there is none.
 
     A write beyond the limit fails as one to a full disk does, in a process that ignores SIGXFSZ, as Python
@@ -50,27 +55,29 @@ def full_at(limit, act):
     return ""
 
 
-def check_error(told, limit):
-    if not told:
+def check_error(reported: str, limit: int) -> None:
+    if not reported:
         return
-    assert "could not be written: File too large" in told, (limit, told)
-    assert "MiB are free" in told
-    assert "--resume" in told
+    assert "could not be written: File too large" in reported, (limit, reported)
+    assert "MiB are free" in reported
+    assert "--resume" in reported
 
 
-def unfinished(folder):
+def unfinished(folder: Path) -> list[Any]:
     return [file.name for file in folder.rglob(".*") if file.suffix in (".part", ".old")]
 
 
-def test_prepare_and_embed(tmp_path):
+def test_prepare_and_embed(tmp_path: Path) -> None:
     rows = [(f"u{u}", f"i{(u + t * t) % 20}", t) for u in range(40) for t in range(6)]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     made = []
     for limit in LIMITS:
         out = tmp_path / str(limit)
-        told = full_at(limit, lambda to=out: prepare(log, to, options=PrepareOptions(min_count=1)))
-        check_error(told, limit)
-        assert out.exists() == (not told)
+        reported = full_at(
+            limit, lambda to=out: prepare(log, to, options=PrepareOptions(min_count=1))
+        )
+        check_error(reported, limit)
+        assert out.exists() == (not reported)
         assert unfinished(tmp_path) == []
         made.append(out.exists())
     assert made[0] is False
@@ -78,30 +85,30 @@ def test_prepare_and_embed(tmp_path):
     data = prepared_dataset(tmp_path / "data")
     options = EmbedOptions(encoder="hash:64", name="second", users="mean")
     for limit in LIMITS:
-        told = full_at(limit, lambda: embed(data, options, overwrite=True))
-        check_error(told, limit)
-        assert (data.path / "text" / "second").exists() == (not told)
+        reported = full_at(limit, lambda: embed(data, options, overwrite=True))
+        check_error(reported, limit)
+        assert (data.path / "text" / "second").exists() == (not reported)
         assert unfinished(data.path) == []
-        if not told:
+        if not reported:
             assert load_embeddings(Dataset.load(data.path), "second").width == 64
             break
     else:
         pytest.fail("no limit was enough")
 
 
-def test_a_training_goes_on_where_the_disk_was_full(data, tmp_path):
+def test_a_training_resumes_where_the_disk_was_full(data: Dataset, tmp_path: Path) -> None:
     config = {**SMALL, "epochs": 2}
     train(data, "sasrec", out=tmp_path / "whole", config=config, device="cpu")
     expected = read_manifest(tmp_path / "whole").weights_sha256
     met = 0
     for limit in LIMITS:
         out = tmp_path / str(limit)
-        told = full_at(
+        reported = full_at(
             limit, lambda to=out: train(data, "sasrec", out=to, config=config, device="cpu")
         )
-        check_error(told, limit)
+        check_error(reported, limit)
         assert unfinished(tmp_path) == []
-        if told:
+        if reported:
             met += 1
             assert not out.exists() or read_manifest(out).status == "training"
         train(data, "sasrec", out=out, config=config, device="cpu", resume=True)
@@ -109,31 +116,31 @@ def test_a_training_goes_on_where_the_disk_was_full(data, tmp_path):
     assert met >= 3
 
 
-def test_evaluate_and_compare_leave_what_was_there(data, tmp_path):
+def test_evaluate_and_compare_leave_what_was_there(data: Dataset, tmp_path: Path) -> None:
     for name in ("one", "two"):
         train(data, "popularity", out=tmp_path / name, device="cpu")
     runs = [tmp_path / "one", tmp_path / "two"]
-    told = full_at(1000, lambda: evaluate(runs[0], device="cpu"))
-    assert told
-    check_error(told, 1000)
+    reported = full_at(1000, lambda: evaluate(runs[0], device="cpu"))
+    assert reported
+    check_error(reported, 1000)
     assert not (runs[0] / "metrics.json").exists()
     report = tmp_path / "report.html"
-    told = full_at(1000, lambda: compare(runs, report=report))
-    assert told
-    check_error(told, 1000)
+    reported = full_at(1000, lambda: compare(runs, report=report))
+    assert reported
+    check_error(reported, 1000)
     assert not report.exists()
     for run in runs:
         evaluate(run, device="cpu")
-    told = full_at(1000, lambda: compare(runs, report=report))
-    assert told
-    check_error(told, 1000)
+    reported = full_at(1000, lambda: compare(runs, report=report))
+    assert reported
+    check_error(reported, 1000)
     assert not report.exists()
     assert unfinished(tmp_path) == []
     compare(runs, report=report)
     assert report.exists()
 
 
-def test_the_command_says_it_without_a_traceback(data, tmp_path):
+def test_the_command_reports_it_without_a_traceback(data: Dataset, tmp_path: Path) -> None:
     limited = (
         "import resource, sys; from seqloom.cli.main import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400)); main()"

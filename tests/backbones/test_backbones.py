@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import TypeAdapter
 
+from seqloom.backbones.base import SequenceEncoder
 from seqloom.backbones.config import AnyEncoderConfig, EncoderConfig
 from seqloom.backbones.factory import build_backbone
 from seqloom.core.config import Config
@@ -16,23 +19,23 @@ from seqloom.data.sequences import Sequences
 KINDS = ["sasrec", "gru4rec", "bert4rec"]
 
 
-def config_of(kind: str, **keys) -> EncoderConfig:
+def config_of(kind: str, **keys: Any) -> EncoderConfig:
     values = {"kind": kind, "hidden_size": 8, "max_len": 6, **keys}
     return TypeAdapter(AnyEncoderConfig).validate_python(values)
 
 
-def encoder_of(kind: str, **keys):
+def encoder_of(kind: str, **keys: Any) -> SequenceEncoder:
     torch.manual_seed(0)
     return build_backbone(config_of(kind, **keys)).eval()
 
 
-def encode(encoder, x, lengths):
+def encode(encoder: SequenceEncoder, x: torch.Tensor, lengths: Any) -> Any:
     with torch.inference_mode():
         return encoder(encoder.enter(x, lengths), lengths)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_later_items_matter_to_earlier_states_only_where_both_sides_are_seen(kind):
+def test_later_items_matter_to_earlier_states_only_where_both_sides_are_seen(kind: str) -> None:
     encoder = encoder_of(kind)
     x = torch.randn(1, 5, 8)
     changed = x.clone()
@@ -45,7 +48,7 @@ def test_later_items_matter_to_earlier_states_only_where_both_sides_are_seen(kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_stands_in_the_padding_changes_nothing(kind):
+def test_what_stands_in_the_padding_changes_nothing(kind: str) -> None:
     encoder = encoder_of(kind)
     x = torch.randn(2, 5, 8)
     lengths = torch.tensor([3, 5])
@@ -58,7 +61,7 @@ def test_what_stands_in_the_padding_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_order_matters(kind):
+def test_order_matters(kind: str) -> None:
     encoder = encoder_of(kind)
     for weight in encoder.parameters():
         weight.data.mul_(20 if weight.ndim > 1 and kind != "gru4rec" else 1)
@@ -69,7 +72,7 @@ def test_order_matters(kind):
     assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-4)
 
 
-def test_bert4rec_asks_with_a_mask_after_the_history():
+def test_bert4rec_queries_with_a_mask_after_the_history() -> None:
     items = torch.tensor([[4, 5, 0], [1, 2, 3], [0, 0, 0]])
     lengths = torch.tensor([2, 3, 0])
     longer, lengths = encoder_of("bert4rec").as_query(items, lengths, 99)
@@ -78,7 +81,7 @@ def test_bert4rec_asks_with_a_mask_after_the_history():
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])
-def test_causal_encoders_take_batches_and_histories_as_they_are(kind):
+def test_causal_encoders_take_batches_and_histories_as_they_are(kind: str) -> None:
     encoder = encoder_of(kind)
     rows = training_rows(Sequences.from_lists([[1, 2, 3]]), 6, "windows")
     plan = plan_epoch(rows, 4, 0, "x", 0)
@@ -87,7 +90,7 @@ def test_causal_encoders_take_batches_and_histories_as_they_are(kind):
     assert encoder.as_query(items, lengths, 99) == (items, lengths)
 
 
-def test_a_full_history_and_its_mask_have_positions():
+def test_a_full_history_and_its_mask_have_positions() -> None:
     encoder = encoder_of("bert4rec")
     assert torch.isfinite(encode(encoder, torch.randn(1, 7, 8), torch.tensor([7]))).all()
 
@@ -99,14 +102,14 @@ class Holder(Config):
     """Any."""
 
 
-def test_each_kind_has_its_own_defaults_and_sasrec_is_the_default():
+def test_each_kind_has_its_own_defaults_and_sasrec_is_the_default() -> None:
     assert Holder.build({"encoder": {"kind": "gru4rec"}}).encoder.num_layers == 1
     assert Holder.build({"encoder": {"hidden_size": 4}}).encoder.kind == "sasrec"
     again = Holder.build({"encoder": Holder.build({"encoder": {"kind": "bert4rec"}}).encoder})
     assert again.encoder.kind == "bert4rec"
 
 
-def test_errors_name_the_key_without_the_kind():
+def test_errors_name_the_key_without_the_kind() -> None:
     with pytest.raises(
         ConfigError, match=r"encoder\.hiden_size: unknown key; did you mean 'hidden_"
     ):
@@ -119,6 +122,6 @@ def test_errors_name_the_key_without_the_kind():
         Holder.build({"encoder": {"kind": "lstm"}})
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_heads 3 does not divide"):
         encoder_of("bert4rec", num_heads=3)

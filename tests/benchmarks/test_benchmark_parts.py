@@ -1,9 +1,10 @@
-"""What the benchmarks say, and what they say where a yardstick is missing."""
+"""The benchmark page and its results, also where a yardstick is missing."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from support.datasets import tiny_dataset
 OURS = Measurement("ours", "s", [2.0, 4.0])
 
 
-def test_the_page_says_what_is_quick_what_is_missing_and_why() -> None:
+def test_the_page_marks_quick_parts_and_explains_missing_ones() -> None:
     results = [
         Result("a", OURS, Measurement("theirs", "s", [6.0]), notes={"seed": "42"}),
         Result("b", OURS, missing="pip said\nno | never"),
@@ -31,12 +32,33 @@ def test_the_page_says_what_is_quick_what_is_missing_and_why() -> None:
     raw = json.loads(json.dumps(Part(results, quick=True).to_dict()))
     page = to_markdown({"cores": "2"}, {"training": Part.from_dict(raw)}, {"decoding": "needs RUN"})
     assert "## Training (quick)" in page
-    assert "| a | 3 ± 2 s (ours) | 6 s (theirs) | 2.00 |" in page
-    assert "none: pip said no / never | - |" in page
+    assert "`python -m benchmarks training`" in page
+    assert "| a | 3 ± 2 s | 6 s | 2.00 |" in page
+    assert "- a: ours / theirs\n" in page
+    assert "| b | 3 ± 2 s | - | - |" in page
+    assert "- b: ours / none (pip said no / never)\n" in page
+    assert "- seed: 42\n" in page
     assert "## Not measured\n\n- decoding: needs RUN\n" in page
 
 
-def test_a_yardstick_that_cannot_be_installed_says_why(
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0000020412, "2.04e-06"), (0.0584, "0.0584"), (999.6, "1,000"), (2330.4, "2,330")],
+)
+def test_values_have_three_digits_and_no_exponent_from_a_thousand_on(
+    value: float, text: str
+) -> None:
+    page = to_markdown({}, {"training": Part([Result("a", Measurement("x", "s", [value]))])})
+    assert f"| a | {text} s | - | - |" in page
+
+
+@pytest.mark.parametrize("part", command.PARTS)
+def test_every_part_has_a_purpose_for_its_section(part: str) -> None:
+    page = to_markdown({}, {part: Part([])})
+    assert re.search(rf"\n[A-Z][^\n]+\. `python -m benchmarks {part}`\n", page)
+
+
+def test_a_yardstick_that_cannot_be_installed_reports_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "TORCH", str(tmp_path / "no-such.whl"))
@@ -62,12 +84,12 @@ def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(calls) == 6
 
 
-def test_a_part_of_an_epoch_is_scaled_and_said_to_be() -> None:
-    told = {"epoch_seconds": [], "step_seconds": [0.5, 1.0], "steps_per_epoch": 175}
-    seconds, name = libraries._epoch(YARDSTICKS[0], told)
+def test_a_part_of_an_epoch_is_scaled_and_marked_as_such() -> None:
+    reported = {"epoch_seconds": [], "step_seconds": [0.5, 1.0], "steps_per_epoch": 175}
+    seconds, name = libraries._epoch(YARDSTICKS[0], reported)
     assert seconds == [87.5, 175.0]
     assert name == "quick: 2 of 175 steps scaled to all, batch 128"
-    seconds, name = libraries._epoch(YARDSTICKS[0], {**told, "epoch_seconds": [9.0]})
+    seconds, name = libraries._epoch(YARDSTICKS[0], {**reported, "epoch_seconds": [9.0]})
     assert (seconds, name) == ([9.0], "1 epochs, batch 128")
 
 
@@ -119,7 +141,7 @@ def test_a_part_that_fails_is_named_and_the_others_run_on(
     assert ended.value.code == 1
     page = out.read_text()
     assert "- training: failed with exit status 3" in page
-    assert "## E4srec" in page
+    assert "## E4SRec" in page
 
 
 def test_no_part_named_means_all_of_them_in_order(

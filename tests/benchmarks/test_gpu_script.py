@@ -27,7 +27,7 @@ def test_every_part_runs_without_what_the_machine_has_not(tmp_path: Path) -> Non
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(out.read_text())
-    assert set(found) == {"machine", "bars", "epochs", "waits", "compiled", "million"}
-    assert found["epochs"]["batch 128"]["seconds_per_epoch"] > 0
-    assert found["million"]["as it is, ms"] > 0
+    actual = json.loads(out.read_text())
+    assert set(actual) == {"machine", "bars", "epochs", "waits", "compiled", "million"}
+    assert actual["epochs"]["batch 128"]["seconds_per_epoch"] > 0
+    assert actual["million"]["as it is, ms"] > 0

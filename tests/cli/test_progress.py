@@ -16,8 +16,13 @@ class Clock:
         return self.now
 
 
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 def lines_of(console: Console) -> list[str]:
-    return console.file.getvalue().splitlines()
+    return text_of(console).splitlines()
 
 
 def plain_console() -> Console:
@@ -38,7 +43,7 @@ def test_lines_come_now_and_then() -> None:
     ]
 
 
-def test_a_short_task_says_nothing() -> None:
+def test_a_short_task_prints_nothing() -> None:
     clock, console = Clock(), plain_console()
     with LineProgress(console, every_s=10, clock=clock).task("prepare") as task:
         clock.now += 9
@@ -63,7 +68,7 @@ def test_bars_on_a_terminal() -> None:
         with progress.task("inner", total=5) as inner:
             inner.advance(5, loss=1.0)
         outer.advance(2)
-    text = console.file.getvalue()
+    text = text_of(console)
     assert "outer [x]" in text
     assert "2/2 epochs" in text
 
@@ -74,7 +79,7 @@ def test_bars_do_not_pile_up() -> None:
         for epoch in range(5):
             with progress.task(f"epoch {epoch}", total=1) as task:
                 task.advance()
-    last_frame = console.file.getvalue().rpartition("\x1b[2K")[2]
+    last_frame = text_of(console).rpartition("\x1b[2K")[2]
     assert "epoch 4" in last_frame
     assert "epoch 3" not in last_frame
 

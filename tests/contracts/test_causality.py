@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from seqloom.core.config import apply_overrides
+from seqloom.data.store import Dataset
 from seqloom.pipelines.train.fit_run import start_system
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
 from support.datasets import SMALL, small_config
@@ -42,7 +45,7 @@ CHANGED = torch.tensor([[3, 9, 27, 5, 30]])
 LENGTHS = torch.tensor([5])
 
 
-def build(dataset, name, overrides):
+def build(dataset: Dataset, name: str, overrides: list[str]) -> System[Any]:
     cls = system_class(name)
     config = cls.config_class.build(apply_overrides(small_config(name) or SMALL, overrides))
     sizes = {"num_items": dataset.num_items}
@@ -60,7 +63,7 @@ def build(dataset, name, overrides):
     return system.eval()
 
 
-def states(system, items):
+def states(system: Any, items: torch.Tensor) -> Any:
     """The state at every position. Shapes: [B, L] -> [B, L, D]."""
     with torch.inference_mode():
         if system.name == "e4srec":
@@ -69,7 +72,9 @@ def states(system, items):
 
 
 @pytest.mark.parametrize(("name", "overrides"), CAUSAL)
-def test_the_last_item_changes_no_earlier_state(dataset, name, overrides):
+def test_the_last_item_changes_no_earlier_state(
+    dataset: Dataset, name: str, overrides: list[str]
+) -> None:
     system = build(dataset, name, overrides)
     first, second = states(system, ITEMS), states(system, CHANGED)
     torch.testing.assert_close(first[:, :4], second[:, :4])
@@ -77,45 +82,49 @@ def test_the_last_item_changes_no_earlier_state(dataset, name, overrides):
 
 
 @pytest.mark.parametrize(("name", "overrides"), CAUSAL)
-def test_a_state_within_a_history_is_that_of_the_shorter_history(dataset, name, overrides):
-    """What is trained at a position is what is asked for when recommending."""
-    system = build(dataset, name, overrides)
+def test_a_state_within_a_history_is_that_of_the_shorter_history(
+    dataset: Dataset, name: str, overrides: list[str]
+) -> None:
+    """Training at a position predicts what a recommendation after it needs."""
+    system: Any = build(dataset, name, overrides)
     inside = states(system, ITEMS)[:, 2]
     short, lengths = ITEMS[:, :3], torch.tensor([3])
     with torch.inference_mode():
         if name == "e4srec":
-            asked = system.last_states(short, lengths)
+            requested = system.last_states(short, lengths)
         elif name == "melt":
-            asked = system.plain_queries(short, lengths, system.item_vectors())
+            requested = system.plain_queries(short, lengths, system.item_vectors())
         else:
-            asked = system.queries(short, lengths, system.item_vectors())
-    torch.testing.assert_close(inside, asked, rtol=1e-4, atol=1e-5)
+            requested = system.queries(short, lengths, system.item_vectors())
+    torch.testing.assert_close(inside, requested, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "overrides"), BIDIRECTIONAL)
-def test_a_system_that_sees_both_sides_is_asked_with_the_past_alone(dataset, name, overrides):
+def test_a_system_that_sees_both_sides_is_queried_with_the_past_alone(
+    dataset: Dataset, name: str, overrides: list[str]
+) -> None:
     """Item 4 is ranked from items 1 to 3: whatever stands behind them in the batch is not read."""
-    system = build(dataset, name, overrides)
+    system: Any = build(dataset, name, overrides)
     lengths = torch.tensor([3])
     with torch.inference_mode():
         vectors = system.item_vectors()
-        asked = [
+        requested = [
             system.queries(items, lengths, vectors) for items in (ITEMS, CHANGED, ITEMS[:, :3])
         ]
-    torch.testing.assert_close(asked[0], asked[1])
-    torch.testing.assert_close(asked[0], asked[2])
+    torch.testing.assert_close(requested[0], requested[1])
+    torch.testing.assert_close(requested[0], requested[2])
     # And these states do see both sides, or the test would show nothing.
     first, second = states(system, ITEMS), states(system, CHANGED)
     assert (first[:, :4] - second[:, :4]).abs().max() > 1e-3
 
 
-def test_looking_ahead_is_found(dataset, monkeypatch):
+def test_looking_ahead_is_detected(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above fails where the mask is gone."""
     from seqloom.nn import attention
 
     real = torch.nn.functional.scaled_dot_product_attention
 
-    def unmasked(query, key, value, *args, **options):
+    def unmasked(query: Any, key: Any, value: Any, *args: Any, **options: Any) -> torch.Tensor:
         return real(query, key, value)
 
     system = build(dataset, "sasrec", [])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqloom.core.errors import ConfigError
+from seqloom.data.store import Dataset
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
@@ -50,7 +53,7 @@ ADVICE = re.compile(r"--[a-z][a-z-]+|\b(encoder|distillation|ids|inference|joint
 
 
 @pytest.fixture(scope="module")
-def datasets(tmp_path_factory):
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
     """The data sets by name, with text embeddings."""
     base = tmp_path_factory.mktemp("degenerate")
     made = {}
@@ -63,7 +66,7 @@ def datasets(tmp_path_factory):
     return made
 
 
-def configured(system, dataset, folder):
+def configured(system: Any, dataset: Any, folder: Any) -> dict[Any, Any]:
     if system != "ensemble":
         return small_config(system)
     members = [folder / name for name in ("itemknn", "popularity")]
@@ -72,7 +75,7 @@ def configured(system, dataset, folder):
     return {"runs": list(map(str, members))}
 
 
-def refusal(dataset, system, out, config) -> str | None:
+def refusal(dataset: Dataset, system: str, out: Path, config: dict[Any, Any]) -> str | None:
     """What training says instead of training."""
     try:
         train(dataset, system, out=out, config=config, device="cpu")
@@ -83,13 +86,15 @@ def refusal(dataset, system, out, config) -> str | None:
 
 @pytest.mark.parametrize("system", names())
 @pytest.mark.parametrize("name", DATA)
-def test_a_system_trains_or_says_what_to_change(datasets, tmp_path, name, system):
+def test_a_system_trains_or_names_what_to_change(
+    datasets: dict[str, Dataset], tmp_path: Path, name: str, system: str
+) -> None:
     dataset, out = datasets[name], tmp_path / "run"
-    said = refusal(dataset, system, out, configured(system, dataset, tmp_path))
-    if said is not None:
-        assert system in REFUSED[name], said
-        assert ADVICE.search(said), said
-        assert "\n" not in said
+    message = refusal(dataset, system, out, configured(system, dataset, tmp_path))
+    if message is not None:
+        assert system in REFUSED[name], message
+        assert ADVICE.search(message), message
+        assert "\n" not in message
         return
     run = load_run(out)
     some, nobody = recommend(run, histories=[dataset.item_ids[:1], []], k=3)
@@ -100,7 +105,7 @@ def test_a_system_trains_or_says_what_to_change(datasets, tmp_path, name, system
         assert all(map(math.isfinite, metrics.values())), metrics
 
 
-def test_the_advice_on_similar_users_helps(datasets, tmp_path):
+def test_the_advice_on_similar_users_helps(datasets: dict[str, Dataset], tmp_path: Path) -> None:
     dataset = datasets["fewer users than similar ones"]
     for number, settings in enumerate(({"num_similar": 1}, {"alpha": 0.0})):
         config = small_config("llmesr") | {"distillation": settings}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
 
+from seqloom.data.store import Dataset
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
@@ -41,7 +44,9 @@ def ordered(frame: pl.DataFrame, order: str) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module", params=["all_tie", "some_tie"])
-def shops(request, tmp_path_factory):
+def shops(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Dataset]]:
     folder = tmp_path_factory.mktemp(request.param)
     frame = log(request.param)
     titles = sorted(frame["item_id"].unique())
@@ -64,7 +69,7 @@ def hash_of(text: str) -> int:
     return sum(map(ord, text))
 
 
-def everything(folder, shop, system, config=None):
+def everything(folder: Any, shop: Any, system: Any, config: Any = None) -> dict[Any, Any]:
     """All that a run says, by ids."""
     out = folder / system
     train(shop, system, out=out, config=config, device="cpu")
@@ -97,17 +102,21 @@ def everything(folder, shop, system, config=None):
 
 
 @pytest.mark.parametrize("system", ["popularity", "itemknn", "textknn"])
-def test_the_order_of_the_rows_decides_nothing(shops, system) -> None:
+def test_the_order_of_the_rows_decides_nothing(
+    shops: dict[str, tuple[Path, Dataset]], system: str
+) -> None:
     config = {"itemknn": {"neighbours": 5}}.get(system)
-    found = [everything(*shops[order], system, config) for order in ORDERS]
-    for other in found[1:]:
-        for what, value in found[0].items():
+    actual = [everything(*shops[order], system, config) for order in ORDERS]
+    for other in actual[1:]:
+        for what, value in actual[0].items():
             assert other[what] == value, what
-    assert len(found[0]["newcomer"]) == 12
+    assert len(actual[0]["newcomer"]) == 12
 
 
-def test_an_ensemble_of_counting_systems_is_weighted_alike(shops) -> None:
-    weights = []
+def test_an_ensemble_of_counting_systems_is_weighted_alike(
+    shops: dict[str, tuple[Path, Dataset]],
+) -> None:
+    weights: list[Any] = []
     for order in ORDERS:
         folder, shop = shops[order]
         members = []
@@ -121,17 +130,19 @@ def test_an_ensemble_of_counting_systems_is_weighted_alike(shops) -> None:
     assert torch.equal(weights[0], weights[2])
 
 
-def test_where_everything_ties_popularity_hits_nothing(shops) -> None:
+def test_where_everything_ties_popularity_hits_nothing(
+    shops: dict[str, tuple[Path, Dataset]],
+) -> None:
     """A tie counts against the target; broken by first appearance it was .17 for the newest first."""
     folder, shop = shops["newest_first"]
     if int(shop.popularity.max()) > 1:
         pytest.skip("the log in which all items tie")
-    found = evaluate(train_popularity(folder, shop))
-    assert found.metrics["hr@10"] == 0.0
+    actual = evaluate(train_popularity(folder, shop))
+    assert actual.metrics["hr@10"] == 0.0
     document = json.loads((folder / "p" / "metrics.json").read_text())
     assert document["details"]["version"] == 2
 
 
-def train_popularity(folder, shop):
+def train_popularity(folder: Path, shop: Dataset) -> Path:
     train(shop, "popularity", out=folder / "p", device="cpu")
     return folder / "p"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.tensors import tensor_fingerprints
+from seqloom.data.store import Dataset
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.embed.embed import embed
@@ -17,7 +21,7 @@ from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.train.fit_run import start_system
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.registry import names, system_class
 from seqloom.text.prompts import user_prompts
 from seqloom.text.store import load_embeddings
@@ -37,7 +41,7 @@ OTHER_FIELDS = ("lengths", "rows", "owner", "places")
 WORDS = ["soap", "cream", "oil", "comb", "brush", "lamp", "mug", "pot"]
 
 
-def histories(held_out=None):
+def histories(held_out: Any = None) -> list[list[Any] | Any]:
     """24 users; `held_out` exchanges a user's last two items."""
     draw = torch.Generator().manual_seed(3)
     weight = 1.0 / torch.arange(1, ITEMS + 1)
@@ -49,23 +53,23 @@ def histories(held_out=None):
     return rows
 
 
-def canary(user, row):
+def canary(user: Any, row: Any) -> Any:
     """A canary as user 5's test item and another as user 7's validation item."""
     if user == 5:
         return [*row[:-1], IN_TEST]
     return [*row[:-2], IN_VALID, row[-1]] if user == 7 else row
 
 
-def canary_in_test(user, row):
+def canary_in_test(user: Any, row: Any) -> Any:
     return [*row[:-1], IN_TEST] if user == 5 else row
 
 
-def exchanged(user, row):
+def exchanged(user: Any, row: Any) -> list[Any]:
     """Every held-out item is another one."""
     return [*row[:-2], *((item + 11) % ITEMS + 1 for item in row[-2:])]
 
 
-def build(path, held_out=None):
+def build(path: Path, held_out: Callable[..., Any] | None = None) -> Dataset:
     titles = [f"{WORDS[n % 8]} {WORDS[n // 8]} number{n}" for n in range(ITEMS)]
     made = tiny_dataset(path, histories(held_out), [*titles, "kanarienvogel", "canarino"])
     embed(made, EmbedOptions(encoder="hash:64", name="prompt", default=True))
@@ -74,16 +78,16 @@ def build(path, held_out=None):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return build(tmp_path_factory.mktemp("plain") / "data")
 
 
 @pytest.fixture(scope="module", params=[canary, exchanged], ids=lambda f: f.__name__)
-def other(request, tmp_path_factory):
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return build(tmp_path_factory.mktemp("other") / "data", request.param)
 
 
-def start(dataset, name):
+def start(dataset: Dataset, name: str) -> tuple[System[Any], TrainingData]:
     """A system before its first step, and the data that it is given."""
     cls = system_class(name)
     config = cls.config_class.build(small_config(name))
@@ -99,7 +103,9 @@ def start(dataset, name):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_held_out_items_change_no_start_and_no_batch(plain, other, name):
+def test_held_out_items_change_no_start_and_no_batch(
+    plain: Dataset, other: Dataset, name: str
+) -> None:
     (first, data), (second, other_data) = start(plain, name), start(other, name)
     assert tensor_fingerprints(first.state_dict()) == tensor_fingerprints(second.state_dict())
     one, two = first_epochs(first, data), first_epochs(second, other_data)
@@ -114,7 +120,7 @@ def test_held_out_items_change_no_start_and_no_batch(plain, other, name):
         assert one[phase].same_loss(two[phase])
 
 
-def test_held_out_items_change_no_derived_artefact(plain, other):
+def test_held_out_items_change_no_derived_artefact(plain: Dataset, other: Dataset) -> None:
     assert torch.equal(plain.popularity, other.popularity)
     assert plain.training_hash == other.training_hash
     assert default_thresholds(plain) == default_thresholds(other)
@@ -126,7 +132,7 @@ def test_held_out_items_change_no_derived_artefact(plain, other):
         assert torch.equal(one.similar_users(3), two.similar_users(3))
 
 
-def items_of(value, name=""):
+def items_of(value: Any, name: str = "") -> Iterator[Tensor]:
     """Every tensor of item numbers in a batch; a field that nobody has sorted yet is an error."""
     if (
         isinstance(value, Tensor)
@@ -144,7 +150,7 @@ def items_of(value, name=""):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_canary_is_in_no_batch(tmp_path_factory, name):
+def test_a_canary_is_in_no_batch(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     dataset = build(tmp_path_factory.mktemp("canary") / "data", canary)
     system, data = start(dataset, name)
     seen = set()
@@ -164,7 +170,9 @@ def test_a_canary_is_in_no_batch(tmp_path_factory, name):
 
 
 @pytest.mark.parametrize("name", COMBINED)
-def test_a_canary_in_the_test_part_changes_no_combination(plain, tmp_path, name):
+def test_a_canary_in_the_test_part_changes_no_combination(
+    plain: Dataset, tmp_path: Path, name: str
+) -> None:
     planted = build(tmp_path / "data", canary_in_test)
     states = []
     for data, out in ((plain, tmp_path / "plain"), (planted, tmp_path / "planted")):
@@ -180,7 +188,9 @@ def test_a_canary_in_the_test_part_changes_no_combination(plain, tmp_path, name)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_canary_in_the_test_part_leaves_the_weights_as_they_are(plain, tmp_path, name):
+def test_a_canary_in_the_test_part_leaves_the_weights_as_they_are(
+    plain: Dataset, tmp_path: Path, name: str
+) -> None:
     planted = build(tmp_path / "data", canary_in_test)
     for data, out in ((plain, "plain"), (planted, "planted")):
         train(data, name, out=tmp_path / out, config=small_config(name), device="cpu")

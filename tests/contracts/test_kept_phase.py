@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from seqloom.data.store import Dataset
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.training.checkpoint import Checkpoints
@@ -14,12 +17,12 @@ from support.datasets import SMALL, SMALL_IDGENREC, looping_dataset
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return looping_dataset(tmp_path_factory.mktemp("data") / "d")
 
 
 @pytest.fixture
-def saved(monkeypatch):
+def saved(monkeypatch: pytest.MonkeyPatch) -> dict[Any, dict[Any, Any]]:
     """Every validation is worse than the one before; the state of each phase's best is noted."""
     falling = itertools.count(1)
     worse = lambda ranks, names: {name: 1 / next(falling) for name in names}  # noqa: E731
@@ -27,7 +30,7 @@ def saved(monkeypatch):
     states = {}
     save = Checkpoints.save_best
 
-    def note(self, model, phase):
+    def note(self: Any, model: Any, phase: Any) -> None:
         save(self, model, phase)
         states[phase] = {name: value.clone() for name, value in self._state(model).items()}
 
@@ -43,7 +46,9 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("system", CONFIGS)
-def test_the_earlier_phase_is_kept_whole(dataset, tmp_path, saved, system):
+def test_the_earlier_phase_is_kept_whole(
+    dataset: Dataset, tmp_path: Path, saved: dict[Any, dict[Any, Any]], system: str
+) -> None:
     config = CONFIGS[system]
     summary = train(dataset, system, out=tmp_path / "r", config=config, device="cpu")
     assert len(saved) >= 2, "at least two phases were validated"
@@ -59,10 +64,12 @@ def test_the_earlier_phase_is_kept_whole(dataset, tmp_path, saved, system):
     assert run.manifest.best_phase == summary.best_phase
 
 
-def test_the_names_of_a_kept_round_are_those_of_its_generator(dataset, tmp_path, saved):
+def test_the_names_of_a_kept_round_are_those_of_its_generator(
+    dataset: Dataset, tmp_path: Path, saved: dict[Any, dict[Any, Any]]
+) -> None:
     config = CONFIGS["idgenrec"]
     train(dataset, "idgenrec", out=tmp_path / "r", config=config, device="cpu")
-    system = load_run(tmp_path / "r").system
+    system: Any = load_run(tmp_path / "r").system
     assert int(system.made) == 0
     first, second = (saved[phase]["ids"] for phase in sorted(saved))
     assert not torch.equal(first, second), "the second round has other names"

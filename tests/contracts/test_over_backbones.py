@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from seqloom.core.config import apply_overrides
+from seqloom.data.store import Dataset
 from seqloom.nn.attention import last_position
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.registry import system_class
 from seqloom.systems.tail_blend import BLENDS, SCORE_BLENDS
 from seqloom.text.store import load_embeddings
@@ -34,11 +38,11 @@ OVER = [
 ]
 
 
-def config_for(system, *overrides):
+def config_for(system: str, *overrides: Any) -> dict[str, Any]:
     return apply_overrides(SMALL, [*FEW.get(system, []), *overrides])
 
 
-def build(dataset, name, *overrides):
+def build(dataset: Dataset, name: str, *overrides: Any) -> System[Any]:
     cls = system_class(name)
     config = cls.config_class.build(config_for(name, *overrides))
     text_size = load_embeddings(dataset).width if cls.uses_text else 0
@@ -53,14 +57,16 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize(("system", "kind"), OVER)
-def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dataset, tmp_path):
+def test_it_trains_and_a_killed_run_ends_with_the_same_weights(
+    system: str, kind: str, dataset: Dataset, tmp_path: Path
+) -> None:
     config = config_for(system, f"encoder.kind={kind}", "epochs=2")
     whole = train(dataset, system, out=tmp_path / "whole", config=config, device="cpu")
     epochs, validations = (2 + later for later in LATER.get(system, (0, 0)))
     assert whole.epochs == epochs
     assert whole.valid["hr@10"] > 0
 
-    def kill(count, metrics):
+    def kill(count: Any, metrics: Any) -> None:
         if count == validations:
             raise KilledError
 
@@ -82,20 +88,20 @@ def test_it_trains_and_a_killed_run_ends_with_the_same_weights(system, kind, dat
 
 
 @pytest.mark.parametrize("name", ["bert4rec", "llmesr"])
-def test_the_answer_of_bert4rec_is_the_state_of_its_mask(name, dataset):
-    system = build(dataset, name, "encoder.kind=bert4rec").eval()
+def test_the_answer_of_bert4rec_is_the_state_of_its_mask(name: str, dataset: Dataset) -> None:
+    system: Any = build(dataset, name, "encoder.kind=bert4rec").eval()
     items, lengths = torch.tensor([[3, 9, 27], [5, 0, 0]]), torch.tensor([3, 1])
     with torch.inference_mode():
         vectors = system.item_vectors()
-        asked = system.queries(items, lengths, vectors)
+        requested = system.queries(items, lengths, vectors)
         by_hand = torch.tensor([[3, 9, 27, 41], [5, 41, 0, 0]])
         states = system.states(by_hand, lengths + 1, vectors)
-        torch.testing.assert_close(asked, last_position(states, lengths + 1))
+        torch.testing.assert_close(requested, last_position(states, lengths + 1))
         system.mask_vector += 1.0 + torch.arange(len(system.mask_vector))
-        assert not torch.allclose(asked, system.queries(items, lengths, vectors))
+        assert not torch.allclose(requested, system.queries(items, lengths, vectors))
 
 
-def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset):
+def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset: Dataset) -> None:
     overrides = ["encoder.mask_probability=0.000001", "encoder.last_probability=0"]
     system = build(dataset, "bert4rec", *overrides)
     (phase,) = system.phases(TrainingData(dataset))
@@ -107,18 +113,18 @@ def test_a_cloze_loss_is_finite_where_masks_are_rare(dataset):
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "bert4rec"])
-def test_teachers_are_asked_as_at_inference(kind, dataset):
-    system = build(dataset, "llmesr", *PAPER, f"encoder.kind={kind}")
+def test_teachers_are_queried_as_at_inference(kind: str, dataset: Dataset) -> None:
+    system: Any = build(dataset, "llmesr", *PAPER, f"encoder.kind={kind}")
     phase = system.phases(TrainingData(dataset))[0]
     phase.steps(0)
     users = torch.tensor([4, 0, 17])
-    batch = dataset.train.select(users).pad(system.max_len)
+    batch: Any = dataset.train.select(users).pad(system.max_len)
     with torch.inference_mode():
         expected = system.eval().queries(batch.items, batch.lengths, system.item_vectors())
     torch.testing.assert_close(system.distillation.bank[users], expected)
 
 
-def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
+def test_only_rows_that_hide_their_last_item_have_a_student(dataset: Dataset) -> None:
     never, always = (
         build(
             dataset,
@@ -130,26 +136,31 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
         )
         for share in (0.0, 1.0)
     )
+    system: Any
     for system, all_of_them in ((never, False), (always, True)):
-        phase = system.phases(TrainingData(dataset))[0]
-        batch = phase.steps(0)[0]
+        phase: Any = system.phases(TrainingData(dataset))[0]
+        batch: Any = phase.steps(0)[0]
         states = torch.randn(*batch.inputs.items.shape, system.vector_size)
         hidden = last_position(batch.targets, batch.inputs.lengths) > 0
         assert bool(hidden.all()) == all_of_them
-        found = system.distillation(batch, states, system._represent)
+        actual = system.distillation(batch, states, system._represent)
         students = last_position(states, batch.inputs.lengths)
         own = phase.rows.users[batch.rows]
         teachers = system.distillation.bank[system.distillation._similar[own][:, :10]].mean(1)
         keep = hidden & phase.rows.is_last[batch.rows]
         expected = 0.1 * ((students - teachers) ** 2)[keep].mean()
-        assert found.count == int(keep.sum())
-        torch.testing.assert_close(found.value, expected)
+        assert actual.count == int(keep.sum())
+        torch.testing.assert_close(actual.value, expected)
 
 
 @pytest.mark.parametrize(
     ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
 )
-def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, dataset):
+def test_llmesr_scales_both_views_before_a_transformer_alone(
+    kind: str, scaled: bool, dataset: Dataset
+) -> None:
+    with_scale: Any
+    without: Any
     with_scale, without = (
         build(dataset, "llmesr", *PAPER, f"encoder.kind={kind}", f"scale_inputs={value}").eval()
         for value in ("true", "false")
@@ -163,7 +174,7 @@ def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, datas
 
 
 @pytest.mark.parametrize("system", ["gru4rec", "llmesr"])
-def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
+def test_gru4rec_may_train_on_the_last_item_alone(system: str, dataset: Dataset) -> None:
     kind = [] if system == "gru4rec" else [*PAPER, "encoder.kind=gru4rec"]
     every, last = (
         build(dataset, system, *kind, f"encoder.train_on={which}").phases(TrainingData(dataset))[0]
@@ -183,7 +194,11 @@ def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
 @pytest.mark.parametrize(
     ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
 )
-def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
+def test_inputs_are_scaled_before_a_transformer_alone(
+    kind: str, scaled: bool, dataset: Dataset
+) -> None:
+    with_scale: Any
+    without: Any
     with_scale, without = (
         build(dataset, "llminit", f"encoder.kind={kind}", f"scale_inputs={value}").eval()
         for value in ("true", "false")
@@ -202,10 +217,12 @@ def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
     ("kind", "patience"), [("softmax", 10), ("sampled-softmax", 10), ("bce", 20), ("gbce", 20)]
 )
 @pytest.mark.parametrize("system", ["sasrec", "bert4rec", "llminit", "melt", "llmesr"])
-def test_patience_goes_by_the_loss_unless_it_is_given(system, kind, patience):
-    config_class = system_class(system).config_class
+def test_patience_goes_by_the_loss_unless_it_is_given(
+    system: str, kind: str, patience: int
+) -> None:
+    config_class: Any = system_class(system).config_class
 
-    def built(**keys):
+    def built(**keys: Any) -> Any:
         return config_class.build({"loss": {"kind": kind}, **keys}).optimisation()
 
     assert built().patience == patience

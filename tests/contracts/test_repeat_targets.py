@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,17 +22,17 @@ from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.evaluation.record import RunRecord
 from seqloom.pipelines.audit import audit
 from seqloom.pipelines.compare.compare import compare
-from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
 from seqloom.pipelines.experiments.reproduce import reproduce
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run
+from seqloom.runs.folder import Run, load_run
 from support.datasets import small_config, tiny_dataset
 
 ITEMS = 30
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Dataset:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """80 users, of whom about a third buy something again in the end."""
     draw = torch.Generator().manual_seed(7)
     rows = []
@@ -46,7 +48,7 @@ def data(tmp_path_factory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def runs(data, tmp_path_factory):
+def runs(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for system in ("popularity", "itemknn", "sasrec"):
         train(data, system, out=folder / system, config=small_config(system), device="cpu")
@@ -55,18 +57,24 @@ def runs(data, tmp_path_factory):
     return folder
 
 
-def slow_metrics(run, data, part, masked, negatives=None):
+def slow_metrics(
+    run: Run,
+    data: Dataset,
+    part: Literal["valid", "test"],
+    masked: bool,
+    negatives: torch.Tensor | None = None,
+) -> dict[Any, Any]:
     """HR@10, NDCG@10 and MRR over all users, repeat targets and new ones, by loops."""
     held_out = data.held_out(part)
-    gains = {"all": [], "repeat_target": [], "new_target": []}
+    gains: dict[str, list[Any]] = {"all": [], "repeat_target": [], "new_target": []}
     for row in range(len(held_out.users)):
         history = held_out.histories.select(torch.tensor([row]))
         target = int(held_out.targets[row])
         seen = set(history.flat()[1].tolist())
         batch = history.pad(run.system.max_len)
         scores = run.scorer.score(batch.items, batch.lengths)[0].double().tolist()
-        rivals = range(1, ITEMS + 1) if negatives is None else negatives[row].tolist()
-        rivals = {i for i in rivals if i and i != target and not (masked and i in seen)}
+        drawn = range(1, ITEMS + 1) if negatives is None else negatives[row].tolist()
+        rivals = {i for i in drawn if i and i != target and not (masked and i in seen)}
         rank = 1 + sum(scores[i - 1] >= scores[target - 1] for i in rivals)
         hit = rank <= 10 and not (masked and target in seen)
         mrr = 0.0 if masked and target in seen else 1 / rank
@@ -79,10 +87,10 @@ def slow_metrics(run, data, part, masked, negatives=None):
     }
 
 
-def figures(found):
+def figures(result: Evaluation) -> dict[Any, Any]:
     names = ("hr@10", "ndcg@10", "mrr")
-    groups = {"all": found.metrics} | {
-        group: found.groups[group]["metrics"] for group in ("repeat_target", "new_target")
+    groups = {"all": result.metrics} | {
+        group: result.groups[group]["metrics"] for group in ("repeat_target", "new_target")
     }
     return {group: [metrics[name] for name in names] for group, metrics in groups.items()}
 
@@ -90,24 +98,28 @@ def figures(found):
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("protocol", ["full", "sampled"])
 @pytest.mark.parametrize("system", ["popularity", "itemknn", "sasrec", "ensemble"])
-def test_figures_and_groups_equal_the_loops(runs, data, system, protocol, masked) -> None:
+def test_figures_and_groups_equal_the_loops(
+    runs: Path, data: Dataset, system: str, protocol: Literal["full", "sampled"], masked: bool
+) -> None:
     run = load_run(runs / system)
-    found = evaluate(run, protocol=protocol, negatives=12, mask_seen=masked)
+    result = evaluate(run, protocol=protocol, negatives=12, mask_seen=masked)
     users = data.held_out("test").users
     drawn = sample_negatives(data, users, 12) if protocol == "sampled" else None
     slow = slow_metrics(run, data, "test", masked, drawn)
-    for group, values in figures(found).items():
+    for group, values in figures(result).items():
         assert values == pytest.approx(slow[group], abs=1e-9), group
     if masked:
-        assert figures(found)["repeat_target"] == [0.0, 0.0, 0.0]
-        assert "a miss" in found.statement
+        assert figures(result)["repeat_target"] == [0.0, 0.0, 0.0]
+        assert "a miss" in result.statement
     else:
-        assert figures(found)["repeat_target"][2] > 0
-    assert found.groups["repeat_target"]["users"] == 27
-    assert found.groups["new_target"]["users"] == 53
+        assert figures(result)["repeat_target"][2] > 0
+    assert result.groups["repeat_target"]["users"] == 27
+    assert result.groups["new_target"]["users"] == 53
 
 
-def test_validation_while_training_is_what_the_protocol_can_recommend(runs, data) -> None:
+def test_validation_while_training_is_what_the_protocol_can_recommend(
+    runs: Path, data: Dataset
+) -> None:
     """The figures that early stopping and the choice of weights go by."""
     run = load_run(runs / "sasrec")
     slow = slow_metrics(run, data, "valid", True)
@@ -116,7 +128,9 @@ def test_validation_while_training_is_what_the_protocol_can_recommend(runs, data
     assert slow["repeat_target"] == [0.0, 0.0, 0.0]
 
 
-def test_an_ensembles_weights_do_not_depend_on_repeats(runs, data, tmp_path) -> None:
+def test_an_ensembles_weights_do_not_depend_on_repeats(
+    runs: Path, data: Dataset, tmp_path: Path
+) -> None:
     """Turn every repeated validation target into another repeat: the fit must not notice."""
     events = data.events
     items = events.items.clone()
@@ -134,15 +148,15 @@ def test_an_ensembles_weights_do_not_depend_on_repeats(runs, data, tmp_path) -> 
     assert not torch.equal(other.events.items, events.items)
     for name in ("itemknn", "popularity"):
         train(other, name, out=tmp_path / name, device="cpu")
-    found = []
+    result: list[Any] = []
     for dataset, folder in ((data, runs), (other, tmp_path)):
         config = {"runs": [str(folder / "itemknn"), str(folder / "popularity")]}
-        train(dataset, "ensemble", out=tmp_path / f"e{len(found)}", config=config, device="cpu")
-        found.append(load_run(tmp_path / f"e{len(found)}").system.weights)
-    assert torch.equal(*found)
+        train(dataset, "ensemble", out=tmp_path / f"e{len(result)}", config=config, device="cpu")
+        result.append(load_run(tmp_path / f"e{len(result)}").system.weights)
+    assert torch.equal(*result)
 
 
-def test_the_ranks_file_says_which_targets_are_repeats(runs, data) -> None:
+def test_the_ranks_file_marks_which_targets_are_repeats(runs: Path, data: Dataset) -> None:
     evaluate(runs / "itemknn")
     table = read_ranks(runs / "itemknn" / "ranks.parquet")
     held_out = data.held_out("test")
@@ -167,7 +181,7 @@ class Heard(SilentProgress):
     warn = note
 
 
-def made_before(run) -> None:
+def made_before(run: Path) -> None:
     """Take out of a run's evaluation what only this version writes."""
     import pyarrow as pa
 
@@ -190,9 +204,9 @@ def made_before(run) -> None:
     write_json(run / "manifest.json", manifest)
 
 
-def test_ranks_of_the_former_protocol_are_never_mixed_in(runs, tmp_path) -> None:
+def test_ranks_of_the_former_protocol_are_never_mixed_in(runs: Path, tmp_path: Path) -> None:
     copies = [shutil.copytree(runs / name, tmp_path / name) for name in ("sasrec", "itemknn")]
-    wanted = [evaluate(copy).metrics for copy in copies]
+    expected = [evaluate(copy).metrics for copy in copies]
     made_before(copies[1])
     old, new = (read_ranks(copy / "ranks.parquet") for copy in copies[::-1])
     assert (old.protocol.version, new.protocol.version) == (1, 2)
@@ -207,13 +221,13 @@ def test_ranks_of_the_former_protocol_are_never_mixed_in(runs, tmp_path) -> None
     judged = [c for c in audit(copies[1]).checks if "former protocol" in c.found]
     assert [(c.artefact, c.verdict) for c in judged] == [("ranks, ranks.parquet", "unknown")]
     heard = Heard()
-    found = compare(copies, progress=heard)
+    result = compare(copies, progress=heard)
     assert any("itemknn is ranked again: it was ranked under the former" in n for n in heard.notes)
-    (pair,) = found.pairs
+    (pair,) = result.pairs
     all_users = {d.metric: d for d in pair.differences if d.group == "all"}
     for metric, difference in all_users.items():
-        assert difference.reference == pytest.approx(wanted[0][metric])
-        assert difference.run == pytest.approx(wanted[1][metric])
+        assert difference.reference == pytest.approx(expected[0][metric])
+        assert difference.run == pytest.approx(expected[1][metric])
     assert {d.group for d in pair.differences} >= {"new_target"}
     assert "repeat_target" not in {d.group for d in pair.differences}
     made_before(copies[1])
@@ -221,20 +235,22 @@ def test_ranks_of_the_former_protocol_are_never_mixed_in(runs, tmp_path) -> None
     assert (again.verdict, again.ranks_apart) == ("bits", 0)
 
 
-def test_compare_with_nothing_masked_shows_both_groups(runs) -> None:
-    found = compare([runs / "sasrec", runs / "itemknn"], mask_seen=False)
-    by_group = {d.group: d for d in found.pairs[0].differences if d.metric == "hr@10"}
+def test_compare_with_nothing_masked_shows_both_groups(runs: Path) -> None:
+    result = compare([runs / "sasrec", runs / "itemknn"], mask_seen=False)
+    by_group = {d.group: d for d in result.pairs[0].differences if d.metric == "hr@10"}
     assert by_group["repeat_target"].users == 27
     assert by_group["repeat_target"].run > 0
 
 
-def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(data, tmp_path) -> None:
+def test_a_run_of_the_former_protocol_is_reported_when_it_is_resumed(
+    data: Dataset, tmp_path: Path
+) -> None:
     config = {**small_config("sasrec"), "epochs": 2}
 
     class StoppedError(Exception):
         pass
 
-    def stop(epoch, metrics):
+    def stop(epoch: Any, metrics: Any) -> None:
         raise StoppedError
 
     with pytest.raises(StoppedError):
@@ -254,7 +270,7 @@ def test_a_run_begun_under_the_former_protocol_says_so_when_it_is_resumed(data, 
     assert load_run(tmp_path / "run").manifest.valid_protocol == 1
 
 
-def made_before_training_ended(run) -> None:
+def made_before_training_ended(run: Path) -> None:
     manifest = read_json(run / "manifest.json", "run")
     assert manifest.pop("valid_protocol") == 2
     write_json(run / "manifest.json", manifest)

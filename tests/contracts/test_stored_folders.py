@@ -15,7 +15,8 @@ from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.pipelines.audit import audit
-from seqloom.pipelines.evaluate.evaluate import evaluate, former_evaluation, read_evaluation
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.stored import former_evaluation, read_evaluation
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run, read_manifest

@@ -1,7 +1,12 @@
 """A folder that is overwritten is the old one or the new one, wherever the process dies."""
 
+from __future__ import annotations
+
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,30 +25,32 @@ _STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "seqloom.exchange"}
 """What the interpreter announces before it changes names on the disk."""
 
 
-def content(folder):
+def content(folder: Path) -> dict[Any, Any]:
     return {file.name: file.read_text() for file in sorted(folder.iterdir())}
 
 
-def overwrite(path):
+def overwrite(path: Path) -> None:
     with atomic_folder(path, overwrite=True) as work:
         (work / "a").write_text("new")
         (work / "b").write_text("new")
 
 
-def die_at(step, act):
+def die_at(step: int, act: Callable[..., Any]) -> bool:
     """Run `act` in a child that dies before its `step`-th change of names; whether it got so far."""
     child = os.fork()
     if child == 0:
         count = 0
 
-        def watch(event, _arguments):
+        def watch(event: Any, _arguments: Any) -> None:
             nonlocal count
             if event in _STEPS:
                 count += 1
                 if count == step:
                     os._exit(9)
 
-        def announced(first, second, exchange=files.exchange):
+        def announced(
+            first: Any, second: Any, exchange: Callable[..., Any] = files.exchange
+        ) -> Any:
             sys.audit("seqloom.exchange", first, second)
             return exchange(first, second)
 
@@ -55,7 +62,9 @@ def die_at(step, act):
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
-def test_killed_at_any_step_the_old_or_the_new_folder_is_whole(tmp_path, monkeypatch, exchanges):
+def test_killed_at_any_step_the_old_or_the_new_folder_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
     if exchanges and storage._exchange_call() is None:
         pytest.skip("the platform cannot exchange names")
     if not exchanges:
@@ -72,9 +81,9 @@ def test_killed_at_any_step_the_old_or_the_new_folder_is_whole(tmp_path, monkeyp
             assert path.exists(), step  # one exchange: it never is gone
         with sole_writer(path):
             pass
-        found = content(path)
-        assert found in (old, new), step
-        seen.append(found == new)
+        actual = content(path)
+        assert actual in (old, new), step
+        seen.append(actual == new)
         assert [file.name for file in path.parent.iterdir()] == ["made"], step
         if not died:
             break
@@ -85,7 +94,7 @@ def test_killed_at_any_step_the_old_or_the_new_folder_is_whole(tmp_path, monkeyp
     assert seen[-1] is True
 
 
-def test_what_an_older_seqloom_left_of_an_overwrite_goes_back(tmp_path):
+def test_what_an_older_seqloom_left_of_an_overwrite_goes_back(tmp_path: Path) -> None:
     old = tmp_path / ".run.abcdefgh.old" / "run"
     old.mkdir(parents=True)
     (old / "a").write_text("kept")
@@ -99,7 +108,7 @@ def test_what_an_older_seqloom_left_of_an_overwrite_goes_back(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == [".run.v2.hgfedcba.part", "run"]
 
 
-def test_leftovers_are_those_of_the_very_name(tmp_path):
+def test_leftovers_are_those_of_the_very_name(tmp_path: Path) -> None:
     for name in (
         ".a.12345678.part",
         ".a.b.12345678.part",
@@ -112,7 +121,7 @@ def test_leftovers_are_those_of_the_very_name(tmp_path):
     assert [one.name for one in find_leftovers(tmp_path / "a.b", "part")] == [".a.b.12345678.part"]
 
 
-def test_a_link_to_a_folder_stays_a_link(tmp_path):
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")
     overwrite(tmp_path / "link")
@@ -120,32 +129,36 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
     assert content(tmp_path / "there") == {"a": "new", "b": "new"}
 
 
-def test_a_file_is_not_overwritten_by_a_folder(tmp_path):
+def test_a_file_is_not_overwritten_by_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ArtefactError, match="is a file"):
         overwrite(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_files_are_on_the_disk_before_they_get_their_name(tmp_path, monkeypatch):
+def test_files_are_on_the_disk_before_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = []
     fsync, rename = os.fsync, files._replace
 
-    def synced(handle):
+    def synced(handle: Any) -> None:
         events.append(os.readlink(f"/proc/self/fd/{handle}"))
         fsync(handle)
 
+    def renamed(path: Path, work: Path) -> None:
+        events.append("renamed")
+        rename(path, work)
+
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(
-        files, "_replace", lambda path, work: (events.append("renamed"), rename(path, work))
-    )
+    monkeypatch.setattr(files, "_replace", renamed)
     overwrite(tmp_path / "made")
     at = events.index("renamed")
     assert {os.path.basename(name) for name in events[:at]} >= {"a", "b"}
     assert events[at + 1 :] == [str(tmp_path)]
 
 
-def test_a_sealed_document_shows_any_change(tmp_path):
+def test_a_sealed_document_shows_any_change(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     write_json(file, {"value": 0.1, "ü": [1, {"x": None}]}, sealed=True)
     assert read_json(file, "thing") == {"value": 0.1, "ü": [1, {"x": None}]}
@@ -157,7 +170,7 @@ def test_a_sealed_document_shows_any_change(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, '{"a": "\udcff"}', "{", "\x00", "NaN,"])
-def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path, text):
+def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ArtefactError, match=r"a\.json is damaged"):
@@ -165,10 +178,10 @@ def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path, text):
 
 
 @pytest.mark.parametrize("write", ["file", "folder"])
-def test_a_full_disk_leaves_nothing_and_says_how_much_is_free(tmp_path, write):
+def test_a_full_disk_leaves_nothing_and_reports_the_free_space(tmp_path: Path, write: str) -> None:
     path = tmp_path / "made"
 
-    def act():
+    def act() -> None:
         if write == "folder":
             with atomic_folder(path) as work:
                 (work / "first").write_text("whole")

@@ -1,10 +1,14 @@
 """One writer for each folder."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +25,7 @@ with writing(sys.argv[1], shared=len(sys.argv) > 2):
 """
 
 
-def other(path, *more):
+def other(path: Path, *more: Any) -> subprocess.Popen[str]:
     """Another process that holds the lock of `path`."""
     command = [sys.executable, "-c", _HOLD, str(path), *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -29,12 +33,12 @@ def other(path, *more):
     return process
 
 
-def end(process):
+def end(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
 
-def test_a_second_writer_hears_who_holds_the_lock_and_a_kill_releases_it(tmp_path):
+def test_a_second_writer_hears_who_holds_the_lock_and_a_kill_releases_it(tmp_path: Path) -> None:
     process = other(tmp_path / "run")
     try:
         with (
@@ -54,7 +58,7 @@ def test_a_second_writer_hears_who_holds_the_lock_and_a_kill_releases_it(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_names_of_a_folder_have_one_lock(tmp_path):
+def test_two_names_of_a_folder_have_one_lock(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "run")
     process = other(tmp_path / "run")
@@ -65,15 +69,15 @@ def test_two_names_of_a_folder_have_one_lock(tmp_path):
         end(process)
 
 
-def test_the_same_thread_enters_again_and_another_does_not(tmp_path):
-    found = []
+def test_the_same_thread_enters_again_and_another_does_not(tmp_path: Path) -> None:
+    actual = []
 
-    def enter():
+    def enter() -> None:
         try:
             with writing(tmp_path / "run"):
-                found.append("entered")
+                actual.append("entered")
         except LockedError as error:
-            found.append(str(error))
+            actual.append(str(error))
 
     with writing(tmp_path / "run"):
         with writing(tmp_path / "run"):
@@ -81,12 +85,14 @@ def test_the_same_thread_enters_again_and_another_does_not(tmp_path):
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join()
-    assert "another thread of this process" in found[0]
+    assert "another thread of this process" in actual[0]
     enter()
-    assert found[1] == "entered"
+    assert actual[1] == "entered"
 
 
-def test_writers_of_different_parts_share_a_folder_against_one_that_replaces_it(tmp_path):
+def test_writers_of_different_parts_share_a_folder_against_one_that_replaces_it(
+    tmp_path: Path,
+) -> None:
     process = other(tmp_path / "data", "shared")
     try:
         with writing(tmp_path / "data", shared=True):
@@ -99,7 +105,7 @@ def test_writers_of_different_parts_share_a_folder_against_one_that_replaces_it(
         pass
 
 
-def test_a_forked_child_keeps_no_lock_alive(tmp_path):
+def test_a_forked_child_keeps_no_lock_alive(tmp_path: Path) -> None:
     read, write = os.pipe()
     with writing(tmp_path / "run"):
         child = os.fork()
@@ -114,8 +120,10 @@ def test_a_forked_child_keeps_no_lock_alive(tmp_path):
     os.close(read)
 
 
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
-    def refuse(*_):
+def test_a_file_system_without_locks_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(locks.fcntl, "flock", refuse)

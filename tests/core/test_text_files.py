@@ -44,6 +44,11 @@ def test_marks_and_line_ends(tmp_path: Path, how: str, packed: bool) -> None:
     assert read_users(path) == ["änna", "ben", "clé"]
 
 
+def user_ids_of(path: Path) -> list[str]:
+    column: Any = read_log(path, ReadOptions(format="csv")).columns["user_id"]
+    return column.to_pylist()
+
+
 READERS: dict[str, tuple[str, Callable[[Path], Any], type[SeqloomError]]] = {
     "users": ("é\nb\n", read_users, DataError),
     "configuration": ("name: é\n", read_config_file, ConfigError),
@@ -52,7 +57,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], type[SeqloomError]]] = {
     "prompts": ("{history} é\n", lambda p: read_templates(str(p)), ConfigError),
     "log": (
         "user_id,item_id\né,b\n",
-        lambda p: read_log(p, ReadOptions(format="csv")).columns["user_id"].to_pylist(),
+        user_ids_of,
         DataError,
     ),
     "json": (
@@ -98,7 +103,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         read_text(tmp_path / "x.gz", "thing")
 
 
-def test_a_mark_wins_over_the_encoding_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_byte_order_mark_wins_over_the_given_encoding(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id\né,b\n", encoding="utf-16")
     source = read_log(path, ReadOptions(encoding="latin-1"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqloom.data.batches import TrainingBatch, plan_epoch, training_rows
+from seqloom.data.batches import TrainingBatch, TrainingRows, plan_epoch, training_rows
 from seqloom.data.sequences import PaddedBatch, Sequences
 
 
-def targets_of(rows):
+def targets_of(rows: TrainingRows) -> list[Any]:
     return [
         (int(user), int(item))
         for user, row in zip(rows.users, range(len(rows)), strict=True)
@@ -20,7 +22,7 @@ def targets_of(rows):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 17), min_size=1, max_size=8), st.integers(1, 5))
-def test_windows_make_every_item_after_the_first_a_target_once(lengths, max_len):
+def test_windows_make_every_item_after_the_first_a_target_once(lengths: Any, max_len: Any) -> None:
     histories = [[100 * u + i + 1 for i in range(n)] for u, n in enumerate(lengths)]
     rows = training_rows(Sequences.from_lists(histories), max_len, "windows")
     expected = [(u, item) for u, h in enumerate(histories) for item in h[1:]]
@@ -29,13 +31,13 @@ def test_windows_make_every_item_after_the_first_a_target_once(lengths, max_len)
     assert rows.users[rows.is_last].tolist() == [u for u, n in enumerate(lengths) if n >= 2]
 
 
-def test_last_keeps_one_row_a_user():
+def test_last_keeps_one_row_a_user() -> None:
     rows = training_rows(Sequences.from_lists([[1, 2, 3, 4, 5, 6], [7, 8]]), 2, "last")
     assert targets_of(rows) == [(0, 5), (0, 6), (1, 8)]
     assert rows.is_last.all()
 
 
-def test_an_epoch_covers_all_rows_once_in_batches_of_like_length():
+def test_an_epoch_covers_all_rows_once_in_batches_of_like_length() -> None:
     histories = [[1] * (2 + n % 7) for n in range(100)]
     rows = training_rows(Sequences.from_lists(histories), 10, "windows")
     plan = plan_epoch(rows, 16, 42, "train", 0)
@@ -46,14 +48,14 @@ def test_an_epoch_covers_all_rows_once_in_batches_of_like_length():
     )
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     rows = training_rows(Sequences.from_lists([[1, 2, 3]] * 50), 5, "windows")
     first, again, other = (plan_epoch(rows, 8, 1, "train", e).order for e in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_targets_are_the_next_items():
+def test_targets_are_the_next_items() -> None:
     rows = training_rows(Sequences.from_lists([[5, 6, 7], [8, 9]]), 4, "windows")
     batch = plan_epoch(rows, 2, 0, "x")[0]
     at = batch.rows.tolist().index(0)
@@ -65,18 +67,18 @@ def test_targets_are_the_next_items():
     assert batch.predicts_last.tolist() == [True, True]
 
 
-def test_states_and_targets_are_taken_where_there_is_a_target():
+def test_states_and_targets_are_taken_where_there_is_a_target() -> None:
     inputs = PaddedBatch(torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]))
     targets = torch.tensor([[0, 7, 0], [8, 9, 0]])
     batch = TrainingBatch.of(inputs, targets, torch.tensor([0, 1])).to(torch.device("cpu"))
-    states, found = batch.at_targets(torch.arange(12.0).view(2, 3, 2))
-    assert found.tolist() == [7, 8, 9]
+    states, actual = batch.at_targets(torch.arange(12.0).view(2, 3, 2))
+    assert actual.tolist() == [7, 8, 9]
     assert states.tolist() == [[2, 3], [6, 7], [8, 9]]
     assert batch.num_targets == 3
     assert batch.predicts_last.tolist() == [False, True]
 
 
-def test_batches_have_few_widths_and_none_beyond_the_longest_row():
+def test_batches_have_few_widths_and_none_beyond_the_longest_row() -> None:
     histories = [[1 + n % 9] * (2 + n) for n in range(35)]  # 2 to 36 items
     rows = training_rows(Sequences.from_lists(histories), 50, "windows")
     plan = plan_epoch(rows, 1, 0)

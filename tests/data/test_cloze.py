@@ -1,4 +1,4 @@
-"""Masked rows: never none, never padding, at the rates that were asked for."""
+"""Masked rows: at least one item, never padding, at the requested rates."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import torch
 from seqloom.core.random import generator
 from seqloom.data.batches import plan_epoch, training_rows
 from seqloom.data.cloze import ClozePlan, choose_masked
-from seqloom.data.sequences import Sequences
+from seqloom.data.sequences import PaddedBatch, Sequences
 
 
-def rows_of(lengths: list[int]):
+def rows_of(lengths: list[int]) -> PaddedBatch:
     return Sequences.from_lists([list(range(1, n + 1)) for n in lengths]).pad()
 
 
-def test_every_row_has_a_mask_and_padding_has_none():
+def test_every_row_has_a_mask_and_padding_has_none() -> None:
     rows = rows_of([2, 3, 9, 2] * 200)
     for probability in (1e-6, 0.3, 0.999):
-        masked = choose_masked(rows, probability, 0.2, generator(0, probability))
+        masked = choose_masked(rows, probability, 0.2, generator(0, str(probability)))
         assert masked.any(1).all()
         assert not (masked & ~rows.mask).any()
 
 
-def test_the_rates_are_those_asked_for():
+def test_the_rates_are_those_requested() -> None:
     rows = rows_of([30] * 4000)
     masked = choose_masked(rows, 0.4, 0.0, generator(1))
     assert abs(float(masked.float().mean()) - 0.4) < 0.01
@@ -31,7 +31,7 @@ def test_the_rates_are_those_asked_for():
     assert abs(float(last_alone.float().mean()) - 0.25) < 0.03
 
 
-def test_last_probability_of_one_masks_the_last_item_alone():
+def test_last_probability_of_one_masks_the_last_item_alone() -> None:
     rows = rows_of([2, 5])
     masked = choose_masked(rows, 0.9, 1.0, generator(0))
     assert masked.tolist() == [[False, True, False, False, False], [False] * 4 + [True]]
@@ -42,7 +42,7 @@ def plan(epoch: int) -> ClozePlan:
     return ClozePlan(plan_epoch(rows, 2, 7, "train", epoch), 10, 0.5, 0.2, 7, epoch)
 
 
-def test_inputs_and_targets_complete_each_other():
+def test_inputs_and_targets_complete_each_other() -> None:
     steps = plan(0)
     assert len(steps) == 2
     for step in range(len(steps)):
@@ -54,7 +54,7 @@ def test_inputs_and_targets_complete_each_other():
         assert batch.num_targets == int(hidden.sum())
 
 
-def test_a_step_is_the_same_at_every_call_and_epochs_differ():
+def test_a_step_is_the_same_at_every_call_and_epochs_differ() -> None:
     assert torch.equal(plan(0)[1].targets, plan(0)[1].targets)
     drawn = {tuple(plan(epoch)[0].inputs.items.flatten().tolist()) for epoch in range(8)}
     assert len(drawn) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,13 +14,13 @@ from seqloom.data.checks import Findings, check_times
 from seqloom.data.timestamps import Times, parse_moment, parse_times
 
 
-def times_of(*values: object, unit: str = "auto", **options: object) -> Times:
+def times_of(*values: object, unit: str = "auto", **options: Any) -> Times:
     series = pl.Series(list(values), strict=False)
     return parse_times(series, unit, "log", lambda row: f"row {row + 1}", **options)  # type: ignore[arg-type]
 
 
-def seconds(*values: object, **options: object) -> list[int]:
-    return (times_of(*values, **options).micros // 10**6).tolist()  # type: ignore[no-any-return]
+def seconds(*values: object, **options: Any) -> list[int]:
+    return (times_of(*values, **options).micros // 10**6).tolist()
 
 
 def utc(*fields: int) -> int:
@@ -72,7 +73,7 @@ def test_the_column_decides_between_day_and_month(
     assert seconds(*values)[0] == utc(*expected)
 
 
-def test_day_and_month_that_cannot_be_told_apart() -> None:
+def test_day_and_month_that_cannot_be_distinguished() -> None:
     times = times_of("1/2/2014", "3/4/2014")
     assert times.order is not None
     assert times.order.undecided is not None
@@ -123,19 +124,19 @@ def test_an_impossible_date_among_compact_dates_is_an_error() -> None:
 
 
 def test_odd_times_are_counted() -> None:
-    found = Findings()
+    actual = Findings()
     now = utc(2020, 1, 1)
     values = [-5, 10, utc(2019, 1, 1), now + 3600, utc(2030, 1, 1), utc(2031, 1, 1)]
-    check_times(times_of(*values).micros, "seconds", 3, found, now)
-    counts = {record["kind"]: record["count"] for record in found.records}
+    check_times(times_of(*values).micros, "seconds", 3, actual, now)
+    counts = {record["kind"]: record["count"] for record in actual.records}
     assert counts == {
         "mixed-times": 3,
         "time-before-1970": 1,
         "time-before-1973": 1,
         "time-in-future": 2,
     }
-    found = Findings()
-    check_times(times_of("1969-01-01", "1971-01-01").micros, "dates", 0, found, now)
-    assert [(r["kind"], r["examples"]) for r in found.records] == [
+    actual = Findings()
+    check_times(times_of("1969-01-01", "1971-01-01").micros, "dates", 0, actual, now)
+    assert [(r["kind"], r["examples"]) for r in actual.records] == [
         ("time-before-1970", ["1969-01-01T00:00:00Z"])
     ]

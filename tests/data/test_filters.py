@@ -15,7 +15,6 @@ from seqloom.data.filters import (
     counting_order,
     deduplication_mask,
     k_core,
-    tied_events,
     time_order,
 )
 
@@ -114,16 +113,3 @@ def test_compact_renumbers_in_order_and_drops_unused_ids() -> None:
     assert log.items.tolist() == [1, 1, 0]
     assert log.user_ids.to_list() == ["u2", "u5"]
     assert log.item_ids.to_list() == ["i3", "i6"]
-
-
-@settings(deadline=None)
-@given(LOGS)
-def test_tied_events_equal_the_naive_loop(events: Triples) -> None:
-    log = log_of(events)
-    log = log.take(time_order(log))
-    rows = list(zip(log.users.tolist(), log.items.tolist(), log.times.tolist(), strict=True))  # type: ignore[union-attr]
-    expected = [
-        any(user == u and time == t and item != i for u, i, t in rows) for user, item, time in rows
-    ]
-    assert tied_events(log).tolist() == expected
-    assert not tied_events(log_of(events, timed=False)).any()

@@ -37,10 +37,10 @@ ARRAYS = [
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
 def test_arrays_of_every_protocol(array: np.ndarray, protocol: int, tmp_path: Path) -> None:
-    found = read_pickled_array(write(tmp_path / "a.pkl", array, protocol))
-    assert found.dtype == array.dtype
-    assert found.shape == array.shape
-    np.testing.assert_array_equal(found, array)
+    actual = read_pickled_array(write(tmp_path / "a.pkl", array, protocol))
+    assert actual.dtype == array.dtype
+    assert actual.shape == array.shape
+    np.testing.assert_array_equal(actual, array)
 
 
 def test_names_of_older_numpy(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
         (b"I" + b"9" * 100_000 + b"\n.", "cannot be read"),
     ],
 )
-def test_a_bomb_is_refused_at_once_and_takes_no_memory(
+def test_a_bomb_is_refused_immediately_and_takes_no_memory(
     program: bytes, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.pkl").write_bytes(program)

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import hashlib
 
 import pytest
@@ -10,7 +12,7 @@ ROWS = [[3, 1], [], [2, 2, 5, 4, 1], [7], [], [6, 1, 2]]
 
 
 @pytest.mark.parametrize("events", [1, 2, 3, 5, 100])
-def test_blocks_are_all_rows_in_order(events):
+def test_blocks_are_all_rows_in_order(events: int) -> None:
     whole = Sequences.from_lists(ROWS)
     blocks = list(whole.blocks(events))
     assert torch.cat([block.lengths for block in blocks]).tolist() == [len(row) for row in ROWS]
@@ -23,7 +25,7 @@ def test_blocks_are_all_rows_in_order(events):
     assert sum(len(block) for block in Sequences.from_lists([[], []]).blocks(events)) == 2
 
 
-def test_the_hash_of_the_training_part_is_that_of_its_arrays():
+def test_the_hash_of_the_training_part_is_that_of_its_arrays() -> None:
     """Runs keep it, so it may never change."""
     train = Sequences.from_lists(ROWS)
     digest = hashlib.sha256()

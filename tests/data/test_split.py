@@ -50,7 +50,7 @@ def test_temporal_equals_the_definition(histories: list[list[int]], begin: int, 
     assert split.unused == unused
 
 
-def test_bounds_leave_the_shares_that_were_asked_for() -> None:
+def test_bounds_leave_the_shares_that_were_requested() -> None:
     times = np.random.default_rng(0).permutation(1000) * SECOND
     assert temporal_bounds(times, 0.1, 0.2) == (700, 800)
 

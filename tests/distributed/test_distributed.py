@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from support.several_processes import (
     BATCH,
     Folder,
     assert_alike,
-    plug_in,
+    plug_in_config,
     sequence,
     without_dropout,
 )
@@ -39,7 +40,7 @@ def long_jobs(llama: Path) -> dict[str, dict]:
         "gru4rec": sequence("gru4rec", epochs=13),
         "bert4rec": sequence("bert4rec", epochs=13),
         "llmesr": sequence(epochs=13),
-        "e4srec": plug_in(llama, epochs=13, patience=None),
+        "e4srec": plug_in_config(llama, epochs=13, patience=None),
     }
     return {name: {"system": name, "config": config} for name, config in systems.items()}
 
@@ -47,7 +48,7 @@ def long_jobs(llama: Path) -> dict[str, dict]:
 def short_jobs() -> dict[str, dict]:
     """Losses that look at a whole batch, draws that are made for one, and the other systems."""
     contexts = {"epochs": 2, "dropout": 0.0, "tail_below": None}
-    branches = {"joint": {"epochs": 2}, "branches": {"epochs": 2}}
+    branches: dict[str, Any] = {"joint": {"epochs": 2}, "branches": {"epochs": 2}}
     # The item branch starts as the best map for all head items, where its bias has no gradient. Batches of
     # a part of them give it one; with all of them in one batch AdamW would follow rounding errors.
     few_head_items = 7
@@ -62,18 +63,18 @@ def short_jobs() -> dict[str, dict]:
     return {name: {"system": system, "config": c} for name, (system, c) in systems.items()}
 
 
-RESUMED = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0)}
+RESUMED: dict[str, Any] = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0)}
 STOPPED = {**RESUMED, "stops": 6}
 """Within the second epoch."""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Folder:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     return Folder(tmp_path_factory.mktemp("processes"))
 
 
 @pytest.fixture(scope="module")
-def both(folder) -> Folder:
+def both(folder: Folder) -> Folder:
     """The same jobs by one process and by two; the latter stop once, too."""
     jobs = long_jobs(folder.llama)
     folder.run({**jobs, "resumed": RESUMED}, "one", 1)
@@ -82,7 +83,7 @@ def both(folder) -> Folder:
 
 
 @pytest.mark.parametrize("job", ["sasrec", "gru4rec", "bert4rec", "llmesr", "e4srec"])
-def test_one_and_two_processes_have_the_same_losses_and_metrics(both, job):
+def test_one_and_two_processes_have_the_same_losses_and_metrics(both: Folder, job: str) -> None:
     assert len(both.read("one", job, "losses.json")) >= 50
     assert_alike(both, ("one", job), ("two", job))
     assert both.read("two", job, "manifest.json")["cost"]["processes"] == 2
@@ -90,7 +91,7 @@ def test_one_and_two_processes_have_the_same_losses_and_metrics(both, job):
     assert len(rows) == 13, "one process writes the log"
 
 
-def test_a_run_of_two_processes_is_resumed_by_one(both):
+def test_a_run_of_two_processes_is_resumed_by_one(both: Folder) -> None:
     out = both.out("two", "resumed")
     assert both.read("two", "resumed", "manifest.json")["status"] == "training"
     train(both.data, "llmesr", out=out, config=RESUMED["config"], resume=True, device="cpu")
@@ -98,7 +99,7 @@ def test_a_run_of_two_processes_is_resumed_by_one(both):
 
 
 @pytest.mark.slow
-def test_a_run_of_one_process_is_resumed_by_two(both):
+def test_a_run_of_one_process_is_resumed_by_two(both: Folder) -> None:
     both.run({"resumed": STOPPED}, "later", 1)
     both.run({"resumed": RESUMED}, "later", 2)
     assert_ends_alike(both, both.out("later", "resumed"))
@@ -114,12 +115,12 @@ def assert_ends_alike(folder: Folder, out: Path) -> None:
         assert resumed["train"] == pytest.approx(whole["train"], rel=1e-5)
         assert resumed["valid"] == pytest.approx(whole["valid"])
         assert resumed["targets"] == whole["targets"]
-    found = evaluate(out, device="cpu").model_dump(mode="json")
-    assert found["metrics"] == folder.read("one", "resumed", "metrics.json")["metrics"]
+    actual = evaluate(out, device="cpu").model_dump(mode="json")
+    assert actual["metrics"] == folder.read("one", "resumed", "metrics.json")["metrics"]
 
 
 @pytest.mark.slow
-def test_so_have_losses_over_a_whole_batch_and_the_other_systems(folder):
+def test_so_have_losses_over_a_whole_batch_and_the_other_systems(folder: Folder) -> None:
     jobs = short_jobs()
     folder.run(jobs, "one", 1)
     folder.run(jobs, "two", 2)
@@ -127,7 +128,7 @@ def test_so_have_losses_over_a_whole_batch_and_the_other_systems(folder):
         assert_alike(folder, ("one", job), ("two", job))
 
 
-def test_a_killed_process_stops_the_others_with_a_message(folder):
+def test_a_killed_process_stops_the_others_with_a_message(folder: Folder) -> None:
     long = {"system": "sasrec", "config": sequence(epochs=100), "dies": 1, "after": 9}
     first, second = folder.start({"sasrec": long}, "killed", 2)
     assert second.wait() == -signal.SIGKILL
@@ -141,7 +142,7 @@ def test_a_killed_process_stops_the_others_with_a_message(folder):
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs_stops_the_others_within_a_minute(folder):
+def test_a_process_that_hangs_stops_the_others_within_a_minute(folder: Folder) -> None:
     long = {"system": "sasrec", "config": sequence(epochs=100), "dies": 1, "after": 9}
     long["signal"] = signal.SIGSTOP
     first, second = folder.start({"sasrec": long}, "hung", 2)
@@ -158,12 +159,22 @@ def test_a_process_that_hangs_stops_the_others_within_a_minute(folder):
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_command_and_one_process_speaks(folder, tmp_path):
+def test_torchrun_starts_the_command_and_one_process_prints(folder: Folder, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(sequence(epochs=1)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     train = ["train", folder.data.path, "--system", "sasrec", "--out", tmp_path / "run"]
-    command = [*launcher, "-m", "seqloom", *train, "--config", config, "--json", "--device", "cpu"]
+    command: list[Any] = [
+        *launcher,
+        "-m",
+        "seqloom",
+        *train,
+        "--config",
+        config,
+        "--json",
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs"] == 1
@@ -176,21 +187,24 @@ def test_torchrun_starts_the_command_and_one_process_speaks(folder, tmp_path):
 
 
 class Others:
-    """What the first process has told."""
+    """The second of two processes; `answer` comes from the first."""
 
     rank, size = 1, 2
 
-    def __init__(self, told: str) -> None:
-        self.run_on_first = lambda act: told
+    def __init__(self, answer: str) -> None:
+        self.run_on_first = lambda act: answer
 
 
-def test_processes_that_were_started_on_something_else_are_refused(folder):
+def test_processes_that_were_started_on_something_else_are_refused(folder: Folder) -> None:
     config = SASRec.config_class.build(sequence())
+    others: Any = Others("data set of another kind")
     with pytest.raises(ConfigError, match="give all of them the same command"):
-        check_processes_agree(Others("data set of another kind"), folder.data, config)
+        check_processes_agree(others, folder.data, config)
 
 
-def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(folder, tmp_path):
+def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(
+    folder: Folder, tmp_path: Path
+) -> None:
     for system, message in (("sasrec", "sasrec has none"), ("e4srec", "only one is running")):
         with pytest.raises(ConfigError, match=message):
             train(folder.data, system, out=tmp_path / "run", fsdp=True)
@@ -198,14 +212,14 @@ def test_a_language_model_is_not_spread_where_there_is_none_or_nobody_to_share(f
 
 
 @pytest.mark.parametrize(("count", "size"), [(13, 2), (1, 2), (7, 3), (0, 2), (4, 4)])
-def test_shares_hold_every_row_once(count, size):
+def test_shares_hold_every_row_once(count: int, size: int) -> None:
     parts = [rows_of_process(count, rank, size) for rank in range(size)]
     rows = [row for part in parts for row in range(count)[part]]
     assert rows == list(range(count))
     assert max(p.stop - p.start for p in parts) - min(p.stop - p.start for p in parts) <= 1
 
 
-def test_shares_of_a_batch_hold_its_targets_once(folder):
+def test_shares_of_a_batch_hold_its_targets_once(folder: Folder) -> None:
     rows = training_rows(Dataset.load(folder.data.path).train, 8, "windows")
     plan = plan_epoch(rows, BATCH, 0)
     assert min(map(len, plan.order)) == 1, "a batch with fewer rows than processes is among them"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +22,7 @@ from seqloom.pipelines.train.train import train
 from seqloom.training.clipping import clip_gradients
 from seqloom.training.state_files import read_state, write_rows
 from support.datasets import SMALL_IDGENREC
-from support.several_processes import Folder, assert_alike, plug_in, without_dropout
+from support.several_processes import Folder, assert_alike, plug_in_config, without_dropout
 
 WHOLE = without_dropout(SMALL_IDGENREC)
 SHORT = {**WHOLE, "rounds": 1, "epochs": 3, "generation": {"tagging_epochs": 1}}
@@ -30,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def group():
+def group() -> Iterator[ProcessGroup]:
     """A group of this process alone: its rows are all, but they are held and exchanged as ever."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield ProcessGroup(0, 1, 0)
@@ -57,7 +60,7 @@ def states(model: DecoderOnly) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_no_layer_stays_gathered_after_a_pass(group, trained):
+def test_no_layer_stays_gathered_after_a_pass(group: ProcessGroup, trained: bool) -> None:
     model = small_llama()
     expected = states(model)
     body = model.network.model
@@ -70,7 +73,9 @@ def test_no_layer_stays_gathered_after_a_pass(group, trained):
     assert not is_sharded(body.embed_tokens.weight)
 
 
-def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(group):
+def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(
+    group: ProcessGroup,
+) -> None:
     whole, spread = small_llama(), small_llama()
     shard_trained_layers(spread.network, CPU, torch.bfloat16)
     for model in (whole, spread):
@@ -82,7 +87,7 @@ def test_layers_that_are_gathered_in_half_precision_train_as_under_autocast(grou
         torch.testing.assert_close(gather_tensor(b.grad), a.grad, rtol=0.05, atol=0.05)
 
 
-def test_gradients_are_clipped_as_those_of_a_whole_model(group):
+def test_gradients_are_clipped_as_those_of_a_whole_model(group: ProcessGroup) -> None:
     whole, spread = small_llama(), small_llama()
     shard_trained_layers(spread.network, CPU)
     for model in (whole, spread):
@@ -92,7 +97,9 @@ def test_gradients_are_clipped_as_those_of_a_whole_model(group):
         torch.testing.assert_close(gather_tensor(b.grad), a.grad)
 
 
-def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group):
+def test_a_whole_copy_gives_the_same_output_and_does_not_change_with_training(
+    group: ProcessGroup,
+) -> None:
     model = small_llama()
     assert model.whole() is model
     expected = states(model).detach()
@@ -107,24 +114,26 @@ def test_a_whole_copy_says_the_same_and_does_not_change_with_training(group):
     torch.testing.assert_close(states(copy), expected)
 
 
-def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(group, tmp_path):
+def test_rows_on_disk_are_read_by_a_whole_model_and_by_a_spread_one(
+    group: ProcessGroup, tmp_path: Path
+) -> None:
     model = small_llama()
     plain = {name: value.clone() for name, value in model.state_dict().items()}
     model.shard(CPU)
     more = {"step": torch.tensor(3.0), "made": torch.tensor(-1), "ids": torch.arange(6).view(2, 3)}
     write_rows(tmp_path / "model", {**model.state_dict(), **more}, group)
-    found = read_state(tmp_path / "model", lambda name: None)
-    assert found.keys() == plain.keys() | more.keys()
+    actual = read_state(tmp_path / "model", lambda name: None)
+    assert actual.keys() == plain.keys() | more.keys()
     for name, value in {**plain, **more}.items():
-        assert torch.equal(found[name], value), name
-        assert found[name].dtype == value.dtype
+        assert torch.equal(actual[name], value), name
+        assert actual[name].dtype == value.dtype
     again = read_state(tmp_path / "model", model.state_dict().get)
     assert any(map(is_sharded, again.values()))
     for name, value in plain.items():
         assert torch.equal(gather_tensor(again[name]), value), name
 
 
-def test_a_file_that_is_missing_or_damaged_is_said(group, tmp_path):
+def test_a_file_that_is_missing_or_damaged_is_reported(group: ProcessGroup, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     write_rows(folder, small_llama().state_dict(), group)
     (file,) = folder.glob("*.safetensors")
@@ -138,10 +147,10 @@ def test_a_file_that_is_missing_or_damaged_is_said(group, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> Folder:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Jobs by one process and, spread, by two; each of them breaks one off, and two go on with one's."""
     folder = Folder(tmp_path_factory.mktemp("spread"))
-    frozen = {"system": "e4srec", "config": plug_in(folder.llama, epochs=2), "every_s": 99}
+    frozen = {"system": "e4srec", "config": plug_in_config(folder.llama, epochs=2), "every_s": 99}
     whole = {"system": "idgenrec", "config": WHOLE, "every_s": 99}
     summed = {
         "system": "idgenrec",
@@ -152,7 +161,7 @@ def both(tmp_path_factory) -> Folder:
     }
     short = {"system": "idgenrec", "config": SHORT}
     broken = {**short, "stops": STOPS}
-    jobs = {"frozen": frozen, "whole": whole, "short": short, "summed": summed}
+    jobs: dict[str, Any] = {"frozen": frozen, "whole": whole, "short": short, "summed": summed}
     folder.run({**jobs, "broken": broken}, "one", 1)
     gone_on = {**short, "out": str(folder.out("one", "broken"))}
     jobs = {
@@ -168,19 +177,19 @@ def both(tmp_path_factory) -> Folder:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("job", ["frozen", "whole"])
-def test_spread_weights_have_the_losses_and_metrics_of_whole_ones(both, job):
+def test_spread_weights_have_the_losses_and_metrics_of_whole_ones(both: Folder, job: str) -> None:
     assert_alike(both, ("one", job), ("two", job))
 
 
 @pytest.mark.slow
-def test_gradients_are_summed_over_processes_and_not_averaged(both):
+def test_gradients_are_summed_over_processes_and_not_averaged(both: Folder) -> None:
     one, two = (both.read(name, "summed", "losses.json") for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         assert b == pytest.approx(a, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_the_run_is_that_of_one_process(both):
+def test_the_run_is_that_of_one_process(both: Folder) -> None:
     one, two = (load_file(both.out(n, "whole") / "weights.safetensors") for n in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -189,7 +198,7 @@ def test_the_run_is_that_of_one_process(both):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_with_the_run_of_one(both):
+def test_two_processes_go_on_with_the_run_of_one(both: Folder) -> None:
     whole, rest = (both.read("one", job, "losses.json") for job in ("short", "broken"))
     assert len(rest) == len(whole) - STOPS
     for a, b in zip(whole[STOPS:], rest, strict=True):
@@ -198,7 +207,7 @@ def test_two_processes_go_on_with_the_run_of_one(both):
 
 
 @pytest.mark.slow
-def test_one_process_goes_on_with_the_run_of_two(both):
+def test_one_process_resumes_the_run_of_two(both: Folder) -> None:
     out = both.out("two", "broken")
     last = out / "checkpoints" / "last"
     assert len([*(last / "model").glob("*.safetensors")]) == 2
@@ -216,5 +225,5 @@ def assert_ends_alike(folder: Folder, name: str) -> None:
     for whole, resumed in zip(*rows, strict=True):
         assert resumed["train"] == pytest.approx(whole["train"], rel=1e-5)
         assert resumed.get("valid") == pytest.approx(whole.get("valid"))
-    found = evaluate(out, device="cpu").model_dump(mode="json")
-    assert found["metrics"] == folder.read("one", "short", "metrics.json")["metrics"]
+    actual = evaluate(out, device="cpu").model_dump(mode="json")
+    assert actual["metrics"] == folder.read("one", "short", "metrics.json")["metrics"]

@@ -24,16 +24,16 @@ def test_every_command_parses(line: str) -> None:
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_every_configuration_is_valid_and_told(file: Path) -> None:
+def test_every_configuration_is_valid_and_documented(file: Path) -> None:
     IDGenRecConfig.build(read_config_file(file))
     assert file.read_text(encoding="utf-8").startswith("# ")
     assert f"`{file.name}`" in TEXT or f"`configs/idgenrec/{file.name}`" in TEXT
 
 
-def test_every_key_that_is_told_exists() -> None:
+def test_every_documented_key_exists() -> None:
     table = TEXT.partition("| key | what |")[2].partition("\n\n")[0]
     keys = {row["key"] for row in config_keys(IDGenRecConfig)}
-    told = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
-    named = re.findall(r"`([\w.]+)`", " ".join(told))
+    reported = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)
+    named = re.findall(r"`([\w.]+)`", " ".join(reported))
     assert len(named) > 8
     assert set(named) <= keys

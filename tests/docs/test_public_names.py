@@ -17,8 +17,8 @@ PACKAGES = {path.name.removesuffix(".py") for path in (ROOT / "src/seqloom").ite
 
 def deep_imports(text: str) -> list[str]:
     """The dotted names in code blocks that reach into the package."""
-    found = [match for _, block in code_blocks(text) for match in DEEP.findall(block)]
-    return [name for name in found if name.split(".")[1] in PACKAGES or " " in name]
+    actual = [match for _, block in code_blocks(text) for match in DEEP.findall(block)]
+    return [name for name in actual if name.split(".")[1] in PACKAGES or " " in name]
 
 
 def public_names(block: str) -> Iterator[str]:

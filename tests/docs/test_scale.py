@@ -1,5 +1,7 @@
 """docs/scale.md against its unit costs, and its arithmetic against small cases by hand."""
 
+from __future__ import annotations
+
 import math
 import re
 import sys
@@ -15,11 +17,11 @@ from benchmarks.scale.plan import Plan, Prices, ann_ms, item_bytes, unit_costs
 from benchmarks.scale.queueing import highest_load, p99_ms
 
 
-def test_the_page_says_what_the_costs_give() -> None:
+def test_the_page_shows_the_figures_of_the_costs() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    found = tables(Plan(), Prices(), unit_costs())
-    assert set(re.findall(r"<!-- (\w+) -->", page)) - {"end"} == set(found)
-    assert filled(page, found) == page, "run python -m benchmarks.scale"
+    actual = tables(Plan(), Prices(), unit_costs())
+    assert set(re.findall(r"<!-- (\w+) -->", page)) - {"end"} == set(actual)
+    assert filled(page, actual) == page, "run python -m benchmarks.scale"
 
 
 def test_every_cost_that_is_named_was_measured() -> None:
@@ -52,11 +54,11 @@ def test_a_search_costs_its_centres_and_its_codes() -> None:
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6])
-def test_the_simulation_agrees_with_the_formula_of_one_core(load) -> None:
+def test_the_simulation_agrees_with_the_formula_of_one_core(load: float) -> None:
     # M/M/1: the time to an answer is exponential with rate mu - lambda.
     exact = math.log(100) / (1 - load)
-    found = [p99_ms(1.0, 1, load, seed=seed) for seed in range(4)]
-    assert sum(found) / len(found) == pytest.approx(exact, rel=0.12)
+    actual = [p99_ms(1.0, 1, load, seed=seed) for seed in range(4)]
+    assert sum(actual) / len(actual) == pytest.approx(exact, rel=0.12)
 
 
 def test_more_load_takes_longer_and_more_cores_less() -> None:

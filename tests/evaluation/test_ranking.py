@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,20 +21,20 @@ from support.datasets import ranked
 class TableScorer:
     """Looks the scores of a history up by its first item."""
 
-    def __init__(self, table):
+    def __init__(self, table: torch.Tensor) -> None:
         self.table = table
         self.num_items = table.shape[1]
 
-    def score(self, items, lengths):
+    def score(self, items: Any, lengths: Any) -> torch.Tensor:
         return self.table[items[:, 0]].clone()
 
 
-def held_out(histories, targets):
+def held_out(histories: list[list[int]], targets: list[Any]) -> HeldOut:
     users = torch.arange(len(targets))
     return HeldOut(users, Sequences.from_lists(histories), torch.tensor(targets))
 
 
-def slow_rank(scores, history, target, masked):
+def slow_rank(scores: torch.Tensor, history: Any, target: Any, masked: Any) -> int:
     if masked and target in history:
         return MISSED
     rank = 1
@@ -45,7 +47,7 @@ def slow_rank(scores, history, target, masked):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.booleans())
-def test_ranks_equal_the_loop(data, masked):
+def test_ranks_equal_the_loop(data: Any, masked: Any) -> None:
     items = data.draw(st.integers(2, 12))
     rows = data.draw(st.integers(1, 9))
     values = st.integers(-3, 3)  # few values, many ties
@@ -57,14 +59,14 @@ def test_ranks_equal_the_loop(data, masked):
         st.lists(st.lists(item, min_size=1, max_size=5), min_size=rows, max_size=rows)
     )
     targets = data.draw(st.lists(item, min_size=rows, max_size=rows))
-    found = ranked(TableScorer(table), held_out(histories, targets), mask_seen=masked)
+    actual = ranked(TableScorer(table), held_out(histories, targets), mask_seen=masked)
     expected = [
         slow_rank(table[h[0]], h, t, masked) for h, t in zip(histories, targets, strict=True)
     ]
-    assert found.ranks.tolist() == expected
+    assert actual.ranks.tolist() == expected
 
 
-def test_chunks_do_not_change_ranks(monkeypatch):
+def test_chunks_do_not_change_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     table = torch.randn(31, 30)
     histories = [[1 + i % 30] * (1 + i % 4) for i in range(50)]
@@ -76,38 +78,38 @@ def test_chunks_do_not_change_ranks(monkeypatch):
     assert torch.equal(whole.lists, parts.lists)
 
 
-def test_lists_hold_the_best_unseen_items():
+def test_lists_hold_the_best_unseen_items() -> None:
     table = torch.tensor([[0.0] * 4, [4.0, 3.0, 2.0, 1.0]])
-    found = ranked(TableScorer(table), held_out([[1, 3]], [4]), list_length=3)
-    assert found.lists.tolist() == [[2, 4, 0]]
-    assert found.ranks.tolist() == [2]
+    actual = ranked(TableScorer(table), held_out([[1, 3]], [4]), list_length=3)
+    assert actual.lists.tolist() == [[2, 4, 0]]
+    assert actual.ranks.tolist() == [2]
 
 
-def test_a_seen_target_is_a_miss_under_either_protocol_when_masked():
+def test_a_seen_target_is_a_miss_under_either_protocol_when_masked() -> None:
     table = torch.tensor([[0.0] * 3, [1.0, 5.0, 2.0]])
     task, negatives = held_out([[1, 2]], [2]), torch.tensor([[3]])
     for among in (None, negatives):
-        found = ranked(TableScorer(table), task, negatives=among)
-        assert found.ranks.tolist() == [MISSED]
+        actual = ranked(TableScorer(table), task, negatives=among)
+        assert actual.ranks.tolist() == [MISSED]
         kept = ranked(TableScorer(table), task, negatives=among, mask_seen=False)
         assert kept.ranks.tolist() == [1]
 
 
-def test_ties_in_a_list_are_broken_by_key():
+def test_ties_in_a_list_are_broken_by_key() -> None:
     table = torch.tensor([[0.0] * 5, [1.0, 3.0, 3.0, 3.0, 0.0]])
     task, keys = held_out([[1]], [5]), torch.tensor([0, 30, 10, 20, 5])
     assert ranked(TableScorer(table), task, list_length=2, keys=keys).lists.tolist() == [[3, 4]]
     assert ranked(TableScorer(table), task, list_length=3, keys=-keys).lists.tolist() == [[2, 4, 3]]
 
 
-def test_sampled_ranks_count_the_given_items_alone():
+def test_sampled_ranks_count_the_given_items_alone() -> None:
     table = torch.tensor([[0.0] * 5, [1.0, 9.0, 3.0, 3.0, 0.0]])
     negatives = torch.tensor([[4, 5, 0]])  # item 2 would win, but was not drawn; 0 is none
-    found = ranked(TableScorer(table), held_out([[1]], [3]), negatives=negatives)
-    assert found.ranks.tolist() == [2]
+    actual = ranked(TableScorer(table), held_out([[1]], [3]), negatives=negatives)
+    assert actual.ranks.tolist() == [2]
 
 
-def test_scores_that_are_not_finite_are_refused():
+def test_scores_that_are_not_finite_are_refused() -> None:
     table = torch.tensor([[0.0, 0.0], [1.0, float("nan")]])
     with pytest.raises(TrainingError, match="not finite"):
         ranked(TableScorer(table), held_out([[1]], [1]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.evaluation.metrics import rank_metrics
+from seqloom.evaluation.ranking import Ranks
 from support.datasets import ranked, tiny_dataset
 
 
@@ -19,11 +23,11 @@ class SameForAll:
         self.num_items = len(scores)
         self._scores = torch.tensor(scores)
 
-    def score(self, items, lengths):
+    def score(self, items: Any, lengths: Any) -> torch.Tensor:
         return self._scores.repeat(len(items), 1)
 
 
-def rank(scores, history, target, **options):
+def rank(scores: list[float], history: list[Any], target: int, **options: Any) -> Ranks:
     held_out = HeldOut(torch.tensor([0]), Sequences.from_lists([history]), torch.tensor([target]))
     return ranked(SameForAll(scores), held_out, **options)
 
@@ -32,7 +36,9 @@ def rank(scores, history, target, **options):
     ("scores", "expected"),
     [([3.0, 2.0, 2.0, 2.0, 1.0], 4), ([1.0] * 5, 5), ([0.0, 9.0, 0.0, 0.0, 0.0], 1)],
 )
-def test_a_tie_counts_against_the_model_whatever_the_items_number(scores, expected) -> None:
+def test_a_tie_counts_against_the_model_for_any_item_number(
+    scores: list[float], expected: int
+) -> None:
     assert int(rank(scores, [1], 2, mask_seen=False).ranks) == expected
 
 
@@ -44,10 +50,10 @@ def test_seen_items_that_tie_with_the_target_do_not_compete_when_masked() -> Non
 
 def test_a_target_in_the_history_is_a_miss_and_cannot_be_recommended_when_masked() -> None:
     scores = [5.0, 4.0, 3.0, 2.0]
-    found = rank(scores, [1, 2], 2, mask_seen=True, list_length=4)
-    assert found.lists.tolist() == [[3, 4, 0, 0]]
+    actual = rank(scores, [1, 2], 2, mask_seen=True, list_length=4)
+    assert actual.lists.tolist() == [[3, 4, 0, 0]]
     # Not even a cut-off above the catalogue makes a hit of it.
-    assert set(rank_metrics(found.ranks, ["hr@10", "ndcg@10", "mrr"]).values()) == {0.0}
+    assert set(rank_metrics(actual.ranks, ["hr@10", "ndcg@10", "mrr"]).values()) == {0.0}
     assert int(rank(scores, [1, 2], 2, mask_seen=False).ranks) == 2
 
 
@@ -57,7 +63,7 @@ def test_a_cutoff_above_the_catalogue_counts_every_user() -> None:
     assert rank_metrics(ranks.ranks, ["hr@10"])["hr@10"] == 1.0
 
 
-def test_users_without_a_test_item_are_not_counted(tmp_path) -> None:
+def test_users_without_a_test_item_are_not_counted(tmp_path: Path) -> None:
     dataset = tiny_dataset(tmp_path / "data", [[1, 2, 3], [1, 2], [2], [3, 1, 2, 3]])
     held_out = dataset.held_out("test")
     assert held_out.users.tolist() == [0, 3]
@@ -66,7 +72,7 @@ def test_users_without_a_test_item_are_not_counted(tmp_path) -> None:
     assert dataset.popularity.tolist() == [0, 3, 2, 1]
 
 
-def test_nobody_with_a_test_item_is_an_error(tmp_path) -> None:
+def test_nobody_with_a_test_item_is_an_error(tmp_path: Path) -> None:
     from seqloom.pipelines.evaluate.evaluate import evaluate
     from seqloom.pipelines.train.train import train
 

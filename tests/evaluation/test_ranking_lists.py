@@ -1,5 +1,9 @@
 """Ranks of a scorer that lists the best items, against those of one that scores all."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,69 +21,71 @@ HELD_OUT = HeldOut(torch.arange(4), Sequences.from_lists(HISTORIES), torch.tenso
 
 
 class All:
-    """The scores of a user are found by the last item of the history."""
+    """Scores a user by the last item of the history."""
 
     num_items = 12
 
-    def score(self, items, lengths):
+    def score(self, items: Any, lengths: Any) -> torch.Tensor:
         last = items.gather(1, (lengths - 1)[:, None])[:, 0].tolist()
         return torch.stack([SCORES[[row[-1] for row in HISTORIES].index(i)] for i in last]).clone()
 
 
 class Lists(All):
-    def __init__(self, list_size):
+    def __init__(self, list_size: int) -> None:
         self.list_size = list_size
 
-    def best(self, items, lengths, k, seen=None):
+    def best(
+        self, items: Any, lengths: Any, k: Any, seen: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         scores = self.score(items, lengths)
         if seen is not None:
-            for row, found in enumerate(seen.tolist()):
-                scores[row, [i - 1 for i in found if i]] = float("-inf")
+            for row, actual in enumerate(seen.tolist()):
+                scores[row, [i - 1 for i in actual if i]] = float("-inf")
         top = scores.topk(k, dim=1)
         return (top.indices + 1).masked_fill(top.values == float("-inf"), 0), top.values
 
-    def score_candidates(self, items, lengths, candidates):
+    def score_candidates(self, items: Any, lengths: Any, candidates: Any) -> torch.Tensor:
         return self.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
 
-    def exact_scorer(self):
+    def exact_scorer(self) -> All:
         return All()
 
-    def restrict_to(self, numbers):
+    def restrict_to(self, numbers: Any) -> None:
         raise NotImplementedError("ranking the catalogue asks for lists alone")
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen):
+def test_a_list_of_everything_gives_the_ranks_of_scores(mask_seen: bool) -> None:
     assert isinstance(Lists(12), ListScorer)
     assert not isinstance(All(), ListScorer)
     options = {"max_len": 3, "mask_seen": mask_seen, "list_length": 5}
     expected = ranked(All(), HELD_OUT, **options)
-    found = ranked(Lists(12), HELD_OUT, **options)
-    assert torch.equal(found.ranks, expected.ranks)
-    assert torch.equal(found.lists, expected.lists)
-    assert not (mask_seen and 4 in found.lists[1])  # the target that user 1 has seen
+    actual = ranked(Lists(12), HELD_OUT, **options)
+    assert torch.equal(actual.ranks, expected.ranks)
+    assert torch.equal(actual.lists, expected.lists)
+    assert not (mask_seen and 4 in actual.lists[1])  # the target that user 1 has seen
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_a_target_in_no_list_has_the_last_rank(mask_seen):
+def test_a_target_in_no_list_has_the_last_rank(mask_seen: bool) -> None:
     expected = ranked(All(), HELD_OUT, mask_seen=mask_seen).ranks
-    found = ranked(Lists(2), HELD_OUT, mask_seen=mask_seen).ranks
+    actual = ranked(Lists(2), HELD_OUT, mask_seen=mask_seen).ranks
     last = torch.tensor([12 - len(set(row)) if mask_seen else 12 for row in HISTORIES])
     if mask_seen:
         last[1] = MISSED
         assert not expected[1] < MISSED
-    assert torch.equal(found, torch.where(expected <= 2, expected, last))
-    assert (found == last).any()
+    assert torch.equal(actual, torch.where(expected <= 2, expected, last))
+    assert (actual == last).any()
 
 
-def test_negatives_are_ranked_by_scores():
+def test_negatives_are_ranked_by_scores() -> None:
     negatives = torch.tensor([[5, 6], [1, 2], [1, 2], [4, 5]])
-    found = ranked(Lists(2), HELD_OUT, negatives=negatives)
-    assert torch.equal(found.ranks, ranked(All(), HELD_OUT, negatives=negatives).ranks)
-    assert (found.ranks == MISSED).tolist() == [False, True, False, False]
+    actual = ranked(Lists(2), HELD_OUT, negatives=negatives)
+    assert torch.equal(actual.ranks, ranked(All(), HELD_OUT, negatives=negatives).ranks)
+    assert (actual.ranks == MISSED).tolist() == [False, True, False, False]
 
 
-def test_scores_that_are_no_numbers_stop_the_ranking(monkeypatch):
+def test_scores_that_are_no_numbers_stop_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(All, "score", lambda self, i, n: torch.full((len(i), 12), float("nan")))
     with pytest.raises(TrainingError, match="not finite"):
         ranked(Lists(3), HELD_OUT)

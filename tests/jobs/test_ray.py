@@ -1,5 +1,7 @@
 """Two Ray nodes on loopback: the same results as anywhere, also where a worker or a node is killed."""
 
+from __future__ import annotations
+
 import functools
 import os
 import shutil
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ import torch
 
 from seqloom.core.errors import ConfigError, DataError, EngineError
 from seqloom.jobs import JobOptions, build_runner
+from seqloom.jobs.base import JobRunner
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.embed_shards import embed_sharded
 from seqloom.pipelines.embed.options import EmbedOptions
@@ -29,7 +33,7 @@ from seqloom.pipelines.recommend.recommend_shards import ListsJob, open_lists, r
 from seqloom.pipelines.train.train import train
 from seqloom.text.store import load_embeddings
 from support.datasets import tiny_dataset
-from support.pieces import complains, dies_once, slow_piece, square
+from support.pieces import die_first_time, raise_error, slow_piece, square
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'seqloom[ray]'")
 pytestmark = pytest.mark.slow
@@ -122,7 +126,7 @@ def kill_tree(pid: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster() -> Iterator[Cluster]:
     folder = Path("/tmp") / f"seqloom-ray-{os.getpid()}"  # a socket's path must be short
     folder.mkdir()
     made = Cluster(folder)
@@ -132,32 +136,36 @@ def cluster():
 
 
 @pytest.fixture
-def engine(cluster):
+def engine(cluster: Cluster) -> JobRunner:
     return build_runner(JobOptions(engine="ray", ray_address=cluster.address))
 
 
-def test_pieces_run_on_both_nodes_in_order(engine):
+def test_pieces_run_on_both_nodes_in_order(engine: JobRunner) -> None:
     assert engine.slots() == 2
     made = engine.run(square, range(6), name="x")
     assert [value for value, _, _ in made] == [0, 1, 4, 9, 16, 25]
     assert {threads for _, _, threads in made} == {"1"}
 
 
-def test_a_killed_worker_loses_nothing_and_doubles_nothing(engine, tmp_path):
-    work = functools.partial(dies_once, str(tmp_path), 3)
+def test_a_killed_worker_loses_nothing_and_doubles_nothing(
+    engine: JobRunner, tmp_path: Path
+) -> None:
+    work = functools.partial(die_first_time, str(tmp_path), 3)
     assert engine.run(work, range(6), name="x") == list(range(6))
     begun = sorted(file.name.split("-")[1] for file in tmp_path.iterdir())
     assert begun == ["0", "1", "2", "3", "3", "4", "5"]
 
 
-def test_errors_keep_their_kind(engine):
+def test_errors_keep_their_kind(engine: JobRunner) -> None:
     with pytest.raises(DataError, match="the log is empty"):
-        engine.run(complains, [1], name="x")
+        engine.run(raise_error, [1], name="x")
     with pytest.raises(EngineError, match="a fault"):
-        engine.run(complains, [0], name="x")
+        engine.run(raise_error, [0], name="x")
 
 
-def test_embeddings_equal_those_of_one_machine_though_a_worker_is_killed(cluster, engine, tmp_path):
+def test_embeddings_equal_those_of_one_machine_though_a_worker_is_killed(
+    cluster: Cluster, engine: JobRunner, tmp_path: Path
+) -> None:
     """The worker is killed from outside, by signal 9, while its shard is half done."""
     titles = [f"thing number {n}" for n in range(6000)]
     histories = [[1 + (u * 7 + step) % 6000 for step in range(5)] for u in range(50)]
@@ -190,7 +198,7 @@ def kill_a_busy_worker(cluster: Cluster, path: Path, killed: list[int]) -> None:
         time.sleep(0.005)
 
 
-def test_a_log_is_prepared_and_users_are_recommended_to(engine, tmp_path):
+def test_a_log_is_prepared_and_users_are_recommended_to(engine: JobRunner, tmp_path: Path) -> None:
     """Both are what a single process makes, by every user and event and by every list."""
     draw = np.random.default_rng(0)
     log = pl.DataFrame(
@@ -218,7 +226,7 @@ def test_a_log_is_prepared_and_users_are_recommended_to(engine, tmp_path):
     assert list(zip(*columns, strict=True)) == rows
 
 
-def test_a_killed_node_loses_nothing(cluster, engine, tmp_path):
+def test_a_killed_node_loses_nothing(cluster: Cluster, engine: JobRunner, tmp_path: Path) -> None:
     """The second node dies with its worker; the pieces that it had go to the first."""
     node = cluster.nodes.pop()
     threading.Timer(3.0, kill_tree, args=(node.pid,)).start()
@@ -229,7 +237,7 @@ def test_a_killed_node_loses_nothing(cluster, engine, tmp_path):
     cluster.add()
 
 
-def test_a_cluster_that_is_not_there_is_named(cluster):
+def test_a_cluster_that_is_not_there_is_named(cluster: Cluster) -> None:
     script = (
         "from seqloom.jobs import JobOptions, build_runner\n"
         "from seqloom.core.errors import EngineError\n"
@@ -240,13 +248,13 @@ def test_a_cluster_that_is_not_there_is_named(cluster):
         "RAY_NUM_REDIS_GET_RETRIES": "1",
         "RAY_gcs_rpc_server_connect_timeout_s": "1",
     }
-    said = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120
     )
-    assert "no Ray cluster answers at 127.0.0.1:1" in said.stdout, said.stderr
+    assert "no Ray cluster answers at 127.0.0.1:1" in message.stdout, message.stderr
 
 
-def test_without_ray_the_extra_is_named(monkeypatch):
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"seqloom\[ray\]"):
         build_runner(JobOptions(engine="ray"))

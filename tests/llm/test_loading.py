@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,7 +12,7 @@ from support.language_models import save_tiny_llama
 
 
 @pytest.fixture(scope="module")
-def smollm():
+def smollm() -> Path:
     try:
         return model_folder("smollm2-135m-instruct")
     except AssetError as error:
@@ -16,12 +20,12 @@ def smollm():
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of three layers without a padding token."""
     return save_tiny_llama(tmp_path_factory.mktemp("lm"), num_layers=3)
 
 
-def test_the_first_layers_are_kept_with_their_weights(tiny):
+def test_the_first_layers_are_kept_with_their_weights(tiny: Path) -> None:
     whole, tokenizer = load_causal_lm(tiny)
     cut, _ = load_causal_lm(tiny, num_layers=2)
     assert (len(whole.model.layers), len(cut.model.layers)) == (3, 2)
@@ -32,17 +36,17 @@ def test_the_first_layers_are_kept_with_their_weights(tiny):
 
 
 @pytest.mark.parametrize("num_layers", [0, 4])
-def test_layers_out_of_range_are_refused(tiny, num_layers):
+def test_layers_out_of_range_are_refused(tiny: Path, num_layers: int) -> None:
     with pytest.raises(ConfigError, match="1 to 3"):
         load_causal_lm(tiny, num_layers=num_layers)
 
 
-def test_the_number_format_is_what_is_asked_for(tiny):
+def test_the_number_format_is_the_requested_one(tiny: Path) -> None:
     assert load_causal_lm(tiny)[0].dtype == torch.float32
     assert load_causal_lm(tiny, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
 
 
-def test_a_folder_that_is_no_model_is_explained(tmp_path):
+def test_a_folder_that_is_no_model_is_explained(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match=r"no config\.json"):
         load_causal_lm(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
@@ -50,7 +54,9 @@ def test_a_folder_that_is_no_model_is_explained(tmp_path):
         load_causal_lm(tmp_path)
 
 
-def test_the_real_smollm_is_an_ordinary_model_that_knows_its_capitals(smollm, tmp_path):
+def test_the_real_smollm_is_an_ordinary_model_that_knows_its_capitals(
+    smollm: Path, tmp_path: Path
+) -> None:
     model, tokenizer = load_causal_lm(smollm)
     question = [{"role": "user", "content": "What is the capital of France?"}]
     tokens = tokenizer.apply_chat_template(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -10,7 +12,9 @@ from seqloom.nn.attention import Attention, TransformerBlock, last_position, res
 from seqloom.nn.fusion import CrossViewFusion
 
 
-def slow_attention(module, queries, keys, visible):
+def slow_attention(
+    module: Attention, queries: torch.Tensor, keys: Any, visible: Callable[..., Any]
+) -> torch.Tensor:
     """One query at a time, one head at a time, in float64. Shapes: [L, D], [L, D]."""
     q = queries @ module.query.weight.double().t() + module.query.bias.double()
     kv = keys @ module.key_value.weight.double().t() + module.key_value.bias.double()
@@ -27,7 +31,7 @@ def slow_attention(module, queries, keys, visible):
     return out @ module.output.weight.double().t() + module.output.bias.double()
 
 
-def test_causal_cross_attention_equals_the_loop():
+def test_causal_cross_attention_equals_the_loop() -> None:
     torch.manual_seed(0)
     module = Attention(8, 2, dropout=0.0)
     queries, keys = torch.randn(1, 5, 8), torch.randn(1, 5, 8)
@@ -36,7 +40,7 @@ def test_causal_cross_attention_equals_the_loop():
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_bidirectional_attention_sees_real_keys_only():
+def test_bidirectional_attention_sees_real_keys_only() -> None:
     torch.manual_seed(1)
     module = Attention(8, 2, dropout=0.0)
     x = torch.randn(1, 5, 8)
@@ -46,7 +50,7 @@ def test_bidirectional_attention_sees_real_keys_only():
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_causal_block_never_looks_ahead():
+def test_causal_block_never_looks_ahead() -> None:
     torch.manual_seed(2)
     block = TransformerBlock(8, 2, 16, dropout=0.0).eval()
     x = torch.randn(2, 6, 8)
@@ -57,7 +61,7 @@ def test_causal_block_never_looks_ahead():
     assert not torch.allclose(first[:, 4:], second[:, 4:])
 
 
-def test_fusion_takes_queries_from_the_other_view():
+def test_fusion_takes_queries_from_the_other_view() -> None:
     torch.manual_seed(3)
     fusion = CrossViewFusion(8, 2, 0.0, residual=False, weight_std=0.1).eval()
     c, s = torch.randn(2, 4, 8), torch.randn(2, 4, 8)
@@ -68,18 +72,18 @@ def test_fusion_takes_queries_from_the_other_view():
     torch.testing.assert_close(fusion(c, s, causal=True, mask=None)[0], c + fused_c)
 
 
-def test_last_position_of_each_row():
+def test_last_position_of_each_row() -> None:
     x = torch.arange(12.0).view(2, 3, 2)
     assert last_position(x, torch.tensor([2, 3])).tolist() == [[2.0, 3.0], [10.0, 11.0]]
 
 
-def test_attention_that_starts_as_the_mean_gives_the_mean_of_what_it_reads():
+def test_attention_that_starts_as_the_mean_gives_the_mean_of_what_it_reads() -> None:
     attention = Attention(8, 2, 0.0)
     reset_parameters(attention, std=1e-8)
     attention.start_as_mean()
     read = torch.randn(1, 4, 8)
     seen = torch.tensor([[True, True, True, False]])
-    found = attention(torch.randn(1, 4, 8), read, causal=False, mask=seen)
+    actual = attention(torch.randn(1, 4, 8), read, causal=False, mask=seen)
     torch.testing.assert_close(
-        found, read[:, :3].mean(1, keepdim=True).expand(1, 4, 8), rtol=0, atol=1e-5
+        actual, read[:, :3].mean(1, keepdim=True).expand(1, 4, 8), rtol=0, atol=1e-5
     )

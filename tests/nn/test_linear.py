@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -44,15 +45,16 @@ def test_a_cut_of_a_wider_matrix_reaches_onednn_without_gaps(
 ) -> None:
     wide, tall = torch.randn(19, 80), torch.randn(19, 40)
     expected = (tall[:, 3:8].double().t() @ wide[:, 7:60].double()).float()
-    known, dense = linear._onednn, []
+    known = linear._onednn
+    dense: list[bool] = []
 
     def watched(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         dense.extend(m.is_contiguous() or m.t().is_contiguous() for m in (x, weight))
         return known(x, weight, bias)
 
     monkeypatch.setattr(linear, "_onednn", watched)
-    found = product(tall[:, 3:8].t(), wide[:, 7:60].t())
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    actual = product(tall[:, 3:8].t(), wide[:, 7:60].t())
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     rows = torch.randn(80, 64)[:, 10:29]  # rows with gaps
     torch.testing.assert_close(product(rows, wide.t()), rows @ wide, rtol=1e-5, atol=1e-5)
     assert dense == [True] * 4
@@ -69,11 +71,11 @@ def test_values_and_gradients_equal_torchs(
     x = torch.randn(shape, requires_grad=True)
     y = x.detach().double().requires_grad_()
     seed = torch.randn(*shape[:-1], 9)
-    found, expected = fast(x), slow(y)
-    found.backward(seed)
+    actual, expected = fast(x), slow(y)
+    actual.backward(seed)
     expected.backward(seed.double())
-    close = {"rtol": 1e-5, "atol": 1e-5}
-    torch.testing.assert_close(found, expected.float(), **close)
+    close: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(actual, expected.float(), **close)
     torch.testing.assert_close(x.grad, y.grad.float(), **close)
     for mine, theirs in zip(fast.parameters(), slow.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad.float(), **close)

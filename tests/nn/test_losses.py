@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from seqloom.nn import losses
 torch.manual_seed(0)
 
 
-def example(targets=37, items=53, width=8, seed=0, scale=1.0):
+def example(
+    targets: int = 37, items: int = 53, width: int = 8, seed: int = 0, scale: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(seed)
     hidden = scale * torch.randn(targets, width, generator=draw)
     weight = torch.randn(items, width, generator=draw)
@@ -31,7 +34,9 @@ def example(targets=37, items=53, width=8, seed=0, scale=1.0):
     st.sampled_from([0.1, 1.0, 30.0]),
     st.booleans(),
 )
-def test_softmax_equals_the_plain_one_in_value_and_gradients(targets, items, chunk, scale, shifted):
+def test_softmax_equals_the_plain_one_in_value_and_gradients(
+    targets: Any, items: Any, chunk: Any, scale: Any, shifted: Any
+) -> None:
     hidden, weight, truth = example(targets, items, scale=scale)
     offset = torch.linspace(-2, 3, items) if shifted else None
     losses.softmax_loss(hidden, weight, truth, chunk=chunk, offset=offset).backward()
@@ -44,7 +49,9 @@ def test_softmax_equals_the_plain_one_in_value_and_gradients(targets, items, chu
     torch.testing.assert_close(weight.grad.double(), w.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_softmax_gradient_of_a_large_catalogue_is_added_in_place(monkeypatch):
+def test_softmax_gradient_of_a_large_catalogue_is_added_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     hidden, weight, truth = example()
     losses.softmax_loss(hidden, weight, truth, chunk=10).backward()
     usual, weight.grad = weight.grad, None
@@ -56,7 +63,9 @@ def test_softmax_gradient_of_a_large_catalogue_is_added_in_place(monkeypatch):
     torch.testing.assert_close(weight.grad, usual, rtol=1e-4, atol=1e-6)
 
 
-def test_products_of_lower_precision_are_added_to_a_large_gradient(monkeypatch):
+def test_products_of_lower_precision_are_added_to_a_large_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As on a GPU under autocast, where torch adds no product in place to a total of another type."""
     monkeypatch.setattr(losses, "_MANY_ITEMS", 1)
     left, right = torch.randn(3, 4).bfloat16(), torch.randn(4, 5).bfloat16()
@@ -66,7 +75,7 @@ def test_products_of_lower_precision_are_added_to_a_large_gradient(monkeypatch):
     torch.testing.assert_close(total, 1 + (left.float() @ right.float()), rtol=0.02, atol=0.02)
 
 
-def test_softmax_gradient_is_scaled_by_what_comes_from_above():
+def test_softmax_gradient_is_scaled_by_what_comes_from_above() -> None:
     hidden, weight, truth = example()
     losses.softmax_loss(hidden, weight, truth).backward()
     once = weight.grad.clone()
@@ -75,19 +84,19 @@ def test_softmax_gradient_is_scaled_by_what_comes_from_above():
     torch.testing.assert_close(weight.grad, 3 * once)
 
 
-def test_softmax_stays_finite_where_the_target_is_hopeless():
+def test_softmax_stays_finite_where_the_target_is_hopeless() -> None:
     hidden = torch.tensor([[200.0]])
     weight = torch.tensor([[1.0], [-1.0]])
     loss = losses.softmax_loss(hidden, weight, torch.tensor([1]))
     assert float(loss) == pytest.approx(400.0)
 
 
-def test_softmax_without_targets_is_refused():
+def test_softmax_without_targets_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one target"):
         losses.softmax_loss(torch.zeros(0, 4), torch.zeros(5, 4), torch.zeros(0, dtype=torch.long))
 
 
-def test_sampled_softmax_follows_its_equation():
+def test_sampled_softmax_follows_its_equation() -> None:
     hidden, weight, truth = example(targets=5)
     negatives = torch.tensor([0, 7, 7, int(truth[2])])
     log_expected = torch.linspace(-3, 0.5, len(weight))
@@ -104,7 +113,7 @@ def test_sampled_softmax_follows_its_equation():
     assert float(got) == pytest.approx(total / 5, rel=1e-5)
 
 
-def test_sampled_softmax_estimates_the_full_one():
+def test_sampled_softmax_estimates_the_full_one() -> None:
     """With every item drawn about once, the corrected loss comes near the exact loss."""
     hidden, weight, truth = example(targets=64, items=50)
     share = torch.full((50,), 1 / 50)
@@ -117,7 +126,7 @@ def test_sampled_softmax_estimates_the_full_one():
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3])
-def test_binary_loss_follows_its_equation(beta):
+def test_binary_loss_follows_its_equation(beta: float) -> None:
     hidden, weight, truth = example(targets=6)
     negatives = (truth[:, None] + torch.tensor([1, 5])) % len(weight)
     start, total = math.log(beta / 2), 0.0
@@ -130,7 +139,7 @@ def test_binary_loss_follows_its_equation(beta):
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3])
-def test_where_nothing_is_known_target_and_negatives_pull_alike(beta):
+def test_where_nothing_is_known_target_and_negatives_pull_alike(beta: float) -> None:
     hidden, weight, truth = example(targets=6)
     negatives = (truth[:, None] + torch.arange(1, 9)) % len(weight)
     weight = torch.zeros_like(weight).requires_grad_()  # all logits are 0
@@ -144,6 +153,6 @@ def test_where_nothing_is_known_target_and_negatives_pull_alike(beta):
     assert 8 * rate == pytest.approx(beta * (1 - rate))
 
 
-def test_gbce_beta_runs_from_plain_to_fully_calibrated():
+def test_gbce_beta_runs_from_plain_to_fully_calibrated() -> None:
     assert losses.gbce_beta(10, 1001, 0.0) == pytest.approx(1.0)
     assert losses.gbce_beta(10, 1001, 1.0) == pytest.approx(0.01)

@@ -1,6 +1,10 @@
 """Lists by an index of items, for a catalogue of 5,000 items and for whole runs."""
 
+from __future__ import annotations
+
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +34,7 @@ ITEMS = 5000
 
 
 @pytest.fixture(scope="module")
-def system():
+def system() -> SASRec:
     """Items around 80 kinds, as training makes them."""
     torch.manual_seed(0)
     made = SASRec(SASRecConfig.build({"encoder": SMALL["encoder"]}), Sizes(num_items=ITEMS))
@@ -41,13 +45,13 @@ def system():
 
 
 @pytest.fixture(scope="module")
-def batch():
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(1)
     return torch.randint(1, ITEMS + 1, (60, 6), generator=draw), torch.full((60,), 6)
 
 
 @pytest.fixture(scope="module")
-def scorer(system, batch):
+def scorer(system: SASRec, batch: tuple[torch.Tensor, torch.Tensor]) -> ApproximateScorer:
     with torch.inference_mode():
         exact = DotProductScorer(system)
         index = ApproximateIndex(exact.item_vectors)
@@ -55,13 +59,17 @@ def scorer(system, batch):
         return ApproximateScorer(exact, index, recall)
 
 
-def exactly(scorer, batch, k, seen):
+def exactly(
+    scorer: ApproximateScorer, batch: tuple[torch.Tensor, torch.Tensor], k: int, seen: torch.Tensor
+) -> Any:
     scores = scorer.score(*batch).scatter(1, seen - 1, -torch.inf)
     return scores.topk(k)
 
 
 @torch.inference_mode()
-def test_most_of_the_exact_list_is_found_without_seen_items(scorer, batch):
+def test_most_of_the_exact_list_is_found_without_seen_items(
+    scorer: ApproximateScorer, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     assert isinstance(scorer, ListScorer)
     assert isinstance(scorer, VectorScorer)
     items, scores = scorer.best(*batch, 10, batch[0])
@@ -74,7 +82,9 @@ def test_most_of_the_exact_list_is_found_without_seen_items(scorer, batch):
 
 
 @torch.inference_mode()
-def test_a_filter_that_leaves_little_still_fills_the_list(scorer, batch):
+def test_a_filter_that_leaves_little_still_fills_the_list(
+    scorer: ApproximateScorer, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     """The 1,500 best are hidden: more than an index looks at."""
     hidden = exactly(scorer, batch, 1500, batch[0]).indices + 1
     items, scores = scorer.best(*batch, 10, hidden)
@@ -84,7 +94,9 @@ def test_a_filter_that_leaves_little_still_fills_the_list(scorer, batch):
 
 
 @torch.inference_mode()
-def test_items_behind_the_index_are_all_scored(system, scorer, batch):
+def test_items_behind_the_index_are_all_scored(
+    system: SASRec, scorer: ApproximateScorer, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     more = torch.cat([scorer.item_vectors, 9 * scorer.queries(*batch)[:3]])
     longer = scorer.extend_to(DotProductScorer(system, more))
     items, _ = longer.best(*batch, 5, batch[0])
@@ -95,15 +107,15 @@ def test_items_behind_the_index_are_all_scored(system, scorer, batch):
 
 
 class Heard(SilentProgress):
-    def __init__(self):
-        self.said = []
+    def __init__(self) -> None:
+        self.messages: list[str] = []
 
-    def note(self, message):
-        self.said.append(message)
+    def note(self, message: Any) -> None:
+        self.messages.append(message)
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     data = looping_dataset(root / "data")
     train(data, "sasrec", config={**SMALL, "epochs": 1}, out=root / "sasrec", device="cpu")
@@ -111,27 +123,29 @@ def runs(tmp_path_factory):
     return root
 
 
-def test_a_run_recommends_approximately_and_says_its_recall(runs):
+def test_a_run_recommends_approximately_and_reports_its_recall(runs: Path) -> None:
     heard = Heard()
-    found = recommend(runs / "sasrec", all_users=True, k=5, approximate=True, progress=heard)
+    actual = recommend(runs / "sasrec", all_users=True, k=5, approximate=True, progress=heard)
     exact = recommend(runs / "sasrec", all_users=True, k=5)
-    assert [[i.item_id for i in u.items] for u in found] == [
+    assert [[i.item_id for i in u.items] for u in actual] == [
         [i.item_id for i in u.items] for u in exact
     ]
     assert any("recall@10 1.0000" in line and "histories of the data set" in line
-               for line in heard.said)  # fmt: skip
+               for line in heard.messages)  # fmt: skip
 
 
-def test_without_its_data_set_recall_is_measured_on_drawn_histories(runs, tmp_path):
+def test_without_its_data_set_recall_is_measured_on_drawn_histories(
+    runs: Path, tmp_path: Path
+) -> None:
     run = load_run(runs / "sasrec")
     (runs / "data").rename(tmp_path / "away")
     heard = Heard()
     recommend(run, histories=[["i1"]], approximate=True, progress=heard)
     (tmp_path / "away").rename(runs / "data")
-    assert "histories drawn by popularity" in heard.said[-1]
+    assert "histories drawn by popularity" in heard.messages[-1]
 
 
-def test_shards_keep_the_recall(runs, tmp_path):
+def test_shards_keep_the_recall(runs: Path, tmp_path: Path) -> None:
     job = ListsJob(run=str(runs / "sasrec"), out=str(tmp_path / "lists"), approximate=True)
     for shard in (Shard(0, 2), Shard(1, 2)):
         recommend_shard(job, shard)
@@ -139,12 +153,14 @@ def test_shards_keep_the_recall(runs, tmp_path):
     assert open_lists(job.out)[0].recall == 1.0
 
 
-def test_a_system_without_vectors_is_refused(runs):
+def test_a_system_without_vectors_is_refused(runs: Path) -> None:
     with pytest.raises(ConfigError, match=r"dot product; itemknn does not"):
         recommend(runs / "itemknn", histories=[["i1"]], approximate=True)
 
 
-def test_without_faiss_the_message_says_what_to_install(runs, monkeypatch):
+def test_without_faiss_the_message_names_what_to_install(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ConfigError, match=r"seqloom\[ann\]"):
         recommend(runs / "sasrec", histories=[["i1"]], approximate=True)

@@ -6,10 +6,15 @@ import itertools
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.servers import Process, postgres_server, redis_server
+
+if TYPE_CHECKING:
+    from seqloom.data.store import Dataset
+    from seqloom.serving.store.base import Store
 
 _NUMBERS = itertools.count(1)
 
@@ -27,7 +32,7 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
-def store_url(request, tmp_path) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store' / 'history.db'}"
@@ -43,8 +48,8 @@ def store_url(request, tmp_path) -> str:
 
 
 @pytest.fixture
-def opened(store_url) -> Iterator[Callable]:
-    """Open the same store, as often as one likes; all are closed at the end."""
+def opened(store_url: str) -> Iterator[Callable]:
+    """Opens the same store any number of times; all are closed at the end."""
     from seqloom.serving.store import open_store
 
     stores = []
@@ -53,7 +58,7 @@ def opened(store_url) -> Iterator[Callable]:
 
         redis.Redis.from_url(store_url).flushdb()
 
-    def again():
+    def again() -> Store:
         stores.append(open_store(store_url))
         return stores[-1]
 
@@ -63,13 +68,13 @@ def opened(store_url) -> Iterator[Callable]:
 
 
 @pytest.fixture
-def store(opened):
+def store(opened: Callable[..., Any]) -> Any:
     """An empty store of each kind."""
     return opened()
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Small histories with text."""
     from support.datasets import looping_dataset
 
@@ -77,7 +82,7 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def runs(dataset, tmp_path_factory) -> dict[str, Path]:
+def runs(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of trained runs by name."""
     from seqloom.pipelines.evaluate.evaluate import evaluate
     from seqloom.pipelines.train.train import train
@@ -92,7 +97,7 @@ def runs(dataset, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def live(runs, tmp_path_factory) -> Iterator[str]:
+def live(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of all runs, with the data set's users."""
     import threading
 
@@ -109,8 +114,8 @@ def live(runs, tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture
-def serve(tmp_path):
-    """Start servers; whatever still runs at the end is killed."""
+def serve(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts servers; those that still run at the end are killed."""
     started = []
 
     def start(*arguments: str, open_files: int | None = None) -> Process:

@@ -1,8 +1,11 @@
 """Who gets a place, and who gives way."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import resource
+from typing import Any
 
 import pytest
 
@@ -29,7 +32,7 @@ class Caller:
         self.aborted = True
 
 
-def admission(**settings) -> Admission:
+def admission(**settings: Any) -> Admission:
     return Admission(ConnectionsConfig(max_connections=8, **settings))
 
 
@@ -81,7 +84,7 @@ def test_of_the_spare_ones_the_oldest_gives_way() -> None:
         (["192.0.2.1"] * 3, False),
     ],
 )
-def test_what_counts_as_one_address(addresses, spare) -> None:
+def test_what_counts_as_one_address(addresses: list[None] | list[str], spare: bool) -> None:
     place = admission(max_per_address=2, trusted_proxies=("192.0.2.0/24",))
     callers = entered(place, *addresses, busy=True)
     assert [each.spare is not None for each in callers] == [False, False, spare]
@@ -96,8 +99,8 @@ def test_who_left_is_forgotten() -> None:
     assert entered(place, "10.0.0.1", busy=True)[0].spare
     place.leave(callers[0])
     assert entered(place, "10.0.0.1", busy=True)[0].spare is None
-    for each in list(place._held):
-        place.leave(each)
+    for held in list(place._held):
+        place.leave(held)
     assert place._all.count == place._spare.count == len(place._addresses) == 0
 
 
@@ -117,7 +120,9 @@ def test_a_fault_in_one_check_does_not_end_the_watch() -> None:
     assert good.checks > 1
 
 
-def test_the_cap_follows_the_limit_of_open_files(monkeypatch, caplog) -> None:
+def test_the_cap_follows_the_limit_of_open_files(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def limited(files: int) -> int:
         monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
         place = Admission(ConnectionsConfig(max_connections=1000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -18,7 +19,7 @@ class Transport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.closed = False
 
-    def write(self, data) -> None:
+    def write(self, data: Any) -> None:
         assert not self.closed
         self.writes.append(data)
 
@@ -29,7 +30,7 @@ class Transport(asyncio.Transport):
         self.closed = True
 
 
-async def app(scope, receive, send) -> None:
+async def app(scope: Any, receive: Any, send: Any) -> None:
     head = [(b"content-length", b"5")]
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": b"lists"})

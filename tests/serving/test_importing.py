@@ -1,6 +1,11 @@
 """Data sets as histories: one log is one history, whatever becomes of it."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,16 +27,16 @@ NEXT_DAY = [*LOG, ("anna", "e", 1_600_000_020)]
 
 
 class _Model:
-    def __init__(self, folder) -> None:
+    def __init__(self, folder: Path) -> None:
         self.name, self.run = folder.name, load_run(folder)
 
 
 @pytest.fixture
-def model(tmp_path):
+def model(tmp_path: Path) -> Callable[..., Any]:
     """Prepare some rows and train a counting model."""
     number = 0
 
-    def make(rows, *, times=True, **options) -> _Model:
+    def make(rows: Any, *, times: bool = True, **options: Any) -> _Model:
         nonlocal number
         number += 1
         log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
@@ -48,7 +53,9 @@ def model(tmp_path):
 
 
 @pytest.mark.parametrize("times", [True, False])
-def test_data_sets_of_one_log_are_one_history(store, model, times) -> None:
+def test_data_sets_of_one_log_are_one_history(
+    store: Any, model: Callable[..., Any], times: bool
+) -> None:
     other = {"split": "temporal"} if times else {"min_count": 1}
     together = [model(LOG, times=times), model(LOG, times=times, **other)]
     assert import_histories(store, together, SILENT) == 12
@@ -56,7 +63,9 @@ def test_data_sets_of_one_log_are_one_history(store, model, times) -> None:
     assert store.histories(["anna", "ben"], 99) == {"anna": list("abcde"), "ben": list("bcda")}
 
 
-def test_posted_events_and_erasures_survive_the_next_import(store, model) -> None:
+def test_posted_events_and_erasures_survive_the_next_import(
+    store: Any, model: Callable[..., Any]
+) -> None:
     import_histories(store, [model(LOG)], SILENT)
     store.append([Event("anna", "e", 1_600_000_020)])
     store.erase("ben")
@@ -64,7 +73,7 @@ def test_posted_events_and_erasures_survive_the_next_import(store, model) -> Non
     assert store.histories(["anna", "ben"], 99) == {"anna": list("abcde")}
 
 
-def test_events_in_the_future_are_reported(store, model) -> None:
+def test_events_in_the_future_are_reported(store: Any, model: Callable[..., Any]) -> None:
     ahead = int(time.time()) + 10**6
     warnings: list[str] = []
 

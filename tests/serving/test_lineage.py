@@ -1,10 +1,17 @@
 """One store for one shop: the next day's data set is taken, another catalogue's is refused."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import polars as pl
 import pytest
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.progress import SILENT
+from seqloom.data.store import Dataset
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.train.train import train
@@ -13,7 +20,7 @@ from seqloom.serving.engine.engine import Engine
 from seqloom.serving.importing import events_of, import_histories
 from seqloom.serving.lineage import StoreLineage, admit
 from seqloom.serving.store import open_store
-from seqloom.serving.store.base import Event
+from seqloom.serving.store.base import Event, Store
 
 DAY = 86_400
 START = 1_600_000_000
@@ -22,7 +29,7 @@ START = 1_600_000_000
 class MadeRun:
     """What `admit` reads of a run."""
 
-    def __init__(self, folder, dataset) -> None:
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
         self.manifest = load_run(folder).manifest
         self._dataset = dataset
         self.item_ids = dataset.item_ids
@@ -30,22 +37,22 @@ class MadeRun:
         self.titles = dataset.items.column("title").to_pylist() if "title" in columns else None
         self.titles = self.titles or [None] * len(self.item_ids)
 
-    def dataset(self):
+    def dataset(self) -> Dataset:
         if self._dataset is None:
             raise ArtefactError("gone")
         return self._dataset
 
-    def without_dataset(self):
+    def without_dataset(self) -> MadeRun:
         self._dataset = None
         return self
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tmp_path: Path) -> Callable[..., Any]:
     """Make a run of some (user, item, time) rows."""
     number = 0
 
-    def make(rows, titles=None, *, times=True, **options) -> MadeRun:
+    def make(rows: Any, titles: Any = None, *, times: bool = True, **options: Any) -> MadeRun:
         nonlocal number
         number += 1
         log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
@@ -61,7 +68,7 @@ def made(tmp_path):
     return make
 
 
-def take(store, run) -> None:
+def take(store: Store, run: Any) -> None:
     """Admit a run and import its histories, as a start does."""
     admit(store, "shop", run)
     dataset = run.dataset()
@@ -69,7 +76,7 @@ def take(store, run) -> None:
     store.import_events(dataset.fingerprint, [events])
 
 
-def shop(users, items, *, first=0, start=START):
+def shop(users: list[str], items: list[str], *, first: int = 0, start: int = START) -> list[Any]:
     """Each of `users` with four of `items`, a day apart."""
     return [
         (user, items[(n + 3 * step + first) % len(items)], start + DAY * step + n)
@@ -83,14 +90,14 @@ NAMES = [f"B{n:04d}" for n in range(30)]
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[Store]:
     """An empty store."""
     store = open_store(f"sqlite:///{tmp_path / 's.db'}")
     yield store
     store.close()
 
 
-def test_the_next_day_and_another_split_are_taken(made, store) -> None:
+def test_the_next_day_and_another_split_are_taken(made: Callable[..., Any], store: Store) -> None:
     rows = shop(NUMBERS[:10], NUMBERS)
     take(store, made(rows))
     take(store, made(rows, split="temporal"))
@@ -101,13 +108,15 @@ def test_the_next_day_and_another_split_are_taken(made, store) -> None:
     assert len(held.items) == len({item for _, item, _ in rows} | {"2", "40"})
 
 
-def test_a_sliding_window_is_taken(made, store) -> None:
+def test_a_sliding_window_is_taken(made: Callable[..., Any], store: Store) -> None:
     rows = shop(NUMBERS[:10], NUMBERS)
     take(store, made(rows))
     take(store, made([*rows[20:], *shop(NUMBERS[:10], NUMBERS, first=7, start=START + 9 * DAY)]))
 
 
-def test_windows_without_common_events_are_taken_by_names_and_titles(made, store, tmp_path) -> None:
+def test_windows_without_common_events_are_taken_by_names_and_titles(
+    made: Callable[..., Any], store: Store, tmp_path: Path
+) -> None:
     later = START + 30 * DAY
     take(store, made(shop(["u1", "u2", "u3"], NAMES[:9])))
     take(store, made(shop(["u1", "u2", "u7"], NAMES[2:9], start=later)))
@@ -118,7 +127,7 @@ def test_windows_without_common_events_are_taken_by_names_and_titles(made, store
     other.close()
 
 
-def test_sequences_of_one_log_are_taken(made, store) -> None:
+def test_sequences_of_one_log_are_taken(made: Callable[..., Any], store: Store) -> None:
     rows = shop(NUMBERS[:10], NUMBERS)
     take(store, made(rows, times=False))
     take(store, made([*rows, ("1", "2", START + 9 * DAY)], times=False))
@@ -156,7 +165,13 @@ LIPSTICKS = {item: f"Lipstick {item}" for item in NUMBERS}
         ),
     ],
 )
-def test_another_catalogue_is_refused(made, store, first, then, why) -> None:
+def test_another_catalogue_is_refused(
+    made: Callable[..., Any],
+    store: Store,
+    first: tuple[list[Any], dict[str, str]],
+    then: Any,
+    why: str,
+) -> None:
     take(store, made(*first))
     before = store.lineage()
     other = made(*then)
@@ -170,7 +185,9 @@ def test_another_catalogue_is_refused(made, store, first, then, why) -> None:
     admit(store, "shop", other)  # once is enough
 
 
-def test_a_store_of_an_older_version_is_known_by_its_events(made, store) -> None:
+def test_a_store_of_an_older_version_is_known_by_its_events(
+    made: Callable[..., Any], store: Store
+) -> None:
     rows = shop(NUMBERS[:10], NUMBERS)
     store.append([Event(*row) for row in rows])
     with pytest.raises(ConfigError, match="are in both"):
@@ -179,13 +196,17 @@ def test_a_store_of_an_older_version_is_known_by_its_events(made, store) -> None
     assert store.lineage() is not None
 
 
-def test_an_import_of_an_older_version_is_known_by_its_fingerprint(made, store) -> None:
+def test_an_import_of_an_older_version_is_known_by_its_fingerprint(
+    made: Callable[..., Any], store: Store
+) -> None:
     run = made(shop(NUMBERS[:10], NUMBERS))
     store.import_events(run.manifest.dataset.fingerprint, [[Event("someone", "else", 1)]])
     admit(store, "shop", run)
 
 
-def test_a_server_refuses_a_run_of_another_catalogue(made, store, tmp_path) -> None:
+def test_a_server_refuses_a_run_of_another_catalogue(
+    made: Callable[..., Any], store: Store, tmp_path: Path
+) -> None:
     made(shop(NUMBERS[:10], NUMBERS))
     made(shop(["u1", "u2"], NAMES))
     movies, lipsticks = tmp_path / "run1", tmp_path / "run2"

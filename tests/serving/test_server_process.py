@@ -1,4 +1,6 @@
-"""The server as a process: started by its command, killed, told to stop, told to reload."""
+"""The server as a process: started by its command, killed, stopped and reloaded by signals."""
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -7,13 +9,16 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from seqloom.core.errors import ServingError
+from seqloom.data.store import Dataset
 from seqloom.serving.store.sqlite import SqliteStore
 from support.servers import free_port
 
@@ -21,35 +26,37 @@ HISTORY = {"history": ["i3", "i7"]}
 
 
 @pytest.fixture
-def run(runs, tmp_path) -> Path:
+def run(runs: dict[str, Path], tmp_path: Path) -> Path:
     """A run of its own, which may be overwritten."""
     return Path(shutil.copytree(runs["sasrec"], tmp_path / "model"))
 
 
-def test_it_answers_and_stops_when_told(serve, run) -> None:
+def test_it_answers_and_stops_on_a_signal(serve: Callable[..., Any], run: Path) -> None:
     server = serve(str(run), f"again={run}")
-    assert [each["model"] for each in server.told["models"]] == ["model", "again"]
-    assert not server.told["tokens"]
+    assert [each["model"] for each in server.summary["models"]] == ["model", "again"]
+    assert not server.summary["tokens"]
     reply = httpx.post(f"{server.url}/v1/recommend", json={"user_id": "u0", "model": "again"})
     assert reply.json()["fallback"] is None  # the data set's users have their histories
     assert server.stop() == 0
 
 
-def test_a_request_under_way_is_answered_at_the_end(serve, run) -> None:
+def test_a_request_under_way_is_answered_at_the_end(serve: Callable[..., Any], run: Path) -> None:
     server = serve(str(run))
     with httpx.Client(base_url=server.url) as client:
         client.get("/healthz")
         body = {"requests": [HISTORY] * 250}
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(client.post, "/v1/recommend/batch", json=body)
+            requested = pool.submit(client.post, "/v1/recommend/batch", json=body)
             time.sleep(0.005)
             code = server.stop()
-            reply = asked.result()
+            reply = requested.result()
     assert code == 0
     assert len(reply.json()["results"]) == 250
 
 
-def test_reload_by_signal_under_load_fails_no_request(serve, run, dataset) -> None:
+def test_reload_by_signal_under_load_fails_no_request(
+    serve: Callable[..., Any], run: Path, dataset: Dataset
+) -> None:
     from seqloom.pipelines.train.train import train
 
     server = serve(str(run))
@@ -82,7 +89,7 @@ def test_reload_by_signal_under_load_fails_no_request(serve, run, dataset) -> No
     assert server.stop() == 0
 
 
-def kill_under_load(serve, run: Path, after: int, prefix: str) -> set[str]:
+def kill_under_load(serve: Callable[..., Any], run: Path, after: int, prefix: str) -> set[str]:
     """Post events from three clients, kill the server after so many items were acknowledged.
 
     Gives all that were acknowledged.
@@ -113,14 +120,16 @@ def check_kept(folder: Path, acknowledged: set[str]) -> None:
     store = SqliteStore(folder / "store.db")
     rows = store.histories(["k0", "k1", "k2"], 10_000_000)
     store.close()
-    found = [item for items in rows.values() for item in items]
-    assert acknowledged <= set(found)
-    assert len(found) == len(set(found))
+    actual = [item for items in rows.values() for item in items]
+    assert acknowledged <= set(actual)
+    assert len(actual) == len(set(actual))
     # A post is kept whole or not at all.
-    assert len(found) % 3 == 0
+    assert len(actual) % 3 == 0
 
 
-def test_kill_loses_no_acknowledged_event(serve, run, tmp_path) -> None:
+def test_kill_loses_no_acknowledged_event(
+    serve: Callable[..., Any], run: Path, tmp_path: Path
+) -> None:
     kept = set()
     for number in range(2):
         kept |= kill_under_load(serve, run, 20 + 31 * number, f"a{number}")
@@ -129,7 +138,9 @@ def test_kill_loses_no_acknowledged_event(serve, run, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_kill_loses_no_acknowledged_event_twenty_times(serve, run, tmp_path) -> None:
+def test_kill_loses_no_acknowledged_event_twenty_times(
+    serve: Callable[..., Any], run: Path, tmp_path: Path
+) -> None:
     kept = set()
     for number in range(20):
         kept |= kill_under_load(serve, run, 5 + 17 * number, f"b{number}")
@@ -137,7 +148,9 @@ def test_kill_loses_no_acknowledged_event_twenty_times(serve, run, tmp_path) -> 
     assert len(kept) > 3000
 
 
-def test_start_up_faults_are_said(run, tmp_path, capsys) -> None:
+def test_start_up_faults_are_reported(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from seqloom.cli.main import run as command
 
     store = f"sqlite:///{tmp_path / 's.db'}"
@@ -151,12 +164,14 @@ def test_start_up_faults_are_said(run, tmp_path, capsys) -> None:
     assert "max_kk" in capsys.readouterr().err
 
 
-def test_nobody_waits_at_the_door_of_a_server_that_loads(run, tmp_path, monkeypatch) -> None:
+def test_no_client_waits_for_a_server_that_loads(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from seqloom.serving import server as module
 
     port, refused = free_port(), []
 
-    def import_histories(*_) -> int:
+    def import_histories(*_: Any) -> int:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
         refused.append(True)
@@ -172,7 +187,7 @@ def test_nobody_waits_at_the_door_of_a_server_that_loads(run, tmp_path, monkeypa
     server.close()
 
 
-def test_tokens_by_command(tmp_path, capsys) -> None:
+def test_tokens_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from seqloom.cli.main import run as command
 
     store = ["--store", f"sqlite:///{tmp_path / 's.db'}", "--json"]

@@ -1,10 +1,16 @@
 """A server against clients that send too much, too slowly, nothing, or what is no HTTP."""
 
+from __future__ import annotations
+
 import contextlib
 import json
+import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -40,7 +46,7 @@ LIMITS = {
 
 
 @pytest.fixture(scope="module")
-def server(runs, tmp_path_factory):
+def server(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of small limits."""
     folder = tmp_path_factory.mktemp("attacked")
     with running({"sasrec": runs["sasrec"]}, folder, connections=LIMITS) as server:
@@ -48,7 +54,7 @@ def server(runs, tmp_path_factory):
 
 
 @pytest.fixture
-def port(server):
+def port(server: Server) -> Iterator[int]:
     """Its port; it must answer as ever at the end."""
     yield server.port
     (answer,) = ask(server.port, post("/v1/recommend", LIST, CLOSE))
@@ -99,14 +105,14 @@ def ended(port: int, reason: str) -> float:
         (post("/v1/recommend", LIST, b"connection: upgrade", b"upgrade: h2c"), 400, "bad-request"),
     ],
 )  # fmt: skip
-def test_bytes_that_are_refused(port, data, status, kind) -> None:
+def test_bytes_that_are_refused(port: int, data: bytes, status: int, kind: str) -> None:
     (answer,) = ask(port, data)
     assert answer.status == status, answer
     assert answer.problem() == kind
     assert answer.headers["connection"] == "close" or CLOSE in data
 
 
-def test_what_is_within_the_limits_is_answered(port) -> None:
+def test_what_is_within_the_limits_is_answered(port: int) -> None:
     chunked = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in LIST) + b"0\r\n\r\n"
     json_type = b"content-type: application/json"
     answered = [
@@ -122,7 +128,7 @@ def test_what_is_within_the_limits_is_answered(port) -> None:
         assert answer.status == 200, (data, answer)
 
 
-def test_trailers_are_no_headers(port) -> None:
+def test_trailers_are_no_headers(port: int) -> None:
     """Else a body could bring a header after the headers were checked."""
     start = head("/v1/recommend", b"transfer-encoding: chunked", CLOSE)
     body = b"%x\r\n%s\r\n0\r\ncontent-type: application/json\r\n\r\n" % (len(LIST), LIST)
@@ -130,7 +136,7 @@ def test_trailers_are_no_headers(port) -> None:
     assert answer.status == 422  # the body is not JSON by its headers
 
 
-def test_what_follows_an_upgrade_is_no_request(port) -> None:
+def test_what_follows_an_upgrade_is_no_request(port: int) -> None:
     start = head("/healthz", b"connection: upgrade", b"upgrade: websocket", method="GET")
     with connect(port) as connection:
         connection.sendall(start)
@@ -141,7 +147,7 @@ def test_what_follows_an_upgrade_is_no_request(port) -> None:
     assert [answer.status for answer in ask(port, start)] == [422]  # it has no body
 
 
-def test_pipelined_requests_are_answered_in_order(port) -> None:
+def test_pipelined_requests_are_answered_in_order(port: int) -> None:
     answers = ask(port, GET + post("/v1/recommend", LIST) + head("/no", CLOSE, method="GET"))
     assert [answer.status for answer in answers] == [200, 200, 404]
     # What is damaged is refused behind the answers to what was whole, and never in their place.
@@ -154,7 +160,7 @@ def test_pipelined_requests_are_answered_in_order(port) -> None:
     assert answers[1].problem() == "bad-request"
 
 
-def test_a_flood_of_pipelined_requests_is_cut(port) -> None:
+def test_a_flood_of_pipelined_requests_is_cut(port: int) -> None:
     before = resident_mb()
     answers = ask(port, GET * 100_000)
     assert 1 <= len(answers) <= 17
@@ -162,7 +168,7 @@ def test_a_flood_of_pipelined_requests_is_cut(port) -> None:
     assert resident_mb() - before < 20
 
 
-def test_a_header_without_an_end_takes_no_memory(port) -> None:
+def test_a_header_without_an_end_takes_no_memory(port: int) -> None:
     before = peak = resident_mb()
     for start in (b"GET /", GET[:-2] + b"x: ", GET[:-2] + b"x"):
         with connect(port) as connection:
@@ -174,7 +180,7 @@ def test_a_header_without_an_end_takes_no_memory(port) -> None:
     assert peak - before < 10
 
 
-def test_silent_connections_are_closed(port) -> None:
+def test_silent_connections_are_closed(port: int) -> None:
     before = ended(port, "timeout")
     with connect(port) as silent, connect(port) as started, connect(port) as idle:
         started.sendall(GET[:20])
@@ -202,13 +208,13 @@ def test_silent_connections_are_closed(port) -> None:
     ],
     ids=["headers", "lines", "after an answer", "body", "chunks", "extension", "after a 404"],
 )
-def test_slow_senders_are_ended(port, start, piece) -> None:
+def test_slow_senders_are_ended(port: int, start: bytes, piece: bytes) -> None:
     with connect(port) as connection:
         connection.sendall(start)
         assert 0.5 < drip(connection, piece, 0.05, 200) < 8
 
 
-def test_a_body_that_is_quick_enough_may_take_long(port) -> None:
+def test_a_body_that_is_quick_enough_may_take_long(port: int) -> None:
     body = LIST + b" " * 7500
     with connect(port) as connection:
         connection.sendall(post("/v1/recommend", body, CLOSE)[: -len(body)])
@@ -220,7 +226,7 @@ def test_a_body_that_is_quick_enough_may_take_long(port) -> None:
         assert [answer.status for answer in read_all(connection)] == [200]
 
 
-def test_a_slow_body_gets_408_and_is_not_kept(port) -> None:
+def test_a_slow_body_gets_408_and_is_not_kept(port: int) -> None:
     body = b'{"events": [{"user_id": "slow", "item_id": "i3"}]}'
     with connect(port) as connection:
         connection.sendall(post("/v1/events", body + b" ")[:-1])
@@ -229,7 +235,7 @@ def test_a_slow_body_gets_408_and_is_not_kept(port) -> None:
     assert httpx.get(f"http://127.0.0.1:{port}/v1/users/slow").status_code == 404
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_body_is_not_served(port) -> None:
+def test_a_client_that_leaves_in_the_middle_of_a_body_is_not_served(port: int) -> None:
     body = b'{"events": [{"user_id": "gone", "item_id": "i3"}]}'
     with connect(port) as connection:
         connection.sendall(post("/v1/events", body + b" ")[:-1])
@@ -237,7 +243,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_is_not_served(port) -> Non
     assert httpx.get(f"http://127.0.0.1:{port}/v1/users/gone").status_code == 404
 
 
-def test_a_slow_reader_is_ended(port) -> None:
+def test_a_slow_reader_is_ended(port: int) -> None:
     before = ended(port, "slow reader")
     with connect(port) as connection:
         for _ in range(200):  # until the buffers of both sides are full
@@ -250,20 +256,20 @@ def test_a_slow_reader_is_ended(port) -> None:
 
 
 @pytest.fixture
-def small(runs, tmp_path):
+def small(runs: dict[str, Path], tmp_path: Path) -> Iterator[int]:
     """A server of ten connections."""
     limits = {"max_connections": 10, "head_timeout_s": 30, "max_per_address": 6}
     with running({"sasrec": runs["sasrec"]}, tmp_path, connections=limits) as server:
         yield server.port
 
 
-def healthy(port: int, **options) -> None:
+def healthy(port: int, **options: Any) -> None:
     for path in ("/healthz", "/readyz"):
         answers = ask(port, head(path, CLOSE, method="GET"), **options)
         assert [answer.status for answer in answers] == [200]
 
 
-def test_silent_connections_give_way(small) -> None:
+def test_silent_connections_give_way(small: int) -> None:
     silent = [connect(small, f"127.0.0.{n % 5 + 1}") for n in range(40)]
     healthy(small, source="127.0.0.9")
     (answer,) = ask(small, post("/v1/recommend", LIST, CLOSE), source="127.0.0.9")
@@ -272,7 +278,7 @@ def test_silent_connections_give_way(small) -> None:
         each.close()
 
 
-def test_one_address_takes_no_place_of_another(small) -> None:
+def test_one_address_takes_no_place_of_another(small: int) -> None:
     with connect(small, "127.0.0.2") as kept:
         kept.sendall(GET)
         assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200")
@@ -284,7 +290,7 @@ def test_one_address_takes_no_place_of_another(small) -> None:
             each.close()
 
 
-def busy(port: int, source: str):
+def busy(port: int, source: str) -> socket.socket:
     """A connection with a request under way: its body does not end."""
     connection = connect(port, source)
     connection.sendall(
@@ -293,7 +299,7 @@ def busy(port: int, source: str):
     return connection
 
 
-def test_where_all_are_busy_health_checks_alone_are_answered(small) -> None:
+def test_where_all_are_busy_health_checks_alone_are_answered(small: int) -> None:
     held = [busy(small, f"127.0.0.{2 + n % 2}") for n in range(10)]
     time.sleep(0.1)
     spare = [connect(small, "127.0.0.4") for _ in range(30)]
@@ -305,7 +311,9 @@ def test_where_all_are_busy_health_checks_alone_are_answered(small) -> None:
         each.close()
 
 
-def test_one_address_has_a_share_and_a_trusted_proxy_has_not(runs, tmp_path, caplog) -> None:
+def test_one_address_has_a_share_and_a_trusted_proxy_has_not(
+    runs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     limits = {"max_connections": 20, "max_per_address": 3, "trusted_proxies": ["127.0.0.8/29"]}
     with running({"sasrec": runs["sasrec"]}, tmp_path, connections=limits) as server:
         held = [busy(server.port, "127.0.0.1") for _ in range(3)]
@@ -318,12 +326,15 @@ def test_one_address_has_a_share_and_a_trusted_proxy_has_not(runs, tmp_path, cap
         healthy(server.port)
         for each in held:
             each.close()
+    logged: Any
     (logged,) = [r for r in caplog.records if r.msg == "one address has all its connections"]
     assert logged.fields["address"] == "127.0.0.1"
     assert "trusted_proxies" in logged.fields["advice"]
 
 
-def test_few_open_files_are_enough(runs, serve, tmp_path) -> None:
+def test_few_open_files_are_enough(
+    runs: dict[str, Path], serve: Callable[..., Any], tmp_path: Path
+) -> None:
     """150 silent connections at 100 open files: health checks and lists are answered, nothing runs out."""
     server = serve(str(runs["sasrec"]), open_files=100)
     silent = []
@@ -343,17 +354,22 @@ def test_few_open_files_are_enough(runs, serve, tmp_path) -> None:
     assert "fewer connections than configured" in log
 
 
-def test_too_few_open_files_are_an_error(runs, tmp_path, monkeypatch) -> None:
+def test_too_few_open_files_are_an_error(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (48, 48))
     with pytest.raises(ServingError, match=r"open files is 48.*ulimit -n"):
         Server(runs, ServerConfig(port=0, store=f"sqlite:///{tmp_path / 's.db'}"))
 
 
 @pytest.mark.slow
-def test_a_flood_of_silent_connections_keeps_nobody_out(runs, serve, tmp_path) -> None:
+def test_a_flood_of_silent_connections_shuts_no_client_out(
+    runs: dict[str, Path], serve: Callable[..., Any], tmp_path: Path
+) -> None:
     """Two threads open connections as fast as they can, for 15 s, at 100 open files."""
     server = serve(str(runs["sasrec"]), open_files=100)
-    stop, opened = threading.Event(), []
+    stop = threading.Event()
+    opened: list[Any] = []
 
     def flood() -> None:
         held = []
@@ -364,12 +380,12 @@ def test_a_flood_of_silent_connections_keeps_nobody_out(runs, serve, tmp_path) -
             if len(held) > 200:
                 held.pop(0).close()
 
-    answered, asked = 0, 0
+    answered, requested = 0, 0
     with ThreadPoolExecutor(2) as pool:
         floods = [pool.submit(flood) for _ in range(2)]
         ends = time.monotonic() + 15
         while time.monotonic() < ends:
-            asked += 1
+            requested += 1
             with contextlib.suppress(OSError):
                 answers = ask(
                     server.port, head("/healthz", CLOSE, method="GET"), source="127.0.0.2"
@@ -379,6 +395,6 @@ def test_a_flood_of_silent_connections_keeps_nobody_out(runs, serve, tmp_path) -
         for each in floods:
             each.result()
     assert len(opened) > 500
-    assert answered == asked > 5
+    assert answered == requested > 5
     assert server.stop() == 0
     assert "Too many open files" not in (tmp_path / "server.log").read_text()

@@ -1,5 +1,7 @@
 """The files of deploy/ against the command line, the package and each other. Nothing is built or started."""
 
+from __future__ import annotations
+
 import inspect
 import re
 import shlex
@@ -23,7 +25,8 @@ def instructions() -> list[tuple[str, str]]:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     text = "\n".join(line for line in lines if not line.startswith("#"))
     joined = re.sub(r"\\\n\s*", "", text)
-    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+    pairs = (line.split(maxsplit=1) for line in joined.splitlines() if line.strip())
+    return [(name, rest) for name, rest in pairs]
 
 
 def given(word: str) -> list[str]:
@@ -32,12 +35,12 @@ def given(word: str) -> list[str]:
 
 def unit() -> dict[str, list[str]]:
     """The settings of the systemd unit."""
-    found: dict[str, list[str]] = {}
+    actual: dict[str, list[str]] = {}
     for line in (DEPLOY / "seqloom.service").read_text().splitlines():
         name, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
-            found.setdefault(name, []).append(value)
-    return found
+            actual.setdefault(name, []).append(value)
+    return actual
 
 
 def compose() -> dict:
@@ -68,7 +71,7 @@ def test_the_image_installs_what_the_package_offers() -> None:
     assert "--no-deps" in own
 
 
-def test_the_image_runs_the_command_as_nobody_in_particular() -> None:
+def test_the_image_runs_the_command_as_an_unprivileged_user() -> None:
     (entry,) = given("ENTRYPOINT")
     command = yaml.safe_load(entry)
     known = set(inspect.signature(serve).parameters)
@@ -148,14 +151,14 @@ def test_the_unit_runs_the_command() -> None:
     assert settings["WorkingDirectory"] == [f"/var/lib/{settings['StateDirectory'][0]}"]
 
 
-def test_systemd_accepts_the_unit(tmp_path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("no systemd-analyze on this machine (Debian package systemd)")
     text = (DEPLOY / "seqloom.service").read_text()
     file = tmp_path / "seqloom.service"
     file.write_text(text.replace("/opt/seqloom/bin/seqloom", "/bin/true"))
-    found = subprocess.run([tool, "verify", file], capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (0, "")
+    actual = subprocess.run([tool, "verify", file], capture_output=True, text=True)
+    assert (actual.returncode, actual.stderr) == (0, "")
     file.write_text(file.read_text().replace("Restart=on-failure", "Restart=sometimes"))
     assert subprocess.run([tool, "verify", file], capture_output=True, text=True).stderr

@@ -1,1 +1,1 @@
-"""What several tests share: small data sets, models and servers."""
+"""Helpers that several tests share: small data sets, models and servers."""

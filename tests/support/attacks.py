@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.server import Server
@@ -20,8 +20,8 @@ GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 @contextlib.contextmanager
-def running(runs: dict[str, Path], folder: Path, **settings) -> Iterator[Server]:
-    """A server in a thread of this process."""
+def running(runs: dict[str, Path], folder: Path, **settings: Any) -> Iterator[Server]:
+    """Runs a server in a thread of this process."""
     config = ServerConfig.build({"port": 0, "store": f"sqlite:///{folder / 's.db'}", **settings})
     server = Server(runs, config)
     thread = threading.Thread(target=server.run)
@@ -63,7 +63,7 @@ class Answer:
 
 
 def read_all(connection: socket.socket) -> list[Answer]:
-    """All answers until the server closes; none where it resets."""
+    """Returns all answers until the server closes; none where it resets."""
     data = b""
     with contextlib.suppress(ConnectionResetError):
         while got := connection.recv(1 << 16):
@@ -72,7 +72,7 @@ def read_all(connection: socket.socket) -> list[Answer]:
     while data:
         start, _, data = data.partition(b"\r\n\r\n")
         first, *lines = start.decode().split("\r\n")
-        headers = dict(re.fullmatch(r"([^:]+): (.*)", line).groups() for line in lines)
+        headers: dict[str, Any] = dict(line.split(": ", 1) for line in lines)
         length = int(headers.get("content-length", 0))
         answers.append(Answer(int(first.split()[1]), headers, data[:length]))
         data = data[length:]
@@ -80,7 +80,7 @@ def read_all(connection: socket.socket) -> list[Answer]:
 
 
 def ask(port: int, data: bytes, *, source: str = "127.0.0.1") -> list[Answer]:
-    """Send bytes on a connection of their own; gives all answers until the server closes it."""
+    """Sends bytes on a new connection; returns all answers until the server closes it."""
     with connect(port, source) as connection:
         with contextlib.suppress(ConnectionError):  # refused while there is more to send
             connection.sendall(data)
@@ -88,7 +88,7 @@ def ask(port: int, data: bytes, *, source: str = "127.0.0.1") -> list[Answer]:
 
 
 def drip(connection: socket.socket, piece: bytes, every_s: float, most: int) -> float:
-    """Send a piece again and again until the server closes; gives the seconds that it took."""
+    """Sends a piece repeatedly until the server closes; returns the seconds that it took."""
     began = time.monotonic()
     connection.settimeout(every_s)
     for _ in range(most):
@@ -104,7 +104,7 @@ def drip(connection: socket.socket, piece: bytes, every_s: float, most: int) -> 
 
 
 def resident_mb() -> float:
-    """Memory of this process."""
+    """Returns the memory of this process in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024

@@ -1,7 +1,10 @@
-"""Planting leaks, and asking the audit what it finds."""
+"""Plants leaks and runs the audit."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from safetensors.torch import load_file, save_file
 
 from seqloom.core.files import read_json, sha256_file, write_json
@@ -9,31 +12,32 @@ from seqloom.core.records import record_file
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.pipelines.audit import audit
+from seqloom.pipelines.audit.report import Audit
 
 
-def everything(data: Dataset) -> Sequences:
-    """All events of each user: what only a leak sees."""
+def all_events(data: Dataset) -> Sequences:
+    """Returns all events of each user, which only a leak sees."""
     return Sequences(data.events.items, data.events.offsets[:-1], data.events.offsets[1:])
 
 
-def failed(root, name="llmesr"):
-    """Artefacts that fail; the data set of the folder `root` is `data`."""
+def failed(root: Any, name: str = "llmesr") -> set[Any]:
+    """Returns the artefacts that fail; the data set of the folder `root` is `data`."""
     is_run = (root / name / "config.yaml").exists()
     dataset = root / "data" if is_run else None
     return failures(audit(root / name, dataset=dataset))
 
 
-def failures(found):
+def failures(found: Audit) -> set[Any]:
     assert found.passed == (not found.failed)
     assert all(check.action for check in found.checks if check.verdict == "fail")
     return {check.artefact for check in found.checks if check.verdict == "fail"}
 
 
-def change_json(file, **changes):
+def change_json(file: Any, **changes: Any) -> None:
     write_json(file, {**read_json(file, "file"), **changes})
 
 
-def change_tensors(file, change):
+def change_tensors(file: Any, change: Any) -> str:
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
@@ -41,18 +45,18 @@ def change_tensors(file, change):
     return sha256_file(file)
 
 
-def keep_hash(file):
-    """Make the manifest beside `file` know it as it is now, as whoever plants a leak would."""
+def keep_hash(file: Any) -> None:
+    """Writes the new hash of `file` into the manifest beside it, as someone who plants a leak would."""
     manifest = file.with_name("manifest.json")
-    told = read_json(manifest, "manifest")
+    reported = read_json(manifest, "manifest")
     for key in ("files", "records"):
-        if isinstance(told.get(key, {}).get(file.name), dict):
-            told[key][file.name] = record_file(file).model_dump()
-            write_json(manifest, told)
+        if isinstance(reported.get(key, {}).get(file.name), dict):
+            reported[key][file.name] = record_file(file).model_dump()
+            write_json(manifest, reported)
 
 
-def leak(monkeypatch, data):
-    """Let `train` be all events, while the manifests say what they say of an honest data set."""
+def leak(monkeypatch: pytest.MonkeyPatch, data: Any) -> None:
+    """Makes `train` return all events, while the manifests describe an honest data set."""
     honest = data.training_hash
-    monkeypatch.setattr(Dataset, "train", property(everything))
+    monkeypatch.setattr(Dataset, "train", property(all_events))
     monkeypatch.setattr(Dataset, "training_hash", honest)

@@ -1,4 +1,4 @@
-"""Damaging files in every way that a disk, a copy or a hand does, and asking what a reader makes of it."""
+"""Damages files as disks, copies and people do, and checks what readers make of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqloom.core.errors import SeqloomError
 
 
 def damages(data: bytes, others: list[bytes], flips: int, seed: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each damaged form of a file with the content `data`."""
+    """Yields name and content of each damaged form of a file with the content `data`."""
     draw = random.Random(seed)
     yield "empty", b""
     yield "cut in half", data[: len(data) // 2]
@@ -45,18 +45,20 @@ def faults(
     what it gave before or raises an error of seqloom that names a path."""
     expected = use()
     assert use() == expected
-    found = []
+    actual = []
     for file in files:
         data = file.read_bytes()
         for name, content in damages(data, others, flips, file.name):
             file.write_bytes(content)
-            found += [f"{file.name}, {name}: {fault}" for fault in _faults_of(use, expected, file)]
+            actual += [f"{file.name}, {name}: {fault}" for fault in _faults_of(use, expected, file)]
         if file.name not in may_be_missing:
             file.unlink()
-            found += [f"{file.name}, missing: {fault}" for fault in _faults_of(use, expected, file)]
+            actual += [
+                f"{file.name}, missing: {fault}" for fault in _faults_of(use, expected, file)
+            ]
         file.write_bytes(data)
     assert use() == expected
-    return found
+    return actual
 
 
 def _faults_of(use: Callable[[], Any], expected: Any, file: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ from support.language_models import shared_tiny_llama
 
 
 def leave_one_out(histories: list[list[int]]) -> Events:
-    """Events of `histories` (item numbers 1..N): the last is the test event, the one before valid.
+    """Returns events of `histories` (item numbers 1..N): the last is the test event, the one before valid.
 
     A user with fewer than three events has them all in the training part and is not held out.
     """
@@ -34,7 +34,7 @@ def leave_one_out(histories: list[list[int]]) -> Events:
 
 
 def ranked(scorer: Scorer, held_out: HeldOut, **options: Any) -> Ranks:
-    """`rank_targets` where nobody is without a history, so that popularity plays no part."""
+    """Calls `rank_targets` for users who all have a history, so that popularity plays no part."""
     return rank_targets(scorer, held_out, popularity=torch.ones(scorer.num_items), **options)
 
 
@@ -44,7 +44,7 @@ def tiny_dataset(
     titles: list[str] | None = None,
     columns: dict[str, list[str]] | None = None,
 ) -> Dataset:
-    """Write a leave-one-out data set at `path` and open it.
+    """Writes a leave-one-out data set at `path` and opens it.
 
     `histories` are lists of item numbers 1..N, one a user. Item n has id `i<n>` and title
     `titles[n - 1]` (`item <n>` where no titles are given); user u has id `u<u>`. `columns` are
@@ -75,7 +75,7 @@ def tiny_dataset(
 
 
 def looping_dataset(path: Path) -> Dataset:
-    """60 users with 3 to 14 items each of a catalogue of 40, in loops so that there is something to
+    """Writes 60 users with 3 to 14 items each of a catalogue of 40, in loops so that there is something to
     learn, with hashed text embeddings."""
     from seqloom.pipelines.embed.embed import embed
     from seqloom.pipelines.embed.options import EmbedOptions
@@ -92,7 +92,7 @@ def looping_dataset(path: Path) -> Dataset:
 
 
 def prepared_dataset(path: Path, users: int = 60, items: int = 40) -> Dataset:
-    """A data set that `prepare` wrote, with hashed text embeddings of items and users."""
+    """Prepares a data set from a log, with hashed text embeddings of items and users."""
     from seqloom.pipelines.embed.embed import embed
     from seqloom.pipelines.embed.options import EmbedOptions
     from seqloom.pipelines.prepare.options import PrepareOptions
@@ -113,12 +113,16 @@ def prepared_dataset(path: Path, users: int = 60, items: int = 40) -> Dataset:
     return made
 
 
-SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 8}}
+SMALL: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 16,
+    "encoder": {"hidden_size": 16, "max_len": 8},
+}
 """A configuration under which a sequence system trains in a moment."""
 
 
 SMALL_MODEL = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
-SMALL_IDGENREC = {
+SMALL_IDGENREC: dict[str, Any] = {
     "epochs": 1,
     "rounds": 2,
     "batch_size": 16,
@@ -134,7 +138,7 @@ SMALL_IDGENREC = {
 
 
 def small_config(system: str) -> dict:
-    """A configuration that trains in a moment."""
+    """Returns a configuration that trains in a moment."""
     if system == "e4srec":
         model = {"name": str(shared_tiny_llama()), "num_layers": 1}
         return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}

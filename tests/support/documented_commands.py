@@ -16,22 +16,22 @@ COMMANDS_BY_NAME: dict[str, Any] = {
 
 
 def pages() -> list[Path]:
-    """Every page in `docs/`."""
+    """Returns every page in `docs/`."""
     return sorted((ROOT / "docs").rglob("*.md"))
 
 
 def page(name: str) -> str:
-    """The text of a page in `docs/`."""
+    """Reads a page in `docs/`."""
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 def code_blocks(text: str) -> list[tuple[str, str]]:
-    """Language and content of every fenced code block."""
+    """Returns language and content of every fenced code block."""
     return re.findall(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> list[str]:
-    """Every call of a seqloom command in the code blocks; a synopsis (`[--option]`) is none."""
+    """Returns every call of a seqloom command in the code blocks, without synopses (`[--option]`)."""
     code = "\n".join(block for _, block in code_blocks(text)).replace("\\\n", " ")
     lines = re.findall(r"^ *(seqloom [a-z].*)$", code, flags=re.MULTILINE)
     calls = [call for line in lines for call in line.split(" && ")]
@@ -39,6 +39,6 @@ def commands(text: str) -> list[str]:
 
 
 def parsed(line: str) -> tuple[str, dict[str, Any]]:
-    """The command's name and its parameters; typer's error where it has no such option."""
+    """Parses a call into the command's name and its parameters, with typer's errors."""
     _, name, *rest = shlex.split(line, comments=True)
     return name, COMMANDS_BY_NAME[name].make_context(name, rest).params

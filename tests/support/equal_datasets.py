@@ -1,4 +1,4 @@
-"""Whether a data set in parts is the one that a single process makes."""
+"""Compares a data set in parts with the one that a single process makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from seqloom.data.store import Dataset
 
 
 def assert_equal(made: Dataset, expected: Dataset) -> None:
-    """Everything but where it came from."""
+    """Compares everything but the record of the sources."""
     assert made.fingerprint == expected.fingerprint
     assert made.manifest.training == expected.manifest.training
     assert made.items.equals(expected.items)

@@ -10,7 +10,7 @@ ROWS = 900
 
 
 def make_log(seed: int, rows: int = ROWS) -> pl.DataFrame:
-    """Users and items of very unequal weight, repeated events, equal times, ratings."""
+    """Draws users and items of very unequal weight, repeated events, equal times, ratings."""
     draw = np.random.default_rng(seed)
     return pl.DataFrame(
         {
@@ -23,7 +23,7 @@ def make_log(seed: int, rows: int = ROWS) -> pl.DataFrame:
 
 
 def write_files(log: pl.DataFrame, folder: Path, count: int, kind: str = "parquet") -> Path:
-    """The log cut into files of unequal size."""
+    """Writes the log as files of unequal size."""
     folder.mkdir()
     edges = [
         0,

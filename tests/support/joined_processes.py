@@ -1,4 +1,4 @@
-"""What each of several processes runs in the tests: jobs of training, whose losses the first notes.
+"""The program of each of several processes in tests: training jobs, whose losses the first one records.
 
     python joined.py JOBS.json
 
@@ -13,17 +13,21 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from seqloom.data.store import Dataset
 from seqloom.distributed.dtensors import gather_tensor
 from seqloom.distributed.process_group import open_processes
+from seqloom.distributed.processes import Processes
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.training.step import Stepper
 
 
-def norm(module) -> float:
-    """Of all gradients together, after clipping."""
+def norm(module: Any) -> float:
+    """Returns the norm of all gradients together, after clipping."""
     squares = [
         gather_tensor(p.grad).double().square().sum()
         for p in module.parameters()
@@ -32,12 +36,13 @@ def norm(module) -> float:
     return float(sum(squares)) ** 0.5
 
 
-def do(job: dict, processes) -> list[dict[str, float]]:
-    """Train and evaluate as `job` says; gives the losses of every step."""
+def do(job: dict, processes: Processes) -> list[dict[str, float]]:
+    """Trains and evaluates as `job` describes; returns the losses of every step."""
     losses: list[dict[str, float]] = []
-    step = Stepper.__call__
+    stepper: Any = Stepper
+    step = stepper.__call__
 
-    def noted(self, batch):
+    def noted(self: Any, batch: Any) -> dict[str, Tensor]:
         if processes.rank == job.get("dies"):
             if len(losses) == job["after"]:
                 os.kill(os.getpid(), job.get("signal", signal.SIGKILL))
@@ -49,7 +54,7 @@ def do(job: dict, processes) -> list[dict[str, float]]:
             losses[-1]["gradient"] = norm(self.phase.module)
         return parts
 
-    Stepper.__call__ = noted
+    stepper.__call__ = noted
     try:
         data = Dataset.load(job["data"])
         train(
@@ -67,7 +72,7 @@ def do(job: dict, processes) -> list[dict[str, float]]:
     except KeyboardInterrupt:
         pass
     finally:
-        Stepper.__call__ = step
+        stepper.__call__ = step
     return losses
 
 

@@ -12,30 +12,30 @@ from seqloom.core.files import atomic_file
 
 
 def square(piece: int) -> tuple[int, int, str]:
-    """The square, who computed it, and with how many threads."""
+    """Returns the square, the process and its number of threads."""
     return piece * piece, os.getpid(), os.environ["OMP_NUM_THREADS"]
 
 
-def dies_once(folder: str, deadly: int, piece: int) -> int:
-    """Kills its own process at the piece `deadly`, the first time; every begin leaves a mark."""
+def die_first_time(folder: str, deadly: int, piece: int) -> int:
+    """Kills its own process at the piece `deadly`, the first time; every start leaves a file."""
     (Path(folder) / f"begun-{piece}-{os.getpid()}-{time.monotonic_ns()}").touch()
     if piece == deadly and len(list(Path(folder).glob(f"begun-{piece}-*"))) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return piece
 
 
-def always_dies(piece: int) -> None:
+def always_die(piece: int) -> None:
     """Ends its process."""
     os._exit(7)
 
 
-def complains(piece: int) -> None:
+def raise_error(piece: int) -> None:
     """Raises an error of seqloom's at piece 1, a fault elsewhere."""
     raise DataError("the log is empty") if piece == 1 else ValueError("a fault")
 
 
 def slow_piece(folder: str, seconds: float, piece: int) -> int:
-    """Takes its time, then leaves a file, whole or not at all."""
+    """Waits, then writes a file atomically."""
     time.sleep(seconds)
     with atomic_file(Path(folder) / f"done-{piece}") as work:
         work.write_text(str(piece))

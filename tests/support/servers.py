@@ -27,7 +27,7 @@ _MAIN = "from seqloom.cli.main import main; main()"
 
 @contextlib.contextmanager
 def _or_skip(server: AbstractContextManager[str]) -> Iterator[str]:
-    """`server`; the test skips where the machine has none."""
+    """Starts `server`; skips the test where the machine has none."""
     with contextlib.ExitStack() as running:
         try:
             url = running.enter_context(server)
@@ -37,17 +37,17 @@ def _or_skip(server: AbstractContextManager[str]) -> Iterator[str]:
 
 
 def redis_server() -> AbstractContextManager[str]:
-    """A Redis that flushes every write; gives its URL."""
+    """Starts a Redis that flushes every write; yields its URL."""
     return _or_skip(backends.redis_server())
 
 
 def postgres_server() -> AbstractContextManager[str]:
-    """A PostgreSQL that need not survive the machine; gives its URL."""
+    """Starts a PostgreSQL without durability; yields its URL."""
     return _or_skip(backends.postgres_server(flushes=False))
 
 
 def nginx_server(ports: Sequence[int]) -> AbstractContextManager[str]:
-    """nginx by deploy/nginx.conf in front of the servers on `ports`; gives its URL."""
+    """Starts nginx by deploy/nginx.conf in front of the servers on `ports`; yields its URL."""
     return _or_skip(backends.nginx_server(ports))
 
 
@@ -73,25 +73,25 @@ class Process:
             command, stdout=subprocess.PIPE, stderr=self.log, text=True,
             env={**os.environ, "PYTHONPATH": _SOURCES, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        self._told: dict | None = None
+        self._summary: dict | None = None
 
     @property
-    def told(self) -> dict:
-        """What it says when it listens."""
-        if self._told is None:
+    def summary(self) -> dict:
+        """The document that it prints when it listens."""
+        if self._summary is None:
             document = ""
             for line in self.process.stdout:
                 document += line
                 if line.rstrip() == "}":
                     break
-            self._told = json.loads(document)
-            assert "error" not in self._told, self._told
-        return self._told
+            self._summary = json.loads(document)
+            assert "error" not in self._summary, self._summary
+        return self._summary
 
     @property
     def url(self) -> str:
         """Its address; waits until it listens."""
-        return self.told["url"]
+        return self.summary["url"]
 
     @property
     def port(self) -> int:
@@ -99,7 +99,7 @@ class Process:
         return int(self.url.rsplit(":", 1)[1])
 
     def stop(self, how: int = signal.SIGTERM, seconds: float = 60) -> int:
-        """Send a signal and wait for the end; gives the exit code."""
+        """Sends a signal and waits for the end; returns the exit code."""
         self.process.send_signal(how)
         code = self.process.wait(seconds)
         self.process.stdout.close()

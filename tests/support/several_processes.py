@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from support.datasets import looping_dataset
 from support.language_models import save_tiny_llama
@@ -17,8 +18,8 @@ WORKER = Path(__file__).with_name("joined_processes.py")
 BATCH = 23
 
 
-def sequence(kind: str = "sasrec", epochs: int = 2, **keys) -> dict:
-    """No dropout: what it draws depends on the number of processes."""
+def sequence(kind: str = "sasrec", epochs: int = 2, **keys: Any) -> dict:
+    """Returns a configuration without dropout, whose draws depend on the number of processes."""
     encoder = {
         "kind": kind,
         "hidden_size": 16,
@@ -30,7 +31,7 @@ def sequence(kind: str = "sasrec", epochs: int = 2, **keys) -> dict:
     return {**start, **keys}
 
 
-def plug_in(llama: Path, **keys) -> dict:
+def plug_in_config(llama: Path, **keys: Any) -> dict:
     return {
         "batch_size": BATCH,
         "max_len": 8,
@@ -60,23 +61,24 @@ class Folder:
         """`size` processes with the environment that torchrun gives them."""
         data = str(self.data.path)
         rows = [
-            {"data": data, "out": str(self.out(name, job)), **told} for job, told in jobs.items()
+            {"data": data, "out": str(self.out(name, job)), **reported}
+            for job, reported in jobs.items()
         ]
         file = self.path / f"{name}-{size}.json"
         file.write_text(json.dumps(rows))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        found = []
+        actual = []
         for rank in range(size):
-            own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
+            own: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
             own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             environment = os.environ | {key: str(value) for key, value in own.items()}
             command = [sys.executable, str(WORKER), str(file)]
-            found.append(
+            actual.append(
                 subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
             )
-        return found
+        return actual
 
     def run(self, jobs: dict[str, dict], name: str, size: int) -> None:
         for process in self.start(jobs, name, size):
@@ -86,12 +88,12 @@ class Folder:
     def out(self, name: str, job: str) -> Path:
         return self.path / name / job
 
-    def read(self, name: str, job: str, file: str):
+    def read(self, name: str, job: str, file: str) -> Any:
         return json.loads((self.out(name, job) / file).read_text())
 
 
 def assert_alike(folder: Folder, one: tuple[str, str], two: tuple[str, str]) -> None:
-    """The losses of every step to 5 digits, and all that `evaluate` found."""
+    """Compares the losses of every step to 5 digits, and all results of `evaluate`."""
     first, second = (folder.read(*run, "losses.json") for run in (one, two))
     assert len(first) == len(second)
     for step, (a, b) in enumerate(zip(first, second, strict=True)):

@@ -1,8 +1,9 @@
-"""What a training step does, to be held against the costs that a system declares."""
+"""Counts of a training step, to compare with the costs that a system declares."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from seqloom.core.cost import Rates
 RATES = Rates(1e-10, 1e-10, 1e-9, 1e-10, 1e-7, 1e-5)
 
 
-def bytes_kept(phase, batch, frozen: Iterable[Tensor] = ()) -> int:
-    """Bytes that autograd keeps of a step until its gradients are known, weights left out."""
+def bytes_kept(phase: Any, batch: Any, frozen: Iterable[Tensor] = ()) -> int:
+    """Returns the bytes that autograd keeps of a step until its gradients are known, weights left out."""
     weights = {weight.untyped_storage().data_ptr() for weight in frozen}
     kept = {}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from seqloom.data.store import Dataset
@@ -12,13 +15,13 @@ SYSTEMS = names()
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory) -> Dataset:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Small histories with text."""
     return looping_dataset(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="session")
-def members(dataset, tmp_path_factory) -> dict[str, str]:
+def members(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The folders of three trained runs, to be combined."""
     from seqloom.pipelines.train.train import train
 
@@ -29,8 +32,8 @@ def members(dataset, tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def configured(members):
-    """A function from a system's name to a configuration under which it trains in a moment."""
+def configured(members: dict[str, str]) -> Callable[..., Any]:
+    """Builds, for a system's name, a configuration under which it trains in a moment."""
 
     def config(system: str) -> dict:
         if system == "ensemble":  # few candidates, so that others are drawn
@@ -41,7 +44,12 @@ def configured(members):
 
 
 @pytest.fixture(scope="session", params=SYSTEMS)
-def trained(request, dataset, configured, tmp_path_factory):
+def trained(
+    request: pytest.FixtureRequest,
+    dataset: Dataset,
+    configured: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
     """The folder of a run of each system."""
     from seqloom.pipelines.train.train import train
 

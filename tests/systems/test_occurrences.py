@@ -13,11 +13,11 @@ TRAIN = Sequences.from_lists([[1, 2, 3], [2], [3, 1, 2, 2]])
 
 
 def test_occurrences_after_another_item() -> None:
-    found = find_occurrences(TRAIN, 4, 0, after=1)
-    assert found.counts.tolist() == [1, 3, 1, 0]
-    which, real = found.draw(torch.tensor([2, 1, 4]), 5)
+    actual = find_occurrences(TRAIN, 4, 0, after=1)
+    assert actual.counts.tolist() == [1, 3, 1, 0]
+    which, real = actual.draw(torch.tensor([2, 1, 4]), 5)
     assert real.sum(1).tolist() == [3, 1, 0]
-    histories = found.before(which[0][real[0]]).pad()
+    histories = actual.before(which[0][real[0]]).pad()
     rows = {
         tuple(row[:n].tolist()) for row, n in zip(histories.items, histories.lengths, strict=True)
     }
@@ -25,17 +25,17 @@ def test_occurrences_after_another_item() -> None:
 
 
 def test_items_around_an_occurrence() -> None:
-    found = find_occurrences(TRAIN, 4, 0, after=0)
-    assert found.counts.tolist() == [2, 3, 2, 0]
-    which, _ = found.draw(torch.tensor([3]), 2)
-    around = {tuple(row) for row in found.around(which[0], 2).tolist()}
+    actual = find_occurrences(TRAIN, 4, 0, after=0)
+    assert actual.counts.tolist() == [2, 3, 2, 0]
+    which, _ = actual.draw(torch.tensor([3]), 2)
+    around = {tuple(row) for row in actual.around(which[0], 2).tolist()}
     assert around == {(1, 2, 0, 0), (0, 0, 1, 2)}
 
 
 def test_a_draw_takes_distinct_occurrences_from_any_start() -> None:
-    found = find_occurrences(TRAIN, 4, 0, after=0)
+    actual = find_occurrences(TRAIN, 4, 0, after=0)
     for start in range(3):
-        which, real = found.draw(torch.tensor([2]), 2, torch.tensor([start]))
+        which, real = actual.draw(torch.tensor([2]), 2, torch.tensor([start]))
         assert real.all()
         assert len(set(which[0].tolist())) == 2
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from seqloom.core.errors import ConfigError
+from seqloom.data.store import Dataset
 from seqloom.nn import losses
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.base_config import LossConfig
@@ -17,7 +21,7 @@ from seqloom.text.store import load_embeddings
 from support.datasets import SMALL, tiny_dataset
 
 
-def test_popularity_offset_is_added_in_training():
+def test_popularity_offset_is_added_in_training() -> None:
     draw = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(rows, 4, generator=draw) for rows in (6, 5))
     targets = torch.randint(5, (6,), generator=draw)
@@ -29,7 +33,7 @@ def test_popularity_offset_is_added_in_training():
     torch.testing.assert_close(plain, F.cross_entropy(hidden @ weight.t(), targets))
 
 
-def test_popularity_offset_works_with_every_loss():
+def test_popularity_offset_works_with_every_loss() -> None:
     hidden, weight = torch.tensor([[2.0], [1.0]]), torch.tensor([[0.5], [-1.0]])
     targets = torch.tensor([0, 1])  # of two items the other one is the negative
     offset = 0.3 * torch.tensor([10.0, 2.0]).log()
@@ -41,7 +45,7 @@ def test_popularity_offset_works_with_every_loss():
     torch.testing.assert_close(loss, -(F.logsigmoid(right) + F.logsigmoid(-wrong)).mean())
 
 
-def test_sampled_softmax_with_the_offset_estimates_the_softmax_with_it():
+def test_sampled_softmax_with_the_offset_estimates_the_softmax_with_it() -> None:
     draw = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(rows, 4, generator=draw) for rows in (6, 5))
     targets = torch.randint(5, (6,), generator=draw)
@@ -55,7 +59,7 @@ def test_sampled_softmax_with_the_offset_estimates_the_softmax_with_it():
     torch.testing.assert_close(sampled, exact, rtol=0.02, atol=0)
 
 
-def test_every_unseen_item_is_drawn_by_as_many_numbers():
+def test_every_unseen_item_is_drawn_by_as_many_numbers() -> None:
     seen = torch.tensor([[0, 1, 5, 7], [6, 8, 8, 8], [0, 1, 2, 3]])  # 8 items, then 8 for no more
     for row, gone in enumerate(({0, 1, 5, 7}, {6}, {0, 1, 2, 3})):
         unseen = [item for item in range(8) if item not in gone]
@@ -64,12 +68,14 @@ def test_every_unseen_item_is_drawn_by_as_many_numbers():
 
 
 @pytest.mark.parametrize("kind", ["bce", "gbce"])
-def test_negatives_are_no_items_of_the_users_training_part(kind, tmp_path, monkeypatch):
+def test_negatives_are_no_items_of_the_users_training_part(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     histories = [[3, 1, 2], [1, 2, 3, 4, 5, 9, 9], [6, 7, 6, 8, 1, 2], [2, 9, 1, 4, 4]]
     data = TrainingData(tiny_dataset(tmp_path / "data", histories))
     drawn = []
 
-    def record(hidden, weight, targets, negatives, **_options):
+    def record(hidden: Any, weight: Any, targets: Any, negatives: Any, **_options: Any) -> Any:
         drawn.append((targets, negatives))
         return hidden.sum()
 
@@ -79,8 +85,8 @@ def test_negatives_are_no_items_of_the_users_training_part(kind, tmp_path, monke
         config = SASRec.config_class.build({**SMALL, "loss": settings})
         system = SASRec(config, Sizes(num_items=data.dataset.num_items))
         system.initialise(data)
-        (phase,) = system.phases(data)
-        batch = phase.steps(0)[0]
+        phase: Any = system.phases(data)[0]
+        batch: Any = phase.steps(0)[0]
         drawn.clear()
         phase.loss(batch)
         ((targets, negatives),) = drawn
@@ -91,7 +97,7 @@ def test_negatives_are_no_items_of_the_users_training_part(kind, tmp_path, monke
             assert set(row.tolist()) == possible
 
 
-def test_a_user_with_every_item_leaves_no_negative(tmp_path):
+def test_a_user_with_every_item_leaves_no_negative(tmp_path: Path) -> None:
     data = TrainingData(tiny_dataset(tmp_path / "data", [[1, 2, 3, 3, 1], [1, 2, 1]]))
     config = SASRec.config_class.build({**SMALL, "loss": {"kind": "bce"}})
     system = SASRec(config, Sizes(num_items=3))
@@ -99,8 +105,8 @@ def test_a_user_with_every_item_leaves_no_negative(tmp_path):
         system.phases(data)
 
 
-def test_output_dropout_is_the_ranking_losss_alone(dataset):
-    def loss(system_class, rate):
+def test_output_dropout_is_the_ranking_losss_alone(dataset: Dataset) -> None:
+    def loss(system_class: Any, rate: float) -> dict[Any, Any]:
         encoder = {**SMALL["encoder"], "dropout": 0.0, "output_dropout": rate}
         config = system_class.config_class.build(
             {**SMALL, "encoder": encoder, "distillation": {"alpha": 0.1}}

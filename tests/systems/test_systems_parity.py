@@ -6,19 +6,21 @@ share no code with ours: `nn.TransformerEncoderLayer`, `nn.GRUCell`, `nn.Embeddi
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from seqloom.data.sequences import Sequences
-from seqloom.systems.base import Sizes
+from seqloom.systems.base import Sizes, System
 from seqloom.systems.registry import system_class
 
 ITEMS, WIDTH, MAX_LEN = 30, 16, 8
 HISTORIES = [[3], [5, 9, 2], [7, 7, 1, 30, 12, 4, 9, 18], list(range(1, 15))]
 
 
-def system(name: str, **encoder):
+def system(name: str, **encoder: Any) -> System[Any]:
     """A system whose every weight is drawn, norms and biases too."""
     cls = system_class(name)
     shape = {"hidden_size": WIDTH, "max_len": MAX_LEN, "num_layers": 2, **encoder}
@@ -30,13 +32,13 @@ def system(name: str, **encoder):
     return made.eval()
 
 
-def ours(made):
+def ours(made: System[Any]) -> torch.Tensor:
     batch = Sequences.from_lists(HISTORIES).pad(made.max_len)
     with torch.inference_mode():
         return made.scorer().score(batch.items, batch.lengths)
 
 
-def transformer(blocks, final) -> nn.TransformerEncoder:
+def transformer(blocks: Any, final: Any) -> nn.TransformerEncoder:
     """torch's encoder of pre-norm GELU layers with the weights of our blocks."""
     block = blocks[0]
     layer = nn.TransformerEncoderLayer(
@@ -66,7 +68,7 @@ def transformer(blocks, final) -> nn.TransformerEncoder:
 
 
 @torch.no_grad()
-def by_sasrec(made) -> torch.Tensor:
+def by_sasrec(made: Any) -> torch.Tensor:
     """Item vectors times sqrt(D) plus positions, causal layers, the last state times the item vectors."""
     theirs = transformer(made.encoder.blocks, made.encoder.norm)
     rows = []
@@ -79,7 +81,7 @@ def by_sasrec(made) -> torch.Tensor:
 
 
 @torch.no_grad()
-def by_bert4rec(made) -> torch.Tensor:
+def by_bert4rec(made: Any) -> torch.Tensor:
     """[MASK] after the history, positions counted from it, every position sees all; its last state."""
     theirs = transformer(made.encoder.blocks, made.encoder.norm)
     rows = []
@@ -92,7 +94,7 @@ def by_bert4rec(made) -> torch.Tensor:
 
 
 @torch.no_grad()
-def by_gru4rec(made) -> torch.Tensor:
+def by_gru4rec(made: Any) -> torch.Tensor:
     """Cells step by step, then the linear map, the norm, and the item vectors."""
     recurrent = made.encoder.recurrent
     cells = []
@@ -117,14 +119,14 @@ CASES = [("sasrec", by_sasrec), ("bert4rec", by_bert4rec), ("gru4rec", by_gru4re
 
 
 @pytest.mark.parametrize(("name", "other"), CASES)
-def test_scores_are_those_of_the_other_implementation(name, other) -> None:
+def test_scores_are_those_of_the_other_implementation(name: str, other: Any) -> None:
     made = system(name)
     torch.testing.assert_close(ours(made), other(made), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "other"), CASES)
-def test_the_comparison_would_notice_a_weight(name, other) -> None:
-    made = system(name)
+def test_the_comparison_would_notice_a_weight(name: str, other: Any) -> None:
+    made: Any = system(name)
     before = other(made)
     with torch.no_grad():
         next(iter(made.encoder.parameters())).mul_(1.2)

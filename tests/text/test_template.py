@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 
 from seqloom.core.errors import ConfigError
@@ -25,17 +27,19 @@ from seqloom.text.template import Template
         ("{a:b}", {"a:b": "A"}, "A"),
     ],
 )
-def test_a_missing_value_takes_its_label_with_it(template, values, expected):
+def test_a_missing_value_takes_its_label_with_it(
+    template: str, values: dict[str, str], expected: str
+) -> None:
     assert Template(template).render(values) == expected
 
 
 @pytest.mark.parametrize("template", ["{title", "title}", "{}", "a { b"])
-def test_a_broken_template_is_refused(template):
+def test_a_broken_template_is_refused(template: str) -> None:
     with pytest.raises(ConfigError, match="brace"):
         Template(template)
 
 
-def test_an_unknown_placeholder_names_what_is_allowed():
+def test_an_unknown_placeholder_names_what_is_allowed() -> None:
     with pytest.raises(ConfigError, match=r"\{brnd\}.*\{title\}, \{brand\}"):
         Template("{brnd}").check(["title", "brand"], "the item columns are")
     with pytest.raises(ConfigError, match="no placeholder"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,18 +17,18 @@ from seqloom.training.loop import Trainer
 
 
 class Scale(nn.Module):
-    def __init__(self, value=0.0):
+    def __init__(self, value: float = 0.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([[value]]))
         self.fixed = nn.Parameter(torch.tensor(7.0), requires_grad=False)
 
 
-def set_to(module, value):
+def set_to(module: Scale, value: float) -> None:
     with torch.no_grad():
         module.weight.fill_(value)
 
 
-def mean_of(values, power):
+def mean_of(values: list[Any], power: float) -> float:
     module = Scale(100.0)
     average = WeightAverage(module, power)
     for value in values:
@@ -35,18 +38,18 @@ def mean_of(values, power):
     return float(module.weight.detach())
 
 
-def test_power_one_is_the_plain_mean():
+def test_power_one_is_the_plain_mean() -> None:
     assert mean_of([1.0, 2.0, 6.0], 1.0) == pytest.approx(3.0)
 
 
-def test_addition_i_weighs_about_i_to_the_power_less_one():
+def test_addition_i_weighs_about_i_to_the_power_less_one() -> None:
     values = torch.linspace(0, 1, 2000)
     weights = torch.arange(1, 2001, dtype=torch.float64) ** 8
     expected = float((weights * values).sum() / weights.sum())
     assert mean_of(values.tolist(), 9.0) == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_mean_is_in_use_within_the_block_only():
+def test_the_mean_is_in_use_within_the_block_only() -> None:
     module = Scale(2.0)
     average = WeightAverage(module, 1.0)
     average.add()
@@ -58,7 +61,7 @@ def test_the_mean_is_in_use_within_the_block_only():
     assert float(module.fixed) == 7.0
 
 
-def test_restored_it_goes_on_as_if_never_stopped():
+def test_restored_it_continues_as_if_never_stopped() -> None:
     module = Scale()
     whole, first = WeightAverage(module, 3.0), WeightAverage(module, 3.0)
     for value in (1.0, 5.0):
@@ -80,23 +83,25 @@ class Descent:
 
     name = "descent"
 
-    def __init__(self, *, validated):
+    def __init__(self, *, validated: bool) -> None:
         self.module = Scale()
         self.optimisation = Optimisation(epochs=3, learning_rate=0.1, averaging=1.0)
         self.validated = validated
 
-    def steps(self, epoch):
+    def steps(self, epoch: Any) -> list[Any]:
         return [1.0]
 
-    def loss(self, batch):
+    def loss(self, batch: Any) -> dict[Any, Any]:
         return {"loss": Mean(batch * self.module.weight.sum(), 1)}
 
 
 @pytest.mark.parametrize("validated", [True, False])
-def test_the_loop_validates_and_keeps_the_mean_and_trains_on_from_its_own(tmp_path, validated):
+def test_the_loop_validates_and_keeps_the_mean_and_trains_on_from_its_own(
+    tmp_path: Path, validated: bool
+) -> None:
     phase, seen = Descent(validated=validated), []
 
-    def validate():
+    def validate() -> dict[Any, Any]:
         seen.append(float(phase.module.weight.detach()))
         return {"ndcg@10": -seen[-1]}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from seqloom.training.loop import Trainer, learning_rate_at
 
 
 class Slope(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, 1))
 
@@ -27,22 +29,24 @@ class FakePhase:
     name = "fake"
     validated = True
 
-    def __init__(self, module, losses=(1.0, 1.0), **settings):
+    def __init__(
+        self, module: Slope, losses: tuple[float, float] = (1.0, 1.0), **settings: Any
+    ) -> None:
         self.module = module
         self.optimisation = Optimisation(**{"epochs": 5, "learning_rate": 0.1, **settings})
         self.losses = losses
 
-    def steps(self, epoch):
+    def steps(self, epoch: Any) -> list[Any]:
         return list(self.losses)
 
-    def loss(self, batch):
+    def loss(self, batch: Any) -> dict[Any, Any]:
         return {
             "slope": Mean(batch * self.module.weight.sum(), 1),
             "part": Mean(torch.tensor(batch), 1),
         }
 
 
-def trainer(tmp_path, phase, values, progress=None):
+def trainer(tmp_path: Path, phase: FakePhase, values: list[Any], progress: Any = None) -> Trainer:
     given = iter(values)
     return Trainer(
         phase.module,
@@ -55,7 +59,7 @@ def trainer(tmp_path, phase, values, progress=None):
     )
 
 
-def test_the_best_weights_are_kept_and_patience_stops(tmp_path):
+def test_the_best_weights_are_kept_and_patience_stops(tmp_path: Path) -> None:
     phase = FakePhase(Slope(), patience=2)
     run = trainer(tmp_path, phase, [0.1, 0.3, 0.2, 0.2, 0.9])
     position = run.fit()
@@ -67,27 +71,27 @@ def test_the_best_weights_are_kept_and_patience_stops(tmp_path):
     assert rows[0]["train"].keys() == {"loss", "slope", "part"}
 
 
-def test_without_validation_the_last_weights_stay(tmp_path):
+def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:
     phase = FakePhase(Slope(), epochs=2)
     phase.validated = False
     trainer(tmp_path, phase, []).fit()
     assert float(phase.module.weight.detach()) == pytest.approx(-0.4, abs=1e-3)
 
 
-def test_a_loss_that_is_not_finite_names_its_step(tmp_path):
+def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path) -> None:
     phase = FakePhase(Slope(), losses=(1.0, math.nan))
     with pytest.raises(TrainingError, match=r"loss is nan in phase 'fake', epoch 1, step 2"):
         trainer(tmp_path, phase, [0.1]).fit()
 
 
-def test_the_host_program_keeps_its_random_state(tmp_path):
+def test_the_host_program_keeps_its_random_state(tmp_path: Path) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     trainer(tmp_path, FakePhase(Slope(), epochs=1), [0.1]).fit()
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_warm_up_rises_and_cosine_falls():
+def test_warm_up_rises_and_cosine_falls() -> None:
     settings = Optimisation(epochs=1, learning_rate=1.0, warmup_steps=4, schedule="cosine")
     rates = [learning_rate_at(settings, step, 12) for step in range(12)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]

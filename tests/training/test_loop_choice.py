@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from seqloom.core.phase import Mean, Optimisation
-from seqloom.training.checkpoint import Checkpoints
+from seqloom.training.checkpoint import Checkpoints, Position
 from seqloom.training.log import NoLog
 from seqloom.training.loop import Trainer
 
@@ -21,7 +24,7 @@ class KilledError(Exception):
 class Named(nn.Module):
     """A weight that training moves, and names that a phase renews, as IDs are."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.register_buffer("names", torch.tensor(-1))
@@ -30,51 +33,53 @@ class Named(nn.Module):
 class Phase:
     """Each step moves the weight by about -0.1; the first of the phase renews the names."""
 
-    def __init__(self, module, number, validated=True, **settings):
+    def __init__(self, module: Any, number: int, validated: bool = True, **settings: Any) -> None:
         self.module, self.name, self.number = module, f"phase-{number}", number
         self.validated = validated
         self.optimisation = Optimisation(**{"epochs": 2, "learning_rate": 0.1, **settings})
 
-    def steps(self, epoch):
+    def steps(self, epoch: Any) -> list[Any]:
         if int(self.module.names) < self.number:
             self.module.names.fill_(self.number)
         return [1.0, 1.0]
 
-    def loss(self, batch):
+    def loss(self, batch: Any) -> dict[Any, Any]:
         return {"loss": Mean(batch * self.module.weight.sum(), 1)}
 
 
 class Breaking(Checkpoints):
     """Dies after the k-th thing that it writes or removes."""
 
-    def __init__(self, folder, k=None):
+    def __init__(self, folder: Path, k: int | None = None) -> None:
         super().__init__(folder)
         self.left = k
 
-    def _count(self):
+    def _count(self) -> None:
         if self.left is not None:
             self.left -= 1
             if self.left == 0:
                 raise KilledError
 
-    def save_last(self, *state):
+    def save_last(self, *state: Any) -> None:
         super().save_last(*state)
         self._count()
 
-    def save_best(self, *state):
+    def save_best(self, *state: Any) -> None:
         super().save_best(*state)
         self._count()
 
-    def keep_best(self, phases):
+    def keep_best(self, phases: Any) -> None:
         super().keep_best(phases)
         self._count()
 
 
-def trained(folder, values, made, k=None):
+def trained(
+    folder: Path, values: dict[int, float], made: Callable[..., Any], k: int | None = None
+) -> tuple[Named, Position]:
     """The model and the position after training; `values` are validation metrics by the weight's place."""
     model = Named()
 
-    def validate():
+    def validate() -> dict[Any, Any]:
         return {"ndcg@10": values[round(-10 * float(model.weight.detach()))], "hr@10": 0.0}
 
     trainer = Trainer(
@@ -90,11 +95,11 @@ def trained(folder, values, made, k=None):
     return model, trainer.fit(resume=True)
 
 
-def two(model):
+def two(model: Any) -> list[Any]:
     return [Phase(model, 0), Phase(model, 1)]
 
 
-def end(model, position):
+def end(model: Any, position: Position) -> dict[Any, Any]:
     return {
         "weight": round(-10 * float(model.weight.detach())),
         "names": int(model.names),
@@ -166,7 +171,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_best_of_all_phases_is_kept_wherever_training_was_killed(tmp_path, case):
+def test_the_best_of_all_phases_is_kept_wherever_training_was_killed(
+    tmp_path: Path, case: str
+) -> None:
     phases, values, expected = CASES[case]
     model, position = trained(tmp_path / "whole", values, phases)
     assert end(model, position) == expected
@@ -186,17 +193,17 @@ def test_the_best_of_all_phases_is_kept_wherever_training_was_killed(tmp_path, c
     assert kills > 8
 
 
-def test_weights_that_can_no_longer_be_chosen_are_removed(tmp_path):
+def test_weights_that_can_no_longer_be_chosen_are_removed(tmp_path: Path) -> None:
     values = {2: 0.1, 4: 0.5, 6: 0.6, 8: 0.3, 10: 0.2}
     trained(tmp_path, values, lambda m: [Phase(m, 0), Phase(m, 1), Phase(m, 2)])
     folders = sorted(f.name for f in (tmp_path / "checkpoints").glob("best*"))
     assert folders == ["best-1", "best-2"]
 
 
-def test_a_training_that_an_older_version_began_goes_on(tmp_path):
+def test_a_training_that_an_older_version_began_is_resumed(tmp_path: Path) -> None:
     values = {2: 0.5, 4: 0.1}
 
-    def one(model):
+    def one(model: Any) -> list[Any]:
         return [Phase(model, 0)]
 
     with pytest.raises(KilledError):  # after the checkpoint of the last epoch

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from seqloom.core.errors import ArtefactError
+from seqloom.data.store import Dataset
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.train.train import train
@@ -43,7 +46,7 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     draw = torch.Generator().manual_seed(3)
     histories = [
         (
@@ -58,8 +61,8 @@ def data(tmp_path_factory):
     return made
 
 
-def run(data, system, out, kill_at):
-    command = [
+def run(data: Dataset, system: str, out: Path, kill_at: int) -> Path:
+    command: list[Any] = [
         sys.executable,
         "-c",
         TRAIN,
@@ -76,7 +79,7 @@ def run(data, system, out, kill_at):
 
 
 @pytest.mark.parametrize("system", ["sasrec", "llmesr", "idgenrec"])
-def test_killed_and_resumed_equals_unbroken(data, tmp_path, system):
+def test_killed_and_resumed_equals_unbroken(data: Dataset, tmp_path: Path, system: str) -> None:
     whole = run(data, system, tmp_path / "whole", 0)
     broken = tmp_path / "broken"
     run(data, system, broken, 3)  # within the first epoch
@@ -95,7 +98,7 @@ def test_killed_and_resumed_equals_unbroken(data, tmp_path, system):
     assert len(logs[0]) >= 2
 
 
-def test_resuming_with_another_configuration_is_refused(data, tmp_path):
+def test_resuming_with_another_configuration_is_refused(data: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(data, "sasrec", out=out, config=CONFIG, device="cpu")
     with pytest.raises(ArtefactError, match="batch_size: 8 there, 4 now"):
@@ -106,7 +109,7 @@ def test_resuming_with_another_configuration_is_refused(data, tmp_path):
         train(data, "sasrec", out=out, config=CONFIG)
 
 
-def test_a_folder_that_is_no_run_is_never_overwritten(data, tmp_path):
+def test_a_folder_that_is_no_run_is_never_overwritten(data: Dataset, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")

@@ -43,8 +43,12 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set a configuration key; repeatable."),
 ]
 MaskSeen = Annotated[
-    bool,
-    typer.Option("--mask-seen/--no-mask-seen", help="Exclude items that the user has seen."),
+    bool | None,
+    typer.Option(
+        "--mask-seen/--no-mask-seen",
+        show_default=False,
+        help="Exclude items that the user has seen, or keep them; default: as the run was trained.",
+    ),
 ]
 Part = Annotated[Literal["test", "valid"], typer.Option("--on", help="The held-out part to use.")]
 

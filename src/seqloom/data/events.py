@@ -11,6 +11,9 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError
 
+EVENT_ARRAYS = ("items", "offsets", "train_end", "valid", "test", "timestamps", "joined")
+_TYPES = {"items": torch.int32, "joined": torch.bool}
+
 
 @dataclass(frozen=True)
 class Events:
@@ -33,12 +36,27 @@ class Events:
     """[users] int64, -1 where the user has no test event."""
     timestamps: Tensor | None = None
     """[events] int64, seconds since 1970, or None where only the order is known."""
+    joined: Tensor | None = None
+    """[events] bool, whether the event has the time of the event before it; None where `timestamps` tell."""
+
+    @property
+    def joins(self) -> Tensor | None:
+        """[events] bool, the same for all events with times; None where times are not known."""
+        if self.joined is not None or self.timestamps is None:
+            return self.joined
+        joins = torch.zeros(len(self.items), dtype=torch.bool)
+        joins[1:] = self.timestamps[1:] == self.timestamps[:-1]
+        starts = self.offsets[:-1]
+        joins[starts[starts < len(joins)]] = False
+        return joins
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the arrays by name, as they are stored."""
         named = {k: getattr(self, k) for k in ("items", "offsets", "train_end", "valid", "test")}
         if self.timestamps is not None:
             named["timestamps"] = self.timestamps
+        if self.joined is not None:
+            named["joined"] = self.joined
         return {name: tensor.contiguous() for name, tensor in named.items()}
 
 
@@ -55,7 +73,7 @@ def check_events(events: Events, num_items: int, path: Path, remedy: str) -> Non
 def _faults(events: Events, num_items: int) -> Iterator[tuple[str, str]]:
     """Yields the faults of the arrays in order: a check assumes that the earlier ones passed."""
     for name, tensor in events.tensors().items():
-        kind = torch.int32 if name == "items" else torch.int64
+        kind = _TYPES.get(name, torch.int64)
         if tensor.dtype != kind or tensor.ndim != 1:
             yield name, f"is {tensor.dtype} of {tensor.ndim} dimensions, not a vector of {kind}"
     items, offsets = events.items, events.offsets
@@ -64,8 +82,9 @@ def _faults(events: Events, num_items: int) -> Iterator[tuple[str, str]]:
     ends = offsets[[0, -1]].tolist() if len(offsets) else []
     if ends != [0, len(items)] or bool((offsets[1:] < offsets[:-1]).any()):
         yield "offsets", f"does not rise from 0 to {len(items)}, the number of events"
-    if events.timestamps is not None and len(events.timestamps) != len(items):
-        yield "timestamps", f"has {len(events.timestamps)} entries, not one for each event"
+    for name, array in (("timestamps", events.timestamps), ("joined", events.joined)):
+        if array is not None and len(array) != len(items):
+            yield name, f"has {len(array)} entries, not one for each event"
     first, after = offsets[:-1], offsets[1:]
     for name, at in (
         ("train_end", events.train_end),

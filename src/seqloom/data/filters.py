@@ -1,4 +1,4 @@
-"""Filters of coded events as array operations: order by time, duplicates, k-core."""
+"""Filters of coded events as array operations: order by time, ties, duplicates, k-core."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import polars as pl
 from scipy.sparse import coo_matrix
 
 from seqloom.data.options import Duplicates
+from seqloom.data.tie_keys import tie_keys
+from seqloom.data.ties import TieKeys, joined_events, shuffled_positions
 
 _DIGIT = 16
 
@@ -107,26 +109,19 @@ def exact_repeats(log: Log) -> np.ndarray:
     return again
 
 
-def tied_events(log: Log) -> np.ndarray:
-    """Returns [events] bool: another item of the same user has the same time, so file order decides.
+def shuffle_log(log: Log, item_keys: np.ndarray, seed: int) -> Log:
+    """Shuffles the events of each tie of a log in time order; see `shuffled_positions`.
 
-    `log` must be in time order. All false where the log has no times.
+    Shapes: item_keys [items] int64 (`data.tie_keys`).
     """
-    tied = np.zeros(len(log), np.bool_)
-    if log.times is None or len(log) == 0:
-        return tied
-    joined = (log.times[1:] == log.times[:-1]) & (log.users[1:] == log.users[:-1])
-    inside = np.zeros(len(log), np.bool_)  # events that share their time with a neighbour
-    inside[1:] = joined
-    inside[:-1] |= joined
-    at = np.flatnonzero(inside)
-    if len(at) == 0:
-        return tied
-    begins = np.flatnonzero(~np.concatenate([[False], joined])[at])
-    items = log.items[at]
-    differ = np.minimum.reduceat(items, begins) < np.maximum.reduceat(items, begins)
-    tied[at] = np.repeat(differ, np.diff(begins, append=len(at)))
-    return tied
+    joined = joined_events(log.users, log.times)
+    if not joined.any():
+        return log
+    users = np.zeros(len(log.user_ids), np.int64)
+    concerned = np.unique(log.users[joined])
+    users[concerned] = tie_keys(log.user_ids.gather(concerned).to_list()).numpy()
+    keys = TieKeys(users, item_keys, seed)
+    return log.take(shuffled_positions(joined, log.users, log.items, keys))
 
 
 def deduplication_mask(log: Log, policy: Duplicates) -> np.ndarray:

@@ -37,7 +37,10 @@ def fingerprint_of(
     chunks: Chunks,
     num_cold: int = 0,
 ) -> str:
-    """Computes the same from pieces: `user_ids` in the order of the users, arrays from `chunks`."""
+    """Computes the same from pieces: `user_ids` in the order of the users, arrays from `chunks`.
+
+    `joined`, which only says more about the times, is no part of it.
+    """
     digest = hashlib.sha256()
     for count, pieces in ((len(item_ids), [item_ids]), (num_users, user_ids)):
         digest.update(f"{count}\n".encode())
@@ -46,7 +49,7 @@ def fingerprint_of(
                 data = value.encode("utf-8", "surrogatepass")
                 digest.update(len(data).to_bytes(4, "little"))
                 digest.update(data)
-    for name in sorted(names):
+    for name in sorted(set(names) - {"joined"}):
         length = sum(len(chunk) for chunk in chunks(name))
         for number, chunk in enumerate(chunks(name)):
             if number == 0:

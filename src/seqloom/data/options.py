@@ -14,6 +14,8 @@ Format = Literal[
 TimestampUnit = Literal["auto", "s", "ms", "us", "ns"]
 Duplicates = Literal["keep-all", "first", "last", "consecutive"]
 Missing = Literal["error", "drop"]
+Ties = Literal["file", "shuffle", "drop-targets"]
+MaskSeen = Literal["auto", "yes", "no"]
 
 
 class ReadOptions(Config):

@@ -88,8 +88,11 @@ def read_parts(
     for index in range(len(records)):
         name = events_file(folder, index).relative_to(folder).as_posix()
         check_file(folder, name, files, REMEDY)
-    pieces = list(_moved(folder, records))
-    arrays = [piece.tensors() for piece in pieces]
+    # A part without fractions of seconds stores no `joined`, though another one does.
+    joined = any(
+        read_events(events_file(folder, index)).joined is not None for index in range(len(records))
+    )
+    arrays = [piece.tensors() for piece in _moved(folder, records, joined=joined)]
     return Events(**{name: torch.cat([part[name] for part in arrays]) for name in arrays[0]})
 
 
@@ -133,7 +136,9 @@ def _users(
         yield read_id_table(folder, name, "user_id", record.users, files, REMEDY)
 
 
-def _moved(folder: Path, records: Sequence[PartRecord]) -> Iterator[Events]:
+def _moved(
+    folder: Path, records: Sequence[PartRecord], *, joined: bool = False
+) -> Iterator[Events]:
     """Yields each part with positions counted from the first event of the data set."""
     before = 0
     for index, record in enumerate(records):
@@ -151,5 +156,6 @@ def _moved(folder: Path, records: Sequence[PartRecord]) -> Iterator[Events]:
             valid=torch.where(part.valid >= 0, part.valid + before, -1),
             test=torch.where(part.test >= 0, part.test + before, -1),
             timestamps=part.timestamps,
+            joined=part.joins if joined else None,
         )
         before += record.events

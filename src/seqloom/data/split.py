@@ -38,6 +38,19 @@ def leave_one_out(offsets: np.ndarray) -> Split:
     )
 
 
+def drop_targets(split: Split, dropped: np.ndarray, offsets: np.ndarray) -> Split:
+    """Removes targets from a split; training part, histories and the other targets stay as they are.
+
+    Shapes: dropped [events] bool, offsets [users + 1].
+    """
+    valid, test = (
+        np.where((at >= 0) & dropped[at], -1, at) if len(dropped) else at
+        for at in (split.valid, split.test)
+    )
+    last_used = np.maximum(split.train_end, np.maximum(valid, test) + 1)
+    return Split(split.train_end, valid, test, unused=int((offsets[1:] - last_used).sum()))
+
+
 def temporal_bounds(
     times: np.ndarray, valid_fraction: float, test_fraction: float
 ) -> tuple[int, int]:

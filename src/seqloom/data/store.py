@@ -5,7 +5,8 @@ manifest.json        format version, source hashes, options, statistics, warning
 items.parquet        row i is item number i + 1: `item_id`, then the item's text columns
 users.parquet        row u is user number u: `user_id`
 events.safetensors   items int32 [events], offsets int64 [users + 1], timestamps int64 [events]
-                     when known, and the split: train_end, valid, test int64 [users]
+                     when known, joined bool [events] where times have fractions of seconds, and the
+                     split: train_end, valid, test int64 [users]
 text/<name>/         embeddings of items and users (see `seqloom.text.store`)
 
 A data set in parts has folders `users/` and `events/` instead of the two files (see
@@ -34,9 +35,11 @@ from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events, check_events
 from seqloom.data.fingerprints import fingerprint, training_hash
 from seqloom.data.parts import REMEDY, PartRecord, read_events, read_parts, read_users
+from seqloom.data.repeats import RepeatTally, masks_seen
 from seqloom.data.sequences import Sequences
 from seqloom.data.tables import read_id_table
 from seqloom.data.tie_keys import tie_keys
+from seqloom.data.ties import tied_events
 
 FORMAT_VERSION = 1
 PARTS_VERSION = 2
@@ -80,6 +83,8 @@ class HeldOut:
     """All events of the user before the target."""
     targets: Tensor
     """[rows] int64, item numbers 1..N."""
+    tied: Tensor | None = None
+    """[rows] bool, whether the target has the time of another item of its user; None without times."""
 
     @cached_property
     def repeats(self) -> Tensor:
@@ -88,7 +93,12 @@ class HeldOut:
 
     def select(self, rows: Tensor) -> HeldOut:
         """Selects rows, in the given order. Shapes: rows [B] int64."""
-        return HeldOut(self.users[rows], self.histories.select(rows), self.targets[rows])
+        return HeldOut(
+            self.users[rows],
+            self.histories.select(rows),
+            self.targets[rows],
+            None if self.tied is None else self.tied[rows],
+        )
 
 
 class Dataset:
@@ -244,7 +254,44 @@ class Dataset:
         users = torch.nonzero(at >= 0).flatten()
         at = at[users]
         histories = Sequences(self.events.items, self.events.offsets[users], at)
-        return HeldOut(users, histories, self.events.items[at].long())
+        tied = None if self.tied is None else self.tied[at]
+        return HeldOut(users, histories, self.events.items[at].long(), tied)
+
+    @cached_property
+    def tied(self) -> Tensor | None:
+        """[events] bool, whether another item of the user has the event's time; None without times."""
+        joins = self.events.joins
+        if joins is None:
+            return None
+        return torch.from_numpy(tied_events(joins.numpy(), self.events.items.numpy()))
+
+    @cached_property
+    def repeats(self) -> RepeatTally:
+        """Counts of the events that repeat an item of their user's history."""
+        events = self.events
+        arrays = (events.items, events.offsets, events.train_end, events.valid, events.test)
+        return RepeatTally.of(*(array.numpy() for array in arrays))
+
+    @cached_property
+    def masks_seen(self) -> bool:
+        """Whether runs leave seen items out of ranking and lists, unless a call says otherwise.
+
+        Data sets of older versions of seqloom have no decision; the rule `auto` decides.
+        """
+        stated = self.manifest.statistics.get("mask_seen")
+        return masks_seen("auto", self.repeat_share) if stated is None else bool(stated)
+
+    @property
+    def repeat_share(self) -> float:
+        """Share of the training events with a history that repeat an item of it."""
+        stated = self.manifest.statistics.get("repeats")
+        return self.repeats.share("train") if stated is None else float(stated["train"]["share"])
+
+    def deciding(self, masked: bool) -> Dataset:
+        """Returns the data set with this decision on seen items (`masks_seen`)."""
+        statistics = {**self.manifest.statistics, "mask_seen": masked}
+        manifest = self.manifest.model_copy(update={"statistics": statistics})
+        return Dataset(self.path, manifest, self.events, self.num_items)
 
     @cached_property
     def popularity(self) -> Tensor:
@@ -267,6 +314,11 @@ def _without(events: Events, removed: Tensor) -> Events:
         return torch.where(there, place[at.clamp(min=0)], -1)
 
     times = events.timestamps
+    joined = None
+    if events.joined is not None:
+        # The first event of a tie may be removed, and then the next one is not joined.
+        tie = (~events.joined).long().cumsum(0)[~removed]
+        joined = torch.cat([tie.new_zeros(1, dtype=torch.bool)[: len(tie)], tie[1:] == tie[:-1]])
     return Events(
         items=events.items[~removed],
         offsets=place[events.offsets],
@@ -274,6 +326,7 @@ def _without(events: Events, removed: Tensor) -> Events:
         valid=move(events.valid),
         test=move(events.test),
         timestamps=None if times is None else times[~removed],
+        joined=joined,
     )
 
 

@@ -14,8 +14,9 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
+from seqloom.evaluation.both_protocols import ProtocolRow, protocol_rows
 from seqloom.evaluation.cost_benefit import cost_benefit_sentence
-from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_TARGET
+from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_GROUPS, REPEAT_TARGET
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
@@ -99,6 +100,8 @@ class Comparison(Config):
     comparisons: int
     """Number of tests in the family that the corrections cover."""
     pairs: list[Pair]
+    protocols: list[ProtocolRow] = Field(default_factory=list)
+    """Each run with seen items masked and kept, where it was ranked both ways."""
     reference: str = ""
     """The run against which the others are tested (`reference.choose_reference`)."""
     reference_chosen: str = ""
@@ -159,6 +162,12 @@ def compare_runs(
         flips=flips,
         comparisons=len(flat),
         pairs=results,
+        protocols=protocol_rows(
+            [run.record for run in runs],
+            masked=runs[0].table.protocol.masked,
+            metrics=metrics,
+            groups=REPEAT_GROUPS,
+        ),
         reference=reference.name,
         reference_chosen=reference.reason,
         over_seeds=compare_series(_series_pairs(runs, first, pairs), metrics, seed=seed, **options),
@@ -352,7 +361,11 @@ def _default_groups(runs: Sequence[EvaluatedRun]) -> list[str]:
     if not runs:
         return list(GROUPS)
     masked = runs[0].table.protocol.masked
-    further = [KNOWN_USER, NEW_TARGET] if masked else [KNOWN_USER, NEW_TARGET, REPEAT_TARGET]
+    further = (
+        [KNOWN_USER, NEW_TARGET]
+        if masked
+        else [KNOWN_USER, NEW_TARGET, REPEAT_GROUPS, REPEAT_TARGET]
+    )
     return [*GROUPS, *(group for group in further if group in runs[0].table.members)]
 
 

@@ -32,6 +32,14 @@ REPEAT_GROUPS = (REPEAT_TARGET, NEW_TARGET)
 """Additional groups where a target is an item of the user's own history: those users, and the others. With
 seen items masked no list can contain such a target, so systems can differ only in the new ones."""
 
+TIED_TARGET = "tied_target"
+UNTIED_TARGET = "untied_target"
+TIE_GROUPS = (TIED_TARGET, UNTIED_TARGET)
+"""Additional groups where a target has the time of another item of its user, so that something other than
+time decided which item is the target: those users, and the others."""
+
+FURTHER_GROUPS = (*HISTORY_GROUPS, *REPEAT_GROUPS, *TIE_GROUPS)
+
 
 class GroupThresholds(Config):
     """Smallest training counts that are head; lower counts are tail."""

@@ -10,7 +10,8 @@ the user had before: it is a miss (`MISSED`) under either protocol. Scores and l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from seqloom.data.sequences import Sequences
 from seqloom.data.store import HeldOut
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.evaluation.metrics import MISSED
-from seqloom.inference.ranker import Ranker
+from seqloom.inference.ranker import Ranker, best_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Ranks:
     """[R] int64, 1 is best; `MISSED` where masking takes the target out."""
     lists: Tensor
     """[R, k] int64, the k best item numbers; 0 where fewer than k compete."""
+    other: Ranks | None = None
+    """The same scores ranked with the other decision about seen items; None where it was not asked for, and
+    for scorers that list items, which would have to search again."""
 
 
 def rank_targets(
@@ -47,6 +51,7 @@ def rank_targets(
     popularity: Tensor,
     max_len: int | None = None,
     mask_seen: bool = True,
+    both: bool = False,
     negatives: Tensor | None = None,
     list_length: int = 0,
     keys: Tensor | None = None,
@@ -60,6 +65,7 @@ def rank_targets(
         popularity: [N] training events of the scorer's items, which rank for users without a history.
         mask_seen: take the items of a user's history out of the ranking and the list. A target that
             is one of them is a miss, whatever the scorer; it would otherwise compete with unseen items alone.
+        both: also rank with the other decision about seen items (`Ranks.other`), from the same scores.
         max_len: longest history that the scorer reads; the whole history is masked all the same.
         negatives: [R, C] item numbers, 0 for none: rank the target against these alone.
         list_length: how many of the best items to return for each user (full ranking only).
@@ -68,9 +74,6 @@ def rank_targets(
     Raises:
         TrainingError: the scorer gave a score that is not finite.
     """
-    count = len(held_out.users)
-    ranks = torch.zeros(count, dtype=torch.int64)
-    lists = torch.zeros(count, list_length, dtype=torch.int64)
     ranker = Ranker(
         scorer,
         device=device or torch.device("cpu"),
@@ -78,28 +81,65 @@ def rank_targets(
         keys=keys,
         popularity=popularity,
     )
+    decisions = [mask_seen]
+    if both and not isinstance(scorer, ListScorer):
+        decisions.append(not mask_seen)
+    count = len(held_out.users)
+    results = {
+        masked: _Block(
+            torch.zeros(count, dtype=torch.int64), torch.zeros(count, list_length).long()
+        )
+        for masked in decisions
+    }
     own = _blocks(scorer, held_out.histories.lengths)[processes.rank :: processes.size]
     with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
         for rows in _narrow(own, held_out.histories.lengths):
             histories = held_out.histories.select(rows)
-            hidden = histories if mask_seen else None
             target = held_out.targets[rows].to(ranker.device)[:, None]  # [B, 1]
-            if negatives is not None:
-                competitors = negatives[rows].to(ranker.device)
-                block = _rank_sampled(ranker, histories, target, competitors)
-            elif ranker.searches(histories):
-                block, best = _rank_listed(ranker, histories, hidden, target, list_length)
-                lists[rows] = best
-            else:
-                block, best = _rank_all(ranker, histories, hidden, target, list_length)
-                lists[rows] = best
-            ranks[rows] = block.cpu()
+            competitors = None if negatives is None else negatives[rows].to(ranker.device)
+            blocks = _rank(ranker, histories, decisions, target, competitors, list_length)
+            for masked, block in blocks.items():
+                results[masked].ranks[rows] = block.ranks.cpu()
+                results[masked].lists[rows] = block.lists.cpu()
             task.advance(len(rows))
-    # Each row is 0 in every process but the one that ranked it.
-    ranks, lists = processes.sum(ranks), processes.sum(lists)
-    if mask_seen:
-        ranks = ranks.masked_fill(held_out.repeats, MISSED)
-    return Ranks(held_out.users, held_out.targets, ranks, lists)
+    made = []
+    for masked, whole in results.items():
+        # Each row is 0 in every process but the one that ranked it.
+        ranks, lists = processes.sum(whole.ranks), processes.sum(whole.lists)
+        if masked:
+            ranks = ranks.masked_fill(held_out.repeats, MISSED)
+        made.append(Ranks(held_out.users, held_out.targets, ranks, lists))
+    return made[0] if len(made) == 1 else replace(made[0], other=made[1])
+
+
+class _Block(NamedTuple):
+    """Ranks and lists of some rows."""
+
+    ranks: Tensor
+    """[B] int64."""
+    lists: Tensor
+    """[B, k] int64."""
+
+
+def _rank(
+    ranker: Ranker,
+    histories: Sequences,
+    decisions: Sequence[bool],
+    target: Tensor,
+    negatives: Tensor | None,
+    list_length: int,
+) -> dict[bool, _Block]:
+    """Ranks some rows for each decision about seen items (True: masked).
+
+    Shapes: target [B, 1], negatives [B, C], 0 for none.
+    """
+    if negatives is not None:
+        ranks = _rank_sampled(ranker, histories, target, negatives)
+        return dict.fromkeys(decisions, _Block(ranks, ranks.new_zeros(len(ranks), list_length)))
+    if ranker.searches(histories):
+        hidden = histories if decisions[0] else None
+        return {decisions[0]: _rank_listed(ranker, histories, hidden, target, list_length)}
+    return _rank_all(ranker, histories, decisions, target, list_length)
 
 
 def _blocks(scorer: Scorer, lengths: Tensor) -> list[Tensor]:
@@ -124,18 +164,53 @@ def _narrow(blocks: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
 def _rank_all(
     ranker: Ranker,
     histories: Sequences,
-    hidden: Sequences | None,
+    decisions: Sequence[bool],
     target: Tensor,
     list_length: int,
-) -> tuple[Tensor, Tensor]:
-    """Returns ranks in the whole catalogue, and lists. Shapes: target [B, 1] -> [B], [B, k]."""
+) -> dict[bool, _Block]:
+    """Ranks in the whole catalogue, with seen items masked, unmasked, or both. Shapes: target [B, 1].
+
+    With both, seen items are put back into what was ranked without them, which is far less work than ranking
+    the catalogue again.
+    """
     scores = ranker.score(histories)  # [B, N]
     _check_finite(scores)
-    ranker.hide(scores, hidden)
-    ranks = (scores >= scores.gather(1, target - 1)).sum(1)
+    truth = scores.gather(1, target - 1)
+    if True not in decisions:
+        return {False: _place(ranker, scores, truth, list_length)}
+    seen = _once(histories).to(scores.device) if False in decisions else None
+    before = None if seen is None else _scores_of(scores, seen)
+    ranker.hide(scores, histories)
+    masked = _place(ranker, scores, truth, list_length)
+    blocks = {True: masked}
+    if seen is not None and before is not None:
+        # A masked target does not count itself; it is one of the seen items.
+        ranks = masked.ranks + (before >= truth).sum(1)
+        lists = masked.lists.to(scores.device)
+        best = torch.cat([_scores_of(scores, lists), before], 1)
+        lists = best_of(torch.cat([lists, seen], 1), best, list_length, ranker.keys)
+        blocks[False] = _Block(ranks, lists)
+    return {masked: blocks[masked] for masked in decisions}
+
+
+def _place(ranker: Ranker, scores: Tensor, truth: Tensor, list_length: int) -> _Block:
+    """Ranks targets among the scores that are above minus infinity. Shapes: scores [B, N], truth [B, 1]."""
+    ranks = (scores >= truth).sum(1)
     if not list_length:
-        return ranks, torch.zeros(len(ranks), 0, dtype=torch.int64)
-    return ranks, ranker.top(scores, list_length).items.cpu()
+        return _Block(ranks, torch.zeros(len(ranks), 0, dtype=torch.int64))
+    return _Block(ranks, ranker.top(scores, list_length).items)
+
+
+def _once(histories: Sequences) -> Tensor:
+    """Returns the distinct items of each history, 0 where padded. Shapes: -> [B, S]."""
+    items = histories.pad().items.sort(1).values
+    again = torch.nn.functional.pad(items[:, 1:] == items[:, :-1], (1, 0), value=False)
+    return items.masked_fill(again, 0)
+
+
+def _scores_of(scores: Tensor, items: Tensor) -> Tensor:
+    """Scores of some items of each row, minus infinity where there is none. Shapes: [B, N], [B, S]."""
+    return scores.gather(1, (items - 1).clamp(min=0)).masked_fill(items == 0, -torch.inf)
 
 
 def _rank_listed(
@@ -144,10 +219,10 @@ def _rank_listed(
     hidden: Sequences | None,
     target: Tensor,
     list_length: int,
-) -> tuple[Tensor, Tensor]:
+) -> _Block:
     """Returns ranks by lists, and the lists. A target outside its list ties with all items outside: last.
 
-    Shapes: target [B, 1] -> [B], [B, k].
+    Shapes: target [B, 1].
     """
     scorer = ranker.scorer
     assert isinstance(scorer, ListScorer)
@@ -156,10 +231,10 @@ def _rank_listed(
     _check_no_nan(scores)
     hit = items == target  # [B, k]
     truth = scores.masked_fill(~hit, torch.inf).amin(1, keepdim=True)
-    seen = None if hidden is None else hidden.pad().items.to(target.device)
-    last = scorer.num_items - _distinct(seen, len(target), target.device)
+    seen = None if hidden is None else _once(hidden).to(target.device)
+    last = scorer.num_items - (0 if seen is None else (seen > 0).sum(1))
     above = ((scores >= truth) & (items > 0)).sum(1)
-    return torch.where(hit.any(1), above, last), items[:, :list_length].cpu()
+    return _Block(torch.where(hit.any(1), above, last), items[:, :list_length])
 
 
 def _rank_sampled(
@@ -176,15 +251,6 @@ def _rank_sampled(
         scores = every.gather(1, (candidates - 1).clamp(min=0))
     against = scores[:, 1:] >= scores[:, :1]
     return 1 + (against & (negatives > 0)).sum(1)
-
-
-def _distinct(items: Tensor | None, count: int, device: torch.device) -> Tensor:
-    """Counts the different items of each row, without 0. Shapes: [B, S] -> [B]."""
-    if items is None or not items.shape[1]:
-        return torch.zeros(count, dtype=torch.int64, device=device)
-    ordered = items.sort(1).values
-    new = torch.nn.functional.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
-    return (new & (ordered > 0)).sum(1)
 
 
 def _check_finite(scores: Tensor) -> None:

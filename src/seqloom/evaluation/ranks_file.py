@@ -2,7 +2,8 @@
 
 Parquet columns: `user_id`, `target` (string, the user's own ids), `rank`, `history_length`,
 `training_length` and `target_count` (int64); `cold` (bool) if the data set has cold items; `repeat` (bool)
-if some target is an item of the user's own history. The schema's metadata holds, under
+if some target is an item of the user's own history; `tied` (bool) if some target has the time of another item
+of its user. The schema's metadata holds, under
 `seqloom`, a JSON object: format, version, protocol, thresholds of the groups, and the SHA-256 of the columns.
 """
 
@@ -28,6 +29,7 @@ from seqloom.evaluation.groups import (
     COLD_GROUPS,
     HISTORY_GROUPS,
     REPEAT_GROUPS,
+    TIE_GROUPS,
     GroupThresholds,
     default_thresholds,
     group_members,
@@ -40,6 +42,7 @@ _KEY = b"seqloom"
 _STRINGS = ("user_id", "target")
 _COLD = "cold"
 _REPEAT = "repeat"
+_TIED = "tied"
 _NUMBERS = ("rank", "history_length", "training_length", "target_count")
 
 
@@ -65,6 +68,8 @@ class RankTable:
     """[R] bool, whether the target is a cold item; None where the data set has none."""
     repeats: Tensor | None = None
     """[R] bool, whether the target is an item of the user's history; None where none is."""
+    tied: Tensor | None = None
+    """[R] bool, whether the target has the time of another item of its user; None where none has."""
 
     def __len__(self) -> int:
         return len(self.ranks)
@@ -73,8 +78,8 @@ class RankTable:
     def members(self) -> dict[str, Tensor]:
         """The masks of the groups at this table's thresholds, each [R] bool.
 
-        Cold items add two groups and are not tail items; new users add two groups, and so do repeated
-        targets.
+        Cold items add two groups and are not tail items; new users add two groups, and so do repeated and
+        tied targets.
         """
         masks = group_members(self.target_counts, self.training_lengths, self.thresholds)
         if self.cold is not None:
@@ -85,6 +90,8 @@ class RankTable:
             masks |= dict(zip(HISTORY_GROUPS, (new, ~new), strict=True))
         if self.repeats is not None:
             masks |= dict(zip(REPEAT_GROUPS, (self.repeats, ~self.repeats), strict=True))
+        if self.tied is not None:
+            masks |= dict(zip(TIE_GROUPS, (self.tied, ~self.tied), strict=True))
         return masks
 
 
@@ -97,11 +104,13 @@ def build_rank_table(
     ranks: Tensor,
     history_lengths: Tensor,
     repeats: Tensor | None = None,
+    tied: Tensor | None = None,
     thresholds: GroupThresholds | None = None,
 ) -> RankTable:
     """Adds ids and training counts to ranks; thresholds default to the data set's 80/20 ones.
 
-    Shapes: users (0..U-1), targets (1..N), ranks, history_lengths [R] int64, repeats [R] bool.
+    Shapes: users (0..U-1), targets (1..N), ranks, history_lengths [R] int64, repeats and tied
+    [R] bool.
     """
     users, targets = users.cpu(), targets.cpu()
     return RankTable(
@@ -114,8 +123,13 @@ def build_rank_table(
         training_lengths=dataset.train.lengths[users],
         target_counts=dataset.popularity[targets],
         cold=targets > dataset.warm.num_items if dataset.num_cold_items else None,
-        repeats=None if repeats is None or not bool(repeats.any()) else repeats.cpu(),
+        repeats=_if_any(repeats),
+        tied=_if_any(tied),
     )
+
+
+def _if_any(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None or not bool(mask.any()) else mask.cpu()
 
 
 def write_ranks(path: Path, table: RankTable) -> None:
@@ -134,7 +148,7 @@ def write_ranks(path: Path, table: RankTable) -> None:
     )
     columns = [table.user_ids, table.targets, *(pa.array(column.numpy()) for column in numbers)]
     frame = pa.table(columns, names=[*_STRINGS, *_NUMBERS])
-    for name, mask in ((_COLD, table.cold), (_REPEAT, table.repeats)):
+    for name, mask in ((_COLD, table.cold), (_REPEAT, table.repeats), (_TIED, table.tied)):
         if mask is not None:
             frame = frame.append_column(name, pa.array(mask.numpy()))
     about["columns"] = _digest(frame)
@@ -174,10 +188,10 @@ def read_ranks(path: Path) -> RankTable:
             f"{path} was damaged or changed since it was written: its columns have SHA-256 {digest[:12]}, "
             f"its header says {stored[:12]}; evaluate the run again"
         )
-    cold, repeats = (_mask(path, frame, name) for name in (_COLD, _REPEAT))
+    masks = (_mask(path, frame, name) for name in (_COLD, _REPEAT, _TIED))
     ids = (columns["user_id"], columns["target"])
     ranks, histories, training, counts = numbers
-    return RankTable(protocol, thresholds, *ids, ranks, histories, training, counts, cold, repeats)
+    return RankTable(protocol, thresholds, *ids, ranks, histories, training, counts, *masks)
 
 
 def _mask(path: Path, frame: pa.Table, name: str) -> Tensor | None:

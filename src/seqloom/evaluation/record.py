@@ -18,6 +18,16 @@ class GroupResult(Config):
     """None where the group has no users."""
 
 
+class OtherProtocol(Config):
+    """Results of the same scores under the other decision about seen items."""
+
+    masked: bool
+    """Whether seen items are masked there."""
+    metrics: dict[str, float]
+    """Over all users."""
+    groups: dict[str, GroupResult] = Field(default_factory=dict)
+
+
 class RunRecord(Config):
     """One evaluated run. A cost that was not measured is None."""
 
@@ -29,6 +39,8 @@ class RunRecord(Config):
     """Over all users, as `rank_metrics` and `list_metrics` return them."""
     groups: dict[str, GroupResult] = Field(default_factory=dict)
     """By group of users, as `group_metrics` returns them."""
+    other: OtherProtocol | None = None
+    """The same scores with the other decision about seen items; None where they were not ranked so."""
     valid: dict[str, float] = Field(default_factory=dict)
     """Validation metrics under the protocol of this version; empty where they were not measured."""
     seed: int = 0

@@ -211,6 +211,21 @@ def best_items(scores: Tensor, k: int, keys: Tensor | None = None) -> Lists:
     return _widen(torch.where(values == -torch.inf, 0, columns + 1), values, k)
 
 
+def best_of(items: Tensor, scores: Tensor, k: int, keys: Tensor | None = None) -> Tensor:
+    """Returns the k best of each row's own items, 0 where fewer score above minus infinity.
+
+    Of equal scores the item with the lower key goes first, as in `best_items`.
+
+    Shapes: items [B, C] item numbers, scores [B, C], keys [N] -> [B, k].
+    """
+    if keys is not None:
+        order = keys.to(items.device)[(items - 1).clamp(min=0)].argsort(dim=1, stable=True)
+        items, scores = items.gather(1, order), scores.gather(1, order)
+    values, places = scores.sort(dim=1, descending=True, stable=True)
+    best = items.gather(1, places).masked_fill(values == -torch.inf, 0)[:, :k]
+    return torch.nn.functional.pad(best, (0, k - best.shape[1]))
+
+
 def _rows(batch: PaddedBatch, rows: Sequence[int]) -> PaddedBatch:
     """Some rows of a batch, with no more padding than they need."""
     lengths = batch.lengths[rows]

@@ -14,7 +14,8 @@ from seqloom.hub.assets import resolve
 from seqloom.pipelines.compare.compare import compare
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
-from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.stored import Evaluation
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare, statistics_table
 from seqloom.pipelines.recommend.recommend import recommend

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from seqloom.evaluation.groups import GROUPS, HISTORY_GROUPS, REPEAT_GROUPS
-from seqloom.evaluation.metrics import RANK_METRICS
+from seqloom.evaluation.both_protocols import protocol_rows
+from seqloom.evaluation.compare import COMPARED_METRICS
+from seqloom.evaluation.groups import FURTHER_GROUPS, GROUPS, REPEAT_GROUPS
+from seqloom.evaluation.metrics import RANK_METRICS, metric_label
 from seqloom.reports.data import SystemResult
 
-ALL_GROUPS = (*GROUPS, *HISTORY_GROUPS, *REPEAT_GROUPS)
+ALL_GROUPS = (*GROUPS, *FURTHER_GROUPS)
 """Groups of users in the order of display."""
 
 _LIST_METRICS = ("coverage", "popularity", "popularity_percentile", "novelty")
@@ -30,6 +32,35 @@ def accuracy(systems: Sequence[SystemResult]) -> dict[str, Any]:
     """Returns the rank metrics over all users: `metrics`, `rows`."""
     names = [name for name in RANK_METRICS if any(name in s.metrics for s in systems)]
     return {"metrics": names, "rows": scored_rows(systems, [_overall(name) for name in names])}
+
+
+def both_protocols(
+    systems: Sequence[SystemResult], *, masked: bool, metrics: Sequence[str] = COMPARED_METRICS
+) -> dict[str, Any] | None:
+    """Returns metrics with seen items masked and kept, over all, new and repeated targets: `columns`, `rows`.
+
+    None if no run was ranked both ways.
+
+    Args:
+        masked: whether the runs' own metrics are those with seen items masked.
+    """
+    if all(system.other is None for system in systems):
+        return None
+    rows = protocol_rows(systems, masked=masked, metrics=metrics, groups=REPEAT_GROUPS)
+    kinds = list(dict.fromkeys((row.metric, row.group) for row in rows))
+    values = {(row.run, row.metric, row.group): (row.masked, row.unmasked) for row in rows}
+    columns = [
+        mark_best([values.get((s.name, *kind), (None, None))[side] for s in systems])
+        for kind in kinds
+        for side in (0, 1)
+    ]
+    titles = [
+        f"{metric_label(metric)}{'' if group == 'all' else f', {group}s'.replace('_', ' ')} {side}"
+        for metric, group in kinds
+        for side in ("masked", "kept")
+    ]
+    cells = [(s.name, [column[n] for column in columns]) for n, s in enumerate(systems)]
+    return {"columns": titles, "rows": cells}
 
 
 def by_group(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | None:

@@ -10,7 +10,13 @@ from pathlib import Path
 from seqloom.core.errors import ConfigError
 from seqloom.evaluation.compare import Comparison
 from seqloom.reports.audit import audit_tables
-from seqloom.reports.columns import accuracy, by_group, by_user_and_item, recommended
+from seqloom.reports.columns import (
+    accuracy,
+    both_protocols,
+    by_group,
+    by_user_and_item,
+    recommended,
+)
 from seqloom.reports.data import ReportData
 from seqloom.reports.figure_style import Figure
 from seqloom.reports.figures import forest, group_bars, long_tail_figure, training_curves
@@ -37,6 +43,7 @@ def write_report(path: str | Path, data: ReportData) -> Path:
         report=data,
         findings=_findings(data.comparison) if data.comparison else [],
         accuracy=accuracy(systems),
+        protocols=both_protocols(systems, masked=data.protocol.masked),
         groups=by_group(systems, metric),
         grid=by_user_and_item(systems, metric),
         lists=recommended(systems),

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from seqloom.core.config import Config
+from seqloom.data.order_checks import OrderCheck
 from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import Comparison, EvaluatedRun
 from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metrics
@@ -114,6 +115,8 @@ class ReportData(Config):
     """Name of the data set."""
     statistics: dict[str, int | float | str]
     """Label -> number, in the order of display."""
+    order: list[OrderCheck] = Field(default_factory=list)
+    """Checks of the order of the events."""
     protocol: StoredProtocol
     systems: list[SystemResult]
     comparison: Comparison | None = None

@@ -52,7 +52,7 @@ class Run(TrainedRun):
         histories: Sequence[Sequence[str]],
         k: int = 10,
         *,
-        mask_seen: bool = True,
+        mask_seen: bool | None = None,
         approximate: bool = False,
         dataset: Dataset | str | Path | None = None,
         progress: Progress = SILENT,

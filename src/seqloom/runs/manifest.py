@@ -98,6 +98,9 @@ class RunManifest(Config):
     """Validation metrics of the weights that were kept."""
     valid_protocol: int = 1
     """`evaluation.protocol.PROTOCOL_VERSION` under which they were measured."""
+    mask_seen: bool = True
+    """Whether seen items are left out of validation, evaluation and lists, unless a call says otherwise; the
+    decision of the data set. Runs of older versions of seqloom masked them always."""
     cost: TrainingCost = Field(default_factory=TrainingCost)
     weights_sha256: str = ""
     trained_sha256: str = ""

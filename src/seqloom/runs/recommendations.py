@@ -45,7 +45,7 @@ def recommend_histories(
     histories: Sequence[Sequence[str]],
     *,
     k: int = 10,
-    mask_seen: bool = True,
+    mask_seen: bool | None = None,
     approximate: bool = False,
     dataset: Dataset | str | Path | None = None,
     progress: Progress = SILENT,
@@ -56,6 +56,8 @@ def recommend_histories(
     and named in the answer. An empty history gets what is popular, whatever the system.
 
     Args:
+        mask_seen: leaves the items of the history out; by default as the run was trained
+            (`RunManifest.mask_seen`).
         approximate: searches an index of the items and not all of them; see `approximate_scorer`.
         dataset: where the recall of an approximate search is measured, if not on the run's data set.
 
@@ -86,7 +88,7 @@ def list_best(
     rows: Sequences,
     *,
     k: int,
-    mask_seen: bool,
+    mask_seen: bool | None,
     approximate: bool = False,
     dataset: Dataset | str | Path | None = None,
     progress: Progress = SILENT,
@@ -95,12 +97,13 @@ def list_best(
     scorer = run.scorer
     if approximate:
         scorer = approximate_scorer(run, dataset=dataset, progress=progress)
+    masked = run.manifest.mask_seen if mask_seen is None else mask_seen
     ranker = run.ranker(scorer, for_empty=bool((rows.lengths == 0).any()))
     lists: list[list[RecommendedItem]] = []
     with progress.task("recommend", len(rows), "users") as task:
         for part in _blocks(rows, scorer.num_items):
             histories = rows.select(part)
-            best = ranker.best(histories, k, hidden=histories if mask_seen else None)
+            best = ranker.best(histories, k, hidden=histories if masked else None)
             for numbers, scores in zip(best.items.tolist(), best.scores.tolist(), strict=True):
                 lists.append(_named(run, numbers, scores))
             task.advance(len(part))

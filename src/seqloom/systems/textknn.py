@@ -35,7 +35,7 @@ class TextKNN(System[TextKNNConfig]):
     config_class: ClassVar[type[TextKNNConfig]] = TextKNNConfig
     yardstick: ClassVar[bool] = True
     uses_text: ClassVar[bool] = True
-    new_items_by: ClassVar = "embedding"
+    new_items_by = "embedding"
     redescribes_items: ClassVar[bool] = True
     vectors: Tensor
     mean: Tensor

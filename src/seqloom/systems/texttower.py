@@ -44,7 +44,7 @@ class TextTower(SequenceSystem[TextTowerConfig]):
 
     name: ClassVar[str] = "texttower"
     config_class: ClassVar[type[TextTowerConfig]] = TextTowerConfig
-    new_items_by: ClassVar = "words"
+    new_items_by = "words"
     redescribes_items: ClassVar[bool] = True
     vocabulary: Vocabulary
     template: str

@@ -158,7 +158,7 @@ def test_compare(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
         "audit_runs": False,
         "report": Path("x.html"),
         "on": "test",
-        "mask_seen": True,
+        "mask_seen": None,
         "all_pairs": True,
         "item_map": 1000,
     }
@@ -183,7 +183,7 @@ ONE = [
         "unknown": ["zz"],
     }
 ]
-RECOMMEND_DEFAULTS = {"all_users": False, "mask_seen": True, "dataset": None, "device": "auto"}
+RECOMMEND_DEFAULTS = {"all_users": False, "mask_seen": None, "dataset": None, "device": "auto"}
 
 
 def test_recommend_to_histories(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:

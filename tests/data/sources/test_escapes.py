@@ -19,9 +19,9 @@ def titles(folder: Path, text: str, **options: object) -> list[str]:
     log, items = folder / "log.csv", folder / "items.csv"
     log.write_text(LOG)
     items.write_text(text)
-    chosen = ReadOptions(**options)  # type: ignore[arg-type]
+    chosen = ReadOptions(**options)
     frame = read_items(items, chosen, read_log(log, ReadOptions())).frame
-    return frame["title"].to_list()  # type: ignore[no-any-return]
+    return frame["title"].to_list()
 
 
 def test_an_escape_before_another_character_is_kept(tmp_path: Path) -> None:

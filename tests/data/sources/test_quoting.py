@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,21 +52,21 @@ def test_a_stray_quote_loses_no_event(
 ) -> None:
     mark = {"log.tsv": "\t", "semicolon.csv": ";"}.get(name, ",")
     text = "".join([HEAD] * header + with_comments(comments)).replace(",", mark)
-    chosen = {"header": header}
+    chosen: dict[str, Any] = {"header": header}
     if not header:
         chosen |= {"user_column": "1", "item_column": "2", "timestamp_column": "3"}
     source = log_of(tmp_path, text, name, **chosen)
     assert len(source.columns["user_id"]) == 8
     assert source.columns["timestamp"].to_list() == [10**9 + n for n in range(8)]
-    said = {found["kind"] for found in source.findings}
-    assert said == (set() if comments == {2: '5" x'} else {"unclosed-quote"})
-    assert "detected" in (source.reading or {}) or not said
+    message = {actual["kind"] for actual in source.findings}
+    assert message == (set() if comments == {2: '5" x'} else {"unclosed-quote"})
+    assert "detected" in (source.reading or {}) or not message
 
 
 def test_the_warning_names_the_line(tmp_path: Path) -> None:
     source = log_of(tmp_path, HEAD + "".join(with_comments({2: '"open'})))
-    (found,) = source.findings
-    assert found["examples"] == ["line 4"]
+    (actual,) = source.findings
+    assert actual["examples"] == ["line 4"]
     assert source.reading is not None
     assert source.reading["quote"] == "none"
     assert source.reading["detected"].startswith(
@@ -83,7 +84,7 @@ def test_a_stray_quote_beside_needed_ones_is_an_error_with_its_line(tmp_path: Pa
         log_of(tmp_path, HEAD + "".join(with_comments({2: '"open'})), quote='"')
 
 
-def test_swallowed_rows_beside_needed_quotes_are_an_error_unless_asked_for(tmp_path: Path) -> None:
+def test_swallowed_rows_beside_needed_quotes_are_an_error_unless_requested(tmp_path: Path) -> None:
     text = HEAD + "".join(with_comments({0: '"good, really"', 3: '"open', 6: '12"'}))
     with pytest.raises(DataError, match="line 5: a quoted field spans lines that look like"):
         log_of(tmp_path, text)
@@ -112,7 +113,7 @@ def test_a_quote_at_an_id_is_an_error(tmp_path: Path) -> None:
 def test_items_with_a_stray_quote(tmp_path: Path) -> None:
     table = items_of(tmp_path, 'item_id,title\na,First\nb,"12 inch\nc,Third\nd,Fourth\n')
     assert table.frame["title"].to_list() == ["First", '"12 inch', "Third", "Fourth"]
-    assert [found["kind"] for found in table.findings] == ["unclosed-quote"]
+    assert [actual["kind"] for actual in table.findings] == ["unclosed-quote"]
     paired = items_of(tmp_path, 'item_id,title\na,First\nb,"12 inch\nc,7"\nd,Fourth\n')
     assert paired.frame["title"].to_list() == ["First", '"12 inch', '7"', "Fourth"]
 

@@ -86,7 +86,7 @@ def test_csv_words_for_nothing_are_ids(tmp_path: Path) -> None:
     assert events_of(path)[1] == [("NA", "null", 0), ("nan", "N/A", 0)]
 
 
-def test_csv_latin1_when_asked(tmp_path: Path) -> None:
+def test_csv_latin1_on_request(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "user_id,item_id\nu,caf\xe9\n", "latin-1")
     assert events_of(path, encoding="latin-1")[1] == [("u", "caf\xe9", 0)]
 
@@ -270,12 +270,12 @@ def test_sequences_and_pairs(tmp_path: Path) -> None:
 
 def test_sequences_report_odd_users(tmp_path: Path) -> None:
     path = write(tmp_path / "sequences.txt", "7 a b\n8 c\n7 c\n9\n")
-    found = read_log(path, ReadOptions(format="sequences")).findings
-    assert [(f["kind"], f["count"]) for f in found] == [
+    actual = read_log(path, ReadOptions(format="sequences")).findings
+    assert [(f["kind"], f["count"]) for f in actual] == [
         ("user-without-items", 1),
         ("user-on-several-lines", 1),
     ]
-    assert found[0]["examples"] == ["line 4: 9"]
+    assert actual[0]["examples"] == ["line 4: 9"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl", "frame"])

@@ -105,8 +105,8 @@ def test_frames_that_are_none_or_mixed(tmp_path: Path) -> None:
 
 def test_missing_values_may_be_dropped_and_are_counted(tmp_path: Path) -> None:
     path = file(tmp_path, GOOD + b",d,4\nu,,5\nu,e,\n,,\n")
-    found = run(tmp_path, path, missing="drop")
-    assert {kind: n for kind, n in found.items() if kind.startswith("missing")} == {
+    actual = run(tmp_path, path, missing="drop")
+    assert {kind: n for kind, n in actual.items() if kind.startswith("missing")} == {
         "missing-user": 2,
         "missing-item": 2,
         "missing-timestamp": 2,
@@ -123,11 +123,11 @@ def test_empty_after_filtering_names_every_step(tmp_path: Path) -> None:
 
 def test_item_faults_are_counted(tmp_path: Path) -> None:
     items = b"item_id,title\na,A\na,A\nb,B\nb,other\nz,Z\n,nobody\n"  # c has no row
-    found = run(tmp_path, file(tmp_path, GOOD), file(tmp_path, items, "items.csv"))
+    actual = run(tmp_path, file(tmp_path, GOOD), file(tmp_path, items, "items.csv"))
     texts = Dataset.load(tmp_path / "out").items.to_pylist()
     assert texts[1] == {"item_id": "b", "title": "B"}  # the first of the two counts
-    del found["time-before-1973"]
-    assert found == {
+    del actual["time-before-1973"]
+    assert actual == {
         "item-row-without-id": 1,
         "duplicate-item-row": 1,
         "conflicting-item-row": 1,
@@ -147,20 +147,20 @@ def test_items_that_fit_no_event_are_an_error(tmp_path: Path) -> None:
 
 
 def test_odd_logs_are_warned_of(tmp_path: Path) -> None:
-    found = run(tmp_path, file(tmp_path, b"user_id,item_id\nu, a\nu,a\n"))
-    assert found["no-timestamps"] == 1
-    assert found["blanks-around-item-id"] == 1
-    assert found["short-user"] == 1
-    found = run(tmp_path / "b", file(tmp_path, GOOD + b"u,c,3\n"))
-    assert found["exact-repeat"] == 1
-    assert found["time-before-1973"] == 4
+    actual = run(tmp_path, file(tmp_path, b"user_id,item_id\nu, a\nu,a\n"))
+    assert actual["no-timestamps"] == 1
+    assert actual["blanks-around-item-id"] == 1
+    assert actual["short-user"] == 1
+    actual = run(tmp_path / "b", file(tmp_path, GOOD + b"u,c,3\n"))
+    assert actual["exact-repeat"] == 1
+    assert actual["time-before-1973"] == 4
 
 
 def test_equal_times_are_counted_with_the_targets_among_them(tmp_path: Path) -> None:
     rows = "u,a,1\nu,b,2\nu,c,5\nu,d,5\nv,a,1\nv,b,2\nv,c,3\nv,c,3\nw,a,1\nw,b,1\nw,c,2\nw,d,3\n"
     path = file(tmp_path, HEAD + rows.encode())
-    found = run(tmp_path, path)
-    assert found["equal-times"] == 4  # the same item twice at one time has one order
+    actual = run(tmp_path, path)
+    assert actual["equal-times"] == 4  # the same item twice at one time has one order
     (record,) = [
         w for w in Dataset.load(tmp_path / "out").manifest.warnings if w["kind"] == "equal-times"
     ]
@@ -172,8 +172,8 @@ def test_equal_times_are_counted_with_the_targets_among_them(tmp_path: Path) -> 
 def test_items_and_log_agree_on_decimals(tmp_path: Path) -> None:
     log = file(tmp_path, HEAD + b"7.0,100.0,1\n7,101.0,2\n8.0,100,3\n")
     items = file(tmp_path, b"item_id,title\n100,A\n101,B\n", "items.csv")
-    found = run(tmp_path, log, items)
-    assert (found["decimals-in-user-id"], found["decimals-in-item-id"]) == (2, 2)
+    actual = run(tmp_path, log, items)
+    assert (actual["decimals-in-user-id"], actual["decimals-in-item-id"]) == (2, 2)
     dataset = Dataset.load(tmp_path / "out")
     assert dataset.user_ids == ["7", "8"]
     assert dataset.items.to_pylist() == [

@@ -17,7 +17,7 @@ import torch
 
 np.float = float  # type: ignore[attr-defined]  # RecBole 1.2.1 uses np.float, which numpy removed
 
-from recbole.evaluator import Collector, Evaluator  # type: ignore[import-not-found]  # noqa: E402
+from recbole.evaluator import Collector, Evaluator  # noqa: E402
 
 USERS, ITEMS = 60, 40
 TOPK = [1, 5, 10, 20, 30]

@@ -13,13 +13,13 @@ OUTPUTS = torch.tensor([1, 5, 3, 9, 4, 12, 20])  # the end mark first; not in or
 
 
 @pytest.fixture(scope="session", params=["t5", "llama"])
-def model(request):
+def model(request: pytest.FixtureRequest) -> EncoderDecoder | DecoderOnly:
     network = build_tiny_network(request.param)
     return (EncoderDecoder if request.param == "t5" else DecoderOnly)(network, OUTPUTS).eval()
 
 
 @pytest.fixture(scope="session")
-def prompts():
+def prompts() -> tuple[torch.Tensor, torch.Tensor]:
     """[3, 5] tokens and their mask."""
     tokens = torch.tensor([[7, 8, 9, 0, 0], [3, 4, 5, 6, 7], [30, 0, 0, 0, 0]])
     return tokens, tokens > 0

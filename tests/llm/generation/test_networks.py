@@ -1,5 +1,10 @@
 """Models from scratch, kept shapes, and vocabularies that are pruned."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -15,18 +20,19 @@ from seqloom.llm.generation.networks import (
     prune_vocabulary,
     save_shape,
 )
+from seqloom.llm.generation.text_model import TextModel
 from support.language_models import build_tiny_network, build_tiny_tokenizer
 
 SHAPE = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
 OUTPUTS = torch.tensor([1, 5, 3, 9, 4])
 
 
-def network(source):
+def network(source: str) -> Any:
     torch.manual_seed(0)
     return build_network(NetworkConfig(source=source, **SHAPE), build_tiny_tokenizer())
 
 
-def scores(model, translate=None):
+def scores(model: TextModel, translate: dict[int, int] | None = None) -> Any:
     """[2, 3, V'] for two prompts; `translate` maps tokens to those of a pruned model."""
     tokens = torch.tensor([[7, 8, 9], [3, 4, 0]])
     mask = torch.tensor([[True, True, True], [True, True, False]])
@@ -38,33 +44,33 @@ def scores(model, translate=None):
 
 
 @pytest.mark.parametrize(("source", "kind"), [("t5", EncoderDecoder), ("llama", DecoderOnly)])
-def test_a_model_from_scratch_has_the_asked_shape(source, kind):
+def test_a_model_from_scratch_has_the_requested_shape(source: str, kind: type) -> None:
     made = network(source)
     assert made.get_input_embeddings().weight.shape == (len(build_tiny_tokenizer()), 16)
     assert isinstance(build_text_model(made, OUTPUTS), kind)
     assert not torch.equal(*(network_with(source, seed) for seed in (1, 2)))
 
 
-def network_with(source, seed):
+def network_with(source: str, seed: int) -> Any:
     torch.manual_seed(seed)
     made = build_network(NetworkConfig(source=source, **SHAPE), build_tiny_tokenizer())
     return made.get_input_embeddings().weight
 
 
-def test_heads_must_divide_the_width():
+def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ConfigError, match="16 is not a multiple of num_heads 3"):
         build_network(
             NetworkConfig(source="t5", **{**SHAPE, "num_heads": 3}), build_tiny_tokenizer()
         )
 
 
-def test_a_model_that_is_not_there_is_named(tmp_path):
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match=str(tmp_path)):
         build_network(NetworkConfig(name=str(tmp_path / "none")), build_tiny_tokenizer())
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
-def test_a_folder_is_loaded_with_its_weights(source, tmp_path):
+def test_a_folder_is_loaded_with_its_weights(source: str, tmp_path: Path) -> None:
     made = network(source)
     made.save_pretrained(tmp_path)
     loaded = build_network(NetworkConfig(name=str(tmp_path)), build_tiny_tokenizer())
@@ -72,14 +78,14 @@ def test_a_folder_is_loaded_with_its_weights(source, tmp_path):
     torch.testing.assert_close(first, second)
 
 
-def test_a_tokenizer_that_is_too_large_is_refused(tmp_path):
+def test_a_tokenizer_that_is_too_large_is_refused(tmp_path: Path) -> None:
     build_tiny_network("llama", vocabulary=10).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="knows 10 tokens, but the tokenizer has 37"):
         build_network(NetworkConfig(name=str(tmp_path)), build_tiny_tokenizer())
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
-def test_pruning_changes_no_score(source):
+def test_pruning_changes_no_score(source: str) -> None:
     whole = network(source)
     before = scores(build_text_model(whole, OUTPUTS))
     kept = [1, 5, 3, 9, 4, 0, 7, 8]
@@ -92,14 +98,14 @@ def test_pruning_changes_no_score(source):
     assert len(small.get_input_embeddings().weight) == 8
 
 
-def test_a_pruned_t5_needs_its_start_token():
+def test_a_pruned_t5_needs_its_start_token() -> None:
     with pytest.raises(ConfigError, match="start token 0 must be kept"):
         prune_vocabulary(network("t5"), torch.tensor([1, 5, 3]))
 
 
 @pytest.mark.parametrize("source", ["t5", "llama"])
 @pytest.mark.parametrize("pruned", [False, True])
-def test_shape_and_weights_make_the_model_again(source, pruned, tmp_path):
+def test_shape_and_weights_make_the_model_again(source: str, pruned: bool, tmp_path: Path) -> None:
     made = network(source)
     if pruned:
         prune_vocabulary(made, torch.tensor([1, 5, 3, 9, 4, 0, 7, 8]))
@@ -112,17 +118,17 @@ def test_shape_and_weights_make_the_model_again(source, pruned, tmp_path):
     assert torch.equal(scores(first, translate), scores(second, translate))
 
 
-def test_a_folder_without_a_shape_is_refused(tmp_path):
+def test_a_folder_without_a_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no model configuration"):
         load_shape(tmp_path)
 
 
-def test_the_shape_of_a_pretrained_model_is_its_own():
+def test_the_shape_of_a_pretrained_model_is_its_own() -> None:
     with pytest.raises(ConfigError, match=r"hidden_size: for models from scratch alone"):
         NetworkConfig.build({"hidden_size": 64})
 
 
-def test_a_recommender_whose_shape_is_set_is_still_from_scratch():
+def test_a_recommender_whose_shape_is_set_is_still_from_scratch() -> None:
     from seqloom.systems.idgenrec.config import IDGenRecConfig
 
     config = IDGenRecConfig.build({"recommender": {"hidden_size": 64}})

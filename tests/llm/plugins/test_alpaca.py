@@ -1,6 +1,11 @@
 """Instruction records: the template, and what is wrong with bad ones."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +17,8 @@ WITH_INPUT = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
 
 
 @pytest.fixture
-def file(tmp_path):
-    def write(text):
+def file(tmp_path: Path) -> Callable[..., Any]:
+    def write(text: Any) -> Path:
         path = tmp_path / "records.json"
         path.write_text(text, encoding="utf-8")
         return path
@@ -21,7 +26,7 @@ def file(tmp_path):
     return write
 
 
-def test_the_template_is_that_of_alpaca(file):
+def test_the_template_is_that_of_alpaca(file: Callable[..., Any]) -> None:
     plain, with_input = read_records(file(json.dumps([PLAIN, WITH_INPUT]))).good
     assert plain.prompt == (
         "Below is an instruction that describes a task. Write a response that appropriately completes "
@@ -32,16 +37,16 @@ def test_the_template_is_that_of_alpaca(file):
     assert (plain.response, with_input.response) == ("Red.", "5")
 
 
-def test_lines_are_the_same_as_an_array(file):
+def test_lines_are_the_same_as_an_array(file: Callable[..., Any]) -> None:
     array = read_records(file(json.dumps([PLAIN, WITH_INPUT], indent=2)))
     lines = read_records(file(f"{json.dumps(PLAIN)}\n\n{json.dumps(WITH_INPUT)}\n"))
-    said = [[(r.prompt, r.response) for r in found.good] for found in (array, lines)]
-    assert said[0] == said[1]
+    printed = [[(r.prompt, r.response) for r in actual.good] for actual in (array, lines)]
+    assert printed[0] == printed[1]
     assert [record.line for record in lines.good] == [1, 3]
     assert [record.line for record in array.good] == [2, 7]
 
 
-def test_an_instruction_with_braces_is_kept(file):
+def test_an_instruction_with_braces_is_kept(file: Callable[..., Any]) -> None:
     (record,) = read_records(file(json.dumps([{**PLAIN, "instruction": "Use {input} {x}."}]))).good
     assert "Use {input} {x}." in record.prompt
 
@@ -49,7 +54,7 @@ def test_an_instruction_with_braces_is_kept(file):
 BAD = ['{"instruction": "x"}', "[1]", "no json", json.dumps({**PLAIN, "output": " "})]
 
 
-def test_bad_lines_are_named(file):
+def test_bad_lines_are_named(file: Callable[..., Any]) -> None:
     path = file("\n".join([json.dumps(PLAIN), *BAD]))
     with pytest.raises(DataError) as caught:
         read_records(path)
@@ -61,13 +66,13 @@ def test_bad_lines_are_named(file):
     assert "--skip-bad" in message
 
 
-def test_bad_lines_are_skipped_when_asked(file):
-    found = read_records(file("\n".join([json.dumps(PLAIN), *BAD])), skip_bad=True)
-    assert len(found.good) == 1
-    assert [entry.split(":")[0] for entry in found.bad] == ["line 2", "line 3", "line 4", "line 5"]
+def test_bad_lines_are_skipped_on_request(file: Callable[..., Any]) -> None:
+    actual = read_records(file("\n".join([json.dumps(PLAIN), *BAD])), skip_bad=True)
+    assert len(actual.good) == 1
+    assert [entry.split(":")[0] for entry in actual.bad] == ["line 2", "line 3", "line 4", "line 5"]
 
 
-def test_bad_records_of_an_array_are_named_by_line(file):
+def test_bad_records_of_an_array_are_named_by_line(file: Callable[..., Any]) -> None:
     path = file('[\n  {"instruction": "a",\n   "output": "b"},\n  {"instruction": "c"}\n]')
     with pytest.raises(DataError, match=r"1 bad record\(s\): line 4: 'output'"):
         read_records(path)
@@ -82,12 +87,12 @@ def test_bad_records_of_an_array_are_named_by_line(file):
         ('[{"instruction": "a",,}]', "not valid JSON from line 1"),
     ],
 )
-def test_files_that_cannot_be_used(file, text, message):
+def test_files_that_cannot_be_used(file: Callable[..., Any], text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_records(file(text), skip_bad=True)
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_records(tmp_path / "none.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")

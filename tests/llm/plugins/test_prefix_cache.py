@@ -1,22 +1,28 @@
 """The lean pass after a prefix against the library's forward pass over whole prompts."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 
 from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
-from seqloom.llm.plugins.shared_base import load_shared_base
+from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
 from support.language_models import save_tiny_bert, shared_tiny_llama
 
 
 @pytest.fixture(scope="module")
-def base():
+def base() -> SharedBase:
     return load_shared_base(LanguageModelConfig(name=str(shared_tiny_llama())))
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(targets=["q_proj"])])
-def test_last_states_are_those_of_the_whole_prompt(base, lora):
+def test_last_states_are_those_of_the_whole_prompt(
+    base: SharedBase, lora: LoraSettings | None
+) -> None:
     torch.manual_seed(0)
     adapter = Adapter(base, lora).eval()
     for weight in adapter.weights.values():
@@ -29,15 +35,15 @@ def test_last_states_are_those_of_the_whole_prompt(base, lora):
         rows = [torch.randn(3, 5, width), torch.randn(2, 2, width)]
         parts = [SequenceBatch(x.clone(), n) for x, n in zip(rows, lengths, strict=True)]
         with base.activate(adapter.name, training=False) as backbone:
-            found = last_states(backbone, adapter.name, prefix, parts)
-        for states, x, counts in zip(found, rows, lengths, strict=True):
+            actual = last_states(backbone, adapter.name, prefix, parts)
+        for states, x, counts in zip(actual, rows, lengths, strict=True):
             for state, row, count in zip(states, x, counts.tolist(), strict=True):
                 whole = torch.cat([instruction, row[:count]])[None]
                 expected = adapter.run(whole, use_cache=False).last_hidden_state[0, -1]
                 torch.testing.assert_close(state, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_other_models_are_left_alone(base, tmp_path):
+def test_other_models_are_left_alone(base: SharedBase, tmp_path: Path) -> None:
     assert is_supported(base.backbone)
     other = LanguageModelConfig(name=str(save_tiny_bert(tmp_path / "bert")), kind="bidirectional")
     assert not is_supported(load_shared_base(other).backbone)

@@ -1,7 +1,11 @@
 """One frozen base, many adapters: they take turns and never mix."""
 
+from __future__ import annotations
+
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,23 +14,23 @@ from seqloom.core.errors import ConfigError
 from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.llm.loading import load_causal_lm
 from seqloom.llm.plugins.adapters import Adapter
-from seqloom.llm.plugins.shared_base import load_shared_base
+from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
 from support.language_models import save_tiny_bert, save_tiny_llama
 
 SETTINGS = LoraSettings(rank=4, alpha=8, dropout=0.5)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("llama"), seed=5)
 
 
 @pytest.fixture
-def base(folder):
+def base(folder: Path) -> SharedBase:
     return load_shared_base(LanguageModelConfig(name=str(folder)))
 
 
-def adapter(base, seed, settings=SETTINGS):
+def adapter(base: SharedBase, seed: int, settings: LoraSettings = SETTINGS) -> Adapter:
     """An adapter that changes something: a fresh one starts at zero."""
     made = Adapter(base, settings)
     draw = torch.Generator().manual_seed(seed)
@@ -36,23 +40,25 @@ def adapter(base, seed, settings=SETTINGS):
     return made.eval()
 
 
-def output(adapter, embeddings):
+def output(adapter: Adapter, embeddings: torch.Tensor) -> Any:
     with torch.inference_mode():
         return adapter.run(embeddings).last_hidden_state.clone()
 
 
 @pytest.fixture
-def embeddings(base):
+def embeddings(base: SharedBase) -> torch.Tensor:
     return torch.randn(2, 5, base.width, generator=torch.Generator().manual_seed(3))
 
 
-def test_a_fresh_adapter_changes_nothing(base, embeddings):
+def test_a_fresh_adapter_changes_nothing(base: SharedBase, embeddings: torch.Tensor) -> None:
     plain, fresh = Adapter(base, None), Adapter(base, SETTINGS).eval()
     assert torch.equal(output(plain, embeddings), output(fresh, embeddings))
     assert not list(plain.parameters())
 
 
-def test_an_adapter_is_the_low_rank_map_of_the_paper(base, folder, embeddings):
+def test_an_adapter_is_the_low_rank_map_of_the_paper(
+    base: SharedBase, folder: Path, embeddings: torch.Tensor
+) -> None:
     made = adapter(base, 1)
     model, _ = load_causal_lm(folder)
     with torch.no_grad():
@@ -64,7 +70,7 @@ def test_an_adapter_is_the_low_rank_map_of_the_paper(base, folder, embeddings):
     torch.testing.assert_close(output(made, embeddings), expected)
 
 
-def test_adapters_take_turns_without_mixing(base, embeddings):
+def test_adapters_take_turns_without_mixing(base: SharedBase, embeddings: torch.Tensor) -> None:
     plain, first = Adapter(base, None), adapter(base, 1)
     alone = [output(plain, embeddings), output(first, embeddings)]
     second = adapter(base, 2)
@@ -77,18 +83,22 @@ def test_adapters_take_turns_without_mixing(base, embeddings):
         assert torch.equal(output(second, embeddings), third)
 
 
-def test_threads_with_different_adapters_do_not_mix(base, embeddings):
+def test_threads_with_different_adapters_do_not_mix(
+    base: SharedBase, embeddings: torch.Tensor
+) -> None:
     made = [adapter(base, seed) for seed in range(3)]
     alone = [output(one, embeddings) for one in made]
     assert not any(torch.equal(alone[one], alone[other]) for one, other in ((0, 1), (1, 2)))
     turns = [number % 3 for number in range(60)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda number: output(made[number], embeddings), turns))
-    for number, states in zip(turns, found, strict=True):
+        actual = list(pool.map(lambda number: output(made[number], embeddings), turns))
+    for number, states in zip(turns, actual, strict=True):
         assert torch.equal(states, alone[number])
 
 
-def test_training_reaches_the_active_adapter_alone(base, embeddings):
+def test_training_reaches_the_active_adapter_alone(
+    base: SharedBase, embeddings: torch.Tensor
+) -> None:
     first, second = adapter(base, 1), adapter(base, 2)
     first.train().run(embeddings).last_hidden_state.sum().backward()
     assert all(value.grad is not None for value in first.parameters())
@@ -98,14 +108,16 @@ def test_training_reaches_the_active_adapter_alone(base, embeddings):
     assert not any(p.requires_grad for p in base_weights)
 
 
-def test_dropout_is_on_in_training_alone(base, embeddings):
+def test_dropout_is_on_in_training_alone(base: SharedBase, embeddings: torch.Tensor) -> None:
     made = adapter(base, 1).train()
     torch.manual_seed(0)
     assert not torch.equal(output(made, embeddings), output(made, embeddings))
     assert torch.equal(output(made.eval(), embeddings), output(made, embeddings))
 
 
-def test_an_adapter_that_is_dropped_leaves_the_base(base, embeddings):
+def test_an_adapter_that_is_dropped_leaves_the_base(
+    base: SharedBase, embeddings: torch.Tensor
+) -> None:
     kept, dropped = adapter(base, 1), adapter(base, 2)
     before, name = output(kept, embeddings), dropped.name
     del dropped
@@ -114,13 +126,15 @@ def test_an_adapter_that_is_dropped_leaves_the_base(base, embeddings):
     assert not [path for path, _ in base.backbone.named_modules() if path.endswith(f".{name}")]
 
 
-def test_the_state_is_the_adapter_alone(base):
+def test_the_state_is_the_adapter_alone(base: SharedBase) -> None:
     names = set(Adapter(base, SETTINGS).state_dict())
     assert len(names) == 2 * 2 * 3  # two layers, three maps each, A and B
     assert all("lora_" in name for name in names)
 
 
-def test_peft_reads_the_adapter(base, folder, embeddings, tmp_path):
+def test_peft_reads_the_adapter(
+    base: SharedBase, folder: Path, embeddings: torch.Tensor, tmp_path: Path
+) -> None:
     from peft import LoraConfig, PeftModel
     from safetensors.torch import save_file
 
@@ -138,7 +152,7 @@ def test_peft_reads_the_adapter(base, folder, embeddings, tmp_path):
     torch.testing.assert_close(ours, merged)
 
 
-def test_the_forward_pass_is_that_of_transformers(base, folder):
+def test_the_forward_pass_is_that_of_transformers(base: SharedBase, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -146,11 +160,11 @@ def test_the_forward_pass_is_that_of_transformers(base, folder):
     with torch.inference_mode():
         expected = model(torch.tensor([tokens])).logits
         states = Adapter(base, None).run(base.embed(tokens)[None]).last_hidden_state
-        found = base.head(states)
-    torch.testing.assert_close(found, expected)
+        actual = base.head(states)
+    torch.testing.assert_close(actual, expected)
 
 
-def test_one_base_in_memory_while_it_is_used(folder):
+def test_one_base_in_memory_while_it_is_used(folder: Path) -> None:
     config = LanguageModelConfig(name=str(folder))
     first = load_shared_base(config)
     assert load_shared_base(config) is first
@@ -160,7 +174,7 @@ def test_one_base_in_memory_while_it_is_used(folder):
     assert first.reference.sha256 == fewer.reference.sha256
 
 
-def test_random_weights_are_the_same_ones_each_time(folder):
+def test_random_weights_are_the_same_ones_each_time(folder: Path) -> None:
     config = LanguageModelConfig(name=str(folder), start="random")
     first = load_shared_base(config)
     weight = next(first.backbone.parameters()).clone()
@@ -175,7 +189,7 @@ def test_random_weights_are_the_same_ones_each_time(folder):
     assert not torch.equal(next(pretrained.backbone.parameters()), weight)
 
 
-def test_layers_that_are_not_there_are_refused(base):
+def test_layers_that_are_not_there_are_refused(base: SharedBase) -> None:
     with pytest.raises(ConfigError, match=r"lora.targets to some of: .*gate_proj"):
         Adapter(base, LoraSettings(targets=["no_such_layer"]))
     attention = Adapter(base, LoraSettings(targets=["q_proj", "v_proj"]))
@@ -183,7 +197,7 @@ def test_layers_that_are_not_there_are_refused(base):
     assert len(attention.weights) == 2 * 2 * 2
 
 
-def test_an_encoder_takes_adapters_too(tmp_path):
+def test_an_encoder_takes_adapters_too(tmp_path: Path) -> None:
     config = LanguageModelConfig(name=str(save_tiny_bert(tmp_path)), kind="bidirectional")
     made = adapter(load_shared_base(config), 1)
     states = output(made, torch.randn(1, 3, 32))
@@ -192,12 +206,12 @@ def test_an_encoder_takes_adapters_too(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
-def test_fewer_bits_need_a_gpu(folder):
+def test_fewer_bits_need_a_gpu(folder: Path) -> None:
     with pytest.raises(ConfigError, match="needs a CUDA GPU"):
         load_shared_base(LanguageModelConfig(name=str(folder), quantise="4bit"))
 
 
-def test_fewer_bits_need_bitsandbytes(folder, monkeypatch):
+def test_fewer_bits_need_bitsandbytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'seqloom\[quantise\]'"):

@@ -111,8 +111,10 @@ def test_the_report_shows_audits_and_runs_missing_ones(runs: list[Path], tmp_pat
     evaluate(copies[1], tail_item_below=99)
     stored = read_audit(copies[1])
     assert stored is not None
-    assert stored.changed == ["ranks.parquet"]
-    assert "out of date: ranks.parquet changed since" in report_page(copies, tmp_path)
+    assert stored.changed == ["ranks-unmasked.parquet", "ranks.parquet"]
+    assert "out of date: ranks-unmasked.parquet, ranks.parquet changed since" in report_page(
+        copies, tmp_path
+    )
     with pytest.raises(ConfigError, match="give --report"):
         compare(copies, audit_runs=True)
 

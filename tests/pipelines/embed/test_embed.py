@@ -1,13 +1,19 @@
+from __future__ import annotations
+
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from seqloom.core.errors import ArtefactError, ConfigError, EmbeddingError
+from seqloom.data.store import Dataset
 from seqloom.pipelines.embed.embed import default_name, embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text.encoders.hashing import HashEncoder
@@ -21,29 +27,29 @@ TITLES = ["red soap", "blue comb", "brush", "red nail"]
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path: Path) -> Dataset:
     return tiny_dataset(tmp_path / "data", HISTORIES, TITLES)
 
 
 class Counting(HashEncoder):
     """Counts texts; fails at the text number `fail_at`."""
 
-    def __init__(self, fail_at=None):
+    def __init__(self, fail_at: int | None = None) -> None:
         super().__init__(32)
         self.seen, self.fail_at = 0, fail_at
 
-    def encode(self, texts):
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
         self.seen += len(texts)
         if self.fail_at is not None and self.seen > self.fail_at:
             raise EmbeddingError("the service is gone")
         return super().encode(texts)
 
 
-def options(**values):
+def options(**values: Any) -> EmbedOptions:
     return EmbedOptions.build({"encoder": "hash:32", **values})
 
 
-def test_items_and_users_are_what_the_encoder_gives_for_their_prompts(dataset):
+def test_items_and_users_are_what_the_encoder_gives_for_their_prompts(dataset: Dataset) -> None:
     summary = embed(dataset.path, options())
     made = load_embeddings(dataset)
     encoder = HashEncoder(32)
@@ -61,7 +67,7 @@ def test_items_and_users_are_what_the_encoder_gives_for_their_prompts(dataset):
     assert not list((dataset.path / "text").glob(".*"))
 
 
-def test_mean_users_are_the_mean_of_their_training_items(dataset):
+def test_mean_users_are_the_mean_of_their_training_items(dataset: Dataset) -> None:
     summary = embed(dataset, options(users="mean"))
     made = load_embeddings(dataset)
     assert torch.allclose(made.users[2], made.items[[1, 3, 0]].mean(dim=0))
@@ -70,7 +76,7 @@ def test_mean_users_are_the_mean_of_their_training_items(dataset):
     assert summary.encoded == 4
 
 
-def test_a_second_call_encodes_nothing_and_changes_nothing(dataset):
+def test_a_second_call_encodes_nothing_and_changes_nothing(dataset: Dataset) -> None:
     embed(dataset, options())
     file = dataset.path / "text" / "hash-32" / "manifest.json"
     before = (file.read_bytes(), file.stat().st_mtime_ns)
@@ -82,14 +88,14 @@ def test_a_second_call_encodes_nothing_and_changes_nothing(dataset):
     assert (file.read_bytes(), file.stat().st_mtime_ns) == before
 
 
-def test_what_has_not_changed_is_reused_under_another_name_too(dataset):
+def test_what_has_not_changed_is_reused_under_another_name_too(dataset: Dataset) -> None:
     embed(dataset, options(users="none"))
     encoder = Counting()
     summary = embed(dataset, options(name="more"), encoder=encoder)
     assert (summary.items_reused, summary.users_reused, encoder.seen) == (True, False, 4)
 
 
-def test_other_content_replaces_only_when_asked(dataset):
+def test_other_content_replaces_only_on_request(dataset: Dataset) -> None:
     embed(dataset, options())
     encoder = Counting()
     with pytest.raises(ArtefactError, match="--overwrite"):
@@ -99,7 +105,7 @@ def test_other_content_replaces_only_when_asked(dataset):
     assert load_embeddings(dataset).manifest.items.template == "an {title}"
 
 
-def test_damaged_embeddings_are_made_again(dataset):
+def test_damaged_embeddings_are_made_again(dataset: Dataset) -> None:
     embed(dataset, options())
     file = dataset.path / "text" / "hash-32" / "items.safetensors"
     good = file.read_bytes()
@@ -108,7 +114,7 @@ def test_damaged_embeddings_are_made_again(dataset):
     assert file.read_bytes() == good
 
 
-def test_work_that_was_finished_before_a_failure_is_kept(tmp_path):
+def test_work_that_was_finished_before_a_failure_is_kept(tmp_path: Path) -> None:
     texts = [f"text {n}" for n in range(10)]
     failing = Counting(fail_at=7)
     with pytest.raises(EmbeddingError, match="gone"):
@@ -119,7 +125,7 @@ def test_work_that_was_finished_before_a_failure_is_kept(tmp_path):
     assert torch.equal(vectors, HashEncoder(32).encode(texts))
 
 
-def test_a_damaged_shard_is_made_again(tmp_path):
+def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
     texts = [f"text {n}" for n in range(4)]
     encode_all(Counting(), texts, texts, tmp_path, name="x", shard=2)
     sorted(tmp_path.iterdir())[0].write_bytes(b"half a file")
@@ -128,9 +134,9 @@ def test_a_damaged_shard_is_made_again(tmp_path):
     assert again.seen == 2
 
 
-def test_a_vector_that_is_no_embedding_names_its_item(dataset):
+def test_a_vector_that_is_no_embedding_names_its_item(dataset: Dataset) -> None:
     class Broken(HashEncoder):
-        def encode(self, texts):
+        def encode(self, texts: Any) -> torch.Tensor:
             vectors = super().encode(texts)
             vectors[["brush" in text for text in texts]] = torch.nan
             return vectors
@@ -156,7 +162,9 @@ embed(sys.argv[1], EmbedOptions(encoder="hash:32"), encoder=Slow(32))
 """
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     titles = [f"item number {n}" for n in range(200)]
     dataset = tiny_dataset(tmp_path / "data", [[n, n + 1, n + 2] for n in range(1, 50)], titles)
     process = subprocess.Popen([sys.executable, "-c", _SLOW, str(dataset.path)])
@@ -183,7 +191,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert not list((dataset.path / "text").glob(".*"))
 
 
-def test_bad_options_are_explained(dataset, tmp_path):
+def test_bad_options_are_explained(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'encoder'"):
         EmbedOptions.build({"encodr": "x"})
     with pytest.raises(ConfigError, match="cannot name"):
@@ -202,11 +210,11 @@ def test_bad_options_are_explained(dataset, tmp_path):
         ("folder/", "folder"),
     ],
 )
-def test_embeddings_are_named_after_their_encoder(encoder, name):
+def test_embeddings_are_named_after_their_encoder(encoder: str, name: str) -> None:
     assert default_name(encoder) == name
 
 
-def test_every_text_keeps_its_row_whatever_the_shards(tmp_path):
+def test_every_text_keeps_its_row_for_any_shards(tmp_path: Path) -> None:
     texts = [f"w{n} " * (1 + n % 7) for n in range(50)]
     expected = HashEncoder(64).encode(texts)
     for shard in (1, 7, 50, None):
@@ -216,7 +224,7 @@ def test_every_text_keeps_its_row_whatever_the_shards(tmp_path):
         assert torch.equal(vectors, expected)
 
 
-def test_shards_of_another_width_are_refused(tmp_path):
+def test_shards_of_another_width_are_refused(tmp_path: Path) -> None:
     texts = [f"text {n}" for n in range(4)]
     encode_all(HashEncoder(8), texts, texts, tmp_path, name="x", shard=2)
     sorted(tmp_path.iterdir())[0].unlink()

@@ -1,12 +1,17 @@
 """Embeddings in shards end as those of a single call do: values, texts, and what was seen."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from seqloom.cli.main import run
 from seqloom.core.errors import ArtefactError, EmbeddingError
+from seqloom.data.store import Dataset
 from seqloom.jobs.local import LocalRunner
 from seqloom.jobs.shards import Shard, every_shard
 from seqloom.pipelines.embed.embed import embed
@@ -14,7 +19,7 @@ from seqloom.pipelines.embed.embed_shards import embed_shard, embed_sharded, mer
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.text import embedding_shards, resume
 from seqloom.text.encoders.hashing import HashEncoder
-from seqloom.text.store import load_embeddings
+from seqloom.text.store import TextEmbeddings, load_embeddings
 from support.datasets import tiny_dataset
 
 TITLES = [f"{'red' if n % 3 else 'blue'} thing {'and more ' * (n % 5)}{n}" for n in range(50)]
@@ -24,11 +29,11 @@ HISTORIES = [[1 + (u * 7 + step) % 50 for step in range(u % 9)] for u in range(4
 class Together(HashEncoder):
     """Vectors depend on the texts that are encoded together, as a real encoder's last bits do."""
 
-    def __init__(self, fail_at=None):
+    def __init__(self, fail_at: int | None = None) -> None:
         super().__init__(16)
         self.chunk, self.seen, self.fail_at = 3, 0, fail_at
 
-    def encode(self, texts):
+    def encode(self, texts: Any) -> torch.Tensor:
         self.seen += len(texts)
         if self.fail_at is not None and self.seen > self.fail_at:
             raise EmbeddingError("the service is gone")
@@ -36,31 +41,33 @@ class Together(HashEncoder):
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight rows a block, so that a small data set has several."""
     monkeypatch.setattr(resume, "BLOCK", 8)
     monkeypatch.setattr(embedding_shards, "BLOCK", 8)
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path: Path) -> Dataset:
     return tiny_dataset(tmp_path / "data", HISTORIES, TITLES)
 
 
 @pytest.fixture
-def single(tmp_path):
+def single(tmp_path: Path) -> TextEmbeddings:
     """The same data set, embedded by one call."""
     made = tiny_dataset(tmp_path / "single", HISTORIES, TITLES)
     embed(made, options(), encoder=Together())
     return load_embeddings(made)
 
 
-def options(**values):
+def options(**values: Any) -> EmbedOptions:
     return EmbedOptions.build({"encoder": "hash:16", **values})
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 30])
-def test_merged_shards_equal_a_single_call(data, single, count):
+def test_merged_shards_equal_a_single_call(
+    data: Dataset, single: TextEmbeddings, count: int
+) -> None:
     for shard in reversed(every_shard(count)):
         embed_shard(data, options(), shard, encoder=Together())
     reader = Together()
@@ -71,14 +78,14 @@ def test_merged_shards_equal_a_single_call(data, single, count):
     assert torch.equal(made.users, single.users)
     apart = {"seconds"}
     for part in ("items", "users"):
-        told, expected = (
+        reported, expected = (
             getattr(m.manifest, part).model_dump(exclude=apart) for m in (made, single)
         )
-        assert told == expected
+        assert reported == expected
     assert not list((data.path / "text").glob(".*"))
 
 
-def test_shards_divide_the_texts(data):
+def test_shards_divide_the_texts(data: Dataset) -> None:
     made = [embed_shard(data, options(), shard, encoder=Together()) for shard in every_shard(3)]
     assert sum(one.items for one in made) == 50
     assert sum(one.users for one in made) == 40
@@ -86,7 +93,7 @@ def test_shards_divide_the_texts(data):
     assert all(one.items + one.users for one in made)
 
 
-def test_mean_users_need_no_shard(data):
+def test_mean_users_need_no_shard(data: Dataset) -> None:
     for shard in every_shard(2):
         assert embed_shard(data, options(users="mean"), shard, encoder=Together()).users == 0
     merge_shards(data, options(users="mean"), encoder=Together())
@@ -96,7 +103,7 @@ def test_mean_users_need_no_shard(data):
     )
 
 
-def test_a_shard_called_again_does_nothing_and_a_broken_off_one_goes_on(data):
+def test_a_shard_called_again_does_nothing_and_an_interrupted_one_resumes(data: Dataset) -> None:
     with pytest.raises(EmbeddingError, match="gone"):
         embed_shard(data, options(), Shard(0, 2), encoder=Together(fail_at=10))
     again = Together()
@@ -107,14 +114,14 @@ def test_a_shard_called_again_does_nothing_and_a_broken_off_one_goes_on(data):
     assert once_more.seen == 0
 
 
-def test_a_damaged_shard_is_made_again(data):
+def test_a_damaged_shard_is_made_again(data: Dataset) -> None:
     file = embed_shard(data, options(), Shard(0, 2), encoder=Together()).file
     with open(file, "r+b") as handle:
         handle.truncate(100)
     assert not embed_shard(data, options(), Shard(0, 2), encoder=Together()).reused
 
 
-def test_missing_shards_are_named(data):
+def test_missing_shards_are_named(data: Dataset) -> None:
     with pytest.raises(ArtefactError, match="no shards"):
         merge_shards(data, options(), encoder=Together())
     for index in (0, 2):
@@ -123,14 +130,16 @@ def test_missing_shards_are_named(data):
         merge_shards(data, options(), encoder=Together())
 
 
-def test_shards_of_other_options_do_not_mix(data):
+def test_shards_of_other_options_do_not_mix(data: Dataset) -> None:
     embed_shard(data, options(), Shard(0, 2), encoder=Together())
     embed_shard(data, options(item_template="a {title}"), Shard(1, 2), encoder=Together())
     with pytest.raises(ArtefactError, match="1 of 2 shards"):
         merge_shards(data, options(), encoder=Together())
 
 
-def test_a_shard_with_other_texts_than_the_data_set_is_refused(data, monkeypatch):
+def test_a_shard_with_other_texts_than_the_data_set_is_refused(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         embedding_shards, "sha256_file", lambda file: "as if the catalogue had not changed"
     )
@@ -141,7 +150,7 @@ def test_a_shard_with_other_texts_than_the_data_set_is_refused(data, monkeypatch
         merge_shards(changed, options(), encoder=Together())
 
 
-def test_merging_twice_changes_nothing(data):
+def test_merging_twice_changes_nothing(data: Dataset) -> None:
     embed_shard(data, options(), Shard(0, 1), encoder=Together())
     merge_shards(data, options(), encoder=Together())
     file = data.path / "text" / "hash-16" / "manifest.json"
@@ -150,9 +159,9 @@ def test_merging_twice_changes_nothing(data):
     assert file.stat().st_mtime_ns == before
 
 
-def test_worker_processes_embed_as_a_single_call(data, tmp_path):
-    with LocalRunner(2) as runner:
-        summary = embed_sharded(runner, data, options(), shards=3)
+def test_worker_processes_embed_as_a_single_call(data: Dataset, tmp_path: Path) -> None:
+    with LocalRunner(2) as engine:
+        summary = embed_sharded(engine, data, options(), shards=3)
     other = tiny_dataset(tmp_path / "other", HISTORIES, TITLES)
     embed(other, options())
     assert summary.encoded == 50 + sum(len(h) > 0 for h in HISTORIES)
@@ -160,7 +169,9 @@ def test_worker_processes_embed_as_a_single_call(data, tmp_path):
     assert torch.equal(load_embeddings(data).users, load_embeddings(other).users)
 
 
-def test_the_command_line_divides_a_job(data, single, capsys):
+def test_the_command_line_divides_a_job(
+    data: Dataset, single: TextEmbeddings, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["embed", str(data.path), "--encoder", "hash:16", "--json"]
     for index in range(2):
         assert run([*command, "--shard", f"{index}/2"]) == 0

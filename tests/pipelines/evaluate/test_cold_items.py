@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -17,7 +19,7 @@ from seqloom.pipelines.audit import audit
 from seqloom.pipelines.compare.compare import compare
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
-from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
 from seqloom.pipelines.experiments.reproduce import reproduce
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare, statistics_table
@@ -29,7 +31,7 @@ from support.datasets import SMALL, small_config
 COLOURS = ["red", "blue", "green"]
 
 
-def shop_log(users=60, items=48):
+def shop_log(users: int = 60, items: int = 48) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Each user stays with the items of one colour, which their titles tell."""
     draw = torch.Generator().manual_seed(0)
     rows = []
@@ -43,7 +45,7 @@ def shop_log(users=60, items=48):
 
 
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory):
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """12 of 48 items are cold."""
     log, items = shop_log()
     options = PrepareOptions(min_count=1, cold_items=0.25)
@@ -52,18 +54,18 @@ def cold(tmp_path_factory):
     return made
 
 
-def trained(data, name, out, **more):
+def trained(data: Dataset, name: str, out: Path, **more: Any) -> Evaluation:
     config = {**small_config(name), **more}
     train(data, name, out=out, config=config, device="cpu")
     return evaluate(out, device="cpu")
 
 
-def metric(found, among, by, name="hr@5"):
+def metric(found: Evaluation, among: str, by: str, name: str = "hr@5") -> Any:
     (one,) = [r for r in found.cold.rankings if (r.among, r.by) == (among, by)]
     return one.metrics[name]
 
 
-def test_cold_items_are_test_targets_or_nowhere(cold):
+def test_cold_items_are_test_targets_or_nowhere(cold: Dataset) -> None:
     assert (cold.num_items, cold.num_cold_items, cold.warm.num_items) == (48, 12, 36)
     assert int(cold.popularity[37:].sum()) == 0
     targets = cold.held_out("test").targets
@@ -77,7 +79,7 @@ def test_cold_items_are_test_targets_or_nowhere(cold):
     assert cold.manifest.options["cold_items"] == 0.25
 
 
-def test_the_warm_view_is_a_data_set_without_them(cold):
+def test_the_warm_view_is_a_data_set_without_them(cold: Dataset) -> None:
     warm = cold.warm
     assert warm.warm is warm
     assert warm.item_ids == cold.item_ids[:36]
@@ -94,7 +96,7 @@ def test_the_warm_view_is_a_data_set_without_them(cold):
     assert warm.training_hash == cold.training_hash
 
 
-def test_the_choice_is_seeded_and_part_of_the_fingerprint(cold, tmp_path):
+def test_the_choice_is_seeded_and_part_of_the_fingerprint(cold: Dataset, tmp_path: Path) -> None:
     log, items = shop_log()
     for name, seed in (("same", 42), ("other", 7)):
         options = PrepareOptions(min_count=1, cold_items=0.25, cold_seed=seed)
@@ -104,7 +106,7 @@ def test_the_choice_is_seeded_and_part_of_the_fingerprint(cold, tmp_path):
     assert set(other.item_ids[36:]) != set(cold.item_ids[36:])
 
 
-def test_a_system_of_numbers_puts_them_last(cold, tmp_path):
+def test_a_system_of_numbers_puts_them_last(cold: Dataset, tmp_path: Path) -> None:
     found = trained(cold, "itemknn", tmp_path / "run")
     run = load_run(tmp_path / "run")
     assert run.item_ids == cold.item_ids[:36]
@@ -128,7 +130,7 @@ def test_a_system_of_numbers_puts_them_last(cold, tmp_path):
     assert len(someone.items) == 5
 
 
-def test_llmesr_scores_them_by_their_text(cold, tmp_path):
+def test_llmesr_scores_them_by_their_text(cold: Dataset, tmp_path: Path) -> None:
     found = trained(cold, "llmesr", tmp_path / "run", epochs=4, distillation={"num_similar": 3})
     assert found.cold.how.startswith("by their text; inferred by ridge regression: collaborative (")
     assert metric(found, "cold items", "llmesr") > 5 / 12
@@ -137,15 +139,15 @@ def test_llmesr_scores_them_by_their_text(cold, tmp_path):
     assert "none of the 12 cold ones" in str([c.found for c in report.checks])
 
 
-def test_e4srec_scores_them_by_inferred_rows(cold, tmp_path):
+def test_e4srec_scores_them_by_inferred_rows(cold: Dataset, tmp_path: Path) -> None:
     found = trained(cold, "e4srec", tmp_path / "run")
     assert found.cold.how.startswith("by their text; inferred by ridge regression: ids (")
     assert 0 <= metric(found, "all items", "e4srec") <= 1
-    run = load_run(tmp_path / "run")
+    run: Any = load_run(tmp_path / "run")
     assert len(run.item_ids) == len(run.system.head) == 36
 
 
-def test_runs_over_cold_items_are_compared_and_reproduced(cold, tmp_path):
+def test_runs_over_cold_items_are_compared_and_reproduced(cold: Dataset, tmp_path: Path) -> None:
     for name in ("popularity", "itemknn"):
         trained(cold, name, tmp_path / name)
     report = tmp_path / "report.html"
@@ -158,14 +160,14 @@ def test_runs_over_cold_items_are_compared_and_reproduced(cold, tmp_path):
 
 
 @pytest.mark.slow
-def test_idgenrec_names_them(cold, tmp_path):
+def test_idgenrec_names_them(cold: Dataset, tmp_path: Path) -> None:
     found = trained(cold, "idgenrec", tmp_path / "run")
     assert found.cold.how == "by the names that it gives their texts"
     assert 0 <= metric(found, "cold items", "idgenrec") <= 1
     assert load_run(tmp_path / "run").system.sizes.num_items == 36
 
 
-def test_without_text_it_is_said(tmp_path):
+def test_missing_text_is_reported(tmp_path: Path) -> None:
     log, _ = shop_log()
     made = prepare(log, tmp_path / "data", options=PrepareOptions(min_count=1, cold_items=0.25))
     found = trained(made, "popularity", tmp_path / "run")
@@ -173,7 +175,9 @@ def test_without_text_it_is_said(tmp_path):
     assert {r.by for r in found.cold.rankings} == {"popularity", "random"}
 
 
-def test_the_command_shows_the_table(cold, tmp_path, capsys):
+def test_the_command_shows_the_table(
+    cold: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log, items = shop_log()
     log.write_csv(tmp_path / "log.csv")
     items.write_csv(tmp_path / "items.csv")
@@ -197,7 +201,7 @@ def test_the_command_shows_the_table(cold, tmp_path, capsys):
     assert "cold_item" in shown
 
 
-def test_cold_users_are_ranked_and_never_trained_on(tmp_path):
+def test_cold_users_are_ranked_and_never_trained_on(tmp_path: Path) -> None:
     log, items = shop_log()
     options = PrepareOptions(min_count=1, cold_users=0.1)
     made = prepare(log, tmp_path / "data", items=items, options=options)
@@ -216,12 +220,12 @@ def test_cold_users_are_ranked_and_never_trained_on(tmp_path):
     assert audit(tmp_path / "run").passed
 
 
-def test_what_does_not_fit_is_said():
+def test_what_does_not_fit_is_reported() -> None:
     with pytest.raises(ConfigError, match="cold_users needs split='leave-one-out'"):
         PrepareOptions.build({"cold_users": 0.1, "split": "temporal"})
 
 
-def test_ranks_without_cold_items_have_no_such_column(tmp_path):
+def test_ranks_without_cold_items_have_no_such_column(tmp_path: Path) -> None:
     log, _ = shop_log()
     made = prepare(log, tmp_path / "data", options=PrepareOptions(min_count=1))
     found = trained(made, "popularity", tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,43 +42,44 @@ def test_every_variant_of_the_ablations_differs_from_its_base_in_one_key() -> No
 
 def flat(values: dict, prefix: str = "") -> dict:
     """Nested keys as dotted ones."""
-    found = {}
+    actual: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            actual |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            actual[prefix + key] = value
+    return actual
 
 
 def test_the_table_has_every_encoder_with_every_system() -> None:
     plan = SweepPlan.build(read_config_file(CONFIGS / "longtail.yaml"))
-    found: dict[tuple[str, str], list[int]] = {}
+    actual: dict[tuple[str, str], list[int]] = {}
     for cell in cells(plan):
         kind = cell.config.get("encoder", {}).get("kind", "sasrec")
         key = (cell.system, kind) if cell.system in ("llminit", "melt", "cities", "llmesr") else ()
-        found.setdefault(key or (cell.system, cell.system), []).append(cell.seed)
-    assert len(found) == 15
-    assert {key for key, seeds in found.items() if seeds == [42, 43, 44]} == {
+        actual.setdefault(key or (cell.system, cell.system), []).append(cell.seed)
+    assert len(actual) == 15
+    assert {key for key, seeds in actual.items() if seeds == [42, 43, 44]} == {
         (system, kind) for kind in ("sasrec", "gru4rec", "bert4rec") for system in (kind, "llmesr")
     }
 
 
 def test_the_papers_plan_has_each_encoder_under_llmesr() -> None:
     plan = SweepPlan.build(read_config_file(CONFIGS / "llmesr-paper.yaml"))
-    found = {
+    actual = {
         cell.variant: LLMESRConfig.build(cell.config)
         for cell in cells(plan)
         if cell.system == "llmesr"
     }
-    assert [config.encoder.kind for config in found.values()] == ["sasrec", "gru4rec", "bert4rec"]
-    assert all(config.distillation.teacher == "step" for config in found.values())
-    sasrec, gru4rec, bert4rec = found.values()
-    assert all(config.scale_inputs for config in found.values()), "a GRU ignores it"
-    assert (gru4rec.encoder.train_on, gru4rec.encoder.dropout) == ("last", 0)
-    assert (sasrec.encoder.dropout, bert4rec.encoder.dropout) == (0.5, 0.5)
-    assert bert4rec.encoder.last_probability == 0.5
-    for config in found.values():
+    assert [config.encoder.kind for config in actual.values()] == ["sasrec", "gru4rec", "bert4rec"]
+    assert all(config.distillation.teacher == "step" for config in actual.values())
+    encoders: list[Any] = [config.encoder for config in actual.values()]
+    sasrec, gru4rec, bert4rec = encoders
+    assert all(config.scale_inputs for config in actual.values()), "a GRU ignores it"
+    assert (gru4rec.train_on, gru4rec.dropout) == ("last", 0)
+    assert (sasrec.dropout, bert4rec.dropout) == (0.5, 0.5)
+    assert bert4rec.last_probability == 0.5
+    for config in actual.values():
         assert config.loss.avoids_seen
         assert (config.loss.kind, config.loss.negatives) == ("bce", 1)
         assert (config.long_histories, config.encoder.max_len) == ("last", 200)
@@ -85,11 +87,11 @@ def test_the_papers_plan_has_each_encoder_under_llmesr() -> None:
 
 def test_the_papers_plan_trains_the_encoders_as_it_trains_them_under_llmesr() -> None:
     plan = SweepPlan.build(read_config_file(CONFIGS / "llmesr-paper.yaml"))
-    found = {cell.variant: cell for cell in cells(plan) if cell.seed == 42}
+    actual = {cell.variant: cell for cell in cells(plan) if cell.seed == 42}
     for kind in ("SASRec", "GRU4Rec", "BERT4Rec"):
-        alone, under = found[kind], found[f"LLM-ESR {kind}"]
-        plain = system_class(alone.system).config_class.build(alone.config)
-        whole = LLMESRConfig.build(under.config)
+        alone, under = actual[kind], actual[f"LLM-ESR {kind}"]
+        plain: Any = system_class(alone.system).config_class.build(alone.config)
+        whole: Any = LLMESRConfig.build(under.config)
         assert plain.encoder.model_dump() == whole.encoder.model_dump()
         assert plain.loss.model_dump() == whole.loss.model_dump()
         assert plain.scale_inputs == whole.scale_inputs

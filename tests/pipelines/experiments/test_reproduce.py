@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,14 +13,16 @@ import torch
 from seqloom.cli.main import run as cli
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import read_json, write_json
+from seqloom.data.store import Dataset
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.experiments.reproduce import reproduce
-from seqloom.pipelines.train.train import train
+from seqloom.pipelines.train.train import TrainSummary, train
+from seqloom.runs.folder import load_run
 from support.datasets import small_config
 
 
 @pytest.fixture(scope="module")
-def trained(shop, tmp_path_factory):
+def trained(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of llmesr with three evaluations."""
     out = tmp_path_factory.mktemp("runs") / "llmesr"
     config = {**small_config("llmesr"), "epochs": 2}
@@ -29,28 +34,28 @@ def trained(shop, tmp_path_factory):
 
 
 @pytest.fixture
-def copy(trained, tmp_path):
+def copy(trained: Path, tmp_path: Path) -> Path:
     """The same run, to be changed."""
     import shutil
 
     return shutil.copytree(trained, tmp_path / "copy")
 
 
-def change(run, edit) -> None:
+def change(run: Path, edit: Callable[..., Any]) -> None:
     file = run / "manifest.json"
     manifest = read_json(file, "run")
     edit(manifest)
     write_json(file, manifest)
 
 
-def change_seed(run) -> None:
+def change_seed(run: Path) -> None:
     """Changes the seed of a run's configuration, and forgets the hash of the former values."""
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("seed: 42", "seed: 43"))
     change(run, lambda manifest: manifest.update(config_sha256=""))
 
 
-def test_on_a_cpu_the_bits_are_the_same(trained, tmp_path) -> None:
+def test_on_a_cpu_the_bits_are_the_same(trained: Path, tmp_path: Path) -> None:
     result = reproduce(trained, out=tmp_path / "again")
     assert result.verdict == "bits"
     assert result.weights_equal
@@ -61,12 +66,14 @@ def test_on_a_cpu_the_bits_are_the_same(trained, tmp_path) -> None:
     assert all(check.difference == 0 for check in result.metrics)
 
 
-def test_the_number_of_threads_is_the_runs_and_comes_back(copy, tmp_path, monkeypatch) -> None:
+def test_the_number_of_threads_is_the_runs_and_comes_back(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     change(copy, lambda m: m["cost"].update(threads=2))
     before, seen = torch.get_num_threads(), []
     from seqloom.pipelines.experiments import reproduce as module
 
-    def spy(*arguments, **options):
+    def spy(*arguments: Any, **options: Any) -> TrainSummary:
         seen.append(torch.get_num_threads())
         return train(*arguments, **options)
 
@@ -76,7 +83,9 @@ def test_the_number_of_threads_is_the_runs_and_comes_back(copy, tmp_path, monkey
     assert torch.get_num_threads() == before
 
 
-def test_what_differs_is_named(copy, tmp_path, capsys) -> None:
+def test_what_differs_is_named(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change(copy, lambda m: m["versions"].update(torch="1.0"))
     change_seed(copy)
     file = copy / "metrics.json"
@@ -94,14 +103,16 @@ def test_what_differs_is_named(copy, tmp_path, capsys) -> None:
     assert not document["weights_equal"]
 
 
-def test_a_wide_tolerance_takes_other_bits(copy, tmp_path) -> None:
+def test_a_wide_tolerance_takes_other_bits(copy: Path, tmp_path: Path) -> None:
     change_seed(copy)
     result = reproduce(copy, out=tmp_path / "again", tolerance=1.0)
     assert result.verdict == "metrics"
     assert result.ranks_apart > 0
 
 
-def test_an_ensemble_is_made_again_of_the_same_members(trained, shop, tmp_path) -> None:
+def test_an_ensemble_is_made_again_of_the_same_members(
+    trained: Path, shop: Dataset, tmp_path: Path
+) -> None:
     train(shop, "popularity", out=tmp_path / "popularity", device="cpu")
     runs = {"runs": [str(trained), str(tmp_path / "popularity")]}
     train(shop, "ensemble", out=tmp_path / "both", config=runs, device="cpu")
@@ -109,7 +120,7 @@ def test_an_ensemble_is_made_again_of_the_same_members(trained, shop, tmp_path) 
     assert (tmp_path / "both-again").is_dir()
 
 
-def test_what_cannot_be_reproduced_is_said(copy, trained, tmp_path) -> None:
+def test_what_cannot_be_reproduced_is_reported(copy: Path, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is the run itself"):
         reproduce(trained, out=trained)
     change(copy, lambda m: m["dataset"].update(fingerprint="0" * 64))
@@ -118,3 +129,18 @@ def test_what_cannot_be_reproduced_is_said(copy, trained, tmp_path) -> None:
     change(copy, lambda m: m.update(added_items=1))
     with pytest.raises(ConfigError, match="added after training"):
         reproduce(copy, out=tmp_path / "again")
+
+
+def test_the_decision_on_seen_items_is_that_of_the_run(shop: Dataset, tmp_path: Path) -> None:
+    """A run of an older version masked seen items, whatever its data set says now."""
+    runs = {}
+    for masked in (True, False):
+        runs[masked] = tmp_path / str(masked)
+        data = shop.deciding(masked)
+        train(data, "sasrec", out=runs[masked], config=small_config("sasrec"), device="cpu")
+    valid = {masked: load_run(path).manifest.valid for masked, path in runs.items()}
+    assert valid[True] != valid[False]
+    other = runs[not shop.masks_seen]
+    result = reproduce(other, out=tmp_path / "again")
+    assert result.verdict == "bits"
+    assert load_run(tmp_path / "again").manifest.mask_seen != shop.masks_seen

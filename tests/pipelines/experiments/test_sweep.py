@@ -15,7 +15,7 @@ from seqloom.core.config import read_config_file
 from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
 from seqloom.core.files import read_json
 from seqloom.data.store import Dataset
-from seqloom.pipelines.experiments.sweep import sweep
+from seqloom.pipelines.experiments.sweep import SweepSummary, sweep
 from seqloom.pipelines.experiments.sweep_grid import (
     SweepPlan,
     cells,
@@ -23,6 +23,7 @@ from seqloom.pipelines.experiments.sweep_grid import (
     nested,
     only_variants,
 )
+from seqloom.pipelines.train.train import TrainSummary
 from seqloom.runs.manifest import read_manifest
 from support.datasets import SMALL
 
@@ -43,14 +44,14 @@ def plan(**changes: Any) -> SweepPlan:
 
 
 @pytest.fixture(scope="module")
-def swept(shop: Dataset, tmp_path_factory: pytest.TempPathFactory):
+def swept(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepSummary]:
     out = tmp_path_factory.mktemp("sweep") / "out"
     return out, sweep(shop, plan(), out=out, device="cpu")
 
 
 def test_a_plan_is_variants_times_grid_times_seeds() -> None:
-    found = cells(plan())
-    assert [cell.name for cell in found] == [
+    actual = cells(plan())
+    assert [cell.name for cell in actual] == [
         "LLM-ESR,distillation.alpha=0.01,seed=1",
         "LLM-ESR,distillation.alpha=0.01,seed=2",
         "LLM-ESR,distillation.alpha=0.5,seed=1",
@@ -58,7 +59,7 @@ def test_a_plan_is_variants_times_grid_times_seeds() -> None:
         "SASRec,seed=1",
         "SASRec,seed=2",
     ]
-    first = found[0].config
+    first = actual[0].config
     assert first["distillation"] == {"alpha": 0.01}
     assert first["encoder"] == SMALL["encoder"]
     assert first["seed"] == 1
@@ -132,7 +133,7 @@ def test_folder_names_are_safe_and_short() -> None:
     assert long[0] != long[1]
 
 
-def test_the_table_is_the_mean_of_the_runs(swept) -> None:
+def test_the_table_is_the_mean_of_the_runs(swept: tuple[Path, SweepSummary]) -> None:
     out, summary = swept
     assert summary.runs == 6
     assert summary.failed == []
@@ -156,7 +157,7 @@ def test_the_table_is_the_mean_of_the_runs(swept) -> None:
     assert len(summary.table) == 84
 
 
-def test_it_writes_tables_figures_and_report(swept) -> None:
+def test_it_writes_tables_figures_and_report(swept: tuple[Path, SweepSummary]) -> None:
     out, summary = swept
     assert read_json(out / "summary.json", "summary")["runs"] == 6
     with (out / "runs.csv").open() as file:
@@ -171,7 +172,9 @@ def test_it_writes_tables_figures_and_report(swept) -> None:
     assert SweepPlan.build(read_config_file(out / "plan.yaml")) == plan()
 
 
-def test_a_second_sweep_trains_only_what_is_new(swept, shop: Dataset) -> None:
+def test_a_second_sweep_trains_only_what_is_new(
+    swept: tuple[Path, SweepSummary], shop: Dataset
+) -> None:
     out, first = swept
     before = {
         folder.name: (folder / "weights.safetensors").stat().st_mtime_ns
@@ -189,7 +192,9 @@ def test_a_second_sweep_trains_only_what_is_new(swept, shop: Dataset) -> None:
     assert same == [row for row in first.table if row.point.get("distillation.alpha") == 0.5]
 
 
-def test_other_thresholds_make_other_groups(swept, shop: Dataset) -> None:
+def test_other_thresholds_make_other_groups(
+    swept: tuple[Path, SweepSummary], shop: Dataset
+) -> None:
     out, first = swept
     fixed = sweep(shop, plan(tail_item_below=100), out=out, device="cpu")
     users = {row.group: row.users for row in fixed.table}
@@ -198,28 +203,30 @@ def test_other_thresholds_make_other_groups(swept, shop: Dataset) -> None:
     assert sweep(shop, plan(), out=out, device="cpu").table == first.table
 
 
-def test_a_run_of_another_configuration_is_not_taken(swept, shop: Dataset) -> None:
+def test_a_run_of_another_configuration_is_not_taken(
+    swept: tuple[Path, SweepSummary], shop: Dataset
+) -> None:
     out, _ = swept
     with pytest.raises(ArtefactError, match="another configuration"):
         sweep(shop, plan(config=SMALL | {"epochs": 2}), out=out, device="cpu")
 
 
-def test_a_run_that_diverges_is_told_of_and_the_others_go_on(
+def test_a_run_that_diverges_is_reported_and_the_others_continue(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(dataset, system, *, config, **rest):
+    def train(dataset: Any, system: Any, *, config: Any, **rest: Any) -> TrainSummary:
         if config["seed"] == 1:
             raise TrainingError("loss is nan at step 3")
         return trained(dataset, system, config=config, **rest)
 
     trained = stage.train
     monkeypatch.setattr(stage, "train", train)
-    found = sweep(
+    actual = sweep(
         shop, plan(variants={}, system="sasrec", grid={}), out=tmp_path / "o", device="cpu"
     )
-    assert found.failed == [{"run": "sasrec,seed=1", "error": "loss is nan at step 3"}]
-    assert {tuple(row.seeds) for row in found.table} == {(2,)}
-    assert "loss is nan" in Path(found.report).read_text(encoding="utf-8")
+    assert actual.failed == [{"run": "sasrec,seed=1", "error": "loss is nan at step 3"}]
+    assert {tuple(row.seeds) for row in actual.table} == {(2,)}
+    assert "loss is nan" in Path(actual.report).read_text(encoding="utf-8")
     assert read_manifest(tmp_path / "o" / "runs" / "sasrec,seed=2").status == "complete"
 
 

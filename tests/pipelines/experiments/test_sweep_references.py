@@ -19,12 +19,12 @@ RUNS = Path("out/runs")
 
 
 def referred(**plan: Any) -> dict[str, Any]:
-    found = resolve_references(cells(SweepPlan.build(plan)), RUNS)
-    return {cell.name: cell.config.get("runs") for cell in found}
+    actual = resolve_references(cells(SweepPlan.build(plan)), RUNS)
+    return {cell.name: cell.config.get("runs") for cell in actual}
 
 
 def test_a_reference_is_the_run_of_the_same_seed_and_of_the_only_one() -> None:
-    found = referred(
+    actual = referred(
         variants={
             "A": {"system": "popularity", "seeds": [1]},
             "B": {"system": "sasrec"},
@@ -32,12 +32,12 @@ def test_a_reference_is_the_run_of_the_same_seed_and_of_the_only_one() -> None:
         },
         seeds=[1, 2],
     )
-    assert found["both,seed=1"] == [str(RUNS / "A,seed=1"), str(RUNS / "B,seed=1"), "elsewhere"]
-    assert found["both,seed=2"] == [str(RUNS / "A,seed=1"), str(RUNS / "B,seed=2"), "elsewhere"]
+    assert actual["both,seed=1"] == [str(RUNS / "A,seed=1"), str(RUNS / "B,seed=1"), "elsewhere"]
+    assert actual["both,seed=2"] == [str(RUNS / "A,seed=1"), str(RUNS / "B,seed=2"), "elsewhere"]
 
 
 def test_a_reference_is_the_run_of_the_same_grid_point() -> None:
-    found = resolve_references(
+    actual = resolve_references(
         cells(
             SweepPlan.build(
                 {
@@ -51,7 +51,7 @@ def test_a_reference_is_the_run_of_the_same_grid_point() -> None:
         ),
         RUNS,
     )
-    assert {cell.name: cell.config["ids"]["run"] for cell in found if cell.variant == "B"} == {
+    assert {cell.name: cell.config["ids"]["run"] for cell in actual if cell.variant == "B"} == {
         "B,epochs=1,seed=42": str(RUNS / "A,epochs=1,seed=42"),
         "B,epochs=2,seed=42": str(RUNS / "A,epochs=2,seed=42"),
     }

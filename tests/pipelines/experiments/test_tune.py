@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from sqlalchemy import Engine, event
 import seqloom.pipelines.experiments.tune as stage
 from seqloom.core.config import read_config_file
 from seqloom.core.errors import ArtefactError, ConfigError, StorageError, TrainingError
-from seqloom.data.store import Dataset
+from seqloom.data.store import Dataset, HeldOut
 from seqloom.pipelines.experiments.search_space import Space, TunePlan
 from seqloom.pipelines.experiments.tune import tune
+from seqloom.pipelines.train.train import TrainSummary
 from seqloom.systems.registry import config_class
 from support.datasets import SMALL
 
@@ -45,13 +47,13 @@ class KilledError(Exception):
 
 
 def test_it_finds_the_best_and_more_trials_go_on(shop: Dataset, tmp_path: Path) -> None:
-    found = tune(shop, plan(), out=tmp_path, device="cpu")
-    assert (found.trials, found.complete, found.pruned) == (3, 3, 0)
+    actual: Any = tune(shop, plan(), out=tmp_path, device="cpu")
+    assert (actual.trials, actual.complete, actual.pruned) == (3, 3, 0)
     values = [float(row["ndcg@10"]) for row in rows(tmp_path)]
-    assert found.best_value == max(values)
-    assert found.best_trial == values.index(max(values))
-    best = config_class("sasrec").build(read_config_file(Path(str(found.config))))
-    assert best.learning_rate == found.best["learning_rate"]
+    assert actual.best_value == max(values)
+    assert actual.best_trial == values.index(max(values))
+    best: Any = config_class("sasrec").build(read_config_file(Path(str(actual.config))))
+    assert best.learning_rate == actual.best["learning_rate"]
     assert best.epochs == 2
 
     more = tune(shop, plan(trials=4), out=tmp_path, device="cpu")
@@ -63,26 +65,26 @@ def test_it_finds_the_best_and_more_trials_go_on(shop: Dataset, tmp_path: Path) 
 def test_the_test_part_is_never_read(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
     held_out = Dataset.held_out
 
-    def watched(self, part):
-        asked.append(part)
+    def watched(self: Any, part: Any) -> HeldOut:
+        requested.append(part)
         return held_out(self, part)
 
     monkeypatch.setattr(Dataset, "held_out", watched)
     tune(shop, plan(trials=1), out=tmp_path, device="cpu")
-    assert set(asked) == {"valid"}
+    assert set(requested) == {"valid"}
 
 
-def test_a_killed_search_goes_on_with_the_trial_it_was_in(
+def test_a_killed_search_resumes_with_the_trial_it_was_in(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tune(shop, plan(trials=2), out=tmp_path / "whole", device="cpu")
     train = stage.train
 
-    def killed(dataset, system, *, out, watch, **rest):
-        def dying(count, metrics):
+    def killed(dataset: Any, system: Any, *, out: Any, watch: Any, **rest: Any) -> TrainSummary:
+        def dying(count: Any, metrics: Any) -> None:
             watch(count, metrics)
             if out.name == "trial-001" and count == 2:
                 raise KilledError
@@ -95,17 +97,17 @@ def test_a_killed_search_goes_on_with_the_trial_it_was_in(
             tune(shop, plan(trials=2), out=tmp_path / "cut", device="cpu")
     validated = []
 
-    def counting(dataset, system, *, watch, **rest):
-        def count_them(count, metrics):
+    def counting(dataset: Any, system: Any, *, watch: Any, **rest: Any) -> TrainSummary:
+        def count_them(count: Any, metrics: Any) -> None:
             validated.append(count)
             watch(count, metrics)
 
         return train(dataset, system, watch=count_them, **rest)
 
     monkeypatch.setattr(stage, "train", counting)
-    found = tune(shop, plan(trials=2), out=tmp_path / "cut", device="cpu")
+    actual = tune(shop, plan(trials=2), out=tmp_path / "cut", device="cpu")
     assert validated == [2], "the first epoch is not trained again"
-    assert found.trials == 2
+    assert actual.trials == 2
     whole, cut = rows(tmp_path / "whole"), rows(tmp_path / "cut")
     for one, other in zip(whole, cut, strict=True):
         assert {**one, "trial": ""} == {**other, "trial": ""}
@@ -114,7 +116,9 @@ def test_a_killed_search_goes_on_with_the_trial_it_was_in(
 def test_a_trial_that_is_behind_is_stopped_and_its_run_removed(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(dataset, system, *, out, watch, **rest):
+    def train(
+        dataset: Any, system: Any, *, out: Any, watch: Callable[..., Any], **rest: Any
+    ) -> Any:
         number = int(out.name[-1])
         out.mkdir(parents=True)
         for count in (1, 2, 3):
@@ -123,8 +127,8 @@ def test_a_trial_that_is_behind_is_stopped_and_its_run_removed(
 
     monkeypatch.setattr(stage, "train", train)
     pruned = plan(prune=True, startup_trials=2, warmup_validations=2)
-    found = tune(shop, pruned, out=tmp_path, device="cpu")
-    assert (found.complete, found.pruned) == (2, 1)
+    actual = tune(shop, pruned, out=tmp_path, device="cpu")
+    assert (actual.complete, actual.pruned) == (2, 1)
     assert rows(tmp_path)[2]["state"] == "pruned"
     assert rows(tmp_path)[2]["validations"] == "2"
     assert not (tmp_path / "runs" / "trial-002").exists()
@@ -134,14 +138,14 @@ def test_a_trial_that_is_behind_is_stopped_and_its_run_removed(
 def test_a_loss_that_is_not_finite_fails_the_trial_alone(
     shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(dataset, system, *, out, **rest):
+    def train(dataset: Any, system: Any, *, out: Any, **rest: Any) -> Any:
         if out.name == "trial-000":
             raise TrainingError("the loss is nan")
         return type("Summary", (), {"valid": {"ndcg@10": 0.25}})()
 
     monkeypatch.setattr(stage, "train", train)
-    found = tune(shop, plan(trials=2), out=tmp_path, device="cpu")
-    assert (found.complete, found.failed, found.best_trial) == (1, 1, 1)
+    actual = tune(shop, plan(trials=2), out=tmp_path, device="cpu")
+    assert (actual.complete, actual.failed, actual.best_trial) == (1, 1, 1)
 
 
 def test_a_full_disk_is_a_storage_error(shop: Dataset, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
-from seqloom.core.progress import SILENT
+from seqloom.core.progress import SilentProgress
 from seqloom.data.store import Dataset
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.prepare.import_llmesr import (
@@ -83,9 +84,9 @@ def test_every_row_is_that_of_its_id(handled: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(text.items[n], items[int(one) - 1], rtol=1e-6)
     for n, one in enumerate(made.user_ids):
         np.testing.assert_array_equal(text.users[n], users[int(one) - 1])
-    similar, found = read(handled / SIMILAR), text.similar_users(5)
+    similar, actual = read(handled / SIMILAR), text.similar_users(5)
     for n, one in enumerate(made.user_ids):
-        ids = [int(made.user_ids[v]) - 1 for v in found[n].tolist()]
+        ids = [int(made.user_ids[v]) - 1 for v in actual[n].tolist()]
         assert ids == similar[int(one) - 1, :5].tolist()
 
 
@@ -99,11 +100,11 @@ def test_the_systems_train_on_it_with_the_authors_components(handled: Path, tmp_
         "distillation": {"num_similar": 10},
     }
     train(made, "llmesr", out=tmp_path / "run", config=config, device="cpu")
-    found = evaluate(
+    actual = evaluate(
         tmp_path / "run", protocol="sampled", tail_item_below=4, tail_user_below=9, device="cpu"
     )
-    assert found.thresholds.item == 4
-    assert found.details.negatives == 100
+    assert actual.thresholds.item == 4
+    assert actual.details.negatives == 100
 
 
 def test_the_item_table_starts_from_the_components(handled: Path, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_the_item_table_starts_from_the_components(handled: Path, tmp_path: Path
         )
 
 
-def test_files_that_are_not_there_are_told(handled: Path, tmp_path: Path) -> None:
+def test_missing_files_are_listed(handled: Path, tmp_path: Path) -> None:
     for file in (USERS, COMPONENTS, SIMILAR):
         (handled / file).unlink()
     summary = import_llmesr(handled, tmp_path / "data")
@@ -131,7 +132,7 @@ def test_files_that_are_not_there_are_told(handled: Path, tmp_path: Path) -> Non
     assert load_embeddings(Dataset.load(tmp_path / "data")).users is None
 
 
-def bad_similar(values: Any):
+def bad_similar(values: Any) -> Callable[..., Any]:
     def change(folder: Path) -> None:
         dump(folder / SIMILAR, values)
 
@@ -174,7 +175,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
 
 
 def test_unused_rows_are_a_warning(handled: Path, tmp_path: Path) -> None:
-    class Recording(type(SILENT)):
+    class Recording(SilentProgress):
         warnings: ClassVar[list[str]] = []
 
         def warn(self, message: str) -> None:
@@ -186,7 +187,7 @@ def test_unused_rows_are_a_warning(handled: Path, tmp_path: Path) -> None:
     assert any("2 rows are unused" in message for message in recording.warnings)
 
 
-def test_it_replaces_only_when_asked(handled: Path, tmp_path: Path) -> None:
+def test_it_replaces_only_on_request(handled: Path, tmp_path: Path) -> None:
     import_llmesr(handled, tmp_path / "data")
     with pytest.raises(ArtefactError, match="already exists"):
         import_llmesr(handled, tmp_path / "data")

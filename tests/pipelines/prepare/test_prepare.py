@@ -133,10 +133,10 @@ def test_temporal_by_times(log: Path, tmp_path: Path) -> None:
     assert dataset.events.timestamps is not None
     users = dataset.user_ids
     valid = dataset.held_out("valid")
-    found = {
+    actual = {
         users[u]: dataset.item_ids[t - 1] for u, t in zip(valid.users, valid.targets, strict=True)
     }
-    assert found == {"v": "a", "u": "c"}
+    assert actual == {"v": "a", "u": "c"}
     test = dataset.held_out("test")
     assert test.histories.lengths.tolist() == [2, 3]
     facts = dataset.manifest.statistics
@@ -168,7 +168,7 @@ def test_temporal_by_fractions_never_trains_on_the_future(tmp_path: Path) -> Non
     assert kinds["unused-event"] == facts["unused_events"] > 0
 
 
-def test_an_existing_folder_is_kept_unless_asked(log: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_kept_unless_requested(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = prepare(log, out, options=ALL).fingerprint
     with pytest.raises(ArtefactError, match="already exists"):

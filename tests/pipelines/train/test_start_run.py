@@ -1,16 +1,21 @@
-"""What `train` does with a folder that is there: begun, killed, in progress, complete, or no run at all."""
+"""How `train` treats an existing folder: started, killed, in progress, complete, or not a run."""
+
+from __future__ import annotations
 
 import json
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqloom.cli.main import run as command
 from seqloom.core.errors import ArtefactError, ConfigError, LockedError
 from seqloom.core.progress import SilentProgress
+from seqloom.data.store import Dataset
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train import start_run
 from seqloom.pipelines.train.train import train
@@ -20,21 +25,21 @@ from support.datasets import SMALL, looping_dataset
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return looping_dataset(tmp_path_factory.mktemp("data") / "data")
 
 
 class Notes(SilentProgress):
-    def __init__(self):
-        self.lines = []
+    def __init__(self) -> None:
+        self.lines: list[str] = []
 
-    def note(self, message):
+    def note(self, message: Any) -> None:
         self.lines.append(message)
 
     warn = note
 
 
-def fit(data, out, **options):
+def fit(data: Dataset, out: Path, **options: Any) -> list[Any]:
     notes = Notes()
     train(data, "sasrec", out=out, config=SMALL, device="cpu", progress=notes, **options)
     return notes.lines
@@ -42,7 +47,9 @@ def fit(data, out, **options):
 
 @pytest.mark.parametrize("again", ["resume", "overwrite"])
 @pytest.mark.parametrize("killed_in", ["write_tensors", "write_manifest", "record_files"])
-def test_a_training_killed_before_it_began_can_be_started_again(data, tmp_path, again, killed_in):
+def test_a_training_killed_before_it_began_can_be_started_again(
+    data: Dataset, tmp_path: Path, again: str, killed_in: str
+) -> None:
     killed = f"""
 import os
 from seqloom.data.store import Dataset
@@ -63,8 +70,8 @@ train(data, "sasrec", out={str(tmp_path / "run")!r}, config={SMALL!r}, device="c
 @pytest.mark.parametrize("names", [(), ("config.yaml",), ("config.yaml", "items.parquet")])
 @pytest.mark.parametrize("again", ["resume", "overwrite"])
 def test_what_an_older_seqloom_left_before_the_manifest_can_be_started_again(
-    data, tmp_path, names, again
-):
+    data: Dataset, tmp_path: Path, names: tuple[Any, ...], again: str
+) -> None:
     (tmp_path / "run").mkdir()
     for name in names:
         (tmp_path / "run" / name).write_text("half")
@@ -74,7 +81,9 @@ def test_what_an_older_seqloom_left_before_the_manifest_can_be_started_again(
     assert load_run(tmp_path / "run").manifest.status == "complete"
 
 
-def test_a_run_with_a_damaged_manifest_can_be_overwritten_and_another_folder_cannot(data, tmp_path):
+def test_a_run_with_a_damaged_manifest_can_be_overwritten_and_another_folder_cannot(
+    data: Dataset, tmp_path: Path
+) -> None:
     fit(data, tmp_path / "run")
     (tmp_path / "run" / "manifest.json").write_text("{")
     with pytest.raises(ArtefactError, match="is damaged"):
@@ -87,17 +96,19 @@ def test_a_run_with_a_damaged_manifest_can_be_overwritten_and_another_folder_can
     assert (tmp_path / "mine" / "letter.txt").exists()
 
 
-def test_resume_says_where_it_starts(data, tmp_path):
+def test_resume_reports_where_it_starts(data: Dataset, tmp_path: Path) -> None:
     first = fit(data, tmp_path / "run", resume=True)
     assert any("nothing to resume, training starts from the beginning" in line for line in first)
     assert any("is complete" in line for line in fit(data, tmp_path / "run", resume=True))
 
 
-def test_an_overwritten_run_is_whole_until_the_new_one_has_begun(data, tmp_path, monkeypatch):
+def test_an_overwritten_run_is_whole_until_the_new_one_has_started(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fit(data, tmp_path / "run")
     before = (tmp_path / "run" / "weights.safetensors").read_bytes()
 
-    def fail(*_, **__):
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no")
 
     monkeypatch.setattr(start_run, "write_manifest", fail)
@@ -106,8 +117,8 @@ def test_an_overwritten_run_is_whole_until_the_new_one_has_begun(data, tmp_path,
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
 
 
-def test_a_run_in_progress_is_not_entered_by_another_command(data, tmp_path):
-    """Started for real: the second one hears of the first, and goes on when that is killed."""
+def test_a_run_in_progress_is_not_entered_by_another_command(data: Dataset, tmp_path: Path) -> None:
+    """Starts real processes: the second one reports the first, and continues when that is killed."""
     config = ["epochs=500", "encoder.hidden_size=16", "encoder.max_len=8", "patience=null"]
     arguments = ["train", str(data.path), "--system", "sasrec", "--out", str(tmp_path / "run")]
     options = [part for one in config for part in ("--set", one)]
@@ -133,7 +144,9 @@ def test_a_run_in_progress_is_not_entered_by_another_command(data, tmp_path):
         fit(data, tmp_path / "run", resume=True)
 
 
-def test_the_command_names_the_holder(data, tmp_path, capsys):
+def test_the_command_names_the_holder(
+    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit(data, tmp_path / "run")
     holds = f"""
 from pathlib import Path
@@ -158,7 +171,7 @@ with writing(Path({str(tmp_path / "run")!r})):
 
 
 @pytest.mark.parametrize("system", ["sasrec", "bert4rec", "llmesr"])
-def test_no_epochs_are_refused(data, tmp_path, system):
+def test_no_epochs_are_refused(data: Dataset, tmp_path: Path, system: str) -> None:
     with pytest.raises(ConfigError, match=r"epochs: found 0"):
         train(data, system, out=tmp_path / "run", config={**SMALL, "epochs": 0})
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,12 @@
-"""The cascade: the best model that answers in time, and what is said of the others."""
+"""The cascade: the best model that answers in time, and the report on the others."""
+
+from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +21,7 @@ QUERY = Recommend(history=("i3", "i7"))
 
 
 @pytest.fixture
-def engine(runs, tmp_path):
+def engine(runs: dict[str, Path], tmp_path: Path) -> Iterator[Engine]:
     store = SqliteStore(tmp_path / "s.db")
     made = Engine(runs, store, EngineConfig(workers=2))
     yield made
@@ -25,14 +30,14 @@ def engine(runs, tmp_path):
 
 
 @pytest.fixture
-def slow(engine, monkeypatch):
+def slow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Make a model take its time, or fail."""
 
     def make(name: str, seconds: float = 0.0, error: Exception | None = None) -> None:
         lane = engine._lanes[name]
         quick = lane.handle
 
-        def handle(queries):
+        def handle(queries: Any) -> Sequence[Any]:
             time.sleep(seconds)
             if error is not None:
                 raise error
@@ -43,17 +48,17 @@ def slow(engine, monkeypatch):
     return make
 
 
-def ask(cascade, budget_s=0.1):
+def ask(cascade: Cascade, budget_s: float = 0.1) -> tuple[str, list[tuple[Any, Any]]]:
     answer, steps = asyncio.run(cascade.recommend(QUERY, budget_s))
     return answer.model, [(step.model, step.outcome) for step in steps]
 
 
-def test_the_first_answers_where_there_is_time(engine) -> None:
+def test_the_first_answers_where_there_is_time(engine: Engine) -> None:
     cascade = Cascade(engine, ["llmesr", "popularity"])
     assert ask(cascade, 5) == ("llmesr", [("llmesr", "answered")])
 
 
-def test_a_late_model_is_left_and_then_skipped(engine, slow) -> None:
+def test_a_late_model_is_left_and_then_skipped(engine: Engine, slow: Callable[..., Any]) -> None:
     slow("llmesr", 0.3)
     cascade = Cascade(engine, ["llmesr", "itemknn", "popularity"])
     began = time.perf_counter()
@@ -65,7 +70,7 @@ def test_a_late_model_is_left_and_then_skipped(engine, slow) -> None:
     assert model == "itemknn"
 
 
-def test_a_failing_model_is_passed_over(engine, slow) -> None:
+def test_a_failing_model_is_passed_over(engine: Engine, slow: Callable[..., Any]) -> None:
     slow("llmesr", error=SeqloomError("broken"))
     cascade = Cascade(engine, ["llmesr", "popularity"])
     assert ask(cascade, 5) == ("popularity", [("llmesr", "failed"), ("popularity", "answered")])
@@ -73,12 +78,12 @@ def test_a_failing_model_is_passed_over(engine, slow) -> None:
         ask(Cascade(engine, ["popularity", "llmesr"][1:]), 5)
 
 
-def test_the_last_one_is_waited_for(engine, slow) -> None:
+def test_the_last_one_is_waited_for(engine: Engine, slow: Callable[..., Any]) -> None:
     slow("popularity", 0.2)
     assert ask(Cascade(engine, ["popularity"]), 0.01)[0] == "popularity"
 
 
-def test_names_must_be_served(engine) -> None:
+def test_names_must_be_served(engine: Engine) -> None:
     with pytest.raises(UnknownModelError):
         Cascade(engine, ["llmesr", "nope"])
 

@@ -1,15 +1,22 @@
 """The engine against plain computation: batching, top-k, masks, live items, reload, shutdown."""
 
+from __future__ import annotations
+
 import dataclasses
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from seqloom.core.errors import SeqloomError
+from seqloom.core.protocols import Scorer
+from seqloom.data.store import Dataset
 from seqloom.runs.folder import load_run
 from seqloom.serving.config import EngineConfig
 from seqloom.serving.engine.answering import NO_HISTORY, NOTHING_KNOWN, UnknownItemError
@@ -23,29 +30,29 @@ HISTORY = ("i3", "i7", "i11")
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
     made = SqliteStore(tmp_path / "s.db")
     yield made
     made.close()
 
 
 @pytest.fixture
-def engine(runs, store):
+def engine(runs: dict[str, Path], store: SqliteStore) -> Iterator[Engine]:
     made = Engine(runs, store, EngineConfig(refresh_s=0.05))
     yield made
     made.close()
 
 
-def ask(engine, query, model=None):
+def ask(engine: Engine, query: Explain | Recommend | Similar, model: str | None = None) -> Any:
     return engine.submit(model, query).result(20)
 
 
-def ids(answer) -> list[str]:
+def ids(answer: Any) -> list[str]:
     return [item.item_id for item in answer.items]
 
 
 @pytest.mark.parametrize("name", ["llmesr", "sasrec", "itemknn", "popularity"])
-def test_lists_are_those_of_the_library(name, engine, runs) -> None:
+def test_lists_are_those_of_the_library(name: str, engine: Engine, runs: dict[str, Path]) -> None:
     expected = load_run(runs[name]).recommend([list(HISTORY)], k=7)[0]["items"]
     answer = ask(engine, Recommend(history=HISTORY, k=7), name)
     assert ids(answer) == [item["item_id"] for item in expected]
@@ -55,14 +62,14 @@ def test_lists_are_those_of_the_library(name, engine, runs) -> None:
     assert answer.version == load_run(runs[name]).manifest.weights_sha256[:12]
 
 
-def test_a_batch_gives_what_single_requests_give(engine) -> None:
+def test_a_batch_gives_what_single_requests_give(engine: Engine) -> None:
     queries = [Recommend(history=tuple(f"i{n}" for n in range(1, m))) for m in range(2, 30)]
     alone = [ids(ask(engine, query)) for query in queries]
     futures = [engine.submit(None, query) for query in queries]
     assert [ids(future.result(20)) for future in futures] == alone
 
 
-def test_top_k_is_exact(engine) -> None:
+def test_top_k_is_exact(engine: Engine) -> None:
     model = engine.model()
     with torch.inference_mode():
         scores = model.score(model.snapshot, [[3, 7, 11]])[0].clone()
@@ -72,7 +79,7 @@ def test_top_k_is_exact(engine) -> None:
     assert len(ids(ask(engine, Recommend(history=HISTORY, k=400)))) == 37
 
 
-def test_seen_excluded_and_candidates(engine) -> None:
+def test_seen_excluded_and_candidates(engine: Engine) -> None:
     first = ids(ask(engine, Recommend(history=HISTORY, k=5)))
     assert not set(first) & set(HISTORY)
     without = ids(ask(engine, Recommend(history=HISTORY, k=5, exclude=(first[0], "no-such"))))
@@ -85,7 +92,9 @@ def test_seen_excluded_and_candidates(engine) -> None:
     assert set(HISTORY) <= set(seen)
 
 
-def test_without_history_the_popular_items_are_given_and_said(engine, dataset) -> None:
+def test_without_history_the_popular_items_are_given_and_marked(
+    engine: Engine, dataset: Dataset
+) -> None:
     counts, keys = dataset.popularity[1:].tolist(), dataset.tie_keys.tolist()
     order = sorted(range(len(counts)), key=lambda j: (-counts[j], keys[j]))
     assert len(set(counts)) < len(counts)  # some tie
@@ -98,7 +107,7 @@ def test_without_history_the_popular_items_are_given_and_said(engine, dataset) -
     assert ask(engine, Recommend(history=HISTORY)).fallback is None
 
 
-def test_a_users_history_is_read_when_asked(engine, store) -> None:
+def test_a_users_history_is_read_for_each_query(engine: Engine, store: SqliteStore) -> None:
     store.append([Event("u", item, n) for n, item in enumerate(HISTORY)])
     assert ids(ask(engine, Recommend(user_id="u"))) == ids(ask(engine, Recommend(history=HISTORY)))
     store.append([Event("u", "i20", 9)])
@@ -107,15 +116,15 @@ def test_a_users_history_is_read_when_asked(engine, store) -> None:
     assert grown.history_length == 4
 
 
-def test_an_unknown_model_is_named(engine) -> None:
+def test_an_unknown_model_is_named(engine: Engine) -> None:
     with pytest.raises(UnknownModelError, match="'nope'"):
         engine.submit("nope", Recommend(history=HISTORY))
 
 
-def test_a_new_item_is_recommended_without_training(engine, store) -> None:
+def test_a_new_item_is_recommended_without_training(engine: Engine, store: SqliteStore) -> None:
     twin = {"title": "red thing number 5"}  # the text of i5
     engine.live.put("new", twin)
-    snapshot = engine.model("llmesr").snapshot
+    snapshot: Any = engine.model("llmesr").snapshot
     new, old = snapshot.number("new"), snapshot.number("i5")
     semantic = engine.model("llmesr").views["semantic"]
     vectors = snapshot.scorer.item_vectors
@@ -132,9 +141,9 @@ def test_a_new_item_is_recommended_without_training(engine, store) -> None:
     assert ask(engine, Recommend(history=("new",)), "sasrec").unknown == {"history": ["new"]}
 
 
-def test_items_are_described_anew_taken_out_and_put_back(engine) -> None:
+def test_items_are_described_again_removed_and_restored(engine: Engine) -> None:
     engine.live.put("i5", {"title": "blue thing number 8"})
-    snapshot = engine.model("llmesr").snapshot
+    snapshot: Any = engine.model("llmesr").snapshot
     views = engine.model("llmesr").views
     vectors = snapshot.scorer.item_vectors
     now, eight = vectors[snapshot.number("i5") - 1], vectors[7]
@@ -150,7 +159,9 @@ def test_items_are_described_anew_taken_out_and_put_back(engine) -> None:
         assert ids(ask(engine, whole, name)).count("i5") == 1
 
 
-def test_another_server_sees_a_new_item_and_a_restart_embeds_nothing(engine, runs, store) -> None:
+def test_another_server_sees_a_new_item_and_a_restart_embeds_nothing(
+    engine: Engine, runs: dict[str, Path], store: SqliteStore
+) -> None:
     other = Engine(runs, store, EngineConfig(refresh_s=0.05))
     engine.live.put("new", {"title": "red thing"})
     for _ in range(100):
@@ -161,7 +172,9 @@ def test_another_server_sees_a_new_item_and_a_restart_embeds_nothing(engine, run
     other.close()
 
 
-def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> None:
+def test_a_model_that_searches_gives_lists_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = engine.model("itemknn")
     scorer = model.snapshot.scorer
     expected = ask(engine, Recommend(history=HISTORY, k=37, exclude=("i9",)), "itemknn")
@@ -170,17 +183,19 @@ def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> 
     class Searching:
         num_items, list_size, score = scorer.num_items, 10, staticmethod(scorer.score)
 
-        def exact_scorer(self):
+        def exact_scorer(self) -> Scorer:
             return scorer
 
-        def restrict_to(self, numbers):
+        def restrict_to(self, numbers: Any) -> None:
             raise NotImplementedError
 
-        def score_candidates(self, items, lengths, candidates):
-            found = scorer.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
-            return found.masked_fill(candidates == 0, float("-inf"))
+        def score_candidates(self, items: Any, lengths: Any, candidates: Any) -> torch.Tensor:
+            actual = scorer.score(items, lengths).gather(1, (candidates - 1).clamp(min=0))
+            return actual.masked_fill(candidates == 0, float("-inf"))
 
-        def best(self, items, lengths, k, seen=None):
+        def best(
+            self, items: Any, lengths: Any, k: Any, seen: Any = None
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             scores = scorer.score(items, lengths).clone()
             for row, numbers in zip(scores, [] if seen is None else seen.tolist(), strict=True):
                 row[[number - 1 for number in numbers if number]] = float("-inf")
@@ -191,8 +206,8 @@ def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> 
     snapshot = model.snapshot
     ranker = dataclasses.replace(snapshot.ranker, scorer=Searching())
     monkeypatch.setattr(model.catalogue, "snapshot", dataclasses.replace(snapshot, ranker=ranker))
-    found = ask(engine, Recommend(history=HISTORY, k=400, exclude=("i9",)), "itemknn")
-    assert found.items == expected.items
+    actual = ask(engine, Recommend(history=HISTORY, k=400, exclude=("i9",)), "itemknn")
+    assert actual.items == expected.items
     assert ask(engine, Recommend(history=HISTORY, candidates=("i5", "i6")), "itemknn") == among
     engine.live.remove("i20", {})
     assert "i20" not in ids(ask(engine, Recommend(history=HISTORY, k=400), "itemknn"))
@@ -203,13 +218,13 @@ def test_a_model_that_searches_is_asked_for_lists_alone(engine, monkeypatch) -> 
     assert ids(ask(engine, Recommend(history=HISTORY, candidates=("i20",)), "itemknn")) == []
 
 
-def test_the_same_text_again_changes_nothing(engine) -> None:
+def test_the_same_text_again_changes_nothing(engine: Engine) -> None:
     for _ in range(3):
         engine.live.put("new", {"title": "red thing"})
     assert engine.model("llmesr").snapshot.scorer.num_items == 41
 
 
-def test_many_new_items_outgrow_the_room(engine, monkeypatch) -> None:
+def test_many_new_items_outgrow_the_room(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seqloom.serving.engine.tables._ROOM", 2)
     for n in range(20):
         engine.live.put(f"n{n}", {"title": f"word{n} thing"})
@@ -218,21 +233,23 @@ def test_many_new_items_outgrow_the_room(engine, monkeypatch) -> None:
     assert len(lists) == len(set(lists)) == 57
 
 
-def test_explanations_are_leave_one_out(engine) -> None:
-    told = ask(engine, Explain(history=(*HISTORY, "zz")), "llmesr")
-    assert told.unknown == {"history": ["zz"]}
-    assert told.item_id == ids(ask(engine, Recommend(history=HISTORY), "llmesr"))[0]
+def test_explanations_are_leave_one_out(engine: Engine) -> None:
+    reported = ask(engine, Explain(history=(*HISTORY, "zz")), "llmesr")
+    assert reported.unknown == {"history": ["zz"]}
+    assert reported.item_id == ids(ask(engine, Recommend(history=HISTORY), "llmesr"))[0]
     model = engine.model("llmesr")
-    number = model.snapshot.number(told.item_id)
+    number = model.snapshot.number(reported.item_id)
     with torch.inference_mode():
         whole = model.score(model.snapshot, [[3, 7, 11]])[0, number - 1]
         left = model.score(model.snapshot, [[7, 11], [3, 11], [3, 7]])[:, number - 1]
-    changes = {each.item_id: each.change for each in told.history}
+    changes = {each.item_id: each.change for each in reported.history}
     expected = {item: float(whole - s) for item, s in zip(HISTORY, left, strict=True)}
     assert changes == pytest.approx(expected, abs=1e-5)
-    assert [c.change for c in told.history] == sorted(changes.values(), reverse=True)
-    assert sum(part.score for part in told.views.values()) == pytest.approx(told.score, abs=1e-4)
-    assert sum(part.share for part in told.views.values()) == pytest.approx(1)
+    assert [c.change for c in reported.history] == sorted(changes.values(), reverse=True)
+    assert sum(part.score for part in reported.views.values()) == pytest.approx(
+        reported.score, abs=1e-4
+    )
+    assert sum(part.share for part in reported.views.values()) == pytest.approx(1)
     assert ask(engine, Explain(history=HISTORY, item_id="i9"), "itemknn").views == {}
     with pytest.raises(SeqloomError, match="no item of it"):
         ask(engine, Explain(user_id="nobody"))
@@ -241,7 +258,7 @@ def test_explanations_are_leave_one_out(engine) -> None:
 
 
 @pytest.mark.parametrize("name", ["llmesr", "itemknn"])
-def test_similar_items(name, engine) -> None:
+def test_similar_items(name: str, engine: Engine) -> None:
     answer = ask(engine, Similar("i5", 4), name)
     assert len(answer.items) == 4
     assert "i5" not in ids(answer)
@@ -250,7 +267,9 @@ def test_similar_items(name, engine) -> None:
         ask(engine, Similar("zz"), name)
 
 
-def test_reload_swaps_while_requests_run(dataset, runs, store, tmp_path) -> None:
+def test_reload_swaps_while_requests_run(
+    dataset: Dataset, runs: dict[str, Path], store: SqliteStore, tmp_path: Path
+) -> None:
     from seqloom.pipelines.train.train import train
 
     path = tmp_path / "run"
@@ -259,7 +278,7 @@ def test_reload_swaps_while_requests_run(dataset, runs, store, tmp_path) -> None
     engine.live.remove("i2", {})
     versions, stop = set(), threading.Event()
 
-    def client():
+    def client() -> None:
         while not stop.is_set():
             versions.add(ask(engine, Recommend(history=HISTORY, k=3)).version)
 
@@ -283,7 +302,7 @@ def test_reload_swaps_while_requests_run(dataset, runs, store, tmp_path) -> None
     engine.close()
 
 
-def test_close_answers_what_was_accepted(runs, store) -> None:
+def test_close_answers_what_was_accepted(runs: dict[str, Path], store: SqliteStore) -> None:
     engine = Engine(runs, store)
     futures = [engine.submit("sasrec", Recommend(history=HISTORY)) for _ in range(200)]
     engine.close()
@@ -295,14 +314,14 @@ def test_close_answers_what_was_accepted(runs, store) -> None:
 class Recorder:
     """A scheduler over one lane whose handler waits until it may go on."""
 
-    def __init__(self, **config) -> None:
+    def __init__(self, **config: Any) -> None:
         self.go, self.started = threading.Event(), threading.Event()
         self.batches: list[list[int]] = []
         self.scheduler = Scheduler(EngineConfig(**config), 1, lambda *_: None)
         self.lane = Lane("m", self.handle, 4)
         self.scheduler.add(self.lane)
 
-    def handle(self, payloads):
+    def handle(self, payloads: Any) -> list[Any]:
         self.started.set()
         self.go.wait(10)
         self.batches.append(list(payloads))

@@ -1,5 +1,11 @@
 """The engine over an index of items: its lists, what is left out of them, and the live catalogue."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from seqloom.core.errors import ConfigError
@@ -13,11 +19,11 @@ HISTORY = ("i3", "i7", "i11")
 
 
 @pytest.fixture
-def open_engine(tmp_path, monkeypatch):
+def open_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     monkeypatch.setattr(ann, "_WORTH_IT", 0)  # else all of so few items are scored
-    opened = []
+    opened: list[Any] = []
 
-    def made(runs, **options):
+    def made(runs: Any, **options: Any) -> Engine:
         store = SqliteStore(tmp_path / f"{len(opened)}.db")
         engine = Engine(runs, store, EngineConfig(refresh_s=0.05, **options))
         opened.extend([engine, store])
@@ -28,14 +34,16 @@ def open_engine(tmp_path, monkeypatch):
         each.close()
 
 
-def ids(engine, model=None, **query):
+def ids(engine: Any, model: str | None = None, **query: Any) -> list[Any]:
     answer = engine.submit(model, Recommend(**query)).result(20)
     return [item.item_id for item in answer.items]
 
 
-def test_lists_leave_out_what_they_must(open_engine, runs):
-    exact, found = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
-    assert found.model("llmesr").recall.recall == 1.0
+def test_lists_leave_out_what_they_must(
+    open_engine: Callable[..., Any], runs: dict[str, Path]
+) -> None:
+    exact, actual = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
+    assert actual.model("llmesr").recall.recall == 1.0
     for model in ("llmesr", "sasrec", "itemknn"):
         for query in (
             {"history": HISTORY, "k": 5},
@@ -46,29 +54,34 @@ def test_lists_leave_out_what_they_must(open_engine, runs):
             {"history": tuple(f"i{n}" for n in range(1, 36)), "k": 10},
             {"history": (), "k": 5},
         ):
-            assert ids(found, model, **query) == ids(exact, model, **query), (model, query)
-    assert (found.model("itemknn").recall, exact.model("llmesr").recall) == (None, None)
-    for query in (Explain(history=HISTORY), Similar("i3", 5)):
-        one, two = (each.submit("llmesr", query).result(20) for each in (exact, found))
+            assert ids(actual, model, **query) == ids(exact, model, **query), (model, query)
+    assert (actual.model("itemknn").recall, exact.model("llmesr").recall) == (None, None)
+    queries: list[Any] = [Explain(history=HISTORY), Similar("i3", 5)]
+    for query in queries:
+        one, two = (each.submit("llmesr", query).result(20) for each in (exact, actual))
         assert one.model == two.model
 
 
-def test_items_put_in_and_taken_out_are_heeded(open_engine, runs):
-    exact, found = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
-    for engine in (exact, found):
+def test_items_put_in_and_taken_out_are_heeded(
+    open_engine: Callable[..., Any], runs: dict[str, Path]
+) -> None:
+    exact, actual = open_engine(runs), open_engine(runs, approximate=True, recall=1.0)
+    for engine in (exact, actual):
         engine.live.put("new", {"title": "title of i7"})
         engine.live.put("i5", {"title": "title of i11, again"})
         engine.live.remove("i9", {})
     for history in (HISTORY, ("new", "i5"), ("i1",)):
         expected = ids(exact, history=history, k=38)
-        assert ids(found, history=history, k=38) == expected
+        assert ids(actual, history=history, k=38) == expected
         assert "i9" not in expected
         assert ("new" in expected) == ("new" not in history)
-    again = found.reload()[0]
+    again = actual.reload()[0]
     assert again.recall.recall == 1.0
-    assert "new" in ids(found, history=HISTORY, k=38)
+    assert "new" in ids(actual, history=HISTORY, k=38)
 
 
-def test_where_no_model_can_be_searched_the_server_says_so(open_engine, runs):
+def test_where_no_model_can_be_searched_the_server_reports_it(
+    open_engine: Callable[..., Any], runs: dict[str, Path]
+) -> None:
     with pytest.raises(ConfigError, match="leave --approximate out"):
         open_engine({"itemknn": runs["itemknn"]}, approximate=True)

@@ -1,9 +1,14 @@
 """Runs of e4srec and idgenrec behind the real command, and new items in every system that can take them."""
 
+from __future__ import annotations
+
 import dataclasses
 import gc
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pyarrow as pa
@@ -12,6 +17,7 @@ import torch
 
 from seqloom.core.errors import EmbeddingError
 from seqloom.core.files import read_json, write_json
+from seqloom.data.store import Dataset
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.runs.new_items import new_item_reader
@@ -27,7 +33,7 @@ NEW = {"title": "red thing number 5"}
 
 
 @pytest.fixture(scope="module")
-def models(dataset, tmp_path_factory):
+def models(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
     """Folders of runs by name; `second` is another plug-in of e4srec's language model."""
     folder = tmp_path_factory.mktemp("models")
     plug_in = small_config("e4srec")
@@ -45,47 +51,49 @@ def models(dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def loaded(models):
+def loaded(models: dict[Any, Any]) -> dict[Any, Any]:
     """What a test may score with in any order: no test changes it."""
     return {name: load_run(path) for name, path in models.items()}
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
     made = SqliteStore(tmp_path / "s.db")
     yield made
     made.close()
 
 
 @pytest.fixture
-def engine(models, store):
+def engine(models: dict[Any, Any], store: SqliteStore) -> Iterator[Engine]:
     made = Engine(models, store, EngineConfig(refresh_s=60))
     yield made
     made.close()
 
 
-def ask(engine, query, model):
+def ask(engine: Engine, query: Explain | Recommend | Similar, model: str | None) -> Any:
     return engine.submit(model, query).result(60)
 
 
-def ids(answer) -> list[str]:
+def ids(answer: Any) -> list[str]:
     return [item.item_id for item in answer.items]
 
 
-def post(client, path, **body):
+def post(client: httpx.Client, path: str, **body: Any) -> Any:
     answer = client.post(f"/v1/{path}", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def listed(reply) -> list[str]:
+def listed(reply: Any) -> list[str]:
     return [item["item_id"] for item in reply["items"]]
 
 
-def test_the_command_serves_them_side_by_side(serve, models, loaded) -> None:
+def test_the_command_serves_them_side_by_side(
+    serve: Callable[..., Any], models: dict[Any, Any], loaded: dict[Any, Any]
+) -> None:
     cascade = ["--cascade", "idgenrec,llmesr,popularity", "--budget-ms", "20000"]
     server = serve(*map(str, models.values()), *cascade)
-    served = {each["model"]: each["system"] for each in server.told["models"]}
+    served = {each["model"]: each["system"] for each in server.summary["models"]}
     assert served == {**{name: name for name in models}, "second": "e4srec"}
     history = list(HISTORY)
     with httpx.Client(base_url=server.url, timeout=60) as client:
@@ -102,20 +110,20 @@ def test_the_command_serves_them_side_by_side(serve, models, loaded) -> None:
             both = [{"history": history, "model": model}, {"user_id": "u4", "model": model}]
             results = post(client, "recommend/batch", requests=both)["results"]
             assert [len(each["items"]) for each in results] == [10, 10]
-            told = post(client, "explain", history=history, model=model)
-            assert told["item_id"] == first
-            assert {each["item_id"] for each in told["history"]} == set(history)
+            reported = post(client, "explain", history=history, model=model)
+            assert reported["item_id"] == first
+            assert {each["item_id"] for each in reported["history"]} == set(history)
             similar = client.get("/v1/similar/i5", params={"model": model, "k": 4}).json()
             assert len(listed(similar)) == 4
             assert "i5" not in listed(similar)
             put = client.put("/v1/items/new", json={"attributes": NEW}).json()
             can = {each["model"]: each["recommends"] for each in put["models"]}
             assert can == {**dict.fromkeys(models, True), "popularity": False}
-            found = post(client, "recommend", history=history, k=100, model=model)
-            assert "new" in listed(found)
+            actual = post(client, "recommend", history=history, k=100, model=model)
+            assert "new" in listed(actual)
             client.delete("/v1/items/new").raise_for_status()
-            found = post(client, "recommend", history=history, k=100, model=model)
-            assert "new" not in listed(found)
+            actual = post(client, "recommend", history=history, k=100, model=model)
+            assert "new" not in listed(actual)
         reply = post(client, "recommend", history=history)
         assert (reply["model"], reply["cascade"][0]["outcome"]) == ("idgenrec", "answered")
         time.sleep(0.1)
@@ -125,8 +133,9 @@ def test_the_command_serves_them_side_by_side(serve, models, loaded) -> None:
     assert server.stop() == 0
 
 
-def test_plug_ins_share_one_language_model(engine) -> None:
-    first, second = (engine.model(name).run.system for name in ("e4srec", "second"))
+def test_plug_ins_share_one_language_model(engine: Engine) -> None:
+    first: Any = engine.model("e4srec").run.system
+    second: Any = engine.model("second").run.system
     assert first.base is second.base
     queries = [Recommend(history=tuple(f"i{n}" for n in range(1, m)), k=5) for m in range(2, 12)]
     alone = {  # lists of ids, for an answer holds its model
@@ -141,17 +150,19 @@ def test_plug_ins_share_one_language_model(engine) -> None:
     del futures
     # A reload lets go of the old plug-in's adapter, and the base stays where it is.
     gc.collect()
-    users = len(second.base.users)
+    base: Any = second.base
+    users = len(base.users)
     engine.reload("e4srec")
-    assert engine.model("e4srec").run.system.base is second.base
+    reloaded: Any = engine.model("e4srec").run.system.base
+    assert reloaded is base
     del first
     gc.collect()
     assert ids(ask(engine, queries[3], "e4srec")) == alone["e4srec"][3]
-    assert len(second.base.users) == users
+    assert len(base.users) == users
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_the_tables_are_all_that_a_scorer_needs(name, loaded) -> None:
+def test_the_tables_are_all_that_a_scorer_needs(name: str, loaded: dict[Any, Any]) -> None:
     system = loaded[name].system
     tables = system.item_tables()
     assert {len(table) for table in tables.values()} == {40}
@@ -162,7 +173,9 @@ def test_the_tables_are_all_that_a_scorer_needs(name, loaded) -> None:
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_a_new_item_lifts_no_old_score_and_is_read_in_histories(name, models) -> None:
+def test_a_new_item_lifts_no_old_score_and_is_read_in_histories(
+    name: str, models: dict[Any, Any]
+) -> None:
     run = load_run(models[name])
     items, lengths = torch.tensor([[3, 7, 11]]), torch.tensor([3])
     with torch.inference_mode():
@@ -182,7 +195,7 @@ def test_a_new_item_lifts_no_old_score_and_is_read_in_histories(name, models) ->
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_items_come_change_go_and_come_back(name, engine) -> None:
+def test_items_come_change_go_and_come_back(name: str, engine: Engine) -> None:
     whole = Recommend(history=HISTORY, k=100)
     engine.live.put("new", NEW)
     assert ids(ask(engine, whole, name)).count("new") == 1
@@ -196,12 +209,14 @@ def test_items_come_change_go_and_come_back(name, engine) -> None:
     engine.live.put("new", NEW)
     engine.live.put("i5", NEW)
     assert len(ids(ask(engine, whole, name))) == 38
-    told = ask(engine, Explain(history=("new", "i3"), item_id="i5"), name)
-    assert {each.item_id for each in told.history} == {"new", "i3"}
+    reported = ask(engine, Explain(history=("new", "i3"), item_id="i5"), name)
+    assert {each.item_id for each in reported.history} == {"new", "i3"}
     assert "new" not in ids(ask(engine, Similar("new", 100), name))
 
 
-def test_a_restart_and_a_reload_bring_new_items_back(engine, models, store, monkeypatch) -> None:
+def test_a_restart_and_a_reload_bring_new_items_back(
+    engine: Engine, models: dict[Any, Any], store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
         engine.live.put(f"n{number}", {"title": f"red thing {number}"})
     queries = {name: Recommend(history=("n1", "i3"), k=100) for name in GROWING}
@@ -218,11 +233,13 @@ def test_a_restart_and_a_reload_bring_new_items_back(engine, models, store, monk
     after.close()
 
 
-def test_an_item_that_cannot_be_read_holds_up_no_other(engine, monkeypatch) -> None:
+def test_an_item_that_cannot_be_read_holds_up_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = engine.model("idgenrec")
     name_item = model.reader.rows_of
 
-    def fail(new, tables):
+    def fail(new: Any, tables: Any) -> Any:
         if "bad" in new.item_ids:
             raise EmbeddingError("no words left")
         return name_item(new, tables)
@@ -237,7 +254,9 @@ def test_an_item_that_cannot_be_read_holds_up_no_other(engine, monkeypatch) -> N
     assert model.refused == {"bad": "no words left"}
 
 
-def test_without_its_data_set_a_plug_in_says_why_it_takes_none(models, store, tmp_path) -> None:
+def test_without_its_data_set_a_plug_in_explains_why_it_takes_none(
+    models: dict[Any, Any], store: SqliteStore, tmp_path: Path
+) -> None:
     path = shutil.copytree(models["e4srec"], tmp_path / "moved")
     manifest = read_json(path / "manifest.json", "run")
     manifest["dataset"]["path"] = str(tmp_path / "gone")
@@ -250,24 +269,24 @@ def test_without_its_data_set_a_plug_in_says_why_it_takes_none(models, store, tm
     engine.close()
 
 
-def test_a_grown_run_of_idgenrec_on_disk(models, tmp_path) -> None:
+def test_a_grown_run_of_idgenrec_on_disk(models: dict[Any, Any], tmp_path: Path) -> None:
     import polars as pl
 
     from seqloom.pipelines.evaluate.evaluate import evaluate
     from seqloom.pipelines.recommend.add_items import add_items
 
     new = pl.DataFrame({"item_id": ["n1", "n2"], "title": ["red thing", "blue thing"]})
-    told = add_items(models["idgenrec"], new, out=tmp_path / "grown")
-    assert (told.items, told.text, told.explained) == (42, None, {})
-    run = load_run(tmp_path / "grown")
+    reported = add_items(models["idgenrec"], new, out=tmp_path / "grown")
+    assert (reported.items, reported.text, reported.explained) == (42, None, {})
+    run: Any = load_run(tmp_path / "grown")
     assert len(set(run.system.words())) == 42
-    (found,) = run.recommend([["n1", "i3"]], k=100)
-    assert "n2" in [item["item_id"] for item in found["items"]]
+    (actual,) = run.recommend([["n1", "i3"]], k=100)
+    assert "n2" in [item["item_id"] for item in actual["items"]]
     before = evaluate(models["idgenrec"], device="cpu").metrics
     assert evaluate(run.path, device="cpu").metrics == before
 
 
-def test_a_reader_is_refused_where_there_is_no_text(loaded) -> None:
+def test_a_reader_is_refused_where_there_is_no_text(loaded: dict[Any, Any]) -> None:
     reader = new_item_reader(loaded["e4srec"])
     assert reader.text.name == new_item_reader(loaded["llmesr"]).text.name
     assert new_item_reader(loaded["idgenrec"]).text is None

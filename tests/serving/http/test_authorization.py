@@ -1,6 +1,11 @@
 """Tokens, scopes, rates, and the rule that a server without tokens is for loopback alone."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,7 +23,9 @@ BODY = {"history": ["i1"]}
 
 
 @pytest.fixture
-def guarded(runs, tmp_path, monkeypatch):
+def guarded(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[TestClient, SqliteStore]]:
     """A client of a server that asks for tokens, and its store."""
     monkeypatch.setattr("seqloom.serving.http.authorization._REFRESH_S", 0.0)
     store = SqliteStore(tmp_path / "s.db")
@@ -30,12 +37,17 @@ def guarded(runs, tmp_path, monkeypatch):
     store.close()
 
 
-def ask(client, token=None, path="recommend", body=BODY):
+def ask(
+    client: TestClient,
+    token: str | None = None,
+    path: str = "recommend",
+    body: dict[str, Any] = BODY,
+) -> Any:
     headers = {"authorization": f"Bearer {token}"} if token else {}
     return client.post(f"/v1/{path}", json=body, headers=headers)
 
 
-def test_a_token_is_needed_and_its_scope_counts(guarded) -> None:
+def test_a_token_is_needed_and_its_scope_counts(guarded: tuple[TestClient, SqliteStore]) -> None:
     client, store = guarded
     answer = ask(client)
     assert answer.status_code == 401
@@ -53,13 +65,13 @@ def test_a_token_is_needed_and_its_scope_counts(guarded) -> None:
     assert operation["security"] == [{"token": []}]
 
 
-def test_wrong_expired_and_revoked_tokens(guarded) -> None:
+def test_wrong_expired_and_revoked_tokens(guarded: tuple[TestClient, SqliteStore]) -> None:
     client, store = guarded
     record, token = create_token(store, "app", ["read"])
     forged = token[:-1] + ("A" if token[-1] != "A" else "B")
     for bad in (forged, "x", "seqloom_x", f"seqloom_{record.token_id}_", token + "é"):
         assert client.post(
-            "/v1/recommend", json=BODY, headers={"authorization": f"Bearer {bad}".encode()}
+            "/v1/recommend", json=BODY, headers={b"authorization": f"Bearer {bad}".encode()}
         ).status_code == 401  # fmt: skip
     _, old = create_token(store, "old", ["read"], days=-1)
     assert ask(client, old).status_code == 401
@@ -68,7 +80,7 @@ def test_wrong_expired_and_revoked_tokens(guarded) -> None:
     assert ask(client, token).status_code == 401
 
 
-def test_the_rate_of_a_token(guarded) -> None:
+def test_the_rate_of_a_token(guarded: tuple[TestClient, SqliteStore]) -> None:
     client, store = guarded
     _, slow = create_token(store, "slow", ["read"], rate=0.01)
     _, other = create_token(store, "other", ["read"])
@@ -77,12 +89,14 @@ def test_the_rate_of_a_token(guarded) -> None:
     assert ask(client, other).status_code == 200
 
 
-def test_a_bad_token_is_refused_before_the_body_is_read(guarded) -> None:
+def test_a_bad_token_is_refused_before_the_body_is_read(
+    guarded: tuple[TestClient, SqliteStore],
+) -> None:
     client, _ = guarded
     assert client.post("/v1/recommend", content=b"{").status_code == 401
 
 
-def test_the_secret_is_not_kept(tmp_path) -> None:
+def test_the_secret_is_not_kept(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     record, token = create_token(store, "app", ["write", "read"])
     store.close()
@@ -94,7 +108,7 @@ def test_the_secret_is_not_kept(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("name", "scopes"), [("", ["read"]), ("a", []), ("a", ["root"])])
-def test_bad_tokens_are_not_made(name, scopes, tmp_path) -> None:
+def test_bad_tokens_are_not_made(name: str, scopes: list[str], tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     with pytest.raises(ConfigError):
         create_token(store, name, scopes)
@@ -123,7 +137,9 @@ def test_a_batch_beyond_the_rate_passes_and_is_paid_for() -> None:
     assert bucket.take(2) == 0
 
 
-def test_a_tokens_batch_may_be_larger_than_its_rate(guarded) -> None:
+def test_a_tokens_batch_may_be_larger_than_its_rate(
+    guarded: tuple[TestClient, SqliteStore],
+) -> None:
     client, store = guarded
     _, slow = create_token(store, "slow", ["read"], rate=2)
     batch = {"requests": [BODY] * 11}

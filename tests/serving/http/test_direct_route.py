@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -66,7 +66,7 @@ def clients(
     store.close()
 
 
-def outcome(answer: httpx.Response) -> tuple[int, str, dict[str, object]]:
+def outcome(answer: Any) -> tuple[int, str, dict[str, object]]:
     document = answer.json()
     document.pop("request_id", None)
     return answer.status_code, answer.headers["content-type"], document

@@ -1,8 +1,13 @@
 """Bytes that are not UTF-8 are refused before anything is stored; two byte strings are never one id."""
 
+from __future__ import annotations
+
 import asyncio
 import itertools
 import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -19,7 +24,9 @@ MARK = "Kowalska77"
 
 
 @pytest.fixture(scope="module")
-def server(runs, tmp_path_factory):
+def server(
+    runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TestClient, SqliteStore]]:
     """A client of a server with an llmesr, which takes new items, and its store."""
     folder = tmp_path_factory.mktemp("encoding")
     store = SqliteStore(folder / "s.db")
@@ -32,21 +39,21 @@ def server(runs, tmp_path_factory):
 
 
 @pytest.fixture
-def client(server):
+def client(server: tuple[TestClient, SqliteStore]) -> TestClient:
     return server[0]
 
 
-def stored(store) -> tuple:
+def stored(store: SqliteStore) -> tuple:
     return store.items_since(0), store.find_users("", 100)
 
 
-def is_refused(answer, pointer: str, kind: str = "encoding") -> None:
+def is_refused(answer: Any, pointer: str, kind: str = "encoding") -> None:
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["type"] == f"urn:seqloom:problem:{kind}"
-    assert told["errors"][0]["pointer"] == pointer
-    assert told["request_id"] == answer.headers["x-request-id"]
+    reported = answer.json()
+    assert reported["type"] == f"urn:seqloom:problem:{kind}"
+    assert reported["errors"][0]["pointer"] == pointer
+    assert reported["request_id"] == answer.headers["x-request-id"]
 
 
 BYTES = {
@@ -66,7 +73,7 @@ QUERIES = ["/v1/users?prefix={}", "/v1/items?query={}", "/v1/items?model={}", "/
 
 
 @pytest.mark.parametrize("raw", BYTES.values(), ids=BYTES)
-def test_paths_and_queries(server, raw) -> None:
+def test_paths_and_queries(server: tuple[TestClient, SqliteStore], raw: Any) -> None:
     client, store = server
     before = stored(store)
     for path, method in itertools.product(PATHS, ("GET", "PUT", "DELETE", "POST")):
@@ -77,11 +84,11 @@ def test_paths_and_queries(server, raw) -> None:
     assert stored(store) == before
 
 
-async def asked(app, headers) -> dict:
+async def asked(app: Callable[..., Any], headers: list[Any]) -> dict:
     """What the application answers to GET /healthz with these headers: an httpx client re-encodes them."""
     sent = []
 
-    async def send(message) -> None:
+    async def send(message: Any) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/healthz", "raw_path": b"/healthz",
@@ -91,21 +98,21 @@ async def asked(app, headers) -> dict:
 
 
 @pytest.mark.parametrize("value", [b"\xe9", b"\xc0\xaf", b"\xed\xa0\x80", b"a\xff"])
-def test_header_values(client, value) -> None:
+def test_header_values(client: TestClient, value: bytes) -> None:
     host = (b"host", b"localhost")
     for name in (b"x-request-id", b"idempotency-key", b"user-agent", b"authorization"):
-        told = asyncio.run(asked(client.app, [host, (name, value)]))
-        assert told["status"] == 400
-        assert told["errors"][0]["pointer"] == f"header/{name.decode()}"
-    told = asyncio.run(asked(client.app, [host, (b"user-agent", "é".encode())]))
-    assert told["status"] == "ok"
+        reported = asyncio.run(asked(client.app, [host, (name, value)]))
+        assert reported["status"] == 400
+        assert reported["errors"][0]["pointer"] == f"header/{name.decode()}"
+    reported = asyncio.run(asked(client.app, [host, (b"user-agent", "é".encode())]))
+    assert reported["status"] == "ok"
 
 
 @pytest.mark.parametrize("hosts", [0, 2])
-def test_one_host_is_needed(client, hosts) -> None:
-    told = asyncio.run(asked(client.app, [(b"host", b"localhost")] * hosts))
-    assert told["status"] == 400
-    assert told["errors"][0]["pointer"] == "header/host"
+def test_one_host_is_needed(client: TestClient, hosts: int) -> None:
+    reported = asyncio.run(asked(client.app, [(b"host", b"localhost")] * hosts))
+    assert reported["status"] == 400
+    assert reported["errors"][0]["pointer"] == "header/host"
 
 
 BODIES = {
@@ -122,7 +129,7 @@ BODIES = {
 
 @pytest.mark.parametrize("value", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8"])  # the short way, the usual one
-def test_bodies(server, value, charset) -> None:
+def test_bodies(server: tuple[TestClient, SqliteStore], value: Any, charset: str) -> None:
     client, store = server
     before = stored(store)
     bodies = [
@@ -144,7 +151,7 @@ def test_bodies(server, value, charset) -> None:
     assert stored(store) == before
 
 
-def test_utf16_is_refused_and_a_mark_of_utf8_is_read(client) -> None:
+def test_utf16_is_refused_and_a_mark_of_utf8_is_read(client: TestClient) -> None:
     body = '{"history": ["i3"], "k": 2}'
     for name in ("utf-16", "utf-16-le", "utf-32"):
         answer = client.post("/v1/recommend", content=body.encode(name), headers=JSON)
@@ -153,19 +160,19 @@ def test_utf16_is_refused_and_a_mark_of_utf8_is_read(client) -> None:
     assert len(answer.json()["items"]) == 2
 
 
-def test_an_id_is_the_characters_that_were_sent(client) -> None:
+def test_an_id_is_the_characters_that_were_sent(client: TestClient) -> None:
     """Composed and decomposed é, é read as Latin-1, the replacement character: four items."""
     raws = ["caf%C3%A9", "cafe%CC%81", "caf%C3%83%C2%A9", "caf%EF%BF%BD"]
     for number, raw in enumerate(raws):
         body = {"attributes": {"title": f"red cream {number}"}}
         assert client.put(f"/v1/items/{raw}", json=body).status_code == 200
     for number, raw in enumerate(raws):
-        told = client.get(f"/v1/items/{raw}").json()
-        assert told["attributes"] == {"title": f"red cream {number}"}
+        reported = client.get(f"/v1/items/{raw}").json()
+        assert reported["attributes"] == {"title": f"red cream {number}"}
     assert client.get("/v1/items/caf%c3%a9").json()["item_id"] == "café"
 
 
-def test_errors_never_repeat_a_value_that_was_sent(client) -> None:
+def test_errors_never_repeat_a_value_that_was_sent(client: TestClient) -> None:
     requests = [
         ("GET", f"/v1/items/{MARK}", None),
         ("DELETE", f"/v1/items/{MARK}", None),
@@ -203,19 +210,24 @@ def test_errors_never_repeat_a_value_that_was_sent(client) -> None:
 
 
 @pytest.mark.parametrize("text", [b"{", b"", b"\xff\xfe", b"[1]", b'"x"'], ids=str)
-def test_a_damaged_evaluation_is_a_problem_and_the_server_goes_on(
-    client, runs, text, monkeypatch, caplog
+def test_a_damaged_evaluation_is_a_problem_and_the_server_continues(
+    client: TestClient,
+    runs: dict[str, Path],
+    text: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = runs["llmesr"] / "metrics.json"
     whole = file.read_bytes()
     try:
         file.write_bytes(text)
-        answer = client.get("/v1/models/llmesr/metrics")
+        answer: Any = client.get("/v1/models/llmesr/metrics")
     finally:
         file.write_bytes(whole)
     assert answer.status_code == 409, answer.text
     assert answer.json()["type"] == "urn:seqloom:problem:damaged-file"
     assert str(runs["llmesr"]) not in answer.text
+    logged: Any
     (logged,) = [record for record in caplog.records if record.name == "seqloom.serving"]
     assert str(file) in logged.fields["error"]
     assert logged.fields["request_id"] == answer.json()["request_id"]

@@ -1,7 +1,11 @@
 """Times of posted events: units, dates, and what is refused."""
 
+from __future__ import annotations
+
 import random
 import time
+from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,7 +18,7 @@ from seqloom.serving.http.requests import EventIn
 AT = 1_700_000_000
 
 
-def event(value) -> EventIn:
+def event(value: Any) -> EventIn:
     return EventIn(user_id="u", item_id="i", timestamp=value)
 
 
@@ -42,15 +46,15 @@ def event(value) -> EventIn:
         (-864_000_000_000_000, -864_000_000),
     ],
 )
-def test_units_and_dates_are_read_as_prepare_reads_them(value, seconds) -> None:
+def test_units_and_dates_are_read_as_prepare_reads_them(value: float | str, seconds: int) -> None:
     assert event_times([event(value)]) == [seconds]
 
 
 def test_a_post_may_mix_them() -> None:
     now = int(time.time())
-    found = event_times([event(value) for value in (AT, AT * 1000, "2023-11-14T22:13:20Z", None)])
-    assert found[:3] == [AT] * 3
-    assert now <= found[3] <= now + 5
+    actual = event_times([event(value) for value in (AT, AT * 1000, "2023-11-14T22:13:20Z", None)])
+    assert actual[:3] == [AT] * 3
+    assert now <= actual[3] <= now + 5
 
 
 def test_the_quick_way_gives_what_parse_times_gives() -> None:
@@ -70,11 +74,11 @@ def test_the_quick_way_gives_what_parse_times_gives() -> None:
         ]
     quick = 0
     for value in values:
-        found = _parse_common(value)
-        if found is not None:
+        actual = _parse_common(value)
+        if actual is not None:
             quick += 1
             times = parse_times(pl.Series([value]), "auto", "x", str)
-            assert found == int(times.micros[0]) // SECOND, value
+            assert actual == int(times.micros[0]) // SECOND, value
     assert quick > len(values) / 2
 
 
@@ -85,7 +89,7 @@ def test_the_quick_way_gives_what_parse_times_gives() -> None:
         -(2**62), 10**40, "9" * 30,
     ],
 )  # fmt: skip
-def test_what_is_no_time_is_refused(value) -> None:
+def test_what_is_no_time_is_refused(value: float | str) -> None:
     with pytest.raises(ProblemError) as refused:
         event_times([event(AT), event(value)])
     assert refused.value.status == 422
@@ -96,7 +100,7 @@ def test_what_is_no_time_is_refused(value) -> None:
 
 @pytest.mark.parametrize("days", [1.1, 400, 20_000])
 @pytest.mark.parametrize("spelling", [int, lambda at: at * 1000, lambda at: at * 10**6, iso])
-def test_the_future_is_refused(days, spelling) -> None:
+def test_the_future_is_refused(days: float, spelling: Callable[..., Any]) -> None:
     at = int(time.time() + days * 86400)
     with pytest.raises(ProblemError, match="in the future; at most a day after") as refused:
         event_times([event(spelling(at))])

@@ -1,8 +1,12 @@
 """The explorer in a real browser: by mouse, by keyboard, on a phone, in the dark, when things fail."""
 
+from __future__ import annotations
+
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +19,7 @@ expect = playwright.expect
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Any:
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine (Debian package chromium)")
     expect.set_options(timeout=20_000)
@@ -28,11 +32,11 @@ def browser():
 
 
 @pytest.fixture
-def open_page(browser, live):
+def open_page(browser: Any, live: str) -> Iterator[Callable[..., Any]]:
     """Open a page; faults in its console, and requests to other hosts, fail the test."""
     contexts, faults = [], []
 
-    def start(path="/", quiet=True, **options):
+    def start(path: str = "/", quiet: bool = True, **options: Any) -> Any:
         context = browser.new_context(base_url=live, **options)
         contexts.append(context)
         page = context.new_page()
@@ -49,26 +53,28 @@ def open_page(browser, live):
     assert faults == []
 
 
-def shot(page, name: str) -> None:
+def shot(page: Any, name: str) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
 
 
-def titles(page, side: str) -> list[str]:
+def titles(page: Any, side: str) -> list[str]:
     return page.locator(f"#{side} .entries .title").all_inner_texts()
 
 
-def choose(page, user: str) -> None:
+def choose(page: Any, user: str) -> None:
     page.get_by_label("User id, or its beginning").fill(user)
     page.locator("#users").get_by_role("button", name=user, exact=True).click()
     expect(page.locator("#left .entries li")).to_have_count(10)
 
 
-def fits(page) -> bool:
+def fits(page: Any) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_user_two_lists_an_explanation_and_an_event(open_page, live) -> None:
+def test_a_user_two_lists_an_explanation_and_an_event(
+    open_page: Callable[..., Any], live: str
+) -> None:
     page = open_page(viewport={"width": 1200, "height": 900})
     expect(page.locator("#left")).to_contain_text("Choose a user")
     shot(page, "empty")
@@ -95,7 +101,7 @@ def test_a_user_two_lists_an_explanation_and_an_event(open_page, live) -> None:
     assert len(httpx.get(f"{live}/v1/users/u7").json()["history"]) == len(kept) + 1
 
 
-def test_a_history_of_ones_own_by_keyboard_alone(open_page) -> None:
+def test_a_history_of_ones_own_by_keyboard_alone(open_page: Callable[..., Any]) -> None:
     page = open_page()
     expect(page.locator("#left option").first).to_be_attached()
     page.keyboard.press("Tab")
@@ -117,7 +123,7 @@ def test_a_history_of_ones_own_by_keyboard_alone(open_page) -> None:
     expect(page.locator("#left")).to_contain_text("Choose a user")
 
 
-def test_on_a_phone_in_the_dark(open_page) -> None:
+def test_on_a_phone_in_the_dark(open_page: Callable[..., Any]) -> None:
     page = open_page(viewport=PHONE, color_scheme="dark")
     choose(page, "u3")
     page.locator("#left").get_by_role("button", name=re.compile("^Why")).first.click()
@@ -131,7 +137,7 @@ def test_on_a_phone_in_the_dark(open_page) -> None:
     assert fits(page)
 
 
-def test_metrics_and_the_interface(open_page) -> None:
+def test_metrics_and_the_interface(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.get_by_role("link", name="Metrics").click()
     expect(page.locator("#metrics h2")).to_have_count(4)
@@ -144,7 +150,7 @@ def test_metrics_and_the_interface(open_page) -> None:
     shot(page, "interface")
 
 
-def test_faults_are_said_and_can_be_retried(open_page) -> None:
+def test_faults_are_shown_and_can_be_retried(open_page: Callable[..., Any]) -> None:
     page = open_page(quiet=False)
     choose(page, "u9")
     page.route("**/v1/recommend", lambda route: route.abort())
@@ -156,7 +162,7 @@ def test_faults_are_said_and_can_be_retried(open_page) -> None:
     expect(page.locator("#right .entries li")).to_have_count(10)
 
 
-def test_a_user_without_history_and_a_search_without_hits(open_page) -> None:
+def test_a_user_without_history_and_a_search_without_hits(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.get_by_label("User id, or its beginning").fill("nobody")
     expect(page.locator("#users")).to_contain_text("Nothing found")
@@ -164,7 +170,7 @@ def test_a_user_without_history_and_a_search_without_hits(open_page) -> None:
     expect(page.locator("#items")).to_contain_text("Nothing found")
 
 
-def test_titles_are_text_and_never_markup(open_page, live) -> None:
+def test_titles_are_text_and_never_markup(open_page: Callable[..., Any], live: str) -> None:
     text = "<img src=x onerror=document.title='broken'> violet"
     httpx.put(f"{live}/v1/items/odd", json={"attributes": {"title": text}})
     page = open_page()
@@ -174,7 +180,7 @@ def test_titles_are_text_and_never_markup(open_page, live) -> None:
     assert page.title() == "seqloom explorer"
 
 
-def test_a_token_is_asked_for(open_page) -> None:
+def test_a_token_is_requested(open_page: Callable[..., Any]) -> None:
     page = open_page(quiet=False)
     body = '{"detail": "A valid token is needed"}'
     page.route("**/v1/models", lambda route: route.fulfill(status=401, body=body))

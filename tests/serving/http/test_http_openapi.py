@@ -1,8 +1,14 @@
 """Requests generated from the interface's own description: none may be the server's fault."""
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
@@ -18,7 +24,7 @@ HOST = {"host": "localhost"}
 
 
 @pytest.fixture(scope="module")
-def app(runs, tmp_path_factory):
+def app(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     store = open_store(f"sqlite:///{tmp_path_factory.mktemp('openapi') / 's.db'}")
     engine = Engine(runs, store)
     yield build_app(ServerConfig(), engine, store, Metrics())
@@ -26,21 +32,21 @@ def app(runs, tmp_path_factory):
     store.close()
 
 
-def generate(app, examples: int) -> Counter[int]:
+def generate(app: FastAPI, examples: int) -> Counter[int]:
     """Ask each operation with `examples` fitting and as many unfitting requests.
 
     Gives how often each status was answered.
     """
     statuses: Counter[int] = Counter()
-    for found in schemathesis.openapi.from_asgi(
+    for actual in schemathesis.openapi.from_asgi(
         "/openapi.json", app, headers=HOST
     ).get_all_operations():
         for mode in GenerationMode:
-            ask_operation(found.ok(), mode, examples, statuses)
+            ask_operation(actual.ok(), mode, examples, statuses)
     return statuses
 
 
-def ask_operation(operation, mode, examples: int, statuses: Counter[int]) -> None:
+def ask_operation(operation: Any, mode: Any, examples: int, statuses: Counter[int]) -> None:
     @settings(
         max_examples=examples,
         deadline=None,
@@ -50,7 +56,7 @@ def ask_operation(operation, mode, examples: int, statuses: Counter[int]) -> Non
         suppress_health_check=list(HealthCheck),
     )
     @given(operation.as_strategy(mode))
-    def ask(case) -> None:
+    def ask(case: Any) -> None:
         answer = case.call(headers=HOST)
         statuses[answer.status_code] += 1
         assert answer.status_code < 500, (case.as_curl_command(), answer.text)
@@ -63,14 +69,14 @@ def ask_operation(operation, mode, examples: int, statuses: Counter[int]) -> Non
         assert mode is GenerationMode.NEGATIVE  # an operation without parameters cannot be misused
 
 
-def test_generated_requests_find_no_fault(app) -> None:
+def test_generated_requests_find_no_fault(app: FastAPI) -> None:
     statuses = generate(app, 8)
     assert statuses[200] > 20
     assert statuses[422] > 20
 
 
 @pytest.mark.slow
-def test_five_thousand_generated_requests_find_no_fault(app) -> None:
+def test_five_thousand_generated_requests_find_no_fault(app: FastAPI) -> None:
     statuses = generate(app, 220)
     print(dict(statuses))
     assert statuses.total() >= 5000

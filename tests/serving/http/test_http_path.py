@@ -71,7 +71,7 @@ def trace() -> Iterator[Trace]:
     sys.setprofile(trace)
     yield trace
     sys.setprofile(None)
-    threading.setprofile(None)  # type: ignore[arg-type]
+    threading.setprofile(None)
 
 
 @pytest.fixture

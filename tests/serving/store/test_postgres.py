@@ -1,8 +1,11 @@
 """PostgreSQL alone: faults of the connection, and several servers starting at once."""
 
+from __future__ import annotations
+
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ pytest.importorskip("psycopg")
 
 
 @pytest.fixture(params=["postgresql"])
-def store_url(request, postgres_url) -> str:
+def store_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
     import psycopg
 
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -25,7 +28,7 @@ def store_url(request, postgres_url) -> str:
     return f"{postgres_url.rsplit('/', 1)[0]}/alone"
 
 
-def test_servers_that_start_together_make_one_schema(store_url) -> None:
+def test_servers_that_start_together_make_one_schema(store_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(lambda _: open_store(store_url), range(4)))
     stores[0].append([Event("u", "i", 1)])
@@ -34,7 +37,7 @@ def test_servers_that_start_together_make_one_schema(store_url) -> None:
         store.close()
 
 
-def test_an_older_store_keeps_its_events_once_each(store_url) -> None:
+def test_an_older_store_keeps_its_events_once_each(store_url: str) -> None:
     import psycopg
 
     with psycopg.connect(store_url) as connection:
@@ -55,7 +58,7 @@ def test_an_older_store_keeps_its_events_once_each(store_url) -> None:
     store.close()
 
 
-def test_a_connection_that_the_server_closed_is_replaced(store_url) -> None:
+def test_a_connection_that_the_server_closed_is_replaced(store_url: str) -> None:
     import psycopg
 
     store = open_store(store_url)
@@ -69,17 +72,18 @@ def test_a_connection_that_the_server_closed_is_replaced(store_url) -> None:
     store.close()
 
 
-def test_no_server_is_said_without_the_password() -> None:
+def test_no_password_is_shown() -> None:
     with pytest.raises(StoreError) as error:
         open_store(f"postgresql://u:secret@127.0.0.1:{free_port()}/x")
     assert "secret" not in str(error.value)
 
 
-def test_an_erasure_waits_for_an_import_that_has_written_the_user(store_url) -> None:
-    one, other = open_store(store_url), open_store(store_url)
+def test_an_erasure_waits_for_an_import_that_has_written_the_user(store_url: str) -> None:
+    one: Any = open_store(store_url)
+    other = open_store(store_url)
     begun, may_end = threading.Event(), threading.Event()
 
-    def chunk(cursor):
+    def chunk(cursor: Any) -> None:
         one._import_chunk([Event("anna", "a", 1)], cursor)
         begun.set()
         assert may_end.wait(20)

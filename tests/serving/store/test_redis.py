@@ -1,5 +1,9 @@
 """Redis alone: older layouts, damage."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from seqloom.core.errors import ArtefactError, StoreError
@@ -10,14 +14,14 @@ redis = pytest.importorskip("redis")
 
 
 @pytest.fixture
-def client(redis_url):
+def client(redis_url: str) -> Any:
     client = redis.Redis.from_url(f"{redis_url.rsplit('/', 1)[0]}/14")
     client.flushdb()
     client.url = f"{redis_url.rsplit('/', 1)[0]}/14"
     return client
 
 
-def test_an_older_store_keeps_its_events_once_each(client) -> None:
+def test_an_older_store_keeps_its_events_once_each(client: Any) -> None:
     client.set("seqloom:schema", 1)
     client.zadd("seqloom:users", {"u": 0, "w": 0})
     client.zadd("seqloom:u:u", {f"-{0:019d}:a": 7, f"{1:020d}:b": 7, f"{2:020d}:a": 7})
@@ -31,14 +35,14 @@ def test_an_older_store_keeps_its_events_once_each(client) -> None:
     store.close()
 
 
-def test_a_newer_layout_is_refused(client) -> None:
+def test_a_newer_layout_is_refused(client: Any) -> None:
     client.set("seqloom:schema", 99)
     with pytest.raises(ArtefactError, match="layout version 99"):
         open_store(client.url)
 
 
 @pytest.mark.parametrize("damage", ["events gone", "user gone", "odd member"])
-def test_the_check_reports_damage(client, damage) -> None:
+def test_the_check_reports_damage(client: Any, damage: str) -> None:
     store = open_store(client.url)
     store.append([Event("u", "a", 7), Event("v", "a", 7)])
     store.check()

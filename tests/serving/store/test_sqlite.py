@@ -1,6 +1,10 @@
 """SQLite alone: durability settings, migrations, group commit, damaged files."""
 
+from __future__ import annotations
+
 import sqlite3
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,14 +14,14 @@ from seqloom.serving.store.migrations import LATEST, MIGRATIONS, steps
 from seqloom.serving.store.sqlite import SqliteStore
 
 
-def test_an_acknowledged_event_is_flushed(tmp_path) -> None:
+def test_an_acknowledged_event_is_flushed(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     store.close()
 
 
-def test_an_older_schema_is_brought_up_to_date(tmp_path) -> None:
+def test_an_older_schema_is_brought_up_to_date(tmp_path: Path) -> None:
     file = tmp_path / "s.db"
     connection = sqlite3.connect(file)
     for statement in dict(steps("sqlite", 0, "here"))[1]:
@@ -33,7 +37,7 @@ def test_an_older_schema_is_brought_up_to_date(tmp_path) -> None:
     store.close()
 
 
-def test_an_older_store_keeps_its_events_once_each(tmp_path) -> None:
+def test_an_older_store_keeps_its_events_once_each(tmp_path: Path) -> None:
     file = tmp_path / "s.db"
     connection = sqlite3.connect(file)
     for _, statements in steps("sqlite", 0, "here")[:4]:
@@ -63,7 +67,7 @@ def test_an_older_store_keeps_its_events_once_each(tmp_path) -> None:
     store.close()
 
 
-def _rows(store, user) -> list[Event]:
+def _rows(store: SqliteStore, user: str) -> list[Event]:
     return store._read(
         lambda cursor: [
             Event(*row)
@@ -76,7 +80,7 @@ def _rows(store, user) -> list[Event]:
     )
 
 
-def test_a_newer_schema_is_refused(tmp_path) -> None:
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "s.db"
     connection = sqlite3.connect(file)
     connection.execute("PRAGMA user_version = 99")
@@ -89,11 +93,13 @@ def test_versions_have_no_gap() -> None:
     assert [migration.version for migration in MIGRATIONS] == list(range(1, LATEST + 1))
 
 
-def test_one_fault_in_a_common_transaction_spares_the_others(tmp_path) -> None:
+def test_one_fault_in_a_common_transaction_spares_the_others(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     from concurrent.futures import Future
 
-    good, bad, last = Future(), Future(), Future()
+    good: Future[Any] = Future()
+    bad: Future[Any] = Future()
+    last: Future[Any] = Future()
     store._commit(
         [
             (lambda c: c.execute("INSERT INTO imports VALUES ('a', 1)"), good),
@@ -108,7 +114,7 @@ def test_one_fault_in_a_common_transaction_spares_the_others(tmp_path) -> None:
     store.close()
 
 
-def test_erased_bytes_leave_the_file(tmp_path) -> None:
+def test_erased_bytes_leave_the_file(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     store.append([Event("u", "a-very-secret-item", 1)], Receipt("k", "p", "r"))
     store.erase("u")
@@ -117,14 +123,14 @@ def test_erased_bytes_leave_the_file(tmp_path) -> None:
     assert b"a-very-secret-item" not in kept
 
 
-def test_a_file_that_is_no_database(tmp_path) -> None:
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     file = tmp_path / "s.db"
     file.write_bytes(b"not a database, but long enough to be taken for one" * 100)
     with pytest.raises(StoreError, match=r"s\.db"):
         SqliteStore(file)
 
 
-def test_a_closed_store_says_so(tmp_path) -> None:
+def test_a_closed_store_is_an_error(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     store.close()
     store.close()

@@ -1,5 +1,7 @@
 """Attacks on a store while it is served: files taken away, locks held, no room left, damaged pages."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import resource
@@ -7,12 +9,16 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from seqloom.core.errors import StoreError
+from seqloom.data.store import Dataset
 from seqloom.serving.config import EngineConfig, ServerConfig
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.http.app import build_app
@@ -25,14 +31,14 @@ PATIENCE_S = 2.5
 
 
 @pytest.fixture
-def impatient(monkeypatch) -> None:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks are waited for less long."""
     monkeypatch.setattr("seqloom.serving.store.sqlite._WRITE_PATIENCE_S", PATIENCE_S)
     monkeypatch.setattr("seqloom.serving.store.postgres._LOCK_TIMEOUT_S", 2)
 
 
 @pytest.fixture
-def sqlite_store(tmp_path, impatient):
+def sqlite_store(tmp_path: Path, impatient: Any) -> Iterator[SqliteStore]:
     (tmp_path / "folder").mkdir()
     store = SqliteStore(tmp_path / "folder" / "s.db")
     store.append([Event("u", "a", 1)])
@@ -40,7 +46,7 @@ def sqlite_store(tmp_path, impatient):
     store.close()
 
 
-def _refuses(store) -> None:
+def _refuses(store: SqliteStore) -> None:
     for call in (
         lambda: store.append([Event("u", "b", 2)]),
         lambda: store.erase("u"),
@@ -55,7 +61,9 @@ def _refuses(store) -> None:
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("how", ["deleted", "copied", "emptied"])
-def test_a_file_that_is_not_the_opened_one_acknowledges_nothing(sqlite_store, end, how) -> None:
+def test_a_file_that_is_not_the_opened_one_acknowledges_nothing(
+    sqlite_store: SqliteStore, end: str, how: str
+) -> None:
     file = sqlite_store.path.with_name(f"s.db{end}")
     copy = file.with_name("copy")
     shutil.copyfile(file, copy)
@@ -71,12 +79,14 @@ def test_a_file_that_is_not_the_opened_one_acknowledges_nothing(sqlite_store, en
         sqlite_store.ping()
 
 
-def test_a_file_that_is_cut_to_nothing_in_place_acknowledges_nothing(sqlite_store) -> None:
+def test_a_file_that_is_cut_to_nothing_in_place_acknowledges_nothing(
+    sqlite_store: SqliteStore,
+) -> None:
     os.truncate(sqlite_store.path, 0)
     _refuses(sqlite_store)
 
 
-def test_a_renamed_folder_acknowledges_nothing_until_it_is_back(sqlite_store) -> None:
+def test_a_renamed_folder_acknowledges_nothing_until_it_is_back(sqlite_store: SqliteStore) -> None:
     folder = sqlite_store.path.parent
     folder.rename(folder.with_name("away"))
     _refuses(sqlite_store)
@@ -89,7 +99,7 @@ def test_a_renamed_folder_acknowledges_nothing_until_it_is_back(sqlite_store) ->
     sqlite_store.probe()
 
 
-def test_a_link_that_names_another_file_is_another_store(tmp_path) -> None:
+def test_a_link_that_names_another_file_is_another_store(tmp_path: Path) -> None:
     link, folder = tmp_path / "s.db", tmp_path / "real"
     folder.mkdir()
     link.symlink_to(folder / "one.db")
@@ -102,8 +112,8 @@ def test_a_link_that_names_another_file_is_another_store(tmp_path) -> None:
     store.close()
 
 
-def test_a_file_that_goes_during_the_write_is_not_acknowledged(sqlite_store) -> None:
-    def work(cursor):
+def test_a_file_that_goes_during_the_write_is_not_acknowledged(sqlite_store: SqliteStore) -> None:
+    def work(cursor: Any) -> None:
         sqlite_store._insert(cursor, [Event("u", "b", 2)])
         sqlite_store.path.unlink()
 
@@ -111,7 +121,9 @@ def test_a_file_that_goes_during_the_write_is_not_acknowledged(sqlite_store) -> 
         sqlite_store._write(work)
 
 
-def test_the_working_folder_does_not_matter(tmp_path, monkeypatch) -> None:
+def test_the_working_folder_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store("sqlite:///s.db")
     (tmp_path / "elsewhere").mkdir()
@@ -122,7 +134,7 @@ def test_the_working_folder_does_not_matter(tmp_path, monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def counting(dataset, tmp_path_factory):
+def counting(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that needs no training."""
     from seqloom.pipelines.train.train import train
 
@@ -132,7 +144,7 @@ def counting(dataset, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(store, run):
+def serving(store: SqliteStore, run: Path) -> Iterator[TestClient]:
     metrics = Metrics()
     engine = Engine({"popularity": run}, store, EngineConfig(refresh_s=60), observer=metrics)
     app = build_app(ServerConfig(auth=False), engine, store, metrics)
@@ -144,20 +156,21 @@ def serving(store, run):
         engine.close()
 
 
-def _post(client, number):
+def _post(client: TestClient, number: int) -> Any:
     event = {"user_id": "u", "item_id": "i1", "timestamp": 1_600_000_000 + number}
     return client.post("/v1/events", json={"events": [event]})
 
 
-def _failed_writes(client) -> float:
+def _failed_writes(client: TestClient) -> float:
     name = 'seqloom_store_errors_total{operation="writing events"}'
     lines = client.get("/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 @contextlib.contextmanager
-def _held_lock(store):
+def _held_lock(store: Any) -> Any:
     """No other connection can write; reading is free."""
+    other: Any
     if store.name == "sqlite":
         other = sqlite3.connect(store.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -172,14 +185,14 @@ def _held_lock(store):
 
 
 @pytest.fixture
-def lockable(request, opened, impatient):
+def lockable(request: pytest.FixtureRequest, opened: Callable[..., Any], impatient: Any) -> Any:
     store = opened()
     if store.name == "redis":
         pytest.skip("Redis runs one command at a time and has no locks")
     return store
 
 
-def test_a_held_lock_stalls_no_read_and_fails_writes_soon(lockable, counting) -> None:
+def test_a_held_lock_stalls_no_read_and_fails_writes_soon(lockable: Any, counting: Path) -> None:
     with serving(lockable, counting) as client, ThreadPoolExecutor(24) as pool:
         assert _post(client, 0).status_code == 200
         with _held_lock(lockable):
@@ -204,7 +217,7 @@ def test_a_held_lock_stalls_no_read_and_fails_writes_soon(lockable, counting) ->
     assert len(lockable.export("u")) == 2
 
 
-def test_a_deleted_store_acknowledges_no_post(sqlite_store, counting) -> None:
+def test_a_deleted_store_acknowledges_no_post(sqlite_store: SqliteStore, counting: Path) -> None:
     with serving(sqlite_store, counting) as client:
         assert _post(client, 0).status_code == 200
         sqlite_store.path.unlink()
@@ -216,7 +229,7 @@ def test_a_deleted_store_acknowledges_no_post(sqlite_store, counting) -> None:
 
 
 @contextlib.contextmanager
-def _full_disk(largest: int):
+def _full_disk(largest: int) -> Any:
     """No file of this process may grow beyond `largest` bytes: what a full disk does to a log."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
@@ -226,7 +239,9 @@ def _full_disk(largest: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_not_ready_until_there_is_room(sqlite_store, counting) -> None:
+def test_a_full_disk_is_not_ready_until_there_is_room(
+    sqlite_store: SqliteStore, counting: Path
+) -> None:
     log = sqlite_store.path.with_name("s.db-wal")
     with serving(sqlite_store, counting) as client:
         assert _post(client, 0).status_code == 200
@@ -247,7 +262,7 @@ def test_a_full_disk_is_not_ready_until_there_is_room(sqlite_store, counting) ->
     sqlite_store.check()
 
 
-def test_a_full_redis_takes_no_write_until_there_is_room(redis_url) -> None:
+def test_a_full_redis_takes_no_write_until_there_is_room(redis_url: str) -> None:
     import redis
 
     url = f"{redis_url.rsplit('/', 1)[0]}/13"
@@ -268,10 +283,10 @@ def test_a_full_redis_takes_no_write_until_there_is_room(redis_url) -> None:
     store.close()
 
 
-def test_reads_do_not_wait_for_a_write_under_way(sqlite_store) -> None:
+def test_reads_do_not_wait_for_a_write_under_way(sqlite_store: SqliteStore) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
-    def slow(cursor):
+    def slow(cursor: Any) -> None:
         begun.set()
         assert may_end.wait(10)
 
@@ -283,7 +298,7 @@ def test_reads_do_not_wait_for_a_write_under_way(sqlite_store) -> None:
         running.result()
 
 
-def test_the_check_finds_a_damaged_page(tmp_path) -> None:
+def test_the_check_finds_a_damaged_page(tmp_path: Path) -> None:
     file = tmp_path / "s.db"
     store = SqliteStore(file)
     store.append([Event(f"u{n}", f"i{n}", n) for n in range(3000)])
@@ -298,8 +313,8 @@ def test_the_check_finds_a_damaged_page(tmp_path) -> None:
     store.close()
 
 
-def test_a_server_does_not_start_on_a_damaged_store_where_it_is_asked_to_check(
-    tmp_path, counting
+def test_a_server_does_not_start_on_a_damaged_store_when_it_is_configured_to_check(
+    tmp_path: Path, counting: Path
 ) -> None:
     from seqloom.serving.server import Server
 

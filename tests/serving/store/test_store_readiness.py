@@ -1,11 +1,16 @@
 """A store that is gone: `ping` raises, the server is alive but not ready, and its lists still come."""
 
+from __future__ import annotations
+
 import contextlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from seqloom.core.errors import StoreError
+from seqloom.data.store import Dataset
 from seqloom.serving.config import EngineConfig, ServerConfig
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.http.app import build_app
@@ -15,10 +20,11 @@ from support.servers import postgres_server, redis_server
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
-def leaving(request, tmp_path, monkeypatch):
+def leaving(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A store of each kind, and what takes its file or its server away."""
     monkeypatch.setattr("seqloom.serving.store.postgres._CONNECT_TIMEOUT_S", 2)
     with contextlib.ExitStack() as running:
+        take: Any
         if request.param == "sqlite":
             file = tmp_path / "s.db"
             store, take = open_store(f"sqlite:///{file}"), file.unlink
@@ -31,7 +37,7 @@ def leaving(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def counting(dataset, tmp_path_factory):
+def counting(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that needs no training."""
     from seqloom.pipelines.train.train import train
 
@@ -40,7 +46,7 @@ def counting(dataset, tmp_path_factory):
     return out
 
 
-def test_a_server_without_its_store_is_not_ready(leaving, counting) -> None:
+def test_a_server_without_its_store_is_not_ready(leaving: Any, counting: Path) -> None:
     store, take = leaving
     metrics = Metrics()
     engine = Engine({"popularity": counting}, store, EngineConfig(refresh_s=60), observer=metrics)
@@ -59,7 +65,7 @@ def test_a_server_without_its_store_is_not_ready(leaving, counting) -> None:
     engine.close()
 
 
-def test_another_file_in_its_place_is_not_the_store(tmp_path) -> None:
+def test_another_file_in_its_place_is_not_the_store(tmp_path: Path) -> None:
     file = tmp_path / "s.db"
     store = open_store(f"sqlite:///{file}")
     file.rename(tmp_path / "away.db")
@@ -69,7 +75,7 @@ def test_another_file_in_its_place_is_not_the_store(tmp_path) -> None:
     store.close()
 
 
-def test_an_emptied_redis_is_not_the_store(redis_url) -> None:
+def test_an_emptied_redis_is_not_the_store(redis_url: str) -> None:
     import redis
 
     url = f"{redis_url.rsplit('/', 1)[0]}/15"

@@ -1,8 +1,11 @@
 """Store URLs: what is read, and that no part of a secret is repeated anywhere."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +34,7 @@ HALF = "Hunter2"
         ("rediss://:p=+&w@h", "redis", "h"),
     ],
 )
-def test_what_is_read_and_shown(url, kind, shown) -> None:
+def test_what_is_read_and_shown(url: str, kind: str, shown: str) -> None:
     parsed = parse_store_url(url)
     assert (parsed.kind, parsed.shown, parsed.url) == (kind, shown, url)
 
@@ -63,11 +66,11 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("url", [*MALFORMED, "file.db", "sqlite://", "sqlite:///", ""])
-def test_a_url_of_uncertain_parts_is_refused_without_repeating_it(url) -> None:
+def test_a_url_of_uncertain_parts_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigError) as error:
         open_store(url)
-    said = "".join(traceback.format_exception(error.value))
-    assert HALF not in said.split("open_store(url)")[-1]
+    message = "".join(traceback.format_exception(error.value))
+    assert HALF not in message.split("open_store(url)")[-1]
     assert "store" in str(error.value)
 
 
@@ -85,18 +88,20 @@ def test_a_url_of_uncertain_parts_is_refused_without_repeating_it(url) -> None:
         "redis://127.0.0.1:{1}/0?{0}=1",
     ],
 )
-def test_no_server_is_reported_without_the_secret(url, caplog, capfd) -> None:
+def test_no_server_is_reported_without_the_secret(
+    url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     url = url.format(SECRET, free_port())
     with pytest.raises(SeqloomError) as error:
         open_store(url)
-    said = "".join(traceback.format_exception(error.value)) + repr(error.value)
-    said += caplog.text + "".join(capfd.readouterr())
-    assert HALF not in said
+    message = "".join(traceback.format_exception(error.value)) + repr(error.value)
+    message += caplog.text + "".join(capfd.readouterr())
+    assert HALF not in message
     assert SECRET not in repr(parse_store_url(url))
     assert "127.0.0.1" in str(error.value)
 
 
-def test_the_settings_hide_the_url_and_a_bad_one_is_not_repeated(tmp_path) -> None:
+def test_the_settings_hide_the_url_and_a_bad_one_is_not_repeated(tmp_path: Path) -> None:
     file = tmp_path / "serve.yaml"
     url = f"redis://:{SECRET}@h/0"
     assert SECRET not in repr(read_settings(None, [], {"store": url}))
@@ -120,7 +125,7 @@ def test_the_settings_hide_the_url_and_a_bad_one_is_not_repeated(tmp_path) -> No
     assert HALF not in str(error.value)
 
 
-def test_a_server_that_cannot_start_does_not_repeat_it(tmp_path) -> None:
+def test_a_server_that_cannot_start_does_not_repeat_it(tmp_path: Path) -> None:
     url = f"redis://:{HALF}/{HALF}@h:6379/0"
     command = [sys.executable, "-m", "seqloom", "serve", str(tmp_path), "--port", "0"]
     done = subprocess.run([*command, "--store", url], capture_output=True, text=True)

@@ -40,7 +40,7 @@ def giver(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(dataset: Dataset, giver: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(dataset: Dataset, giver: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An E4SRec over its IDs."""
     path = tmp_path_factory.mktemp("e4srec") / "run"
     train(dataset, "e4srec", out=path, config=config(giver), device="cpu")
@@ -48,11 +48,13 @@ def run(dataset: Dataset, giver: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def scores_of(run: Run) -> torch.Tensor:
+    system: Any = run.system
     with torch.inference_mode():
-        return run.system.scorer().score(ITEMS, LENGTHS)
+        scores: torch.Tensor = system.scorer().score(ITEMS, LENGTHS)
+    return scores
 
 
-def test_without_the_language_model_it_scores_as_its_giver(run: Run, giver: Path) -> None:
+def test_without_the_language_model_it_scores_as_its_giver(run: Any, giver: Path) -> None:
     chosen = run.system.blend.clone()
     scores = {}
     for blend in (0.0, 1.0, 3.0):
@@ -66,20 +68,20 @@ def test_without_the_language_model_it_scores_as_its_giver(run: Run, giver: Path
     torch.testing.assert_close(scores[3.0] - scores[0.0], 3 * added, rtol=1e-3, atol=1e-3)
 
 
-def test_it_is_not_below_its_giver_on_validation(run: Run, giver: Path) -> None:
+def test_it_is_not_below_its_giver_on_validation(run: Any, giver: Path) -> None:
     # Rounding of the IDs may exchange items of nearly the same score.
     assert run.manifest.valid["ndcg@10"] >= load_run(giver).manifest.valid["ndcg@10"] - 1e-3
     assert any(abs(float(run.system.blend) - value) < 1e-3 for value in (*SCORE_BLENDS, 0.5))
 
 
-def test_the_giver_is_not_trained(run: Run, giver: Path) -> None:
+def test_the_giver_is_not_trained(run: Any, giver: Path) -> None:
     own, given = run.system.giver.state_dict(), load_run(giver).system.state_dict()
     assert all(torch.equal(own[name], given[name]) for name in given)
     trained = {name for name, value in run.system.named_parameters() if value.requires_grad}
     assert not any(name.startswith("giver.") for name in trained)
 
 
-def test_the_columns_of_both_add_up_to_the_score(run: Run) -> None:
+def test_the_columns_of_both_add_up_to_the_score(run: Any) -> None:
     scorer = run.system.scorer()
     with torch.inference_mode():
         queries = scorer.queries(ITEMS, LENGTHS)
@@ -93,7 +95,7 @@ def test_the_columns_of_both_add_up_to_the_score(run: Run) -> None:
 def test_the_form_of_the_paper_has_no_giver(dataset: Dataset, giver: Path, tmp_path: Path) -> None:
     alone = config(giver, add_giver=False)
     train(dataset, "e4srec", out=tmp_path / "alone", config=alone, device="cpu")
-    system = load_run(tmp_path / "alone").system
+    system: Any = load_run(tmp_path / "alone").system
     assert system.giver is None
     assert system.view_columns() == {}
     assert not {"blend", "id_scale"} & set(system.state_dict())
@@ -104,7 +106,7 @@ def test_text_neighbours_may_give_the_ids_but_take_no_new_items(
 ) -> None:
     train(dataset, "textknn", out=tmp_path / "textknn", device="cpu")
     train(dataset, "e4srec", out=tmp_path / "run", config=config(tmp_path / "textknn"))
-    run = load_run(tmp_path / "run")
-    assert run.system.giver.name == "textknn"
+    system: Any = load_run(tmp_path / "run").system
+    assert system.giver.name == "textknn"
     with pytest.raises(ConfigError, match="add_giver=false"):
-        run.system.rows_of(lambda: pytest.fail("not reached"))
+        system.rows_of(lambda: pytest.fail("not reached"))

@@ -1,10 +1,16 @@
 """E4SRec: positions, the shared instruction, what is trained, and the variants that the paper tests."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
 from seqloom.data.sequences import Sequences
+from seqloom.data.store import Dataset
 from seqloom.llm.plugins.alpaca import RESPONSE, prompt_before_input
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.e4srec import scorer
@@ -18,7 +24,7 @@ WIDTH = 16
 HISTORIES = Sequences.from_lists([[3, 9, 27, 5, 11], [7], [4, 4, 1], list(range(1, 9))])
 
 
-def build(dataset, **changes):
+def build(dataset: Dataset, **changes: Any) -> E4SRec:
     """A system with an adapter that changes something."""
     changes.setdefault("llm", {"name": str(shared_tiny_llama())})
     config = E4SRecConfig.build({"max_len": 8, "batch_size": 16, **changes})
@@ -32,22 +38,22 @@ def build(dataset, **changes):
 
 
 @pytest.fixture(scope="module")
-def causal(dataset):
+def causal(dataset: Dataset) -> E4SRec:
     return build(dataset)
 
 
 @pytest.fixture(scope="module")
-def prompted(dataset):
+def prompted(dataset: Dataset) -> E4SRec:
     return build(dataset, mode="prompt")
 
 
 @pytest.fixture(scope="module")
-def bidirectional(dataset, tmp_path_factory):
+def bidirectional(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> E4SRec:
     folder = save_tiny_bert(tmp_path_factory.mktemp("bert"))
     return build(dataset, mode="prompt", llm={"name": str(folder), "kind": "bidirectional"})
 
 
-def whole_prompt(system, items):
+def whole_prompt(system: E4SRec, items: list[Any]) -> Any:
     """The authors' way: one history's whole prompt in one pass, a position a token."""
     base, reader = system.base, system.reader
     before = base.embed(
@@ -62,48 +68,52 @@ def whole_prompt(system, items):
         return reader.adapter.run(torch.cat(parts)[None]).last_hidden_state[0]
 
 
-def queries(system, histories):
+def queries(system: E4SRec, histories: Sequences) -> Any:
     batch = histories.pad()
     with torch.inference_mode():
         return system.scorer().queries(batch.items, batch.lengths)
 
 
 @pytest.fixture(params=["one by one", "layer by layer"])
-def path(request, monkeypatch):
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of reading histories; the second is for many of them."""
     monkeypatch.setattr(scorer, "_MANY_ITEMS", 0 if request.param == "layer by layer" else 1 << 60)
 
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("which", ["causal", "prompted", "bidirectional"])
-def test_the_shared_instruction_gives_what_the_whole_prompt_gives(which, request):
+def test_the_shared_instruction_gives_what_the_whole_prompt_gives(
+    which: str, request: pytest.FixtureRequest
+) -> None:
     system = request.getfixturevalue(which)
-    found = queries(system, HISTORIES)
+    actual = queries(system, HISTORIES)
     for row, (start, end) in enumerate(zip(HISTORIES.starts, HISTORIES.ends, strict=True)):
         expected = whole_prompt(system, HISTORIES.items[start:end].tolist())[-1]
-        torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual[row], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("tokens", "rows"), [(8, 64), (2048, 2), (1, 1)])
-def test_the_cut_into_parts_changes_nothing(causal, monkeypatch, tokens, rows):
+def test_the_cut_into_parts_changes_nothing(
+    causal: E4SRec, monkeypatch: pytest.MonkeyPatch, tokens: int, rows: int
+) -> None:
     whole = queries(causal, HISTORIES)
     monkeypatch.setitem(scorer._TOKENS_AT_ONCE, "cpu", tokens)
     monkeypatch.setitem(scorer._ROWS_AT_ONCE, "cpu", rows)
     torch.testing.assert_close(queries(causal, HISTORIES), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_training_and_inference_see_the_same_positions(causal):
+def test_training_and_inference_see_the_same_positions(causal: E4SRec) -> None:
     batch = HISTORIES.pad()
     with torch.inference_mode():
         states = causal.states(batch.items, batch.lengths)
     for length in (1, 3, 5):
         prefix = Sequences.from_lists([[3, 9, 27, 5, 11][:length]])
-        found = queries(causal, prefix)[0]
-        torch.testing.assert_close(states[0, length - 1], found, rtol=1e-4, atol=1e-5)
+        actual = queries(causal, prefix)[0]
+        torch.testing.assert_close(states[0, length - 1], actual, rtol=1e-4, atol=1e-5)
 
 
-def test_a_later_item_changes_no_earlier_state(causal):
+def test_a_later_item_changes_no_earlier_state(causal: E4SRec) -> None:
     items = torch.tensor([[3, 9, 27, 5, 11], [3, 9, 27, 5, 30]])
     with torch.inference_mode():
         first, second = causal.states(items, torch.tensor([5, 5]))
@@ -112,19 +122,19 @@ def test_a_later_item_changes_no_earlier_state(causal):
 
 
 @pytest.mark.usefixtures("path")
-def test_an_empty_history_is_the_instruction_alone(causal):
+def test_an_empty_history_is_the_instruction_alone(causal: E4SRec) -> None:
     with torch.inference_mode():
-        found = causal.scorer().queries(torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0]))
+        actual = causal.scorer().queries(torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0]))
     expected = whole_prompt(causal, [1])[-2]
-    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_language_model_that_sees_both_sides_needs_prompts():
+def test_a_language_model_that_sees_both_sides_needs_prompts() -> None:
     with pytest.raises(ConfigError, match="needs mode=prompt"):
         E4SRecConfig.build({"llm": {"kind": "bidirectional"}})
 
 
-def test_gradients_reach_projection_adapter_and_head_alone(causal):
+def test_gradients_reach_projection_adapter_and_head_alone(causal: E4SRec) -> None:
     causal.zero_grad()
     batch = HISTORIES.pad()
     (causal.states(batch.items, batch.lengths)[:, 0] @ causal.head.t()).square().mean().backward()
@@ -139,15 +149,15 @@ def test_gradients_reach_projection_adapter_and_head_alone(causal):
     assert not any(p.requires_grad for name, p in base if "lora_" not in name)
 
 
-def test_the_start_ranks_items_by_their_ids(dataset):
+def test_the_start_ranks_items_by_their_ids(dataset: Dataset) -> None:
     """Head rows are the ID embeddings, turned: their products are the ids' products."""
     system = build(dataset)
-    found, ids = system.head @ system.head.t(), system.ids @ system.ids.t()
-    torch.testing.assert_close(found / found.trace(), ids / ids.trace(), rtol=1e-3, atol=1e-5)
+    actual, ids = system.head @ system.head.t(), system.ids @ system.ids.t()
+    torch.testing.assert_close(actual / actual.trace(), ids / ids.trace(), rtol=1e-3, atol=1e-5)
     assert not torch.allclose(build(dataset, start="random").head, system.head)
 
 
-def test_ids_that_are_not_scaled_are_those_of_the_recommender(dataset):
+def test_ids_that_are_not_scaled_are_those_of_the_recommender(dataset: Dataset) -> None:
     torch.manual_seed(0)
     given = 7 * torch.randn(dataset.num_items, WIDTH)
     plain, scaled = (
@@ -169,7 +179,7 @@ def test_ids_that_are_not_scaled_are_those_of_the_recommender(dataset):
 
 
 @pytest.mark.parametrize("mode", ["causal", "prompt"])
-def test_a_step_of_training_lowers_the_loss(dataset, mode):
+def test_a_step_of_training_lowers_the_loss(dataset: Dataset, mode: str) -> None:
     system = build(dataset, mode=mode, dropout=0.0, lora={"dropout": 0.0}).train()
     (phase,) = system.phases(TrainingData(dataset))
     batch = phase.steps(0)[0]
@@ -184,7 +194,7 @@ def test_a_step_of_training_lowers_the_loss(dataset, mode):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_both_modes_have_the_same_targets(dataset):
+def test_both_modes_have_the_same_targets(dataset: Dataset) -> None:
     data = TrainingData(dataset)
     counts = []
     for mode in ("causal", "prompt"):
@@ -194,19 +204,19 @@ def test_both_modes_have_the_same_targets(dataset):
     assert counts[0] == counts[1] == int((dataset.train.lengths - 1).clamp(min=0).sum())
 
 
-def test_every_target_has_a_prompt_with_the_items_before_it():
+def test_every_target_has_a_prompt_with_the_items_before_it() -> None:
     train = Sequences.from_lists([[1, 2, 3, 4, 5], [6], [7, 8]])
     rows = prompt_rows(train, max_len=3)
-    found = [
+    actual = [
         rows.items.items[s:e].tolist()
         for s, e in zip(rows.items.starts, rows.items.ends, strict=True)
     ]
-    assert found == [[1, 2], [1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [7, 8]]
+    assert actual == [[1, 2], [1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [7, 8]]
     assert rows.users.tolist() == [0, 0, 0, 0, 2]
     assert rows.is_last.tolist() == [False, False, False, True, True]
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "prompt": {"mode": "prompt"},
     "head only": {"train_adapter": False},
     "random start": {"start": "random"},
@@ -218,17 +228,18 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_trains_and_loads(dataset, tmp_path, variant):
+def test_every_variant_trains_and_loads(dataset: Dataset, tmp_path: Path, variant: str) -> None:
     from seqloom.pipelines.train.train import train
     from seqloom.runs.folder import load_run
 
-    changes = VARIANTS[variant]
+    changes: dict[str, Any] = VARIANTS[variant]
     llm = {"name": str(shared_tiny_llama()), **changes.get("llm", {})}
-    config = {"epochs": 1, "batch_size": 16, "max_len": 8, "ids": {"config": SMALL}}
+    config: dict[str, Any] = {"epochs": 1, "batch_size": 16, "max_len": 8, "ids": {"config": SMALL}}
     train(dataset, "e4srec", out=tmp_path / "run", config={**config, **changes, "llm": llm})
     run = load_run(tmp_path / "run")
     assert run.manifest.base["num_layers"] == llm.get("num_layers", 2)
     ids = dict(run.system.named_buffers())["ids"]
-    again = load_run(tmp_path / "run" / "ids").system.item_vectors().detach()
+    ids_system: Any = load_run(tmp_path / "run" / "ids").system
+    again = ids_system.item_vectors().detach()
     expected = again / again.square().mean().sqrt()
     torch.testing.assert_close(ids, expected, rtol=1e-3, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
 USERS, ITEMS = 400, 30
 
 
-def random_scores(members: int = 2, seed: int = 0):
+def random_scores(
+    members: int = 2, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(seed)
     scores = torch.randn(members, USERS, ITEMS, generator=draw)
     target = torch.randint(ITEMS, (USERS,), generator=draw)
@@ -21,13 +24,15 @@ def random_scores(members: int = 2, seed: int = 0):
     return scores, target, allowed, torch.rand(USERS, ITEMS, generator=draw)
 
 
-def candidates_of(scores, target, allowed, draws, best, width) -> Candidates:
+def candidates_of(
+    scores: torch.Tensor, target: Any, allowed: Any, draws: Any, best: int, width: int
+) -> Candidates:
     columns, count = choose(scores, target, allowed, draws, best, width)
     kept = torch.stack([each.gather(1, columns) for each in scores], 2)
     return Candidates(kept, count, scores.std(2, correction=0).mean(1).double())
 
 
-def loops(scores, target, allowed, weights) -> float:
+def loops(scores: torch.Tensor, target: Any, allowed: Any, weights: torch.Tensor) -> float:
     """The mean log-likelihood, written from its definition."""
     total = 0.0
     for user in range(USERS):
@@ -41,7 +46,7 @@ def loops(scores, target, allowed, weights) -> float:
     return total / USERS
 
 
-def test_chosen_columns_are_the_target_the_best_and_some_others():
+def test_chosen_columns_are_the_target_the_best_and_some_others() -> None:
     scores, target, allowed, draws = random_scores()
     columns, count = choose(scores, target, allowed, draws, best=3, width=10)
     assert torch.equal(columns[:, 0], target)
@@ -63,19 +68,19 @@ def test_chosen_columns_are_the_target_the_best_and_some_others():
         assert float(count[user].exp().sum()) == pytest.approx(1 + len(rivals), rel=1e-5)
 
 
-def test_the_weights_maximise_the_likelihood_written_as_loops():
+def test_the_weights_maximise_the_likelihood_written_as_loops() -> None:
     scores, target, allowed, draws = random_scores()
     # Member 0 knows something of the target, member 1 half as much.
     scores[0, torch.arange(USERS), target] += 1.5
     scores[1, torch.arange(USERS), target] += 0.75
-    found = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
-    reached = loops(scores, target, allowed, found)
+    actual = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
+    reached = loops(scores, target, allowed, actual)
     for change in ([0.05, 0], [-0.05, 0], [0, 0.05], [0, -0.05], [0.03, -0.03], [-0.03, 0.03]):
-        assert loops(scores, target, allowed, found + torch.tensor(change)) < reached
-    assert found[0] > found[1] > 0
+        assert loops(scores, target, allowed, actual + torch.tensor(change)) < reached
+    assert actual[0] > actual[1] > 0
 
 
-def test_drawn_others_stand_for_the_rest():
+def test_drawn_others_stand_for_the_rest() -> None:
     scores, target, allowed, draws = random_scores()
     scores[:, torch.arange(USERS), target] += 1.0
     exact = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
@@ -83,17 +88,17 @@ def test_drawn_others_stand_for_the_rest():
     torch.testing.assert_close(drawn, exact, rtol=0.1, atol=0.05)
 
 
-def test_a_member_that_knows_nothing_gets_no_weight_and_none_is_counted_against():
+def test_a_member_that_knows_nothing_gets_no_weight_and_none_is_counted_against() -> None:
     scores, target, allowed, draws = random_scores(members=3)
     scores[0, torch.arange(USERS), target] += 2.0
     scores[1] = -scores[0]
-    found = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
-    assert found[0] > 0.5
-    assert found[1] == 0
-    assert 0 <= found[2] < 0.15
+    actual = fit_likelihood(candidates_of(scores, target, allowed, draws, ITEMS, ITEMS), l2=0.0)
+    assert actual[0] > 0.5
+    assert actual[1] == 0
+    assert 0 <= actual[2] < 0.15
 
 
-def test_a_large_l2_sums_the_members_alike():
+def test_a_large_l2_sums_the_members_alike() -> None:
     scores, target, allowed, draws = random_scores()
     scores[0, torch.arange(USERS), target] += 2.0
     scores[1] *= 10
@@ -102,17 +107,17 @@ def test_a_large_l2_sums_the_members_alike():
     assert float(shares[0] / shares[1]) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_the_search_raises_ndcg_and_keeps_the_scale():
+def test_the_search_raises_ndcg_and_keeps_the_scale() -> None:
     scores, target, allowed, draws = random_scores()
     scores[0, torch.arange(USERS), target] += 1.0
     candidates = candidates_of(scores, target, allowed, draws, ITEMS, ITEMS)
     start = torch.tensor([0.2, 1.0])
-    found = search_ndcg(candidates, start)
-    assert ndcg(candidates, found) > ndcg(candidates, start)
-    assert float(found.sum()) == pytest.approx(1.2)
+    actual = search_ndcg(candidates, start)
+    assert ndcg(candidates, actual) > ndcg(candidates, start)
+    assert float(actual.sum()) == pytest.approx(1.2)
 
 
-def test_ndcg_is_that_of_the_ranks():
+def test_ndcg_is_that_of_the_ranks() -> None:
     scores, target, allowed, draws = random_scores(members=1)
     candidates = candidates_of(scores, target, allowed, draws, ITEMS, ITEMS)
     expected = 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,30 +12,32 @@ import torch
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.protocols import VectorScorer
 from seqloom.data.sequences import Sequences
-from seqloom.data.store import Dataset
+from seqloom.data.store import Dataset, HeldOut
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run
+from seqloom.runs.folder import Run, load_run
 from support.datasets import small_config, tiny_dataset
 
 HISTORIES = Sequences.from_lists([[1, 2, 3], [7], [4, 9, 1, 33, 12], list(range(1, 21)), [40]])
 
 
-def scores(run):
+def scores(run: Run) -> torch.Tensor:
     batch = HISTORIES.pad(run.system.max_len)
     with torch.inference_mode():
         return run.scorer.score(batch.items, batch.lengths)
 
 
-def own_scores(path, scale):
+def own_scores(path: str, scale: str) -> torch.Tensor:
     """A member's scores on the ensemble's scale, from its own run."""
-    found = scores(load_run(path)).double()
-    return found if scale == "logits" else found / found.std(1, correction=0, keepdim=True)
+    actual = scores(load_run(path)).double()
+    return actual if scale == "logits" else actual / actual.std(1, correction=0, keepdim=True)
 
 
 @pytest.mark.parametrize("scale", ["logits", "z_score"])
 @pytest.mark.parametrize("names", [("sasrec", "gru4rec"), ("sasrec", "itemknn")])
-def test_scores_are_the_weighted_sum_of_the_members(dataset, members, scale, names, tmp_path):
+def test_scores_are_the_weighted_sum_of_the_members(
+    dataset: Dataset, members: dict[str, str], scale: str, names: tuple[str, str], tmp_path: Path
+) -> None:
     paths = [members[name] for name in names]
     train(
         dataset,
@@ -42,7 +46,7 @@ def test_scores_are_the_weighted_sum_of_the_members(dataset, members, scale, nam
         config={"runs": paths, "scale": scale},
         device="cpu",
     )
-    run = load_run(tmp_path / "both")
+    run: Any = load_run(tmp_path / "both")
     weights = run.system.weights.double()
     expected = sum(w * own_scores(path, scale) for w, path in zip(weights, paths, strict=True))
     torch.testing.assert_close(scores(run).double(), expected, rtol=1e-4, atol=1e-4)
@@ -51,7 +55,9 @@ def test_scores_are_the_weighted_sum_of_the_members(dataset, members, scale, nam
     assert [member.system for member in run.manifest.members] == list(names)
 
 
-def test_members_of_other_lengths_read_their_own_part_of_a_history(dataset, members, tmp_path):
+def test_members_of_other_lengths_read_their_own_part_of_a_history(
+    dataset: Dataset, members: dict[str, str], tmp_path: Path
+) -> None:
     short = {**small_config("sasrec"), "encoder": {"hidden_size": 8, "max_len": 3}}
     train(dataset, "sasrec", out=tmp_path / "short", config=short, device="cpu")
     paths = [str(tmp_path / "short"), members["gru4rec"]]
@@ -62,7 +68,7 @@ def test_members_of_other_lengths_read_their_own_part_of_a_history(dataset, memb
         config={"runs": paths, "scale": "logits"},
         device="cpu",
     )
-    run = load_run(tmp_path / "both")
+    run: Any = load_run(tmp_path / "both")
     assert run.system.max_len == 8
     expected = sum(
         w * own_scores(path, "logits")
@@ -72,7 +78,9 @@ def test_members_of_other_lengths_read_their_own_part_of_a_history(dataset, memb
     assert run.system.view_columns() == {"short": slice(0, 8), "gru4rec": slice(8, 24)}
 
 
-def test_an_ensemble_needs_its_members_no_more_and_nests(dataset, members, tmp_path):
+def test_an_ensemble_needs_its_members_no_more_and_nests(
+    dataset: Dataset, members: dict[str, str], tmp_path: Path
+) -> None:
     for name in ("sasrec", "gru4rec"):
         shutil.copytree(members[name], tmp_path / name)
     inner = {
@@ -85,17 +93,19 @@ def test_an_ensemble_needs_its_members_no_more_and_nests(dataset, members, tmp_p
     before = scores(load_run(tmp_path / "outer"))
     for name in ("sasrec", "gru4rec", "inner"):
         shutil.rmtree(tmp_path / name)
-    told = train(dataset, "ensemble", out=tmp_path / "outer", config=outer, resume=True)
-    assert told.valid
+    reported = train(dataset, "ensemble", out=tmp_path / "outer", config=outer, resume=True)
+    assert reported.valid
     run = load_run(tmp_path / "outer")
     assert torch.equal(scores(run), before)
     assert evaluate(run).users == 60
 
 
-def test_the_test_part_is_never_read(dataset, members, tmp_path, monkeypatch):
+def test_the_test_part_is_never_read(
+    dataset: Dataset, members: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = Dataset.held_out
 
-    def held_out(self, part):
+    def held_out(self: Any, part: Any) -> HeldOut:
         assert part == "valid"
         return read(self, part)
 
@@ -104,7 +114,9 @@ def test_the_test_part_is_never_read(dataset, members, tmp_path, monkeypatch):
     train(dataset, "ensemble", out=tmp_path / "all", config=config, device="cpu")
 
 
-def test_what_cannot_be_combined_is_said(dataset, members, tmp_path):
+def test_what_cannot_be_combined_is_reported(
+    dataset: Dataset, members: dict[str, str], tmp_path: Path
+) -> None:
     other = tiny_dataset(tmp_path / "other", [[1, 2, 3, 4]] * 4)
     train(other, "popularity", out=tmp_path / "elsewhere", device="cpu")
     for runs, error, message in (
@@ -118,7 +130,9 @@ def test_what_cannot_be_combined_is_said(dataset, members, tmp_path):
         assert not (tmp_path / "none").exists()
 
 
-def test_a_damaged_member_list_is_found(dataset, members, tmp_path):
+def test_a_damaged_member_list_is_detected(
+    dataset: Dataset, members: dict[str, str], tmp_path: Path
+) -> None:
     config = {"runs": [members["sasrec"], members["itemknn"]]}
     train(dataset, "ensemble", out=tmp_path / "both", config=config, device="cpu")
     file = tmp_path / "both" / "model" / "members.json"
@@ -130,7 +144,9 @@ def test_a_damaged_member_list_is_found(dataset, members, tmp_path):
 
 
 @pytest.mark.parametrize("system", ["e4srec", pytest.param("idgenrec", marks=pytest.mark.slow)])
-def test_language_models_can_be_members(dataset, members, system, tmp_path):
+def test_language_models_can_be_members(
+    dataset: Dataset, members: dict[str, str], system: str, tmp_path: Path
+) -> None:
     train(dataset, system, out=tmp_path / system, config=small_config(system), device="cpu")
     paths = [members["sasrec"], str(tmp_path / system)]
     train(
@@ -140,7 +156,7 @@ def test_language_models_can_be_members(dataset, members, system, tmp_path):
         config={"runs": paths, "scale": "logits"},
         device="cpu",
     )
-    run = load_run(tmp_path / "both")
+    run: Any = load_run(tmp_path / "both")
     expected = sum(
         w * own_scores(path, "logits")
         for w, path in zip(run.system.weights.double(), paths, strict=True)
@@ -149,7 +165,9 @@ def test_language_models_can_be_members(dataset, members, system, tmp_path):
     torch.testing.assert_close(scores(run).double(), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_a_server_answers_from_an_ensemble_and_explains_by_member(dataset, members, tmp_path):
+def test_a_server_answers_from_an_ensemble_and_explains_by_member(
+    dataset: Dataset, members: dict[str, str], tmp_path: Path
+) -> None:
     from seqloom.serving.engine.answering import answer
     from seqloom.serving.engine.model import ServedModel
     from seqloom.serving.engine.queries import Explain
@@ -160,7 +178,8 @@ def test_a_server_answers_from_an_ensemble_and_explains_by_member(dataset, membe
     assert model.by_vectors
     with pytest.raises(ConfigError, match="run of ensemble cannot take new items"):
         load_run(tmp_path / "both").add_items(dataset.items)
-    (told,) = answer(model, [Explain(history=("i3", "i4"), item_id="i5")], {})
-    assert set(told.views) == {"sasrec", "gru4rec"}
-    total = sum(part.score for part in told.views.values())
-    assert total == pytest.approx(told.score, rel=1e-4)
+    explained: Any
+    (explained,) = answer(model, [Explain(history=("i3", "i4"), item_id="i5")], {})
+    assert set(explained.views) == {"sasrec", "gru4rec"}
+    total = sum(part.score for part in explained.views.values())
+    assert total == pytest.approx(explained.score, rel=1e-4)

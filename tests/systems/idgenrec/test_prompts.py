@@ -1,5 +1,10 @@
 """Prompts laid out on tensors against strings put together by hand."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -19,20 +24,20 @@ TEMPLATES = Templates((("user bought :", ""), ("the", "next item"), ("", "")), 2
 
 
 @pytest.fixture
-def builder():
+def builder() -> PromptBuilder:
     made = PromptBuilder(TEMPLATES, TOKENIZER)
     made.set_output_tokens(torch.tensor(TOKENIZER.convert_tokens_to_ids(OUTPUTS)))
     return made
 
 
-def written(prompts):
+def written(prompts: Any) -> list[Any]:
     return [
         " ".join(TOKENIZER.convert_ids_to_tokens(tokens[mask].tolist()))
         for tokens, mask in zip(prompts.tokens, prompts.mask, strict=True)
     ]
 
 
-def test_each_row_has_its_template_and_its_ids(builder):
+def test_each_row_has_its_template_and_its_ids(builder: PromptBuilder) -> None:
     items = torch.tensor([[1, 3], [2, 0], [0, 0]])
     prompts = builder(IDS, items, torch.tensor([0, 1, 0]))
     assert written(prompts) == [
@@ -44,7 +49,7 @@ def test_each_row_has_its_template_and_its_ids(builder):
     assert (prompts.mask.long().diff(dim=1) <= 0).all()
 
 
-def test_places_point_at_the_tokens_of_ids(builder):
+def test_places_point_at_the_tokens_of_ids(builder: PromptBuilder) -> None:
     items = torch.tensor([[2, 1]])
     prompts = builder(IDS, items, torch.tensor([0]))
     for place, token in zip(prompts.places[0].tolist(), prompts.tokens[0].tolist(), strict=True):
@@ -54,7 +59,7 @@ def test_places_point_at_the_tokens_of_ids(builder):
     assert (prompts.places >= 0).sum() == 3
 
 
-def test_what_follows_is_the_next_token_of_an_id(builder):
+def test_what_follows_is_the_next_token_of_an_id(builder: PromptBuilder) -> None:
     prompts = builder(IDS, torch.tensor([[2, 3, 1]]), torch.tensor([0]))
     pairs = [
         (TOKENIZER.convert_ids_to_tokens(token), OUTPUTS[number])
@@ -70,7 +75,7 @@ def test_what_follows_is_the_next_token_of_an_id(builder):
     ]  # fmt: skip
 
 
-def test_a_pruned_model_is_spoken_to_in_its_own_numbers(builder):
+def test_a_pruned_model_reads_its_own_token_numbers(builder: PromptBuilder) -> None:
     kept = torch.tensor([*builder.output_tokens.tolist(), *builder.used_tokens])
     before = builder(IDS, torch.tensor([[1, 2]]), torch.tensor([1]))
     small = PromptBuilder(TEMPLATES, TOKENIZER)
@@ -80,13 +85,13 @@ def test_a_pruned_model_is_spoken_to_in_its_own_numbers(builder):
     assert torch.equal(kept[after.tokens], before.tokens)
 
 
-def test_own_templates_are_ten_seen_and_one_unseen_and_end_with_the_history():
+def test_own_templates_are_ten_seen_and_one_unseen_and_end_with_the_history() -> None:
     templates = read_templates("recommend")
     assert (templates.seen, len(templates.parts)) == (10, 11)
     assert templates.open_ended
 
 
-def test_templates_from_a_file(tmp_path):
+def test_templates_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("# mine\n\nunseen: after {history} then\nbefore {history}\n")
     templates = read_templates(str(file))
@@ -101,14 +106,14 @@ def test_templates_from_a_file(tmp_path):
         ("unseen: {history}", "no prompt to train on"),
     ],
 )
-def test_bad_templates_are_explained(tmp_path, text, match):
+def test_bad_templates_are_explained(tmp_path: Path, text: str, match: str) -> None:
     file = tmp_path / "bad.txt"
     file.write_text(text)
     with pytest.raises(ConfigError, match=match):
         read_templates(str(file))
 
 
-def test_the_generators_prompt():
+def test_the_generators_prompt() -> None:
     before, after = read_prompt("generate")
     assert (before, after.strip()) == ("", "Keywords:")
     assert read_prompt("Name {text} now") == ("Name ", " now")

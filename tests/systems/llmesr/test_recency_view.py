@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ ITEMS = torch.tensor([[3, 9, 27, 5], [8, 2, 0, 0]])
 LENGTHS = torch.tensor([4, 2])
 
 
-def build(dataset: Dataset, *overrides: str) -> LLMESR:
+def build(dataset: Dataset, *overrides: str) -> Any:
     config = LLMESRConfig.build(apply_overrides(SMALL, ["semantic.encoder=recency", *overrides]))
     text_size = load_embeddings(dataset).width
     torch.manual_seed(0)

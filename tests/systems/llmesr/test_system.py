@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ KINDS = ["sasrec", "gru4rec", "bert4rec"]
 HISTORY = torch.tensor([[3, 9, 27, 5]]), torch.tensor([4])
 
 
-def build(dataset, *overrides) -> LLMESR:
+def build(dataset: Dataset, *overrides: Any) -> Any:
     config = LLMESRConfig.build(apply_overrides(SMALL, [*PAPER, *overrides]))
     text_size = load_embeddings(dataset, config.text).width
     torch.manual_seed(0)
@@ -34,12 +36,12 @@ def build(dataset, *overrides) -> LLMESR:
     return system
 
 
-def answers(system) -> torch.Tensor:
+def answers(system: LLMESR) -> torch.Tensor:
     with torch.inference_mode():
         return system.eval().queries(*HISTORY, system.item_vectors())
 
 
-def first_losses(dataset, *overrides):
+def first_losses(dataset: Dataset, *overrides: Any) -> tuple[LLMESR, dict[str, torch.Tensor]]:
     system = build(dataset, *overrides)
     (phase,) = system.phases(TrainingData(dataset))
     steps = phase.steps(0)
@@ -49,7 +51,7 @@ def first_losses(dataset, *overrides):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("views", ["collaborative", "semantic"])
-def test_without_a_view_nothing_of_it_is_there(views, kind, dataset):
+def test_without_a_view_nothing_of_it_is_there(views: str, kind: str, dataset: Dataset) -> None:
     system = build(dataset, f"views={views}", f"encoder.kind={kind}")
     both = build(dataset, f"encoder.kind={kind}")
     assert system.fusion is None
@@ -62,7 +64,7 @@ def test_without_a_view_nothing_of_it_is_there(views, kind, dataset):
     assert torch.isfinite(losses["loss"])
 
 
-def test_without_self_distillation_the_loss_is_the_ranking_loss(dataset):
+def test_without_self_distillation_the_loss_is_the_ranking_loss(dataset: Dataset) -> None:
     system, losses = first_losses(dataset, "distillation.alpha=0")
     assert list(losses) == ["loss"]
     assert system.distillation is None
@@ -71,7 +73,7 @@ def test_without_self_distillation_the_loss_is_the_ranking_loss(dataset):
     assert full["loss"] > full["rank"]
 
 
-def test_alpha_scales_the_distillation_and_n_changes_its_teachers(dataset):
+def test_alpha_scales_the_distillation_and_n_changes_its_teachers(dataset: Dataset) -> None:
     _, first = first_losses(dataset, "distillation.alpha=0.1")
     _, tenfold = first_losses(dataset, "distillation.alpha=1.0")
     torch.testing.assert_close(tenfold["distillation"], 10 * first["distillation"])
@@ -80,7 +82,7 @@ def test_alpha_scales_the_distillation_and_n_changes_its_teachers(dataset):
     assert not torch.isclose(first["distillation"], other["distillation"])
 
 
-def test_distillation_by_contrast_is_another_loss_and_has_a_gradient(dataset):
+def test_distillation_by_contrast_is_another_loss_and_has_a_gradient(dataset: Dataset) -> None:
     _, mse = first_losses(dataset)
     system, contrast = first_losses(dataset, "distillation.kind=contrast")
     assert not torch.isclose(mse["distillation"], contrast["distillation"])
@@ -90,7 +92,9 @@ def test_distillation_by_contrast_is_another_loss_and_has_a_gradient(dataset):
     assert not torch.isclose(contrast["distillation"], colder["distillation"])
 
 
-def test_teachers_of_the_step_follow_the_weights_and_those_of_the_epoch_do_not(dataset):
+def test_teachers_of_the_step_follow_the_weights_and_those_of_the_epoch_do_not(
+    dataset: Dataset,
+) -> None:
     for teacher, moves in (("step", True), ("epoch", False)):
         system = build(dataset, f"distillation.teacher={teacher}")
         (phase,) = system.phases(TrainingData(dataset))
@@ -104,7 +108,7 @@ def test_teachers_of_the_step_follow_the_weights_and_those_of_the_epoch_do_not(d
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_separate_encoders_encode_each_view_with_their_own(kind, dataset):
+def test_separate_encoders_encode_each_view_with_their_own(kind: str, dataset: Dataset) -> None:
     system = build(dataset, "shared_encoder=false", f"encoder.kind={kind}")
     before = answers(system)
     with torch.no_grad():
@@ -117,7 +121,7 @@ def test_separate_encoders_encode_each_view_with_their_own(kind, dataset):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_cross_attention_a_view_does_not_see_the_other(kind, dataset):
+def test_without_cross_attention_a_view_does_not_see_the_other(kind: str, dataset: Dataset) -> None:
     for overrides, sees in (([], True), (["fusion.cross_attention=false"], False)):
         system = build(dataset, f"encoder.kind={kind}", "fusion.weight_std=0.5", *overrides)
         before = answers(system)
@@ -127,23 +131,24 @@ def test_without_cross_attention_a_view_does_not_see_the_other(kind, dataset):
         assert torch.allclose(before[:, :WIDTH], after[:, :WIDTH], atol=1e-6) != sees
 
 
-def test_without_the_residual_a_view_is_only_what_was_attended(dataset):
+def test_without_the_residual_a_view_is_only_what_was_attended(dataset: Dataset) -> None:
     assert not torch.allclose(
         answers(build(dataset)), answers(build(dataset, "fusion.residual=false"))
     )
 
 
-def test_one_layer_adapter(dataset):
-    one, two = build(dataset, "semantic.adapter_layers=1"), build(dataset)
+def test_one_layer_adapter(dataset: Dataset) -> None:
+    one: Any = build(dataset, "semantic.adapter_layers=1")
+    two: Any = build(dataset)
     assert len(one.semantic.adapter) == 1
     assert len(two.semantic.adapter) == 2
     with torch.no_grad():
         text, layer = one.semantic.text, one.semantic.adapter[0]
         scaled = text * one.config.semantic.text_scale
-        torch.testing.assert_close(one.semantic(), scaled @ layer.weight.T + layer.bias)
+        torch.testing.assert_close(one.semantic(), layer(scaled))
 
 
-def test_random_start_of_the_collaborative_table(dataset):
+def test_random_start_of_the_collaborative_table(dataset: Dataset) -> None:
     text = load_embeddings(dataset).items
     pca, random = build(dataset), build(dataset, "collaborative_start=random")
     std, whitening = pca.config.initial_std, pca.config.whitening
@@ -156,7 +161,7 @@ def test_random_start_of_the_collaborative_table(dataset):
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_the_text_embedding_is_frozen_unless_asked(trained, dataset):
+def test_the_text_embedding_is_frozen_by_default(trained: bool, dataset: Dataset) -> None:
     system, losses = first_losses(dataset, f"semantic.trained_text={str(trained).lower()}")
     losses["loss"].backward()
     assert ("semantic.text" in dict(system.named_parameters())) == trained
@@ -164,13 +169,13 @@ def test_the_text_embedding_is_frozen_unless_asked(trained, dataset):
     assert (system.semantic.text.grad is not None) == trained
 
 
-def test_the_start_of_the_adapter_is_a_choice(dataset):
+def test_the_start_of_the_adapter_is_a_choice(dataset: Dataset) -> None:
     pca, random = build(dataset), build(dataset, "semantic.adapter_start=random")
     assert not torch.allclose(pca.semantic(), random.semantic())
     assert abs(float(random.semantic().detach().std()) - random.config.initial_std) < 1e-4
 
 
-def test_a_cropped_prompt_is_an_embedding_of_that_name(dataset, tmp_path):
+def test_a_cropped_prompt_is_an_embedding_of_that_name(dataset: Dataset, tmp_path: Path) -> None:
     shutil.copytree(dataset.path, tmp_path / "data")
     copy = Dataset.load(tmp_path / "data")
     names = {"full": "a thing that is called {title}", "cropped": "title"}
@@ -183,9 +188,9 @@ def test_a_cropped_prompt_is_an_embedding_of_that_name(dataset, tmp_path):
     assert not torch.allclose(answers(cropped), answers(full))
 
 
-def test_similar_users_may_be_found_by_an_index(dataset):
+def test_similar_users_may_be_found_by_an_index(dataset: Dataset) -> None:
     embeddings = load_embeddings(dataset)
     _, exact = first_losses(dataset)
-    _, found = first_losses(dataset, "distillation.search=approximate", "distillation.recall=0.8")
+    _, actual = first_losses(dataset, "distillation.search=approximate", "distillation.recall=0.8")
     assert len(list(embeddings.path.glob("neighbours-*-approximate-0.8.safetensors"))) == 1
-    torch.testing.assert_close(found, exact)  # of so few users all are looked at
+    torch.testing.assert_close(actual, exact)  # of so few users all are looked at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -24,10 +26,10 @@ def test_blends_states_by_the_length_of_the_history(dataset: Dataset) -> None:
         plain = system.plain_queries(items, lengths, system.items)
         assert torch.equal(system.queries(items, lengths, system.items), plain), "0: the base"
         system.user_blend.fill_(3.0)
-        found = system.queries(items, lengths, system.items)
+        actual = system.queries(items, lengths, system.items)
     for row, length in enumerate(lengths.tolist()):
         weight = 3 / (length + 3)
-        torch.testing.assert_close(found[row], (1 - weight) * plain[row] + weight * 2 * plain[row])
+        torch.testing.assert_close(actual[row], (1 - weight) * plain[row] + weight * 2 * plain[row])
 
 
 def test_runs_of_earlier_versions_score_unchanged(dataset: Dataset) -> None:
@@ -41,8 +43,8 @@ def test_runs_of_earlier_versions_score_unchanged(dataset: Dataset) -> None:
     with torch.no_grad():
         system.eval().user_branch.weight.mul_(2)
         plain = system.plain_queries(items, lengths, system.items)
-        found = system.queries(items, lengths, system.items)
-    torch.testing.assert_close(found, torch.stack([2 * plain[0], plain[1]]))
+        actual = system.queries(items, lengths, system.items)
+    torch.testing.assert_close(actual, torch.stack([2 * plain[0], plain[1]]))
 
 
 def test_validation_compares_base_blends_and_joint_training(dataset: Dataset) -> None:
@@ -96,7 +98,7 @@ def test_branches_read_states_without_dropout(kind: str, dataset: Dataset) -> No
     )
     noisy.load_state_dict(quiet.state_dict())
     for name in ("users", "items"):
-        losses = []
+        losses: list[Any] = []
         for system in (quiet.eval(), noisy.train()):
             phase = phase_of(system, dataset, f"{name} branch")
             batch = phase.steps(5)[0]  # the curriculum gives barely long ones no weight at first
@@ -114,7 +116,7 @@ def test_losses_equal_slow_loops(dataset: Dataset) -> None:
         system.item_branch.weight.add_(0.1)
         system.user_branch.weight.add_(0.1)
     batch = phase_of(system, dataset, "joint").steps(30)[0].branches
-    found = branch_losses(system, batch, frozen=True)
+    actual = branch_losses(system, batch, frozen=True)
 
     def states(histories: PaddedBatch) -> torch.Tensor:
         return system.plain_queries(histories.items, histories.lengths, system.items)
@@ -130,22 +132,22 @@ def test_losses_equal_slow_loops(dataset: Dataset) -> None:
             off = system.item_branch(mean) - system.items[batch.items.items[row] - 1]
             of_items += weight * (off**2).mean() / len(batch.items.items) / system.items.var()
     assert of_users > 0
-    torch.testing.assert_close(found["users"].value, of_users)
-    torch.testing.assert_close(found["items"].value, of_items)
+    torch.testing.assert_close(actual["users"].value, of_users)
+    torch.testing.assert_close(actual["items"].value, of_items)
 
 
 def test_the_item_loss_does_not_depend_on_the_scale_of_the_table(dataset: Dataset) -> None:
     system = untrained_system(dataset, "melt").eval()
     batch = phase_of(system, dataset, "joint").steps(30)[0].branches
-    found = []
+    actual = []
     for size in (1.0, 0.01):
         with torch.no_grad():  # states of the first encoder, whatever the rows
             system.items.mul_(size)
             system.scale /= size
             system.item_branch.weight.copy_(size * torch.eye(16))
-        found.append(branch_losses(system, batch, frozen=True)["items"].value)
-    assert found[0] > 0
-    torch.testing.assert_close(found[0], found[1])
+        actual.append(branch_losses(system, batch, frozen=True)["items"].value)
+    assert actual[0] > 0
+    torch.testing.assert_close(actual[0], actual[1])
 
 
 def test_the_backbone_learns_from_the_branches_in_the_joint_phase_only(dataset: Dataset) -> None:
@@ -153,7 +155,8 @@ def test_the_backbone_learns_from_the_branches_in_the_joint_phase_only(dataset: 
     batch = phase_of(system, dataset, "joint").steps(0)[0].branches
     for frozen in (True, False):
         system.zero_grad()
-        sum(part.value for part in branch_losses(system, batch, frozen=frozen).values()).backward()
+        losses = branch_losses(system, batch, frozen=frozen).values()
+        torch.stack([part.value for part in losses]).sum().backward()
         touched = {
             name.split(".")[0] for name, p in system.named_parameters() if p.grad is not None
         }
@@ -172,9 +175,9 @@ def test_the_item_branch_starts_as_the_best_linear_map(dataset: Dataset) -> None
     with torch.no_grad():
         states = system.eval().plain_queries(batch.items, batch.lengths, system.items)
         means = torch.stack([states[owner == at].mean(0) for at in range(len(rows))])
-        found = system.item_branch(means)
+        actual = system.item_branch(means)
         torch.testing.assert_close(system.context_means(head, head.items), means)
-    left = (found - rows).square().sum()
+    left = (actual - rows).square().sum()
     assert left < 1.01 * (rows - rows.mean(0)).square().sum(), "no worse than the mean row"
     fitted = system.item_branch.weight.detach().clone()
     with torch.no_grad():

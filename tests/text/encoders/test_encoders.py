@@ -1,13 +1,18 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from seqloom.core.errors import AssetError, ConfigError, EmbeddingError
 from seqloom.hub.model_folders import model_folder
 from seqloom.text.encoders import build_encoder, check_vectors
-from seqloom.text.encoders.base import text_batches
+from seqloom.text.encoders.base import TextEncoder, text_batches
 from seqloom.text.encoders.hashing import HashEncoder, word_cell
 from seqloom.text.encoders.hf_lm import LanguageModelEncoder, pool
-from seqloom.text.options import EncoderOptions
+from seqloom.text.options import EncoderOptions, Pooling
 
 TEXTS = [
     "a red soap",
@@ -19,18 +24,18 @@ TEXTS = [
 
 
 @pytest.fixture(scope="session")
-def minilm():
+def minilm() -> Path:
     try:
         return model_folder("all-minilm-l6-v2")
     except AssetError as error:
         pytest.skip(f"the real MiniLM cannot be had here: {error}")
 
 
-def build(**options):
+def build(**options: Any) -> TextEncoder:
     return build_encoder(EncoderOptions.build(options))
 
 
-def test_hashed_words_can_be_computed_by_hand():
+def test_hashed_words_can_be_computed_by_hand() -> None:
     encoder = HashEncoder(64)
     expected = torch.zeros(64)
     for word in ("red", "soap", "red"):
@@ -52,19 +57,21 @@ def test_hashed_words_can_be_computed_by_hand():
         (torch.ones(2, 3), "width 3"),
     ],
 )
-def test_what_is_no_embedding_is_refused_with_the_texts_id(vectors, message):
+def test_what_is_no_embedding_is_refused_with_the_texts_id(
+    vectors: torch.Tensor, message: str
+) -> None:
     with pytest.raises(EmbeddingError, match=message):
         check_vectors(vectors, ["a", "b"], width=1)
 
 
-def test_batches_of_long_texts_hold_fewer():
+def test_batches_of_long_texts_hold_fewer() -> None:
     assert text_batches([1, 512, 1, 7, 512], 2) == [[1, 4], [3, 0], [2]]
     assert text_batches([1, 513, 1, 7, 513], 2) == [[1], [4], [3, 0], [2]]
     assert text_batches([8192] + [1024] * 9, 64) == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
-def test_pooling_looks_at_real_tokens_only(pooling):
+def test_pooling_looks_at_real_tokens_only(pooling: Pooling) -> None:
     hidden = torch.tensor([[[1.0], [3.0], [9.0]], [[2.0], [4.0], [6.0]]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
     expected = {"mean": [2.0, 4.0], "last": [3.0, 6.0], "cls": [1.0, 2.0]}[pooling]
@@ -83,7 +90,9 @@ def test_pooling_looks_at_real_tokens_only(pooling):
         ({"encoder": "hash", "pooling": "max"}, "'mean', 'last' or 'cls'"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, message, monkeypatch):
+def test_options_that_do_not_fit_are_refused(
+    options: dict[str, object] | dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SEQLOOM_EMBEDDINGS_URL", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(ConfigError, match=message):
@@ -91,7 +100,7 @@ def test_options_that_do_not_fit_are_refused(options, message, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def tiny_lm(tmp_path_factory):
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two small layers with random weights and a tokenizer of words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -118,32 +127,32 @@ def tiny_lm(tmp_path_factory):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
-def test_a_batch_of_a_language_model_equals_one_by_one(tiny_lm, pooling):
-    batch = LanguageModelEncoder("tiny", tiny_lm, pooling=pooling, batch_size=3, device="cpu")
-    single = LanguageModelEncoder("tiny", tiny_lm, pooling=pooling, batch_size=1, device="cpu")
+def test_a_batch_of_a_language_model_equals_one_by_one(tiny_llama: Path, pooling: Pooling) -> None:
+    batch = LanguageModelEncoder("tiny", tiny_llama, pooling=pooling, batch_size=3, device="cpu")
+    single = LanguageModelEncoder("tiny", tiny_llama, pooling=pooling, batch_size=1, device="cpu")
     together = batch.encode(TEXTS)
     alone = torch.cat([single.encode([text]) for text in TEXTS])
     assert together.shape == (len(TEXTS), 16)
     assert torch.allclose(together, alone, atol=1e-6)
 
 
-def test_a_language_model_says_how_many_texts_it_cut(tiny_lm):
-    encoder = LanguageModelEncoder("tiny", tiny_lm, max_tokens=4, device="cpu")
+def test_a_language_model_reports_how_many_texts_it_cut(tiny_llama: Path) -> None:
+    encoder = LanguageModelEncoder("tiny", tiny_llama, max_tokens=4, device="cpu")
     encoder.encode(TEXTS)
     assert encoder.truncated == 2
     with pytest.raises(ConfigError, match="at most 64"):
-        LanguageModelEncoder("tiny", tiny_lm, max_tokens=65, device="cpu").encode(TEXTS)
+        LanguageModelEncoder("tiny", tiny_llama, max_tokens=65, device="cpu").encode(TEXTS)
 
 
-def test_the_provenance_changes_with_whatever_changes_the_vectors(tiny_lm):
-    def told(**options):
-        return LanguageModelEncoder("tiny", tiny_lm, device="cpu", **options).provenance()
+def test_the_provenance_changes_with_anything_that_changes_the_vectors(tiny_llama: Path) -> None:
+    def told(**options: Any) -> dict[str, Any]:
+        return LanguageModelEncoder("tiny", tiny_llama, device="cpu", **options).provenance()
 
     assert told() == told(batch_size=7)
     assert len({str(told(**o)) for o in ({}, {"pooling": "last"}, {"max_tokens": 9})}) == 3
 
 
-def test_minilm_gives_what_its_library_gives(minilm):
+def test_minilm_gives_what_its_library_gives(minilm: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     texts = [*TEXTS, "word " * 400]

@@ -40,6 +40,7 @@ def audit(
     """Check that no held-out event was used for training.
 
     Rebuilds derived artefacts without held-out events, and compares.
+    Also checks whether the events are in the order of time.
 
     The exit code is 1 if a check fails.
     """
@@ -64,6 +65,9 @@ def _render(document: Any) -> Iterable[RenderableType]:
     for check in document["checks"]:
         if check["action"]:
             yield f"{check['verdict']}: {check['artefact']}: {check['action']}"
+    if document.get("order"):
+        shown = ("verdict", "name", "value", "threshold", "sentence")
+        yield rows_table([{name: check[name] for name in shown} for check in document["order"]])
     passed = sum(check["verdict"] == "pass" for check in document["checks"])
     outcome = "passed" if document["passed"] else "FAILED"
     yield (

@@ -28,7 +28,7 @@ def compare(
         Path | None, typer.Option("--report", help="HTML file for a report with figures.")
     ] = None,
     on: options.Part = "test",
-    mask_seen: options.MaskSeen = True,
+    mask_seen: options.MaskSeen = None,
     all_pairs: Annotated[
         bool,
         typer.Option(
@@ -77,6 +77,9 @@ def _render(document: Any) -> Iterable[RenderableType]:
         yield rows_table(rows)
     for row in document["over_seeds"]:
         yield row["sentence"]
+    if document.get("protocols"):
+        yield "seen items masked and kept, from the same scores (- where a run was not ranked so):"
+        yield rows_table(document["protocols"])
     yield document.get("reference_chosen", "")
     for pair in document["pairs"]:
         if pair["pays"]:

@@ -26,7 +26,7 @@ def evaluate(
         ),
     ] = "full",
     on: options.Part = "test",
-    mask_seen: options.MaskSeen = True,
+    mask_seen: options.MaskSeen = None,
     negatives: Annotated[
         int,
         typer.Option("--negatives", min=1, help="Random items per user, with --protocol sampled."),
@@ -124,7 +124,14 @@ def _render(document: Any) -> Iterable[RenderableType]:
     yield f"{document['run']} ({document['system']}): {document['statement']}"
     by_group = ("hr@", "ndcg@", "mrr")
     ranks = {k: v for k, v in document["metrics"].items() if k.startswith(by_group)}
+    if document.get("decision"):
+        yield f"seen items: {document['decision']}"
     yield metrics_table(document["users"], ranks, document["groups"])
+    if document.get("other"):
+        other = document["other"]
+        yield "the same scores, seen items " + ("masked:" if other["masked"] else "kept:")
+        shown = {k: v for k, v in other["metrics"].items() if k.startswith(by_group)}
+        yield metrics_table(document["users"], shown, other["groups"])
     if document["cold"]:
         cold = document["cold"]
         yield (

@@ -49,7 +49,7 @@ def recommend(
         bool, typer.Option("--all-users", help="Recommend to every user of the data set.")
     ] = False,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of items per list.")] = 10,
-    mask_seen: options.MaskSeen = True,
+    mask_seen: options.MaskSeen = None,
     approximate: Annotated[
         bool,
         typer.Option(

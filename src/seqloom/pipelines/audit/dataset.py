@@ -9,7 +9,7 @@ import torch
 
 from seqloom.core.errors import ArtefactError
 from seqloom.data.cold_split import cold_users
-from seqloom.data.split import Split, leave_one_out, temporal_split
+from seqloom.data.split import Split, drop_targets, leave_one_out, temporal_split
 from seqloom.data.statistics import describe_split
 from seqloom.data.store import Dataset, fingerprint
 from seqloom.data.timestamps import SECOND, parse_moment
@@ -108,6 +108,17 @@ def _first_user(data: Dataset, users: list[int]) -> str:
 
 
 def _split_again(data: Dataset, rule: str) -> Split | None:
+    offsets = data.events.offsets.numpy()
+    if data.manifest.options.get("ties") == "drop-targets":
+        split = _split_all_again(data, rule)
+        if split is None or data.tied is None:
+            return None
+        return drop_targets(split, data.tied.numpy(), offsets)
+    return _split_all_again(data, rule)
+
+
+def _split_all_again(data: Dataset, rule: str) -> Split | None:
+    """Splits again, tied targets included."""
     events, offsets = data.events, data.events.offsets.numpy()
     if data.has_cold_users:
         return _split_users_again(data)
@@ -149,6 +160,7 @@ def _check_statistics(data: Dataset, checks: Checks) -> None:
     split = Split(events.train_end.numpy(), events.valid.numpy(), events.test.numpy())
     offsets = events.offsets.numpy()
     counted = describe_split(events.items.numpy() - 1, offsets, split, data.num_items)
+    counted["repeats"] = data.repeats.facts()
     stated: dict[str, Any] = data.manifest.statistics
     # The events no longer contain what the split left unused.
     wrong = [k for k in counted if k in stated and k != "unused_events" and stated[k] != counted[k]]

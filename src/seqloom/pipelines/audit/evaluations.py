@@ -17,7 +17,8 @@ from seqloom.evaluation.metrics import MISSED
 from seqloom.evaluation.negatives import sample_negatives
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, read_ranks
 from seqloom.pipelines.audit.report import Checks
-from seqloom.pipelines.evaluate.evaluate import rank_held_out, thresholds_are_given
+from seqloom.pipelines.evaluate.evaluate import rank_held_out
+from seqloom.pipelines.evaluate.stored import thresholds_are_given
 from seqloom.runs.folder import Run
 
 _AGAIN = "run `seqloom evaluate` again"
@@ -63,12 +64,14 @@ def _check_targets(file: Path, table: RankTable, data: Dataset, checks: Checks) 
         ranks=torch.ones_like(held_out.users),
         history_lengths=held_out.histories.lengths,
         repeats=None if table.protocol.outdated else held_out.repeats,
+        # Evaluations of older versions do not know ties.
+        tied=None if table.tied is None else held_out.tied,
     )
     same = table.protocol.fingerprint == data.fingerprint and len(table) == len(expected)
     columns = ("user_ids", "targets", "history_lengths", "training_lengths", "target_counts")
     differing = [
         name
-        for name in (*columns, "repeats")
+        for name in (*columns, "repeats", "tied")
         if same and not _equal(getattr(table, name), getattr(expected, name))
     ]
     checks.judge(

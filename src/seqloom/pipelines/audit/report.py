@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from seqloom.core.config import Config
+from seqloom.data.order_checks import OrderCheck
 
 Verdict = Literal["pass", "fail", "unknown"]
 
@@ -42,6 +43,8 @@ class Audit(Config):
     failed: int
     unknown: int
     checks: list[Check]
+    order: list[OrderCheck] = Field(default_factory=list)
+    """Checks of the order of the data set's events; empty in an audit of an older seqloom."""
 
 
 class Checks:
@@ -49,6 +52,8 @@ class Checks:
 
     def __init__(self) -> None:
         self.made: list[Check] = []
+        self.order: list[OrderCheck] = []
+        """Of the data set."""
         self._prefix = ""
 
     def within(self, name: str) -> Checks:
@@ -96,4 +101,5 @@ class Checks:
             failed=failed,
             unknown=sum(check.verdict == "unknown" for check in self.made),
             checks=self.made,
+            order=self.order,
         )

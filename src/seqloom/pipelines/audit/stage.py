@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import read_json
 from seqloom.core.progress import SILENT, Progress
+from seqloom.data.order_checks import OrderCheck
 from seqloom.data.store import Dataset
 from seqloom.pipelines.audit.dataset import check_dataset
 from seqloom.pipelines.audit.evaluations import check_evaluations
 from seqloom.pipelines.audit.hashes import check_dataset_files, check_run_files
+from seqloom.pipelines.audit.order import check_order
 from seqloom.pipelines.audit.report import Audit, Check, Checks
 from seqloom.pipelines.audit.run import check_catalogue, check_run
 from seqloom.pipelines.audit.stored import hash_audited_files, store_audit
@@ -19,16 +22,27 @@ from seqloom.runs.folder import load_run
 from seqloom.text.store import text_names
 
 
+@dataclass(frozen=True)
+class DataAudit:
+    """The checks of one data set."""
+
+    checks: list[Check]
+    order: list[OrderCheck]
+
+
 def audit(
     path: str | Path,
     *,
     dataset: Dataset | str | Path | None = None,
     encode: bool = True,
     thorough: bool = False,
-    known: dict[str, list[Check]] | None = None,
+    known: dict[str, DataAudit] | None = None,
     progress: Progress = SILENT,
 ) -> Audit:
     """Recomputes without held-out events what was derived from a data set or used by a run.
+
+    Also checks whether the events are in the order of time (`Audit.order`). Its warnings do not fail the
+    audit; sequences that are sorted by item id do, unless the data set was prepared with `allow_sorted`.
 
     Writes the result into the folder as `audit.json`, which reports show.
 
@@ -70,15 +84,31 @@ def _store(report: Audit, path: Path, progress: Progress) -> Audit:
 
 
 def _check_data(
-    data: Dataset, checks: Checks, encode: bool, known: dict[str, list[Check]], progress: Progress
+    data: Dataset, checks: Checks, encode: bool, known: dict[str, DataAudit], progress: Progress
 ) -> None:
     where = str(data.path.resolve())
     if where in known:
-        checks.made += known[where]
+        checks.made += known[where].checks
+        checks.order += known[where].order
         return
     check_dataset_files(data, checks)
     check_dataset(data, checks)
     for name in text_names(data):
         progress.note(f"auditing the embeddings {name!r}")
         check_embeddings(data, name, checks, encode=encode, progress=progress)
-    known[where] = list(checks.made)
+    checks.order += check_order(data, progress=progress)
+    _judge_order(checks)
+    known[where] = DataAudit(list(checks.made), list(checks.order))
+
+
+def _judge_order(checks: Checks) -> None:
+    """Adds a check that fails where the sequences are sorted by item id."""
+    wrong = [check.sentence for check in checks.order if check.verdict == "error"]
+    checks.judge(
+        "order of the events",
+        "all events",
+        not wrong,
+        good="the sequences are not sorted by item id, or were accepted as they are",
+        bad="; ".join(wrong),
+        action="prepare the original log with its times, or prepare it with allow_sorted",
+    )

@@ -15,6 +15,7 @@ from seqloom.core.files import sha256_text
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import VectorScorer
 from seqloom.core.random import generator
+from seqloom.data.order_checks import OrderCheck
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
 from seqloom.evaluation.protocol import PROTOCOL_VERSION, RankingProtocol
@@ -22,17 +23,16 @@ from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.evaluation.record import GroupResult, RunRecord
 from seqloom.pipelines.audit import audit
-from seqloom.pipelines.audit.report import Check
+from seqloom.pipelines.audit.order import check_order
+from seqloom.pipelines.audit.stage import DataAudit
 from seqloom.pipelines.audit.stored import read_audit, summarise_audit
 from seqloom.pipelines.compare.latency import measure_latency
-from seqloom.pipelines.evaluate.evaluate import (
-    LIST_LENGTH,
+from seqloom.pipelines.evaluate.evaluate import LIST_LENGTH, evaluate, trained_scorer
+from seqloom.pipelines.evaluate.stored import (
     Evaluation,
-    evaluate,
     evaluation_files,
     former_evaluation,
     read_evaluation,
-    trained_scorer,
 )
 from seqloom.pipelines.prepare.prepare import statistics_table
 from seqloom.reports.comparison import write_report
@@ -61,7 +61,7 @@ def compare(
     *,
     report: str | Path | None = None,
     on: Part = "test",
-    mask_seen: bool = True,
+    mask_seen: bool | None = None,
     all_pairs: bool = False,
     item_map: int = ITEMS_ON_MAP,
     audit_runs: bool = False,
@@ -71,9 +71,10 @@ def compare(
 
     That run is chosen on validation (`evaluation.reference`); if all runs use a language model or none does,
     the first is the reference. Evaluates runs first that were not evaluated under this version of the
-    protocol. With `report`, also writes an HTML file with tables, figures, sample recommendations and the
-    last audit of each run. Its map shows `item_map` items of every run that has item vectors (0: no map).
-    With `audit_runs`, audits the runs first that have no audit or changed since theirs.
+    protocol. Seen items are masked as the runs were trained, or by `mask_seen`. With `report`, also writes an
+    HTML file with tables, figures, sample recommendations and the last audit of each run. Its map shows
+    `item_map` items of every run that has item vectors (0: no map). With `audit_runs`, audits the runs first
+    that have no audit or changed since theirs.
 
     Raises:
         ConfigError: fewer than two runs, two of the same name, or audits without a report.
@@ -84,13 +85,14 @@ def compare(
         raise ConfigError(f"a comparison needs at least two runs; got {len(opened)}")
     if audit_runs and report is None:
         raise ConfigError("audits are shown in the report only; give --report FILE too")
-    evaluations = [_read_or_evaluate(run, on, mask_seen, progress) for run in opened]
+    masked = _decide_mask(opened, progress) if mask_seen is None else mask_seen
+    evaluations = [_read_or_evaluate(run, on, masked, progress) for run in opened]
     latencies = []
     with progress.task("time single requests", len(opened), "runs") as task:
         for run in opened:
             latencies.append(_median_latency(run, on, progress))
             task.advance()
-    valid = _validation_metrics(opened, progress)
+    valid = _validation_metrics(opened, masked, progress)
     evaluated = [
         _evaluated_run(*each) for each in zip(opened, evaluations, latencies, valid, strict=True)
     ]
@@ -103,6 +105,19 @@ def compare(
         data = _report_data(opened, evaluated, evaluations[0], result, maps)
         progress.note(f"report: {write_report(report, data)}")
     return result
+
+
+def _decide_mask(runs: Sequence[Run], progress: Progress) -> bool:
+    """Returns whether seen items are masked: as all runs were trained, else they are."""
+    decisions = {run.manifest.mask_seen for run in runs}
+    if len(decisions) > 1:
+        kept = ", ".join(run.name for run in runs if not run.manifest.mask_seen)
+        progress.note(
+            f"seen items are masked for all runs, although they were not in the training of {kept}; choose "
+            "with mask_seen"
+        )
+        return True
+    return decisions.pop()
 
 
 def _read_or_evaluate(run: Run, on: Part, mask_seen: bool, progress: Progress) -> Evaluation:
@@ -132,23 +147,29 @@ def _read_or_evaluate(run: Run, on: Part, mask_seen: bool, progress: Progress) -
     )
 
 
-def _validation_metrics(runs: Sequence[Run], progress: Progress) -> list[Mapping[str, float]]:
+def _validation_metrics(
+    runs: Sequence[Run], masked: bool, progress: Progress
+) -> list[Mapping[str, float]]:
     """Returns the validation metrics that decide the reference; empty for runs that are no candidates.
 
-    Reads them from the manifest; evaluates again if they were measured under a former protocol.
+    Reads them from the manifest; evaluates again if they were measured under a former protocol, or with
+    different decisions about seen items.
     """
     plain = [run for run in runs if not run.system.uses_language_model]
     if len(plain) < 2 or len(plain) == len(runs):
         return [{} for _ in runs]
+    decisions = {run.manifest.mask_seen for run in plain}
+    if len(decisions) == 1:
+        masked = decisions.pop()
     metrics: list[Mapping[str, float]] = []
     for run in runs:
         if run not in plain:
             metrics.append({})
-        elif run.manifest.valid_protocol == PROTOCOL_VERSION:
+        elif run.manifest.valid_protocol == PROTOCOL_VERSION and run.manifest.mask_seen == masked:
             metrics.append(run.manifest.valid)
         else:
             try:
-                metrics.append(_read_or_evaluate(run, "valid", True, progress).metrics)
+                metrics.append(_read_or_evaluate(run, "valid", masked, progress).metrics)
             except (ArtefactError, ConfigError) as error:
                 progress.warn(f"the validation metrics of {run.name} are unknown: {error}")
                 metrics.append({})
@@ -157,7 +178,7 @@ def _validation_metrics(runs: Sequence[Run], progress: Progress) -> list[Mapping
 
 def _audit_all(runs: Sequence[Run], progress: Progress) -> None:
     """Audits the runs that have no audit or whose files changed since."""
-    known: dict[str, list[Check]] = {}
+    known: dict[str, DataAudit] = {}
     with progress.task("audit", len(runs), "runs") as task:
         for run in runs:
             stored = read_audit(run.path)
@@ -197,6 +218,7 @@ def _evaluated_run(
         system=manifest.system,
         metrics=evaluation.metrics,
         groups={name: GroupResult.build(group) for name, group in evaluation.groups.items()},
+        other=evaluation.other,
         valid=dict(valid),
         seed=system.config.seed,
         series=_series(run),
@@ -227,6 +249,7 @@ def _report_data(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         dataset=data.path.resolve().name,
         statistics=dict(statistics_table(data)),
+        order=_order_checks(runs),
         protocol=evaluation.details,
         systems=[_system_result(*each) for each in zip(runs, evaluated, strict=True)],
         comparison=result,
@@ -235,6 +258,17 @@ def _report_data(
         samples=_samples(runs, evaluated, data),
         versions=runs[0].manifest.versions,
     )
+
+
+def _order_checks(runs: Sequence[Run]) -> list[OrderCheck]:
+    """Checks the order of the data set; takes the bound by shuffles, which is slow, from the last audit."""
+    checks = check_order(runs[0].dataset(with_cold=True), yardsticks=False)
+    known = {check.name for check in checks}
+    for run in runs:
+        stored = read_audit(run.path)
+        if stored is not None and not stored.changed and stored.audit.order:
+            return [*checks, *(each for each in stored.audit.order if each.name not in known)]
+    return checks
 
 
 def _item_maps(runs: Sequence[Run], count: int, progress: Progress) -> list[ItemMap]:

@@ -5,63 +5,31 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
 from torch import Tensor
 
-from seqloom.core.config import Config
-from seqloom.core.damage import reading
-from seqloom.core.errors import ArtefactError, ConfigError
-from seqloom.core.files import read_json, sha256_file, write_json
+from seqloom.core.errors import ConfigError
+from seqloom.core.files import sha256_file, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
+from seqloom.data.repeats import mask_reason
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_metrics
 from seqloom.evaluation.metrics import list_metrics, rank_metrics
 from seqloom.evaluation.negatives import NEGATIVES, count_users_with_fewer, sample_negatives
-from seqloom.evaluation.protocol import RankingProtocol, StoredProtocol
+from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.evaluation.ranking import Ranks, rank_targets
 from seqloom.evaluation.ranks_file import RankTable, build_rank_table, write_ranks
+from seqloom.evaluation.record import GroupResult, OtherProtocol
 from seqloom.pipelines.evaluate.cold_items import ColdItems, ColdScorers, cold_scorers, rank_cold
+from seqloom.pipelines.evaluate.stored import Evaluation, Protocol, evaluation_files
 from seqloom.runs.folder import Run, load_run
-from seqloom.runs.manifest import RunManifest, read_manifest
 from seqloom.runs.writer_lock import writer_lock
 
 LIST_LENGTH = 20
 NEGATIVES_SEED = 0
-Protocol = Literal["full", "sampled"]
-_AGAIN = "run `seqloom evaluate` on the run again"
-
-
-class Evaluation(Config):
-    """The result of `evaluate`."""
-
-    run: str
-    system: str
-    protocol: Protocol
-    details: StoredProtocol
-    """The full protocol; only evaluations with equal protocols are compared."""
-    statement: str
-    """The protocol in sentences."""
-    thresholds: GroupThresholds
-    thresholds_given: bool = False
-    """Whether a threshold was set by hand; if not, both were computed from the training part."""
-    users: int
-    metrics: dict[str, float]
-    """hr and ndcg at 5, 10 and 20, mrr; full ranking adds coverage, popularity and novelty."""
-    groups: dict[str, dict[str, Any]]
-    """tail_item, head_item, tail_user, head_user; with cold items cold_item and warm_item; with users
-    who have no history new_user and known_user; if a target is an item of the user's history
-    repeat_target and new_target: each `users` and `metrics` (None without users)."""
-    cold: ColdItems | None = None
-    """Users whose target is a cold item, with baselines; None if no target is cold."""
-    seconds: float
-    """Time to score and rank."""
-    weights_sha256: str = ""
-    """SHA-256 of the evaluated weights; empty in an evaluation of an older seqloom."""
-    ranks_sha256: str = ""
-    """SHA-256 of the file with the ranks; empty in an evaluation of an older seqloom."""
 
 
 def evaluate(
@@ -69,7 +37,8 @@ def evaluate(
     *,
     protocol: Protocol = "full",
     on: Part = "test",
-    mask_seen: bool = True,
+    mask_seen: bool | None = None,
+    both: bool = True,
     negatives: int = NEGATIVES,
     tail_item_below: int | None = None,
     tail_user_below: int | None = None,
@@ -79,6 +48,10 @@ def evaluate(
     processes: Processes = ALONE,
 ) -> Evaluation:
     """Ranks every held-out target and writes `metrics*.json` and `ranks*.parquet` into the run.
+
+    Seen items are masked as the run was trained (`RunManifest.mask_seen`), or by `mask_seen`. With `both`,
+    full ranking also ranks the same scores by the other decision, at little cost, and writes that beside;
+    systems that list items by a search have one ranking.
 
     Several processes that each make this call divide the users; the first one writes.
 
@@ -100,6 +73,7 @@ def evaluate(
             progress,
             processes,
             mask_seen=mask_seen,
+            both=both and protocol == "full",
             negatives=negatives,
         )
 
@@ -113,7 +87,8 @@ def _evaluate(
     progress: Progress,
     processes: Processes,
     *,
-    mask_seen: bool,
+    mask_seen: bool | None,
+    both: bool,
     negatives: int,
 ) -> Evaluation:
     data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset, with_cold=True)
@@ -123,35 +98,69 @@ def _evaluate(
     details = RankingProtocol(
         kind=protocol,
         part=on,
-        masked=mask_seen,
+        masked=run.manifest.mask_seen if mask_seen is None else mask_seen,
         split=data.split,
         negatives=negatives if protocol == "sampled" else None,
         seed=NEGATIVES_SEED if protocol == "sampled" else None,
         fingerprint=data.fingerprint,
     )
     thresholds = choose_thresholds(data, *tail_below)
-    given = tail_below != (None, None)
-    ranked = _rank(run, data, held_out, details, progress, processes)
-    table = build_rank_table(
-        data,
-        details,
-        users=held_out.users,
-        targets=held_out.targets,
-        ranks=ranked.ranks.ranks,
-        history_lengths=held_out.histories.lengths,
-        repeats=held_out.repeats,
-        thresholds=thresholds,
-    )
-    evaluation = _build_evaluation(run, data, details, ranked, table, given=given)
+    ranked = _rank(run, data, held_out, details, progress, processes, both=both)
+    made = []
+    for each in ranked:
+        table = build_rank_table(
+            data,
+            each.details,
+            users=held_out.users,
+            targets=held_out.targets,
+            ranks=each.ranks.ranks,
+            history_lengths=held_out.histories.lengths,
+            repeats=held_out.repeats,
+            tied=held_out.tied,
+            thresholds=thresholds,
+        )
+        evaluation = _build_evaluation(
+            run, data, each, table, given=tail_below != (None, None), chosen=mask_seen is not None
+        )
+        made.append((evaluation, table))
+    evaluations = _beside([evaluation for evaluation, _ in made])
     if processes.rank == 0:
-        metrics_file, ranks_file = evaluation_files(run.path, details)
-        write_ranks(ranks_file, table)
-        update = {
-            "weights_sha256": run.manifest.evaluated_weights,
-            "ranks_sha256": sha256_file(ranks_file),
-        }
-        evaluation = evaluation.model_copy(update=update)
-        write_json(metrics_file, evaluation.model_dump(mode="json"), sealed=True)
+        written = [
+            _write(run, *each)
+            for each in zip(evaluations, (table for _, table in made), strict=True)
+        ]
+        return written[0]
+    return evaluations[0]
+
+
+def _beside(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """Puts the results of each of two evaluations of the same scores beside the other."""
+    if len(evaluations) == 1:
+        return evaluations
+    summaries = [
+        OtherProtocol(
+            masked=each.details.masked,
+            metrics=each.metrics,
+            groups={name: GroupResult.build(group) for name, group in each.groups.items()},
+        )
+        for each in evaluations
+    ]
+    return [
+        each.model_copy(update={"other": other})
+        for each, other in zip(evaluations, reversed(summaries), strict=True)
+    ]
+
+
+def _write(run: Run, evaluation: Evaluation, table: RankTable) -> Evaluation:
+    """Writes an evaluation and its ranks; returns it with the hashes of weights and ranks."""
+    metrics_file, ranks_file = evaluation_files(run.path, table.protocol)
+    write_ranks(ranks_file, table)
+    update = {
+        "weights_sha256": run.manifest.evaluated_weights,
+        "ranks_sha256": sha256_file(ranks_file),
+    }
+    evaluation = evaluation.model_copy(update=update)
+    write_json(metrics_file, evaluation.model_dump(mode="json"), sealed=True)
     return evaluation
 
 
@@ -166,77 +175,6 @@ def choose_thresholds(
     )
 
 
-def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:
-    """Returns the files of an evaluation's metrics and ranks; the default protocol has no suffix."""
-    suffix = "" if details.part == "test" else f"-{details.part}"
-    if details.kind == "sampled":
-        suffix += f"-sampled{details.negatives}"
-    if not details.masked:
-        suffix += "-unmasked"
-    return run / f"metrics{suffix}.json", run / f"ranks{suffix}.parquet"
-
-
-def read_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
-    """Reads the evaluation under this protocol, if there is one.
-
-    Raises:
-        ArtefactError: it is damaged, was changed, or belongs to other weights or other ranks.
-    """
-    file, ranks = evaluation_files(run, details)
-    if not file.exists() or not ranks.exists():
-        return None
-    evaluation = read_metrics(file, read_manifest(run))
-    if evaluation.details != details:
-        return None
-    with reading(ranks, "the ranks of an evaluation", _AGAIN):
-        sha256 = sha256_file(ranks)
-    if evaluation.ranks_sha256 not in ("", sha256):
-        raise ArtefactError(
-            f"{ranks} was damaged or changed since {file.name} was written: it has SHA-256 {sha256[:12]}, "
-            f"expected {evaluation.ranks_sha256[:12]}; {_AGAIN}"
-        )
-    return evaluation
-
-
-def read_metrics(file: Path, manifest: RunManifest) -> Evaluation:
-    """Reads one `metrics*.json` of the run that `manifest` describes.
-
-    Raises:
-        ArtefactError: it is damaged, was changed, or belongs to other weights.
-    """
-    raw = read_json(file, "evaluation")
-    with reading(file, "an evaluation", _AGAIN):
-        evaluation = Evaluation.build(raw)
-    if evaluation.weights_sha256 not in ("", manifest.evaluated_weights):
-        raise ArtefactError(
-            f"{file} belongs to weights {evaluation.weights_sha256[:12]}, the run has "
-            f"{manifest.evaluated_weights[:12]}; {_AGAIN}"
-        )
-    return evaluation
-
-
-def former_evaluation(run: Path, details: RankingProtocol) -> Evaluation | None:
-    """Reads the evaluation under a former version of this protocol, if there is one."""
-    file, _ = evaluation_files(run, details)
-    if not file.exists():
-        return None
-    raw = read_json(file, "evaluation")
-    with reading(file, "an evaluation", _AGAIN):
-        evaluation = Evaluation.build(raw)
-    updated = evaluation.details.model_copy(update={"version": details.version})
-    return evaluation if evaluation.details.outdated and updated == details else None
-
-
-def thresholds_are_given(ranks: Path) -> bool:
-    """Returns whether the evaluation that wrote the rank file `ranks` had thresholds set by hand."""
-    file = ranks.with_name(ranks.name.replace("ranks", "metrics", 1)).with_suffix(".json")
-    if not file.exists():
-        return False
-    raw = read_json(file, "evaluation")
-    with reading(file, "an evaluation", _AGAIN):
-        return Evaluation.build(raw).thresholds_given
-
-
 def trained_scorer(run: Run) -> Scorer:
     """Returns the scorer of the trained items; the protocol excludes items that were added later."""
     if not run.manifest.added_items:
@@ -247,8 +185,9 @@ def trained_scorer(run: Run) -> Scorer:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """Ranks of all targets, and of the cold ones beside their baselines."""
+    """Ranks of all targets under one protocol, and of the cold ones beside their baselines."""
 
+    details: RankingProtocol
     ranks: Ranks
     cold: ColdItems | None
     seconds: float
@@ -262,8 +201,13 @@ def rank_held_out(
     details: RankingProtocol,
     progress: Progress,
     processes: Processes = ALONE,
+    *,
+    both: bool = False,
 ) -> tuple[Ranks, ColdScorers | None]:
-    """Ranks targets under a protocol; also returns the scorers of cold items, if there are any."""
+    """Ranks targets under a protocol; also returns the scorers of cold items, if there are any.
+
+    With `both`, also ranks by the other decision about seen items where the scores allow it (`Ranks.other`).
+    """
     cold = cold_scorers(run, data, progress) if data.num_cold_items else None
     ranks = rank_targets(
         cold.everything if cold else trained_scorer(run),
@@ -271,6 +215,7 @@ def rank_held_out(
         popularity=data.popularity[1:],
         max_len=run.system.max_len,
         mask_seen=details.masked,
+        both=both,
         negatives=_sample_negatives(data, held_out, details, progress),
         list_length=LIST_LENGTH if details.kind == "full" else 0,
         keys=data.tie_keys,
@@ -288,15 +233,25 @@ def _rank(
     details: RankingProtocol,
     progress: Progress,
     processes: Processes,
-) -> _Ranked:
+    *,
+    both: bool,
+) -> list[_Ranked]:
+    """Ranks under the protocol and, where that comes with it, under the other decision about seen items."""
     started = time.monotonic()
-    ranks, cold = rank_held_out(run, data, held_out, details, progress, processes)
+    ranks, cold = rank_held_out(run, data, held_out, details, progress, processes, both=both)
     seconds = time.monotonic() - started
-    if cold is None or details.kind == "sampled":
-        return _Ranked(ranks, None, seconds)
-    masked = details.masked
-    cold_items = rank_cold(run, data, held_out, cold, ranks.ranks, masked=masked, progress=progress)
-    return _Ranked(ranks, cold_items, seconds)
+    ranked = [(details, ranks)]
+    if ranks.other is not None:
+        ranked.append((details.model_copy(update={"masked": not details.masked}), ranks.other))
+    results = []
+    for each, its_ranks in ranked:
+        cold_items = None
+        if cold is not None and details.kind == "full":
+            cold_items = rank_cold(
+                run, data, held_out, cold, its_ranks.ranks, masked=each.masked, progress=progress
+            )
+        results.append(_Ranked(each, its_ranks, cold_items, seconds))
+    return results
 
 
 def _sample_negatives(
@@ -318,15 +273,9 @@ def _sample_negatives(
 
 
 def _build_evaluation(
-    run: Run,
-    data: Dataset,
-    details: RankingProtocol,
-    ranked: _Ranked,
-    table: RankTable,
-    *,
-    given: bool,
+    run: Run, data: Dataset, ranked: _Ranked, table: RankTable, *, given: bool, chosen: bool
 ) -> Evaluation:
-    ranks = ranked.ranks
+    ranks, details = ranked.ranks, ranked.details
     metrics = rank_metrics(ranks.ranks)
     # Where the users have seen every item, no list holds one.
     if details.kind == "full" and bool((ranks.lists > 0).any()):
@@ -342,6 +291,19 @@ def _build_evaluation(
         users=len(ranks.users),
         metrics=metrics,
         groups=group_metrics(ranks.ranks, table.members),
+        decision=_decision(run, data, details.masked, chosen=chosen),
         cold=ranked.cold,
         seconds=round(ranked.seconds, 3),
     )
+
+
+def _decision(run: Run, data: Dataset, masked: bool, *, chosen: bool) -> str:
+    """Describes how it was decided whether seen items are masked."""
+    if masked != run.manifest.mask_seen:
+        return "the other decision than that of the run"
+    if chosen:
+        return "as asked for, and as the run was trained"
+    if run.manifest.mask_seen != data.masks_seen:
+        return "as the run was trained"
+    choice = str(data.manifest.options.get("mask_seen", "auto"))
+    return mask_reason(choice, masked, data.repeat_share)

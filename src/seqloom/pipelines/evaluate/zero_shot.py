@@ -64,11 +64,13 @@ def zero_shot(
     dataset: Dataset | str | Path,
     *,
     on: Part = "test",
-    mask_seen: bool = True,
+    mask_seen: bool | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> ZeroShot:
     """Names the items of `dataset` and recommends them with the run, without training.
+
+    Seen items are masked as the data set decides, or by `mask_seen`.
 
     Writes `zero-shot-<data set>.json` and `.parquet` (ranks) into the run.
 
@@ -80,6 +82,7 @@ def zero_shot(
     run = run if isinstance(run, Run) else load_run(run, device=device)
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     system = _require_naming(run, data)
+    masked = data.masks_seen if mask_seen is None else mask_seen
     held_out = _held_out(data, on)
     started = time.monotonic()
     ids, statistics = system.new_ids(system.texts_of(data.items), data.item_ids, progress)
@@ -90,7 +93,7 @@ def zero_shot(
         held_out=held_out,
         popularity=data.popularity[1:],
         max_len=system.max_len,
-        mask_seen=mask_seen,
+        mask_seen=masked,
         device=run.device,
         progress=progress,
     )
@@ -103,7 +106,7 @@ def zero_shot(
     if not isinstance(untrained, str):
         ranks["untrained"] = rank(system.scorer_of_ids(ids, untrained)).ranks
     protocol = RankingProtocol(
-        part=on, masked=mask_seen, split=data.split, fingerprint=data.fingerprint
+        part=on, masked=masked, split=data.split, fingerprint=data.fingerprint
     )
     result = ZeroShot(
         run=str(run.path),
@@ -203,6 +206,7 @@ def _write(
         ranks=ranks,
         history_lengths=held_out.histories.lengths,
         repeats=held_out.repeats,
+        tied=held_out.tied,
     )
     with writing(run.path):
         write_ranks(run.path / f"{name}.parquet", table)

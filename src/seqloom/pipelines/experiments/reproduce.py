@@ -16,12 +16,8 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.negatives import NEGATIVES
 from seqloom.evaluation.ranks_file import read_ranks
-from seqloom.pipelines.evaluate.evaluate import (
-    Evaluation,
-    evaluate,
-    evaluation_files,
-    read_metrics,
-)
+from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.stored import Evaluation, evaluation_files, read_metrics
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.manifest import RunManifest
@@ -102,6 +98,7 @@ def reproduce(
             f"{run} has items that were added after training; reproduce the run without them"
         )
     data = dataset if isinstance(dataset, Dataset) else first.dataset(dataset, with_cold=True)
+    data = data.deciding(first.manifest.mask_seen)
     again = Path(out) if out is not None else first.path.with_name(f"{first.name}-again")
     if again.resolve() == first.path.resolve():
         raise ConfigError(f"--out is the run itself, {again}; give another folder")
@@ -178,6 +175,7 @@ def _evaluate_as(before: Evaluation, run: Run, data: Dataset, progress: Progress
         protocol=details.kind,
         on=details.part,
         mask_seen=details.masked,
+        both=False,
         negatives=details.negatives or NEGATIVES,
         tail_item_below=limits.item if by_hand else None,
         tail_user_below=limits.user if by_hand else None,

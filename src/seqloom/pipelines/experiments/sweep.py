@@ -16,12 +16,10 @@ from seqloom.evaluation.protocol import RankingProtocol
 from seqloom.pipelines.evaluate.evaluate import (
     NEGATIVES,
     NEGATIVES_SEED,
-    Evaluation,
-    Protocol,
     choose_thresholds,
     evaluate,
-    read_evaluation,
 )
+from seqloom.pipelines.evaluate.stored import Evaluation, Protocol, read_evaluation
 from seqloom.pipelines.experiments.sweep_grid import SweepCell, SweepPlan, cells
 from seqloom.pipelines.experiments.sweep_references import resolve_references
 from seqloom.pipelines.prepare.prepare import statistics_table
@@ -170,10 +168,12 @@ def _evaluate(
     progress: Progress,
 ) -> Evaluation:
     sampled = protocol == "sampled"
+    manifest = read_manifest(folder)
     details = RankingProtocol(
         kind=protocol,
         part=plan.on,
-        split=read_manifest(folder).dataset.split,
+        masked=manifest.mask_seen,
+        split=manifest.dataset.split,
         negatives=NEGATIVES if sampled else None,
         seed=NEGATIVES_SEED if sampled else None,
         fingerprint=dataset.fingerprint,

@@ -89,7 +89,13 @@ def import_llmesr(
             )
     there = [file for file in (USERS, COMPONENTS, SIMILAR) if (folder / file).is_file()]
     options = PrepareOptions(
-        format="csv", separator=" ", header=False, user_column="1", item_column="2", min_count=0
+        format="csv",
+        separator=" ",
+        header=False,
+        user_column="1",
+        item_column="2",
+        min_count=0,
+        allow_sorted=True,  # a warning: the authors' order is kept whatever it is
     )
     with atomic_folder(out, overwrite=overwrite) as work:
         matrices = {file: _read(folder / file) for file in (ITEMS, *there)}

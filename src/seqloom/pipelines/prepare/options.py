@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqloom.data.options import Duplicates, Missing, ReadOptions
+from seqloom.data.options import Duplicates, MaskSeen, Missing, ReadOptions, Ties
 
 
 class SplitOptions(ReadOptions):
@@ -31,6 +31,18 @@ class SplitOptions(ReadOptions):
     from training, and their last event is the target. All events of the others are training events."""
     cold_seed: int = 42
     """Seed for the choice of cold items and users."""
+    ties: Ties = "file"
+    """Events of a user at the same time: `file` keeps the order of the file, `shuffle` orders them at random
+    by `tie_seed` and the ids, `drop-targets` keeps the order and evaluates no target that is tied with
+    another item."""
+    tie_seed: int = 42
+    """Seed for `ties='shuffle'`."""
+    allow_sorted: bool = False
+    """Accepts sequences that are sorted by item id, which are refused otherwise; for ids that were given in
+    the order of time."""
+    mask_seen: MaskSeen = "auto"
+    """Whether runs leave items that the user has had out of ranking and lists: `auto` does unless 5 % of the
+    training events or more repeat an item of their user."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

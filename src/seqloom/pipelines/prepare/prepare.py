@@ -20,10 +20,13 @@ from seqloom.data.filters import (
     deduplication_mask,
     exact_repeats,
     k_core,
+    shuffle_log,
 )
+from seqloom.data.repeats import PARTS, mask_reason
 from seqloom.data.sources import Source, Table, read_items, read_log
 from seqloom.data.statistics import describe
 from seqloom.data.store import Dataset, write_dataset
+from seqloom.data.tie_keys import tie_keys
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.split_options import split_log
 
@@ -140,6 +143,8 @@ def _filter(
         report_missing_ratings(absent, findings)
         log = step("min_rating", log.take(ratings >= options.min_rating))
     log = in_time_order(log, raw.name, findings, ordered_format=raw.format == "sequences")
+    if options.ties == "shuffle":
+        log = shuffle_log(log, tie_keys(log.item_ids.to_list()).numpy(), options.tie_seed)
     kept = deduplication_mask(log, options.duplicates)
     if not kept.all():
         log = step("duplicates", log.take(kept))
@@ -267,5 +272,31 @@ def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:
     rows.append(("users in training only", f"{facts['train_only_users']:,}"))
     if facts["unused_events"]:
         rows.append(("unused events", f"{facts['unused_events']:,}"))
+    rows.extend(_order_rows(dataset))
     rows.extend((f"removed by {step}", f"{count:,}") for step, count in facts["removed"].items())
+    return rows
+
+
+def _order_rows(dataset: Dataset) -> list[tuple[str, str]]:
+    """Returns the rows on ties, repeats and seen items; none for a data set of an older seqloom."""
+    facts = dataset.manifest.statistics
+    rows = []
+    if "ties" in facts:
+        ties = facts["ties"]
+        shown = f"{ties['events']:,} / {ties['valid']:,} / {ties['test']:,}"
+        rows.append(("tied in time (events / validation / test targets)", shown))
+        for part in ("valid", "test"):
+            if ties[f"{part}_dropped"]:
+                rows.append((f"{part} targets dropped for ties", f"{ties[f'{part}_dropped']:,}"))
+    if "repeats" in facts:
+        repeats = facts["repeats"]
+        shares = " / ".join(f"{repeats[part]['share']:.1%}" for part in PARTS)
+        rows.append(("repeats (training events / validation / test targets)", shares))
+        steps = repeats["train"]["steps"]
+        if steps:
+            shown = f"{steps['median']:,} / {steps['p90']:,}"
+            rows.append(("events since the item occurred last (median / 90 %)", shown))
+        share = repeats["train"]["share"]
+        choice = str(dataset.manifest.options.get("mask_seen", "auto"))
+        rows.append(("seen items", mask_reason(choice, facts["mask_seen"], share)))
     return rows

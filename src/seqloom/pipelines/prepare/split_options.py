@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,26 @@ from seqloom.core.errors import DataError
 from seqloom.data.checks import MAX_EXAMPLES, Findings
 from seqloom.data.cold_split import choose_cold, cold_users, hold_out_items
 from seqloom.data.events import Events
-from seqloom.data.filters import Log, tied_events
+from seqloom.data.filters import Log
+from seqloom.data.options import Ties
+from seqloom.data.order import OrderTally, id_ranks
+from seqloom.data.order_checks import check_facts
+from seqloom.data.repeats import RepeatTally, masks_seen
 from seqloom.data.split import (
     Split,
     check_temporal,
+    drop_targets,
     leave_one_out,
     split_at,
     temporal_bounds,
 )
 from seqloom.data.statistics import SplitTally
+from seqloom.data.ties import joined_events, tied_events
 from seqloom.data.timestamps import SECOND, iso, parse_moment
 from seqloom.pipelines.prepare.options import SplitOptions
+
+_FEWEST_EVENTS = 3
+"""Events that leave-one-out needs of a user."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class SplitPlan:
     """[items] bool: the items without training events."""
     cold_users: tuple[pl.Series, pl.Series] | None = None
     """Ids of the validation users and of the test users, where these are cold."""
+    ties: Ties = "file"
+    id_ranks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The order of the item ids (`data.order.id_ranks`)."""
 
     def split(self, log: Log) -> Split:
         """Splits a log that holds all events of its users."""
@@ -72,8 +84,10 @@ class SplitCounts:
     """The first ids of users with too few events for leave-one-out."""
     num_short: int
     tied: dict[str, int]
-    """For all `events`, and for `valid` and `test` targets: how many share their time with another item of
-    their user."""
+    """Of all events (`of`) the `events`, and the `valid` and `test` targets, that share their time with
+    another item of their user. Dropped targets count as `valid_dropped` and `test_dropped`."""
+    order: OrderTally
+    repeats: RepeatTally
 
 
 @dataclass(frozen=True)
@@ -107,21 +121,38 @@ def plan_split(log: Log, options: SplitOptions) -> SplitPlan:
     Raises:
         DataError: as `split_log`.
     """
+    check_ties(options, timed=log.times is not None)
     cold = None
     if options.cold_items:
         cold = choose_cold_items(log.item_ids, options)
+    shared: dict[str, Any] = {
+        "cold_items": cold,
+        "ties": options.ties,
+        "id_ranks": id_ranks(log.item_ids),
+    }
     if options.split == "temporal":
         bounds = given_bounds(options, timed=log.times is not None)
         assert log.times is not None
         bounds = bounds or temporal_bounds(log.times, options.valid_fraction, options.test_fraction)
         check_temporal(int(log.times.min()), *bounds)
-        return SplitPlan(bounds=bounds, cold_items=cold)
+        return SplitPlan(bounds=bounds, **shared)
     if not options.cold_users:
-        return SplitPlan(cold_items=cold)
+        return SplitPlan(**shared)
     able = log.user_ids.filter(pl.Series(np.diff(user_offsets(log)) >= 2))
-    return SplitPlan(
-        cold_items=cold, cold_users=choose_cold_users(able, len(log.user_ids), options)
-    )
+    return SplitPlan(cold_users=choose_cold_users(able, len(log.user_ids), options), **shared)
+
+
+def check_ties(options: SplitOptions, *, timed: bool) -> None:
+    """Checks that ties can be known where they are to be shuffled or dropped.
+
+    Raises:
+        DataError: the log has no times.
+    """
+    if options.ties != "file" and not timed:
+        raise DataError(
+            f"ties={options.ties!r} needs times, but the log has none; name its time column with "
+            "timestamp_column, or use ties='file'"
+        )
 
 
 def choose_cold_items(ids: pl.Series, options: SplitOptions) -> np.ndarray:
@@ -160,26 +191,39 @@ def given_bounds(options: SplitOptions, *, timed: bool) -> tuple[int, int] | Non
 
 def split_part(log: Log, plan: SplitPlan) -> SplitPart:
     """Splits the events of some users, or of all users."""
+    order = OrderTally.of(log.items, user_offsets(log), plan.id_ranks, log.times)
     removed = 0
     if plan.cold_items is not None:
         cold = hold_out_items(log, plan.cold_items, plan.split)
         log, removed = cold.log, cold.removed
     offsets = user_offsets(log)
-    split = plan.split(log)
-    without = split.test < 0
-    tied = tied_events(log)
+    split, tied = _split_ties(log, offsets, plan)
+    without = (split.test < 0) & (np.diff(offsets) < _FEWEST_EVENTS)
     counts = SplitCounts(
         tally=SplitTally.of(log.items, offsets, split, len(log.item_ids)),
         cold_events_removed=removed,
         short=log.user_ids.filter(pl.Series(without)).head(MAX_EXAMPLES).to_list(),
         num_short=int(without.sum()),
-        tied={
-            "events": int(tied.sum()),
-            "valid": int(tied[split.valid[split.valid >= 0]].sum()),
-            "test": int(tied[split.test[split.test >= 0]].sum()),
-        },
+        tied=tied,
+        order=order,
+        repeats=RepeatTally.of(log.items, offsets, split.train_end, split.valid, split.test),
     )
     return SplitPart(log, _events(log, offsets, split), counts)
+
+
+def _split_ties(log: Log, offsets: np.ndarray, plan: SplitPlan) -> tuple[Split, dict[str, int]]:
+    """Splits a log, and counts ties and the targets that are dropped for them."""
+    split = plan.split(log)
+    tied = tied_events(joined_events(log.users, log.times), log.items)
+    counts = {"events": int(tied.sum()), "of": len(tied)}
+    for part, at in (("valid", split.valid), ("test", split.test)):
+        counts[part] = int(tied[at[at >= 0]].sum())
+        counts[f"{part}_dropped"] = 0
+    if plan.ties == "drop-targets":
+        split = drop_targets(split, tied, offsets)
+        for part in ("valid", "test"):
+            counts[f"{part}_dropped"], counts[part] = counts[part], 0
+    return split, counts
 
 
 def report_split(
@@ -195,14 +239,11 @@ def report_split(
             "cold_events_removed": sum(part.cold_events_removed for part in parts),
             "test_targets_cold": int(tally.targets["test"][len(tally.train) - number :].sum()),
         }
-    tied = {name: sum(part.tied[name] for part in parts) for name in ("events", "valid", "test")}
-    findings.add(
-        "equal-times",
-        tied["events"],
-        "events have the same time as another item of their user, so they keep the order of the file; "
-        f"{tied['valid']:,} of {facts['valid_targets']:,} validation targets and {tied['test']:,} of "
-        f"{facts['test_targets']:,} test targets are such events",
-    )
+    tied = {name: sum(part.tied[name] for part in parts) for name in parts[0].tied}
+    _report_ties(tied, facts, options, findings)
+    if any(part.order.first is not None for part in parts):
+        facts["ties"] = tied
+    facts |= _report_order(parts, plan, facts, options, findings)
     if options.split == "leave-one-out" and not options.cold_users:
         findings.add(
             "short-user",
@@ -231,6 +272,57 @@ def report_split(
     return facts
 
 
+def _report_ties(
+    tied: Mapping[str, int], facts: Mapping[str, Any], options: SplitOptions, findings: Findings
+) -> None:
+    valid, test = (tied[part] + tied[f"{part}_dropped"] for part in ("valid", "test"))
+    order = {
+        "file": "so they keep the order of the file",
+        "shuffle": f"so they are in a random order (tie_seed={options.tie_seed})",
+        "drop-targets": "so they keep the order of the file, and such targets are not evaluated",
+    }
+    whole = {part: facts[f"{part}_targets"] + tied[f"{part}_dropped"] for part in ("valid", "test")}
+    findings.add(
+        "equal-times",
+        tied["events"],
+        f"events have the same time as another item of their user, {order[options.ties]}; "
+        f"{valid:,} of {whole['valid']:,} validation targets and {test:,} of {whole['test']:,} test targets "
+        "are such events",
+    )
+
+
+def _report_order(
+    parts: Sequence[SplitCounts],
+    plan: SplitPlan,
+    facts: Mapping[str, Any],
+    options: SplitOptions,
+    findings: Findings,
+) -> dict[str, Any]:
+    """Returns the facts of order and repeats, and adds warnings.
+
+    Raises:
+        DataError: the sequences are sorted by item id, and `allow_sorted` is false.
+    """
+    repeats = RepeatTally.sum(part.repeats for part in parts)
+    order: dict[str, Any] = {
+        "order": OrderTally.sum(part.order for part in parts).facts(plan.id_ranks),
+        "repeats": repeats.facts(),
+        "mask_seen": masks_seen(options.mask_seen, repeats.share("train")),
+    }
+    for check in check_facts({**facts, **order}, allow_sorted=options.allow_sorted):
+        if check.verdict == "error":
+            remedy = "prepare the original log with its times"
+            if facts.get("ties", {}).get("events"):
+                remedy = "order events at the same time at random (ties='shuffle')"
+            raise DataError(
+                f"{check.sentence}. A model trained on them can have fine figures and know nothing of time: "
+                f"{remedy}, or set allow_sorted to go on"
+            )
+        if check.verdict == "warning" and check.name != "tied-targets":  # `equal-times` says it
+            findings.add(check.name, max(check.count, 1), check.sentence)
+    return order
+
+
 def user_offsets(log: Log) -> np.ndarray:
     """Returns [users + 1] int64, where each user's events begin in a log sorted by user."""
     offsets = np.zeros(len(log.user_ids) + 1, np.int64)
@@ -239,6 +331,9 @@ def user_offsets(log: Log) -> np.ndarray:
 
 
 def _events(log: Log, offsets: np.ndarray, split: Split) -> Events:
+    joined = None
+    if log.times is not None and (log.times % SECOND).any():
+        joined = torch.from_numpy(joined_events(log.users, log.times))
     return Events(
         items=torch.from_numpy((log.items + 1).astype(np.int32, copy=False)),
         offsets=torch.from_numpy(offsets),
@@ -246,4 +341,5 @@ def _events(log: Log, offsets: np.ndarray, split: Split) -> Events:
         valid=torch.from_numpy(split.valid.astype(np.int64, copy=False)),
         test=torch.from_numpy(split.test.astype(np.int64, copy=False)),
         timestamps=None if log.times is None else torch.from_numpy(log.times // SECOND),
+        joined=joined,
     )

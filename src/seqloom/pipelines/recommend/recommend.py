@@ -28,7 +28,7 @@ def recommend(
     users: Iterable[str] | None = None,
     all_users: bool = False,
     k: int = 10,
-    mask_seen: bool = True,
+    mask_seen: bool | None = None,
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
     approximate: bool = False,
@@ -41,6 +41,7 @@ def recommend(
     and named in the answer. An empty history gets what is popular, whatever the system.
 
     Args:
+        mask_seen: leave items of the history out; by default as the run was trained.
         approximate: search an index of the items instead of all items; see `approximate_scorer`.
 
     Raises:

@@ -58,8 +58,13 @@ class ListsJob(Config):
     """A file with one user id a line; None means every user of the data set."""
     k: int = 10
     """Items for each user."""
-    mask_seen: bool = True
-    """Whether items that the user has seen are left out."""
+    mask_seen: bool | None = None
+    """Whether items that the user has seen are left out; by default as the run was trained."""
+
+    def masks(self, run: Run) -> bool:
+        """Whether items that the user has seen are left out of the lists of this run."""
+        return run.manifest.mask_seen if self.mask_seen is None else self.mask_seen
+
     dataset: str | None = None
     """Where the run's data set is now, if it is not where it was trained."""
     approximate: bool = False
@@ -137,7 +142,7 @@ def open_job(job: ListsJob) -> OpenedJob:
     users = data.user_ids
     if job.users is not None:
         users = match_ids(read_users(Path(job.users)), data.user_numbers)
-    options = {"k": job.k, "mask_seen": job.mask_seen, "files": run.manifest.files}
+    options = {"k": job.k, "mask_seen": job.masks(run), "files": run.manifest.files}
     if job.approximate:
         options["approximate"] = True
     key = sha256_text(
@@ -190,7 +195,7 @@ def _make_shard(
         opened.run,
         users=chosen,
         k=job.k,
-        mask_seen=job.mask_seen,
+        mask_seen=job.masks(opened.run),
         dataset=opened.data,
         progress=progress,
     )
@@ -248,7 +253,7 @@ def merge_lists(job: ListsJob) -> ListsSummary:
         weights_sha256=opened.run.manifest.weights_sha256,
         dataset=opened.data.fingerprint,
         k=job.k,
-        mask_seen=job.mask_seen,
+        mask_seen=job.masks(opened.run),
         recall=mine[0].recall,
         key=key,
         shards=count,

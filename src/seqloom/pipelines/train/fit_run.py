@@ -132,6 +132,7 @@ class _Validation:
     ) -> None:
         self._model, self._device, self._processes = model, device, processes
         self._popularity = dataset.popularity[1:]
+        self._mask_seen = dataset.masks_seen
         self.held_out = dataset.held_out("valid")
 
     def __call__(self) -> dict[str, float]:
@@ -140,6 +141,7 @@ class _Validation:
             self.held_out,
             popularity=self._popularity,
             max_len=self._model.max_len,
+            mask_seen=self._mask_seen,
             device=self._device,
             processes=self._processes,
         )

@@ -157,6 +157,7 @@ def create_run(
         saw=dict(COMBINED if cls.combines_runs else TRAINED),
         versions=_versions(),
         valid_protocol=PROTOCOL_VERSION,
+        mask_seen=dataset.masks_seen,
     )
     with atomic_folder(out, overwrite=out.exists()) as work:
         (work / CONFIG).write_text(config.to_yaml(), encoding="utf-8")

@@ -113,7 +113,9 @@ def train(
             processes, lambda: create_run(out, dataset, cls, resolved, sizes)
         )
         assert manifest is not None
-        data = TrainingData(dataset, progress, processes=processes)
+        # A run that was begun earlier keeps its decision on seen items.
+        decided = dataset.deciding(manifest.mask_seen)
+        data = TrainingData(decided, progress, processes=processes)
         data, manifest = _add_inputs(out, data, manifest, inputs, resolved.seed, device)
         manifest = fit_run(
             out, data, resolved, manifest, device, checkpoint_every_s, watch, fsdp=fsdp

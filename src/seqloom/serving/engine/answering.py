@@ -84,7 +84,7 @@ def answer(model: ServedModel, queries: Sequence[Query], histories: Histories) -
     for at, query in enumerate(queries):
         try:
             if isinstance(query, Recommend):
-                rows[at] = _row(snapshot, query, histories)
+                rows[at] = _row(model, snapshot, query, histories)
             elif isinstance(query, Similar):
                 results[at] = _similar(model, snapshot, query)
             else:
@@ -112,7 +112,7 @@ def _history(query: Recommend | Explain, histories: Histories) -> Sequence[str]:
     return histories.get(query.user_id or "", ())
 
 
-def _row(snapshot: Snapshot, query: Recommend, histories: Histories) -> _Row:
+def _row(model: ServedModel, snapshot: Snapshot, query: Recommend, histories: Histories) -> _Row:
     unknown: dict[str, list[str]] = {}
     added, own = snapshot.added, snapshot.own
 
@@ -126,7 +126,8 @@ def _row(snapshot: Snapshot, query: Recommend, histories: Histories) -> _Row:
         return known
 
     history = numbers("history", _history(query, histories))
-    hidden = [] if query.include_seen else history
+    include = not model.masks_seen if query.include_seen is None else query.include_seen
+    hidden = [] if include else history
     if query.exclude:
         hidden = hidden + numbers("exclude", query.exclude)
     candidates = None

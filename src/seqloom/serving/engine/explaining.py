@@ -39,7 +39,8 @@ def explain(
     read = known[-min(model.max_len or _MOST_LEFT_OUT, _MOST_LEFT_OUT) :]
     numbers = [number for _, number in read]
     whole = model.score(snapshot, [numbers])[0]
-    target = _target(snapshot, query, whole, [number for _, number in known])
+    seen = [number for _, number in known] if model.masks_seen else []
+    target = _target(snapshot, query, whole, seen)
     without = [numbers[:i] + numbers[i + 1 :] for i in range(len(numbers))]
     scores = _scores_of(model, snapshot, without, target)
     score = float(whole[target - 1])
@@ -59,7 +60,7 @@ def explain(
 
 
 def _target(snapshot: Snapshot, query: Explain, whole: Tensor, seen: Sequence[int]) -> int:
-    """Returns the number of the item to explain: the one named, else the best unseen one."""
+    """Returns the number of the item to explain: the one named, else the best one outside `seen`."""
     if query.item_id is not None:
         number = snapshot.number(query.item_id)
         if not number:

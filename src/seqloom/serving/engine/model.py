@@ -71,6 +71,11 @@ class ServedModel:
         return self.run.system.name
 
     @property
+    def masks_seen(self) -> bool:
+        """Whether lists leave out the history, unless a query says otherwise."""
+        return self.run.manifest.mask_seen
+
+    @property
     def snapshot(self) -> Snapshot:
         """The catalogue now."""
         return self.catalogue.snapshot

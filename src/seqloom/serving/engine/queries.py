@@ -17,7 +17,8 @@ class Recommend:
     exclude: tuple[str, ...] = ()
     candidates: tuple[str, ...] | None = None
     """Rank these items alone."""
-    include_seen: bool = False
+    include_seen: bool | None = None
+    """None: as the run was trained."""
 
 
 @dataclass(frozen=True, slots=True)

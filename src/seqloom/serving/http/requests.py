@@ -50,7 +50,10 @@ class RecommendRequest(_Subject):
     k: int = Field(10, ge=1, description="Number of items.")
     exclude: list[Identifier] = Field([], description="Items to leave out.")
     candidates: list[Identifier] | None = Field(None, description="Rank these items alone.")
-    include_seen: bool = Field(False, description="Include items of the history.")
+    include_seen: bool | None = Field(
+        None,
+        description="Include items of the history; by default as the model was trained.",
+    )
     details: bool = Field(False, description="Include titles and long-tail marks.")
     model: str | None = Field(None, description="Which model; the server's default if left out.")
     budget_ms: float | None = Field(

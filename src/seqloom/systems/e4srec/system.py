@@ -55,7 +55,7 @@ class E4SRec(E4SRecModel):
     config_class: ClassVar[type[E4SRecConfig]] = E4SRecConfig
     uses_ids: ClassVar[bool] = True
     shards: ClassVar = "frozen"
-    new_items_by: ClassVar = "embedding"
+    new_items_by = "embedding"
     location_keys: ClassVar = frozenset({"llm.name"})
 
     @classmethod
@@ -121,7 +121,7 @@ class E4SRec(E4SRecModel):
         self.ids.copy_(unit if self.config.scale_ids else data.ids)
         if self.config.add_giver and data.giver is not None:
             self._take(data.giver)
-            self.id_scale.copy_(size if self.config.scale_ids else 1.0)
+            self.id_scale.copy_(size if self.config.scale_ids else torch.ones(()))
         projection, width = self.reader.projection, self.base.width
         nn.init.zeros_(projection.bias)
         if self.config.start == "random":

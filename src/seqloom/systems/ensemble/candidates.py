@@ -26,7 +26,7 @@ _BEST = 2.0
 
 @dataclass(frozen=True)
 class Candidates:
-    """Scores of some unseen items of each user."""
+    """Scores of some items of each user; of unseen ones where seen items are masked."""
 
     scores: Tensor
     """[U, C, M] float32 of M members; column 0 is the target."""
@@ -40,11 +40,14 @@ class Candidates:
 def fitting_users(dataset: Dataset) -> HeldOut:
     """Returns the validation users to fit weights on, in an order of their ids.
 
-    It excludes users without a history, whom popularity serves (`inference.cold_start`), and targets in the
-    user's own history, which are misses under any weights.
+    It excludes users without a history, whom popularity serves (`inference.cold_start`), and, where seen
+    items are masked, targets in the user's own history, which are misses under any weights.
     """
     held_out = dataset.held_out("valid")
-    rows = torch.nonzero((held_out.histories.lengths > 0) & ~held_out.repeats).flatten()
+    fit = held_out.histories.lengths > 0
+    if dataset.masks_seen:
+        fit &= ~held_out.repeats
+    rows = torch.nonzero(fit).flatten()
     names = [dataset.user_ids[user] for user in held_out.users[rows].tolist()]
     return held_out.select(rows[tie_keys(names).argsort()])
 
@@ -60,6 +63,7 @@ def gather_candidates(
     max_len: int | None,
     seed: int,
     device: torch.device,
+    masked: bool = True,
     progress: Progress = SILENT,
 ) -> Candidates:
     """Scores the catalogue for every user and keeps the candidates.
@@ -68,7 +72,8 @@ def gather_candidates(
     512 MiB, users are sampled.
 
     Args:
-        held_out: users whose target is not an item of their history.
+        held_out: users, as `fitting_users` returns them.
+        masked: whether seen items are no candidates.
         keys: [N] keys that order items for sampling and ties (`data.tie_keys`).
 
     Raises:
@@ -96,8 +101,9 @@ def gather_candidates(
             member_scores = member_scores[:, :, order.to(device)]
             target = place[held_out.targets[rows] - 1].to(device)
             allowed = torch.ones(member_scores.shape[1:], dtype=torch.bool, device=device)
-            seen_rows, seen = histories.flat()
-            allowed[seen_rows.to(device), place[seen - 1].to(device)] = False
+            if masked:
+                seen_rows, seen = histories.flat()
+                allowed[seen_rows.to(device), place[seen - 1].to(device)] = False
             draws = torch.rand(
                 member_scores.shape[1:], generator=generator(seed, "ensemble", first)
             )

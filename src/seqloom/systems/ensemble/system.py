@@ -98,6 +98,7 @@ class Ensemble(System[EnsembleConfig]):
             max_len=self.max_len,
             seed=config.seed,
             device=_device(self.systems),
+            masked=data.dataset.masks_seen,
             progress=data.progress,
         )
         weights = fit_likelihood(candidates, config.l2)

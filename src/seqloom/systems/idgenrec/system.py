@@ -54,7 +54,7 @@ class IDGenRec(IDGenRecModels):
     config_class: ClassVar[type[IDGenRecConfig]] = IDGenRecConfig
     mixes_datasets: ClassVar[bool] = True
     shards: ClassVar = "trained"
-    new_items_by: ClassVar = "words"
+    new_items_by = "words"
 
     def initialise(self, data: TrainingData) -> None:
         """Loads or draws the models; the first IDs are made when training begins, on its device."""

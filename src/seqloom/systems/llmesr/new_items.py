@@ -63,7 +63,7 @@ class InferredVectors:
     def _fit(self, table: Tensor) -> RidgeMap:
         with self._fitting:
             if self._map is None:
-                tower = isinstance(self._semantic, TextTower)
-                texts = self._semantic.item_vectors() if tower else self._semantic.text
+                view = self._semantic
+                texts = view.item_vectors() if isinstance(view, TextTower) else view.text
                 self._map = fit_ridge(texts.detach(), table)
             return self._map

@@ -180,14 +180,15 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         """Returns [c_i ; s_i] of every item. Shapes: [N, D']."""
         tables: list[Tensor] = [] if self.collaborative is None else [self.collaborative]
         if self.semantic is not None:
-            tower = isinstance(self.semantic, TextTower)
-            tables.append(self.semantic.item_vectors() if tower else self.semantic())
+            view = self.semantic
+            tables.append(view.item_vectors() if isinstance(view, TextTower) else view())
         return torch.cat(tables, 1)
 
     def ranked_vectors(self) -> Tensor:
         """Returns c_i where the views learn apart, else [c_i ; s_i]. Shapes: [N, D or D']."""
-        apart = self.late and self.collaborative is not None
-        return self.collaborative if apart else self.item_vectors()
+        if self.late and self.collaborative is not None:
+            return self.collaborative
+        return self.item_vectors()
 
     def ranked_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Returns u_c where the views learn apart, else [u_c ; u_s]. Shapes: -> [B, L, D or D']."""

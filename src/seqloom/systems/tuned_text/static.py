@@ -11,9 +11,10 @@ from seqloom.backbones.config import WordSASRecEncoderConfig
 from seqloom.core.phase import Phase
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.systems.base import Sizes, TrainingData
-from seqloom.systems.ranking_loss import OffsetLossConfig
+from seqloom.systems.base_config import OffsetLossConfig
+from seqloom.systems.config import TextTowerConfig
 from seqloom.systems.sequence import RankingPhase
-from seqloom.systems.texttower import TextTower, TextTowerConfig
+from seqloom.systems.texttower import TextTower
 from seqloom.systems.tuned_text.config import StaticTuningConfig
 from seqloom.text.encoders.words import save_words
 

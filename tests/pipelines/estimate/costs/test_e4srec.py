@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from seqloom.core.cost import BatchShape
 from seqloom.core.errors import ConfigError
+from seqloom.core.phase import Phase
+from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE
 from seqloom.pipelines.estimate.costs import costs_of
 from seqloom.pipelines.estimate.footprint import memory_of
@@ -26,20 +32,28 @@ KINDS = ["causal", "prompt", "without adapter", "bidirectional"]
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return looping_dataset(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(params=KINDS)
-def built(request, dataset, tmp_path):
+def built(
+    request: pytest.FixtureRequest, dataset: Dataset, tmp_path: Path
+) -> tuple[E4SRec, Phase, Workload]:
     """A system, its phase, and the work that is declared for it."""
-    keys = {"llm": {"name": str(shared_tiny_llama())}, "batch_size": 16, "max_len": 12}
+    keys: dict[str, Any] = {
+        "llm": {"name": str(shared_tiny_llama())},
+        "batch_size": 16,
+        "max_len": 12,
+    }
     if request.param == "bidirectional":
         folder = save_tiny_bert(tmp_path / "bert")
         keys |= {"llm": {"name": str(folder), "kind": "bidirectional"}, "mode": "prompt"}
-    keys |= {"prompt": {"mode": "prompt"}, "without adapter": {"train_adapter": False}}.get(
-        request.param, {}
-    )
+    changes: dict[str, dict[str, Any]] = {
+        "prompt": {"mode": "prompt"},
+        "without adapter": {"train_adapter": False},
+    }
+    keys |= changes.get(request.param, {})
     config = E4SRecConfig.build(keys)
     system = E4SRec(config, Sizes(num_items=dataset.num_items, id_size=WIDTH))
     data = TrainingData(dataset, ids=torch.randn(dataset.num_items, WIDTH))
@@ -48,18 +62,18 @@ def built(request, dataset, tmp_path):
     return system.train(), phase, Workload(dataset, system, costs_of(system), config)
 
 
-def longest(phase):
+def longest(phase: Phase) -> Any:
     """The batch with the longest rows."""
     steps = phase.steps(0)
     return max((steps[at] for at in range(len(steps))), key=lambda b: b.inputs.items.shape[1])
 
 
-def shape_of(system, batch):
+def shape_of(system: E4SRec, batch: Any) -> BatchShape:
     """What is declared for a batch that was cut: its inputs lack the last item."""
     return costs_of(system).batch_shape(batch.inputs.lengths + 1, batch.inputs.items.shape[1] + 1)
 
 
-def test_the_steps_are_those_of_the_training(built):
+def test_the_steps_are_those_of_the_training(built: tuple[E4SRec, Phase, Workload]) -> None:
     _, phase, work = built
     steps = phase.steps(0)
     assert work.steps == len(steps)
@@ -67,7 +81,9 @@ def test_the_steps_are_those_of_the_training(built):
 
 
 @pytest.mark.usefixtures("products_by_torch")
-def test_the_products_declared_are_those_that_a_step_does(built):
+def test_the_products_declared_are_those_that_a_step_does(
+    built: tuple[E4SRec, Phase, Workload],
+) -> None:
     system, phase, work = built
     batch = longest(phase)
     plain = sdpa_kernel(SDPBackend.MATH)  # the counter knows no other kernel of a CPU
@@ -78,7 +94,9 @@ def test_the_products_declared_are_those_that_a_step_does(built):
 
 
 @pytest.mark.usefixtures("products_by_torch")
-def test_the_bytes_held_are_near_those_that_a_step_keeps(built):
+def test_the_bytes_held_are_near_those_that_a_step_keeps(
+    built: tuple[E4SRec, Phase, Workload],
+) -> None:
     system, phase, work = built
     batch = longest(phase)
     kept = bytes_kept(phase, batch, system.base.backbone.parameters())
@@ -86,7 +104,7 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(built):
     assert 0.8 < held / kept < 2
 
 
-def test_what_is_told_is_what_the_run_is(dataset, tmp_path):
+def test_estimates_describe_the_run(dataset: Dataset, tmp_path: Path) -> None:
     train(dataset, "sasrec", config=SMALL, out=tmp_path / "ids", device="cpu")
     keys = {
         "llm": {"name": str(shared_tiny_llama())},
@@ -95,16 +113,20 @@ def test_what_is_told_is_what_the_run_is(dataset, tmp_path):
         "max_len": 12,
         "epochs": 1,
     }
-    told = plan(dataset, "e4srec", config=keys, device="cpu", rates=RATES)
+    reported = plan(dataset, "e4srec", config=keys, device="cpu", rates=RATES)
     done = train(dataset, "e4srec", config=keys, out=tmp_path / "run", device="cpu")
-    assert told.parameters == done.trained_parameters
-    assert told.targets_per_epoch == done.targets_per_epoch
+    assert reported.parameters == done.trained_parameters
+    assert reported.targets_per_epoch == done.targets_per_epoch
     weights = (tmp_path / "run" / "weights.safetensors").stat().st_size / 2**20
-    assert told.disk.run_mb == pytest.approx(weights, abs=0.1)
+    assert reported.disk.run_mb == pytest.approx(weights, abs=0.1)
 
 
-def test_the_width_of_ids_that_are_to_be_trained_is_known(dataset):
-    keys = {"llm": {"name": str(shared_tiny_llama())}, "batch_size": 16, "max_len": 12}
+def test_the_width_of_ids_that_are_to_be_trained_is_known(dataset: Dataset) -> None:
+    keys: dict[str, Any] = {
+        "llm": {"name": str(shared_tiny_llama())},
+        "batch_size": 16,
+        "max_len": 12,
+    }
     narrow, wide = (
         plan(
             dataset,
@@ -120,7 +142,7 @@ def test_the_width_of_ids_that_are_to_be_trained_is_known(dataset):
         plan(dataset, "e4srec", config=keys | {"ids": {"system": "popularity"}}, rates=RATES)
 
 
-def test_a_language_model_counts_on_a_gpu_alone(built):
+def test_a_language_model_counts_on_a_gpu_alone(built: tuple[E4SRec, Phase, Workload]) -> None:
     system, _, work = built
     weights = system.base.backbone.parameters()
     shared = sum(4 * w.numel() for w in weights if not w.requires_grad)

@@ -1,12 +1,18 @@
 """At every step of `prepare --engine` a worker is killed: nothing is lost and nothing doubled."""
 
+from __future__ import annotations
+
 import functools
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from seqloom.core.progress import SILENT, Progress
+from seqloom.jobs.base import Work
 from seqloom.jobs.local import LocalRunner
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
@@ -24,13 +30,15 @@ class Deadly(LocalRunner):
         super().__init__(2)
         self.folder = folder
 
-    def run(self, work, pieces, *, name, progress):
+    def run(
+        self, work: Work, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
+    ) -> list[Any]:
         mark = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
         deadly = functools.partial(work_and_die, work, str(mark), pieces[-1])
         return super().run(deadly, pieces, name=name, progress=progress)
 
 
-def work_and_die(work, mark, deadly, piece):
+def work_and_die(work: Any, mark: Any, deadly: Any, piece: Any) -> Any:
     if piece == deadly and not Path(mark).exists():
         Path(mark).touch()
         work(piece)
@@ -38,7 +46,7 @@ def work_and_die(work, mark, deadly, piece):
     return work(piece)
 
 
-def test_a_worker_killed_at_every_step(tmp_path):
+def test_a_worker_killed_at_every_step(tmp_path: Path) -> None:
     (tmp_path / "marks").mkdir()
     options = PrepareOptions(min_count=4, split="temporal", cold_items=0.1)
     log = make_log(11)

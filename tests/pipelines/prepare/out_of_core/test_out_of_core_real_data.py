@@ -1,6 +1,9 @@
 """Real logs in parts: MovieLens-100K and the Beauty sequences."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,7 +19,7 @@ from support.equal_datasets import assert_equal
 SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"
 
 
-def refuse(*arguments, **keywords):
+def refuse(*arguments: Any, **keywords: Any) -> None:
     raise AssetError("tests fetch nothing")
 
 
@@ -32,7 +35,9 @@ def movielens() -> Path:
 @pytest.mark.parametrize(
     "values", [{}, {"split": "temporal"}, {"cold_items": 0.1, "min_rating": 3}]
 )
-def test_movielens(movielens, values, tmp_path):
+def test_movielens(
+    movielens: Path, values: dict[str, float] | dict[str, str], tmp_path: Path
+) -> None:
     """The log in seven Parquet files, by two processes, against RecBole's own file in one go."""
     options = PrepareOptions.build(values)
     expected = prepare(movielens, tmp_path / "one", options=options)
@@ -54,7 +59,7 @@ def test_movielens(movielens, values, tmp_path):
 @pytest.mark.skipif(
     not (SHARED / "beauty").exists(), reason="the Beauty data is not beside the checkout"
 )
-def test_beauty(tmp_path):
+def test_beauty(tmp_path: Path) -> None:
     """Sequences, without times: the order of the files and of their lines counts."""
     source = SHARED / "beauty"
     expected = prepare(source / "sequences.txt", tmp_path / "one", items=source / "items.csv")

@@ -23,6 +23,7 @@ from seqloom.data.codes import count_decimals, have_decimals, without_decimals
 from seqloom.data.parts import PartRecord, fingerprint_parts, part_files, training_parts
 from seqloom.data.sources.base import Names, Source
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
+from seqloom.data.tie_keys import tie_keys
 from seqloom.jobs import JobRunner
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
@@ -191,6 +192,8 @@ class _Driver:
             self._decimals = count_decimals(written)
             own = [without_decimals(mine) for mine in own]
         ids = pl.concat(own).unique(maintain_order=True)
+        if self.options.ties == "shuffle":
+            self.folder.write_arrays("item-keys", 0, {"keys": tie_keys(ids.to_list()).numpy()})
         numbers = pl.DataFrame({"item_id": ids, "number": np.arange(len(ids), dtype=np.int32)})
         for file, mine in enumerate(own):
             joined = mine.to_frame().join(numbers, on="item_id", how="left", maintain_order="left")

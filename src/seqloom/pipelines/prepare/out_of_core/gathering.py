@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from seqloom.data.checks import Findings, check_ids
 from seqloom.data.codes import count_decimals, encode, without_decimals
-from seqloom.data.filters import Log, deduplication_mask, exact_repeats, time_order
+from seqloom.data.filters import Log, deduplication_mask, exact_repeats, shuffle_log, time_order
 from seqloom.data.statistics import LogTally
 from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
@@ -49,6 +49,9 @@ def _gather(
         counts["min_rating"] = len(log)
     if len(log):
         log = log.take(time_order(log))
+    if job.options.ties == "shuffle":
+        item_keys = folder.arrays("item-keys", 0)["keys"]
+        log = shuffle_log(log, item_keys, job.options.tie_seed)
     kept = deduplication_mask(log, job.options.duplicates)
     if job.options.duplicates != "keep-all":
         log = log.take(kept)

@@ -10,15 +10,19 @@ import polars as pl
 import pyarrow as pa
 
 from seqloom.data.cold_split import warm_first_order
+from seqloom.data.order import id_ranks
 from seqloom.data.split import check_temporal, temporal_ranks
 from seqloom.pipelines.prepare.out_of_core.filtering import coarse, count_seconds, survey_bucket
 from seqloom.pipelines.prepare.out_of_core.job import Job, JobFolder
 from seqloom.pipelines.prepare.split_options import (
+    check_ties,
     choose_cold_items,
     choose_cold_users,
     given_bounds,
 )
 
+RANKS = "ranks-"
+"""Arrays of the plan with this prefix hold the order of the item ids."""
 _RunStep = Callable[..., list[dict[str, Any]]]
 """Runs a step with its arguments on every bucket and returns its results."""
 
@@ -40,10 +44,12 @@ class Planner:
                 ones.
         """
         surveys = self._each(survey_bucket, core)
+        check_ties(self._options, timed=any("first" in one for one in surveys))
         ids = all_items.filter(pl.Series(kept > 0))
         arrays = {
             "cuts": self._cuts(surveys),
             "numbers": (np.cumsum(kept > 0) - 1).astype(np.int32),
+            **{f"{RANKS}{name}": ranks for name, ranks in id_ranks(ids).items()},
         }
         if self._options.cold_items:
             arrays["cold"] = choose_cold_items(ids, self._options)

@@ -9,10 +9,13 @@ import polars as pl
 
 from seqloom.data.catalog import arrow_strings
 from seqloom.data.filters import Log
+from seqloom.data.order import OrderTally
 from seqloom.data.parts import write_part
+from seqloom.data.repeats import PARTS, RepeatTally
 from seqloom.data.statistics import LogTally, SplitTally
 from seqloom.pipelines.prepare.out_of_core.gathering import placeholder_ids
 from seqloom.pipelines.prepare.out_of_core.job import JobFolder
+from seqloom.pipelines.prepare.out_of_core.planning import RANKS
 from seqloom.pipelines.prepare.split_options import SplitCounts, SplitPlan, split_part
 
 
@@ -35,6 +38,12 @@ def stored_plan(folder: JobFolder) -> SplitPlan:
         bounds=None if bounds is None else (bounds[0], bounds[1]),
         cold_items=arrays.get("cold"),
         cold_users=users,
+        ties=folder.job().options.ties,
+        id_ranks={
+            name.removeprefix(RANKS): ranks
+            for name, ranks in arrays.items()
+            if name.startswith(RANKS)
+        },
     )
 
 
@@ -47,6 +56,10 @@ def _write(folder: JobFolder, piece: int) -> dict[str, Any]:
     split = part.counts.tally
     arrays = {"lengths": tally.lengths, "items": tally.items, "train": split.train}
     arrays |= {f"{name}_targets": counts for name, counts in split.targets.items()}
+    order, repeats = part.counts.order, part.counts.repeats
+    arrays |= {f"{name}_gaps": gaps for name, gaps in repeats.gaps.items()}
+    if order.first is not None:
+        arrays["first_events"] = order.first
     folder.write_arrays("write", piece, arrays)
     return {
         "record": record.model_dump(),
@@ -57,6 +70,12 @@ def _write(folder: JobFolder, piece: int) -> dict[str, Any]:
         "short": part.counts.short,
         "num_short": part.counts.num_short,
         "tied": part.counts.tied,
+        "order": {
+            "sequences": order.sequences,
+            "chance": order.chance,
+            "counts": order.counts,
+        },
+        "repeats": repeats.events,
     }
 
 
@@ -67,9 +86,16 @@ def stored_counts(folder: JobFolder, results: list[dict[str, Any]]) -> list[Spli
         arrays = folder.arrays("write", piece)
         targets = {name: arrays[f"{name}_targets"] for name in ("valid", "test")}
         tally = SplitTally(one["numbers"], arrays["train"], targets)
+        gaps = {name: arrays[f"{name}_gaps"] for name in PARTS}
         counts.append(
             SplitCounts(
-                tally, one["cold_events_removed"], one["short"], one["num_short"], one["tied"]
+                tally=tally,
+                cold_events_removed=one["cold_events_removed"],
+                short=one["short"],
+                num_short=one["num_short"],
+                tied=one["tied"],
+                order=OrderTally(first=arrays.get("first_events"), **one["order"]),
+                repeats=RepeatTally(one["repeats"], gaps),
             )
         )
     return counts

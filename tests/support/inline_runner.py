@@ -1,13 +1,16 @@
-"""An engine that runs every piece in this process, for tests."""
+"""A job runner that runs every piece in this process."""
 
 from __future__ import annotations
 
-from seqloom.core.progress import SILENT
+from collections.abc import Sequence
+from typing import Any, Self
+
+from seqloom.core.progress import SILENT, Progress
 from seqloom.pipelines.prepare.out_of_core.job import JobFolder
 
 
-class Inline:
-    """Counts the pieces that were really worked on; may stop after some, as a killed job does."""
+class InlineRunner:
+    """Counts the pieces that it computes; stops after `stop_after` of them, as a killed job does."""
 
     name = "inline"
 
@@ -17,7 +20,18 @@ class Inline:
     def slots(self) -> int:
         return 1
 
-    def run(self, work, pieces, *, name, progress=SILENT):
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def run(
+        self, work: Any, pieces: Sequence[int], *, name: str, progress: Progress = SILENT
+    ) -> list[Any]:
         results = []
         for piece in pieces:
             if self.pieces == self.stop_after:

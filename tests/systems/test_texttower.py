@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,12 +22,12 @@ TITLES = ["red soap", "blue soap", "Red lamp!", "old mug", "mug, mug red", "new 
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
     rows = [[1, 2, 3, 4, 5], [2, 3, 6, 1], [6, 5, 4, 3, 2], [1, 4, 6, 5]]
     return tiny_dataset(tmp_path_factory.mktemp("data") / "words", rows, titles=TITLES)
 
 
-def untrained(data, *overrides):
+def untrained(data: Any, *overrides: Any) -> Any:
     system = untrained_system(
         data, "texttower", "words.min_count=1", "words.pairs=false", *overrides
     ).eval()
@@ -33,7 +36,7 @@ def untrained(data, *overrides):
     return system
 
 
-def test_an_item_is_the_weighted_mean_of_its_words(data):
+def test_an_item_is_the_weighted_mean_of_its_words(data: Any) -> None:
     system = untrained(data)
     vectors, weights = system.words.vectors.double(), system.words.log_weights.double().exp()
     rows = system.vocabulary
@@ -45,7 +48,7 @@ def test_an_item_is_the_weighted_mean_of_its_words(data):
         torch.testing.assert_close(found, (want / want.norm()).float())
 
 
-def test_recency_alone_is_a_sum_with_a_weight_for_each_age(data):
+def test_recency_alone_is_a_sum_with_a_weight_for_each_age(data: Any) -> None:
     system = untrained(data, "query=recency", "temperature=0.5", "decay=0.5")
     batch = Sequences.from_lists([[2, 1, 5], [4]]).pad()
     vectors = system.item_vectors()
@@ -55,7 +58,7 @@ def test_recency_alone_is_a_sum_with_a_weight_for_each_age(data):
     assert not any(p.requires_grad for p in system.encoder.parameters())
 
 
-def test_a_new_item_stands_where_its_words_do_also_after_loading(data, tmp_path):
+def test_a_new_item_stands_where_its_words_do_also_after_loading(data: Any, tmp_path: Path) -> None:
     config = {**SMALL, "words": {"min_count": 1}}
     train(data, "texttower", out=tmp_path / "run", config=config, device="cpu")
     run = load_run(tmp_path / "run")
@@ -64,7 +67,7 @@ def test_a_new_item_stands_where_its_words_do_also_after_loading(data, tmp_path)
     torch.testing.assert_close(rows.tables["vectors"], run.item_tables["vectors"][1:3])
 
 
-def test_rare_and_new_words_share_a_vector(data):
+def test_rare_and_new_words_share_a_vector(data: Any) -> None:
     system = untrained(data, "words.min_count=2")
     bags = system.vocabulary.bags(["old", "pot", "unheard of", "", "red"])
     assert bags.tokens.tolist()[:-1] == [0] * 5
@@ -72,12 +75,14 @@ def test_rare_and_new_words_share_a_vector(data):
     assert bags.starts.tolist() == [0, 1, 2, 4, 5]
 
 
-def test_words_of_a_catalogue_have_no_pretrained_vectors(data):
+def test_words_of_a_catalogue_have_no_pretrained_vectors(data: Any) -> None:
     with pytest.raises(ConfigError, match="start=pretrained"):
         untrained(data, "words.start=pretrained")
 
 
-def test_pairs_of_words_have_vectors_where_several_items_contain_them(data, tmp_path):
+def test_pairs_of_words_have_vectors_where_several_items_contain_them(
+    data: Any, tmp_path: Path
+) -> None:
     titles = ["red soap bar", "a red soap", "soap red"]
     known = tiny_dataset(tmp_path / "pairs", [[1, 2, 3]], titles=titles)
     system = untrained(known, "words.pairs=true", "words.min_count=2", "words.template='{title}'")

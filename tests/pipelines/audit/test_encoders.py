@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from seqloom.core.files import read_json, write_json
@@ -21,19 +24,19 @@ WHAT = "tuned encoder of 'tuned'"
 
 
 @pytest.fixture
-def data(tmp_path) -> Dataset:
+def data(tmp_path: Path) -> Dataset:
     rows = [[1 + (start * 3 + step) % 8 for step in range(6)] for start in range(8)]
     return tiny_dataset(tmp_path / "data", rows, titles=TITLES)
 
 
-def verdicts(data, folder):
+def verdicts(data: Any, folder: Any) -> Any:
     embed(data, EmbedOptions(encoder=str(folder), name="tuned", users="none"))
     found = audit(data.path)
     return failures(found), {c.artefact: c.verdict for c in found.checks}
 
 
 @pytest.fixture(params=["static", "transformer"])
-def given(request, tmp_path):
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Arguments of `tune_encoder` of either kind."""
     if request.param == "static":
         return {"config": STATIC, "out": tmp_path / "tuned"}
@@ -42,14 +45,16 @@ def given(request, tmp_path):
     return {**model, "config": TRANSFORMER, "out": tmp_path / "tuned"}
 
 
-def test_an_encoder_of_the_training_part_passes(data, given):
+def test_an_encoder_of_the_training_part_passes(data: Any, given: Any) -> None:
     tune_encoder(data, **given)
     failed, all_of_them = verdicts(data, given["out"])
     assert not failed
     assert all_of_them[WHAT] == "pass"
 
 
-def test_an_encoder_tuned_on_held_out_events_is_found(data, given, monkeypatch):
+def test_an_encoder_tuned_on_held_out_events_is_found(
+    data: Any, given: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         leak(patch, data)
         tune_encoder(data, **given)
@@ -57,7 +62,7 @@ def test_an_encoder_tuned_on_held_out_events_is_found(data, given, monkeypatch):
     assert failed == {WHAT}
 
 
-def test_an_encoder_with_other_weights_than_written_is_found(data, tmp_path):
+def test_an_encoder_with_other_weights_than_written_is_found(data: Any, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     tune_encoder(data, out=out, config=STATIC)
     (file,) = out.rglob("*.safetensors")
@@ -70,7 +75,7 @@ def test_an_encoder_with_other_weights_than_written_is_found(data, tmp_path):
     assert failed == {WHAT}
 
 
-def test_an_encoder_of_another_data_set_is_not_known_to_be_clean(data, tmp_path):
+def test_an_encoder_of_another_data_set_is_not_known_to_be_clean(data: Any, tmp_path: Path) -> None:
     rows = [[1, 2, 3, 4, 5], [3, 4, 5, 6], [8, 7, 6, 5]]
     other = tiny_dataset(tmp_path / "other", rows, titles=TITLES)
     tune_encoder(other, out=tmp_path / "tuned", config=STATIC)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,27 +51,27 @@ WORDS = [
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Dataset:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Users walk around a ring of items whose titles share no word with their neighbours'."""
     rows = [[1 + (start + step) % 12 for step in range(6)] for start in range(12) for _ in range(4)]
     return tiny_dataset(tmp_path_factory.mktemp("data") / "ring", rows, titles=WORDS)
 
 
 @pytest.fixture(scope="module")
-def static(data, tmp_path_factory):
+def static(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("static") / "tuned"
     summary = tune_encoder(data, out=out, config={**STATIC, "epochs": 30, "learning_rate": 3e-2})
     return out, summary
 
 
-def test_word_vectors_learn_what_follows_what(data, static):
+def test_word_vectors_learn_what_follows_what(data: Any, static: Any) -> None:
     out, summary = static
     assert summary.valid["hr@10"] >= summary.valid["ndcg@10"] > 0.5
     assert read_tuned_manifest(out).status == "complete"
     assert not (out / "checkpoints").exists()
 
 
-def test_embed_reads_the_folder_as_any_encoder(data, static, tmp_path):
+def test_embed_reads_the_folder_as_any_encoder(data: Any, static: Any, tmp_path: Path) -> None:
     out, summary = static
     embed(data, EmbedOptions(encoder=str(out), name="tuned", users="none"))
     stored = load_embeddings(data, "tuned")
@@ -81,14 +83,16 @@ def test_embed_reads_the_folder_as_any_encoder(data, static, tmp_path):
     shutil.rmtree(data.path / "text")
 
 
-def test_a_killed_tuning_resumes_with_the_same_bits(data, tmp_path, monkeypatch):
+def test_a_killed_tuning_resumes_with_the_same_bits(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from seqloom.training.loop import Trainer
 
     whole = tmp_path / "whole"
     tune_encoder(data, out=whole, config=STATIC)
     ended = Trainer._end_epoch
 
-    def killed(self, phase):
+    def killed(self, phase: Any) -> None:
         if self.position.epoch == 2:
             raise KeyboardInterrupt
         ended(self, phase)
@@ -109,7 +113,7 @@ def test_a_killed_tuning_resumes_with_the_same_bits(data, tmp_path, monkeypatch)
         tune_encoder(data, out=whole, config=STATIC, resume=True)
 
 
-def weights(folder):
+def weights(folder: Any) -> Any:
     files = sorted(folder.rglob("*.safetensors"))
     return torch.cat([value.flatten() for file in files for value in load_file(file).values()])
 
@@ -117,7 +121,7 @@ def weights(folder):
 @pytest.mark.parametrize(
     "choice", [{}, {"layers": 1}, {"lora": {"rank": 2}}, {"pooling": "last", "averaging": 3.0}]
 )
-def test_a_decoder_is_tuned_through_the_same_door(data, tmp_path, choice):
+def test_a_decoder_is_tuned_through_the_same_door(data: Any, tmp_path: Path, choice: Any) -> None:
     save_tiny_llama(tmp_path / "llama")
     summary = tune_encoder(
         data,
@@ -137,7 +141,9 @@ def test_a_decoder_is_tuned_through_the_same_door(data, tmp_path, choice):
     shutil.rmtree(data.path / "text")
 
 
-def test_a_tuned_transformer_resumes_with_the_same_bits(data, static, tmp_path, monkeypatch):
+def test_a_tuned_transformer_resumes_with_the_same_bits(
+    data: Any, static: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from seqloom.training.loop import Trainer
 
     save_tiny_llama(tmp_path / "llama")
@@ -149,7 +155,7 @@ def test_a_tuned_transformer_resumes_with_the_same_bits(data, static, tmp_path, 
     tune_encoder(data, out=tmp_path / "whole", **given)
     ended = Trainer._end_epoch
 
-    def killed(self, phase):
+    def killed(self, phase: Any) -> None:
         if self.position.epoch == 1:
             raise KeyboardInterrupt
         ended(self, phase)
@@ -162,7 +168,7 @@ def test_a_tuned_transformer_resumes_with_the_same_bits(data, static, tmp_path, 
     assert weights(tmp_path / "cut").equal(weights(tmp_path / "whole"))
 
 
-def test_word_vectors_may_start_from_those_of_a_model(tmp_path):
+def test_word_vectors_may_start_from_those_of_a_model(tmp_path: Path) -> None:
     save_tiny_llama(tmp_path / "llama")
     titles = ["below", "is", "an", "instruction", "that", "describes", "a", "task"]
     rows = [[1 + (start + step) % 8 for step in range(5)] for start in range(8)]
@@ -182,7 +188,9 @@ def test_word_vectors_may_start_from_those_of_a_model(tmp_path):
         tune_encoder(known, out=tmp_path / "w", encoder=str(tmp_path / "llama"), config=wide)
 
 
-def test_bad_choices_are_errors_in_the_words_of_the_door(data, tmp_path, capsys):
+def test_bad_choices_are_errors_in_the_words_of_the_door(
+    data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="name one as the encoder"):
         tune_encoder(data, out=out, kind="transformer")
@@ -206,14 +214,14 @@ def test_bad_choices_are_errors_in_the_words_of_the_door(data, tmp_path, capsys)
     assert "wide: unknown key" in capsys.readouterr().err
 
 
-def test_both_kinds_refuse_a_data_set_without_validation(tmp_path):
+def test_both_kinds_refuse_a_data_set_without_validation(tmp_path: Path) -> None:
     short = tiny_dataset(tmp_path / "short", [[1, 2], [2, 1]], titles=["red", "blue"])
     with pytest.raises(ConfigError, match="no validation events"):
         tune_encoder(short, out=tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["static", "transformer"])
-def test_the_recorded_batches_are_those_of_the_phase(data, tmp_path, kind):
+def test_the_recorded_batches_are_those_of_the_phase(data: Any, tmp_path: Path, kind: Any) -> None:
     encoder = "catalogue" if kind == "static" else str(save_tiny_llama(tmp_path / "llama"))
     config = TUNING_CONFIGS[kind].build({"batch_size": 8})
     given = TrainingData(data)
@@ -223,7 +231,7 @@ def test_the_recorded_batches_are_those_of_the_phase(data, tmp_path, kind):
     assert first != steps_digest(tuned.phase().steps(1))
 
 
-def test_pairs_of_words_are_kept_in_a_folder_of_our_own(tmp_path):
+def test_pairs_of_words_are_kept_in_a_folder_of_our_own(tmp_path: Path) -> None:
     titles = ["red soap", "red soap bar", "blue soap", "soap blue", "blue soap bar", "red bar"]
     rows = [[1 + (start + step) % 6 for step in range(5)] for start in range(6)]
     known = tiny_dataset(tmp_path / "known", rows, titles=titles)

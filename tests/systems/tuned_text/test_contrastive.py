@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,23 +20,23 @@ ROWS = [[1, 2, 3, 4, 5], [2, 3, 6, 1, 2], [6, 5, 4, 3], [7, 4, 6, 5, 1, 2]]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tiny_dataset(tmp_path_factory.mktemp("data") / "d", ROWS, titles=TITLES)
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory):
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return str(save_tiny_llama(tmp_path_factory.mktemp("llama") / "llama"))
 
 
-def encoder(data, llama, **changes):
+def encoder(data: Any, llama: Any, **changes: Any) -> Any:
     config = TransformerTuningConfig(
         **{"batch_size": 4, "negatives": 0, "decay": 0.5, "temperature": 0.5, **changes}
     )
     return TransformerEncoder(llama, config, TrainingData(data), torch.device("cpu"))
 
 
-def test_the_loss_is_the_softmax_over_the_batch_without_the_history(data, llama):
+def test_the_loss_is_the_softmax_over_the_batch_without_the_history(data: Any, llama: Any) -> None:
     tuned = encoder(data, llama, correction=0.7)
     batch = tuned.phase().steps(0)[0]
     found = tuned.phase().loss(batch)["rank"].value.item()
@@ -64,7 +66,7 @@ def test_the_loss_is_the_softmax_over_the_batch_without_the_history(data, llama)
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 2, "dropout": 0.0}}, {"layers": 1}])
-def test_chunks_do_not_change_the_gradients(data, llama, changes):
+def test_chunks_do_not_change_the_gradients(data: Any, llama: Any, changes: Any) -> None:
     found = []
     for chunk in (1, 100):
         torch.manual_seed(0)
@@ -78,7 +80,7 @@ def test_chunks_do_not_change_the_gradients(data, llama, changes):
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-6)
 
 
-def test_mined_negatives_are_neighbours_of_the_targets(data, llama):
+def test_mined_negatives_are_neighbours_of_the_targets(data: Any, llama: Any) -> None:
     tuned = encoder(data, llama, negatives=50)
     phase = tuned.phase()
     batch = phase.steps(0)[0].share(slice(0, 1))
@@ -92,7 +94,9 @@ def test_mined_negatives_are_neighbours_of_the_targets(data, llama):
     assert set(before.tolist()) < after
 
 
-def test_a_teacher_adds_the_cross_entropy_of_its_softmax(data, llama, tmp_path):
+def test_a_teacher_adds_the_cross_entropy_of_its_softmax(
+    data: Any, llama: Any, tmp_path: Path
+) -> None:
     from seqloom.pipelines.train.tune_encoder import tune_encoder
 
     words = {"epochs": 1, "width": 8, "words": {"min_count": 1}}

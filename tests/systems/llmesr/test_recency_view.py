@@ -108,6 +108,22 @@ def test_each_view_learns_by_itself(dataset: Dataset) -> None:
         assert float(system.blend) == pytest.approx(value)
 
 
+def test_a_tower_is_validated_alone_and_then_with_the_other_view(dataset: Dataset) -> None:
+    system = build(dataset, "semantic.encoder=tower", "semantic.blend=0.7")
+    text, ranking, _ = system.phases(TrainingData(dataset))
+    batch = text.steps(0)[0]
+    tower = system.semantic
+    with torch.inference_mode():
+        alone = tower.eval().queries(ITEMS, LENGTHS, tower.item_vectors()) @ tower.item_vectors().T
+    torch.testing.assert_close(scores_of(system) / 1e3, alone, rtol=1e-3, atol=1e-2)
+    ALONE.add_up(text.loss(batch))["loss"].backward()
+    trained = {name for name, value in system.named_parameters() if value.grad is not None}
+    assert all(name.startswith("semantic.") for name in trained)
+    assert "semantic.words.vectors" in trained
+    ranking.steps(0)
+    assert float(system.blend) == pytest.approx(0.7)
+
+
 def test_the_text_is_never_trained_and_weights_are_few(dataset: Dataset) -> None:
     system = build(dataset)
     assert system.fixed_entries == {"semantic.text", "semantic.mean", "semantic.matrix"}

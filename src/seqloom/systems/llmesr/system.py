@@ -23,7 +23,7 @@ from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
-from seqloom.systems.llmesr.late_fusion import RecencyPhase
+from seqloom.systems.llmesr.late_fusion import TEXT_ALONE, RecencyPhase, ViewPhase
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.recency_view import RecencyView
 from seqloom.systems.llmesr.views import SemanticView
@@ -140,11 +140,15 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         Raises:
             ConfigError: `num_similar` is not smaller than the number of users.
         """
-        phase = RankingPhase(self, data)
+        weight = self.config.semantic.blend
+        phase = (
+            ViewPhase(self, data, "train", self, weight) if self.late else RankingPhase(self, data)
+        )
         self._distil(phase, data)
         text: Phase
         if isinstance(self.semantic, TextTower):
-            text = RankingPhase(self.semantic, data, "text")
+            alone = 1.0 if self.collaborative is None else TEXT_ALONE
+            text = ViewPhase(self.semantic, data, "text", self, alone)
         elif isinstance(self.semantic, RecencyView):
             text = RecencyPhase(self.semantic, self.config, data)
         else:

@@ -96,9 +96,9 @@ def everything(folder, shop, system, config=None):
     }
 
 
-@pytest.mark.parametrize("system", ["popularity", "itemknn", "textknn"])
+@pytest.mark.parametrize("system", ["popularity", "itemknn", "textknn", "graphknn"])
 def test_the_order_of_the_rows_decides_nothing(shops, system) -> None:
-    config = {"itemknn": {"neighbours": 5}}.get(system)
+    config = {"itemknn": {"neighbours": 5}, "graphknn": {"followers": 5}}.get(system)
     found = [everything(*shops[order], system, config) for order in ORDERS]
     for other in found[1:]:
         for what, value in found[0].items():

@@ -26,6 +26,11 @@ class SystemConfig(Config):
     seed: int = 42
     """Seed of all random numbers of the run."""
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether a system that can use a text embedding (`System.uses_text`) does so as configured."""
+        return True
+
 
 MODEL_FOLDER = "model"
 """Folder of a run with the files that a system needs besides its weights."""

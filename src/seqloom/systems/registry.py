@@ -15,6 +15,10 @@ _SYSTEMS = {
     "popularity": ("seqloom.systems.popularity:Popularity", "the most popular items"),
     "itemknn": ("seqloom.systems.itemknn:ItemKNN", "neighbours of the history's items"),
     "textknn": ("seqloom.systems.textknn:TextKNN", "items whose texts are near to the history's"),
+    "graphknn": (
+        "seqloom.systems.graphknn:GraphKNN",
+        "items that followed the history's, and whose texts are near to it",
+    ),
     "sasrec": ("seqloom.systems.sasrec:SASRec", "causal transformer over item ids"),
     "gru4rec": ("seqloom.systems.gru4rec:GRU4Rec", "recurrent network over item ids"),
     "bert4rec": (

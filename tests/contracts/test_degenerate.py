@@ -33,8 +33,8 @@ DATA = {
 }
 REFUSED = {
     # Without a target, or without an event to choose the weights on.
-    "one training event each": {"sasrec", "gru4rec", "bert4rec", "llminit", "melt", "cities"}
-    | {"llmesr", "e4srec", "idgenrec"},
+    "one training event each": {"sasrec", "gru4rec", "bert4rec", "bsarec", "llminit"}
+    | {"melt", "cities", "llmesr", "e4srec", "idgenrec"},
     "one event each": set(names()) - COUNTING,
     "nothing held out": set(names()) - COUNTING,
     # Without a text, a tail or a similar user.

@@ -27,7 +27,7 @@ LATER = {
 OVER = [
     (system, kind)
     for system in ("llminit", "melt", "cities", "llmesr")
-    for kind in ("gru4rec", "bert4rec")
+    for kind in ("gru4rec", "bert4rec", "bsarec")
 ]
 
 
@@ -143,7 +143,7 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset):
 
 
 @pytest.mark.parametrize(
-    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
+    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("bsarec", True), ("gru4rec", False)]
 )
 def test_llmesr_scales_both_views_before_a_transformer_alone(kind, scaled, dataset):
     with_scale, without = (
@@ -177,7 +177,7 @@ def test_gru4rec_may_train_on_the_last_item_alone(system, dataset):
 
 
 @pytest.mark.parametrize(
-    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
+    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("bsarec", True), ("gru4rec", False)]
 )
 def test_inputs_are_scaled_before_a_transformer_alone(kind, scaled, dataset):
     with_scale, without = (

@@ -25,6 +25,10 @@ _SYSTEMS = {
         "seqloom.systems.bert4rec:BERT4Rec",
         "transformer over item ids that sees both sides of a masked item",
     ),
+    "bsarec": (
+        "seqloom.systems.bsarec:BSARec",
+        "causal transformer over item ids with a filter of frequencies",
+    ),
     "llminit": (
         "seqloom.systems.llminit:LLMInit",
         "item table that starts as the principal components of the text",

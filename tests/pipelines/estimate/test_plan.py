@@ -22,7 +22,7 @@ from seqloom.systems.registry import system_class
 from support.datasets import looping_dataset, small_config, tiny_dataset
 from support.step_counts import RATES, bytes_kept
 
-SYSTEMS = ["sasrec", "gru4rec", "bert4rec", "llminit", "llmesr"]
+SYSTEMS = ["sasrec", "gru4rec", "bert4rec", "bsarec", "llminit", "llmesr"]
 SMALL = {"epochs": 1, "batch_size": 16, "encoder": {"hidden_size": 16, "max_len": 12}}
 
 

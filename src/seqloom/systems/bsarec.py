@@ -1,0 +1,28 @@
+"""BSARec over item ids."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from seqloom.backbones.config import BSARecEncoderConfig
+from seqloom.systems.id_only import IDConfig, IDSystem
+
+
+class BSARecConfig(IDConfig):
+    """Configuration of BSARec."""
+
+    encoder: BSARecEncoderConfig = Field(default_factory=BSARecEncoderConfig)
+    """Sequence encoder."""
+
+
+class BSARec(IDSystem[BSARecConfig]):
+    """A causal transformer with a filter of frequencies, over item ids.
+
+    Source: Shin et al., AAAI 2024.
+    Differs: see `backbones.bsarec.BSARecEncoder`.
+    """
+
+    name: ClassVar[str] = "bsarec"
+    config_class: ClassVar[type[BSARecConfig]] = BSARecConfig

@@ -58,13 +58,13 @@ def expected(dataset, vectors, config):
                 )
                 if after[item]:
                     share = math.log1p(after[item]) / math.log1p(max(after.values()))
-                    scores[number, item - 1] += weight * (config["ring"] + config["counts"] * share)
+                    scores[number, item - 1] += weight * config["follower_weight"] * share
     return scores
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"window": 1, "ring": 0.0}, {"skip": 0.3, "counts": 0.0, "max_len": 2}, {"decay": 1.0}],
+    [{}, {"window": 1}, {"skip": 0.3, "follower_weight": 2.0, "max_len": 2}, {"decay": 1.0}],
 )
 def test_scores_are_followers_and_text(dataset, tmp_path, changed):
     run = made(dataset, tmp_path / "run", **changed)

@@ -23,6 +23,8 @@ FOLLOWERS, STRENGTHS = "followers", "strengths"
 class GraphKNNConfig(TextKNNConfig):
     """Configuration of GraphKNN."""
 
+    whitening: float = Field(0.9, ge=0, le=1)
+    """Divide each principal component of the text by its standard deviation to this power (`textknn`)."""
     text_weight: float = Field(1.0, ge=0)
     """Weight of the text; with 0 no text embedding is read, and followers alone are ranked."""
     window: int = Field(10, ge=1)
@@ -31,11 +33,8 @@ class GraphKNNConfig(TextKNNConfig):
     """Weight of a follower relative to one that is a step nearer."""
     followers: int = Field(200, ge=1)
     """Number of followers that are kept of each item, those with the largest counts."""
-    ring: float = Field(0.1, ge=0)
-    """Score of every follower, however often it followed."""
-    counts: float = Field(1.0, ge=0)
-    """Further score of the follower with the largest count; others in proportion to the logarithm of
-    1 + count."""
+    follower_weight: float = Field(0.8, ge=0)
+    """Score of the follower with the largest count; others in proportion to the logarithm of 1 + count."""
     max_len: int = Field(10, ge=1)
     """Number of most recent history items that are used."""
 
@@ -50,7 +49,7 @@ class GraphKNN(TextKNN):
 
     The score of item i is the sum over the history's items j, each times decay^age(j), of
 
-        text_weight x cosine(i, j) + [i followed j] x (ring + counts x log(1 + c_ji) / log(1 + max_k c_jk))
+        text_weight x cosine(i, j) + follower_weight x log(1 + c_ji) / log(1 + max_k c_jk)
 
     where c_ji is the sum of skip^(g - 1) over the training events of i that stand g <= window places after
     one of j in the same history. Nothing is trained. A new item has no followers and follows nothing, so it
@@ -58,10 +57,10 @@ class GraphKNN(TextKNN):
 
     Source: TGH, Han et al. 2026, arXiv 2605.07125: items that follow the last two of the history are
     candidates, ranked within a ring of the graph by the cosine of their texts plus normalised log counts.
-    Differs: one sum over the whole catalogue in place of lists with a quota for each ring; followers at a
-    distance count in the graph itself in place of rings of followers of followers; the texts are whitened
-    and those of the whole history count, as in `textknn`; the remaining items are ordered by text instead of
-    at random.
+    Differs: one sum over the whole catalogue in place of lists with a quota for each ring, so that a near
+    text may stand before a rare follower; followers at a distance count in the graph itself in place of rings
+    of followers of followers; the texts are whitened and those of the whole history count, as in `textknn`;
+    the remaining items are ordered by text instead of at random.
     """
 
     name: ClassVar[str] = "graphknn"
@@ -97,7 +96,7 @@ class GraphKNN(TextKNN):
         largest = counts[:, :1].log1p()  # rows are sorted
         share = torch.where(counts > 0, counts.log1p() / largest, 0.0)
         self.followers.copy_(rows)
-        self.strengths.copy_((config.ring + config.counts * share) * (counts > 0))
+        self.strengths.copy_(config.follower_weight * share)
 
     def scorer(self) -> GraphKNNScorer:
         """Returns a scorer by followers and text."""

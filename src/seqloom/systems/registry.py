@@ -16,11 +16,19 @@ _SYSTEMS = {
     "popularity": ("seqloom.systems.popularity:Popularity", "the most popular items"),
     "itemknn": ("seqloom.systems.itemknn:ItemKNN", "neighbours of the history's items"),
     "textknn": ("seqloom.systems.textknn:TextKNN", "items whose texts are near to the history's"),
+    "graphknn": (
+        "seqloom.systems.graphknn:GraphKNN",
+        "items that followed the history's, and whose texts are near to it",
+    ),
     "sasrec": ("seqloom.systems.sasrec:SASRec", "causal transformer over item ids"),
     "gru4rec": ("seqloom.systems.gru4rec:GRU4Rec", "recurrent network over item ids"),
     "bert4rec": (
         "seqloom.systems.bert4rec:BERT4Rec",
         "transformer over item ids that sees both sides of a masked item",
+    ),
+    "bsarec": (
+        "seqloom.systems.bsarec:BSARec",
+        "causal transformer over item ids with a filter of frequencies",
     ),
     "llminit": (
         "seqloom.systems.llminit:LLMInit",
@@ -57,9 +65,11 @@ _CONFIGS = {
     "popularity": "seqloom.systems.config:PopularityConfig",
     "itemknn": "seqloom.systems.config:ItemKNNConfig",
     "textknn": "seqloom.systems.config:TextKNNConfig",
+    "graphknn": "seqloom.systems.config:GraphKNNConfig",
     "sasrec": "seqloom.systems.config:SASRecConfig",
     "gru4rec": "seqloom.systems.config:GRU4RecConfig",
     "bert4rec": "seqloom.systems.config:BERT4RecConfig",
+    "bsarec": "seqloom.systems.config:BSARecConfig",
     "llminit": "seqloom.systems.config:LLMInitConfig",
     "melt": "seqloom.systems.melt.config:MELTConfig",
     "cities": "seqloom.systems.cities.config:CITIESConfig",

@@ -13,7 +13,7 @@ from seqloom.backbones.config import TransformerConfig
 from seqloom.backbones.factory import build_backbone
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean, Phase
-from seqloom.core.protocols import KnownItems, RowsOf
+from seqloom.core.protocols import KnownItems, RowsOf, Scorer
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
 from seqloom.nn.fusion import CrossViewFusion
@@ -22,7 +22,7 @@ from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.views import SemanticView
-from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
+from seqloom.systems.sequence import RankingPhase, SequenceSystem
 from seqloom.systems.text_start import scaled_pca
 from seqloom.text.store import load_embeddings
 
@@ -175,9 +175,9 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             raise ConfigError("views=collaborative has no text view, so it cannot take new items")
         return InferredVectors(self.semantic, self.collaborative)
 
-    def scorer_over(self, tables: Mapping[str, Tensor]) -> DotProductScorer:
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
         """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
-        return DotProductScorer(self, tables[VECTORS])
+        return self.vector_scorer(tables[VECTORS])
 
     def begin_epoch(self, epoch: int) -> None:
         """Encodes the teachers with the weights at the start of the epoch."""

@@ -13,6 +13,7 @@ from seqloom.systems.base import System
 
 _COSTS: dict[str, Callable[[Any], TrainingCosts]] = {
     "bert4rec": SequenceCosts,
+    "bsarec": SequenceCosts,
     "e4srec": E4SRecCosts,
     "gru4rec": SequenceCosts,
     "llmesr": LLMESRCosts,

@@ -16,7 +16,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.data.batches import plan_epoch, training_rows
 from seqloom.data.sequences import Sequences
 
-KINDS = ["sasrec", "gru4rec", "bert4rec"]
+KINDS = ["sasrec", "gru4rec", "bert4rec", "bsarec"]
 
 
 def config_of(kind: str, **keys: Any) -> EncoderConfig:
@@ -80,7 +80,7 @@ def test_bert4rec_queries_with_a_mask_after_the_history() -> None:
     assert lengths.tolist() == [3, 4, 1]
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("kind", ["sasrec", "gru4rec", "bsarec"])
 def test_causal_encoders_take_batches_and_histories_as_they_are(kind: str) -> None:
     encoder = encoder_of(kind)
     rows = training_rows(Sequences.from_lists([[1, 2, 3]]), 6, "windows")
@@ -118,7 +118,7 @@ def test_errors_name_the_key_without_the_kind() -> None:
         Holder.build({"encoder": {"kind": "gru4rec", "num_heads": 4}})
     with pytest.raises(ConfigError, match=r"encoder\.dropout: found 2"):
         Holder.build({"encoder": {"dropout": 2}})
-    with pytest.raises(ConfigError, match="kind must be sasrec, gru4rec or bert4rec"):
+    with pytest.raises(ConfigError, match="kind must be sasrec, gru4rec, bert4rec or bsarec"):
         Holder.build({"encoder": {"kind": "lstm"}})
 
 

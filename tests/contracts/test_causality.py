@@ -18,6 +18,8 @@ from support.datasets import SMALL, small_config
 CAUSAL = [
     ("sasrec", []),
     ("gru4rec", []),
+    ("bsarec", []),
+    ("bsarec", ["encoder.filter_share=1.0"]),
     ("llminit", []),
     ("llminit", ["encoder.kind=gru4rec"]),
     ("melt", []),
@@ -28,6 +30,7 @@ CAUSAL = [
     ("llmesr", ["semantic.encoder=shared", "shared_encoder=false"]),
     ("llmesr", ["views=semantic"]),
     ("llmesr", ["encoder.kind=gru4rec"]),
+    ("llmesr", ["encoder.kind=bsarec"]),
     ("e4srec", []),
 ]
 """Systems that predict at every position of one pass."""

@@ -101,11 +101,11 @@ def everything(folder: Any, shop: Any, system: Any, config: Any = None) -> dict[
     }
 
 
-@pytest.mark.parametrize("system", ["popularity", "itemknn", "textknn"])
+@pytest.mark.parametrize("system", ["popularity", "itemknn", "textknn", "graphknn"])
 def test_the_order_of_the_rows_decides_nothing(
     shops: dict[str, tuple[Path, Dataset]], system: str
 ) -> None:
-    config = {"itemknn": {"neighbours": 5}}.get(system)
+    config = {"itemknn": {"neighbours": 5}, "graphknn": {"followers": 5}}.get(system)
     actual = [everything(*shops[order], system, config) for order in ORDERS]
     for other in actual[1:]:
         for what, value in actual[0].items():

@@ -34,7 +34,7 @@ PAPER = ("semantic.encoder=shared", "distillation.alpha=0.1")
 OVER = [
     (system, kind)
     for system in ("llminit", "melt", "cities", "llmesr")
-    for kind in ("gru4rec", "bert4rec")
+    for kind in ("gru4rec", "bert4rec", "bsarec")
 ]
 
 
@@ -154,7 +154,7 @@ def test_only_rows_that_hide_their_last_item_have_a_student(dataset: Dataset) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
+    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("bsarec", True), ("gru4rec", False)]
 )
 def test_llmesr_scales_both_views_before_a_transformer_alone(
     kind: str, scaled: bool, dataset: Dataset
@@ -192,7 +192,7 @@ def test_gru4rec_may_train_on_the_last_item_alone(system: str, dataset: Dataset)
 
 
 @pytest.mark.parametrize(
-    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("gru4rec", False)]
+    ("kind", "scaled"), [("sasrec", True), ("bert4rec", True), ("bsarec", True), ("gru4rec", False)]
 )
 def test_inputs_are_scaled_before_a_transformer_alone(
     kind: str, scaled: bool, dataset: Dataset

@@ -148,4 +148,4 @@ def small_config(system: str) -> dict:
         return {**SMALL, "branches": {"epochs": 1}, "joint": {"epochs": 1}}
     if system == "cities":  # nothing in a small data set is below five events
         return {**SMALL, "inference": {"tail_below": None, "epochs": 1}}
-    return {} if system in ("popularity", "itemknn", "textknn") else SMALL
+    return {} if system in ("popularity", "itemknn", "textknn", "graphknn") else SMALL

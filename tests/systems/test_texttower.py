@@ -62,7 +62,8 @@ def test_a_new_item_stands_where_its_words_do_also_after_loading(data: Any, tmp_
     config = {**SMALL, "words": {"min_count": 1}}
     train(data, "texttower", out=tmp_path / "run", config=config, device="cpu")
     run = load_run(tmp_path / "run")
-    reader = run.system.rows_of(lambda: pytest.fail("nothing has to be fitted"))
+    system: Any = run.system
+    reader = system.rows_of(lambda: pytest.fail("nothing has to be fitted"))
     rows = reader(NewItems(["x", "y"], data.items.slice(1, 2)), run.item_tables)
     torch.testing.assert_close(rows.tables["vectors"], run.item_tables["vectors"][1:3])
 

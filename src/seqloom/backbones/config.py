@@ -61,6 +61,29 @@ class WordSASRecEncoderConfig(TextSASRecEncoderConfig):
     """Dropout rate on the states that rank."""
 
 
+class BSARecEncoderConfig(TransformerConfig):
+    """Configuration of BSARec, a causal transformer with a filter of frequencies."""
+
+    kind: Literal["bsarec"] = "bsarec"
+    """Kind of encoder."""
+    dropout: float = Field(0.4, ge=0, lt=1)
+    """Dropout rate on inputs, attention and residuals."""
+    filter_share: float = Field(0.7, ge=0, le=1)
+    """Share of the filter in its mixture with attention (alpha). Source: the paper's value for Beauty."""
+    cutoff: int = Field(5, ge=1)
+    """Number of the lowest frequencies, of both signs, that the filter keeps as they are (c). Source: the
+    paper's value for Beauty."""
+
+
+class TextBSARecEncoderConfig(BSARecEncoderConfig):
+    """BSARec over item vectors that start from text, with smaller blocks, as `TextSASRecEncoderConfig`."""
+
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Dropout rate on inputs, attention and residuals."""
+    inner_factor: int = Field(1, ge=1)
+    """Width of the feed-forward part as a multiple of hidden_size."""
+
+
 class GRU4RecEncoderConfig(EncoderConfig):
     """Configuration of GRU4Rec, a gated recurrent network."""
 
@@ -101,14 +124,15 @@ def _kind(value: Any) -> str:
 _BY_KIND = Discriminator(
     _kind,
     custom_error_type="unknown_kind",
-    custom_error_message="kind must be sasrec, gru4rec or bert4rec",
+    custom_error_message="kind must be sasrec, gru4rec, bert4rec or bsarec",
 )
 
 
 AnyEncoderConfig = Annotated[
     Annotated[SASRecEncoderConfig, Tag("sasrec")]
     | Annotated[GRU4RecEncoderConfig, Tag("gru4rec")]
-    | Annotated[BERT4RecEncoderConfig, Tag("bert4rec")],
+    | Annotated[BERT4RecEncoderConfig, Tag("bert4rec")]
+    | Annotated[BSARecEncoderConfig, Tag("bsarec")],
     _BY_KIND,
 ]
 """Configuration of any encoder; `kind` selects it, and each kind has its own defaults."""
@@ -117,7 +141,8 @@ AnyEncoderConfig = Annotated[
 TextStartEncoderConfig = Annotated[
     Annotated[TextSASRecEncoderConfig, Tag("sasrec")]
     | Annotated[GRU4RecEncoderConfig, Tag("gru4rec")]
-    | Annotated[BERT4RecEncoderConfig, Tag("bert4rec")],
+    | Annotated[BERT4RecEncoderConfig, Tag("bert4rec")]
+    | Annotated[TextBSARecEncoderConfig, Tag("bsarec")],
     _BY_KIND,
 ]
 """Configuration of any encoder with defaults for item vectors that start from text."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from seqloom.backbones.base import SequenceEncoder
 from seqloom.backbones.bert4rec import BERT4RecEncoder
+from seqloom.backbones.bsarec import BSARecEncoder
 from seqloom.backbones.config import (
     BERT4RecEncoderConfig,
+    BSARecEncoderConfig,
     EncoderConfig,
     GRU4RecEncoderConfig,
     SASRecEncoderConfig,
@@ -31,5 +33,7 @@ def build_backbone(config: EncoderConfig) -> SequenceEncoder:
         return GRU4RecEncoder(config)
     if isinstance(config, BERT4RecEncoderConfig):
         return BERT4RecEncoder(config)
+    if isinstance(config, BSARecEncoderConfig):
+        return BSARecEncoder(config)
     assert isinstance(config, SASRecEncoderConfig)
     return SASRecEncoder(config)

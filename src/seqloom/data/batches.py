@@ -167,7 +167,7 @@ def plan_epoch(rows: TrainingRows, batch_size: int, seed: int, *keys: str | int)
         raise ConfigError(
             "no user has two training events, so there are no targets: prepare the data set with a higher "
             "--min-user-count (4 with --split leave-one-out, which holds out two events), or train "
-            "popularity, itemknn or textknn, which need no targets"
+            "popularity, itemknn, textknn or graphknn, which need no targets"
         )
     draw = generator(seed, "batches", *keys)
     shuffled = torch.randperm(len(rows), generator=draw)

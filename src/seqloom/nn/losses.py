@@ -51,6 +51,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         chunk: int,
         offset: Tensor | None,
+        columns: Tensor | None,
+        terms: Tensor | None,
     ) -> Tensor:
         compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
         hidden_c, weight_c = _whole_rows(hidden.to(compute), chunk), weight.to(compute)
@@ -58,16 +60,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # A frozen weight (a language model's output layer) needs no gradient. The gradient is kept
         # transposed, [D, N], so that its product reads the errors in memory order.
         turned = weight.new_zeros(weight.shape[::-1]) if ctx.needs_input_grad[1] else None
+        grad_terms = None if terms is None else torch.empty_like(terms)
         loss = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(hidden_c), chunk):
             rows, truth = hidden_c[start : start + chunk], targets[start : start + chunk]
             logits = product(rows, weight_c).float()  # [chunk, N]
             if offset is not None:
                 logits += offset
+            if columns is not None and terms is not None:
+                at = columns[start : start + chunk]
+                logits[: len(at)].scatter_add_(1, at, terms[start : start + chunk])
             error, part = _softmax_error(
                 logits, truth
             )  # p - onehot(target), in the memory of the logits
             loss += part
+            if columns is not None and grad_terms is not None:
+                at = columns[start : start + chunk]
+                grad_terms[start : start + chunk] = error[: len(at)].gather(1, at)
             error = error.to(compute)
             # The chain rule at once, while the errors are in the cache: E W and H^T E.
             grad_hidden[start : start + chunk] = product(error, weight_c.t())
@@ -76,12 +85,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = None
         if turned is not None:
             grad_weight = turned.div_(len(hidden)).t().contiguous()
-        ctx.save_for_backward(grad_hidden[: len(hidden)].div_(len(hidden)), grad_weight)
+        if grad_terms is not None:
+            grad_terms.div_(len(hidden))
+        ctx.save_for_backward(grad_hidden[: len(hidden)].div_(len(hidden)), grad_weight, grad_terms)
         return loss / len(hidden)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        grad_hidden, grad_weight, grad_terms = ctx.saved_tensors
         (grad,) = grad_outputs  # scalar; the gradients are known from the forward pass
         return (
             grad_hidden * grad if ctx.needs_input_grad[0] else None,
@@ -89,6 +100,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
+            grad_terms * grad if ctx.needs_input_grad[6] else None,
         )
 
 
@@ -140,14 +153,16 @@ def softmax_loss(
     *,
     chunk: int | None = None,
     offset: Tensor | None = None,
+    terms: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Computes the exact softmax cross-entropy over all N items in memory of chunk x N instead of M x N.
 
-    Equals `F.cross_entropy(hidden @ weight.t() + offset, targets)` in value and gradients. Takes three
-    matrix products: the gradient of the logits is used at once and never stored.
+    Equals `F.cross_entropy(hidden @ weight.t() + offset + terms, targets)` in value and gradients. Takes
+    three matrix products: the gradient of the logits is used at once and never stored.
 
     Args:
         offset: [N] constants added to the items' logits.
+        terms: [M, S] rows of `weight` and [M, S] what is added to the target's logits of these, float32.
 
     Raises:
         ValueError: there are no targets.
@@ -155,7 +170,8 @@ def softmax_loss(
     if not len(hidden):
         raise ValueError("softmax_loss needs at least one target")
     rows = chunk or chunk_rows(len(weight), hidden.device)
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows, offset)
+    columns, added = (None, None) if terms is None else terms
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows, offset, columns, added)
     return loss
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seqloom.backbones.config import AnyEncoderConfig, SASRecEncoderConfig
 from seqloom.core.config import Config
@@ -21,6 +21,11 @@ class SystemConfig(Config):
 
     seed: int = 42
     """Seed of all random numbers of the run."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether a system that can use a text embedding (`System.uses_text`) does so as configured."""
+        return True
 
     @classmethod
     def build_stored(cls, values: Mapping[str, Any]) -> Self:
@@ -103,8 +108,20 @@ class SequenceConfig(SystemConfig):
     """How to train on a history longer than encoder.max_len: cut it into windows, or use its last part."""
     loss: LossConfig = Field(default_factory=LossConfig)
     """Ranking loss."""
+    repeat: Literal["learned", "none"] = "none"
+    """Score of items that the history holds. learned: a term by how long ago and how often they occurred is
+    added, seven parameters that are trained with the rest; needs loss.kind=softmax. none: no term."""
     encoder: AnyEncoderConfig = Field(default_factory=SASRecEncoderConfig)
     """Sequence encoder."""
+
+    @model_validator(mode="after")
+    def _check_repeat(self) -> Self:
+        if self.repeat == "learned" and self.loss.kind != "softmax":
+            raise ValueError(
+                f"repeat=learned is trained in the softmax over the catalogue, and loss.kind is "
+                f"{self.loss.kind}; set loss.kind=softmax or repeat=none"
+            )
+        return self
 
     def optimisation(self) -> Optimisation:
         """Returns the settings of the ranking phase."""

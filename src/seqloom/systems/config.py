@@ -8,6 +8,7 @@ from pydantic import Field
 
 from seqloom.backbones.config import (
     BERT4RecEncoderConfig,
+    BSARecEncoderConfig,
     GRU4RecEncoderConfig,
     SASRecEncoderConfig,
     TextSASRecEncoderConfig,
@@ -113,3 +114,34 @@ class TextTowerConfig(SequenceConfig):
     """Sequence encoder; unused if query is recency."""
     loss: OffsetLossConfig = Field(default_factory=OffsetLossConfig)
     """Ranking loss."""
+
+
+class GraphKNNConfig(TextKNNConfig):
+    """Configuration of GraphKNN."""
+
+    whitening: float = Field(0.9, ge=0, le=1)
+    """Divide each principal component of the text by its standard deviation to this power (`textknn`)."""
+    text_weight: float = Field(1.0, ge=0)
+    """Weight of the text; with 0 no text embedding is read, and followers alone are ranked."""
+    window: int = Field(10, ge=1)
+    """Number of items after an item that count as its followers."""
+    skip: float = Field(0.7, gt=0, le=1)
+    """Weight of a follower relative to one that is a step nearer."""
+    followers: int = Field(200, ge=1)
+    """Number of followers that are kept of each item, those with the largest counts."""
+    follower_weight: float = Field(0.8, ge=0)
+    """Score of the follower with the largest count; others in proportion to the logarithm of 1 + count."""
+    max_len: int = Field(10, ge=1)
+    """Number of most recent history items that are used."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether a text embedding is read."""
+        return self.text_weight > 0
+
+
+class BSARecConfig(IDConfig):
+    """Configuration of BSARec."""
+
+    encoder: BSARecEncoderConfig = Field(default_factory=BSARecEncoderConfig)
+    """Sequence encoder."""

@@ -20,11 +20,19 @@ _SYSTEMS = {
         "seqloom.systems.texttower:TextTower",
         "histories and items as words alone, in two towers trained by the log",
     ),
+    "graphknn": (
+        "seqloom.systems.graphknn:GraphKNN",
+        "items that followed the history's, and whose texts are near to it",
+    ),
     "sasrec": ("seqloom.systems.sasrec:SASRec", "causal transformer over item ids"),
     "gru4rec": ("seqloom.systems.gru4rec:GRU4Rec", "recurrent network over item ids"),
     "bert4rec": (
         "seqloom.systems.bert4rec:BERT4Rec",
         "transformer over item ids that sees both sides of a masked item",
+    ),
+    "bsarec": (
+        "seqloom.systems.bsarec:BSARec",
+        "causal transformer over item ids with a filter of frequencies",
     ),
     "llminit": (
         "seqloom.systems.llminit:LLMInit",
@@ -62,9 +70,11 @@ _CONFIGS = {
     "itemknn": "seqloom.systems.config:ItemKNNConfig",
     "textknn": "seqloom.systems.config:TextKNNConfig",
     "texttower": "seqloom.systems.config:TextTowerConfig",
+    "graphknn": "seqloom.systems.config:GraphKNNConfig",
     "sasrec": "seqloom.systems.config:SASRecConfig",
     "gru4rec": "seqloom.systems.config:GRU4RecConfig",
     "bert4rec": "seqloom.systems.config:BERT4RecConfig",
+    "bsarec": "seqloom.systems.config:BSARecConfig",
     "llminit": "seqloom.systems.config:LLMInitConfig",
     "melt": "seqloom.systems.melt.config:MELTConfig",
     "cities": "seqloom.systems.cities.config:CITIESConfig",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seqloom.backbones.base import SequenceEncoder
 from seqloom.backbones.factory import build_backbone
 from seqloom.core.phase import Mean, Phase, Steps
+from seqloom.core.protocols import Scorer
 from seqloom.data.batches import (
     TrainingBatch,
     TrainingRows,
@@ -20,6 +21,7 @@ from seqloom.data.batches import (
     training_rows,
 )
 from seqloom.nn.attention import last_position
+from seqloom.nn.repeats import RepeatTerm
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.base_config import SequenceConfig
 from seqloom.systems.ranking_loss import RankingLoss
@@ -36,6 +38,7 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
     def __init__(self, config: SequenceConfigT, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         self.encoder = build_backbone(config.encoder)
+        self.repeats = RepeatTerm() if config.repeat == "learned" else None
         self.mask_vector: nn.Parameter | None = None
         if self.encoder.uses_mask:
             self.mask_vector = nn.Parameter(torch.randn(self.input_size) * 0.02)
@@ -104,9 +107,25 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         """Returns one phase, which trains on the targets that the encoder chooses."""
         return [RankingPhase(self, data)]
 
-    def scorer(self) -> DotProductScorer:
+    def scorer(self) -> Scorer:
         """Returns a scorer with fixed item vectors; it encodes histories on request."""
-        return DotProductScorer(self)
+        return self.vector_scorer()
+
+    def vector_scorer(self, item_vectors: Tensor | None = None) -> Scorer:
+        """Returns a scorer over these item vectors, by default the system's own. Shapes: [N', D']."""
+        scorer = DotProductScorer(self, item_vectors)
+        return scorer if self.repeats is None else RepeatScorer(scorer, self.repeats)
+
+    def repeat_terms(self, batch: TrainingBatch) -> tuple[Tensor, Tensor] | None:
+        """Returns the terms of the items before each target; see `RepeatTerm`. Shapes: -> two of [M, L]."""
+        if self.repeats is None:
+            return None
+        items, length = batch.inputs.items, batch.inputs.items.shape[1]
+        # A masked item is predicted at its own place, a next item at the place before it.
+        ends = batch.places % length + (0 if self.encoder.uses_mask else 1)
+        known = torch.where(items <= self.sizes.num_items, items, 0)  # without [MASK]
+        terms: tuple[Tensor, Tensor] = self.repeats(known, batch.places // length, ends)
+        return terms
 
     def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Mean]:
         """Returns further weighted losses by name. Shapes: states [B, L, D']."""
@@ -155,7 +174,8 @@ class RankingPhase:
         hidden, targets = batch.at_targets(states)
         hidden = self.module.encoder.output_dropout(hidden)
         seen = self.seen.of(batch) if self.seen is not None else None
-        rank = self.ranking(hidden, vectors, targets - 1, seen)
+        terms = self.module.repeat_terms(batch)
+        rank = self.ranking(hidden, vectors, targets - 1, seen, terms)
         extra = self.module.extra_losses(batch, states)
         return {"rank": Mean(rank, batch.num_targets), **extra}
 
@@ -178,3 +198,21 @@ class DotProductScorer:
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         return self.queries(items, lengths) @ self.item_vectors.t()
+
+
+class RepeatScorer:
+    """Dot products, and the learned term of the items that a history holds."""
+
+    def __init__(self, scorer: DotProductScorer, repeats: RepeatTerm) -> None:
+        self.num_items = scorer.num_items
+        self._scorer = scorer
+        self._repeats = repeats
+
+    @torch.no_grad()
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
+        scores = self._scorer.score(items, lengths)
+        columns, terms = self._repeats(
+            items, torch.arange(len(items), device=items.device), lengths
+        )
+        return scores.scatter_add_(1, columns, terms.to(scores.dtype))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.phase import Phase
-from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf
+from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf, Scorer
 from seqloom.data.sequences import PaddedBatch
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.config import TextKNNConfig
@@ -68,7 +68,7 @@ class TextKNN(System[TextKNNConfig]):
         """Returns no phase."""
         return []
 
-    def scorer(self) -> TextKNNScorer:
+    def scorer(self) -> Scorer:
         """Returns a scorer by cosine."""
         return TextKNNScorer(self.vectors, self.config.decay)
 
@@ -85,7 +85,7 @@ class TextKNN(System[TextKNNConfig]):
 
         return rows
 
-    def scorer_over(self, tables: Mapping[str, Tensor]) -> TextKNNScorer:
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
         """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
         return TextKNNScorer(tables[VECTORS], self.config.decay)
 

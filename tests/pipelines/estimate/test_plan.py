@@ -28,7 +28,7 @@ from seqloom.systems.registry import system_class
 from support.datasets import looping_dataset, small_config, tiny_dataset
 from support.step_counts import RATES, bytes_kept
 
-SYSTEMS = ["sasrec", "gru4rec", "bert4rec", "llminit", "llmesr"]
+SYSTEMS = ["sasrec", "gru4rec", "bert4rec", "bsarec", "llminit", "llmesr"]
 SMALL: dict[str, Any] = {
     "epochs": 1,
     "batch_size": 16,

@@ -15,7 +15,7 @@ from seqloom.systems.registry import system_class
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SWEEPS = ("systems", "longtail", "llmesr-ablations", "llmesr-sensitivity", "llmesr-paper")
-SEARCHES = ("tune-gru4rec", "tune-bert4rec", "tune-llmesr")
+SEARCHES = ("tune-gru4rec", "tune-bert4rec", "tune-llmesr", "tune-graphknn")
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -92,7 +92,7 @@ def test_a_killed_tuning_resumes_with_the_same_bits(
     tune_encoder(data, out=whole, config=STATIC)
     ended = Trainer._end_epoch
 
-    def killed(self, phase: Any) -> None:
+    def killed(self: Any, phase: Any) -> None:
         if self.position.epoch == 2:
             raise KeyboardInterrupt
         ended(self, phase)
@@ -137,7 +137,7 @@ def test_a_decoder_is_tuned_through_the_same_door(data: Any, tmp_path: Path, cho
         embed(data, EmbedOptions.build({**options, "users": "none"}))
         found.append(torch.nn.functional.normalize(load_embeddings(data, name).items, dim=1))
     assert found[0].shape == found[1].shape == (12, 32)
-    assert not torch.allclose(*found, atol=1e-3)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
     shutil.rmtree(data.path / "text")
 
 
@@ -147,7 +147,7 @@ def test_a_tuned_transformer_resumes_with_the_same_bits(
     from seqloom.training.loop import Trainer
 
     save_tiny_llama(tmp_path / "llama")
-    given = {
+    given: dict[str, Any] = {
         "encoder": str(tmp_path / "llama"),
         "kind": "transformer",
         "config": {**TRANSFORMER, "teacher": str(static[0])},
@@ -155,7 +155,7 @@ def test_a_tuned_transformer_resumes_with_the_same_bits(
     tune_encoder(data, out=tmp_path / "whole", **given)
     ended = Trainer._end_epoch
 
-    def killed(self, phase: Any) -> None:
+    def killed(self: Any, phase: Any) -> None:
         if self.position.epoch == 1:
             raise KeyboardInterrupt
         ended(self, phase)
@@ -197,7 +197,7 @@ def test_bad_choices_are_errors_in_the_words_of_the_door(
     with pytest.raises(ConfigError, match=r"words\.tokenizer"):
         tune_encoder(data, out=out, encoder="x", config={"words": {"tokenizer": "y"}})
     with pytest.raises(ConfigError, match="kind: found 'other'"):
-        tune_encoder(data, out=out, kind="other")
+        tune_encoder(data, out=out, kind="other")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="start=pretrained"):
         tune_encoder(data, out=out, config={"words": {"start": "pretrained"}})
     with pytest.raises(AssetError):

@@ -55,8 +55,8 @@ def export(
     """Writes `out` (an `.onnx` file) and the item ids beside it, and compares it with torch.
 
     Raises:
-        ConfigError: the system is no sequence system and no ensemble of some, `out` exists, or the ONNX
-            libraries are not installed.
+        ConfigError: the system is no sequence system and no ensemble of some, was trained with
+            repeat=learned, `out` exists, or the ONNX libraries are not installed.
         SeqloomError: the exported model gives other scores.
     """
     run = run if isinstance(run, Run) else load_run(run)
@@ -140,7 +140,7 @@ def _scores(run: Run) -> tuple[_Scores, int]:
     """Builds one module that gives the run's scores; returns it and the longest history that it reads.
 
     Raises:
-        ConfigError: the system, or a member of an ensemble, is no sequence system.
+        ConfigError: the system, or a member of an ensemble, is no sequence system, or learned repeats.
     """
     system = run.system
     members = system.systems if isinstance(system, Ensemble) else [system]
@@ -150,6 +150,12 @@ def _scores(run: Run) -> tuple[_Scores, int]:
         raise ConfigError(
             f"{other} is no sequence encoder; only systems over one, and ensembles of such, can be "
             "exported to ONNX"
+        )
+    learned = next((member.name for member in sequence if member.repeats is not None), None)
+    if learned is not None:
+        raise ConfigError(
+            f"{learned} was trained with repeat=learned, whose scores are no dot products, so it cannot be "
+            "exported to ONNX; train it with repeat=none"
         )
     longest = max(member.max_len for member in sequence)
     if not isinstance(system, Ensemble):

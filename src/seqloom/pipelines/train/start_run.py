@@ -82,7 +82,7 @@ def update_manifest(
 
 def sizes_of(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
     """Returns the sizes that the data decide: the number of items and, if used, the width of the text."""
-    if cls.uses_text:
+    if cls.uses_text and config.reads_text:
         text = load_embeddings(dataset, _embedding_name(config))
         return Sizes(num_items=dataset.num_items, text_size=text.width)
     return Sizes(num_items=dataset.num_items)
@@ -139,7 +139,7 @@ def create_run(
     from seqloom._version import __version__
 
     text = None
-    if cls.uses_text:
+    if cls.uses_text and config.reads_text:
         embeddings = load_embeddings(dataset, _embedding_name(config))
         text = {"name": embeddings.name, **embeddings.manifest.model_dump(mode="json")}
     manifest = RunManifest(

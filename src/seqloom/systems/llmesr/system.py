@@ -15,7 +15,7 @@ from seqloom.backbones.config import TransformerConfig
 from seqloom.backbones.factory import build_backbone
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean, Phase
-from seqloom.core.protocols import KnownItems, RowsOf
+from seqloom.core.protocols import KnownItems, RowsOf, Scorer
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.sequences import Sequences
 from seqloom.nn.attention import last_position
@@ -27,7 +27,7 @@ from seqloom.systems.llmesr.late_fusion import TEXT_ALONE, RecencyPhase, ViewPha
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.recency_view import RecencyView
 from seqloom.systems.llmesr.views import SemanticView
-from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
+from seqloom.systems.sequence import RankingPhase, SequenceSystem
 from seqloom.systems.tail_blend import SCORE_BLENDS, BlendPhase
 from seqloom.systems.text_start import scaled_pca
 from seqloom.systems.texttower import TextTower
@@ -263,9 +263,9 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             raise ConfigError("views=collaborative has no text view, so it cannot take new items")
         return InferredVectors(self.semantic, self.collaborative)
 
-    def scorer_over(self, tables: Mapping[str, Tensor]) -> DotProductScorer:
+    def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
         """Returns a scorer over longer tables; see `ExtendsCatalogue`."""
-        return DotProductScorer(self, tables[VECTORS])
+        return self.vector_scorer(tables[VECTORS])
 
     def write_files(self, folder: Path) -> None:
         """Writes the words of a text tower."""

@@ -8,8 +8,9 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from seqloom.core.phase import Phase
+from seqloom.core.protocols import Scorer
 from seqloom.systems.base import Sizes
-from seqloom.systems.textknn import TextKNN, TextKNNConfig, TextKNNScorer
+from seqloom.systems.textknn import TextKNN, TextKNNConfig
 
 
 class TunedEncoder(Protocol):
@@ -29,7 +30,7 @@ class TunedEncoder(Protocol):
         """Writes a folder that `build_encoder` reads."""
 
 
-def neighbour_scorer(vectors: Tensor, config: TextKNNConfig) -> TextKNNScorer:
+def neighbour_scorer(vectors: Tensor, config: TextKNNConfig) -> Scorer:
     """Returns textknn over these text vectors. Shapes: [N, E]."""
     system = TextKNN(config, Sizes(num_items=len(vectors), text_size=vectors.shape[1]))
     system.fit(vectors)

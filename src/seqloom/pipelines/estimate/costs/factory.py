@@ -14,6 +14,7 @@ from seqloom.systems.llmesr.config import LLMESRConfig
 
 _COSTS: dict[str, Callable[[Any], TrainingCosts]] = {
     "bert4rec": SequenceCosts,
+    "bsarec": SequenceCosts,
     "e4srec": E4SRecCosts,
     "gru4rec": SequenceCosts,
     "llmesr": LLMESRCosts,

@@ -10,6 +10,7 @@ from torch import Tensor
 from seqloom.core.cost import FLOAT_BYTES, BatchShape, ComputeCost
 from seqloom.data.batches import training_rows
 from seqloom.data.sequences import Sequences
+from seqloom.nn.repeats import repeat_cost
 from seqloom.systems.ranking_loss import loss_cost
 from seqloom.systems.sequence import SequenceSystem
 
@@ -48,6 +49,8 @@ class SequenceCosts(Generic[SystemT]):
         )
         ranked = loss_cost(self.system.config.loss, batch.targets, items, width)
         states = self.states_cost(batch.rows, batch.length)
+        if self.system.repeats is not None:
+            states = states + repeat_cost(batch.rows, batch.length, batch.targets)
         return inputs + self.vectors_cost() + states + ranked + self.extra_cost(batch)
 
     def query_cost(self, rows: int, length: int) -> ComputeCost:

@@ -40,7 +40,13 @@ def check_tuned_encoder(
     if recorded is None and manifest is None:
         return
     what = (f"tuned encoder of {embeddings.name!r}", _SAW)
-    if manifest is None or recorded is None:
+    if recorded is None:
+        why = "the embedding was made by a seqloom that did not record the tuning"
+        checks.unknown(
+            *what, why, f"run `seqloom embed {data.path} --name {embeddings.name} --overwrite`"
+        )
+        return
+    if manifest is None:
         checks.unknown(*what, why, "keep the folder that `seqloom tune-encoder` wrote")
         return
     if manifest.training != data.training_hash:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import Scorer
 from seqloom.systems.base import Sizes
-from seqloom.systems.textknn import TextKNN, TextKNNConfig
+from seqloom.systems.config import TextKNNConfig
+from seqloom.systems.textknn import TextKNN
 
 
 class TunedEncoder(Protocol):

@@ -141,12 +141,13 @@ class RankingPhase:
     The encoder chooses the targets (`SequenceEncoder.training_batches`).
     """
 
+    name = "train"
     validated = True
 
     def __init__(
-        self, system: SequenceSystem[SequenceConfigT], data: TrainingData, name: str = "train"
+        self, system: SequenceSystem[SequenceConfigT], data: TrainingData, name: str | None = None
     ) -> None:
-        self.name = name
+        self.name = name or self.name
         config = system.config
         self.module = system
         self.optimisation = config.optimisation()

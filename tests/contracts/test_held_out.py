@@ -113,7 +113,7 @@ def test_held_out_items_change_no_start_and_no_batch(
     assert bool(one) == (name not in COUNTING)
     for phase in one:
         assert one[phase].batches == two[phase].batches
-        if phase.endswith(" blend"):  # validates candidates and has no steps
+        if phase.endswith("blend"):  # validates candidates and has no steps
             assert one[phase].loss == {}
         else:
             assert one[phase].loss["loss"] > 0

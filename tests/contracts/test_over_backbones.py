@@ -22,11 +22,12 @@ from support.datasets import SMALL
 FEW = {
     "melt": ["joint.epochs=2", "branches.epochs=1"],
     "cities": ["inference.epochs=2", "inference.tail_below=null"],
+    "llmesr": ["semantic.tower.epochs=2"],
 }
 LATER = {
     "melt": (4 + 2 * len(BLENDS), 2 + 2 * len(BLENDS)),
     "cities": (2 + len(BLENDS), len(BLENDS)),
-    "llmesr": (2 + len(SCORE_BLENDS), len(SCORE_BLENDS)),
+    "llmesr": (2 + len(SCORE_BLENDS), 2 + len(SCORE_BLENDS)),
 }
 """Epochs and validations of the phases beside the ranking phase."""
 PAPER = ("semantic.encoder=shared", "distillation.alpha=0.1")

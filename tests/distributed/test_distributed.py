@@ -22,6 +22,7 @@ from seqloom.pipelines.train.start_run import check_processes_agree
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.systems.sasrec import SASRec
+from seqloom.systems.tail_blend import SCORE_BLENDS
 from support.datasets import SMALL_IDGENREC
 from support.several_processes import (
     BATCH,
@@ -32,6 +33,9 @@ from support.several_processes import (
     without_dropout,
 )
 
+PAPER: dict[str, Any] = {"semantic": {"encoder": "shared"}, "distillation": {"alpha": 0.1}}
+"""LLM-ESR with the views and the distillation of its paper."""
+
 
 def long_jobs(llama: Path) -> dict[str, dict]:
     """More than fifty steps of each."""
@@ -39,7 +43,7 @@ def long_jobs(llama: Path) -> dict[str, dict]:
         "sasrec": sequence(epochs=13),
         "gru4rec": sequence("gru4rec", epochs=13),
         "bert4rec": sequence("bert4rec", epochs=13),
-        "llmesr": sequence(epochs=13),
+        "llmesr": sequence(epochs=13, **PAPER),
         "e4srec": plug_in_config(llama, epochs=13, patience=None),
     }
     return {name: {"system": name, "config": config} for name, config in systems.items()}
@@ -52,8 +56,13 @@ def short_jobs() -> dict[str, dict]:
     # The item branch starts as the best map for all head items, where its bias has no gradient. Batches of
     # a part of them give it one; with all of them in one batch AdamW would follow rounding errors.
     few_head_items = 7
+    tower = sequence(epochs=2) | {"words": {"dropout": 0.0}}
     systems = {
-        "contrast": ("llmesr", sequence(distillation={"kind": "contrast"})),
+        "contrast": (
+            "llmesr",
+            sequence(**{**PAPER, "distillation": {"alpha": 0.1, "kind": "contrast"}}),
+        ),
+        "apart": ("llmesr", sequence(epochs=2, semantic={"tower": tower})),
         "gbce": ("sasrec", sequence(loss={"kind": "gbce", "negatives": 4})),
         "sampled": ("sasrec", sequence(loss={"kind": "sampled-softmax", "negatives": 8})),
         "melt": ("melt", sequence(epochs=1, batch_size=few_head_items, **branches)),
@@ -63,7 +72,7 @@ def short_jobs() -> dict[str, dict]:
     return {name: {"system": system, "config": c} for name, (system, c) in systems.items()}
 
 
-RESUMED: dict[str, Any] = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0)}
+RESUMED: dict[str, Any] = {"system": "llmesr", "config": sequence(epochs=3, averaging=3.0, **PAPER)}
 STOPPED = {**RESUMED, "stops": 6}
 """Within the second epoch."""
 
@@ -88,7 +97,8 @@ def test_one_and_two_processes_have_the_same_losses_and_metrics(both: Folder, jo
     assert_alike(both, ("one", job), ("two", job))
     assert both.read("two", job, "manifest.json")["cost"]["processes"] == 2
     rows = (both.out("two", job) / "log.jsonl").read_text().splitlines()
-    assert len(rows) == 13, "one process writes the log"
+    blends = len(SCORE_BLENDS) if job == "e4srec" else 0
+    assert len(rows) == 13 + blends, "one process writes the log"
 
 
 def test_a_run_of_two_processes_is_resumed_by_one(both: Folder) -> None:

@@ -56,7 +56,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tiny_dataset(root / "data", histories, titles)
     embed(data, EmbedOptions(encoder="hash:64", name="prompt", default=True))
     embed(data, EmbedOptions(encoder="hash:64", name="mean", users="mean"))
-    settings = {**SMALL, "distillation": {"num_similar": 3}}
+    shared = {"semantic": {"encoder": "shared"}, "distillation": {"alpha": 0.1, "num_similar": 3}}
+    settings = {**SMALL, **shared}
     train(data, "popularity", out=root / "popularity")
     train(data, "llmesr", out=root / "llmesr", config=settings, device="cpu")
     evaluate(root / "llmesr", device="cpu")

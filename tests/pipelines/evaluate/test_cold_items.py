@@ -130,8 +130,10 @@ def test_a_system_of_numbers_puts_them_last(cold: Dataset, tmp_path: Path) -> No
     assert len(someone.items) == 5
 
 
-def test_llmesr_scores_them_by_their_text(cold: Dataset, tmp_path: Path) -> None:
-    found = trained(cold, "llmesr", tmp_path / "run", epochs=4, distillation={"num_similar": 3})
+@pytest.mark.parametrize("encoder", ["shared", "recency"])
+def test_llmesr_scores_them_by_their_text(cold: Dataset, tmp_path: Path, encoder: str) -> None:
+    views = {"semantic": {"encoder": encoder}}
+    found = trained(cold, "llmesr", tmp_path / "run", epochs=4, **views)
     assert found.cold.how.startswith("by their text; inferred by ridge regression: collaborative (")
     assert metric(found, "cold items", "llmesr") > 5 / 12
     report = audit(tmp_path / "run")

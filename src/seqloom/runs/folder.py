@@ -26,12 +26,14 @@ import pyarrow as pa
 from seqloom.core.damage import reading
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
 from seqloom.core.locks import holder
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.runs.manifest import RunManifest, read_manifest
 from seqloom.runs.new_items import add_new_items
-from seqloom.runs.recommendations import recommend_histories
+from seqloom.runs.recommendations import Recommendations, recommend_histories
 from seqloom.runs.run_files import (
     REMEDY,
     WEIGHTS,
@@ -49,16 +51,29 @@ class Run(TrainedRun):
 
     def recommend(
         self,
-        histories: Sequence[Sequence[str]],
+        histories: Sequence[Sequence[object]] | Sequence[object],
         k: int = 10,
         *,
         mask_seen: bool = True,
         approximate: bool = False,
         dataset: Dataset | str | Path | None = None,
-        progress: Progress = SILENT,
-    ) -> list[dict[str, Any]]:
-        """Returns the `k` best items for each history of item ids; see `recommend_histories`."""
-        lists = recommend_histories(
+        progress: Progress = AUTO,
+    ) -> Recommendations:
+        """Returns the `k` best items for each history of item ids; one list of ids is one history.
+
+        Ids that the catalogue does not hold are left out and named in the answer. An empty history gets
+        popular items.
+
+        Args:
+            approximate: searches an index of the items instead of all items; its recall is measured first.
+            dataset: where the recall of an approximate search is measured, if not on the run's data set.
+
+        Raises:
+            ConfigError: `k` is below 1, or the system cannot search approximately.
+            DataError: a history holds no known item at all.
+            ArtefactError: a history is empty, and the run does not know what is popular.
+        """
+        return recommend_histories(
             self,
             histories,
             k=k,
@@ -67,7 +82,6 @@ class Run(TrainedRun):
             dataset=dataset,
             progress=progress,
         )
-        return [each.model_dump() for each in lists]
 
     def add_items(self, items: pa.Table) -> None:
         """Adds new items to the catalogue in memory; `seqloom.add_items` writes a run.
@@ -95,6 +109,7 @@ def check_base(path: Path, manifest: RunManifest, system: System[Any]) -> None:
         )
 
 
+@public_function()
 def load_run(path: str | Path, *, device: str = "cpu") -> Run:
     """Loads a complete run.
 

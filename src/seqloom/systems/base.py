@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqloom.core.config import Config
+from seqloom.core.config import Config, nested
 from seqloom.core.phase import Phase
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
@@ -25,6 +25,15 @@ class SystemConfig(Config):
 
     seed: int = 42
     """Seed of all random numbers of the run."""
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any] | None = None) -> Self:
+        """Builds the configuration from nested mappings; dotted keys open sections.
+
+        Raises:
+            ConfigError: names each invalid key by its dotted path, its value and what is allowed.
+        """
+        return super().build(nested(values or {}))
 
 
 MODEL_FOLDER = "model"

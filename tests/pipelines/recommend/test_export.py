@@ -46,7 +46,7 @@ def test_scores_are_those_of_the_library(system, dataset, tmp_path) -> None:
             [[f"i{n}" for n in h] for h in histories], k=24, mask_seen=False
         )
         for row, lists in zip(scores, expected, strict=True):
-            found = {item["item_id"]: item["score"] for item in lists["items"]}
+            found = {item.item_id: item.score for item in lists.items}
             assert dict(zip(ids, row.tolist(), strict=True)) == pytest.approx(found, abs=1e-4)
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import read_json
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.pipelines.audit.dataset import check_dataset
 from seqloom.pipelines.audit.evaluations import check_evaluations
@@ -19,6 +21,7 @@ from seqloom.runs.folder import load_run
 from seqloom.text.store import text_names
 
 
+@public_function()
 def audit(
     path: str | Path,
     *,
@@ -26,7 +29,7 @@ def audit(
     encode: bool = True,
     thorough: bool = False,
     known: dict[str, list[Check]] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> Audit:
     """Recomputes without held-out events what was derived from a data set or used by a run.
 

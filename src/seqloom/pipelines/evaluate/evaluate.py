@@ -13,8 +13,11 @@ from seqloom.core.config import Config
 from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import read_json, sha256_file, write_json
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
+from seqloom.core.tabular import Tabular
 from seqloom.data.store import Dataset, HeldOut, Part
 from seqloom.distributed.processes import ALONE, Processes
 from seqloom.evaluation.groups import GroupThresholds, default_thresholds, group_metrics
@@ -34,7 +37,7 @@ Protocol = Literal["full", "sampled"]
 _AGAIN = "run `seqloom evaluate` on the run again"
 
 
-class Evaluation(Config):
+class Evaluation(Tabular, Config):
     """The result of `evaluate`."""
 
     run: str
@@ -63,7 +66,28 @@ class Evaluation(Config):
     ranks_sha256: str = ""
     """SHA-256 of the file with the ranks; empty in an evaluation of an older seqloom."""
 
+    def headline(self) -> str:
+        """Returns what was evaluated, on one line."""
+        return f"Evaluation of {Path(self.run).name} ({self.system}), {self.protocol} ranking"
 
+    def facts(self) -> dict[str, Any]:
+        """Returns the number of users and the metrics over all of them."""
+        return {"users": self.users, **self.metrics}
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns one row for all users and one a group, with its users and metrics."""
+        found = (group["metrics"] for group in self.groups.values() if group["metrics"])
+        names = list(next(found, self.metrics))
+        return [
+            {"group": name, "users": users, **{key: (metrics or {}).get(key) for key in names}}
+            for name, users, metrics in (
+                ("all", self.users, self.metrics),
+                *((name, g["users"], g["metrics"]) for name, g in self.groups.items()),
+            )
+        ]
+
+
+@public_function()
 def evaluate(
     run: Run | str | Path,
     *,
@@ -75,7 +99,7 @@ def evaluate(
     tail_user_below: int | None = None,
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
     processes: Processes = ALONE,
 ) -> Evaluation:
     """Ranks every held-out target and writes `metrics*.json` and `ranks*.parquet` into the run.

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import torch
 
-from seqloom.core.config import Config
 from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import CombinesRuns, ItemVectorSource, TakesItemVectors
 from seqloom.core.random import derive_seed
 from seqloom.core.records import record_files
@@ -43,12 +44,13 @@ from seqloom.pipelines.train.start_run import (
     sizes_of,
     update_manifest,
 )
+from seqloom.pipelines.train.summary import TrainSummary, train_summary
 from seqloom.runs.folder import check_base
 from seqloom.runs.manifest import RunManifest, TrainingCost, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
 from seqloom.runs.writer_lock import writer_lock
 from seqloom.systems.base import Sizes, System, SystemConfig, TrainingData
-from seqloom.systems.registry import system_class
+from seqloom.systems.registry import config_key_hint, system_class
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
 from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
@@ -60,27 +62,7 @@ Watch = Callable[[int, dict[str, float]], None]
 exception that it raises ends the training, which can be resumed."""
 
 
-class TrainSummary(Config):
-    """The result of `train`."""
-
-    run: str
-    """The run's folder."""
-    system: str
-    epochs: int
-    seconds_per_epoch: list[float]
-    targets_per_epoch: int
-    seconds_total: float
-    peak_rss_mb: float
-    parameters: int
-    trained_parameters: int
-    best_phase: str | None
-    """The phase of the weights that were kept."""
-    best_epoch: int | None
-    """The epoch of that phase."""
-    valid: dict[str, float]
-    """Validation metrics of the weights that were kept."""
-
-
+@public_function(hint=config_key_hint)
 def train(
     dataset: Dataset | str | Path,
     system: str,
@@ -91,7 +73,7 @@ def train(
     overwrite: bool = False,
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
     watch: Watch | None = None,
     processes: Processes = ALONE,
     fsdp: bool = False,
@@ -133,7 +115,7 @@ def train(
         manifest = manifest_from_first(processes, read_unfinished)
         if manifest is not None and manifest.status == "complete":
             progress.note(f"{out} is complete; nothing to do")
-            return _summary(out, manifest)
+            return train_summary(out, manifest)
         # The inputs are opened first, so that a faulty one is an error before anything is written.
         check_earlier_run(resolved)
         source = resolved.item_vector_source if isinstance(resolved, TakesItemVectors) else None
@@ -160,7 +142,7 @@ def train(
             out, data, resolved, manifest, place, checkpoint_every_s, watch, fsdp=fsdp
         )
         del shared
-        return _summary(out, finished)
+        return train_summary(out, finished)
 
 
 def _check_fsdp(cls: type[System[Any]], processes: Processes, *, fsdp: bool) -> None:
@@ -366,22 +348,4 @@ def _cost(
         device=str(device),
         threads=torch.get_num_threads(),
         processes=processes,
-    )
-
-
-def _summary(out: Path, manifest: RunManifest) -> TrainSummary:
-    cost = manifest.cost
-    return TrainSummary(
-        run=str(out),
-        system=manifest.system,
-        epochs=cost.epochs,
-        seconds_per_epoch=cost.seconds_per_epoch,
-        targets_per_epoch=cost.targets_per_epoch,
-        seconds_total=cost.seconds_total,
-        peak_rss_mb=cost.peak_rss_mb,
-        parameters=manifest.parameters,
-        trained_parameters=manifest.trained_parameters,
-        best_phase=manifest.best_phase,
-        best_epoch=manifest.best_epoch,
-        valid=manifest.valid,
     )

@@ -18,12 +18,14 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-from seqloom.core.config import Config
+from seqloom.core.config import Config, nested
 from seqloom.core.damage import reading
 from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.random import derive_seed
 from seqloom.core.storage import naming_full_disk
 from seqloom.core.tensors import as_os_error, write_tensors
@@ -83,6 +85,7 @@ class LLMTuningSummary(Config):
     trained_parameters: int
 
 
+@public_function()
 def tune_llm(
     records: str | Path,
     *,
@@ -94,7 +97,7 @@ def tune_llm(
     overwrite: bool = False,
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
     processes: Processes = ALONE,
 ) -> LLMTuningSummary:
     """Tunes a language model on Alpaca records and writes it at `out`.
@@ -111,7 +114,7 @@ def tune_llm(
         TrainingError: the loss is not finite.
     """
     records, out = Path(records), Path(out)
-    resolved = TuneConfig.build(config)
+    resolved = TuneConfig.build(nested(config or {}))
     _check(resolved)
     parsed = read_records(records, skip_bad=skip_bad)
     base = processes.run_in_turn(lambda: load_shared_base(resolved.llm, progress))

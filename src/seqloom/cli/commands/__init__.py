@@ -25,7 +25,7 @@ SUMMARIES = {
     "serve": "Serve recommendations of trained runs over HTTP.",
     "systems": "List the systems, or the configuration keys of one.",
     "token": "Create, list or revoke access tokens of a server.",
-    "export": "Export a sequence model as ONNX.",
+    "export": "Export a sequence model as ONNX, or item vectors for vector search.",
     "demo": "Run everything on MovieLens-100K, from prepare to recommend.",
 }
 """Commands in the order of the help, with the first line of their docstrings."""

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from seqloom.pipelines.train.foundation import train_foundation
     from seqloom.pipelines.train.summary import TrainSummary
     from seqloom.pipelines.train.textual_ids import IDSummary, textual_ids
+    from seqloom.pipelines.train.tracking import TrackedRun, track
     from seqloom.pipelines.train.train import train
     from seqloom.pipelines.train.tune_llm import LLMTuningSummary, tune_llm
     from seqloom.reports.plots import plot_differences, plot_metrics, plot_training
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from seqloom.systems.registry import config_class
     from seqloom.systems.registry import names as system_names
     from seqloom.text.store import TextEmbeddings, load_embeddings
+    from seqloom.training.trackers import Tracker
 
     load_dataset = Dataset.load
 
@@ -123,6 +125,8 @@ __all__ = [
     "SweepSummary",
     "Task",
     "TextEmbeddings",
+    "TrackedRun",
+    "Tracker",
     "TrainSummary",
     "TrainingError",
     "TrainingPlan",
@@ -163,6 +167,7 @@ __all__ = [
     "sweep",
     "system_names",
     "textual_ids",
+    "track",
     "train",
     "train_foundation",
     "tune",
@@ -172,6 +177,8 @@ __all__ = [
 
 # The public names by home module; `name=path` where the home has another name for it.
 _HOMES = {
+    "seqloom.training.trackers": "Tracker",
+    "seqloom.pipelines.train.tracking": "TrackedRun track",
     "seqloom.pipelines.recommend.vectors.export_vectors": "ExportedVectors export_vectors",
     "seqloom.reports.plots": "plot_differences plot_metrics plot_training",
     "seqloom.core.interactive": "show_progress",

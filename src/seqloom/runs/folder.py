@@ -10,6 +10,7 @@ popularity.safetensors  training events of each item
 log.jsonl             one line an epoch; tensorboard/ holds the same
 metrics*.json         results of `evaluate`, with a checksum and the hashes of the weights and of the ranks
 ranks*.parquet        the rank of every user's target
+trackers.json         keys of the run's records in MLflow and Weights & Biases, where it has some
 audit.json            the result of the last `audit`, with a checksum
 ids/                  the run that supplied the item ids, where one was trained for it
 checkpoints/          while training: last/ to resume from, best/ the weights chosen on validation

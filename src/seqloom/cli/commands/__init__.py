@@ -26,6 +26,7 @@ SUMMARIES = {
     "systems": "List the systems, or the configuration keys of one.",
     "token": "Create, list or revoke access tokens of a server.",
     "export": "Export a sequence model as ONNX, or item vectors for vector search.",
+    "track": "Record a run in MLflow or Weights & Biases.",
     "demo": "Run everything on MovieLens-100K, from prepare to recommend.",
 }
 """Commands in the order of the help, with the first line of their docstrings."""

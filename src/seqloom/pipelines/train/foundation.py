@@ -19,6 +19,7 @@ from seqloom.distributed.processes import ALONE, Processes
 from seqloom.pipelines.train.summary import TrainSummary
 from seqloom.pipelines.train.train import train
 from seqloom.systems.registry import config_key_hint, system_class
+from seqloom.training.trackers import Tracker
 
 
 @public_function(hint=config_key_hint)
@@ -32,6 +33,7 @@ def train_foundation(
     overwrite: bool = False,
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
+    trackers: Sequence[str | Tracker] = (),
     progress: Progress = AUTO,
     processes: Processes = ALONE,
 ) -> TrainSummary:
@@ -58,6 +60,7 @@ def train_foundation(
         overwrite=overwrite,
         device=device,
         checkpoint_every_s=checkpoint_every_s,
+        trackers=trackers,
         progress=progress,
         processes=processes,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +45,7 @@ from seqloom.pipelines.train.start_run import (
     update_manifest,
 )
 from seqloom.pipelines.train.summary import TrainSummary, train_summary
+from seqloom.pipelines.train.tracking import check_trackers, live_trackers
 from seqloom.runs.folder import check_base
 from seqloom.runs.manifest import RunManifest, TrainingCost, write_manifest
 from seqloom.runs.run_files import LOG, write_model_files, write_weights
@@ -55,6 +56,7 @@ from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
 from seqloom.training.log import NoLog, RunLog
 from seqloom.training.loop import Trainer
 from seqloom.training.spread_checkpoint import SpreadCheckpoints
+from seqloom.training.trackers import Tracker
 
 VALID_METRICS = ("hr@10", "ndcg@10")
 Watch = Callable[[int, dict[str, float]], None]
@@ -75,6 +77,7 @@ def train(
     checkpoint_every_s: float = 60.0,
     progress: Progress = AUTO,
     watch: Watch | None = None,
+    trackers: Sequence[str | Tracker] = (),
     processes: Processes = ALONE,
     fsdp: bool = False,
 ) -> TrainSummary:
@@ -87,8 +90,11 @@ def train(
     interruption (on a CPU). It leaves a complete run as it is, and starts a run if `out` holds none. There
     is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
 
+    `watch` is called after each validation. `trackers` (`mlflow`, `wandb`, or objects) record parameters,
+    the metrics of every epoch and, at the end, the files of the run; TensorBoard files are always written.
+
     Raises:
-        ConfigError: unknown system, bad configuration, or nothing to train on.
+        ConfigError: unknown system, bad configuration, nothing to train on, or a tracker is missing.
         ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
             set, system or configuration.
         LockedError: another process is writing `out`.
@@ -101,6 +107,7 @@ def train(
     cls = system_class(system)
     resolved = cls.config_class.build(config)
     check_epochs(resolved)
+    check_trackers(trackers)
     _check_fsdp(cls, processes, fsdp=fsdp)
     check_processes_agree(processes, dataset, resolved)
     sizes = sizes_of(dataset, cls, resolved)
@@ -138,9 +145,12 @@ def train(
             data = replace(data, members=members.systems)
             manifest = update_manifest(out, manifest, processes, members=members.references)
         place = resolve_device(device)
-        finished = _train(
-            out, data, resolved, manifest, place, checkpoint_every_s, watch, fsdp=fsdp
-        )
+        recorded = trackers if processes.rank == 0 else ()
+        with live_trackers(out, recorded, progress) as record:
+            log = RunLog(out, listen=record) if processes.rank == 0 else NoLog()
+            finished = _train(
+                out, data, resolved, manifest, place, checkpoint_every_s, watch, log, fsdp=fsdp
+            )
         del shared
         return train_summary(out, finished)
 
@@ -196,6 +206,7 @@ def _train(
     device: torch.device,
     checkpoint_every_s: float,
     watch: Watch | None,
+    log: RunLog,
     *,
     fsdp: bool,
 ) -> RunManifest:
@@ -247,7 +258,7 @@ def _train(
         config.seed,
         device,
         _checkpoints(out, model, processes),
-        RunLog(out) if first else NoLog(),
+        log,
         checkpoint_every_s=checkpoint_every_s,
         progress=data.progress,
         processes=processes,

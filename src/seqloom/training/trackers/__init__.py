@@ -1,0 +1,13 @@
+"""Experiment trackers: where parameters, metrics and artefacts of a training are recorded."""
+
+from __future__ import annotations
+
+from seqloom.training.trackers.base import (
+    TRACKERS,
+    Subject,
+    Tracker,
+    build_tracker,
+    flat_parameters,
+)
+
+__all__ = ["TRACKERS", "Subject", "Tracker", "build_tracker", "flat_parameters"]

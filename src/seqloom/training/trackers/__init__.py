@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from seqloom.training.trackers.base import (
-    TRACKERS,
-    Subject,
-    Tracker,
-    build_tracker,
-    flat_parameters,
-)
+from seqloom.training.trackers.base import Subject, Tracker, flat_parameters
+from seqloom.training.trackers.factory import TRACKERS, build_tracker
 
 __all__ = ["TRACKERS", "Subject", "Tracker", "build_tracker", "flat_parameters"]

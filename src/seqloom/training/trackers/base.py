@@ -1,4 +1,4 @@
-"""The protocol of trackers, and the choice of one by its name."""
+"""The protocol of trackers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.suggestions import suggest
 
-TrackerName = Literal["mlflow", "wandb"]
-TRACKERS: tuple[TrackerName, ...] = ("mlflow", "wandb")
 PROJECT = "seqloom"
 """Experiment or project where the tracker's own variables name none."""
 
@@ -49,25 +46,6 @@ class Tracker(Protocol):
 
     def close(self, *, complete: bool) -> None:
         """Ends the record."""
-
-
-def build_tracker(name: str) -> Tracker:
-    """Builds a tracker by its name.
-
-    Raises:
-        ConfigError: there is none of this name, or its library is not installed.
-    """
-    if name == "mlflow":
-        from seqloom.training.trackers.mlflow_tracker import MLflowTracker
-
-        return MLflowTracker()
-    if name == "wandb":
-        from seqloom.training.trackers.wandb_tracker import WandbTracker
-
-        return WandbTracker()
-    raise ConfigError(
-        f"there is no tracker {name!r}{suggest(name, TRACKERS)} (allowed: {', '.join(TRACKERS)})"
-    )
 
 
 def import_library(module: str) -> ModuleType:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from seqloom.pipelines.experiments.sweep import SweepSummary, sweep
     from seqloom.pipelines.experiments.sweep_grid import SweepPlan
     from seqloom.pipelines.experiments.tune import SearchSummary, tune
+    from seqloom.pipelines.overview import RunList, list_runs
     from seqloom.pipelines.prepare.import_llmesr import ImportSummary, import_llmesr
     from seqloom.pipelines.prepare.options import PrepareOptions
     from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
@@ -116,6 +117,7 @@ __all__ = [
     "RecommendedItem",
     "Reproduction",
     "Run",
+    "RunList",
     "SearchSummary",
     "SeqloomError",
     "ServingError",
@@ -147,6 +149,7 @@ __all__ = [
     "group_metrics",
     "import_llmesr",
     "keep_freed_memory",
+    "list_runs",
     "load_dataset",
     "load_embeddings",
     "load_run",
@@ -177,6 +180,7 @@ __all__ = [
 
 # The public names by home module; `name=path` where the home has another name for it.
 _HOMES = {
+    "seqloom.pipelines.overview": "RunList list_runs",
     "seqloom.training.trackers": "Tracker",
     "seqloom.pipelines.train.tracking": "TrackedRun track",
     "seqloom.pipelines.recommend.vectors.export_vectors": "ExportedVectors export_vectors",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+_MOST_FACTS = 8
+"""Facts of a `repr`."""
 _MOST_ROWS = 30
 """Rows that a notebook shows; a frame has all."""
 
@@ -50,8 +52,10 @@ class Tabular:
         return pd.DataFrame(self.as_rows())
 
     def __repr__(self) -> str:
-        facts = ", ".join(f"{name} {text_of(value)}" for name, value in self.facts().items())
-        return f"<{self.headline()}{': ' if facts else ''}{facts}>"
+        shown = [f"{name} {text_of(value)}" for name, value in self.facts().items()]
+        if len(shown) > _MOST_FACTS:
+            shown = [*shown[:_MOST_FACTS], "..."]
+        return f"<{self.headline()}{': ' if shown else ''}{', '.join(shown)}>"
 
     __str__ = __repr__
 

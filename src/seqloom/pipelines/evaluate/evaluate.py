@@ -34,6 +34,7 @@ from seqloom.runs.writer_lock import writer_lock
 LIST_LENGTH = 20
 NEGATIVES_SEED = 0
 Protocol = Literal["full", "sampled"]
+_FIRST = ("ndcg@10", "hr@10", "mrr")
 _AGAIN = "run `seqloom evaluate` on the run again"
 
 
@@ -71,8 +72,9 @@ class Evaluation(Tabular, Config):
         return f"Evaluation of {Path(self.run).name} ({self.system}), {self.protocol} ranking"
 
     def facts(self) -> dict[str, Any]:
-        """Returns the number of users and the metrics over all of them."""
-        return {"users": self.users, **self.metrics}
+        """Returns the number of users and the metrics over all of them, the usual ones first."""
+        first = {name: self.metrics[name] for name in _FIRST if name in self.metrics}
+        return {"users": self.users, **first, **self.metrics}
 
     def as_rows(self) -> list[dict[str, Any]]:
         """Returns one row for all users and one a group, with its users and metrics."""

@@ -18,7 +18,7 @@ UPGRADE ?= --upgrade
 INDEX = $(or $(PIP_INDEX_URL),$(shell $(PYTHON) $(PIP) config get global.index-url 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format test-slow bench docs lock clean
+.PHONY: help install demo test lint format test-slow bench docs wheel lock clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,6 +66,9 @@ bench: $(STAMP) ## All benchmarks beside their yardsticks (BENCH=--quick: minute
 docs: $(STAMP) requirements-docs.lock ## Build the documentation into build/site; a warning is an error.
 	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: $(STAMP) ## Build wheel and sdist into dist/, and use the wheel in a new environment.
+	$(BIN)/python scripts/check_wheel.py
 
 lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGRADE= to keep versions).
 	rm -rf $(LOCK_VENV)

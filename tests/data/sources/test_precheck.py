@@ -41,3 +41,13 @@ def test_what_the_beginning_does_not_tell_is_left_to_the_readers(tmp_path: Path,
     path = log(tmp_path, text)
     precheck(path, None, ReadOptions(format="csv", header=False))
     precheck(pl.DataFrame({"a": [1]}), None, ReadOptions())
+
+
+def test_items_of_a_log_whose_columns_are_unknown_yet_are_left_to_the_readers(
+    tmp_path: Path,
+) -> None:
+    items = tmp_path / "items.parquet"
+    pl.DataFrame({"own_name": ["a"]}).write_parquet(items)
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"user_id": "u", "own_name": "a"}\n')
+    precheck(path, items, ReadOptions(item_column="own_name"))

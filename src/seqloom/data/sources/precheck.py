@@ -35,7 +35,8 @@ def precheck(source: Any, items: Any, options: ReadOptions) -> None:
         header = _header(path, form, options)
         if header is not None:
             log_name = find_names(header, options, str(path)).item
-    if isinstance(items, str | os.PathLike):
+    # Without the log's name of the column, an id of its own name could not be told.
+    if log_name is not None and isinstance(items, str | os.PathLike):
         path = Path(items)
         header = _header(path, detect_items_format(path), options)
         if header is not None:

@@ -24,8 +24,10 @@ from seqloom.data.filters import (
     k_core,
 )
 from seqloom.data.sources import Source, Table, read_items, read_log
+from seqloom.data.sources.precheck import precheck
 from seqloom.data.statistics import describe
 from seqloom.data.store import Dataset, write_dataset
+from seqloom.pipelines.prepare.lower_counts import report_small_core
 from seqloom.pipelines.prepare.options import PrepareKeywords, PrepareOptions
 from seqloom.pipelines.prepare.split_options import split_log
 
@@ -60,6 +62,7 @@ def prepare(
     ):
         if out.exists() and not overwrite:
             raise ArtefactError(f"{out} already exists; choose another name, or overwrite it")
+        precheck(source, items, options)
         raw = read_log(source, options)
         progress.note(_describe_source(raw, options))
         for record in raw.findings:
@@ -153,6 +156,7 @@ def _filter(
         report_repeats(int(again.sum()), findings)
     core = k_core(log, *options.core)
     if not core.all():
+        report_small_core(log, core, raw.name, counts, options, findings.progress)
         log = step("k-core", log.take(core))
     return log.compact(), removed
 

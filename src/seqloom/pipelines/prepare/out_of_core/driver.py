@@ -24,6 +24,7 @@ from seqloom.data.checks import Findings, check_ids, report_mixed_times
 from seqloom.data.codes import count_decimals, have_decimals, without_decimals
 from seqloom.data.parts import PartRecord, fingerprint_parts, part_files, training_parts
 from seqloom.data.sources.base import Names, Source
+from seqloom.data.sources.precheck import precheck
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
 from seqloom.jobs import JobRunner
 from seqloom.pipelines.prepare.options import PrepareKeywords, PrepareOptions
@@ -82,6 +83,7 @@ def prepare_out_of_core(
     out = Path(out).resolve()
     if out.exists() and not overwrite:
         raise ArtefactError(f"{out} already exists; choose another name, or overwrite it")
+    precheck(None, items, options)
     form, files = find_files(Path(log).resolve(), options)
     sizes = [file.stat().st_size for file in files]
     job = Job(

@@ -14,6 +14,7 @@ import torch
 
 import seqloom
 from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.progress import SilentProgress
 from seqloom.pipelines.recommend.vectors.export_vectors import export_vectors
 from seqloom.pipelines.recommend.vectors.items import ItemVectors
 from seqloom.pipelines.recommend.vectors.target import Place, target_class
@@ -112,8 +113,12 @@ def test_a_poor_search_has_a_low_recall(
         return [run.item_ids[:1] * k for _ in queries]
 
     monkeypatch.setattr(target_class("parquet"), "search", search)
-    result = export_vectors(run, tmp_path / "out", to="parquet", states=False)
+    warnings: list[str] = []
+    progress = SilentProgress()
+    monkeypatch.setattr(progress, "warn", warnings.append)
+    result = export_vectors(run, tmp_path / "out", to="parquet", states=False, progress=progress)
     assert result.recall <= 0.1
+    assert "index='exact' finds all" in warnings[0]
 
 
 def test_what_cannot_be_exported_is_said(run: Run, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ from seqloom.runs.ann_scorer import sample_histories
 from seqloom.runs.folder import Run, load_run
 
 STATES, MANIFEST = "states.onnx", "export.json"
+_GOOD_RECALL = 0.95
+"""A lower recall is a warning."""
 _EQUAL = 1e-4
 """Relative difference of two scores that counts as a tie in the recall."""
 
@@ -139,12 +141,17 @@ def export_vectors(
     hnsw = index == "hnsw" or (index == "auto" and len(items.vectors) > EXACT_BELOW)
     place = Place(Path(out), url, name or _table_name(run.name), hnsw, overwrite)
     cls(place)
+    exact_alone = to == "parquet" or (to == "qdrant" and url is None)
     with atomic_folder(Path(out), overwrite=overwrite) as work:
         target = cls(replace(place, folder=work))
         with progress.task(f"write to {to}", 1, "tables") as task:
             target.write(items)
             task.advance()
         recall, count, source = _recall(run, target, k, sample, dataset, progress)
+        if recall < _GOOD_RECALL:
+            progress.warn(
+                f"the search of {to} finds {recall:.1%} of the exact lists; index='exact' finds all"
+            )
         max_len = difference = None
         if states:
             with _naming_the_way_out():
@@ -157,7 +164,7 @@ def export_vectors(
             run=str(run.path),
             items=len(items.vectors),
             width=items.width,
-            index="hnsw" if hnsw and to != "parquet" else "exact",
+            index="hnsw" if hnsw and not exact_alone else "exact",
             recall=recall,
             k=k,
             queries=count,

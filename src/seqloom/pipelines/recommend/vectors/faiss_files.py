@@ -10,7 +10,7 @@ from seqloom.pipelines.recommend.vectors.target import Place, import_library
 
 INDEX, PAYLOAD = "items.faiss", "items.parquet"
 _NEIGHBOURS = 32
-_CONSTRUCTION, _SEARCH = 200, 128
+_CONSTRUCTION, _SEARCH = 400, 512
 """Candidates that HNSW keeps while it builds and while it searches."""
 
 

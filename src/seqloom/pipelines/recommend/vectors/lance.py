@@ -39,7 +39,7 @@ class Lance:
         search = table.search(query, vector_column_name=VECTOR).distance_type("dot").limit(k)
         if self._place.hnsw:
             search = search.ef(16 * k).refine_factor(4)
-        found: list[str] = search.select([ID]).to_arrow().column(ID).to_pylist()
+        found: list[str] = search.select([ID, "_distance"]).to_arrow().column(ID).to_pylist()
         return found
 
     def how_to_search(self) -> str:

@@ -13,8 +13,10 @@ from seqloom.pipelines.recommend.vectors.target import Place, import_library
 
 _WIDEST_INDEX = 2000
 """Widest vector that pgvector indexes."""
-_LEAST_SEARCH = 40
-"""The default of `hnsw.ef_search`, which bounds the length of a list."""
+_CONSTRUCTION = 400
+"""Candidates that HNSW keeps while it builds."""
+_SEARCH = 400
+"""`hnsw.ef_search`: candidates that HNSW keeps while it searches; pgvector's default is 40."""
 
 
 class PgVector:
@@ -66,7 +68,9 @@ class PgVector:
                 stream.write_row((row[ID], json.dumps(payload), json.dumps(vector.tolist())))
         if self._place.hnsw:
             connection.execute(
-                sql.SQL("CREATE INDEX ON {} USING hnsw (vector vector_ip_ops)").format(table)
+                sql.SQL(
+                    "CREATE INDEX ON {} USING hnsw (vector vector_ip_ops) WITH (ef_construction = {})"
+                ).format(table, sql.Literal(_CONSTRUCTION))
             )
 
     def search(self, queries: np.ndarray, k: int) -> list[list[str]]:
@@ -77,7 +81,7 @@ class PgVector:
         )
         with self._psycopg.connect(self._place.url) as connection:
             if self._place.hnsw:
-                connection.execute(f"SET LOCAL hnsw.ef_search = {max(_LEAST_SEARCH, 4 * k)}")
+                connection.execute(f"SET LOCAL hnsw.ef_search = {max(_SEARCH, k)}")
             return [
                 [row[0] for row in connection.execute(query, [json.dumps(state.tolist()), k])]
                 for state in queries
@@ -85,7 +89,8 @@ class PgVector:
 
     def how_to_search(self) -> str:
         """See `VectorTarget`."""
-        return f'SELECT item_id FROM "{self._place.name}" ORDER BY vector <#> %s::vector LIMIT 10'
+        before = f"SET hnsw.ef_search = {_SEARCH}; " if self._place.hnsw else ""
+        return f'{before}SELECT item_id FROM "{self._place.name}" ORDER BY vector <#> %s::vector LIMIT 10'
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ UPGRADE ?= --upgrade
 INDEX = $(or $(PIP_INDEX_URL),$(shell $(PYTHON) $(PIP) config get global.index-url 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format test-slow bench docs docs-tools lock clean
+.PHONY: help install demo test lint format test-slow bench docs docs-tools wheel lock clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -72,6 +72,9 @@ docs-tools: $(DOCS_STAMP) ## Install what `make docs` needs.
 $(DOCS_STAMP): $(STAMP) requirements-docs.lock
 	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-docs.lock
 	@touch $@
+
+wheel: $(STAMP) ## Build wheel and sdist into dist/, and use the wheel in a new environment.
+	$(BIN)/python scripts/check_wheel.py
 
 lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGRADE= to keep versions).
 	rm -rf $(LOCK_VENV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import re
@@ -52,18 +53,19 @@ def redis_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def postgres_server(*, flushes: bool = True) -> Iterator[str]:
+def postgres_server(*, flushes: bool = True, binaries: Path | None = None) -> Iterator[str]:
     """A PostgreSQL of its own data folder; gives its URL. It refuses root: then user postgres runs it.
 
-    Without `flushes` it is quicker, and what it keeps does not survive the machine.
+    Without `flushes` it is quicker, and what it keeps does not survive the machine. `binaries` is the folder
+    of its programs, by default Debian's newest.
 
     Raises:
         MissingServerError: there is no PostgreSQL, or no user that may run it.
     """
     homes = sorted(_POSTGRES_HOMES.glob("*/bin/initdb")) if _POSTGRES_HOMES.exists() else []
-    if not homes:
+    if not homes and binaries is None:
         raise MissingServerError("no PostgreSQL server on this machine (Debian package postgresql)")
-    binaries = homes[-1].parent
+    binaries = binaries or homes[-1].parent
     account: dict[str, Any] = {}
     if os.geteuid() == 0:
         try:
@@ -89,6 +91,27 @@ def postgres_server(*, flushes: bool = True) -> Iterator[str]:
             url = f"postgresql://seqloom@127.0.0.1:{port}/postgres"
             _until_ready(url)
             yield url
+
+
+@contextlib.contextmanager
+def pgvector_server() -> Iterator[str]:
+    """A PostgreSQL that has the extension pgvector: Debian's, or that of the package pgserver.
+
+    Raises:
+        MissingServerError: there is none.
+    """
+    controls = Path("/usr/share/postgresql").glob("*/extension/vector.control")
+    homes = [_POSTGRES_HOMES / control.parents[1].name / "bin" for control in controls]
+    package = importlib.util.find_spec("pgserver")
+    if package is not None and package.origin is not None:
+        homes.append(Path(package.origin).parent / "pginstall/bin")
+    home = next((home for home in homes if (home / "initdb").exists()), None)
+    if home is None:
+        raise MissingServerError(
+            "no PostgreSQL with pgvector (Debian package postgresql-NN-pgvector, or pip install pgserver)"
+        )
+    with postgres_server(flushes=False, binaries=home) as url:
+        yield url
 
 
 @contextlib.contextmanager

@@ -125,6 +125,29 @@ def test_a_lock_has_files_for_every_platform() -> None:
     )
 
 
+def test_the_release_builds_and_tries_the_archives() -> None:
+    text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    assert "scripts/check_wheel.py --dist dist" in text
+    assert "id-token: write" in text
+    assert not re.search(r"password|api-token|secrets\.", text)
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_a_new_environment(tmp_path: Path) -> None:
+    """Builds it, installs it with the extra `serve` from the package index, and asks a server."""
+    command: list[str | Path] = [
+        sys.executable,
+        ROOT / "scripts/check_wheel.py",
+        "--dist",
+        tmp_path,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "No matching distribution" in done.stderr or "Connection" in done.stderr:
+        pytest.skip("no package index")
+    assert done.returncode == 0, done.stderr
+    assert "work in a new environment" in done.stdout
+
+
 def test_the_changelog_names_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## [{seqloom.__version__}]" in text or "## [Unreleased]" in text

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         StoreError,
         TrainingError,
     )
+    from seqloom.core.interactive import show_progress
     from seqloom.core.progress import Progress, Task
     from seqloom.data.options import ReadOptions
     from seqloom.data.store import Dataset
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from seqloom.pipelines.experiments.sweep import SweepSummary, sweep
     from seqloom.pipelines.experiments.sweep_grid import SweepPlan
     from seqloom.pipelines.experiments.tune import SearchSummary, tune
+    from seqloom.pipelines.overview import RunList, list_runs
     from seqloom.pipelines.prepare.import_llmesr import ImportSummary, import_llmesr
     from seqloom.pipelines.prepare.options import PrepareOptions
     from seqloom.pipelines.prepare.out_of_core import prepare_out_of_core
@@ -60,16 +62,21 @@ if TYPE_CHECKING:
     from seqloom.pipelines.recommend.export import ExportedRun, export
     from seqloom.pipelines.recommend.recommend import recommend
     from seqloom.pipelines.recommend.recommend_shards import ListsManifest, open_lists, recommend_by
+    from seqloom.pipelines.recommend.vectors.export_vectors import ExportedVectors, export_vectors
     from seqloom.pipelines.train.foundation import train_foundation
+    from seqloom.pipelines.train.summary import TrainSummary
     from seqloom.pipelines.train.textual_ids import IDSummary, textual_ids
-    from seqloom.pipelines.train.train import TrainSummary, train
+    from seqloom.pipelines.train.tracking import TrackedRun, track
+    from seqloom.pipelines.train.train import train
     from seqloom.pipelines.train.tune_encoder import EncoderTuningSummary, tune_encoder
     from seqloom.pipelines.train.tune_llm import LLMTuningSummary, tune_llm
+    from seqloom.reports.plots import plot_differences, plot_metrics, plot_training
     from seqloom.runs.folder import Run, load_run
-    from seqloom.runs.recommendations import Recommendation, RecommendedItem
+    from seqloom.runs.recommendations import Recommendation, Recommendations, RecommendedItem
     from seqloom.systems.registry import config_class
     from seqloom.systems.registry import names as system_names
     from seqloom.text.store import TextEmbeddings, load_embeddings
+    from seqloom.training.trackers import Tracker
 
     load_dataset = Dataset.load
 
@@ -93,6 +100,7 @@ __all__ = [
     "EvaluatedRun",
     "Evaluation",
     "ExportedRun",
+    "ExportedVectors",
     "GroupThresholds",
     "IDSummary",
     "ImportSummary",
@@ -108,9 +116,11 @@ __all__ = [
     "RankingProtocol",
     "ReadOptions",
     "Recommendation",
+    "Recommendations",
     "RecommendedItem",
     "Reproduction",
     "Run",
+    "RunList",
     "SearchSummary",
     "SeqloomError",
     "ServingError",
@@ -120,6 +130,8 @@ __all__ = [
     "SweepSummary",
     "Task",
     "TextEmbeddings",
+    "TrackedRun",
+    "Tracker",
     "TrainSummary",
     "TrainingError",
     "TrainingPlan",
@@ -136,14 +148,19 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "export_vectors",
     "group_metrics",
     "import_llmesr",
     "keep_freed_memory",
+    "list_runs",
     "load_dataset",
     "load_embeddings",
     "load_run",
     "open_lists",
     "plan",
+    "plot_differences",
+    "plot_metrics",
+    "plot_training",
     "prepare",
     "prepare_out_of_core",
     "rank_metrics",
@@ -151,10 +168,12 @@ __all__ = [
     "recommend",
     "recommend_by",
     "reproduce",
+    "show_progress",
     "statistics_table",
     "sweep",
     "system_names",
     "textual_ids",
+    "track",
     "train",
     "train_foundation",
     "tune",
@@ -165,6 +184,12 @@ __all__ = [
 
 # The public names by home module; `name=path` where the home has another name for it.
 _HOMES = {
+    "seqloom.pipelines.overview": "RunList list_runs",
+    "seqloom.training.trackers": "Tracker",
+    "seqloom.pipelines.train.tracking": "TrackedRun track",
+    "seqloom.pipelines.recommend.vectors.export_vectors": "ExportedVectors export_vectors",
+    "seqloom.reports.plots": "plot_differences plot_metrics plot_training",
+    "seqloom.core.interactive": "show_progress",
     "seqloom.core.device": "keep_freed_memory",
     "seqloom.core.errors": (
         "ArtefactError AssetError ConfigError DataError EmbeddingError EngineError LockedError "
@@ -204,11 +229,12 @@ _HOMES = {
     "seqloom.pipelines.recommend.recommend_shards": "ListsManifest open_lists recommend_by",
     "seqloom.pipelines.train.foundation": "train_foundation",
     "seqloom.pipelines.train.textual_ids": "IDSummary textual_ids",
-    "seqloom.pipelines.train.train": "TrainSummary train",
+    "seqloom.pipelines.train.summary": "TrainSummary",
+    "seqloom.pipelines.train.train": "train",
     "seqloom.pipelines.train.tune_encoder": "EncoderTuningSummary tune_encoder",
     "seqloom.pipelines.train.tune_llm": "LLMTuningSummary tune_llm",
     "seqloom.runs.folder": "Run load_run",
-    "seqloom.runs.recommendations": "Recommendation RecommendedItem",
+    "seqloom.runs.recommendations": "Recommendations Recommendation RecommendedItem",
     "seqloom.systems.registry": "config_class system_names=names",
     "seqloom.text.store": "TextEmbeddings load_embeddings",
 }

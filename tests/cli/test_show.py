@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from seqloom.cli.show import cell, document_tables, fields_table, metrics_table, rows_table
+from seqloom.cli.show import document_tables, fields_table, metrics_table, rows_table
+from seqloom.core import tabular
 
 
 def text_of(*parts: RenderableType) -> list[list[str]]:
@@ -37,7 +38,7 @@ def text_of(*parts: RenderableType) -> list[list[str]]:
     ],
 )
 def test_values(value: object, text: str) -> None:
-    assert cell(value) == text
+    assert tabular.text_of(value) == text
 
 
 def test_nested_entries_have_dotted_names() -> None:

@@ -20,7 +20,14 @@ from benchmarks.backends import free_port
 
 from benchmarks import backends
 
-__all__ = ["Process", "free_port", "nginx_server", "postgres_server", "redis_server"]
+__all__ = [
+    "Process",
+    "free_port",
+    "nginx_server",
+    "pgvector_server",
+    "postgres_server",
+    "redis_server",
+]
 _SOURCES = str(Path(__file__).resolve().parents[2] / "src")
 _MAIN = "from seqloom.cli.main import main; main()"
 
@@ -44,6 +51,11 @@ def redis_server() -> AbstractContextManager[str]:
 def postgres_server() -> AbstractContextManager[str]:
     """Starts a PostgreSQL without durability; yields its URL."""
     return _or_skip(backends.postgres_server(flushes=False))
+
+
+def pgvector_server() -> AbstractContextManager[str]:
+    """A PostgreSQL with the extension pgvector; gives its URL."""
+    return _or_skip(backends.pgvector_server())
 
 
 def nginx_server(ports: Sequence[int]) -> AbstractContextManager[str]:

@@ -32,8 +32,23 @@ Dataset = Annotated[
         "--dataset", help="Folder of the run's data set, if it has moved since the training."
     ),
 ]
+
+
+def _complete_system(incomplete: str) -> list[str]:
+    """Returns the systems that the shell offers."""
+    from seqloom.systems.registry import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 System = Annotated[
-    str, typer.Option("--system", "-s", help="System to train; `seqloom systems` lists them.")
+    str,
+    typer.Option(
+        "--system",
+        "-s",
+        help="System to train; `seqloom systems` lists them.",
+        autocompletion=_complete_system,
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A YAML file with configuration keys.")

@@ -62,7 +62,8 @@ def session(*, json_output: bool, quiet: bool, divides: bool = False) -> Iterato
     Raises:
         ConfigError: a launcher started several processes of a command that runs in one.
     """
-    from seqloom.cli.progress import open_progress
+    from seqloom.cli.option_names import name_current_options
+    from seqloom.core.progress_bars import open_progress
 
     keep_freed_memory()
     with contextlib.ExitStack() as stack:
@@ -70,7 +71,8 @@ def session(*, json_output: bool, quiet: bool, divides: bool = False) -> Iterato
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         processes = stack.enter_context(_open_processes(divides=divides))
         writes = processes.rank == 0
-        progress = stack.enter_context(open_progress(quiet=quiet)) if writes else SILENT
+        shown = open_progress(quiet=quiet, wording=name_current_options)
+        progress = stack.enter_context(shown) if writes else SILENT
         current = Session(progress, processes)
         yield current
     if writes:

@@ -11,6 +11,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seqloom.core.tabular import text_of
+
 WIDTH_WITHOUT_TERMINAL = 240
 """Width in columns if standard output is a file or a pipe, so that nothing is truncated."""
 
@@ -27,7 +29,7 @@ def fields_table(values: Mapping[str, Any]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _flat(values):
-        table.add_row(name, Text(cell(value)))
+        table.add_row(name, Text(text_of(value)))
     return table
 
 
@@ -39,7 +41,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(row.get(name))) for name in names))
+        table.add_row(*(Text(text_of(row.get(name))) for name in names))
     return table
 
 
@@ -64,24 +66,6 @@ def metrics_table(
         for name, group in groups.items()
     ]
     return rows_table(rows)
-
-
-def cell(value: Any) -> str:
-    """Formats one value: a dash for None, thousands separators, four decimals."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {cell(entry)}" for name, entry in value.items())
-    if isinstance(value, list):
-        shown = ", ".join(cell(entry) for entry in value[:5])
-        return f"{shown}, ... ({len(value)} in total)" if len(value) > 5 else shown
-    return str(value)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -93,6 +93,29 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return merged
 
 
+def nested(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges mappings into a nested one; later values win, and dotted keys open sections.
+
+    Raises:
+        ConfigError: a dotted key leads through a value.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            *sections, last = key.split(".")
+            target = merged
+            for section in sections:
+                target = target.setdefault(section, {})
+                if not isinstance(target, dict):
+                    raise ConfigError(f"key {key!r}: {section!r} is a value, not a section")
+            if isinstance(value, Mapping):
+                below = target.get(last)
+                target[last] = nested(below if isinstance(below, dict) else {}, value)
+            else:
+                target[last] = value
+    return merged
+
+
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 

@@ -26,6 +26,11 @@ class Findings:
         self.records: list[dict[str, Any]] = []
         self._progress = progress
 
+    @property
+    def progress(self) -> Progress:
+        """Where findings are reported."""
+        return self._progress
+
     def add(self, kind: str, count: int, message: str, examples: Iterable[object] = ()) -> None:
         """Records a warning about `count` rows or values; does nothing where `count` is 0."""
         if count == 0:

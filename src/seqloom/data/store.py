@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +31,7 @@ from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_folder, read_json, write_json
 from seqloom.core.records import FileRecord, check_file, record_files
+from seqloom.core.tabular import Tabular, facts_html
 from seqloom.core.tensors import write_tensors
 from seqloom.data.events import Events, check_events
 from seqloom.data.fingerprints import fingerprint, training_hash
@@ -40,6 +41,10 @@ from seqloom.data.sequences import Sequences
 from seqloom.data.tables import read_id_table
 from seqloom.data.tie_keys import tie_keys
 from seqloom.data.ties import tied_events
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 FORMAT_VERSION = 1
 PARTS_VERSION = 2
@@ -101,7 +106,7 @@ class HeldOut:
         )
 
 
-class Dataset:
+class Dataset(Tabular):
     """A prepared data set: arrays are mapped from disk, tables are read on first use."""
 
     def __init__(
@@ -142,6 +147,45 @@ class Dataset:
             events = read_events(path / _EVENTS)
         check_events(events, num_items, path, REMEDY)
         return cls(path, manifest, events)
+
+    def headline(self) -> str:
+        """Returns what the data set is, on one line."""
+        return f"Dataset {self.path.resolve().name}"
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the sizes, the split and the dates of the data set."""
+        statistics = self.manifest.statistics
+        dates = {"dates": f"{statistics['first_date']} to {statistics['last_date']}"}
+        return {
+            "users": self.num_users,
+            "items": self.num_items,
+            "events": self.num_events,
+            "events per user": self.num_events / max(self.num_users, 1),
+            "split": self.split,
+            **(dates if "first_date" in statistics else {}),
+            "items with text": self.num_items - statistics.get("items_without_text", 0),
+        }
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns the events as rows; see `to_polars`."""
+        return self.to_polars().to_dicts()
+
+    def to_polars(self) -> pl.DataFrame:
+        """Returns the events as a polars frame, in the order of users and times.
+
+        Columns: `user_id`, `item_id`, `timestamp` (seconds since 1970, where the log has times) and `part`
+        (`train`, `valid`, `test`, or `unused` for events that no part uses).
+        """
+        from seqloom.data.event_frame import event_frame
+
+        return event_frame(self.events, self.user_ids, self.item_ids)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Returns the events as a pandas frame; see `to_polars`."""
+        return self.to_polars().to_pandas()
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.headline(), self.facts())
 
     @property
     def fingerprint(self) -> str:

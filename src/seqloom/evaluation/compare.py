@@ -14,6 +14,7 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.random import derive_seed
+from seqloom.core.tabular import Tabular
 from seqloom.evaluation.both_protocols import ProtocolRow, protocol_rows
 from seqloom.evaluation.cost_benefit import cost_benefit_sentence
 from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_GROUPS, REPEAT_TARGET
@@ -87,7 +88,7 @@ class Pair(Config):
     run without."""
 
 
-class Comparison(Config):
+class Comparison(Tabular, Config):
     """The result of `compare_runs`; `model_dump(mode="json")` is JSON."""
 
     protocol: StoredProtocol
@@ -108,6 +109,33 @@ class Comparison(Config):
     """How the reference was chosen, in one sentence."""
     over_seeds: list[OverSeeds] = Field(default_factory=list)
     """Comparisons of systems over their seeds; empty unless some system was trained with several."""
+
+    def headline(self) -> str:
+        """Returns what was compared, on one line."""
+        runs = list(dict.fromkeys(pair.run for pair in self.pairs if pair.run != self.reference))
+        return f"Comparison of {', '.join(runs)} with {self.reference}"
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the number of users and the result of each pair in a sentence."""
+        pairs = {f"{pair.run} against {pair.reference}": pair.sentence for pair in self.pairs}
+        return {"users": self.users, **pairs}
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns one row a pair, metric and group; the columns are those of `Difference`."""
+        return [
+            {
+                "run": pair.run,
+                "reference": pair.reference,
+                "metric": each.metric,
+                "group": each.group,
+                "users": each.users,
+                "value": each.run,
+                "reference_value": each.reference,
+                **each.model_dump(exclude={"metric", "group", "users", "reference", "run"}),
+            }
+            for pair in self.pairs
+            for each in pair.differences
+        ]
 
 
 def compare_runs(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
+from seqloom.core.keywords import merge_options, public_function
 from seqloom.jobs.base import JobRunner, cores
 
 
@@ -26,12 +27,24 @@ class JobOptions(Config):
     """GPUs per piece that Ray reserves; 0.5 runs two pieces on one GPU, 0 hides all GPUs."""
 
 
-def build_runner(options: JobOptions) -> JobRunner:
+class JobKeywords(TypedDict, total=False):
+    """The fields of `JobOptions` as keywords."""
+
+    engine: Literal["local", "ray"]
+    workers: int | None
+    ray_address: str | None
+    task_cpus: float
+    task_gpus: float
+
+
+@public_function(JobOptions)
+def build_runner(options: JobOptions | None = None, **keywords: Unpack[JobKeywords]) -> JobRunner:
     """Builds the job runner of `options`.
 
     Raises:
         ConfigError: an option belongs to the other engine, or Ray is not installed.
     """
+    options = merge_options(JobOptions, options, keywords)
     if options.engine == "ray":
         from seqloom.jobs.ray import RayRunner
 

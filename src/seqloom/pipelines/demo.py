@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from seqloom.core.config import Config
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import Comparison
 from seqloom.hub.assets import resolve
@@ -52,7 +54,8 @@ class DemoSummary(Config):
     """For a few users: their last items and the recommendations of LLM-ESR."""
 
 
-def demo(folder: str | Path, *, progress: Progress = SILENT) -> DemoSummary:
+@public_function()
+def demo(folder: str | Path, *, progress: Progress = AUTO) -> DemoSummary:
     """Prepares, embeds, trains, evaluates, compares and recommends under `folder`.
 
     Raises:

@@ -133,7 +133,7 @@ def approximate_scorer(
     assert isinstance(scorer, VectorScorer)
     progress.note(f"building an index of {scorer.num_items:,} items")
     index = ApproximateIndex(scorer.item_vectors)
-    histories, source = _histories(run, dataset)
+    histories, source = sample_histories(run, dataset)
     batch = histories.pad(run.system.max_len).to(run.device)
     parts = torch.arange(len(histories)).split(_AT_ONCE)
     queries = torch.cat([scorer.queries(batch.items[p], batch.lengths[p]) for p in parts])
@@ -143,7 +143,9 @@ def approximate_scorer(
     return ApproximateScorer(scorer, index, recall)
 
 
-def _histories(run: TrainedRun, dataset: Dataset | str | Path | None) -> tuple[Sequences, str]:
+def sample_histories(
+    run: TrainedRun, dataset: Dataset | str | Path | None
+) -> tuple[Sequences, str]:
     """Returns histories to measure on, none of them empty, and their source in words."""
     draw = generator(0, "recall of recommendations")
     try:

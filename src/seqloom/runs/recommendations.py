@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -12,7 +13,8 @@ from seqloom.core.batching import LIST_LIMITS, split_padded
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.data.given_ids import match_ids
+from seqloom.core.tabular import Tabular, text_of
+from seqloom.data.given_ids import as_histories, match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.ann_scorer import approximate_scorer
@@ -40,17 +42,51 @@ class Recommendation(Config):
     """Ids of the history that the catalogue does not hold; they were left out."""
 
 
+class Recommendations(Tabular, list[Recommendation]):
+    """Lists in the order of the request; a list that is also a table."""
+
+    def headline(self) -> str:
+        """Returns the number of lists, on one line."""
+        return f"Recommendations: {len(self)} list{'s' if len(self) != 1 else ''}"
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns one row an item: `list` (from 1), `user`, `rank`, `item_id`, `title`, `score`."""
+        return [
+            {"list": number, "user": each.user, "rank": rank, **item.model_dump()}
+            for number, each in enumerate(self, start=1)
+            for rank, item in enumerate(each.items, start=1)
+        ]
+
+    def __repr__(self) -> str:
+        lines = [f"<{self.headline()}>"]
+        for number, each in enumerate(self[:_SHOWN_LISTS], start=1):
+            lines.append(f"{each.user if each.user is not None else f'history {number}'}:")
+            lines += [
+                f"  {rank}. {item.item_id}{f'  {item.title}' if item.title else ''}"
+                f"  ({text_of(item.score)})"
+                for rank, item in enumerate(each.items, start=1)
+            ]
+        if len(self) > _SHOWN_LISTS:
+            lines.append(f"... and {len(self) - _SHOWN_LISTS:,} more lists; see to_polars()")
+        return "\n".join(lines)
+
+    __str__ = __repr__
+
+
+_SHOWN_LISTS = 5
+
+
 def recommend_histories(
     run: TrainedRun,
-    histories: Sequence[Sequence[str]],
+    histories: Sequence[Sequence[object]] | Sequence[object],
     *,
     k: int = 10,
     mask_seen: bool | None = None,
     approximate: bool = False,
     dataset: Dataset | str | Path | None = None,
     progress: Progress = SILENT,
-) -> list[Recommendation]:
-    """Returns the `k` best items for each history of item ids.
+) -> Recommendations:
+    """Returns the `k` best items for each history of item ids. One list of ids is one history.
 
     A history may be of anybody and of any length; ids that the catalogue does not hold are left out
     and named in the answer. An empty history gets what is popular, whatever the system.
@@ -67,7 +103,7 @@ def recommend_histories(
         ArtefactError: a history is empty, and the run does not know what is popular.
     """
     check_k(k)
-    rows, unknown = _item_numbers(run, histories)
+    rows, unknown = _item_numbers(run, as_histories(histories))
     lists = list_best(
         run,
         rows,
@@ -77,10 +113,10 @@ def recommend_histories(
         dataset=dataset,
         progress=progress,
     )
-    return [
+    return Recommendations(
         Recommendation(user=None, items=items, unknown=missing)
         for items, missing in zip(lists, unknown, strict=True)
-    ]
+    )
 
 
 def list_best(
@@ -137,7 +173,7 @@ def _named(
 
 
 def _item_numbers(
-    run: TrainedRun, histories: Sequence[Sequence[str]]
+    run: TrainedRun, histories: Sequence[Sequence[object]]
 ) -> tuple[Sequences, list[list[str]]]:
     """Returns the histories as item numbers, and the ids of each that the catalogue does not hold."""
     known: list[list[int]] = []

@@ -11,6 +11,7 @@ import torch
 
 from seqloom.core.errors import ArtefactError
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
+from seqloom.core.tabular import Tabular
 from seqloom.data.store import Dataset
 from seqloom.data.tables import read_id_table
 from seqloom.data.tie_keys import tie_keys
@@ -21,7 +22,7 @@ from seqloom.systems.base import System
 from seqloom.text.prompts import naming_column
 
 
-class TrainedRun:
+class TrainedRun(Tabular):
     """A complete run: the system with its weights, ready to score."""
 
     def __init__(self, path: Path, manifest: RunManifest, system: System[Any]) -> None:
@@ -33,6 +34,36 @@ class TrainedRun:
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
+
+    def headline(self) -> str:
+        """Returns what the run is, on one line."""
+        return f"Run {self.name} of {self.manifest.system}"
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the data set, the sizes, the training and the validation metrics of the run."""
+        manifest = self.manifest
+        return {
+            "data set": Path(manifest.dataset.path).name,
+            "items": manifest.sizes.num_items,
+            "parameters": manifest.parameters,
+            "epochs": manifest.cost.epochs,
+            "training seconds": manifest.cost.seconds_with_members,
+            **{f"validation {name}": value for name, value in manifest.valid.items()},
+            "device": str(self.device),
+        }
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns the training log: one row an epoch with loss, seconds and validation metrics."""
+        return [
+            {
+                "phase": row.get("phase"),
+                "epoch": row.get("epoch"),
+                "loss": (row.get("train") or {}).get("loss"),
+                "seconds": row.get("seconds"),
+                **{f"valid {name}": value for name, value in (row.get("valid") or {}).items()},
+            }
+            for row in self.log
+        ]
 
     @property
     def device(self) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from seqloom.backbones.config import AnyEncoderConfig, SASRecEncoderConfig
-from seqloom.core.config import Config
+from seqloom.core.config import Config, nested
 from seqloom.core.phase import Optimisation, Schedule
 from seqloom.data.options import LongHistories
 
@@ -21,6 +21,15 @@ class SystemConfig(Config):
 
     seed: int = 42
     """Seed of all random numbers of the run."""
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any] | None = None) -> Self:
+        """Builds the configuration from nested mappings; dotted keys open sections.
+
+        Raises:
+            ConfigError: names each invalid key by its dotted path, its value and what is allowed.
+        """
+        return super().build(nested(values or {}))
 
     @property
     def reads_text(self) -> bool:

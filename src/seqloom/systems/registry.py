@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqloom.core.errors import ConfigError
@@ -120,6 +121,16 @@ def config_class(name: str) -> type[SystemConfig]:
 def _import(path: str) -> Any:
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def config_key_hint(
+    keyword: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> str | None:
+    """Explains an unknown keyword of a call `(data, system, ...)` that is a configuration key."""
+    system = arguments[1] if len(arguments) > 1 else keywords.get("system")
+    if system not in _SYSTEMS or keyword not in config_class(system).model_fields:
+        return None
+    return f"; it is a configuration key of {system}: config={{{keyword!r}: ...}}"
 
 
 def _entry(name: str) -> tuple[str, str]:

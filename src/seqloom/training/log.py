@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from seqloom.core.files import atomic_file
 class RunLog:
     """Appends one JSON line per epoch. A resumed run removes the lines after its checkpoint first."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tensorboard: bool = True,
+        listen: Callable[[int, Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """`listen` receives the number and the row of each epoch."""
+        self._listen = listen
+        self._rows = 0
         self.file = folder / "log.jsonl"
         self.board_folder = folder / "tensorboard" if tensorboard else None
         self._board: Any = None
@@ -22,6 +32,7 @@ class RunLog:
         """Replaces the content of the log by `rows`."""
         with atomic_file(self.file) as work:
             work.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self._rows = len(rows)
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends one row, and its numbers to TensorBoard."""
@@ -30,6 +41,9 @@ class RunLog:
             handle.flush()
             os.fsync(handle.fileno())
         self._to_board(row)
+        self._rows += 1
+        if self._listen is not None:
+            self._listen(self._rows, row)
 
     def close(self) -> None:
         """Closes the TensorBoard file."""

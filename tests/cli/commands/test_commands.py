@@ -79,6 +79,7 @@ def test_train_merges_the_file_and_the_overrides(
     assert recorder.options == {
         "processes": ALONE,
         "fsdp": False,
+        "trackers": (),
         "config": {"epochs": 5, "encoder": {"kind": "gru4rec", "dropout": 0.2}},
         "out": Path("r"),
         "resume": True,

@@ -89,10 +89,10 @@ def test_the_rows_are_the_text_through_a_map_fitted_on_trained_items(
 def test_new_items_are_recommended_and_read_in_histories(grown: Run) -> None:
     run = grown
     (actual,) = run.recommend([["i1", "i3"]], k=100)
-    assert {"n1", "n2"} <= {item["item_id"] for item in actual["items"]}
+    assert {"n1", "n2"} <= {item.item_id for item in actual.items}
     (alone,) = run.recommend([["n1"]], k=100)
-    assert not alone["unknown"]
-    assert "n1" not in {item["item_id"] for item in alone["items"]}
+    assert not alone.unknown
+    assert "n1" not in {item.item_id for item in alone.items}
 
 
 def test_a_new_item_is_scored_like_items_of_its_text(grown: Run) -> None:

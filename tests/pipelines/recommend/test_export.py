@@ -51,7 +51,7 @@ def test_scores_are_those_of_the_library(system: str, dataset: Dataset, tmp_path
             [[f"i{n}" for n in h] for h in histories], k=24, mask_seen=False
         )
         for row, lists in zip(scores, expected, strict=True):
-            actual = {item["item_id"]: item["score"] for item in lists["items"]}
+            actual = {item.item_id: item.score for item in lists.items}
             assert dict(zip(ids, row.tolist(), strict=True)) == pytest.approx(actual, abs=1e-4)
 
 

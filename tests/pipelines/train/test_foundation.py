@@ -113,7 +113,7 @@ def test_a_foundation_run_has_ids_for_all_data_sets(foundation: Path, three: lis
     assert len(set(run.system.words())) == three[0].num_items + three[1].num_items
     assert run.dataset().manifest.options["origins"][1]["users"] == three[1].num_users
     (actual,) = run.recommend([["d1/i1", "d1/i2"]], k=3)
-    assert len(actual["items"]) == 3
+    assert len(actual.items) == 3
 
 
 def test_zero_shot_stands_beside_popularity_and_an_untrained_model(
@@ -367,7 +367,7 @@ def test_a_run_takes_new_items_immediately(foundation: Path, three: list[Any]) -
     assert len(set(named)) == before + 2
     assert named[:-2] == run.system.words()
     (actual,) = run.recommend([["n1", "d0/i2"]], k=before + 1)
-    ids = [item["item_id"] for item in actual["items"]]
+    ids = [item.item_id for item in actual.items]
     assert "n2" in ids
     assert "n1" not in ids
     assert run.titles[-2:] == ["red dark cream", None]

@@ -53,12 +53,10 @@ def ids(answer: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", ["llmesr", "sasrec", "itemknn", "popularity"])
 def test_lists_are_those_of_the_library(name: str, engine: Engine, runs: dict[str, Path]) -> None:
-    expected = load_run(runs[name]).recommend([list(HISTORY)], k=7)[0]["items"]
+    expected = load_run(runs[name]).recommend([list(HISTORY)], k=7)[0].items
     answer = ask(engine, Recommend(history=HISTORY, k=7), name)
-    assert ids(answer) == [item["item_id"] for item in expected]
-    assert [i.score for i in answer.items] == pytest.approx(
-        [i["score"] for i in expected], rel=1e-4
-    )
+    assert ids(answer) == [item.item_id for item in expected]
+    assert [i.score for i in answer.items] == pytest.approx([i.score for i in expected], rel=1e-4)
     assert answer.version == load_run(runs[name]).manifest.weights_sha256[:12]
 
 

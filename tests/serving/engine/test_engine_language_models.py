@@ -98,9 +98,9 @@ def test_the_command_serves_them_side_by_side(
     history = list(HISTORY)
     with httpx.Client(base_url=server.url, timeout=60) as client:
         for model in ("idgenrec", "e4srec"):
-            expected = loaded[model].recommend([history], k=5)[0]["items"]
+            expected = loaded[model].recommend([history], k=5)[0].items
             reply = post(client, "recommend", history=history, k=5, model=model)
-            assert listed(reply) == [item["item_id"] for item in expected]
+            assert listed(reply) == [item.item_id for item in expected]
             first, second, *_ = listed(reply)
             without = post(client, "recommend", history=history, exclude=[first], model=model)
             assert listed(without)[0] == second
@@ -281,7 +281,7 @@ def test_a_grown_run_of_idgenrec_on_disk(models: dict[Any, Any], tmp_path: Path)
     run: Any = load_run(tmp_path / "grown")
     assert len(set(run.system.words())) == 42
     (actual,) = run.recommend([["n1", "i3"]], k=100)
-    assert "n2" in [item["item_id"] for item in actual["items"]]
+    assert "n2" in [item.item_id for item in actual.items]
     before = evaluate(models["idgenrec"], device="cpu").metrics
     assert evaluate(run.path, device="cpu").metrics == before
 

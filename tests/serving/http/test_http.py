@@ -75,7 +75,7 @@ def test_recommend_is_that_of_the_library(
 ) -> None:
     reply = post(client, "recommend", history=HISTORY, k=5, model=model)
     run = load_run(runs[model])
-    assert ids(reply) == [i["item_id"] for i in run.recommend([HISTORY], k=5)[0]["items"]]
+    assert ids(reply) == [i.item_id for i in run.recommend([HISTORY], k=5)[0].items]
     assert reply["model"] == model
     assert reply["version"] == run.manifest.weights_sha256[:12]
 
@@ -86,7 +86,7 @@ def test_a_new_user_gets_from_the_server_what_the_library_gives(
     for model in ("llmesr", "popularity"):
         reply = post(client, "recommend", history=[], k=5, model=model)
         (expected,) = load_run(runs[model]).recommend([[]], k=5)
-        assert ids(reply) == [i["item_id"] for i in expected["items"]]
+        assert ids(reply) == [i.item_id for i in expected.items]
         assert reply["fallback"] == "the user has no history"
 
 

@@ -24,9 +24,12 @@ SUMMARIES = {
     "recommend": "Recommend items to users, or for histories of item ids.",
     "add-items": "Add items without events to a run, by their text.",
     "serve": "Serve recommendations of trained runs over HTTP.",
+    "runs": "List runs with their metrics.",
+    "show": "Show one run or data set: sizes, configuration, metrics.",
     "systems": "List the systems, or the configuration keys of one.",
     "token": "Create, list or revoke access tokens of a server.",
-    "export": "Export a sequence model as ONNX.",
+    "export": "Export a sequence model as ONNX, or item vectors for vector search.",
+    "track": "Record a run in MLflow or Weights & Biases.",
     "demo": "Run everything on MovieLens-100K, from prepare to recommend.",
 }
 """Commands in the order of the help, with the first line of their docstrings."""

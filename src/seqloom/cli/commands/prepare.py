@@ -66,6 +66,11 @@ def prepare(
     with session(json_output=json_output, quiet=quiet) as current:
         options.check_job_options(context)
         read = build(PrepareOptions, chosen)
+        if "engine" not in job:
+            # A wrong path or column is an error before torch is loaded.
+            from seqloom.data.sources.precheck import precheck
+
+            precheck(log, items, read)
 
         from seqloom.pipelines.prepare.prepare import prepare as run_stage
         from seqloom.pipelines.prepare.prepare import statistics_table

@@ -47,6 +47,14 @@ def train(
             "models that are too large for one GPU.",
         ),
     ] = False,
+    trackers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            metavar="TRACKER",
+            help="Record the training in mlflow or wandb, beside TensorBoard; repeatable.",
+        ),
+    ] = None,
     shard: Annotated[
         bool, typer.Option("--shard", hidden=True, help="The former name of --fsdp.")
     ] = False,
@@ -84,6 +92,7 @@ def train(
             "checkpoint_every_s": checkpoint_every,
             "progress": current.progress,
             "processes": current.processes,
+            "trackers": trackers or (),
         }
         if foundation:
             from seqloom.pipelines.train.foundation import train_foundation

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from seqloom.core.config import Config
+from seqloom.core.tabular import Tabular
 from seqloom.data.order_checks import OrderCheck
 
 Verdict = Literal["pass", "fail", "unknown"]
@@ -27,7 +28,7 @@ class Check(Config):
     """How to fix a failure or decide an unknown; None after a pass."""
 
 
-class Audit(Config):
+class Audit(Tabular, Config):
     """The checks of a data set or a run."""
 
     path: str
@@ -45,6 +46,19 @@ class Audit(Config):
     checks: list[Check]
     order: list[OrderCheck] = Field(default_factory=list)
     """Checks of the order of the data set's events; empty in an audit of an older seqloom."""
+
+    def headline(self) -> str:
+        """Returns what was audited and whether it passed, on one line."""
+        return f"Audit of the {self.kind} {self.path}: {'passed' if self.passed else 'failed'}"
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the numbers of checks by verdict."""
+        proved = len(self.checks) - self.failed - self.unknown
+        return {"passed": proved, "failed": self.failed, "unknown": self.unknown}
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns one row a check."""
+        return [check.model_dump() for check in self.checks]
 
 
 class Checks:

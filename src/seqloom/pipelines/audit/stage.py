@@ -7,7 +7,9 @@ from pathlib import Path
 
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import read_json
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.data.order_checks import OrderCheck
 from seqloom.data.store import Dataset
 from seqloom.pipelines.audit.dataset import check_dataset
@@ -30,6 +32,7 @@ class DataAudit:
     order: list[OrderCheck]
 
 
+@public_function()
 def audit(
     path: str | Path,
     *,
@@ -37,7 +40,7 @@ def audit(
     encode: bool = True,
     thorough: bool = False,
     known: dict[str, DataAudit] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> Audit:
     """Recomputes without held-out events what was derived from a data set or used by a run.
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import sha256_text
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import VectorScorer
 from seqloom.core.random import generator
 from seqloom.data.order_checks import OrderCheck
@@ -56,6 +58,7 @@ _FEWEST_ITEMS = 5
 """Fewest items that are worth a map."""
 
 
+@public_function()
 def compare(
     runs: Sequence[Run | str | Path],
     *,
@@ -65,7 +68,7 @@ def compare(
     all_pairs: bool = False,
     item_map: int = ITEMS_ON_MAP,
     audit_runs: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> Comparison:
     """Compares the full ranking of runs, user by user, against the best run without a language model.
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from seqloom._version import __version__
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import sole_writer
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import merge_options, public_function
 from seqloom.core.locks import writing
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
-from seqloom.pipelines.embed.options import EmbedOptions
+from seqloom.pipelines.embed.options import EmbedKeywords, EmbedOptions
 from seqloom.text import store
 from seqloom.text.embed_parts import EmbeddedPart, PartEmbedder, plan_items, plan_users
 from seqloom.text.embedding_shards import ShardSet
@@ -45,19 +48,22 @@ class EmbedSummary:
     """Items without any text."""
 
 
+@public_function(EmbedOptions)
 def embed(
     dataset: Dataset | str | Path,
     options: EmbedOptions | None = None,
     *,
     overwrite: bool = False,
-    progress: Progress = SILENT,
-    encoder: TextEncoder | None = None,
+    progress: Progress = AUTO,
+    encoder: str | TextEncoder | None = None,
     shards: ShardSet | None = None,
+    **keywords: Unpack[EmbedKeywords],
 ) -> EmbedSummary:
     """Embeds the items and users of a data set into DATASET/text/<name>/.
 
     Reuses vectors that earlier calls made with the same encoder and texts, and resumes a killed call.
-    `encoder` replaces the one that `options` names. With `shards` (see `pipelines.embed.embed_shards`),
+    The fields of `EmbedOptions` are keywords too. `encoder` is a name or an object, which replaces the one
+    that `options` names. With `shards` (see `pipelines.embed.embed_shards`),
     all vectors come from them and no text is encoded.
 
     Raises:
@@ -68,7 +74,9 @@ def embed(
         LockedError: another process is making embeddings of that name or writing the data set.
     """
     started = time.perf_counter()
-    options = options or EmbedOptions()
+    named = {"encoder": encoder} if isinstance(encoder, str) else {}
+    options = merge_options(EmbedOptions, options, {**keywords, **named})
+    own = None if isinstance(encoder, str) else encoder
     if not isinstance(dataset, Dataset):
         dataset = Dataset.load(dataset)
     name = store.check_name(options.name or default_name(options.encoder))
@@ -77,7 +85,7 @@ def embed(
         writing(dataset.path, shared=True),
         sole_writer(dataset.path / "text" / name, progress),
     ):
-        return _embed(dataset, options, name, encoder, shards, started, progress, overwrite)
+        return _embed(dataset, options, name, own, shards, started, progress, overwrite)
 
 
 def _embed(

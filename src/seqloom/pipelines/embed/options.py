@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from pydantic import Field
 
-from seqloom.text.options import EncoderOptions, Users
+from seqloom.text.options import Dtype, EncoderOptions, Pooling, Users
 
 
 class EmbedOptions(EncoderOptions):
@@ -26,3 +28,21 @@ class EmbedOptions(EncoderOptions):
     product titles within the 256 tokens that small sentence encoders read."""
     default: bool = False
     """Makes these the embeddings that `train` uses by default."""
+
+
+class EmbedKeywords(TypedDict, total=False):
+    """The fields of `EmbedOptions` as keywords."""
+
+    pooling: Pooling | None
+    batch_size: int | None
+    max_tokens: int | None
+    device: str
+    dtype: Dtype
+    requests_per_minute: float | None
+    name: str | None
+    item_template: str
+    user_template: str
+    users: Users
+    user_max_items: int
+    user_max_words: int
+    default: bool

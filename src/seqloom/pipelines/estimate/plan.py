@@ -14,6 +14,7 @@ from seqloom.core.config import Config
 from seqloom.core.cost import Rates
 from seqloom.core.device import available_memory, resolve_device, rss_bytes
 from seqloom.core.errors import ConfigError
+from seqloom.core.keywords import public_function
 from seqloom.core.progress import SILENT
 from seqloom.core.protocols import TakesItemVectors
 from seqloom.data.store import Dataset
@@ -26,7 +27,7 @@ from seqloom.pipelines.estimate.workload import HasBatchSize, TrainsInBatches, W
 from seqloom.pipelines.train.item_vectors import item_vector_size
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.systems.base import System
-from seqloom.systems.registry import system_class
+from seqloom.systems.registry import config_key_hint, system_class
 
 _SMALLEST_BATCH = 8
 _OF_PHASE = {"steps_per_epoch", "targets_per_epoch", "seconds_per_epoch", "most_epochs"}
@@ -105,6 +106,7 @@ class _Estimate:
         )
 
 
+@public_function(hint=config_key_hint)
 def plan(
     dataset: Dataset | str | Path,
     system: str,

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from seqloom.core.errors import ConfigError
 from seqloom.core.files import sha256_file, write_json
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import ExtendsCatalogue, Scorer
 from seqloom.data.repeats import mask_reason
 from seqloom.data.store import Dataset, HeldOut, Part
@@ -32,6 +34,7 @@ LIST_LENGTH = 20
 NEGATIVES_SEED = 0
 
 
+@public_function()
 def evaluate(
     run: Run | str | Path,
     *,
@@ -44,7 +47,7 @@ def evaluate(
     tail_user_below: int | None = None,
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
     processes: Processes = ALONE,
 ) -> Evaluation:
     """Ranks every held-out target and writes `metrics*.json` and `ranks*.parquet` into the run.

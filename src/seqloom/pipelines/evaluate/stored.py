@@ -9,6 +9,7 @@ from seqloom.core.config import Config
 from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import read_json, sha256_file
+from seqloom.core.tabular import Tabular
 from seqloom.evaluation.groups import GroupThresholds
 from seqloom.evaluation.protocol import RankingProtocol, StoredProtocol
 from seqloom.evaluation.record import OtherProtocol
@@ -18,8 +19,10 @@ from seqloom.runs.manifest import RunManifest, read_manifest
 Protocol = Literal["full", "sampled"]
 _AGAIN = "run `seqloom evaluate` on the run again"
 
+_FIRST = ("ndcg@10", "hr@10", "mrr")
 
-class Evaluation(Config):
+
+class Evaluation(Tabular, Config):
     """The result of `evaluate`."""
 
     run: str
@@ -53,6 +56,27 @@ class Evaluation(Config):
     """SHA-256 of the evaluated weights; empty in an evaluation of an older seqloom."""
     ranks_sha256: str = ""
     """SHA-256 of the file with the ranks; empty in an evaluation of an older seqloom."""
+
+    def headline(self) -> str:
+        """Returns what was evaluated, on one line."""
+        return f"Evaluation of {Path(self.run).name} ({self.system}), {self.protocol} ranking"
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the number of users and the metrics over all of them, the usual ones first."""
+        first = {name: self.metrics[name] for name in _FIRST if name in self.metrics}
+        return {"users": self.users, **first, **self.metrics}
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns one row for all users and one a group, with its users and metrics."""
+        found = (group["metrics"] for group in self.groups.values() if group["metrics"])
+        names = list(next(found, self.metrics))
+        return [
+            {"group": name, "users": users, **{key: (metrics or {}).get(key) for key in names}}
+            for name, users, metrics in (
+                ("all", self.users, self.metrics),
+                *((name, g["users"], g["metrics"]) for name, g in self.groups.items()),
+            )
+        ]
 
 
 def evaluation_files(run: Path, details: RankingProtocol) -> tuple[Path, Path]:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from seqloom.core.config import Config
 from seqloom.core.errors import ArtefactError, ConfigError, SeqloomError
 from seqloom.core.files import write_json
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
 from seqloom.core.locks import writing
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import NamesItems
 from seqloom.core.tensors import differing_tensors, tensor_fingerprints
 from seqloom.data.store import Dataset, HeldOut, Part
@@ -59,6 +61,7 @@ class ZeroShot(Config):
     """Time to rank with the recommender."""
 
 
+@public_function()
 def zero_shot(
     run: Run | str | Path,
     dataset: Dataset | str | Path,
@@ -66,7 +69,7 @@ def zero_shot(
     on: Part = "test",
     mask_seen: bool | None = None,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> ZeroShot:
     """Names the items of `dataset` and recommends them with the run, without training.
 

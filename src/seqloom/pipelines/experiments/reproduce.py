@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset
 from seqloom.evaluation.negatives import NEGATIVES
 from seqloom.evaluation.ranks_file import read_ranks
@@ -72,6 +74,7 @@ class Reproduction(Config):
     seconds_now: float
 
 
+@public_function()
 def reproduce(
     run: str | Path,
     *,
@@ -80,7 +83,7 @@ def reproduce(
     device: str | None = None,
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> Reproduction:
     """Trains the run again into `out` (RUN-again), repeats its evaluations, and compares.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 
-from seqloom.core.config import Config
+from seqloom.core.config import Config, nested
 from seqloom.core.errors import ConfigError
-from seqloom.pipelines.experiments.sweep_grid import nested
 from seqloom.systems.registry import config_class
 
 if TYPE_CHECKING:
@@ -77,6 +77,20 @@ class TunePlan(Config):
     """Random trials before the search learns, and before any trial is stopped early."""
     warmup_validations: int = Field(5, ge=0)
     """Validations of a trial before it may be stopped early."""
+
+
+class TuneKeywords(TypedDict, total=False):
+    """The fields of `TunePlan` as keywords."""
+
+    system: str
+    config: dict[str, Any]
+    space: Mapping[str, Any]
+    trials: int
+    metric: Literal["ndcg@10", "hr@10"]
+    seed: int
+    prune: bool
+    startup_trials: int
+    warmup_validations: int
 
 
 def check_space(plan: TunePlan) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, TrainingError
 from seqloom.core.files import atomic_file, sole_writer, write_json
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import merge_options, public_function
+from seqloom.core.progress import Progress
+from seqloom.core.tabular import Tabular
 from seqloom.data.store import Dataset
 from seqloom.evaluation.metrics import RANK_METRICS
 from seqloom.evaluation.protocol import RankingProtocol
@@ -20,7 +23,7 @@ from seqloom.pipelines.evaluate.evaluate import (
     evaluate,
 )
 from seqloom.pipelines.evaluate.stored import Evaluation, Protocol, read_evaluation
-from seqloom.pipelines.experiments.sweep_grid import SweepCell, SweepPlan, cells
+from seqloom.pipelines.experiments.sweep_grid import SweepCell, SweepKeywords, SweepPlan, cells
 from seqloom.pipelines.experiments.sweep_references import resolve_references
 from seqloom.pipelines.prepare.prepare import statistics_table
 from seqloom.pipelines.train.train import train
@@ -29,7 +32,7 @@ from seqloom.reports.sweep_table import Measurement, SummaryRow, summarise
 from seqloom.runs.manifest import read_manifest
 
 
-class SweepSummary(Config):
+class SweepSummary(Tabular, Config):
     """The result of `sweep`."""
 
     out: str
@@ -41,16 +44,32 @@ class SweepSummary(Config):
     table: list[SummaryRow]
     """Mean, spread and best over seeds; one row for each variant, grid point, group and metric."""
 
+    def headline(self) -> str:
+        """Returns where the sweep is, on one line."""
+        return f"Sweep at {self.out}"
 
+    def facts(self) -> dict[str, Any]:
+        """Returns the numbers of runs."""
+        return {"runs": self.runs, "failed": len(self.failed), "report": self.report}
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Returns the table, with a column for each key of the grid."""
+        return [row.model_dump(exclude={"point"}) | row.point for row in self.table]
+
+
+@public_function(SweepPlan, parameter="plan")
 def sweep(
     dataset: Dataset | str | Path,
-    plan: SweepPlan | Mapping[str, Any],
+    plan: SweepPlan | Mapping[str, Any] | None = None,
     *,
     out: str | Path,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
+    **keywords: Unpack[SweepKeywords],
 ) -> SweepSummary:
     """Trains and evaluates every run of `plan` under `out`, then writes table, figures and report.
+
+    The fields of `SweepPlan` are keywords too.
 
     Keeps the results of earlier calls: reads complete runs and resumes unfinished ones. Reports a run
     whose loss is not finite, leaves it out of the table, and continues with the others.
@@ -62,7 +81,7 @@ def sweep(
         LockedError: another process is writing `out`.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-    plan = plan if isinstance(plan, SweepPlan) else SweepPlan.build(plan)
+    plan = merge_options(SweepPlan, plan, keywords)
     out = Path(out)
     planned = resolve_references(cells(plan), out / "runs")
     unknown = sorted(set(plan.metrics) - set(RANK_METRICS))

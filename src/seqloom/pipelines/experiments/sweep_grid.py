@@ -6,11 +6,11 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 
-from seqloom.core.config import Config
+from seqloom.core.config import Config, nested
 from seqloom.core.errors import ConfigError
 from seqloom.data.store import Part
 from seqloom.systems.registry import config_class
@@ -68,6 +68,21 @@ class SweepPlan(Config):
             if any(key.partition(".")[0] == "seed" for key in keys):
                 raise ValueError("seed is no key of a sweep; list the seeds under `seeds`")
         return self
+
+
+class SweepKeywords(TypedDict, total=False):
+    """The fields of `SweepPlan` as keywords."""
+
+    system: str | None
+    config: dict[str, Any]
+    variants: Mapping[str, Any]
+    grid: dict[str, list[Any]]
+    seeds: list[int]
+    protocols: list[Literal["full", "sampled"]]
+    on: Part
+    metrics: list[str]
+    tail_item_below: int | None
+    tail_user_below: int | None
 
 
 def only_variants(plan: SweepPlan, names: Sequence[str]) -> SweepPlan:
@@ -135,29 +150,6 @@ def _cells(plan: SweepPlan) -> Iterator[SweepCell]:
                     point=point,
                     config=config,
                 )
-
-
-def nested(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges mappings into a nested one; later values win, and dotted keys open sections.
-
-    Raises:
-        ConfigError: a dotted key leads through a value.
-    """
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            *sections, last = key.split(".")
-            target = merged
-            for section in sections:
-                target = target.setdefault(section, {})
-                if not isinstance(target, dict):
-                    raise ConfigError(f"key {key!r}: {section!r} is a value, not a section")
-            if isinstance(value, Mapping):
-                below = target.get(last)
-                target[last] = nested(below if isinstance(below, dict) else {}, value)
-            else:
-                target[last] = value
-    return merged
 
 
 def folder_name(variant: str, point: Mapping[str, Any], seed: int) -> str:

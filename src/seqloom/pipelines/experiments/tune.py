@@ -12,17 +12,19 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from seqloom.core.config import Config
+from seqloom.core.config import Config, nested
 from seqloom.core.errors import ArtefactError, ConfigError, TrainingError
 from seqloom.core.files import atomic_file, sole_writer
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import merge_options, public_function
+from seqloom.core.progress import Progress
 from seqloom.core.random import derive_seed
 from seqloom.core.storage import naming_full_disk
+from seqloom.core.tabular import Tabular
 from seqloom.data.store import Dataset
-from seqloom.pipelines.experiments.search_space import TunePlan, check_space
-from seqloom.pipelines.experiments.sweep_grid import nested
+from seqloom.pipelines.experiments.search_space import TuneKeywords, TunePlan, check_space
 from seqloom.pipelines.train.fit_run import Watch
 from seqloom.pipelines.train.train import train
 from seqloom.systems.registry import config_class
@@ -36,7 +38,7 @@ _VOID = "void"
 during them or the plan was faulty."""
 
 
-class SearchSummary(Config):
+class SearchSummary(Tabular, Config):
     """The result of `tune`."""
 
     out: str
@@ -53,20 +55,33 @@ class SearchSummary(Config):
     config: str | None
     """A file with the full configuration of the best trial, for `train --config`."""
 
+    def headline(self) -> str:
+        """Returns where the search is, on one line."""
+        return f"Search at {self.out}"
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the numbers of trials and the best of them."""
+        counts = {"complete": self.complete, "pruned": self.pruned, "failed": self.failed}
+        return {**counts, f"best {self.metric}": self.best_value, **self.best}
+
 
 class _PrunedError(Exception):
     """A trial was stopped early."""
 
 
+@public_function(TunePlan, parameter="plan")
 def tune(
     dataset: Dataset | str | Path,
-    plan: TunePlan | Mapping[str, Any],
+    plan: TunePlan | Mapping[str, Any] | None = None,
     *,
     out: str | Path,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
+    **keywords: Unpack[TuneKeywords],
 ) -> SearchSummary:
     """Searches with Optuna's tree-structured Parzen estimator until there are `plan.trials` trials.
+
+    The fields of `TunePlan` are keywords too.
 
     Keeps the study in `out/study.db` and the run of each trial in `out/runs/`. A killed search continues
     with its unfinished trial. Removes the runs of trials that were stopped early. Does not read the
@@ -81,7 +96,7 @@ def tune(
     """
     _optuna()
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-    plan = plan if isinstance(plan, TunePlan) else TunePlan.build(plan)
+    plan = merge_options(TunePlan, plan, keywords)
     if not len(dataset.held_out("valid").users):
         raise ConfigError("the data set has no validation events to tune on; use another split")
     check_space(plan)

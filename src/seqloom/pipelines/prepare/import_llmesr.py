@@ -14,7 +14,9 @@ from seqloom._version import __version__
 from seqloom.core.config import Config
 from seqloom.core.errors import DataError
 from seqloom.core.files import atomic_folder, sha256_file
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.data.pickled_arrays import read_pickled_array
 from seqloom.data.store import Dataset
 from seqloom.pipelines.prepare.options import PrepareOptions
@@ -58,6 +60,7 @@ class _Matrix:
     file: str
 
 
+@public_function()
 def import_llmesr(
     folder: str | Path,
     out: str | Path,
@@ -65,7 +68,7 @@ def import_llmesr(
     items: Any = None,
     name: str = "handled",
     overwrite: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> ImportSummary:
     """Makes a data set and its embeddings from a `handled` folder of the LLM-ESR repository.
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 from pydantic import Field, model_validator
 
-from seqloom.data.options import Duplicates, MaskSeen, Missing, ReadOptions, Ties
+from seqloom.data.options import (
+    Duplicates,
+    Format,
+    MaskSeen,
+    Missing,
+    ReadOptions,
+    Ties,
+    TimestampUnit,
+)
 
 
 class SplitOptions(ReadOptions):
@@ -80,3 +88,40 @@ class PrepareOptions(SplitOptions):
         """The k-core bounds for users and items."""
         user, item = self.min_user_count, self.min_item_count
         return self.min_count if user is None else user, self.min_count if item is None else item
+
+
+class PrepareKeywords(TypedDict, total=False):
+    """The fields of `PrepareOptions` as keywords."""
+
+    format: Format
+    user_column: str | None
+    item_column: str | None
+    timestamp_column: str | None
+    rating_column: str | None
+    timestamp_unit: TimestampUnit
+    time_format: str | None
+    items_id_column: str | None
+    text_columns: list[str] | None
+    separator: str | None
+    quote: Literal["auto", "none", '"']
+    escape: str | None
+    header: bool
+    encoding: Literal["utf-8", "latin-1"]
+    split: Literal["leave-one-out", "temporal"]
+    valid_fraction: float
+    test_fraction: float
+    valid_from: str | int | None
+    test_from: str | int | None
+    cold_items: float
+    cold_users: float
+    cold_seed: int
+    ties: Ties
+    tie_seed: int
+    allow_sorted: bool
+    mask_seen: MaskSeen
+    min_count: int
+    min_user_count: int | None
+    min_item_count: int | None
+    min_rating: float | None
+    duplicates: Duplicates
+    missing: Missing

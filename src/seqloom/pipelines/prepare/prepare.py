@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from seqloom.core.errors import ArtefactError, DataError
 from seqloom.core.files import sha256_file, sole_writer
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import merge_options, public_function
+from seqloom.core.progress import Progress
 from seqloom.data.assemble import code_log, in_time_order
 from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
 from seqloom.data.checks import Findings, report_missing_ratings, report_repeats
@@ -24,13 +26,16 @@ from seqloom.data.filters import (
 )
 from seqloom.data.repeats import PARTS, mask_reason
 from seqloom.data.sources import Source, Table, read_items, read_log
+from seqloom.data.sources.precheck import precheck
 from seqloom.data.statistics import describe
 from seqloom.data.store import Dataset, write_dataset
 from seqloom.data.tie_keys import tie_keys
-from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.lower_counts import report_small_core
+from seqloom.pipelines.prepare.options import PrepareKeywords, PrepareOptions
 from seqloom.pipelines.prepare.split_options import split_log
 
 
+@public_function(PrepareOptions)
 def prepare(
     source: Any,
     out: str | Path,
@@ -38,18 +43,20 @@ def prepare(
     items: Any = None,
     options: PrepareOptions | None = None,
     overwrite: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
+    **keywords: Unpack[PrepareKeywords],
 ) -> Dataset:
     """Reads a log (path or data frame), filters and splits it, and writes a prepared data set to `out`.
 
     `items` is a path or a frame with an id column and text columns; without it, the items of the log's
     format are used. The folder appears complete or not at all.
+    The fields of `PrepareOptions` are keywords too: `min_count=3`.
 
     Raises:
         DataError: the input cannot be read, or no event is left after filtering.
         ArtefactError: `out` exists and `overwrite` is false.
     """
-    options = options or PrepareOptions()
+    options = merge_options(PrepareOptions, options, keywords)
     out = Path(out)
     findings = Findings(progress)
     with (
@@ -58,6 +65,7 @@ def prepare(
     ):
         if out.exists() and not overwrite:
             raise ArtefactError(f"{out} already exists; choose another name, or overwrite it")
+        precheck(source, items, options)
         raw = read_log(source, options)
         progress.note(_describe_source(raw, options))
         for record in raw.findings:
@@ -153,6 +161,7 @@ def _filter(
         report_repeats(int(again.sum()), findings)
     core = k_core(log, *options.core)
     if not core.all():
+        report_small_core(log, core, raw.name, counts, options, findings.progress)
         log = step("k-core", log.take(core))
     return log.compact(), removed
 

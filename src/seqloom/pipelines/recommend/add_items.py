@@ -15,7 +15,9 @@ from torch import Tensor
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, DataError
 from seqloom.core.files import atomic_folder, sole_writer
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.catalog import arrow_strings, text_table
@@ -46,6 +48,7 @@ class AddItemsSummary(Config):
     explains; 0: a new item gets little more than the mean item's vector."""
 
 
+@public_function()
 def add_items(
     run: Run | str | Path,
     items: Any,
@@ -54,7 +57,7 @@ def add_items(
     text: str | None = None,
     dataset: Dataset | str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> AddItemsSummary:
     """Adds a row for each new item, made from its text, to every item table of the run.
 

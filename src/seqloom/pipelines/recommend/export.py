@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError, SeqloomError
 from seqloom.core.files import atomic_file
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import Scorer
 from seqloom.runs.folder import Run, load_run
 from seqloom.systems.ensemble.system import Ensemble
@@ -45,12 +47,13 @@ class ExportedRun(Config):
     """Largest difference of a score from torch's, over some histories."""
 
 
+@public_function()
 def export(
     run: Run | str | Path,
     out: str | Path,
     *,
     overwrite: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> ExportedRun:
     """Writes `out` (an `.onnx` file) and the item ids beside it, and compares it with torch.
 
@@ -73,7 +76,7 @@ def export(
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(file) as work:
         program.save(str(work))
-        difference = _difference(run.scorer, work, run.manifest.sizes.num_items, max_len)
+        difference = _difference(run.scorer, work, max_len)
     with atomic_file(ids) as work:
         work.write_text("".join(f"{item}\n" for item in run.item_ids), encoding="utf-8")
     return ExportedRun(
@@ -84,6 +87,25 @@ def export(
         max_len=max_len,
         difference=difference,
     )
+
+
+def export_states(run: Run, file: Path) -> tuple[int, float]:
+    """Writes an ONNX file that gives a user's state for a history, for vector search.
+
+    It takes `items` and `lengths` as the model of `export` does and gives `states` [B, D]; the score of an
+    item is its inner product with its item vector.
+
+    Returns:
+        The longest history that it reads, and the largest difference of a score from torch's.
+
+    Raises:
+        ConfigError, SeqloomError: as `export`.
+    """
+    model, max_len = _scores(run)
+    states = _States(model)
+    program = _program(states, max_len, output="states")
+    program.save(str(file))
+    return max_len, _difference(run.scorer, file, max_len, states.vectors)
 
 
 class _Queries(nn.Module):
@@ -136,6 +158,22 @@ class _Scores(nn.Module):
         return total
 
 
+class _States(nn.Module):
+    """The states of all parts side by side; their inner product with `vectors` is the score."""
+
+    vectors: Tensor
+
+    def __init__(self, scores: _Scores) -> None:
+        super().__init__()
+        self.parts = scores.parts
+        tables = [part.vectors for part in scores.parts if isinstance(part, _Queries)]
+        self.vectors = torch.cat(tables, dim=1).detach()
+
+    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Shapes: [B, L], [B] -> [B, D']."""
+        return torch.cat([part(items, lengths) for part in self.parts], dim=1)
+
+
 def _scores(run: Run) -> tuple[_Scores, int]:
     """Builds one module that gives the run's scores; returns it and the longest history that it reads.
 
@@ -165,7 +203,7 @@ def _scores(run: Run) -> tuple[_Scores, int]:
     return _Scores(parts).eval(), longest
 
 
-def _program(model: _Scores, max_len: int) -> Any:
+def _program(model: nn.Module, max_len: int, output: str = "scores") -> Any:
     """Exports the model as an ONNX program with free batch and length."""
     batch = torch.export.Dim("batch", min=1)
     length = torch.export.Dim("length", min=2, max=max_len)
@@ -180,26 +218,29 @@ def _program(model: _Scores, max_len: int) -> Any:
                 dynamo=True,
                 opset_version=_OPSET,
                 input_names=["items", "lengths"],
-                output_names=["scores"],
+                output_names=[output],
                 dynamic_shapes={"items": {0: batch, 1: length}, "lengths": {0: batch}},
             )
     except ModuleNotFoundError as error:
         raise ConfigError(f"export needs {error.name}; pip install 'seqloom[onnx]'") from None
 
 
-def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> float:
-    """Returns the largest difference of scores from torch's, over histories of many lengths."""
+def _difference(scorer: Scorer, file: Path, max_len: int, vectors: Tensor | None = None) -> float:
+    """Returns the largest difference of scores from torch's, over histories of many lengths.
+
+    With `vectors`, the model gives states, whose inner products with them are the scores.
+    """
     try:
         import onnxruntime
     except ImportError:
         raise ConfigError("export needs onnxruntime; pip install 'seqloom[onnx]'") from None
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, max_len + 1, (17,), generator=draw)
-    items = torch.randint(1, num_items + 1, (17, max_len), generator=draw)
+    items = torch.randint(1, scorer.num_items + 1, (17, max_len), generator=draw)
     items[torch.arange(max_len) >= lengths[:, None]] = 0
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     try:
-        (scores,) = session.run(["scores"], {"items": items.numpy(), "lengths": lengths.numpy()})
+        (found,) = session.run(None, {"items": items.numpy(), "lengths": lengths.numpy()})
     except Exception as error:
         # onnxruntime's errors have no common base of their own.
         if type(error).__module__.partition(".")[0] != "onnxruntime":
@@ -210,7 +251,10 @@ def _difference(scorer: Scorer, file: Path, num_items: int, max_len: int) -> flo
         ) from None
     with torch.inference_mode():
         expected = scorer.score(items, lengths)
-    difference = float((torch.from_numpy(scores) - expected).abs().max())
+    scores = torch.from_numpy(found)
+    if vectors is not None:
+        scores = scores @ vectors.t()
+    difference = float((scores - expected).abs().max())
     if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
         raise SeqloomError(
             f"the exported model's scores differ from torch's by {difference:.3g}; it is not written"

@@ -8,23 +8,27 @@ from pathlib import Path
 import torch
 
 from seqloom.core.errors import ConfigError, DataError
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.data.given_ids import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.recommendations import (
     Recommendation,
+    Recommendations,
     check_k,
     list_best,
     recommend_histories,
 )
 
 
+@public_function()
 def recommend(
     run: Run | str | Path,
     *,
-    histories: Sequence[Sequence[str]] | None = None,
+    histories: Sequence[Sequence[object]] | Sequence[object] | None = None,
     users: Iterable[str] | None = None,
     all_users: bool = False,
     k: int = 10,
@@ -32,8 +36,8 @@ def recommend(
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
     approximate: bool = False,
-    progress: Progress = SILENT,
-) -> list[Recommendation]:
+    progress: Progress = AUTO,
+) -> Recommendations:
     """Returns the `k` best items for each history of item ids, or for each (or every) user with all
     stored events.
 
@@ -75,7 +79,9 @@ def recommend(
         dataset=dataset,
         progress=progress,
     )
-    return [Recommendation(user=user, items=items) for user, items in zip(ids, lists, strict=True)]
+    return Recommendations(
+        Recommendation(user=user, items=items) for user, items in zip(ids, lists, strict=True)
+    )
 
 
 def _stored(data: Dataset, users: Sequence[str]) -> Sequences:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +22,8 @@ from seqloom.core.config import Config
 from seqloom.core.damage import reading
 from seqloom.core.errors import ArtefactError
 from seqloom.core.files import atomic_file, read_json, sha256_text, write_json
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import merge_options, public_function
 from seqloom.core.locks import writing
 from seqloom.core.progress import SILENT, Progress
 from seqloom.data.given_ids import match_ids
@@ -71,6 +73,19 @@ class ListsJob(Config):
     """Whether an index of the items is searched and not all of them."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, ..."""
+
+
+class ListsKeywords(TypedDict, total=False):
+    """The fields of `ListsJob` as keywords."""
+
+    run: str
+    out: str
+    users: str | None
+    k: int
+    mask_seen: bool
+    dataset: str | None
+    approximate: bool
+    device: str
 
 
 class ListsShard(Config):
@@ -286,19 +301,24 @@ def open_lists(out: str | Path) -> tuple[ListsManifest, pa.Table]:
     return manifest, pa.concat_tables(tables)
 
 
+@public_function(ListsJob, parameter="job")
 def recommend_by(
     runner: JobRunner,
-    job: ListsJob,
+    job: ListsJob | None = None,
     *,
     shards: int | None = None,
     overwrite: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
+    **keywords: Unpack[ListsKeywords],
 ) -> ListsSummary:
     """Makes all shards by a runner, then the manifest. `shards` is their number; by default four a slot.
+
+    The fields of the job (`run`, `out`, `users`, `k`, ...) are keywords too.
 
     Raises:
         SeqloomError: as `recommend_shard`, `merge_lists` and `JobRunner.run`.
     """
+    job = merge_options(ListsJob, job, keywords)
     job = job.model_copy(
         update={
             name: str(Path(value).resolve())

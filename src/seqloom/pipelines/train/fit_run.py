@@ -32,7 +32,7 @@ from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
 from seqloom.training.checkpoint import Checkpoints, OthersCheckpoints, Position
-from seqloom.training.log import NoLog, RunLog
+from seqloom.training.log import RunLog
 from seqloom.training.loop import Trainer
 from seqloom.training.spread_checkpoint import SpreadCheckpoints
 
@@ -50,6 +50,7 @@ def fit_run(
     device_name: str,
     checkpoint_every_s: float,
     watch: Watch | None,
+    log: RunLog,
     *,
     fsdp: bool,
 ) -> RunManifest:
@@ -80,7 +81,7 @@ def fit_run(
         config.seed,
         device,
         _checkpoints(out, model, processes),
-        RunLog(out) if processes.rank == 0 else NoLog(),
+        log,
         checkpoint_every_s=checkpoint_every_s,
         progress=data.progress,
         processes=processes,

@@ -11,13 +11,18 @@ import pyarrow as pa
 import torch
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.data.store import Dataset, Events, write_dataset
 from seqloom.distributed.processes import ALONE, Processes
-from seqloom.pipelines.train.train import TrainSummary, train
-from seqloom.systems.registry import system_class
+from seqloom.pipelines.train.summary import TrainSummary
+from seqloom.pipelines.train.train import train
+from seqloom.systems.registry import config_key_hint, system_class
+from seqloom.training.trackers import Tracker
 
 
+@public_function(hint=config_key_hint)
 def train_foundation(
     datasets: Sequence[Dataset | str | Path],
     system: str,
@@ -28,7 +33,8 @@ def train_foundation(
     overwrite: bool = False,
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
-    progress: Progress = SILENT,
+    trackers: Sequence[str | Tracker] = (),
+    progress: Progress = AUTO,
     processes: Processes = ALONE,
 ) -> TrainSummary:
     """Merges data sets into the folder `<out>-data` and trains on all of them.
@@ -54,6 +60,7 @@ def train_foundation(
         overwrite=overwrite,
         device=device,
         checkpoint_every_s=checkpoint_every_s,
+        trackers=trackers,
         progress=progress,
         processes=processes,
     )

@@ -16,7 +16,9 @@ from seqloom.core.config import Config
 from seqloom.core.device import resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_file, sole_writer
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import NamesItems
 from seqloom.core.random import derive_seed
 from seqloom.data.store import Dataset
@@ -55,6 +57,7 @@ class IDSummary(Config):
     """The first items with their IDs."""
 
 
+@public_function()
 def textual_ids(
     dataset: Dataset | str | Path,
     *,
@@ -64,7 +67,7 @@ def textual_ids(
     show: int = 20,
     overwrite: bool = False,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> IDSummary:
     """Names every item and writes the table to `out` (by default DATASET/ids.parquet).
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.protocols import CombinesRuns, ItemVectorSource, TakesItemVectors
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE, Processes
@@ -32,34 +33,18 @@ from seqloom.pipelines.train.start_run import (
     sizes_of,
     update_manifest,
 )
+from seqloom.pipelines.train.summary import TrainSummary, train_summary
+from seqloom.pipelines.train.tracking import check_trackers, live_trackers
 from seqloom.runs.manifest import RunManifest
 from seqloom.runs.writer_lock import writer_lock
 from seqloom.systems.base import System, TrainingData
 from seqloom.systems.base_config import SystemConfig
-from seqloom.systems.registry import system_class
+from seqloom.systems.registry import config_key_hint, system_class
+from seqloom.training.log import NoLog, RunLog
+from seqloom.training.trackers import Tracker
 
 
-class TrainSummary(Config):
-    """The result of `train`."""
-
-    run: str
-    """The run's folder."""
-    system: str
-    epochs: int
-    seconds_per_epoch: list[float]
-    targets_per_epoch: int
-    seconds_total: float
-    peak_rss_mb: float
-    parameters: int
-    trained_parameters: int
-    best_phase: str | None
-    """The phase of the weights that were kept."""
-    best_epoch: int | None
-    """The epoch of that phase."""
-    valid: dict[str, float]
-    """Validation metrics of the weights that were kept."""
-
-
+@public_function(hint=config_key_hint)
 def train(
     dataset: Dataset | str | Path,
     system: str,
@@ -70,8 +55,9 @@ def train(
     overwrite: bool = False,
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
     watch: Watch | None = None,
+    trackers: Sequence[str | Tracker] = (),
     processes: Processes = ALONE,
     fsdp: bool = False,
 ) -> TrainSummary:
@@ -84,8 +70,11 @@ def train(
     interruption (on a CPU). It leaves a complete run as it is, and starts a run if `out` holds none. There
     is a checkpoint after every epoch, and within an epoch every `checkpoint_every_s` seconds.
 
+    `watch` is called after each validation. `trackers` (`mlflow`, `wandb`, or objects) record parameters,
+    the metrics of every epoch and, at the end, the files of the run; TensorBoard files are always written.
+
     Raises:
-        ConfigError: unknown system, bad configuration, or nothing to train on.
+        ConfigError: unknown system, bad configuration, nothing to train on, or a tracker is missing.
         ArtefactError: `out` exists (without `resume` or `overwrite`), or it is a run of another data
             set, system or configuration.
         LockedError: another process is writing `out`.
@@ -97,6 +86,7 @@ def train(
     out = Path(out)
     cls = system_class(system)
     resolved = cls.config_class.build(config)
+    check_trackers(trackers)
     _check_options(cls, dataset, resolved, processes, fsdp=fsdp)
     sizes = sizes_of(dataset, cls, resolved)
     with writer_lock(out, processes, progress):
@@ -105,7 +95,7 @@ def train(
         )
         if manifest is not None and manifest.status == "complete":
             progress.note(f"{out} is complete; nothing to do")
-            return _summary(out, manifest)
+            return train_summary(out, manifest)
         # The inputs are opened first, so that a faulty one is an error before anything is written.
         inputs = _open_inputs(dataset, resolved, device)
         shared = processes.run_in_turn(lambda: cls.load_shared(resolved, progress))
@@ -117,11 +107,14 @@ def train(
         decided = dataset.deciding(manifest.mask_seen)
         data = TrainingData(decided, progress, processes=processes)
         data, manifest = _add_inputs(out, data, manifest, inputs, resolved.seed, device)
-        manifest = fit_run(
-            out, data, resolved, manifest, device, checkpoint_every_s, watch, fsdp=fsdp
-        )
+        recorded = trackers if processes.rank == 0 else ()
+        with live_trackers(out, recorded, progress) as record:
+            log = RunLog(out, listen=record) if processes.rank == 0 else NoLog()
+            manifest = fit_run(
+                out, data, resolved, manifest, device, checkpoint_every_s, watch, log, fsdp=fsdp
+            )
         del shared
-        return _summary(out, manifest)
+        return train_summary(out, manifest)
 
 
 def _read_unfinished(
@@ -225,21 +218,3 @@ def _train_item_vectors(
         processes=data.processes,
     )
     return read_item_vectors(data.dataset, out)
-
-
-def _summary(out: Path, manifest: RunManifest) -> TrainSummary:
-    cost = manifest.cost
-    return TrainSummary(
-        run=str(out),
-        system=manifest.system,
-        epochs=cost.epochs,
-        seconds_per_epoch=cost.seconds_per_epoch,
-        targets_per_epoch=cost.targets_per_epoch,
-        seconds_total=cost.seconds_total,
-        peak_rss_mb=cost.peak_rss_mb,
-        parameters=manifest.parameters,
-        trained_parameters=manifest.trained_parameters,
-        best_phase=manifest.best_phase,
-        best_epoch=manifest.best_epoch,
-        valid=manifest.valid,
-    )

@@ -19,12 +19,14 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-from seqloom.core.config import Config
+from seqloom.core.config import Config, nested
 from seqloom.core.damage import reading
 from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.errors import ArtefactError, ConfigError, DataError
 from seqloom.core.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.random import derive_seed
 from seqloom.core.storage import naming_full_disk
 from seqloom.core.tensors import as_os_error, write_tensors
@@ -84,6 +86,7 @@ class LLMTuningSummary(Config):
     trained_parameters: int
 
 
+@public_function()
 def tune_llm(
     records: str | Path,
     *,
@@ -95,7 +98,7 @@ def tune_llm(
     overwrite: bool = False,
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
     processes: Processes = ALONE,
 ) -> LLMTuningSummary:
     """Tunes a language model on Alpaca records and writes it at `out`.
@@ -158,7 +161,7 @@ def _results(position: Position) -> dict[str, Any]:
 
 
 def _build_config(values: Mapping[str, Any] | None) -> TuneConfig:
-    config = TuneConfig.build(values)
+    config = TuneConfig.build(nested(values or {}))
     if config.epochs == 0:
         raise ConfigError("epochs: found 0: nothing would be tuned; give 1 or more")
     if config.llm.kind != "causal" or config.llm.quantise or config.llm.start != "pretrained":

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import polars as pl
@@ -15,17 +15,20 @@ import pyarrow.parquet as pq
 
 from seqloom.core.errors import ArtefactError, DataError
 from seqloom.core.files import atomic_folder, sole_writer
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import merge_options, public_function
+from seqloom.core.progress import Progress
 from seqloom.core.records import record_files
 from seqloom.data.assemble import report_decimals
 from seqloom.data.checks import Findings, check_ids, report_mixed_times
 from seqloom.data.codes import count_decimals, have_decimals, without_decimals
 from seqloom.data.parts import PartRecord, fingerprint_parts, part_files, training_parts
 from seqloom.data.sources.base import Names, Source
+from seqloom.data.sources.precheck import precheck
 from seqloom.data.store import PARTS_VERSION, Dataset, Manifest, write_dataset_manifest
 from seqloom.data.tie_keys import tie_keys
 from seqloom.jobs import JobRunner
-from seqloom.pipelines.prepare.options import PrepareOptions
+from seqloom.pipelines.prepare.options import PrepareKeywords, PrepareOptions
 from seqloom.pipelines.prepare.out_of_core.filtering import count_items, scatter_bucket
 from seqloom.pipelines.prepare.out_of_core.findings import LogFindings, report_findings
 from seqloom.pipelines.prepare.out_of_core.gathering import gather_bucket
@@ -52,6 +55,7 @@ from seqloom.pipelines.prepare.split_options import report_split
 _BYTES_A_PART = 256 << 20
 
 
+@public_function(PrepareOptions)
 def prepare_out_of_core(
     runner: JobRunner,
     log: str | Path,
@@ -61,24 +65,26 @@ def prepare_out_of_core(
     options: PrepareOptions | None = None,
     parts: int | None = None,
     overwrite: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
+    **keywords: Unpack[PrepareKeywords],
 ) -> Dataset:
     """Prepares a log of many files with a runner; ids, events and split are those of `prepare`.
 
     The files of a folder are read in the order of their names. `parts` is the number of parts of the
     data set; by default one per 256 MiB of the log, and at least one per slot. Unfinished work is kept
     beside `out`: the same call resumes it. The items' ids and texts must fit in the memory of one
-    process, events and users need not.
+    process, events and users need not. The fields of `PrepareOptions` are keywords too.
 
     Raises:
         DataError: the input cannot be read, or no event is left after filtering.
         ArtefactError: `out` exists and `overwrite` is false.
         EngineError: as `JobRunner.run`.
     """
-    options = options or PrepareOptions()
+    options = merge_options(PrepareOptions, options, keywords)
     out = Path(out).resolve()
     if out.exists() and not overwrite:
         raise ArtefactError(f"{out} already exists; choose another name, or overwrite it")
+    precheck(None, items, options)
     form, files = find_files(Path(log).resolve(), options)
     sizes = [file.stat().st_size for file in files]
     job = Job(

@@ -12,18 +12,21 @@ from rich.progress import Progress as Bars
 from rich.progress import Task as Bar
 from rich.text import Text
 
-from seqloom.cli.option_names import name_current_options
 from seqloom.core.progress import Progress, Task
 
 LINE_EVERY_S = 10.0
+Wording = Callable[[str], str]
+"""Changes the words of a message: the command line writes parameters as options."""
 
 
 @contextlib.contextmanager
-def open_progress(*, quiet: bool, console: Console | None = None) -> Iterator[Progress]:
+def open_progress(
+    *, quiet: bool, console: Console | None = None, wording: Wording = str
+) -> Iterator[Progress]:
     """Shows progress as bars on a terminal, otherwise as lines; only warnings if `quiet`."""
     console = console or Console(stderr=True, highlight=False, soft_wrap=True)
     if quiet:
-        yield _Quiet(console)
+        yield _Quiet(console, wording)
     elif console.is_terminal:
         with Bars(
             SpinnerColumn(finished_text="✓"),
@@ -33,22 +36,23 @@ def open_progress(*, quiet: bool, console: Console | None = None) -> Iterator[Pr
             console=console,
             refresh_per_second=4,
         ) as bars:
-            yield _BarProgress(console, bars)
+            yield _BarProgress(console, bars, wording)
     else:
-        yield LineProgress(console)
+        yield LineProgress(console, wording=wording)
 
 
 class _Messages:
-    """Notes and warnings as lines of the console; parameters are named as options."""
+    """Notes and warnings as lines of the console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, wording: Wording = str) -> None:
         self.console = console
+        self.wording = wording
 
     def note(self, message: str) -> None:
-        self.console.print(Text(name_current_options(message)))
+        self.console.print(Text(self.wording(message)))
 
     def warn(self, message: str) -> None:
-        text = name_current_options(message)
+        text = self.wording(message)
         self.console.print(Text.assemble(("warning: ", "bold yellow"), text))
 
 
@@ -75,8 +79,8 @@ class _BarProgress(_Messages):
     that a training of many epochs does not fill the screen.
     """
 
-    def __init__(self, console: Console, bars: Bars) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, bars: Bars, wording: Wording = str) -> None:
+        super().__init__(console, wording)
         self.bars = bars
         self.depth = 0
         self.finished: TaskID | None = None
@@ -132,8 +136,9 @@ class LineProgress(_Messages):
         console: Console,
         every_s: float = LINE_EVERY_S,
         clock: Callable[[], float] = time.monotonic,
+        wording: Wording = str,
     ) -> None:
-        super().__init__(console)
+        super().__init__(console, wording)
         self.every_s = every_s
         self.clock = clock
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from seqloom.cli.progress import LineProgress, duration, figures, open_progress
+from seqloom.core.progress_bars import LineProgress, duration, figures, open_progress
 
 
 class Clock:

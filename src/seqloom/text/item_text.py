@@ -73,6 +73,19 @@ class ItemText:
                 task.advance(len(part))
         return torch.cat(parts)
 
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Encodes texts that describe no item, without the template.
+
+        Raises:
+            SeqloomError: the encoder has changed, or fails.
+
+        Shapes: B texts -> [B, E] float32.
+        """
+        encoder = self.load()
+        with self._loading:
+            vectors = encoder.encode(list(texts))
+        return check_vectors(vectors, texts, self.width)
+
     def dump(self, vector: Tensor) -> bytes:
         """Converts a vector to bytes for storage."""
         return vector.contiguous().numpy().tobytes()

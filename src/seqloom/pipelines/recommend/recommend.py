@@ -16,9 +16,11 @@ from seqloom.runs.folder import Run, load_run
 from seqloom.runs.recommendations import (
     Recommendation,
     check_k,
+    follow_sentence,
     list_best,
     recommend_histories,
 )
+from seqloom.runs.steering import DEFAULT_WEIGHT
 
 
 def recommend(
@@ -32,6 +34,8 @@ def recommend(
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
     approximate: bool = False,
+    about: str | None = None,
+    about_weight: float = DEFAULT_WEIGHT,
     progress: Progress = SILENT,
 ) -> list[Recommendation]:
     """Returns the `k` best items for each history of item ids, or for each (or every) user with all
@@ -42,6 +46,8 @@ def recommend(
 
     Args:
         approximate: search an index of the items instead of all items; see `approximate_scorer`.
+        about: a sentence that steers the lists; see `recommend_histories`.
+        about_weight: how strongly it does.
 
     Raises:
         ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1, or
@@ -60,21 +66,29 @@ def recommend(
             k=k,
             mask_seen=mask_seen,
             approximate=approximate,
+            about=about,
+            about_weight=about_weight,
             dataset=dataset,
             progress=progress,
         )
     data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
     ids = data.user_ids if all_users else match_ids(users or [], data.user_numbers)
+    steered = follow_sentence(run, about, about_weight, dataset, progress)
     lists = list_best(
         run,
         _stored(data, ids),
         k=k,
         mask_seen=mask_seen,
         approximate=approximate,
+        steered=steered,
         dataset=dataset,
         progress=progress,
     )
-    return [Recommendation(user=user, items=items) for user, items in zip(ids, lists, strict=True)]
+    followed = steered.followed if steered else None
+    return [
+        Recommendation(user=user, items=items, about=followed)
+        for user, items in zip(ids, lists, strict=True)
+    ]
 
 
 def _stored(data: Dataset, users: Sequence[str]) -> Sequences:

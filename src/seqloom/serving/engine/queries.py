@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seqloom.runs.steering import DEFAULT_WEIGHT, FollowedSentence
 from seqloom.serving.engine.model import ServedModel
 
 
@@ -18,6 +19,9 @@ class Recommend:
     candidates: tuple[str, ...] | None = None
     """Rank these items alone."""
     include_seen: bool = False
+    about: str | None = None
+    """A sentence that steers the list."""
+    about_weight: float = DEFAULT_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Answer(_FromModel):
     """Why the list holds the popular items instead; None where it does not."""
     method: str = ""
     """How similarity was measured."""
+    about: FollowedSentence | None = None
+    """How the sentence was understood; None without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,15 @@ class StepOut(BaseModel):
     reason: str
 
 
+class AboutOut(BaseModel):
+    """How a sentence was understood."""
+
+    wanted: str = Field(description="The part that draws items up; empty if there is none.")
+    unwanted: list[str] = Field(description="The parts that push items down.")
+    filters: list[str] = Field(description="Conditions that every item of the list meets.")
+    weight: float
+
+
 class ListReply(BaseModel):
     """The items, best first, and where they come from."""
 
@@ -37,6 +46,7 @@ class ListReply(BaseModel):
     unknown: dict[str, list[str]] = Field(
         {}, description="Ids that the model does not know, by the part of the request."
     )
+    about: AboutOut | None = Field(None, description="How the sentence `about` was understood.")
     cascade: list[StepOut] | None = Field(None, description="Who was asked, and what came of it.")
 
 

@@ -14,6 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from seqloom.runs.steering import DEFAULT_WEIGHT
+from seqloom.text.about import LONGEST
+
 Identifier = Annotated[
     str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
@@ -51,6 +54,14 @@ class RecommendRequest(_Subject):
     exclude: list[Identifier] = Field([], description="Items not to be given.")
     candidates: list[Identifier] | None = Field(None, description="Rank these items alone.")
     include_seen: bool = Field(False, description="Give items of the history too.")
+    about: str | None = Field(
+        None,
+        max_length=LONGEST,
+        description="A sentence that steers the list: 'a gift for a gardener, nothing with perfume'.",
+    )
+    about_weight: float = Field(
+        DEFAULT_WEIGHT, ge=0, le=100, description="How strongly `about` steers; 0 only filters."
+    )
     details: bool = Field(False, description="Give titles and long-tail marks too.")
     model: str | None = Field(None, description="Which model; the server's default if left out.")
     budget_ms: float | None = Field(

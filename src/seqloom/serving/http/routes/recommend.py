@@ -130,6 +130,8 @@ async def _recommend(context: Context, request: RecommendRequest) -> dict[str, A
         exclude=tuple(request.exclude),
         candidates=None if request.candidates is None else tuple(request.candidates),
         include_seen=request.include_seen,
+        about=request.about,
+        about_weight=request.about_weight,
     )
     steps: list[Step] | None = None
     if request.model is None and context.cascade is not None:
@@ -151,6 +153,8 @@ async def _recommend(context: Context, request: RecommendRequest) -> dict[str, A
         "fallback": answer.fallback,
         "unknown": answer.unknown,
     }
+    if answer.about is not None:
+        document["about"] = answer.about.model_dump()
     if steps is not None:
         document["cascade"] = [
             {"model": step.model, "outcome": step.outcome, "reason": step.reason} for step in steps

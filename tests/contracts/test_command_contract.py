@@ -48,6 +48,9 @@ OPTIONS = {
     "import-llmesr": """
         --out --items --name --overwrite --json --quiet -q
     """,
+    "mcp": """
+        --store --device --json --quiet -q
+    """,
     "plan": """
         --system -s --config --set --memory --out --device --json --quiet -q
     """,
@@ -60,7 +63,8 @@ OPTIONS = {
         --task-cpus --overwrite --json --quiet -q
     """,
     "recommend": """
-        --history --users --all-users --k -k --mask-seen --no-mask-seen --approximate --dataset
+        --history --users --all-users --k -k --mask-seen --no-mask-seen --approximate --about
+        --about-weight --dataset
         --device --out --shard --merge --engine --shards --workers --ray-address --task-cpus
         --task-gpus --overwrite --json --quiet -q
     """,

@@ -14,7 +14,7 @@ from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import Run, load_run
-from seqloom.runs.steering import Steering
+from seqloom.runs.steering import run_steering
 from seqloom.text.about import AboutError
 from support.datasets import SMALL, tiny_dataset
 
@@ -71,7 +71,7 @@ def test_a_weight_has_limits(run: Run, weight: float) -> None:
 
 
 def test_a_sentence_is_encoded_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    steering = Steering(run)
+    steering = run_steering(run)
     first = steering.follow("red, not blue").steering
     monkeypatch.setattr(steering._item_text, "encode", None)
     assert torch.equal(steering.follow("red, not blue").steering, first)
@@ -79,7 +79,7 @@ def test_a_sentence_is_encoded_once(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
 def test_items_behind_the_catalogue_are_steered_too(run: Run) -> None:
     later = [("new", {"title": "red pen", "price": "2"}), ("old", {"title": "box", "price": "9"})]
-    steered = Steering(run).follow("red pen, under 5", 1.0, later).steering
+    steered = run_steering(run).follow("red pen, under 5", 1.0, later).steering
     assert len(steered) == 22
     assert steered[20] == steered[torch.isfinite(steered)].max()
     assert steered[21] == -torch.inf

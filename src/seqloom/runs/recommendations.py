@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from pydantic import Field
@@ -16,7 +17,7 @@ from seqloom.data.given_ids import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.ann_scorer import approximate_scorer
-from seqloom.runs.steering import DEFAULT_WEIGHT, FollowedSentence, Steered, Steering
+from seqloom.runs.steering import DEFAULT_WEIGHT, FollowedSentence, Steered, run_steering
 from seqloom.runs.trained_run import TrainedRun
 
 
@@ -100,13 +101,13 @@ def follow_sentence(
     dataset: Dataset | str | Path | None = None,
     progress: Progress = SILENT,
 ) -> Steered | None:
-    """Returns the steering of a sentence; None without one. Raises what `Steering` raises."""
+    """Returns the steering of a sentence; None without one. Raises what `run_steering` raises."""
     if about is None:
         return None
     data = dataset if isinstance(dataset, Dataset) else None
     if data is None and dataset is not None:
-        data = run.dataset(dataset)
-    return Steering(run, dataset=data, progress=progress).follow(about, weight)
+        data = run.dataset(cast("str | Path", dataset))
+    return run_steering(run, data, progress).follow(about, weight)
 
 
 def list_best(

@@ -30,7 +30,7 @@ from seqloom.text.item_text import ItemText
 from seqloom.text.prompts import naming_column
 from seqloom.text.store import load_embeddings
 
-DEFAULT_WEIGHT = 2.0
+DEFAULT_WEIGHT = 1.0
 _KEPT_SENTENCES = 1024
 _LaterItem = tuple[str, tuple[str, ...]]
 """Id and attributes of an item that was added after training."""
@@ -59,30 +59,19 @@ class Steered:
 
 
 class Steering:
-    """Turns sentences into steering for one run, with the text encoder that its item vectors come from."""
+    """Turns sentences into steering of one catalogue.
 
-    def __init__(
-        self,
-        run: TrainedRun,
-        *,
-        dataset: Dataset | None = None,
-        progress: Progress = SILENT,
-    ) -> None:
-        """The vectors are those of the run's embedding, else of its data set's default one.
+    `items` describes the catalogue (`item_id` and text columns); `vectors` [N, E] are the embeddings of its
+    rows by `item_text`, whose encoder reads the sentences too.
+    """
 
-        Raises:
-            ConfigError: the catalogue has no text.
-            ArtefactError: the run was trained on no text embedding, and its data set has none or is gone.
-        """
-        names = [name for name in run.items.column_names if name != "item_id"]
-        if not names:
-            raise ConfigError("the catalogue has no text columns, so no sentence can be followed")
-        self._item_text, vectors = _read_vectors(run, names, dataset, progress)
+    def __init__(self, item_text: ItemText, vectors: Tensor, items: pa.Table) -> None:
+        self._item_text = item_text
         self._vectors = _unit(vectors)
+        self._names = _text_columns(items)
         self._columns = FilterColumns(
-            {name: run.items.column(name).to_pylist() for name in names}, naming_column(run.items)
+            {name: items.column(name).to_pylist() for name in self._names}, naming_column(items)
         )
-        self._names = names
         self._sentences: OrderedDict[str, Tensor] = OrderedDict()
         self._later: dict[_LaterItem, Tensor] = {}
         self._lock = threading.Lock()
@@ -182,11 +171,16 @@ def check_weight(weight: float) -> None:
         raise ConfigError(f"about_weight is {weight}; it must be between 0 and 100")
 
 
-def _read_vectors(
-    run: TrainedRun, names: Sequence[str], dataset: Dataset | None, progress: Progress
-) -> tuple[ItemText, Tensor]:
-    """Returns the encoder and the vectors of the run's catalogue. Shapes: -> [N, E]."""
-    recorded = run.manifest.text
+def run_steering(
+    run: TrainedRun, dataset: Dataset | None = None, progress: Progress = SILENT
+) -> Steering:
+    """Returns the steering of a run: by the embedding it was trained on, else its data set's default one.
+
+    Raises:
+        ConfigError: the catalogue has no text.
+        ArtefactError: the run was trained on no text embedding, and its data set has none or is gone.
+    """
+    names, recorded = _text_columns(run.items), run.manifest.text
     try:
         data = dataset if dataset is not None else run.dataset()
         embeddings = load_embeddings(data, recorded["name"] if recorded else None)
@@ -195,12 +189,19 @@ def _read_vectors(
             raise
         item_text = ItemText(recorded, names)
         progress.note("embedding the catalogue, because the run's text embedding is gone")
-        return item_text, item_text.embed(run.items, progress)
+        return Steering(item_text, item_text.embed(run.items, progress), run.items)
     item_text = ItemText(embeddings.manifest.model_dump(mode="json"), names)
     known = embeddings.items[: len(run.item_ids)]
     more = run.items.slice(len(known))
     vectors = torch.cat([known, item_text.embed(more, progress)]) if len(more) else known
-    return item_text, vectors
+    return Steering(item_text, vectors, run.items)
+
+
+def _text_columns(items: pa.Table) -> list[str]:
+    names = [name for name in items.column_names if name != "item_id"]
+    if not names:
+        raise ConfigError("the catalogue has no text columns, so no sentence can be followed")
+    return names
 
 
 def _unit(vectors: Tensor) -> Tensor:

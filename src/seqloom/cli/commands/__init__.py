@@ -23,6 +23,7 @@ SUMMARIES = {
     "recommend": "Recommend items to users, or for histories of item ids.",
     "add-items": "Add items without events to a run, by their text.",
     "serve": "Serve recommendations of trained runs over HTTP.",
+    "mcp": "Give assistants tools over standard input and output (MCP).",
     "systems": "List the systems, or the configuration keys of one.",
     "token": "Create, list or revoke access tokens of a server.",
     "export": "Export a sequence model as ONNX.",

@@ -72,7 +72,7 @@ def recommend(
         typer.Option(
             "--about-weight",
             min=0,
-            help="How strongly --about steers; 0 only filters. [default: 2]",
+            help="How strongly --about steers; 0 only filters. \\[default: 1]",
         ),
     ] = None,
     dataset: options.Dataset = None,

@@ -18,7 +18,7 @@ from seqloom.inference.ann_index import Recall
 from seqloom.runs.ann_scorer import approximate_scorer, can_search
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import NewItemReader, new_item_reader
-from seqloom.runs.steering import Steered, Steering
+from seqloom.runs.steering import Steered, Steering, run_steering
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
 from seqloom.serving.store.base import LiveItem
 
@@ -107,7 +107,7 @@ class ServedModel:
         with self._steering_lock:
             if self._steering is None:
                 try:
-                    self._steering = Steering(self.run)
+                    self._steering = run_steering(self.run)
                 except SeqloomError as error:
                     raise NoSteeringError(str(error)) from None
         later = snapshot.later[: snapshot.scorer.num_items - len(self.run.item_ids)]

@@ -18,6 +18,7 @@ from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.scheduler import OverloadedError
+from seqloom.serving.engine.titles import Titles
 from seqloom.serving.http import problems
 from seqloom.serving.http.context import Context
 from seqloom.serving.http.gate import Gate
@@ -50,7 +51,8 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lifespan=_lifespan,
         responses={code: {"model": problems.ProblemDocument} for code in _PROBLEMS},
     )
-    context = Context(config, engine, store, guard, metrics, cascade, Storage(store, metrics))
+    storage = Storage(store, metrics)
+    context = Context(config, engine, store, guard, metrics, cascade, storage, Titles(engine))
     app.state.context = context
     metrics.watch(
         engine.waiting,

@@ -30,7 +30,7 @@ async def find_items(
 ) -> Response:
     """Items whose titles hold words that begin like those of `query`, the popular ones first."""
     served = context.engine.model(model)
-    return reply({"items": await asyncio.to_thread(_find, context, served, query, limit)})
+    return reply({"items": await asyncio.to_thread(context.titles.find, served, query, limit)})
 
 
 @router.get("/items/{item_id:path}", response_model=ItemReply, dependencies=_READ)
@@ -109,26 +109,6 @@ def _attributes(context: Context, item_id: str) -> dict[str, str | None]:
             row = model.run.items.slice(number - 1, 1).to_pylist()[0]
             return {name: row[name] for name in context.columns(model)}
     return {}
-
-
-def _find(context: Context, model: ServedModel, query: str, limit: int) -> list[dict[str, Any]]:
-    """Items put in while serving first, then those of the training by their events."""
-    words = query.lower().split()
-    found: list[dict[str, Any]] = []
-    live = context.engine.live.items
-    for item in live.values():
-        title = context.live_title(item.attributes) or ""
-        if words and not item.removed and all(word in title.lower() for word in words):
-            found.append({"item_id": item.item_id, "title": title})
-    rows = context.index(model).find(query).tolist()
-    counts = model.counts
-    if counts is not None:
-        rows.sort(key=lambda row: -int(counts[row]))
-    for row in rows[: limit + len(live)]:
-        item_id = model.run.item_ids[row]
-        if item_id not in live:
-            found.append({"item_id": item_id, "title": model.run.titles[row]})
-    return found[:limit]
 
 
 def _unknown() -> ProblemError:

@@ -99,13 +99,13 @@ async def explain(request: ExplainRequest, context: Ctx) -> Response:
     return reply(
         {
             "item_id": explanation.item_id,
-            "title": context.title(served, explanation.item_id),
+            "title": context.titles.title(served, explanation.item_id),
             "score": explanation.score,
             "rank": explanation.rank,
             "history": [
                 {
                     "item_id": each.item_id,
-                    "title": context.title(served, each.item_id),
+                    "title": context.titles.title(served, each.item_id),
                     "position": each.position,
                     "change": each.change,
                 }

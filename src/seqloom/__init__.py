@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         DataError,
         EmbeddingError,
         EngineError,
+        LanguageModelError,
         LockedError,
         ProcessError,
         SeqloomError,
@@ -96,6 +97,7 @@ __all__ = [
     "JobOptions",
     "JobRunner",
     "LLMTuningSummary",
+    "LanguageModelError",
     "ListsManifest",
     "LockedError",
     "PrepareOptions",
@@ -163,7 +165,8 @@ __all__ = [
 _HOMES = {
     "seqloom.core.device": "keep_freed_memory",
     "seqloom.core.errors": (
-        "ArtefactError AssetError ConfigError DataError EmbeddingError EngineError LockedError "
+        "ArtefactError AssetError ConfigError DataError EmbeddingError EngineError LanguageModelError "
+        "LockedError "
         "ProcessError SeqloomError ServingError StorageError StoreError TrainingError"
     ),
     "seqloom.core.progress": "Progress Task",

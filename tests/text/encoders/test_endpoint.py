@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError, EmbeddingError
+from seqloom.hub.endpoint import RetryPolicy, Throttle, retry_after_s
 from seqloom.text.encoders.endpoint import EndpointEncoder, embeddings_url
-from seqloom.text.encoders.retry import RetryPolicy, Throttle, retry_after_s
 
 KEY = "sk-very-secret"
 

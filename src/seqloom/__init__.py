@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from seqloom.evaluation.protocol import RankingProtocol
     from seqloom.evaluation.ranks_file import RankTable, read_ranks
     from seqloom.jobs import JobOptions, JobRunner, build_runner
+    from seqloom.llm.reranking.options import RerankOptions
     from seqloom.pipelines.audit import audit
     from seqloom.pipelines.audit.report import Audit, Check
     from seqloom.pipelines.compare.compare import compare
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from seqloom.pipelines.embed.options import EmbedOptions
     from seqloom.pipelines.estimate.plan import TrainingPlan, plan
     from seqloom.pipelines.evaluate.evaluate import Evaluation, evaluate
+    from seqloom.pipelines.evaluate.rerank import RerankEvaluation, evaluate_rerank
     from seqloom.pipelines.evaluate.zero_shot import ZeroShot, zero_shot
     from seqloom.pipelines.experiments.reproduce import Reproduction, reproduce
     from seqloom.pipelines.experiments.search_space import TunePlan
@@ -109,6 +111,8 @@ __all__ = [
     "Recommendation",
     "RecommendedItem",
     "Reproduction",
+    "RerankEvaluation",
+    "RerankOptions",
     "Run",
     "SearchSummary",
     "SeqloomError",
@@ -134,6 +138,7 @@ __all__ = [
     "demo",
     "embed",
     "evaluate",
+    "evaluate_rerank",
     "export",
     "group_metrics",
     "import_llmesr",
@@ -178,6 +183,7 @@ _HOMES = {
     "seqloom.evaluation.protocol": "RankingProtocol",
     "seqloom.evaluation.ranks_file": "RankTable read_ranks",
     "seqloom.jobs": "JobRunner JobOptions build_runner",
+    "seqloom.llm.reranking.options": "RerankOptions",
     "seqloom.pipelines.audit": "audit",
     "seqloom.pipelines.audit.report": "Audit Check",
     "seqloom.pipelines.compare.compare": "compare",
@@ -186,6 +192,7 @@ _HOMES = {
     "seqloom.pipelines.embed.options": "EmbedOptions",
     "seqloom.pipelines.estimate.plan": "TrainingPlan plan",
     "seqloom.pipelines.evaluate.evaluate": "Evaluation evaluate",
+    "seqloom.pipelines.evaluate.rerank": "RerankEvaluation evaluate_rerank",
     "seqloom.pipelines.evaluate.zero_shot": "ZeroShot zero_shot",
     "seqloom.pipelines.experiments.reproduce": "Reproduction reproduce",
     "seqloom.pipelines.experiments.search_space": "TunePlan",

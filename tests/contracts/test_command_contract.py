@@ -37,7 +37,7 @@ OPTIONS = {
     """,
     "evaluate": """
         --protocol --on --mask-seen --no-mask-seen --negatives --tail-item-below --tail-user-below
-        --exact --sample --zero-shot --dataset --device --json --quiet -q
+        --exact --sample --rerank --rerank-set --zero-shot --dataset --device --json --quiet -q
     """,
     "export": """
         --out --format --overwrite --json --quiet -q
@@ -72,7 +72,7 @@ OPTIONS = {
         --out --dataset --device --tolerance --overwrite --json --quiet -q
     """,
     "serve": """
-        --host --port --store --check-store --auth --no-auth --cascade --budget-ms --approximate
+        --host --port --store --check-store --auth --no-auth --cascade --rerank --budget-ms --approximate
         --exact --max-connections --trusted-proxy --config --set --device --json --quiet -q
     """,
     "sweep": """

@@ -52,7 +52,7 @@ def test_filters_hold_for_every_item_and_are_listed(run: Run) -> None:
 
 def test_the_words_that_are_unwanted_push_items_down(run: Run) -> None:
     assert {int(item[1:]) % 2 for item in listed(run, "nothing blue")[:4]} == {1}
-    assert {int(item[1:]) % 2 for item in listed(run, "blue pen, not red")[:5]} == {0}
+    assert {int(item[1:]) % 2 for item in listed(run, "blue, not red")[:5]} == {0}
 
 
 @pytest.mark.parametrize(

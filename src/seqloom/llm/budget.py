@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from seqloom.core.errors import LanguageModelError
 
 
+class BudgetError(LanguageModelError):
+    """A budget is used up. The message names no host and no folder."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """What was used."""
@@ -68,15 +72,15 @@ class Budget:
             return Usage(used[0], used[1], self._cost(*used), self._calls, self._cached)
 
     def check_time(self) -> None:
-        """Raises `LanguageModelError` where the time is over."""
+        """Raises `BudgetError` where the time is over."""
         if self.seconds_left <= 0:
-            raise LanguageModelError(f"the budget of {self._seconds:g} s is used up")
+            raise BudgetError(f"the budget of {self._seconds:g} s is used up")
 
     def reserve(self, tokens_in: int, tokens_out: int) -> None:
         """Reserves a call.
 
         Raises:
-            LanguageModelError: it might exceed the tokens or the money, or the time is over.
+            BudgetError: it might exceed the tokens or the money, or the time is over.
         """
         self.check_time()
         with self._lock:
@@ -87,9 +91,9 @@ class Budget:
                 )
             ]
             if sum(total) > self._tokens:
-                raise LanguageModelError(f"the budget of {self._tokens} tokens is used up")
+                raise BudgetError(f"the budget of {self._tokens} tokens is used up")
             if self._money is not None and self._cost(*total) > self._money:
-                raise LanguageModelError(f"the budget of {self._money:g} in money is used up")
+                raise BudgetError(f"the budget of {self._money:g} in money is used up")
             self._reserved[0] += tokens_in
             self._reserved[1] += tokens_out
             self._calls += 1

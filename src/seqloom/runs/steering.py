@@ -1,9 +1,10 @@
 """Steers the lists of a run by a sentence: nearness of item texts to it, and filters on their columns.
 
-score = z(system) + weight * z(cos(item, wanted) - max over unwanted of cos(item, unwanted)),
+score = z(system) + weight * (z(cos(item, wanted)) - max over unwanted of max(0, z(cos(item, unwanted)))),
 
 where z scales to mean 0 and standard deviation 1 over the catalogue, so that one weight means the same to
-every system and every text encoder.
+every system and every text encoder. An unwanted text pushes down the items nearer to it than the mean
+and leaves the order of the others: without the lower bound they would be ranked by how unlike it they are.
 """
 
 from __future__ import annotations
@@ -116,11 +117,11 @@ class Steering:
         texts = [*([about.wanted] if about.wanted else []), *about.unwanted]
         if not texts:
             return torch.zeros(len(vectors))
-        cosines = vectors @ self._encode(texts).t()  # [N, texts]
-        near = cosines[:, 0] if about.wanted else torch.zeros(len(vectors))
+        nearness = standardise(self._encode(texts) @ vectors.t())  # [texts, N]
+        near = nearness[0] if about.wanted else torch.zeros(len(vectors))
         if about.unwanted:
-            near = near - cosines[:, -len(about.unwanted) :].amax(1)
-        return standardise(near[None])[0]
+            near = near - nearness[-len(about.unwanted) :].amax(0).clamp(min=0)
+        return near
 
     def _allowed(self, filters: Sequence[Filter], later: Sequence[Mapping[str, str]]) -> Tensor:
         allowed = torch.ones(len(self._vectors) + len(later), dtype=torch.bool)

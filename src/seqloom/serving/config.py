@@ -7,6 +7,7 @@ import ipaddress
 from pydantic import Field, field_validator
 
 from seqloom.core.config import Config
+from seqloom.llm.reranking.options import RerankOptions
 from seqloom.serving.store import DEFAULT_URL
 
 
@@ -109,6 +110,8 @@ class ServerConfig(Config):
     cascade: tuple[str, ...] = ()
     """Models to try in this order under the latency budget, for requests that name no model; the last
     one always answers."""
+    rerank: RerankOptions = Field(default_factory=RerankOptions)
+    """Reranks lists by a language model (`rerank.model`): those of the cascade, and where a request asks."""
     import_histories: bool = True
     """Import the events of the runs' data sets into the store, each event once."""
     auth: bool | None = None

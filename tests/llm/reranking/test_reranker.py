@@ -144,9 +144,10 @@ def test_errors_show_no_secret(server, caplog) -> None:
     server.status = 401
     result = rerank(build())
     assert not result.applied
-    assert "HTTP 401" in result.reason
+    assert "HTTP 401" in result.detail
+    assert result.reason == "the language model failed"
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
-    for text in (result.reason, caplog.text, repr(build())):
+    for text in (result.detail, caplog.text, repr(build())):
         assert KEY not in text
         assert "pass@" not in text
 

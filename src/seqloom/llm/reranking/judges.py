@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from seqloom.core.errors import LanguageModelError
 from seqloom.core.files import sha256_text
-from seqloom.llm.budget import Budget
+from seqloom.llm.budget import Budget, BudgetError
 from seqloom.llm.chat import ChatModel
 from seqloom.llm.reranking.prompts import (
     LIST_SCHEMA,
@@ -81,7 +81,7 @@ class _ChatJudge:
         try:
             return [future.result(max(budget.seconds_left, 0.0)) for future in futures]
         except LateError:
-            raise LanguageModelError("no answer in time") from None
+            raise BudgetError("no answer in time") from None
         finally:
             for future in futures:
                 future.cancel()

@@ -10,7 +10,7 @@ import httpx
 
 from seqloom.core.errors import ConfigError, SeqloomError
 from seqloom.core.progress import SILENT, Progress
-from seqloom.llm.budget import Budget, Usage
+from seqloom.llm.budget import Budget, BudgetError, Usage
 from seqloom.llm.chat import ChatModel
 from seqloom.llm.reranking.judges import AnswerCache, Judge, ListJudge, PointJudge
 from seqloom.llm.reranking.options import RerankOptions
@@ -28,7 +28,9 @@ class Reranked:
     applied: bool
     """Whether the language model took part."""
     reason: str
-    """Why it did not; empty where it did."""
+    """Why it did not; empty where it did. Names no host and no folder."""
+    detail: str
+    """The reason as the model's own error states it."""
     seconds: float
     usage: Usage
 
@@ -81,13 +83,15 @@ class Reranker:
         places = list(range(len(titles)))
         if not history or count < 2:
             reason = "there is no history" if not history else "there is nothing to reorder"
-            return Reranked(places, list(scores), False, reason, budget.seconds, budget.usage)
+            return _left(places, scores, reason, reason, budget)
         read = [clean_title(title) for title in history[-self.options.history :]]
         try:
             judged = self._judge.scores(read, [clean_title(t) for t in titles[:count]], budget)
             budget.check_time()
         except SeqloomError as error:
-            return Reranked(places, list(scores), False, str(error), budget.seconds, budget.usage)
+            known = isinstance(error, BudgetError)
+            reason = str(error) if known else "the language model failed"
+            return _left(places, scores, reason, str(error), budget)
         weight = self.options.weight
         own = _standardise(scores[:count])
         mixed = [
@@ -98,6 +102,7 @@ class Reranker:
             [*order, *places[count:]],
             [*mixed, *scores[count:]],
             True,
+            "",
             "",
             budget.seconds,
             budget.usage,
@@ -113,6 +118,13 @@ class Reranker:
             price_in=options.price_in,
             price_out=options.price_out,
         )
+
+
+def _left(
+    places: list[int], scores: Sequence[float], reason: str, detail: str, budget: Budget
+) -> Reranked:
+    """The list as it was."""
+    return Reranked(places, list(scores), False, reason, detail, budget.seconds, budget.usage)
 
 
 def _build_judge(

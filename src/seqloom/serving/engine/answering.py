@@ -159,7 +159,19 @@ def _recommend(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> 
             fallback = NOTHING_KNOWN if row.unknown.get("history") else NO_HISTORY
         items = _items(model, snapshot, numbers[: row.query.k], scores)
         about = None if row.steered is None else row.steered.followed
-        answers.append(Answer(model, items, len(row.history), row.unknown, fallback, about=about))
+        latest = row.history[-row.query.keep_history :] if row.query.keep_history else []
+        history = tuple(snapshot.ids[number - 1] for number in latest)
+        answers.append(
+            Answer(
+                model,
+                items,
+                len(row.history),
+                row.unknown,
+                fallback,
+                history=history,
+                about=about,
+            )
+        )
     return answers
 
 

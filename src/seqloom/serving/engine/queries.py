@@ -22,6 +22,8 @@ class Recommend:
     about: str | None = None
     """A sentence that steers the list."""
     about_weight: float = DEFAULT_WEIGHT
+    keep_history: int = 0
+    """How many latest known items of the history the answer repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Answer(_FromModel):
     """Why the list holds the popular items instead; None where it does not."""
     method: str = ""
     """How similarity was measured."""
+    history: tuple[str, ...] = ()
+    """The latest known items of the history, oldest first, as many as the query asks for."""
     about: FollowedSentence | None = None
     """How the sentence was understood; None without one."""
 

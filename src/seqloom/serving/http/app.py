@@ -17,6 +17,7 @@ from seqloom.core.errors import StoreError
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
+from seqloom.serving.engine.reranking import RerankStage
 from seqloom.serving.engine.scheduler import OverloadedError
 from seqloom.serving.engine.titles import Titles
 from seqloom.serving.http import problems
@@ -37,7 +38,8 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     """Builds the application. The caller closes the engine and the store.
 
     Raises:
-        ConfigError: tokens are off where others can reach the server.
+        ConfigError: tokens are off where others can reach the server, or lists are reranked by an endpoint
+            and none is set.
         UnknownModelError: the cascade names a model that is not served.
     """
     guard = Guard(store, config)
@@ -51,8 +53,10 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lifespan=_lifespan,
         responses={code: {"model": problems.ProblemDocument} for code in _PROBLEMS},
     )
+    titles = Titles(engine)
+    reranking = RerankStage(config.rerank, titles.title) if config.rerank.model else None
     storage = Storage(store, metrics)
-    context = Context(config, engine, store, guard, metrics, cascade, storage, Titles(engine))
+    context = Context(config, engine, store, guard, metrics, cascade, storage, titles, reranking)
     app.state.context = context
     metrics.watch(
         engine.waiting,
@@ -77,6 +81,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with contextlib.suppress(asyncio.CancelledError):
         await purger
     context.storage.close()
+    if context.reranking is not None:
+        context.reranking.close()
 
 
 async def _purge(context: Context) -> None:

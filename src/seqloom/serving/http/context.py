@@ -14,6 +14,7 @@ from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Scored
+from seqloom.serving.engine.reranking import RerankStage
 from seqloom.serving.engine.titles import Titles
 from seqloom.serving.http.guard import Guard
 from seqloom.serving.http.metrics import Metrics
@@ -33,6 +34,7 @@ class Context:
     cascade: Cascade | None
     storage: Storage
     titles: Titles
+    reranking: RerankStage | None
 
     def columns(self, model: ServedModel) -> list[str]:
         """Returns the text columns of a run's catalogue."""

@@ -35,6 +35,17 @@ class AboutOut(BaseModel):
     weight: float
 
 
+class RerankOut(BaseModel):
+    """What became of reranking by a language model."""
+
+    model: str
+    applied: bool = Field(description="Whether the model ordered the list.")
+    reason: str = Field(description="Why the list stayed as it was; empty where it did not.")
+    tokens: int = Field(description="Read and written for this request.")
+    money: float
+    cached: int = Field(description="Answers of the model that were kept from before.")
+
+
 class ListReply(BaseModel):
     """The items, best first, and where they come from."""
 
@@ -47,6 +58,9 @@ class ListReply(BaseModel):
         {}, description="Ids that the model does not know, by the part of the request."
     )
     about: AboutOut | None = Field(None, description="How the sentence `about` was understood.")
+    rerank: RerankOut | None = Field(
+        None, description="Where a language model was to reorder the list."
+    )
     cascade: list[StepOut] | None = Field(None, description="Who was asked, and what came of it.")
 
 

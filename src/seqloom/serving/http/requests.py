@@ -62,6 +62,11 @@ class RecommendRequest(_Subject):
     about_weight: float = Field(
         DEFAULT_WEIGHT, ge=0, le=100, description="How strongly `about` steers; 0 only filters."
     )
+    rerank: bool | None = Field(
+        None,
+        description="Whether the server's language model reorders the list; if left out, only that of the "
+        "cascade.",
+    )
     details: bool = Field(False, description="Give titles and long-tail marks too.")
     model: str | None = Field(None, description="Which model; the server's default if left out.")
     budget_ms: float | None = Field(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from seqloom.serving.engine.cascade import Step
 from seqloom.serving.engine.queries import Answer, Explain, Explanation, Recommend, Similar
+from seqloom.serving.engine.reranking import RerankedAnswer, RerankStage
 from seqloom.serving.http.context import Context, Ctx, reply
 from seqloom.serving.http.direct_route import DirectRoute
 from seqloom.serving.http.encoding import StrictRoute
@@ -133,16 +135,27 @@ async def _recommend(context: Context, request: RecommendRequest) -> dict[str, A
         about=request.about,
         about_weight=request.about_weight,
     )
+    stage = _rerank_stage(context, request)
     steps: list[Step] | None = None
+    began = time.perf_counter()
+    seconds: float | None = None
+    asked = query if stage is None else stage.widen(query)
     if request.model is None and context.cascade is not None:
         budget = request.budget_ms or context.config.engine.budget_ms
-        answer, steps = await context.cascade.recommend(query, budget / 1000)
+        answer, steps = await context.cascade.recommend(asked, budget / 1000)
+        seconds = budget / 1000 - (time.perf_counter() - began)
         for step in steps:
             context.metrics.step(step.model, step.outcome)
     elif request.budget_ms is not None:
         raise invalid("body/budget_ms", "only the cascade has a budget, and it is not asked here")
     else:
-        answer = await asyncio.wrap_future(context.engine.submit(request.model, query))
+        answer = await asyncio.wrap_future(context.engine.submit(request.model, asked))
+    reranked: RerankedAnswer | None = None
+    if stage is not None:
+        reranked = await stage.rerank(answer, request.k, seconds)
+        answer = reranked.answer
+        steps = None if steps is None else [*steps, reranked.step]
+        context.metrics.step(reranked.step.model, reranked.step.outcome)
     if answer.fallback is not None:
         context.metrics.fallback(answer.model)
     document = {
@@ -155,8 +168,38 @@ async def _recommend(context: Context, request: RecommendRequest) -> dict[str, A
     }
     if answer.about is not None:
         document["about"] = answer.about.model_dump()
+    if reranked is not None:
+        document["rerank"] = _describe_rerank(context, reranked)
     if steps is not None:
         document["cascade"] = [
             {"model": step.model, "outcome": step.outcome, "reason": step.reason} for step in steps
         ]
     return document
+
+
+def _rerank_stage(context: Context, request: RecommendRequest) -> RerankStage | None:
+    """The stage that reorders the list of a request, if one does.
+
+    Raises:
+        ProblemError: the request asks for it, and the server has none.
+    """
+    if request.rerank is False:
+        return None
+    if request.rerank is None and (request.model is not None or context.cascade is None):
+        return None
+    if request.rerank and context.reranking is None:
+        raise invalid("body/rerank", "the server reranks by no language model")
+    return context.reranking
+
+
+def _describe_rerank(context: Context, reranked: RerankedAnswer) -> dict[str, Any]:
+    usage = None if reranked.result is None else reranked.result.usage
+    applied = reranked.step.outcome == "answered"
+    return {
+        "model": context.config.rerank.model,
+        "applied": applied,
+        "reason": "" if applied else f"{reranked.step.outcome}: {reranked.step.reason}",
+        "tokens": 0 if usage is None else usage.tokens,
+        "money": 0.0 if usage is None else usage.money,
+        "cached": 0 if usage is None else usage.cached,
+    }

@@ -72,8 +72,8 @@ OPTIONS = {
         --out --dataset --device --tolerance --overwrite --json --quiet -q
     """,
     "serve": """
-        --host --port --store --check-store --auth --no-auth --cascade --rerank --budget-ms --approximate
-        --exact --max-connections --trusted-proxy --config --set --device --json --quiet -q
+        --host --port --store --check-store --auth --no-auth --cascade --rerank --explain --budget-ms
+        --approximate --exact --max-connections --trusted-proxy --config --set --device --json --quiet -q
     """,
     "sweep": """
         --plan --out --set --only --device --json --quiet -q

@@ -7,6 +7,7 @@ import ipaddress
 from pydantic import Field, field_validator
 
 from seqloom.core.config import Config
+from seqloom.llm.request_options import RequestOptions
 from seqloom.llm.reranking.options import RerankOptions
 from seqloom.serving.store import DEFAULT_URL
 
@@ -112,6 +113,9 @@ class ServerConfig(Config):
     one always answers."""
     rerank: RerankOptions = Field(default_factory=RerankOptions)
     """Reranks lists by a language model (`rerank.model`): those of the cascade, and where a request asks."""
+    explain: RequestOptions = Field(default_factory=RequestOptions)
+    """Words of explanations by a language model (`explain.model`) where the evidence supports them; without
+    one, by templates."""
     import_histories: bool = True
     """Import the events of the runs' data sets into the store, each event once."""
     auth: bool | None = None

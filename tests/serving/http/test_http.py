@@ -465,3 +465,13 @@ def test_a_sentence_that_cannot_be_followed_is_a_problem(client) -> None:
     is_problem(client.post("/v1/recommend", json=too_long), 422, "invalid")
     too_strong = {"history": HISTORY, "about": "red", "about_weight": 1e9}
     is_problem(client.post("/v1/recommend", json=too_strong), 422, "invalid")
+
+
+def test_an_explanation_in_words_is_by_templates_without_a_model(client) -> None:
+    told = post(client, "explain", history=HISTORY, model="llmesr", words=True)
+    words = told["words"]
+    assert {each["source"] for each in words["sentences"]} == {"template"}
+    assert words["reason"] == "no model is configured"
+    carried = [each for each in told["history"] if each["change"] > 0]
+    assert all(each["title"] in words["sentences"][0]["text"] for each in carried[:1])
+    assert "words" not in post(client, "explain", history=HISTORY, model="llmesr")

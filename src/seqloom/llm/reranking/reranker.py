@@ -78,7 +78,7 @@ class Reranker:
             seconds: time budget, if it is less than that of the options.
             budget: the budget of the request, if it began before.
         """
-        budget = budget or self.new_budget(seconds)
+        budget = budget or self.options.new_budget(seconds)
         count = min(len(titles), self.options.candidates)
         places = list(range(len(titles)))
         if not history or count < 2:
@@ -106,17 +106,6 @@ class Reranker:
             "",
             budget.seconds,
             budget.usage,
-        )
-
-    def new_budget(self, seconds: float | None = None) -> Budget:
-        """Starts the budget of a request."""
-        options = self.options
-        return Budget(
-            options.time_s if seconds is None else min(seconds, options.time_s),
-            options.max_tokens,
-            money=options.max_money,
-            price_in=options.price_in,
-            price_out=options.price_out,
         )
 
 

@@ -63,7 +63,7 @@ class RerankStage:
             seconds: what is left of the latency budget; None for that of the options alone.
         """
         loop = asyncio.get_running_loop()
-        budget = self._reranker.new_budget(seconds)
+        budget = self.options.new_budget(seconds)
         expected = self._latency.expect(loop.time())
         if expected > budget.seconds_left or self._waiting >= _MOST_WAITING:
             full = self._waiting >= _MOST_WAITING

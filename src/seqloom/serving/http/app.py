@@ -14,6 +14,7 @@ from fastapi.security import HTTPBearer
 
 from seqloom._version import __version__
 from seqloom.core.errors import StoreError
+from seqloom.llm.explaining.explainer import Explainer
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
@@ -38,8 +39,8 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     """Builds the application. The caller closes the engine and the store.
 
     Raises:
-        ConfigError: tokens are off where others can reach the server, or lists are reranked by an endpoint
-            and none is set.
+        ConfigError: tokens are off where others can reach the server, or a language model is behind an
+            endpoint and none is set.
         UnknownModelError: the cascade names a model that is not served.
     """
     guard = Guard(store, config)
@@ -56,7 +57,10 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     titles = Titles(engine)
     reranking = RerankStage(config.rerank, titles.title) if config.rerank.model else None
     storage = Storage(store, metrics)
-    context = Context(config, engine, store, guard, metrics, cascade, storage, titles, reranking)
+    explainer = Explainer(config.explain)
+    context = Context(
+        config, engine, store, guard, metrics, cascade, storage, titles, reranking, explainer
+    )
     app.state.context = context
     metrics.watch(
         engine.waiting,

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 from pydantic_core import to_json
 
+from seqloom.llm.explaining.explainer import Explainer
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
@@ -35,6 +36,7 @@ class Context:
     storage: Storage
     titles: Titles
     reranking: RerankStage | None
+    explainer: Explainer
 
     def columns(self, model: ServedModel) -> list[str]:
         """Returns the text columns of a run's catalogue."""

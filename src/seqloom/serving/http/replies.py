@@ -97,6 +97,25 @@ class ViewOut(BaseModel):
     share: float = Field(description="|advantage| over the sum of them.")
 
 
+class SentenceOut(BaseModel):
+    """A sentence that the numbers support."""
+
+    text: str
+    source: Literal["model", "template"]
+
+
+class WordsOut(BaseModel):
+    """An explanation in words."""
+
+    sentences: list[SentenceOut]
+    written: int = Field(description="Sentences that the language model wrote.")
+    supported: int = Field(
+        description="Those of them that the numbers support; only these are shown."
+    )
+    reason: str = Field(description="Why none of the model's is shown; empty where one is.")
+    tokens: int
+
+
 class ExplainReply(BaseModel):
     """Why an item has its score."""
 
@@ -107,6 +126,7 @@ class ExplainReply(BaseModel):
     history: list[CarriedOut] = Field(description="The item that carried most first.")
     views: dict[str, ViewOut] = Field(description="Empty where a model has one view only.")
     unknown: dict[str, list[str]]
+    words: WordsOut | None = Field(None, description="Where the request asks for words.")
     model: str
     version: str
 

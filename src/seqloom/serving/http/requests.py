@@ -84,6 +84,9 @@ class ExplainRequest(_Subject):
     """Which recommendation to explain."""
 
     item_id: Identifier | None = Field(None, description="The item; the best one if left out.")
+    words: bool = Field(
+        False, description="Say it in sentences too, each checked against the numbers."
+    )
     model: str | None = Field(None, description="Which model; the server's default if left out.")
 
 

@@ -59,6 +59,8 @@ class Reason(BaseModel):
     """The largest contribution first."""
     views: dict[str, float]
     """The share of each view of the model; empty where it has one only."""
+    words: str
+    """The same in sentences."""
 
 
 class FoundItems(BaseModel):

@@ -12,6 +12,7 @@ from seqloom.core.files import read_json
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.ranks_file import RankTable, read_ranks
 from seqloom.evaluation.significance import paired_test
+from seqloom.llm.explaining.evidence import template_sentences
 from seqloom.runs.steering import DEFAULT_WEIGHT
 from seqloom.serving.config import LimitsConfig
 from seqloom.serving.engine.engine import Engine
@@ -26,6 +27,7 @@ from seqloom.serving.engine.queries import (
     Similar,
 )
 from seqloom.serving.engine.titles import Titles
+from seqloom.serving.engine.wording import evidence_of
 from seqloom.serving.mcp.replies import (
     ComparedMetric,
     ComparedModels,
@@ -128,6 +130,7 @@ class Tools:
                 for each in reason.history[:_CARRIED]
             ],
             views={name: part.share for name, part in reason.views.items()},
+            words=" ".join(template_sentences(evidence_of(reason, self._titles.title))),
         )
 
     async def search_items(

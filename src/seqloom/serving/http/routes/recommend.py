@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from seqloom.serving.engine.cascade import Step
 from seqloom.serving.engine.queries import Answer, Explain, Explanation, Recommend, Similar
 from seqloom.serving.engine.reranking import RerankedAnswer, RerankStage
+from seqloom.serving.engine.wording import evidence_of
 from seqloom.serving.http.context import Context, Ctx, reply
 from seqloom.serving.http.direct_route import DirectRoute
 from seqloom.serving.http.encoding import StrictRoute
@@ -97,31 +98,44 @@ async def explain(request: ExplainRequest, context: Ctx) -> Response:
     query = Explain(request.user_id, history, request.item_id)
     future = context.engine.submit(request.model, query)
     explanation: Explanation = await asyncio.wrap_future(future)
-    served = explanation.served
-    return reply(
-        {
-            "item_id": explanation.item_id,
-            "title": context.titles.title(served, explanation.item_id),
-            "score": explanation.score,
-            "rank": explanation.rank,
-            "history": [
-                {
-                    "item_id": each.item_id,
-                    "title": context.titles.title(served, each.item_id),
-                    "position": each.position,
-                    "change": each.change,
-                }
-                for each in explanation.history
-            ],
-            "views": {
-                name: {"score": part.score, "advantage": part.advantage, "share": part.share}
-                for name, part in explanation.views.items()
-            },
-            "unknown": explanation.unknown,
-            "model": served.name,
-            "version": served.version,
+    document = _explained(context, explanation)
+    if request.words:
+        evidence = evidence_of(explanation, context.titles.title)
+        words = await asyncio.to_thread(context.explainer.explain, evidence)
+        document["words"] = {
+            "sentences": [{"text": each.text, "source": each.source} for each in words.sentences],
+            "written": words.written,
+            "supported": words.supported,
+            "reason": words.reason,
+            "tokens": words.usage.tokens,
         }
-    )
+    return reply(document)
+
+
+def _explained(context: Context, explanation: Explanation) -> dict[str, Any]:
+    served = explanation.served
+    return {
+        "item_id": explanation.item_id,
+        "title": context.titles.title(served, explanation.item_id),
+        "score": explanation.score,
+        "rank": explanation.rank,
+        "history": [
+            {
+                "item_id": each.item_id,
+                "title": context.titles.title(served, each.item_id),
+                "position": each.position,
+                "change": each.change,
+            }
+            for each in explanation.history
+        ],
+        "views": {
+            name: {"score": part.score, "advantage": part.advantage, "share": part.share}
+            for name, part in explanation.views.items()
+        },
+        "unknown": explanation.unknown,
+        "model": served.name,
+        "version": served.version,
+    }
 
 
 async def _recommend(context: Context, request: RecommendRequest) -> dict[str, Any]:

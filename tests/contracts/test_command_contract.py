@@ -72,7 +72,7 @@ OPTIONS = {
         --out --dataset --device --tolerance --overwrite --json --quiet -q
     """,
     "serve": """
-        --host --port --store --check-store --auth --no-auth --cascade --rerank --explain --budget-ms
+        --host --port --store --check-store --auth --no-auth --cascade --rerank --budget-ms
         --approximate --exact --max-connections --trusted-proxy --config --set --device --json --quiet -q
     """,
     "sweep": """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
@@ -222,7 +221,7 @@ def _local_prompt(evidence: Evidence) -> str:
     )
 
 
-def _split(text: str) -> Sequence[str] | list[str]:
+def _split(text: str) -> list[str]:
     """Splits the first line of a text into whole sentences."""
     line = text.strip().split("\n")[0]
     return [part for part in re.split(r"(?<=[.!?])\s+", line) if part.endswith((".", "!", "?"))]

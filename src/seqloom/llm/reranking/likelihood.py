@@ -71,12 +71,13 @@ class LikelihoodJudge:
     ) -> list[float]:
         """Log-likelihood of each title after a history, from the cache where it is there."""
         keys = [sha256_text(self.name, *history, "", title) for title in titles]
-        known = {key: self._cache.get(key, budget) for key in dict.fromkeys(keys)}
-        missing = [
-            (key, title)
-            for key, title in dict(zip(keys, titles, strict=True)).items()
-            if known[key] is None
-        ]
+        known: dict[str, float] = {}
+        for key in dict.fromkeys(keys):
+            kept = self._cache.get(key, budget)
+            if kept is not None:
+                known[key] = kept
+        distinct = dict(zip(keys, titles, strict=True))
+        missing = [(key, title) for key, title in distinct.items() if key not in known]
         for start in range(0, len(missing), _AT_ONCE):
             part = missing[start : start + _AT_ONCE]
             values = self._compute(history_prompt(history), [title for _, title in part], budget)

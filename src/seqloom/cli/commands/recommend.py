@@ -116,6 +116,7 @@ def recommend(
         from seqloom.pipelines.recommend.recommend import recommend as run_stage
         from seqloom.pipelines.recommend.user_file import read_users
 
+        steering = {"about": about, "about_weight": about_weight}
         recommendations = run_stage(
             run,
             histories=_histories(history) if history else None,
@@ -124,8 +125,7 @@ def recommend(
             k=k,
             mask_seen=mask_seen,
             approximate=approximate,
-            about=about,
-            **({} if about_weight is None else {"about_weight": about_weight}),
+            **{name: value for name, value in steering.items() if value is not None},
             dataset=dataset,
             device=device,
             progress=current.progress,

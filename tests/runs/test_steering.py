@@ -103,3 +103,25 @@ def test_a_run_of_a_text_system_needs_no_data_set(folder: Path, tmp_path: Path) 
         assert listed(load_run(folder / "sasrec"), "blue pen", dataset=moved)
     finally:
         shutil.move(tmp_path / "data", folder / "data")
+
+
+def test_sentences_of_one_run_share_the_vectors_until_the_catalogue_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seqloom.runs import recommendations
+
+    run, made = load_run(folder / "llmesr"), []
+    plain = recommendations.run_steering
+
+    def counted(*arguments, **options):
+        made.append(1)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(recommendations, "run_steering", counted)
+    listed(run, "red")
+    listed(run, "blue")
+    assert len(made) == 1
+    new = {"item_id": ["new"], "title": ["golden fountain"], "price": ["3"], "brand": ["Pilot"]}
+    run.add_items(pa.table(new))
+    assert listed(run, "golden fountain")[0] == "new"
+    assert len(made) == 2

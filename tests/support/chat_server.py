@@ -58,7 +58,7 @@ def chat_server(answer: Answer) -> Iterator[ChatServer]:
             reply = state.reply(body, dict(self.headers))
             time.sleep(state.delay_s)
             with contextlib.suppress(OSError):  # the client may have gone
-                self.send_response(302 if state.redirect else state.status)
+                self.send_response(307 if state.redirect else state.status)
                 if state.redirect:
                     self.send_header("Location", state.redirect)
                 if not state.drips:

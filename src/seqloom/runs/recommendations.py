@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from weakref import WeakKeyDictionary
 
+import pyarrow as pa
 import torch
 from pydantic import Field
 
@@ -17,8 +18,11 @@ from seqloom.data.given_ids import match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.ann_scorer import approximate_scorer
-from seqloom.runs.steering import DEFAULT_WEIGHT, FollowedSentence, Steered, run_steering
+from seqloom.runs.steering import DEFAULT_WEIGHT, FollowedSentence, Steered, Steering, run_steering
 from seqloom.runs.trained_run import TrainedRun
+
+_STEERING: WeakKeyDictionary[TrainedRun, tuple[pa.Table, Steering]] = WeakKeyDictionary()
+"""Steering of runs in memory, with the catalogue that it is of."""
 
 
 class RecommendedItem(Config):
@@ -104,10 +108,14 @@ def follow_sentence(
     """Returns the steering of a sentence; None without one. Raises what `run_steering` raises."""
     if about is None:
         return None
-    data = dataset if isinstance(dataset, Dataset) else None
-    if data is None and dataset is not None:
-        data = run.dataset(cast("str | Path", dataset))
-    return run_steering(run, data, progress).follow(about, weight)
+    if dataset is not None:
+        data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+        return run_steering(run, data, progress).follow(about, weight)
+    items, steering = _STEERING.get(run, (None, None))
+    if steering is None or items is not run.items:
+        steering = run_steering(run, progress=progress)
+        _STEERING[run] = (run.items, steering)
+    return steering.follow(about, weight)
 
 
 def list_best(

@@ -152,3 +152,11 @@ def test_the_rate_limit_spaces_requests_out():
     for _ in range(3):
         throttle.wait()
     assert pauses == [2.0, 4.0]
+
+
+def test_somebody_who_waits_is_not_kept_waiting() -> None:
+    service = Service(*(httpx.Response(503) for _ in range(9)))
+    encoder = EndpointEncoder("m", transport=httpx.MockTransport(service)).interactive()
+    with pytest.raises(EmbeddingError, match="2 times"):
+        encoder.encode(["a"])
+    assert len(service.requests) == 2

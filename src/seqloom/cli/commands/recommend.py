@@ -116,7 +116,7 @@ def recommend(
         from seqloom.pipelines.recommend.recommend import recommend as run_stage
         from seqloom.pipelines.recommend.user_file import read_users
 
-        steering = {"about": about, "about_weight": about_weight}
+        steering: dict[str, Any] = {"about": about, "about_weight": about_weight}
         recommendations = run_stage(
             run,
             histories=_histories(history) if history else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -23,6 +24,7 @@ from seqloom.hub.endpoint import (
 )
 
 URL_VARIABLES = ("SEQLOOM_EMBEDDINGS_URL", "OPENAI_BASE_URL")
+_INTERACTIVE = RetryPolicy(retries=1, first_wait_s=0.2, longest_wait_s=1.0, timeout_s=5.0)
 _AGAIN = "run the same command again when it is available, finished texts are kept"
 KEY_VARIABLES = ("SEQLOOM_EMBEDDINGS_KEY", "OPENAI_API_KEY")
 
@@ -59,6 +61,13 @@ class EndpointEncoder:
         self._retry = retry or RetryPolicy()
         self._throttle = Throttle(requests_per_minute)
         self._transport = transport
+
+    def interactive(self) -> EndpointEncoder:
+        """Returns an encoder of the same vectors for texts that somebody waits for: few, short retries."""
+        encoder = copy.copy(self)
+        encoder.__dict__.pop("_client", None)
+        encoder._retry = _INTERACTIVE
+        return encoder
 
     def provenance(self) -> dict[str, Any]:
         """See `TextEncoder`. The URL is recorded without user names, passwords or queries."""

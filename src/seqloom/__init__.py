@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         DataError,
         EmbeddingError,
         EngineError,
+        LanguageModelError,
         LockedError,
         ProcessError,
         SeqloomError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from seqloom.evaluation.protocol import RankingProtocol
     from seqloom.evaluation.ranks_file import RankTable, read_ranks
     from seqloom.jobs import JobOptions, JobRunner, build_runner
+    from seqloom.llm.reranking.options import RerankOptions
     from seqloom.pipelines.audit import audit
     from seqloom.pipelines.audit.report import Audit, Check
     from seqloom.pipelines.compare.compare import compare
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from seqloom.pipelines.embed.options import EmbedOptions
     from seqloom.pipelines.estimate.plan import TrainingPlan, plan
     from seqloom.pipelines.evaluate.evaluate import evaluate
+    from seqloom.pipelines.evaluate.rerank import RerankEvaluation, evaluate_rerank
     from seqloom.pipelines.evaluate.stored import Evaluation
     from seqloom.pipelines.evaluate.zero_shot import ZeroShot, zero_shot
     from seqloom.pipelines.experiments.reproduce import Reproduction, reproduce
@@ -107,6 +110,7 @@ __all__ = [
     "JobOptions",
     "JobRunner",
     "LLMTuningSummary",
+    "LanguageModelError",
     "ListsManifest",
     "LockedError",
     "PrepareOptions",
@@ -119,6 +123,8 @@ __all__ = [
     "Recommendations",
     "RecommendedItem",
     "Reproduction",
+    "RerankEvaluation",
+    "RerankOptions",
     "Run",
     "RunList",
     "SearchSummary",
@@ -147,6 +153,7 @@ __all__ = [
     "demo",
     "embed",
     "evaluate",
+    "evaluate_rerank",
     "export",
     "export_vectors",
     "group_metrics",
@@ -192,7 +199,8 @@ _HOMES = {
     "seqloom.core.interactive": "show_progress",
     "seqloom.core.device": "keep_freed_memory",
     "seqloom.core.errors": (
-        "ArtefactError AssetError ConfigError DataError EmbeddingError EngineError LockedError "
+        "ArtefactError AssetError ConfigError DataError EmbeddingError EngineError LanguageModelError "
+        "LockedError "
         "ProcessError SeqloomError ServingError StorageError StoreError TrainingError"
     ),
     "seqloom.core.progress": "Progress Task",
@@ -204,6 +212,7 @@ _HOMES = {
     "seqloom.evaluation.protocol": "RankingProtocol",
     "seqloom.evaluation.ranks_file": "RankTable read_ranks",
     "seqloom.jobs": "JobRunner JobOptions build_runner",
+    "seqloom.llm.reranking.options": "RerankOptions",
     "seqloom.pipelines.audit": "audit",
     "seqloom.pipelines.audit.report": "Audit Check",
     "seqloom.pipelines.compare.compare": "compare",
@@ -213,6 +222,7 @@ _HOMES = {
     "seqloom.pipelines.estimate.plan": "TrainingPlan plan",
     "seqloom.pipelines.evaluate.evaluate": "evaluate",
     "seqloom.pipelines.evaluate.stored": "Evaluation",
+    "seqloom.pipelines.evaluate.rerank": "RerankEvaluation evaluate_rerank",
     "seqloom.pipelines.evaluate.zero_shot": "ZeroShot zero_shot",
     "seqloom.pipelines.experiments.reproduce": "Reproduction reproduce",
     "seqloom.pipelines.experiments.search_space": "TunePlan",

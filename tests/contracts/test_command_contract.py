@@ -37,7 +37,7 @@ OPTIONS = {
     """,
     "evaluate": """
         --protocol --on --mask-seen --no-mask-seen --negatives --tail-item-below --tail-user-below
-        --exact --sample --zero-shot --dataset --device --json --quiet -q
+        --exact --sample --rerank --rerank-set --zero-shot --dataset --device --json --quiet -q
     """,
     "export": """
         --out --format --overwrite --json --quiet -q
@@ -47,6 +47,9 @@ OPTIONS = {
     """,
     "import-llmesr": """
         --out --items --name --overwrite --json --quiet -q
+    """,
+    "mcp": """
+        --store --device --json --quiet -q
     """,
     "plan": """
         --system -s --config --set --memory --out --device --json --quiet -q
@@ -60,7 +63,8 @@ OPTIONS = {
         --task-cpus --overwrite --json --quiet -q
     """,
     "recommend": """
-        --history --users --all-users --k -k --mask-seen --no-mask-seen --approximate --dataset
+        --history --users --all-users --k -k --mask-seen --no-mask-seen --approximate --about
+        --about-weight --dataset
         --device --out --shard --merge --engine --shards --workers --ray-address --task-cpus
         --task-gpus --overwrite --json --quiet -q
     """,
@@ -68,8 +72,8 @@ OPTIONS = {
         --out --dataset --device --tolerance --overwrite --json --quiet -q
     """,
     "serve": """
-        --host --port --store --check-store --auth --no-auth --cascade --budget-ms --approximate
-        --exact --max-connections --trusted-proxy --config --set --device --json --quiet -q
+        --host --port --store --check-store --auth --no-auth --cascade --rerank --budget-ms
+        --approximate --exact --max-connections --trusted-proxy --config --set --device --json --quiet -q
     """,
     "sweep": """
         --plan --out --set --only --device --json --quiet -q

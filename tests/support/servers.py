@@ -21,6 +21,7 @@ from benchmarks.backends import free_port
 from benchmarks import backends
 
 __all__ = [
+    "SOURCES",
     "Process",
     "free_port",
     "nginx_server",
@@ -28,7 +29,7 @@ __all__ = [
     "postgres_server",
     "redis_server",
 ]
-_SOURCES = str(Path(__file__).resolve().parents[2] / "src")
+SOURCES = str(Path(__file__).resolve().parents[2] / "src")
 _MAIN = "from seqloom.cli.main import main; main()"
 
 
@@ -83,7 +84,7 @@ class Process:
             command += ["--store", f"sqlite:///{folder / 'store.db'}"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.log, text=True,
-            env={**os.environ, "PYTHONPATH": _SOURCES, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         self._summary: dict | None = None
 

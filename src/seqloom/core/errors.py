@@ -51,6 +51,10 @@ class EmbeddingError(SeqloomError):
     """A text encoder failed or returned an invalid embedding."""
 
 
+class LanguageModelError(SeqloomError):
+    """A language model failed, gave no usable answer, or would exceed its budget."""
+
+
 class TrainingError(SeqloomError):
     """Training cannot continue, for instance because the loss is not finite."""
 

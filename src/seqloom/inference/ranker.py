@@ -68,12 +68,17 @@ class Ranker:
         *,
         hidden: Sequences | None = None,
         candidates: Sequence[Sequence[int]] | None = None,
+        steering: Tensor | None = None,
     ) -> Lists:
         """Returns the k best items of each history.
 
         Args:
             hidden: the item numbers that each list must not hold, such as the history itself.
             candidates: the item numbers that each list is taken from; all items if not given.
+            steering: [B, N] added to the scores after these were standardised, row by row, to mean 0 and
+                standard deviation 1 over the catalogue; minus infinity takes an item out. A list scorer
+                that is no vector scorer is asked for its best items, to which the best by steering are
+                added; scores are standardised over these candidates.
         """
         empty = histories.lengths == 0
         if 0 < int(empty.sum()) < len(empty):
@@ -84,11 +89,12 @@ class Ranker:
                     k,
                     None if hidden is None else hidden.select(rows),
                     None if candidates is None else [candidates[row] for row in rows.tolist()],
+                    None if steering is None else steering[rows],
                 )
                 for rows in groups
             ]
             return _interleave(groups, parts)
-        return self._best(histories, k, hidden, candidates)
+        return self._best(histories, k, hidden, candidates, steering)
 
     def _best(
         self,
@@ -96,14 +102,37 @@ class Ranker:
         k: int,
         hidden: Sequences | None,
         candidates: Sequence[Sequence[int]] | None,
+        steering: Tensor | None,
     ) -> Lists:
         if not len(histories):
             return Lists(torch.zeros(0, k, dtype=torch.int64), torch.zeros(0, k))
+        if steering is not None and candidates is None and self._scores_few(histories):
+            candidates = self._propose(histories, k, hidden, steering)
         if candidates is not None:
-            return self._best_candidates(histories, k, self._allowed(candidates, hidden))
+            allowed = self._allowed(candidates, hidden)
+            return self._best_candidates(histories, k, allowed, steering)
+        if steering is not None:
+            scores = steer(self.score(histories), steering.to(self.device))
+            return self.top(self.hide(scores, hidden), k)
         if self.searches(histories):
             return self.search(histories, k, hidden)
         return self.top(self.hide(self.score(histories), hidden), k)
+
+    def _scores_few(self, histories: Sequences) -> bool:
+        """Whether scoring the whole catalogue is far more work than scoring a list."""
+        return self.searches(histories) and not isinstance(self.scorer, VectorScorer)
+
+    def _propose(
+        self, histories: Sequences, k: int, hidden: Sequences | None, steering: Tensor
+    ) -> list[list[int]]:
+        """The best items by the scorer's search and, as many again, by steering alone."""
+        assert isinstance(self.scorer, ListScorer)
+        count = max(k, self.scorer.list_size)
+        found = self.search(histories, count, hidden).items.tolist()
+        near = self.top(
+            self.hide(steering.to(self.device, copy=True), hidden), count
+        ).items.tolist()
+        return [[item for item in (*a, *b) if item] for a, b in zip(found, near, strict=True)]
 
     def score(self, histories: Sequences) -> Tensor:
         """Scores the whole catalogue. Shapes: -> [B, N]."""
@@ -158,8 +187,10 @@ class Ranker:
         scores = self.score(histories).gather(1, (candidates - 1).clamp(min=0))
         return scores.masked_fill(candidates == 0, -torch.inf)
 
-    def _best_candidates(self, histories: Sequences, k: int, candidates: Tensor) -> Lists:
-        """Shapes: candidates [B, C], 0 where padded."""
+    def _best_candidates(
+        self, histories: Sequences, k: int, candidates: Tensor, steering: Tensor | None
+    ) -> Lists:
+        """Shapes: candidates [B, C], 0 where padded, steering [B, N]."""
         if not candidates.shape[1]:
             nothing = torch.zeros(len(histories), k, dtype=torch.int64)
             return Lists(nothing, torch.full((len(histories), k), -torch.inf))
@@ -167,10 +198,24 @@ class Ranker:
         if self.keys is not None:
             keys = self.keys.to(self.device)[(candidates - 1).clamp(min=0)]
             candidates = candidates.gather(1, keys.argsort(dim=1, stable=True))
-        scores = self.score_candidates(histories, candidates)
+        if steering is None:
+            scores = self.score_candidates(histories, candidates)
+        else:
+            scores = self._steer_candidates(histories, candidates, steering.to(self.device))
         values, places = scores.sort(dim=1, descending=True, stable=True)
         items = candidates.gather(1, places).masked_fill(values == -torch.inf, 0)
         return _widen(items[:, :k], values[:, :k], k)
+
+    def _steer_candidates(
+        self, histories: Sequences, candidates: Tensor, steering: Tensor
+    ) -> Tensor:
+        """Shapes: candidates [B, C], steering [B, N] -> [B, C]."""
+        places = (candidates - 1).clamp(min=0)
+        if self._scores_few(histories):
+            scores = self.score_candidates(histories, candidates)
+            return steer(scores, steering.gather(1, places))
+        scores = steer(self.score(histories), steering).gather(1, places)
+        return scores.masked_fill(candidates == 0, -torch.inf)
 
     def _allowed(self, candidates: Sequence[Sequence[int]], hidden: Sequences | None) -> Tensor:
         """Each row's candidates once, without those that are hidden or removed. Shapes: -> [B, C]."""
@@ -224,6 +269,26 @@ def best_of(items: Tensor, scores: Tensor, k: int, keys: Tensor | None = None) -
     values, places = scores.sort(dim=1, descending=True, stable=True)
     best = items.gather(1, places).masked_fill(values == -torch.inf, 0)[:, :k]
     return torch.nn.functional.pad(best, (0, k - best.shape[1]))
+
+
+def steer(scores: Tensor, steering: Tensor) -> Tensor:
+    """Standardises each row of scores and adds the steering.
+
+    Scores of minus infinity take no part in mean and deviation. Rows of equal scores become 0.
+
+    Shapes: [B, C], [B, C] -> [B, C].
+    """
+    return standardise(scores) + steering.to(scores.device, scores.dtype)
+
+
+def standardise(scores: Tensor) -> Tensor:
+    """Scales the finite entries of each row to mean 0 and standard deviation 1. Shapes: [B, C] -> [B, C]."""
+    finite = scores.isfinite()
+    count = finite.sum(1, keepdim=True).clamp(min=1)
+    mean = scores.where(finite, 0).sum(1, keepdim=True) / count
+    centred = scores - mean
+    deviation = (centred.where(finite, 0).square().sum(1, keepdim=True) / count).sqrt()
+    return centred / deviation.where(deviation > 1e-9 * mean.abs(), 1)
 
 
 def _rows(batch: PaddedBatch, rows: Sequence[int]) -> PaddedBatch:

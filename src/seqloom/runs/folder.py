@@ -45,6 +45,7 @@ from seqloom.runs.run_files import (
     checked_config,
     read_weights,
 )
+from seqloom.runs.steering import DEFAULT_WEIGHT
 from seqloom.runs.trained_run import TrainedRun
 from seqloom.systems.base import MODEL_FOLDER, System, base_differences
 from seqloom.systems.registry import system_class
@@ -60,6 +61,8 @@ class Run(TrainedRun):
         *,
         mask_seen: bool | None = None,
         approximate: bool = False,
+        about: str | None = None,
+        about_weight: float = DEFAULT_WEIGHT,
         dataset: Dataset | str | Path | None = None,
         progress: Progress = AUTO,
     ) -> Recommendations:
@@ -83,6 +86,8 @@ class Run(TrainedRun):
             k=k,
             mask_seen=mask_seen,
             approximate=approximate,
+            about=about,
+            about_weight=about_weight,
             dataset=dataset,
             progress=progress,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import pyarrow as pa
 import torch
 from pydantic import Field
 
@@ -18,7 +20,11 @@ from seqloom.data.given_ids import as_histories, match_ids
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.runs.ann_scorer import approximate_scorer
+from seqloom.runs.steering import DEFAULT_WEIGHT, FollowedSentence, Steered, Steering, run_steering
 from seqloom.runs.trained_run import TrainedRun
+
+_STEERING: WeakKeyDictionary[TrainedRun, tuple[pa.Table, Steering]] = WeakKeyDictionary()
+"""Steering of runs in memory, with the catalogue that it is of."""
 
 
 class RecommendedItem(Config):
@@ -40,6 +46,8 @@ class Recommendation(Config):
     """Best first; fewer than k where the catalogue holds no more unseen items."""
     unknown: list[str] = Field(default_factory=list)
     """Ids of the history that the catalogue does not hold; they were left out."""
+    about: FollowedSentence | None = None
+    """How the sentence was understood that the list was steered by; None without one."""
 
 
 class Recommendations(Tabular, list[Recommendation]):
@@ -83,6 +91,8 @@ def recommend_histories(
     k: int = 10,
     mask_seen: bool | None = None,
     approximate: bool = False,
+    about: str | None = None,
+    about_weight: float = DEFAULT_WEIGHT,
     dataset: Dataset | str | Path | None = None,
     progress: Progress = SILENT,
 ) -> Recommendations:
@@ -95,28 +105,55 @@ def recommend_histories(
         mask_seen: leaves the items of the history out; by default as the run was trained
             (`RunManifest.mask_seen`).
         approximate: searches an index of the items and not all of them; see `approximate_scorer`.
+        about: a sentence that steers the lists, such as "a gift for a gardener, nothing with perfume"; needs
+            item texts and their embedding. The answer states how it was understood.
+        about_weight: how strongly, in standard deviations of the system's scores; 0 or more.
         dataset: where the recall of an approximate search is measured, if not on the run's data set.
 
     Raises:
-        ConfigError: `k` is below 1, or the system cannot search approximately.
+        ConfigError: `k` is below 1, or the system cannot search approximately; the sentence is empty or
+            contradictory, no item meets its conditions, or the catalogue has no text.
         DataError: a history holds no known item at all.
         ArtefactError: a history is empty, and the run does not know what is popular.
     """
     check_k(k)
     rows, unknown = _item_numbers(run, as_histories(histories))
+    steered = follow_sentence(run, about, about_weight, dataset, progress)
     lists = list_best(
         run,
         rows,
         k=k,
         mask_seen=mask_seen,
         approximate=approximate,
+        steered=steered,
         dataset=dataset,
         progress=progress,
     )
+    followed = steered.followed if steered else None
     return Recommendations(
-        Recommendation(user=None, items=items, unknown=missing)
+        Recommendation(user=None, items=items, unknown=missing, about=followed)
         for items, missing in zip(lists, unknown, strict=True)
     )
+
+
+def follow_sentence(
+    run: TrainedRun,
+    about: str | None,
+    weight: float,
+    dataset: Dataset | str | Path | None = None,
+    progress: Progress = SILENT,
+) -> Steered | None:
+    """Returns the steering of a sentence; None without one. Raises what `run_steering` raises."""
+    if about is None:
+        return None
+    if dataset is not None:
+        data = dataset if isinstance(dataset, Dataset) else run.dataset(dataset)
+        return run_steering(run, data, progress).follow(about, weight)
+    items, steering = _STEERING.get(run, (None, None))
+    if steering is None or items is not run.items:
+        steering = run_steering(run, progress=progress)
+        _STEERING[run] = (run.items, steering)
+    return steering.follow(about, weight)
 
 
 def list_best(
@@ -126,6 +163,7 @@ def list_best(
     k: int,
     mask_seen: bool | None,
     approximate: bool = False,
+    steered: Steered | None = None,
     dataset: Dataset | str | Path | None = None,
     progress: Progress = SILENT,
 ) -> list[list[RecommendedItem]]:
@@ -139,7 +177,12 @@ def list_best(
     with progress.task("recommend", len(rows), "users") as task:
         for part in _blocks(rows, scorer.num_items):
             histories = rows.select(part)
-            best = ranker.best(histories, k, hidden=histories if masked else None)
+            best = ranker.best(
+                histories,
+                k,
+                hidden=histories if masked else None,
+                steering=steered.steering.expand(len(part), -1) if steered else None,
+            )
             for numbers, scores in zip(best.items.tolist(), best.scores.tolist(), strict=True):
                 lists.append(_named(run, numbers, scores))
             task.advance(len(part))

@@ -7,6 +7,8 @@ import ipaddress
 from pydantic import Field, field_validator
 
 from seqloom.core.config import Config
+from seqloom.llm.request_options import RequestOptions
+from seqloom.llm.reranking.options import RerankOptions
 from seqloom.serving.store import DEFAULT_URL
 
 
@@ -109,6 +111,11 @@ class ServerConfig(Config):
     cascade: tuple[str, ...] = ()
     """Models to try in this order under the latency budget, for requests that name no model; the last
     one always answers."""
+    rerank: RerankOptions = Field(default_factory=RerankOptions)
+    """Reranks lists by a language model (`rerank.model`): those of the cascade, and where a request asks."""
+    explain: RequestOptions = Field(default_factory=RequestOptions)
+    """Words of explanations by a language model (`explain.model`) where the evidence supports them; without
+    one, by templates."""
     import_histories: bool = True
     """Import the events of the runs' data sets into the store, each event once."""
     auth: bool | None = None

@@ -8,13 +8,13 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from seqloom.core.errors import ConfigError, SeqloomError, ServingError
+from seqloom.core.errors import SeqloomError, ServingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.serving.accepting import Acceptor
 from seqloom.serving.admission import Admission
@@ -163,25 +163,6 @@ class _Uvicorn(uvicorn.Server):
             return
         versions = {model.name: model.version for model in models}
         _LOG.info("reloaded", extra={"fields": {"models": versions}})
-
-
-def name_runs(paths: Sequence[str]) -> dict[str, Path]:
-    """Returns runs by name: `FOLDER` takes the folder's name, `NAME=FOLDER` the given one.
-
-    Raises:
-        ConfigError: two runs have one name, or one is a URL.
-    """
-    named: dict[str, Path] = {}
-    for text in paths:
-        if "://" in text:  # not repeated: it may hold a password
-            raise ConfigError("a run is a folder; name the store with --store URL")
-        name, equals, folder = text.partition("=")
-        path = Path(folder if equals else text)
-        name = name if equals else path.resolve().name
-        if name in named:
-            raise ConfigError(f"two runs are called {name!r}; name one of them: NAME=FOLDER")
-        named[name] = path
-    return named
 
 
 def _bind(config: ServerConfig) -> socket.socket:

@@ -10,6 +10,7 @@ from seqloom.core.config import apply_overrides, read_config_file
 from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.serving.config import ServerConfig
+from seqloom.serving.naming import name_runs
 
 if TYPE_CHECKING:
     from seqloom.serving.server import Server
@@ -59,7 +60,7 @@ def start(
         SeqloomError: what `Server` raises.
     """
     try:
-        from seqloom.serving.server import Server, name_runs
+        from seqloom.serving.server import Server
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("fastapi", "uvicorn", "prometheus_client"):
             raise

@@ -15,6 +15,7 @@ from seqloom.core.errors import EmbeddingError
 from seqloom.core.files import sha256_text
 from seqloom.core.progress import SILENT, Progress
 from seqloom.text.encoders import TextEncoder, check_vectors, rebuild_encoder
+from seqloom.text.encoders.endpoint import EndpointEncoder
 from seqloom.text.prompts import item_texts
 
 
@@ -72,6 +73,22 @@ class ItemText:
                 parts.append(check_vectors(vectors, ids[start : start + len(part)], self.width))
                 task.advance(len(part))
         return torch.cat(parts)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Encodes texts that describe no item, without the template; somebody waits for them.
+
+        Raises:
+            SeqloomError: the encoder has changed, or fails.
+
+        Shapes: B texts -> [B, E] float32.
+        """
+        encoder = self.load()
+        if isinstance(encoder, EndpointEncoder):  # threads may wait for it side by side
+            vectors = encoder.interactive().encode(list(texts))
+        else:
+            with self._loading:
+                vectors = encoder.encode(list(texts))
+        return check_vectors(vectors, texts, self.width)
 
     def dump(self, vector: Tensor) -> bytes:
         """Converts a vector to bytes for storage."""

@@ -461,3 +461,56 @@ def test_a_body_in_pieces_is_read_whole(client: TestClient) -> None:
         "/v1/recommend", content=pieces, headers={"content-type": "application/json"}
     )
     assert len(answer.json()["items"]) == 2
+
+
+def test_a_sentence_steers_the_list_and_the_reply_says_how_it_was_understood(
+    client: Any, runs: Any
+) -> None:
+    for model in ("llmesr", "sasrec", "itemknn", "popularity"):
+        body: dict[str, Any] = {
+            "history": HISTORY,
+            "k": 5,
+            "about": "red, not blue",
+            "about_weight": 50,
+        }
+        reply = post(client, "recommend", model=model, **body)
+        run = load_run(runs[model])
+        expected = run.recommend([HISTORY], k=5, about="red, not blue", about_weight=50)[0]
+        assert ids(reply) == [item.item_id for item in expected.items]
+        understood = {"wanted": "red", "unwanted": ["blue"], "filters": [], "weight": 50.0}
+        assert reply["about"] == understood
+    assert "about" not in post(client, "recommend", history=HISTORY)
+
+
+def test_steered_and_plain_requests_share_a_batch(client: Any) -> None:
+    plain: dict[str, Any] = {"history": HISTORY, "k": 5}
+    bodies: list[dict[str, Any]] = [
+        plain,
+        {**plain, "about": "blue thing"},
+        {**plain, "about": "red, no red"},
+        plain,
+    ]
+    results = post(client, "recommend/batch", requests=bodies)["results"]
+    assert ids(results[0]) == ids(results[3]) == ids(post(client, "recommend", **plain))
+    assert ids(results[1]) == ids(post(client, "recommend", **bodies[1]))
+    assert results[2]["type"] == "urn:seqloom:problem:about"
+
+
+def test_a_sentence_that_cannot_be_followed_is_a_problem(client: Any) -> None:
+    for about in ("", "red, not red", "please"):
+        answer = client.post("/v1/recommend", json={"history": HISTORY, "about": about})
+        assert "red" not in is_problem(answer, 422, "about")["detail"]
+    too_long = {"history": HISTORY, "about": "a" * 1001}
+    is_problem(client.post("/v1/recommend", json=too_long), 422, "invalid")
+    too_strong = {"history": HISTORY, "about": "red", "about_weight": 1e9}
+    is_problem(client.post("/v1/recommend", json=too_strong), 422, "invalid")
+
+
+def test_an_explanation_in_words_is_by_templates_without_a_model(client: Any) -> None:
+    told = post(client, "explain", history=HISTORY, model="llmesr", words=True)
+    words = told["words"]
+    assert {each["source"] for each in words["sentences"]} == {"template"}
+    assert words["reason"] == "no model is configured"
+    carried = [each for each in told["history"] if each["change"] > 0]
+    assert all(each["title"] in words["sentences"][0]["text"] for each in carried[:1])
+    assert "words" not in post(client, "explain", history=HISTORY, model="llmesr")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seqloom.core.errors import ConfigError, SeqloomError
-from seqloom.serving.server import name_runs
+from seqloom.serving.naming import name_runs
 from seqloom.serving.starting import read_settings
 from seqloom.serving.store import open_store
 from seqloom.serving.store.url import parse_store_url

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError, EmbeddingError
+from seqloom.hub.endpoint import RetryPolicy, Throttle, retry_after_s
 from seqloom.text.encoders.endpoint import EndpointEncoder, embeddings_url
-from seqloom.text.encoders.retry import RetryPolicy, Throttle, retry_after_s
 
 KEY = "sk-very-secret"
 
@@ -157,3 +157,11 @@ def test_the_rate_limit_spaces_requests_out() -> None:
     for _ in range(3):
         throttle.wait()
     assert pauses == [2.0, 4.0]
+
+
+def test_somebody_who_waits_is_not_kept_waiting() -> None:
+    service = Service(*(httpx.Response(503) for _ in range(9)))
+    encoder = EndpointEncoder("m", transport=httpx.MockTransport(service)).interactive()
+    with pytest.raises(EmbeddingError, match="2 times"):
+        encoder.encode(["a"])
+    assert len(service.requests) == 2

@@ -24,6 +24,7 @@ SUMMARIES = {
     "recommend": "Recommend items to users, or for histories of item ids.",
     "add-items": "Add items without events to a run, by their text.",
     "serve": "Serve recommendations of trained runs over HTTP.",
+    "mcp": "Give assistants tools over standard input and output (MCP).",
     "runs": "List runs with their metrics.",
     "show": "Show one run or data set: sizes, configuration, metrics.",
     "systems": "List the systems, or the configuration keys of one.",

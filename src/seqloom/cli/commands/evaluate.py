@@ -57,7 +57,29 @@ def evaluate(
     ] = False,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", min=1, metavar="N", help="With --exact: evaluate only N users."),
+        typer.Option(
+            "--sample",
+            min=1,
+            metavar="N",
+            help="Evaluate only N users: with --exact all by default, with --rerank 200.",
+        ),
+    ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            "--rerank",
+            metavar="MODEL",
+            help="Rerank the lists of a sample by a language model (openai:MODEL or a local one), and report "
+            "what it gains and costs.",
+        ),
+    ] = None,
+    rerank_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rerank-set",
+            metavar="KEY=VALUE",
+            help="An option of --rerank, such as candidates=10 or method=list; repeatable.",
+        ),
     ] = None,
     zero_shot: Annotated[
         bool,
@@ -76,15 +98,35 @@ def evaluate(
 
     Metrics are reported for all users and by group.
     """
-    if sample is not None and not exact:
-        raise typer.BadParameter("--sample needs --exact", param_hint="--sample")
-    special = [name for name, on in (("--exact", exact), ("--zero-shot", zero_shot)) if on]
+    if sample is not None and not exact and rerank is None:
+        raise typer.BadParameter("--sample needs --exact or --rerank", param_hint="--sample")
+    if rerank_options and rerank is None:
+        raise typer.BadParameter("--rerank-set needs --rerank", param_hint="--rerank-set")
+    ways = {"--exact": exact, "--zero-shot": zero_shot, "--rerank": rerank is not None}
+    special = [name for name, on in ways.items() if on]
     if special and (len(special) > 1 or protocol == "sampled"):
         raise typer.BadParameter(
-            "--exact, --zero-shot and --protocol sampled exclude each other", param_hint=special[0]
+            "--exact, --zero-shot, --rerank and --protocol sampled exclude each other",
+            param_hint=special[0],
         )
     shared: dict[str, Any] = {"on": on, "mask_seen": mask_seen, "device": device}
     with session(json_output=json_output, quiet=quiet, divides=not special) as current:
+        if rerank is not None:
+            from seqloom.core.config import apply_overrides
+            from seqloom.llm.reranking.options import RerankOptions
+            from seqloom.pipelines.evaluate.rerank import evaluate_rerank
+
+            values = apply_overrides({"model": rerank}, rerank_options or [])
+            outcome = evaluate_rerank(
+                run,
+                RerankOptions.build(values),
+                sample=sample,
+                dataset=dataset,
+                **shared,
+                progress=current.progress,
+            )
+            current.finish(outcome, _render_rerank)
+            return
         if zero_shot:
             if dataset is None:
                 raise typer.BadParameter("--zero-shot needs --dataset", param_hint="--dataset")
@@ -147,6 +189,17 @@ def _render(document: Any) -> Iterable[RenderableType]:
     lists = {k: v for k, v in document["metrics"].items() if k not in ranks}
     limits = {f"head_{kind} from": count for kind, count in document["thresholds"].items()}
     yield fields_table({**lists, **limits, "seconds": document["seconds"]})
+
+
+def _render_rerank(document: Any) -> Iterable[RenderableType]:
+    from seqloom.cli.show import fields_table, rows_table
+
+    yield document.pop("verdict")
+    yield rows_table(document.pop("metrics"))
+    for reason, count in document.pop("left").items():
+        yield f"{count} lists stayed as they were: {reason}"
+    document.pop("options")
+    yield fields_table(document)
 
 
 def _render_exact(document: Any) -> Iterable[RenderableType]:

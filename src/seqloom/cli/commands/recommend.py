@@ -58,6 +58,23 @@ def recommend(
             "seqloom\\[ann]); reports its recall.",
         ),
     ] = False,
+    about: Annotated[
+        str | None,
+        typer.Option(
+            "--about",
+            metavar="SENTENCE",
+            help="Steer the lists by a sentence, such as 'a gift for a gardener, nothing with perfume'; the "
+            "answer states how it was understood.",
+        ),
+    ] = None,
+    about_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--about-weight",
+            min=0,
+            help="How strongly --about steers; 0 only filters. \\[default: 1]",
+        ),
+    ] = None,
     dataset: options.Dataset = None,
     device: options.Device = "auto",
     out: Annotated[
@@ -99,6 +116,7 @@ def recommend(
         from seqloom.pipelines.recommend.recommend import recommend as run_stage
         from seqloom.pipelines.recommend.user_file import read_users
 
+        steering: dict[str, Any] = {"about": about, "about_weight": about_weight}
         recommendations = run_stage(
             run,
             histories=_histories(history) if history else None,
@@ -107,6 +125,7 @@ def recommend(
             k=k,
             mask_seen=mask_seen,
             approximate=approximate,
+            **{name: value for name, value in steering.items() if value is not None},
             dataset=dataset,
             device=device,
             progress=current.progress,
@@ -161,6 +180,10 @@ def _check(context: typer.Context, history: list[str] | None, users: Path | None
         )
     if divided and str(users) == "-":
         raise ConfigError("every shard reads the users: give a file, not standard input")
+    if divided and context.params["about"] is not None:
+        raise ConfigError("a job in shards cannot be steered: leave --about out")
+    if context.params["about"] is None and context.params["about_weight"] is not None:
+        raise ConfigError("--about-weight needs --about")
     if context.params["out"] is not None and not divided:
         raise ConfigError("--out needs a job in shards; for a single shard give --shard 0/1")
 
@@ -178,5 +201,17 @@ def _render(document: Any) -> Iterable[RenderableType]:
         name = f"history {number}" if entry["user"] is None else f"user {entry['user']}"
         if entry["unknown"]:
             name += f" (not in the catalogue: {', '.join(entry['unknown'])})"
+        if entry.get("about"):
+            name += f": {_describe(entry['about'])}"
         yield name
         yield rows_table(entry["items"])
+
+
+def _describe(about: dict[str, Any]) -> str:
+    """Writes how a sentence was understood."""
+    parts = {
+        "wanted": [about["wanted"]] if about["wanted"] else [],
+        "unwanted": about["unwanted"],
+        "only": about["filters"],
+    }
+    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in parts.items() if texts)

@@ -25,6 +25,7 @@ _OPTIONS = (
     "check_store",
     "auth",
     "cascade",
+    "rerank.model",
     "engine.budget_ms",
     "engine.approximate",
     "connections.max_connections",
@@ -34,6 +35,7 @@ _OPTIONS = (
 _FORMS = {
     "store": OptionForm(metavar="URL", envvar="SEQLOOM_STORE"),
     "check_store": OptionForm("--check-store"),
+    "rerank.model": OptionForm("--rerank", metavar="MODEL"),
     "cascade": OptionForm(metavar="NAME,NAME,..."),
     "engine.approximate": OptionForm("--approximate/--exact"),
     "connections.trusted_proxies": OptionForm("--trusted-proxy", metavar="ADDRESS", repeated=True),

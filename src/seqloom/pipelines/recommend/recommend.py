@@ -19,9 +19,11 @@ from seqloom.runs.recommendations import (
     Recommendation,
     Recommendations,
     check_k,
+    follow_sentence,
     list_best,
     recommend_histories,
 )
+from seqloom.runs.steering import DEFAULT_WEIGHT
 
 
 @public_function()
@@ -36,6 +38,8 @@ def recommend(
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
     approximate: bool = False,
+    about: str | None = None,
+    about_weight: float = DEFAULT_WEIGHT,
     progress: Progress = AUTO,
 ) -> Recommendations:
     """Returns the `k` best items for each history of item ids, or for each (or every) user with all
@@ -47,6 +51,8 @@ def recommend(
     Args:
         mask_seen: leave items of the history out; by default as the run was trained.
         approximate: search an index of the items instead of all items; see `approximate_scorer`.
+        about: a sentence that steers the lists; see `recommend_histories`.
+        about_weight: how strongly it does.
 
     Raises:
         ConfigError: neither or both of `histories` and `users` are given, or `k` is below 1, or
@@ -65,22 +71,28 @@ def recommend(
             k=k,
             mask_seen=mask_seen,
             approximate=approximate,
+            about=about,
+            about_weight=about_weight,
             dataset=dataset,
             progress=progress,
         )
     data = (dataset if isinstance(dataset, Dataset) else run.dataset(dataset)).warm
     ids = data.user_ids if all_users else match_ids(users or [], data.user_numbers)
+    steered = follow_sentence(run, about, about_weight, dataset, progress)
     lists = list_best(
         run,
         _stored(data, ids),
         k=k,
         mask_seen=mask_seen,
         approximate=approximate,
+        steered=steered,
         dataset=dataset,
         progress=progress,
     )
+    followed = steered.followed if steered else None
     return Recommendations(
-        Recommendation(user=user, items=items) for user, items in zip(ids, lists, strict=True)
+        Recommendation(user=user, items=items, about=followed)
+        for user, items in zip(ids, lists, strict=True)
     )
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from seqloom.core.errors import ServingError, StoreError
+from seqloom.core.errors import SeqloomError, ServingError, StoreError
 from seqloom.core.protocols import VectorScorer
 from seqloom.data.sequences import Sequences
 from seqloom.inference.ranker import Lists
+from seqloom.runs.steering import Steered
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.explaining import explain
 from seqloom.serving.engine.model import ServedModel
@@ -72,6 +73,7 @@ class _Row:
     hidden: list[int]
     """Items that the list must not hold."""
     candidates: list[int] | None
+    steered: Steered | None = None
     unknown: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -89,15 +91,16 @@ def answer(model: ServedModel, queries: Sequence[Query], histories: Histories) -
                 results[at] = _similar(model, snapshot, query)
             else:
                 results[at] = explain(model, snapshot, query, _history(query, histories))
-        except ServingError as error:
+        except SeqloomError as error:
             results[at] = error
-    everywhere = [at for at, row in rows.items() if row.candidates is None]
-    chosen = [at for at, row in rows.items() if row.candidates is not None]
-    for group in (everywhere, chosen):
-        if group:
-            answers = _recommend(model, snapshot, [rows[at] for at in group])
-            for at, each in zip(group, answers, strict=True):
-                results[at] = each
+    groups: dict[tuple[bool, bool], list[int]] = {}
+    for at, row in rows.items():
+        kind = (row.candidates is None, row.steered is None)
+        groups.setdefault(kind, []).append(at)
+    for group in groups.values():
+        answers = _recommend(model, snapshot, [rows[at] for at in group])
+        for at, each in zip(group, answers, strict=True):
+            results[at] = each
     return results
 
 
@@ -133,17 +136,22 @@ def _row(model: ServedModel, snapshot: Snapshot, query: Recommend, histories: Hi
     candidates = None
     if query.candidates is not None:
         candidates = numbers("candidates", query.candidates)
-    return _Row(query, history, hidden, candidates, unknown)
+    steered = None
+    if query.about is not None:
+        steered = model.follow(snapshot, query.about, query.about_weight)
+    return _Row(query, history, hidden, candidates, steered, unknown)
 
 
 def _recommend(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> list[Answer]:
-    """The lists of rows that all have candidates, or all none."""
+    """The lists of rows that all have candidates or all none, and all a sentence or all none."""
     candidates = [row.candidates for row in rows if row.candidates is not None]
+    steering = [row.steered.steering for row in rows if row.steered is not None]
     lists = snapshot.ranker.best(
         Sequences.from_lists([row.history for row in rows]),
         max(row.query.k for row in rows),
         hidden=Sequences.from_lists([row.hidden for row in rows]),
         candidates=candidates or None,
+        steering=torch.stack(steering) if steering else None,
     )
     answers: list[Answer] = []
     for row, numbers, scores in zip(rows, lists.items.tolist(), lists.scores.tolist(), strict=True):
@@ -151,7 +159,20 @@ def _recommend(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> 
         if not row.history:
             fallback = NOTHING_KNOWN if row.unknown.get("history") else NO_HISTORY
         items = _items(model, snapshot, numbers[: row.query.k], scores)
-        answers.append(Answer(model, items, len(row.history), row.unknown, fallback))
+        about = None if row.steered is None else row.steered.followed
+        latest = row.history[-row.query.keep_history :] if row.query.keep_history else []
+        history = tuple(snapshot.ids[number - 1] for number in latest)
+        answers.append(
+            Answer(
+                model,
+                items,
+                len(row.history),
+                row.unknown,
+                fallback,
+                history=history,
+                about=about,
+            )
+        )
     return answers
 
 

@@ -39,6 +39,9 @@ class Snapshot:
     """Numbers of the items of the training."""
     added: Mapping[str, int] = field(default_factory=dict)
     """Numbers of items that were added or redescribed; these take precedence over `own`."""
+    later: Sequence[tuple[str, Mapping[str, str]]] = ()
+    """Ids and attributes of the items behind those of the training, in order. It may be longer than the
+    scorer's catalogue."""
     removed: frozenset[int] = frozenset()
     """Numbers that are never recommended."""
 
@@ -67,6 +70,7 @@ class ModelCatalogue:
         self._run = run
         self._reader = reader
         self._ids = list(run.item_ids)
+        self._later: list[tuple[str, Mapping[str, str]]] = []
         self._tables: dict[str, GrowingTable] = {}
         self._lock = threading.Lock()
         ranker = Ranker(
@@ -77,7 +81,7 @@ class ModelCatalogue:
             popularity=run.training_counts,
             call_cost=_CALL_COST,
         )
-        self.snapshot = Snapshot(ranker, self._ids, run.item_numbers)
+        self.snapshot = Snapshot(ranker, self._ids, run.item_numbers, later=self._later)
         self.refused: dict[str, str] = {}
         """Why an added item has no place in the catalogue, by id."""
 
@@ -103,6 +107,7 @@ class ModelCatalogue:
             scorer = self._grow(self._rows(taken))
             new = [item.item_id for item in taken]
             self._ids.extend(new)
+            self._later.extend((item.item_id, item.attributes) for item in taken)
             keys = ranker.keys
             ranker = replace(
                 ranker,

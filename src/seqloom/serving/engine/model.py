@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqloom.core.errors import ArtefactError, SeqloomError
+from seqloom.core.errors import ArtefactError, SeqloomError, ServingError
 from seqloom.core.protocols import ListScorer, SplitsScore, VectorScorer
 from seqloom.data.sequences import Sequences
 from seqloom.evaluation.groups import head_threshold
@@ -17,8 +18,13 @@ from seqloom.inference.ann_index import Recall
 from seqloom.runs.ann_scorer import approximate_scorer, can_search
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import NewItemReader, new_item_reader
+from seqloom.runs.steering import Steered, Steering, run_steering
 from seqloom.serving.engine.catalogue import ModelCatalogue, Snapshot
 from seqloom.serving.store.base import LiveItem
+
+
+class NoSteeringError(ServingError):
+    """The model has no texts, or no text embedding, to follow a sentence with."""
 
 
 class ServedModel:
@@ -63,6 +69,8 @@ class ServedModel:
         self.counts = self.run.training_counts
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
         self.views = system.view_columns() if isinstance(system, SplitsScore) else {}
+        self._steering: Steering | None = None
+        self._steering_lock = threading.Lock()
         self._warm_up()
 
     @property
@@ -93,6 +101,22 @@ class ServedModel:
     def apply(self, items: Sequence[LiveItem]) -> None:
         """Applies catalogue changes; see `ModelCatalogue.apply`."""
         self.catalogue.apply(items)
+
+    def follow(self, snapshot: Snapshot, sentence: str, weight: float) -> Steered:
+        """Computes the steering of a sentence; the first call reads the item vectors and loads the encoder.
+
+        Raises:
+            NoSteeringError: the model cannot follow sentences.
+            SeqloomError: what `Steering.follow` raises.
+        """
+        with self._steering_lock:
+            if self._steering is None:
+                try:
+                    self._steering = run_steering(self.run)
+                except SeqloomError as error:
+                    raise NoSteeringError(str(error)) from None
+        later = snapshot.later[: snapshot.scorer.num_items - len(self.run.item_ids)]
+        return self._steering.follow(sentence, weight, later)
 
     def is_tail(self, number: int) -> bool | None:
         """Returns whether an item is of the long tail; None where counts are not known.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seqloom.runs.steering import DEFAULT_WEIGHT, FollowedSentence
 from seqloom.serving.engine.model import ServedModel
 
 
@@ -19,6 +20,11 @@ class Recommend:
     """Rank these items alone."""
     include_seen: bool | None = None
     """None: as the run was trained."""
+    about: str | None = None
+    """A sentence that steers the list."""
+    about_weight: float = DEFAULT_WEIGHT
+    keep_history: int = 0
+    """How many latest known items of the history the answer repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,10 @@ class Answer(_FromModel):
     """Why the list holds the popular items instead; None where it does not."""
     method: str = ""
     """How similarity was measured."""
+    history: tuple[str, ...] = ()
+    """The latest known items of the history, oldest first, as many as the query asks for."""
+    about: FollowedSentence | None = None
+    """How the sentence was understood; None without one."""
 
 
 @dataclass(frozen=True, slots=True)

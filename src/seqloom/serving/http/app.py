@@ -14,10 +14,13 @@ from fastapi.security import HTTPBearer
 
 from seqloom._version import __version__
 from seqloom.core.errors import StoreError
+from seqloom.llm.explaining.explainer import Explainer
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
+from seqloom.serving.engine.reranking import RerankStage
 from seqloom.serving.engine.scheduler import OverloadedError
+from seqloom.serving.engine.titles import Titles
 from seqloom.serving.http import problems
 from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.context import Context
@@ -36,7 +39,8 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     """Builds the application. The caller closes the engine and the store.
 
     Raises:
-        ConfigError: tokens are off where others can reach the server.
+        ConfigError: tokens are off where others can reach the server, or a language model is behind an
+            endpoint and none is set.
         UnknownModelError: the cascade names a model that is not served.
     """
     authorizer = Authorizer(store, config)
@@ -50,7 +54,13 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lifespan=_lifespan,
         responses={code: {"model": problems.ProblemDocument} for code in _PROBLEMS},
     )
-    context = Context(config, engine, store, authorizer, metrics, cascade, Storage(store, metrics))
+    titles = Titles(engine)
+    reranking = RerankStage(config.rerank, titles.title) if config.rerank.model else None
+    storage = Storage(store, metrics)
+    explainer = Explainer(config.explain)
+    context = Context(
+        config, engine, store, authorizer, metrics, cascade, storage, titles, reranking, explainer
+    )
     app.state.context = context
     metrics.watch(
         engine.waiting,
@@ -75,6 +85,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with contextlib.suppress(asyncio.CancelledError):
         await purger
     context.storage.close()
+    if context.reranking is not None:
+        context.reranking.close()
 
 
 async def _purge(context: Context) -> None:

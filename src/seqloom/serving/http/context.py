@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
 from pydantic_core import to_json
 
+from seqloom.llm.explaining.explainer import Explainer
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Scored
-from seqloom.serving.engine.search import TitleIndex
+from seqloom.serving.engine.reranking import RerankStage
+from seqloom.serving.engine.titles import Titles
 from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import Store
-from seqloom.text.prompts import title_column
 
 
 @dataclass
@@ -33,27 +34,9 @@ class Context:
     metrics: Metrics
     cascade: Cascade | None
     storage: Storage
-    _indexes: dict[str, tuple[ServedModel, TitleIndex]] = field(default_factory=dict)
-
-    def title(self, model: ServedModel, item_id: str) -> str | None:
-        """Returns the title of an item: the live one, else that of the run."""
-        live = self.engine.live.items.get(item_id)
-        if live is not None and live.attributes:
-            return self.live_title(live.attributes)
-        number = model.run.item_numbers.get(item_id, 0)
-        return model.run.titles[number - 1] if number else None
-
-    def live_title(self, attributes: dict[str, str]) -> str | None:
-        """Returns the title in an item's attributes."""
-        return attributes[title_column(list(attributes))] or None if attributes else None
-
-    def index(self, model: ServedModel) -> TitleIndex:
-        """Returns the index of a run's titles, which the first search builds."""
-        held = self._indexes.get(model.name)
-        if held is None or held[0] is not model:
-            held = (model, TitleIndex([title or "" for title in model.run.titles]))
-            self._indexes[model.name] = held
-        return held[1]
+    titles: Titles
+    reranking: RerankStage | None
+    explainer: Explainer
 
     def columns(self, model: ServedModel) -> list[str]:
         """Returns the text columns of a run's catalogue."""
@@ -69,7 +52,7 @@ class Context:
             {
                 "item_id": item.item_id,
                 "score": item.score,
-                "title": self.title(model, item.item_id),
+                "title": self.titles.title(model, item.item_id),
                 "tail": model.is_tail(item.number),
             }
             for item in items

@@ -15,11 +15,13 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from seqloom.core.errors import ArtefactError, SeqloomError, StoreError
+from seqloom.core.errors import ArtefactError, EmbeddingError, SeqloomError, StoreError
 from seqloom.serving.engine.answering import UnknownItemError
 from seqloom.serving.engine.engine import UnknownModelError
 from seqloom.serving.engine.explaining import NothingToExplainError
+from seqloom.serving.engine.model import NoSteeringError
 from seqloom.serving.engine.scheduler import ClosedError, OverloadedError
+from seqloom.text.about import AboutError
 
 MEDIA_TYPE = "application/problem+json"
 _LOG = logging.getLogger("seqloom.serving")
@@ -32,6 +34,11 @@ _KINDS: dict[type[SeqloomError], tuple[int, str, str, str | None]] = {
         "No model of this name is served; GET /v1/models lists those that are.",
     ),
     UnknownItemError: (404, "unknown-item", "No such item", "The model does not know this item."),
+    NoSteeringError: (
+        422, "no-steering", "The model cannot follow a sentence",
+        "Its catalogue has no text, or its data set no text embedding (`seqloom embed` makes one).",
+    ),
+    AboutError: (422, "about", "The sentence cannot be followed", None),
     NothingToExplainError: (422, "nothing-to-explain", "Nothing to explain", None),
     OverloadedError: (503, "overloaded", "Too many requests are waiting", None),
     ClosedError: (503, "closing", "The server is shutting down", None),
@@ -137,6 +144,15 @@ def problem_of(error: BaseException, request_id: str | None = None) -> ProblemEr
             503,
             "store",
             "The store does not answer",
+            "Try again soon.",
+            headers={"Retry-After": "1"},
+        )
+    if isinstance(error, EmbeddingError):
+        _LOG.error("text encoder failed", extra={"fields": fields})
+        return ProblemError(
+            503,
+            "encoder",
+            "The text encoder does not answer",
             "Try again soon.",
             headers={"Retry-After": "1"},
         )

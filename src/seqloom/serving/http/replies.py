@@ -26,6 +26,26 @@ class StepOut(BaseModel):
     reason: str
 
 
+class AboutOut(BaseModel):
+    """How a sentence was understood."""
+
+    wanted: str = Field(description="The part that draws items up; empty if there is none.")
+    unwanted: list[str] = Field(description="The parts that push items down.")
+    filters: list[str] = Field(description="Conditions that every item of the list meets.")
+    weight: float
+
+
+class RerankOut(BaseModel):
+    """What became of reranking by a language model."""
+
+    model: str
+    applied: bool = Field(description="Whether the model ordered the list.")
+    reason: str = Field(description="Why the list stayed as it was; empty where it did not.")
+    tokens: int = Field(description="Read and written for this request.")
+    money: float
+    cached: int = Field(description="Answers of the model that were kept from before.")
+
+
 class ListReply(BaseModel):
     """The items, best first, and the model that ranked them."""
 
@@ -36,6 +56,10 @@ class ListReply(BaseModel):
     fallback: str | None = Field(None, description="Why the list holds popular items instead.")
     unknown: dict[str, list[str]] = Field(
         {}, description="Ids that the model does not know, by the part of the request."
+    )
+    about: AboutOut | None = Field(None, description="How the sentence `about` was understood.")
+    rerank: RerankOut | None = Field(
+        None, description="Where a language model was to reorder the list."
     )
     cascade: list[StepOut] | None = Field(
         None, description="The models of the cascade with their outcomes."
@@ -75,6 +99,25 @@ class ViewOut(BaseModel):
     share: float = Field(description="|advantage| over the sum of them.")
 
 
+class SentenceOut(BaseModel):
+    """A sentence that the numbers support."""
+
+    text: str
+    source: Literal["model", "template"]
+
+
+class WordsOut(BaseModel):
+    """An explanation in words."""
+
+    sentences: list[SentenceOut]
+    written: int = Field(description="Sentences that the language model wrote.")
+    supported: int = Field(
+        description="Those of them that the numbers support; only these are shown."
+    )
+    reason: str = Field(description="Why none of the model's is shown; empty where one is.")
+    tokens: int
+
+
 class ExplainReply(BaseModel):
     """Why an item has its score."""
 
@@ -85,6 +128,7 @@ class ExplainReply(BaseModel):
     history: list[ContributionOut] = Field(description="The largest contribution first.")
     views: dict[str, ViewOut] = Field(description="Empty where a model has one view only.")
     unknown: dict[str, list[str]]
+    words: WordsOut | None = Field(None, description="Where the request asks for words.")
     model: str
     version: str
 

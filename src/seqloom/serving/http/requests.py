@@ -14,6 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from seqloom.runs.steering import DEFAULT_WEIGHT
+from seqloom.text.about import LONGEST
+
 Identifier = Annotated[
     str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
@@ -54,6 +57,19 @@ class RecommendRequest(_Subject):
         None,
         description="Include items of the history; by default as the model was trained.",
     )
+    about: str | None = Field(
+        None,
+        max_length=LONGEST,
+        description="A sentence that steers the list: 'a gift for a gardener, nothing with perfume'.",
+    )
+    about_weight: float = Field(
+        DEFAULT_WEIGHT, ge=0, le=100, description="How strongly `about` steers; 0 only filters."
+    )
+    rerank: bool | None = Field(
+        None,
+        description="Whether the server's language model reorders the list; if left out, only that of the "
+        "cascade.",
+    )
     details: bool = Field(False, description="Include titles and long-tail marks.")
     model: str | None = Field(None, description="Which model; the server's default if left out.")
     budget_ms: float | None = Field(
@@ -71,6 +87,9 @@ class ExplainRequest(_Subject):
     """A request for an explanation."""
 
     item_id: Identifier | None = Field(None, description="The item; the best one if left out.")
+    words: bool = Field(
+        False, description="Say it in sentences too, each checked against the numbers."
+    )
     model: str | None = Field(None, description="Which model; the server's default if left out.")
 
 

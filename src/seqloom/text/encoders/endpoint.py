@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import torch
 from torch import Tensor
 
-from seqloom.core.errors import ConfigError, EmbeddingError
-from seqloom.text.encoders.retry import RetryPolicy, Throttle, post_json
+from seqloom.core.errors import EmbeddingError
+from seqloom.hub.endpoint import (
+    RetryPolicy,
+    Throttle,
+    endpoint_url,
+    environment,
+    open_client,
+    post_json,
+    shown_url,
+)
 
 URL_VARIABLES = ("SEQLOOM_EMBEDDINGS_URL", "OPENAI_BASE_URL")
+_INTERACTIVE = RetryPolicy(retries=1, first_wait_s=0.2, longest_wait_s=1.0, timeout_s=5.0)
+_AGAIN = "run the same command again when it is available, finished texts are kept"
 KEY_VARIABLES = ("SEQLOOM_EMBEDDINGS_KEY", "OPENAI_API_KEY")
 
 
@@ -48,26 +57,27 @@ class EndpointEncoder:
         self.concurrency = concurrency
         self.truncated = 0
         self.chunk = 2 * batch_size * concurrency
-        self.url = embeddings_url(_environment(URL_VARIABLES))
+        self.url = embeddings_url(environment(URL_VARIABLES))
         self._retry = retry or RetryPolicy()
         self._throttle = Throttle(requests_per_minute)
         self._transport = transport
 
+    def interactive(self) -> EndpointEncoder:
+        """Returns an encoder of the same vectors for texts that somebody waits for: few, short retries."""
+        encoder = copy.copy(self)
+        encoder.__dict__.pop("_client", None)
+        encoder._retry = _INTERACTIVE
+        return encoder
+
     def provenance(self) -> dict[str, Any]:
         """See `TextEncoder`. The URL is recorded without user names, passwords or queries."""
-        parts = urlsplit(self.url)
-        host = parts.netloc.rpartition("@")[2]
-        return {
-            "kind": "openai",
-            "model": self.model,
-            "url": urlunsplit((parts.scheme, host, parts.path, "", "")),
-        }
+        return {"kind": "openai", "model": self.model, "url": shown_url(self.url)}
 
     @cached_property
-    def _client(self) -> httpx.Client:
-        key = _environment(KEY_VARIABLES)
-        return httpx.Client(
-            auth=_bearer(key) if key else None,
+    def _client(self) -> tuple[httpx.Client, str]:
+        return open_client(
+            environment(KEY_VARIABLES),
+            self.url,
             timeout=self._retry.timeout_s,
             transport=self._transport,
         )
@@ -98,9 +108,18 @@ class EndpointEncoder:
 
     def _request(self, texts: list[str]) -> Tensor:
         body = {"model": self.model, "input": texts, "encoding_format": "float"}
-        secret = _environment(KEY_VARIABLES)
+        secret = environment(KEY_VARIABLES)
+        client, url = self._client
         answer = post_json(
-            self._client, self.url, body, self._retry, self._throttle, self._where(), secret
+            client,
+            url,
+            body,
+            self._retry,
+            self._throttle,
+            self._where(),
+            secret,
+            failed=EmbeddingError,
+            advice=_AGAIN,
         )
         return read_embeddings(answer, len(texts), self._where())
 
@@ -109,25 +128,8 @@ class EndpointEncoder:
 
 
 def embeddings_url(base: str | None) -> str:
-    """Returns the URL of embeddings under a base URL such as `http://host/v1` (or only `http://host`).
-
-    Raises:
-        ConfigError: there is no base URL, or it is not an http(s) URL.
-    """
-    if not base:
-        raise ConfigError(
-            f"no embeddings endpoint is set; set {URL_VARIABLES[0]} to its base URL "
-            f"(such as https://host/v1) and, if it needs a key, {KEY_VARIABLES[0]} to the key"
-        )
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"{URL_VARIABLES[0]} is not an http or https URL (its scheme is {parts.scheme!r})"
-        )
-    path = parts.path.rstrip("/") or "/v1"
-    if not path.endswith("/embeddings"):
-        path += "/embeddings"
-    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    """Returns the URL of embeddings under a base URL. Raises what `endpoint_url` raises."""
+    return endpoint_url(base, "/embeddings", URL_VARIABLES[0], KEY_VARIABLES[0])
 
 
 def read_embeddings(answer: Any, count: int, where: str) -> Tensor:
@@ -148,17 +150,3 @@ def read_embeddings(answer: Any, count: int, where: str) -> Tensor:
             f"{where} did not answer with embeddings ({type(error).__name__}: {error}); check that it is "
             "an OpenAI-compatible endpoint"
         ) from None
-
-
-def _bearer(key: str) -> Callable[[httpx.Request], httpx.Request]:
-    """Returns an authenticator that sends the key; it overrides a user name and password in the URL."""
-
-    def authorise(request: httpx.Request) -> httpx.Request:
-        request.headers["Authorization"] = f"Bearer {key}"
-        return request
-
-    return authorise
-
-
-def _environment(names: Sequence[str]) -> str | None:
-    return next((value for name in names if (value := os.environ.get(name))), None)

@@ -30,7 +30,7 @@ async def find_items(
 ) -> Response:
     """Returns items whose titles match every word of `query` as a prefix, popular ones first."""
     served = context.engine.model(model)
-    return reply({"items": await asyncio.to_thread(_find, context, served, query, limit)})
+    return reply({"items": await asyncio.to_thread(context.titles.find, served, query, limit)})
 
 
 @router.get("/items/{item_id:path}", response_model=ItemReply, dependencies=_READ)
@@ -110,26 +110,6 @@ def _attributes(context: Context, item_id: str) -> dict[str, str | None]:
             row = model.run.items.slice(number - 1, 1).to_pylist()[0]
             return {name: row[name] for name in context.columns(model)}
     return {}
-
-
-def _find(context: Context, model: ServedModel, query: str, limit: int) -> list[dict[str, Any]]:
-    """Returns matching items: those added while serving first, then trained items by popularity."""
-    words = query.lower().split()
-    entries: list[dict[str, Any]] = []
-    live = context.engine.live.items
-    for item in live.values():
-        title = context.live_title(item.attributes) or ""
-        if words and not item.removed and all(word in title.lower() for word in words):
-            entries.append({"item_id": item.item_id, "title": title})
-    rows = context.index(model).find(query).tolist()
-    counts = model.counts
-    if counts is not None:
-        rows.sort(key=lambda row: -int(counts[row]))
-    for row in rows[: limit + len(live)]:
-        item_id = model.run.item_ids[row]
-        if item_id not in live:
-            entries.append({"item_id": item_id, "title": model.run.titles[row]})
-    return entries[:limit]
 
 
 def _unknown() -> ProblemError:

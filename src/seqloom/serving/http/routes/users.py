@@ -104,7 +104,7 @@ async def export_user(context: Ctx, user_id: Identifier) -> Response:
                 {
                     "item_id": event.item_id,
                     "timestamp": None if event.timestamp == UNKNOWN_TIME else event.timestamp,
-                    "title": context.title(model, event.item_id),
+                    "title": context.titles.title(model, event.item_id),
                 }
                 for event in events
             ],

@@ -1,0 +1,1 @@
+"""Explanations in words: sentences from evidence, each checked against it."""

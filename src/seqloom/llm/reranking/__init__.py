@@ -1,0 +1,1 @@
+"""Reranks the best items of a list by a language model that reads titles."""

@@ -41,7 +41,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     data = prepared_dataset(root / "data", users=30, items=20)
     load_embeddings(data).similar_users(3)
-    train(data, "llmesr", out=root / "run", config=SMALL, device="cpu")
+    config = {**SMALL, "semantic": {"encoder": "shared"}, "distillation": {"alpha": 0.1}}
+    train(data, "llmesr", out=root / "run", config=config, device="cpu")
     evaluate(root / "run", device="cpu")
     audit(root / "run", encode=False)
     return root

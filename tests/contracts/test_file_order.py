@@ -15,6 +15,7 @@ from seqloom.data.store import Dataset
 from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
+from seqloom.pipelines.evaluate.stored import evaluation_files
 from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare
 from seqloom.pipelines.recommend.recommend import recommend
@@ -58,7 +59,7 @@ def shops(
             ordered(frame, order),
             folder / order / "data",
             items=items,
-            options=PrepareOptions(min_count=1),
+            options=PrepareOptions(min_count=1, allow_sorted=True),
         )
         embed(shop, EmbedOptions(encoder="hash", users="none"))
         made[order] = (folder / order, shop)
@@ -79,10 +80,10 @@ def everything(folder: Any, shop: Any, system: Any, config: Any = None) -> dict[
     ranks = {}
     from seqloom.evaluation.ranks_file import read_ranks
 
-    for file in ("ranks", "ranks-sampled10"):
-        table = read_ranks(out / f"{file}.parquet")
+    for each in (full, sampled):
+        table = read_ranks(evaluation_files(out, each.details)[1])
         pairs = zip(table.user_ids.to_pylist(), table.ranks.tolist(), strict=True)
-        ranks[file] = dict(pairs)
+        ranks[each.protocol] = dict(pairs)
     users = sorted(shop.user_ids)
     lists = {
         each.user: [item.item_id for item in each.items]

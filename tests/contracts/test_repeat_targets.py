@@ -266,7 +266,7 @@ def test_a_run_of_the_former_protocol_is_reported_when_it_is_resumed(
         resume=True,
         progress=heard,
     )
-    assert any("begun under a former ranking protocol" in note for note in heard.notes)
+    assert any("started under a former ranking protocol" in note for note in heard.notes)
     assert load_run(tmp_path / "run").manifest.valid_protocol == 1
 
 

@@ -43,12 +43,15 @@ def tiny_dataset(
     histories: list[list[int]],
     titles: list[str] | None = None,
     columns: dict[str, list[str]] | None = None,
+    *,
+    allow_sorted: bool = True,
 ) -> Dataset:
     """Writes a leave-one-out data set at `path` and opens it.
 
     `histories` are lists of item numbers 1..N, one a user. Item n has id `i<n>` and title
     `titles[n - 1]` (`item <n>` where no titles are given); user u has id `u<u>`. `columns` are
-    further text columns of the items.
+    further text columns of the items. With `allow_sorted`, an audit accepts histories in the order of
+    their ids, as toy histories often are.
     """
     largest = max((item for row in histories for item in row), default=0)
     titles = titles if titles is not None else [f"item {n}" for n in range(1, largest + 1)]
@@ -64,7 +67,7 @@ def tiny_dataset(
         users=users,
         events=events,
         sources=[],
-        options={"split": "leave-one-out"},
+        options={"split": "leave-one-out", "allow_sorted": allow_sorted},
         statistics={
             "items": len(ids),
             "users": len(histories),

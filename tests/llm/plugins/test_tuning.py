@@ -83,5 +83,5 @@ def test_models_that_change_their_logits_are_refused(
     with pytest.raises(ConfigError, match="final_logit_softcapping"):
         check_head(base)
     encoder = LanguageModelConfig(name=str(save_tiny_bert(tmp_path)), kind="bidirectional")
-    with pytest.raises(ConfigError, match="no causal language model"):
+    with pytest.raises(ConfigError, match="is not a causal language model"):
         check_head(load_shared_base(encoder))

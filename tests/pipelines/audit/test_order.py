@@ -59,7 +59,7 @@ def test_counts_of_the_audit_are_those_of_prepare(tmp_path: Path) -> None:
 def test_a_sorted_data_set_fails_unless_it_was_allowed(tmp_path: Path) -> None:
     rows = [[item + 1 for item in sorted(row)] for row in rows_of()]
     titles = [f"item {n}" for n in range(1, ITEMS + 1)]
-    tiny_dataset(tmp_path / "old", rows, titles)  # as an older version made it
+    tiny_dataset(tmp_path / "old", rows, titles, allow_sorted=False)  # as an older version made it
     report = audit(tmp_path / "old")
     failed = [check.artefact for check in report.checks if check.verdict == "fail"]
     assert failed == ["order of the events"]

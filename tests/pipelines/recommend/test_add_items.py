@@ -67,7 +67,8 @@ def test_old_items_keep_their_scores(trained: Path, grown: Run) -> None:
     histories = [[1, 3, 5], [2], [30, 28]]
     torch.testing.assert_close(scores(before, histories), scores(after, histories)[:, :30])
     old, new = (load_file(run.path / "weights.safetensors") for run in (before, after))
-    assert all(torch.equal(old[name], new[name][: len(old[name])]) for name in old)
+    for name, value in old.items():
+        assert torch.equal(value, new[name][: len(value)] if value.ndim else new[name]), name
     assert after.item_ids == [*before.item_ids, "n1", "n2"]
     assert after.popularity.tolist() == [*before.popularity.tolist(), 0, 0]
     assert after.titles[-2:] == ["red thing number 3", "blue new"]

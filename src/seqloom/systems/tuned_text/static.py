@@ -16,6 +16,7 @@ from seqloom.systems.config import TextTowerConfig
 from seqloom.systems.sequence import RankingPhase
 from seqloom.systems.texttower import TextTower
 from seqloom.systems.tuned_text.config import StaticTuningConfig
+from seqloom.text.encoders.sentence import build_sentence_model
 from seqloom.text.encoders.words import save_words
 
 
@@ -57,14 +58,13 @@ class StaticEncoder:
         if len(vocabulary.pairs):
             save_words(folder, vocabulary, self.tower.words.weighted())
             return
-        from sentence_transformers import SentenceTransformer
         from sentence_transformers.base.modules import Normalize
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
         table = self.tower.words.weighted().cpu()[vocabulary.rows]
         with quiet_transformers():
             words = StaticEmbedding(vocabulary.tokenizer, embedding_weights=table)
-            model = SentenceTransformer(modules=[words, Normalize()], device="cpu")
+            model = build_sentence_model([words, Normalize()])
             model.save(str(folder), create_model_card=False)
 
 

@@ -15,7 +15,6 @@ from seqloom.core.errors import AssetError, ConfigError
 from seqloom.core.phase import Phase
 from seqloom.core.progress import Progress
 from seqloom.hub.model_folders import model_folder
-from seqloom.hub.pretrained import LOCAL, check_finite, check_module, reason
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.llm.plugins.shared_base import LoraSettings
 from seqloom.systems.base import TrainingData
@@ -24,7 +23,7 @@ from seqloom.systems.tuned_text.contrastive import ContrastivePhase
 from seqloom.systems.tuned_text.tower import EncoderTower
 from seqloom.text.encoders import build_encoder
 from seqloom.text.encoders.base import text_batches
-from seqloom.text.encoders.sentence import SentenceEncoder
+from seqloom.text.encoders.sentence import SentenceEncoder, load_pooled
 from seqloom.text.options import EncoderOptions
 from seqloom.text.prompts import item_prompts
 
@@ -136,33 +135,12 @@ def _load(name: str, config: TransformerTuningConfig, progress: Progress) -> Any
 
 
 def _with_pooling(name: str, folder: Path, config: TransformerTuningConfig) -> Any:
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
     modes = {"mean": "mean", "last": "lasttoken", "cls": "cls"}
-    with quiet_transformers():
-        try:
-            body = Transformer(
-                str(folder),
-                model_kwargs={"use_safetensors": True, **LOCAL},
-                processor_kwargs=LOCAL,
-                config_kwargs=LOCAL,
-            )
-        except Exception as error:  # the library may raise any exception on an unknown folder
-            raise AssetError(
-                f"{name} cannot be loaded as a text encoder: {reason(error)}"
-            ) from error
-    check_module(body.auto_model, folder, name, pooled=False)
-    if body.tokenizer.pad_token is None:
+    model = load_pooled(name, folder, modes[config.pooling])
+    tokenizer = model.tokenizer
+    if tokenizer.pad_token is None:
         # Padded positions are masked, so any token can be the padding token.
-        body.tokenizer.pad_token = body.tokenizer.eos_token or body.tokenizer.convert_ids_to_tokens(
-            0
-        )
-    model = SentenceTransformer(
-        modules=[body, Pooling(body.get_embedding_dimension(), modes[config.pooling])], device="cpu"
-    )
-    check_finite(model, name)
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return model
 
 

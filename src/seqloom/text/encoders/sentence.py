@@ -148,3 +148,42 @@ class SentenceEncoder:
         with quiet_transformers():
             encoded = tokenizer(list(texts), truncation=False, padding=False)
         return [len(ids) for ids in encoded["input_ids"]]
+
+
+def build_sentence_model(modules: Sequence[Any]) -> Any:
+    """Builds a SentenceTransformer of modules in memory; nothing is read."""
+    from sentence_transformers import SentenceTransformer
+
+    with quiet_transformers():
+        return SentenceTransformer(modules=list(modules), device="cpu")
+
+
+def load_pooled(name: str, folder: Path, pooling: str) -> Any:
+    """Loads a language model that has no modules of sentence-transformers, and pools it.
+
+    Args:
+        name: the model's name in error messages.
+        pooling: `pooling_mode` of sentence-transformers, such as `mean` or `lasttoken`.
+
+    Raises:
+        AssetError: the folder cannot be read or lacks weights, or some are NaN or infinite.
+    """
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    with quiet_transformers():
+        try:
+            body = Transformer(
+                str(folder),
+                model_kwargs={"use_safetensors": True, **LOCAL},
+                processor_kwargs=LOCAL,
+                config_kwargs=LOCAL,
+            )
+        except Exception as error:  # the library may raise any exception on an unknown folder
+            raise AssetError(
+                f"{name} cannot be loaded as a text encoder: {reason(error)}"
+            ) from error
+    check_module(body.auto_model, folder, name, pooled=False)
+    model = build_sentence_model([body, Pooling(body.get_embedding_dimension(), pooling)])
+    check_finite(model, name)
+    return model

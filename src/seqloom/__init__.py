@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from seqloom.core.progress import Progress, Task
     from seqloom.data.options import ReadOptions
     from seqloom.data.store import Dataset
-    from seqloom.evaluation.compare import Comparison, Difference, EvaluatedRun, compare_runs
+    from seqloom.evaluation.compare import Comparison, Difference, compare_runs
+    from seqloom.evaluation.evaluated_run import EvaluatedRun
     from seqloom.evaluation.groups import GroupThresholds, group_metrics
     from seqloom.evaluation.metrics import rank_metrics
     from seqloom.evaluation.protocol import RankingProtocol

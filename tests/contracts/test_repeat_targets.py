@@ -16,7 +16,8 @@ from seqloom.core.errors import DataError
 from seqloom.core.files import read_json, write_json
 from seqloom.core.progress import SilentProgress
 from seqloom.data.store import Dataset
-from seqloom.evaluation.compare import EvaluatedRun, compare_runs
+from seqloom.evaluation.compare import compare_runs
+from seqloom.evaluation.evaluated_run import EvaluatedRun
 from seqloom.evaluation.negatives import sample_negatives
 from seqloom.evaluation.ranks_file import read_ranks
 from seqloom.evaluation.record import RunRecord

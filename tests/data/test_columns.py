@@ -42,7 +42,7 @@ def test_columns_by_role(columns: list[str], options: dict[str, Any], names: Nam
         (["user", "item"], {"user_column": "who"}, r"no column 'who' \(user_column\)"),
         (["user", "item"], {"item_column": "user"}, "'user' is used for two roles"),
         (["user", "item", "item"], {"item_column": "item"}, "has column 'item' more than once"),
-        ([], {}, "no user column; columns: none"),
+        ([], {}, "no user and no item column; columns: none"),
     ],
 )
 def test_missing_and_ambiguous_columns_are_refused(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
+from seqloom.evaluation.compare import Comparison, compare_runs
+from seqloom.evaluation.evaluated_run import EvaluatedRun
 from seqloom.evaluation.reference import choose_reference
 from support.evaluated_runs import RunFactory, with_record
 

@@ -67,7 +67,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(run: Path, tmp_path: Path) -> None
     repositories: Repositories = {
         "shop/no-run": {"README.md": b"x", "model.bin": b"x"},
         "shop/changed": files | {"weights.safetensors": bytes(weights)},
-        "shop/extra": files | {"model/words.json": b"{}"},
+        "shop/extra": files | {"model/other.json": b"{}"},
     }
     with hub_server(repositories) as address:
         done = subprocess.run(
@@ -94,7 +94,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(run: Path, tmp_path: Path) -> None
     assert "ArtefactError" in changed
     assert "weights.safetensors was damaged or changed" in changed
     assert "write hf://org/name" in half
-    assert "a file model/words.json that its manifest does not name" in extra
+    assert "a file model/other.json that its manifest does not name" in extra
     pushed = repositories["shop/next-item"]
     assert {"README.md", "manifest.json", "weights.safetensors", "items.parquet"} <= pushed.keys()
     assert not any(name.startswith(("ranks", "checkpoints", "tensorboard")) for name in pushed)
@@ -130,7 +130,8 @@ def test_the_card_is_made_from_the_manifest(run: Path, tmp_path: Path) -> None:
 def test_a_card_without_evaluation_or_licence_says_so(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    (copy / "metrics.json").unlink()
+    for file in copy.glob("metrics*.json"):
+        file.unlink()
     (tmp_path / "out").mkdir()
     write_published(load_run(copy), tmp_path / "out", licence=None)
     card = (tmp_path / "out/README.md").read_text()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.data.store import Dataset
-from seqloom.evaluation.compare import EvaluatedRun
+from seqloom.evaluation.evaluated_run import EvaluatedRun
 from seqloom.evaluation.groups import group_metrics
 from seqloom.evaluation.metrics import rank_metrics
 from seqloom.evaluation.protocol import RankingProtocol

@@ -98,3 +98,31 @@ def _faults(events: Events, num_items: int) -> Iterator[tuple[str, str]]:
                 yield name, "has a position outside its user's events"
         elif bool(((at != -1) & ((at < first) | (at >= after))).any()):
             yield name, "has a position outside its user's events"
+
+
+def without_items(events: Events, removed: Tensor) -> Events:
+    """Removes the events in `removed`; users whose held-out event is removed lose that target.
+
+    Shapes: removed [events] bool.
+    """
+    place = torch.cat([torch.zeros(1, dtype=torch.int64), (~removed).long().cumsum(0)])
+
+    def move(at: Tensor) -> Tensor:
+        there = (at >= 0) & ~removed[at.clamp(min=0)]
+        return torch.where(there, place[at.clamp(min=0)], -1)
+
+    times = events.timestamps
+    joined = None
+    if events.joined is not None:
+        # The first event of a tie may be removed, and then the next one is not joined.
+        tie = (~events.joined).long().cumsum(0)[~removed]
+        joined = torch.cat([tie.new_zeros(1, dtype=torch.bool)[: len(tie)], tie[1:] == tie[:-1]])
+    return Events(
+        items=events.items[~removed],
+        offsets=place[events.offsets],
+        train_end=place[events.train_end],
+        valid=move(events.valid),
+        test=move(events.test),
+        timestamps=None if times is None else times[~removed],
+        joined=joined,
+    )

@@ -33,7 +33,7 @@ from seqloom.core.files import atomic_folder, read_json, write_json
 from seqloom.core.records import FileRecord, check_file, record_files
 from seqloom.core.tabular import Tabular, facts_html
 from seqloom.core.tensors import write_tensors
-from seqloom.data.events import Events, check_events
+from seqloom.data.events import Events, check_events, without_items
 from seqloom.data.fingerprints import fingerprint, training_hash
 from seqloom.data.parts import REMEDY, PartRecord, read_events, read_parts, read_users
 from seqloom.data.repeats import RepeatTally, masks_seen
@@ -225,7 +225,7 @@ class Dataset(Tabular):
         return Dataset(
             self.path,
             self.manifest,
-            _without(self.events, self.events.items >= first_cold),
+            without_items(self.events, self.events.items >= first_cold),
             first_cold - 1,
         )
 
@@ -344,52 +344,6 @@ class Dataset(Tabular):
         for part in self.train.blocks():
             counts += torch.bincount(part.flat()[1], minlength=len(counts))
         return counts
-
-
-def _without(events: Events, removed: Tensor) -> Events:
-    """Removes the events in `removed`; users whose held-out event is removed lose that target.
-
-    Shapes: removed [events] bool.
-    """
-    place = torch.cat([torch.zeros(1, dtype=torch.int64), (~removed).long().cumsum(0)])
-
-    def move(at: Tensor) -> Tensor:
-        there = (at >= 0) & ~removed[at.clamp(min=0)]
-        return torch.where(there, place[at.clamp(min=0)], -1)
-
-    times = events.timestamps
-    joined = None
-    if events.joined is not None:
-        # The first event of a tie may be removed, and then the next one is not joined.
-        tie = (~events.joined).long().cumsum(0)[~removed]
-        joined = torch.cat([tie.new_zeros(1, dtype=torch.bool)[: len(tie)], tie[1:] == tie[:-1]])
-    return Events(
-        items=events.items[~removed],
-        offsets=place[events.offsets],
-        train_end=place[events.train_end],
-        valid=move(events.valid),
-        test=move(events.test),
-        timestamps=None if times is None else times[~removed],
-        joined=joined,
-    )
-
-
-def training_only(dataset: Dataset) -> Dataset:
-    """Returns the data set without its held-out events; users and items keep their numbers.
-
-    An artefact made from it cannot depend on a held-out event; the audit makes artefacts from it again.
-    """
-    train = dataset.train
-    ends = train.lengths.cumsum(0)
-    absent = torch.full_like(ends, -1)
-    events = Events(
-        items=train.flat()[1].int(),
-        offsets=torch.cat([ends.new_zeros(1), ends]),
-        train_end=ends,
-        valid=absent,
-        test=absent,
-    )
-    return Dataset(dataset.path, dataset.manifest, events, dataset.num_items)
 
 
 def write_dataset_manifest(folder: Path, manifest: Manifest) -> None:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
 from seqloom.core.config import Config
-from seqloom.core.errors import ConfigError, DataError
+from seqloom.core.errors import ConfigError
 from seqloom.core.random import derive_seed
 from seqloom.core.tabular import Tabular
 from seqloom.evaluation.both_protocols import ProtocolRow, protocol_rows
 from seqloom.evaluation.cost_benefit import cost_benefit_sentence
+from seqloom.evaluation.evaluated_run import EvaluatedRun, check_comparable
 from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_GROUPS, REPEAT_TARGET
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.protocol import StoredProtocol
-from seqloom.evaluation.ranks_file import RankTable
-from seqloom.evaluation.record import RunRecord
 from seqloom.evaluation.reference import Reference, choose_reference
 from seqloom.evaluation.seeds import OverSeeds, Series, compare_series
 from seqloom.evaluation.sentences import comparison_sentence
@@ -36,19 +34,6 @@ from seqloom.evaluation.significance import (
 
 COMPARED_METRICS = ("ndcg@10", "hr@10")
 ALL_USERS = "all"
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """A run's record and the ranks behind it."""
-
-    record: RunRecord
-    table: RankTable
-
-    @property
-    def name(self) -> str:
-        """The record's name."""
-        return self.record.name
 
 
 class Difference(Config):
@@ -286,33 +271,6 @@ def _series_name(first: EvaluatedRun, systems: Mapping[str, int]) -> str:
     """Names a series by its system, or by its first run if the system has several configurations."""
     system = first.record.system
     return system if systems[system] == 1 else first.name
-
-
-def check_comparable(first: EvaluatedRun, second: EvaluatedRun) -> None:
-    """Checks that two runs have ranks of the same users and targets under the same protocol.
-
-    Raises:
-        DataError: they do not; names the difference.
-    """
-    pair = f"runs {first.name!r} and {second.name!r} cannot be compared"
-    for run in (first, second):
-        if run.table.protocol.outdated:
-            raise DataError(
-                f"{pair}: of {run.name!r}, {run.table.protocol.outdated}; evaluate it again"
-            )
-    differing = first.table.protocol.differences(second.table.protocol)
-    if differing:
-        raise DataError(
-            f"{pair}: they were ranked under different protocols ({'; '.join(differing)}); "
-            "evaluate both on the same data set with the same options"
-        )
-    if not first.table.user_ids.equals(second.table.user_ids):
-        raise DataError(
-            f"{pair}: their ranks cover other users ({len(first.table)} and "
-            f"{len(second.table)}), or the users are in another order; evaluate both again"
-        )
-    if not first.table.targets.equals(second.table.targets):
-        raise DataError(f"{pair}: the same users have other targets; evaluate both again")
 
 
 def _test_pairs(

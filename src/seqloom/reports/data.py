@@ -11,7 +11,8 @@ from pydantic import Field
 from seqloom.core.config import Config
 from seqloom.data.order_checks import OrderCheck
 from seqloom.data.store import Dataset
-from seqloom.evaluation.compare import Comparison, EvaluatedRun
+from seqloom.evaluation.compare import Comparison
+from seqloom.evaluation.evaluated_run import EvaluatedRun
 from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metrics
 from seqloom.evaluation.metrics import parse_metric
 from seqloom.evaluation.protocol import StoredProtocol

@@ -38,7 +38,7 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
 @pytest.fixture
 def client(runs: Any, chat: Any, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     """Opens a client of a server with these settings of `rerank`."""
-    opened: list[TestClient] = []
+    opened: list[tuple[TestClient, Engine, SqliteStore]] = []
 
     def start(
         budget_ms: float = 5000.0, cascade: tuple[str, ...] = (), **rerank: Any

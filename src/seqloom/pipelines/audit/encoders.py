@@ -8,7 +8,8 @@ from typing import Any
 from seqloom.core.digest import steps_digest
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
-from seqloom.data.store import Dataset, training_only
+from seqloom.data.store import Dataset
+from seqloom.data.training_only import training_only
 from seqloom.hub.model_folders import weights_hash
 from seqloom.pipelines.audit.report import Checks
 from seqloom.systems.base import TrainingData

@@ -12,7 +12,8 @@ from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import NamesItems
 from seqloom.core.tensors import differing_tensors, tensor_fingerprints
-from seqloom.data.store import Dataset, training_only
+from seqloom.data.store import Dataset
+from seqloom.data.training_only import training_only
 from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.audit.names import check_earlier_run, check_names, check_prompts
 from seqloom.pipelines.audit.report import Checks

@@ -8,7 +8,8 @@ from torch import Tensor
 from seqloom.core.errors import SeqloomError
 from seqloom.core.progress import Progress
 from seqloom.core.random import generator
-from seqloom.data.store import Dataset, training_only
+from seqloom.data.store import Dataset
+from seqloom.data.training_only import training_only
 from seqloom.pipelines.audit.encoders import check_tuned_encoder
 from seqloom.pipelines.audit.report import Checks
 from seqloom.text.encoders import rebuild_encoder

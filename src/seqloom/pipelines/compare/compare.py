@@ -19,7 +19,8 @@ from seqloom.core.protocols import VectorScorer
 from seqloom.core.random import generator
 from seqloom.data.order_checks import OrderCheck
 from seqloom.data.store import Dataset, HeldOut, Part
-from seqloom.evaluation.compare import Comparison, EvaluatedRun, compare_runs
+from seqloom.evaluation.compare import Comparison, compare_runs
+from seqloom.evaluation.evaluated_run import EvaluatedRun
 from seqloom.evaluation.protocol import PROTOCOL_VERSION, RankingProtocol
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.evaluation.ranks_file import read_ranks

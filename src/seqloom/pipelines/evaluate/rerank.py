@@ -10,7 +10,9 @@ from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
+from seqloom.core.progress import Progress
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset, Part
 from seqloom.evaluation.metrics import MISSED, per_user
@@ -67,6 +69,7 @@ class RerankEvaluation(Config):
     """Whether it pays, in a sentence."""
 
 
+@public_function()
 def evaluate_rerank(
     run: Run | str | Path,
     options: RerankOptions,
@@ -77,7 +80,7 @@ def evaluate_rerank(
     mask_seen: bool = True,
     dataset: Dataset | str | Path | None = None,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> RerankEvaluation:
     """Reranks the lists of a sample of users and compares the ranks of their held-out items.
 

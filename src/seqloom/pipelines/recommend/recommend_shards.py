@@ -82,7 +82,7 @@ class ListsKeywords(TypedDict, total=False):
     out: str
     users: str | None
     k: int
-    mask_seen: bool
+    mask_seen: bool | None
     dataset: str | None
     approximate: bool
     device: str

@@ -23,8 +23,10 @@ from seqloom.core.device import peak_rss_mb, resolve_device
 from seqloom.core.digest import steps_digest
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_folder, sole_writer
+from seqloom.core.interactive import AUTO
+from seqloom.core.keywords import public_function
 from seqloom.core.phase import Phase
-from seqloom.core.progress import SILENT, Progress
+from seqloom.core.progress import Progress
 from seqloom.core.random import derive_seed
 from seqloom.core.storage import naming_full_disk
 from seqloom.core.tensors import as_os_error
@@ -76,6 +78,7 @@ class EncoderTuningSummary(Config):
     trained_parameters: int
 
 
+@public_function()
 def tune_encoder(
     dataset: Dataset | str | Path,
     *,
@@ -87,7 +90,7 @@ def tune_encoder(
     overwrite: bool = False,
     device: str = "auto",
     checkpoint_every_s: float = 60.0,
-    progress: Progress = SILENT,
+    progress: Progress = AUTO,
 ) -> EncoderTuningSummary:
     """Tunes a text encoder on the training part of a data set and writes it at `out`.
 

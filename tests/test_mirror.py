@@ -32,7 +32,7 @@ COVERED = {
     # Folders and files, written and read by their stages, damaged, cut off and from an older version.
     "core/storage.py": "core/test_files.py",
     "data/events.py": "attacks/test_damaged_files.py",
-    "hub/endpoint.py": "text/encoders/test_openai.py",
+    "hub/endpoint.py": "text/encoders/test_endpoint.py",
     "llm/chat.py": "llm/reranking/test_reranker.py",
     "llm/explaining/evidence.py": "llm/explaining/test_explainer.py",
     "llm/reranking/judges.py": "llm/reranking/test_reranker.py",

@@ -96,6 +96,7 @@ def test_the_systems_train_on_it_with_the_authors_components(handled: Path, tmp_
     config = {
         "epochs": 1,
         "encoder": {"hidden_size": 8, "max_len": 8},
+        "semantic": {"encoder": "shared"},  # the import has vectors, and no texts
         "collaborative_text": "handled-pca64",
         "distillation": {"num_similar": 10},
     }
@@ -113,7 +114,11 @@ def test_the_item_table_starts_from_the_components(handled: Path, tmp_path: Path
     shifted = load_embeddings(made, "handled-pca64").items
     for name, text in (("handled-pca64", shifted), (None, load_embeddings(made).items)):
         config = LLMESR.config_class.build(
-            {"encoder": {"hidden_size": 8}, "collaborative_text": name}
+            {
+                "encoder": {"hidden_size": 8},
+                "semantic": {"encoder": "shared"},
+                "collaborative_text": name,
+            }
         )
         system = LLMESR(config, Sizes(num_items=made.num_items, text_size=24))
         system.initialise(TrainingData(made))

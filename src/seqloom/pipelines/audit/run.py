@@ -18,7 +18,7 @@ from seqloom.pipelines.audit.batches import first_epochs
 from seqloom.pipelines.audit.names import check_earlier_run, check_names, check_prompts
 from seqloom.pipelines.audit.report import Checks
 from seqloom.pipelines.train.fit_run import start_system
-from seqloom.pipelines.train.item_vectors import read_item_vectors
+from seqloom.pipelines.train.item_vectors import ItemVectors, read_item_vectors
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.manifest import check_fingerprint
 from seqloom.systems.base import System, TrainingData
@@ -43,9 +43,11 @@ def check_run(
         _check_members(run, run.system, data, checks, thorough=thorough, progress=progress)
         return
     _check_text(run, data, checks)
-    inputs = _check_item_vectors(run, data, checks, thorough=thorough, progress=progress)
-    if inputs is not None:
-        _check_start(run, TrainingData(blind, ids=inputs.get("vectors")), checks)
+    vectors = _check_item_vectors(run, data, checks, thorough=thorough, progress=progress)
+    if vectors is not None:
+        _check_start(run, TrainingData(blind, ids=vectors.vectors, giver=vectors.giver), checks)
+    elif run.manifest.ids is None:
+        _check_start(run, TrainingData(blind), checks)
     _check_batches(run, data, blind, checks)
     if isinstance(run.system, NamesItems):
         check_names(run, run.system, blind, checks, thorough=thorough, progress=progress)
@@ -128,11 +130,11 @@ def _check_text(run: Run, data: Dataset, checks: Checks) -> None:
 
 def _check_item_vectors(
     run: Run, data: Dataset, checks: Checks, *, thorough: bool, progress: Progress
-) -> dict[str, Tensor] | None:
-    """Returns the item vectors that the run started from; empty if it has none, None if they are missing."""
+) -> ItemVectors | None:
+    """Returns the item vectors that the run started from; None if it has none or they are missing."""
     recorded = run.manifest.ids
     if recorded is None:
-        return {}
+        return None
     what = ("item vectors of another run", _TRAINING)
     own = run.path / "ids"
     path = own if own.exists() else Path(recorded["run"])
@@ -151,7 +153,7 @@ def _check_item_vectors(
     )
     within = checks.within("ids")
     check_run(other, data, within, thorough=thorough, progress=progress)
-    return {"vectors": table.vectors}
+    return table
 
 
 def _check_members(

@@ -15,7 +15,7 @@ from seqloom.core.errors import EmbeddingError
 from seqloom.core.files import sha256_text
 from seqloom.core.progress import SILENT, Progress
 from seqloom.text.encoders import TextEncoder, check_vectors, rebuild_encoder
-from seqloom.text.encoders.endpoint import EndpointEncoder
+from seqloom.text.encoders.base import InteractiveEncoder
 from seqloom.text.prompts import item_texts
 
 
@@ -83,7 +83,7 @@ class ItemText:
         Shapes: B texts -> [B, E] float32.
         """
         encoder = self.load()
-        if isinstance(encoder, EndpointEncoder):  # threads may wait for it side by side
+        if isinstance(encoder, InteractiveEncoder):  # threads may wait for it side by side
             vectors = encoder.interactive().encode(list(texts))
         else:
             with self._loading:

@@ -117,7 +117,12 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         width = self.config.encoder.hidden_size
         text = load_embeddings(data.dataset, self.config.text).items
         if isinstance(self.semantic, TextTower):
-            self.semantic.initialise(data)
+            try:
+                self.semantic.initialise(data)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{error}; or set semantic.encoder=recency, which reads the text embedding alone"
+                ) from None
         elif isinstance(self.semantic, RecencyView):
             self.semantic.initialise(text, self.config.semantic.whitening)
         elif self.semantic is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,14 @@ class TextEncoder(Protocol):
 
         Shapes: B texts -> [B, E] float32.
         """
+
+
+@runtime_checkable
+class InteractiveEncoder(Protocol):
+    """An encoder that several threads may wait for side by side, such as an endpoint."""
+
+    def interactive(self) -> TextEncoder:
+        """Returns an encoder of the same vectors for texts that somebody waits for."""
 
 
 def check_vectors(vectors: Tensor, ids: Sequence[str], width: int | None = None) -> Tensor:

@@ -45,6 +45,8 @@ class ServedModel:
         self.loaded_at = int(time.time())
         self.device = self.run.device
         self.max_len = self.run.system.max_len
+        self.masks_seen = self.run.manifest.mask_seen
+        """Whether lists leave out the history, unless a query says otherwise."""
         scorer = self.run.scorer
         self.recall: Recall | None = None
         """Recall of the approximate search; None where the search is exact."""
@@ -77,11 +79,6 @@ class ServedModel:
     def system(self) -> str:
         """The system's name."""
         return self.run.system.name
-
-    @property
-    def masks_seen(self) -> bool:
-        """Whether lists leave out the history, unless a query says otherwise."""
-        return self.run.manifest.mask_seen
 
     @property
     def snapshot(self) -> Snapshot:

@@ -327,7 +327,7 @@ def test_one_address_has_a_share_and_a_trusted_proxy_has_not(
         for each in held:
             each.close()
     logged: Any
-    (logged,) = [r for r in caplog.records if r.msg == "one address has all its connections"]
+    (logged,) = [r for r in caplog.records if r.msg == "one address is at its limit of connections"]
     assert logged.fields["address"] == "127.0.0.1"
     assert "trusted_proxies" in logged.fields["advice"]
 

@@ -44,7 +44,7 @@ def replicas(
     shutil.copytree(runs["llmesr"], folder / "llmesr")
     shutil.copytree(runs["popularity"], folder / "other")
     if request.param == "redis":
-        url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/14"
+        url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/12"
     else:
         import psycopg
 

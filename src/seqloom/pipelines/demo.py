@@ -29,7 +29,14 @@ ENCODER = "all-minilm-l6-v2"
 SYSTEMS: dict[str, dict[str, Any]] = {
     "popularity": {},
     "sasrec": {"batch_size": 32, "encoder": {"hidden_size": 64}, "patience": 3},
-    "llmesr": {"batch_size": 32, "encoder": {"hidden_size": 64}, "patience": 3},
+    "llmesr": {
+        "batch_size": 32,
+        "encoder": {"hidden_size": 64},
+        "patience": 3,
+        "semantic": {
+            "tower": {"batch_size": 32, "encoder": {"hidden_size": 64}, "patience": 3, "epochs": 30}
+        },
+    },
 }
 """The systems to train and their configurations. MovieLens has few and long histories, so batches and
 width are smaller than the defaults. A short patience keeps the demo to minutes: with the default one both

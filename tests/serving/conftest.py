@@ -33,11 +33,11 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store of each kind."""
+    """The URL of an empty store of each kind. Redis databases from 12 on belong to single test files."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store' / 'history.db'}"
     if request.param == "redis":
-        return f"{request.getfixturevalue('redis_url').rsplit('/', 1)[0]}/{next(_NUMBERS) % 16}"
+        return f"{request.getfixturevalue('redis_url').rsplit('/', 1)[0]}/{next(_NUMBERS) % 12}"
     import psycopg
 
     url = request.getfixturevalue("postgres_url")

@@ -44,7 +44,10 @@ def replicas(
     shutil.copytree(runs["llmesr"], folder / "llmesr")
     shutil.copytree(runs["popularity"], folder / "other")
     if request.param == "redis":
+        import redis
+
         url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/12"
+        redis.Redis.from_url(url).flushdb()
     else:
         import psycopg
 

@@ -124,6 +124,10 @@ SMALL: dict[str, Any] = {
 """A configuration under which a sequence system trains in a moment."""
 
 
+SMALL_LLMESR: dict[str, Any] = {**SMALL, "semantic": {"tower": SMALL}}
+"""The same for LLM-ESR, whose text tower is trained first."""
+
+
 SMALL_MODEL = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
 SMALL_IDGENREC: dict[str, Any] = {
     "epochs": 1,
@@ -145,6 +149,8 @@ def small_config(system: str) -> dict:
     if system == "e4srec":
         model = {"name": str(shared_tiny_llama()), "num_layers": 1}
         return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
+    if system == "llmesr":
+        return SMALL_LLMESR
     if system == "idgenrec":
         return SMALL_IDGENREC
     if system == "melt":

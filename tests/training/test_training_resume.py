@@ -62,6 +62,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def run(data: Dataset, system: str, out: Path, kill_at: int) -> Path:
+    tower = {"semantic": {"tower": {**CONFIG, "epochs": 1}}}
+    configs = {"idgenrec": SMALL_IDGENREC, "llmesr": {**CONFIG, **tower}}
     command: list[Any] = [
         sys.executable,
         "-c",
@@ -69,7 +71,7 @@ def run(data: Dataset, system: str, out: Path, kill_at: int) -> Path:
         data.path,
         system,
         out,
-        json.dumps(SMALL_IDGENREC if system == "idgenrec" else CONFIG),
+        json.dumps(configs.get(system, CONFIG)),
         str(kill_at),
     ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})

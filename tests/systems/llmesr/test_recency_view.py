@@ -143,3 +143,26 @@ def test_texts_that_are_all_alike_are_refused() -> None:
     view = RecencyView(num_items=4, text_size=3, max_len=4)
     with pytest.raises(ConfigError, match="same text vector"):
         view.initialise(torch.ones(4, 3), whitening=0.75)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tower_answers_as_it_does_alone_whatever_the_other_encoder(
+    kind: str, dataset: Dataset
+) -> None:
+    keys = [f"encoder.kind={kind}", "encoder.max_len=60", "semantic.encoder=tower"]
+    system = build(dataset, *keys).eval()
+    system.blend.fill_(1.0)
+    tower, items = system.semantic, torch.arange(60).remainder(39).add(1)[None]
+    lengths = torch.tensor([60])
+    with torch.inference_mode():
+        queries = system.queries(items, lengths, system.item_vectors())
+        alone = tower.queries(items, lengths, tower.item_vectors())
+    torch.testing.assert_close(queries[:, system.view_columns()["semantic"]], alone)
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"), [("encoder.kind=bert4rec", "kind=sasrec"), ("repeat=learned", "of the run")]
+)
+def test_what_a_tower_cannot_do_within_is_refused(key: str, advice: str) -> None:
+    with pytest.raises(ConfigError, match=advice):
+        LLMESRConfig.build(apply_overrides(SMALL, [f"semantic.tower.{key}"]))

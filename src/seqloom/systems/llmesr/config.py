@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seqloom.backbones.config import TextSASRecEncoderConfig, TextStartEncoderConfig
 from seqloom.core.config import Config
@@ -22,7 +22,7 @@ class SemanticConfig(Config):
     and their scores are added. tower: a text tower, whose words learn from the log. recency: a sum
     of the text embedding's vectors at their full width, with one learned weight for each step back."""
     tower: TextTowerConfig = Field(default_factory=TextTowerConfig)
-    """tower: its configuration; its seed is that of the run."""
+    """tower: its configuration; its seed and encoder.max_len are those of the run."""
     whitening: float = Field(0.75, ge=0, le=1)
     """recency: divide each principal component of the text by its standard deviation to this power."""
     blend: float = Field(0.5, ge=0)
@@ -39,6 +39,18 @@ class SemanticConfig(Config):
     depend on the size of the weights, so a small factor makes the adapter change slowly."""
     trained_text: bool = False
     """Also train the text embedding (an ablation of the paper)."""
+
+    @model_validator(mode="after")
+    def _check_tower(self) -> Self:
+        if self.tower.encoder.kind == "bert4rec":
+            raise ValueError(
+                "a tower within LLM-ESR needs a causal encoder: set tower.encoder.kind=sasrec"
+            )
+        if self.tower.repeat != "none":
+            raise ValueError(
+                "tower.repeat has no effect within LLM-ESR: set repeat of the run instead"
+            )
+        return self
 
 
 class FusionConfig(Config):

@@ -67,6 +67,13 @@ class RecencyView(nn.Module):
         Shapes: rows [B, L, E], the texts of the items; real [B, L], false for padding and [MASK]
         -> [B, L, E].
         """
-        real = real[..., None]
-        states = self.recency(rows * real) * self.log_scale.exp()
-        return torch.where(real, states, F.pad(states[:, :-1], (0, 0, 1, 0)))
+        states = self.recency(rows * real[..., None]) * self.log_scale.exp()
+        return hold_last(states, real)
+
+
+def hold_last(states: Tensor, real: Tensor) -> Tensor:
+    """Gives [MASK], which is no item and does not age the others, the state of the position before.
+
+    Shapes: states [B, L, E], real [B, L], false for padding and [MASK] -> [B, L, E].
+    """
+    return torch.where(real[..., None], states, F.pad(states[:, :-1], (0, 0, 1, 0)))

@@ -25,7 +25,7 @@ from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
 from seqloom.systems.llmesr.late_fusion import TEXT_ALONE, RecencyPhase, ViewPhase
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
-from seqloom.systems.llmesr.recency_view import RecencyView
+from seqloom.systems.llmesr.recency_view import RecencyView, hold_last
 from seqloom.systems.llmesr.views import SemanticView
 from seqloom.systems.sequence import RankingPhase, SequenceSystem
 from seqloom.systems.tail_blend import SCORE_BLENDS, BlendPhase
@@ -222,7 +222,8 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         """Returns the states of a semantic view that learns apart. Shapes: vectors [N, E] -> [B, L, E]."""
         real = (items > 0) & (items <= len(vectors))
         if isinstance(self.semantic, TextTower):
-            return self.semantic.states(torch.where(real, items, 0), lengths, vectors)
+            states = self.semantic.states(torch.where(real, items, 0), lengths, vectors)
+            return hold_last(states, real)
         assert isinstance(self.semantic, RecencyView)
         rows = F.embedding((items - 1).clamp(0, len(vectors) - 1), vectors)
         return self.semantic.states(rows, real)
@@ -309,7 +310,11 @@ def _semantic_view(config: LLMESRConfig, sizes: Sizes) -> SemanticView | Recency
     """Builds the view that `semantic.encoder` names."""
     settings = config.semantic
     if settings.encoder == "tower":
-        return TextTower(settings.tower.model_copy(update={"seed": config.seed}), sizes)
+        # It reads the histories of the run, with the [MASK] of a bidirectional encoder.
+        length = config.encoder.max_len + int(config.encoder.kind == "bert4rec")
+        encoder = settings.tower.encoder.model_copy(update={"max_len": length})
+        update = {"seed": config.seed, "encoder": encoder}
+        return TextTower(settings.tower.model_copy(update=update), sizes)
     if settings.encoder == "recency":
         return RecencyView(sizes.num_items, sizes.text_size, config.encoder.max_len + 1)
     return SemanticView(settings, sizes.num_items, sizes.text_size, config.encoder.hidden_size)

@@ -130,7 +130,7 @@ def trained_run(folder: Path) -> Path:
         dataset = benchmark_dataset(folder)
         if "serving" not in text_names(dataset):
             embed(dataset, EmbedOptions(encoder="hash:384", users="mean", name="serving"))
-        config = {"epochs": 1, "text": "serving"}
+        config = {"epochs": 1, "text": "serving", "semantic.tower.epochs": 1}
         train(dataset, "llmesr", config=config, out=out, overwrite=True)
     return out
 

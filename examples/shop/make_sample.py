@@ -122,7 +122,6 @@ def make_products(draw: random.Random) -> list[dict[str, str]]:
                 for brand in draw.sample(BRANDS, draw.randint(1, 3)):
                     products.append(
                         {
-                            "product": f"P{10000 + 7 * len(products)}",
                             "title": f"{brand} {draw.choice(STYLES)} {noun}, {variant}",
                             "brand": brand,
                             "category": category,
@@ -130,6 +129,10 @@ def make_products(draw: random.Random) -> list[dict[str, str]]:
                             "step": str(step),
                         }
                     )
+    # Ids in no order: those of a shop that are given by theme would tell what is bought next.
+    places = random.Random(SEED).sample(range(len(products)), len(products))
+    for product, place in zip(products, places, strict=True):
+        product["product"] = f"P{10000 + 7 * place}"
     return products
 
 

@@ -114,3 +114,21 @@ def test_a_warning_names_the_option(tmp_path: Path, capsys: pytest.CaptureFixtur
     err = capsys.readouterr().err
     assert "(set --timestamp-unit)" in err
     assert "timestamp_unit" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "resumes"),
+    [(["train", "D", "--system", "sasrec", "--out", "R"], True), (["systems"], False)],
+)
+def test_an_interrupted_command_says_whether_it_can_be_resumed(
+    arguments: list[str],
+    resumes: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seqloom.cli.session.keep_freed_memory", interrupt)
+    assert run(arguments) == 130
+    assert ("--resume" in capsys.readouterr().err) is resumes

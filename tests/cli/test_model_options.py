@@ -163,3 +163,27 @@ def test_fields_of_nested_models() -> None:
     assert chosen_values == [expected]
     result = CliRunner().invoke(app, ["--budget-ms", "nan", "--proxy", ""])
     assert result.exit_code == 0
+
+
+class Two(Config):
+    """Two nested models with a field of the same name."""
+
+    first: Base = Field(default_factory=Base)
+    second: Base = Field(default_factory=Base)
+
+
+def test_nested_fields_of_one_name_have_options_of_their_own() -> None:
+    seen: dict[str, Any] = {}
+    app = typer.Typer(add_completion=False)
+    paths = ["first.user_column", "second.user_column"]
+
+    @app.command()
+    @model_options(Two, only=paths, forms={paths[1]: OptionForm("--second")})
+    def command(chosen: Chosen) -> None:
+        """A command."""
+        seen.update(chosen)
+
+    arguments = ["--first-user-column", "a", "--second", "b"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert seen == {"first": {"user_column": "a"}, "second": {"user_column": "b"}}

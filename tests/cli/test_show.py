@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from seqloom.cli.show import document_tables, fields_table, metrics_table, rows_table
+from seqloom.cli.show import document_tables, fields_table, label, metrics_table, rows_table
 from seqloom.core import tabular
 
 
@@ -41,9 +41,24 @@ def test_values(value: object, text: str) -> None:
     assert tabular.text_of(value) == text
 
 
-def test_nested_entries_have_dotted_names() -> None:
-    lines = text_of(fields_table({"run": "r", "valid": {"hr@10": 0.5, "of": {"users": 9}}}))
-    assert lines == [["run", "r"], ["valid.hr@10", "0.5000"], ["valid.of.users", "9"]]
+def test_nested_entries_are_named_by_their_path() -> None:
+    lines = text_of(fields_table({"run": "r", "data": {"sets": {"users": 9}}}))
+    assert lines == [["run", "r"], ["data", "sets", "users", "9"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("valid.ndcg@10", "validation NDCG@10"),
+        ("mrr", "MRR"),
+        ("peak_rss_mb", "peak rss, MiB"),
+        ("texts_per_s", "texts per second"),
+        ("first_start_s", "first start, s"),
+        ("best_epoch", "best epoch"),
+    ],
+)
+def test_fields_are_labelled_in_words(name: str, words: str) -> None:
+    assert label(name) == words
 
 
 def test_rows_have_all_keys_as_columns_in_their_order() -> None:
@@ -73,7 +88,7 @@ def test_metrics_of_all_users_come_before_the_groups() -> None:
         "none": {"users": 0, "metrics": None},
     }
     assert text_of(metrics_table(5, {"hr@10": 0.5}, groups)) == [
-        ["group", "users", "hr@10"],
+        ["group", "users", "HR@10"],
         ["all", "5", "0.5000"],
         ["tail", "3", "0.2500"],
         ["none", "0", "-"],

@@ -9,7 +9,7 @@ import traceback
 
 from typer.exceptions import TyperException
 
-from seqloom.cli.option_names import name_current_options
+from seqloom.cli.option_names import CURRENT_OPTIONS, name_current_options
 from seqloom.core.errors import SeqloomError
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -23,7 +23,7 @@ def report_error(error: BaseException, *, json_output: bool) -> int:
     with SEQLOOM_DEBUG=1 all errors, show a traceback. Parameters of the command are named as options.
     """
     if isinstance(error, KeyboardInterrupt):
-        return _report("Interrupted", "interrupted", INTERRUPTED, json_output)
+        return _report("Interrupted", _interrupted(), INTERRUPTED, json_output)
     expected = isinstance(error, SeqloomError | TyperException | OSError)
     if not expected or os.environ.get("SEQLOOM_DEBUG") == "1":
         traceback.print_exception(error, file=sys.stderr)
@@ -39,6 +39,13 @@ def report_error(error: BaseException, *, json_output: bool) -> int:
         return _report(kind, name_current_options(str(error)), BAD_INPUT, json_output)
     message = f"{kind}: {error}\nThis is a bug in seqloom; please report it with the lines above."
     return _report(kind, message, UNEXPECTED, json_output)
+
+
+def _interrupted() -> str:
+    """Returns what happened, and how the work can go on where it can."""
+    if "resume" not in CURRENT_OPTIONS.get({}):
+        return "interrupted"
+    return "interrupted; the same command with --resume continues from the last checkpoint"
 
 
 def _usage(error: TyperException) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -65,11 +66,8 @@ class _Option:
     """The model that has the field."""
     field: FieldInfo
     form: OptionForm
-
-    @property
-    def name(self) -> str:
-        """Name of the command's parameter."""
-        return self.path.rpartition(".")[2]
+    name: str
+    """Name of the command's parameter: the field's, or the whole path where two options would share it."""
 
     @property
     def annotation(self) -> Any:
@@ -134,7 +132,7 @@ def model_options(
         into: parameter of the command that receives the values, a `Chosen`.
     """
     paths = only or [name for name in model.model_fields if name not in skip]
-    options = [_resolve(model, path, (forms or {}).get(path, OptionForm())) for path in paths]
+    options = _resolve_all(model, paths, forms or {})
     added = [_parameter(each, _heading(each, panels or {}, panel)) for each in options]
     names = {each.path: each.declaration.partition("/")[0] for each in options}
 
@@ -187,16 +185,29 @@ def build(model: type[Model], chosen: Chosen) -> Model:
         raise typer.BadParameter(text, param_hint=option) from None
 
 
-def _resolve(model: type[BaseModel], path: str, form: OptionForm) -> _Option:
-    """Finds the field of a dotted path."""
+def _resolve_all(
+    model: type[BaseModel], paths: Collection[str], forms: Mapping[str, OptionForm]
+) -> list[_Option]:
+    """Finds the fields of dotted paths."""
+    names = {path: path.rpartition(".")[2] for path in paths}
+    shared = Counter(names.values())
+    options = []
+    for path, last in names.items():
+        name = last if shared[last] == 1 else path.replace(".", "_")
+        owner, field = _find_field(model, path)
+        options.append(_Option(path, owner, field, forms.get(path, OptionForm()), name))
+    return options
+
+
+def _find_field(model: type[BaseModel], path: str) -> tuple[type[BaseModel], FieldInfo]:
+    """Returns the model that has the field of a dotted path, and the field."""
     first, _, rest = path.partition(".")
     field = model.model_fields[first]
     if not rest:
-        return _Option(path, model, field, form)
+        return model, field
     assert isinstance(field.annotation, type)
     assert issubclass(field.annotation, BaseModel)
-    nested = _resolve(field.annotation, rest, form)
-    return _Option(path, nested.model, nested.field, form)
+    return _find_field(field.annotation, rest)
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
@@ -256,7 +267,6 @@ def _heading(
     option: _Option, panels: Mapping[type[BaseModel], str], otherwise: str | None
 ) -> str | None:
     """Returns the panel of the class that declares a field first."""
-    owners = [
-        cls for cls in reversed(option.model.__mro__) if option.name in inspect.get_annotations(cls)
-    ]
+    name = option.path.rpartition(".")[2]
+    owners = [cls for cls in reversed(option.model.__mro__) if name in inspect.get_annotations(cls)]
     return panels.get(owners[0], otherwise) if owners else otherwise

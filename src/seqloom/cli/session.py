@@ -29,13 +29,15 @@ class Session:
         self.processes = processes
         """The processes that run the command together, if a launcher started several."""
         self._result: tuple[Any, Renderer] | None = None
+        self._next_step = ""
 
-    def finish(self, result: Any, render: Renderer) -> None:
+    def finish(self, result: Any, render: Renderer, *, next_step: str = "") -> None:
         """Keeps the result to write at the end, as JSON or as `render(document)` draws it.
 
-        `result` is plain data, a dataclass or a pydantic model; `render` receives plain data.
+        `result` is plain data, a dataclass or a pydantic model; `render` receives plain data. `next_step` is
+        the command that usually follows, shown below what `render` draws.
         """
-        self._result = (plain(result), render)
+        self._result, self._next_step = (plain(result), render), next_step
 
     def write(self, json_output: bool) -> None:
         """Writes the result to standard output."""
@@ -50,6 +52,8 @@ class Session:
         console = stdout_console()
         for renderable in render(document):
             console.print(renderable, markup=False, soft_wrap=isinstance(renderable, str))
+        if self._next_step:
+            console.print(f"\nNext: {self._next_step}", style="dim", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from seqloom.pipelines.prepare.options import PrepareOptions
 from seqloom.pipelines.prepare.prepare import prepare, statistics_table
 from seqloom.pipelines.recommend.recommend import recommend
 from seqloom.pipelines.train.train import train
-from seqloom.runs.folder import load_run
+from seqloom.runs.folder import Run, load_run
 
 DATA = "ml-100k"
 ENCODER = "all-minilm-l6-v2"
@@ -45,6 +45,20 @@ REFERENCE = "sasrec"
 USERS = 3
 
 
+class DemoRun(Config):
+    """A run of the demo, with its results on the test part."""
+
+    name: str
+    run: str
+    """The run's folder."""
+    ndcg: float
+    """NDCG@10 of all users."""
+    ndcg_tail_items: float | None
+    """NDCG@10 of the users whose target is a tail item."""
+    seconds: float
+    """Seconds of training."""
+
+
 class DemoSummary(Config):
     """The result of `demo`."""
 
@@ -52,6 +66,8 @@ class DemoSummary(Config):
     report: str
     """The HTML report."""
     seconds: float
+    ranking: list[DemoRun]
+    """The runs, best NDCG@10 first."""
     statistics: dict[str, str]
     results: list[dict[str, Any]]
     """One row for each system and group of users."""
@@ -75,16 +91,19 @@ def demo(folder: str | Path, *, progress: Progress = AUTO) -> DemoSummary:
     runs = {}
     for system, config in SYSTEMS.items():
         out = folder / "runs" / system
-        train(dataset, system, config=config, out=out, resume=True, progress=progress)
+        begun = out.exists()
+        train(dataset, system, config=config, out=out, resume=begun, progress=progress)
         runs[system] = load_run(out)
     report = folder / "report.html"
     order = [REFERENCE, *(name for name in runs if name != REFERENCE)]
     evaluations = {name: evaluate(runs[name], progress=progress) for name in order}
     comparison = compare([runs[name] for name in order], report=report, progress=progress)
+    ranking = [_ranked(runs[name], evaluation) for name, evaluation in evaluations.items()]
     return DemoSummary(
         folder=str(folder),
         report=str(report),
         seconds=round(time.monotonic() - started, 1),
+        ranking=sorted(ranking, key=lambda row: row.ndcg, reverse=True),
         statistics=dict(statistics_table(dataset)),
         results=_rows(evaluations),
         findings=_sentences(comparison),
@@ -97,6 +116,17 @@ def _prepare(out: Path, progress: Progress) -> Dataset:
         return Dataset.load(out)
     source = resolve(DATA, progress=progress)
     return prepare(source, out, options=PrepareOptions(format="recbole"), progress=progress)
+
+
+def _ranked(run: Run, evaluation: Evaluation) -> DemoRun:
+    tail = evaluation.groups["tail_item"]["metrics"] or {}
+    return DemoRun(
+        name=run.name,
+        run=str(run.path),
+        ndcg=evaluation.metrics["ndcg@10"],
+        ndcg_tail_items=tail.get("ndcg@10"),
+        seconds=run.manifest.cost.seconds_total,
+    )
 
 
 def _rows(evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:

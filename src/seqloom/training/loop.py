@@ -92,6 +92,9 @@ class Trainer:
             return False
         self.position = Position.model_validate_json(position)
         self.checkpoints.restore_model(self.model)
+        at, phase = self.position, self.phases[self.position.phase].name
+        step = f", step {at.step:,}" if at.step else ""
+        self.progress.note(f"resume: phase {phase}, {at.epoch} epochs complete{step}")
         return True
 
     def _run_phase(self, number: int, phase: Phase, *, restore: bool) -> None:

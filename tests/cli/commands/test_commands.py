@@ -17,6 +17,9 @@ from seqloom.cli.config_docs import config_keys
 from seqloom.cli.main import run
 from seqloom.distributed.processes import ALONE
 from seqloom.jobs import JobOptions
+from seqloom.pipelines.demo import DemoRun, DemoSummary
+from seqloom.pipelines.experiments.tune import SearchSummary
+from seqloom.pipelines.train.summary import TrainSummary
 from support.datasets import tiny_dataset
 from support.documented_commands import COMMANDS_BY_NAME
 
@@ -66,7 +69,21 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> PutStage:
 def test_train_merges_the_file_and_the_overrides(
     stage: PutStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder = stage("train", {"run": "r", "epochs": 1, "valid": {"ndcg@10": 0.25}})
+    summary = TrainSummary(
+        run="r",
+        system="sasrec",
+        epochs=2,
+        seconds_per_epoch=[61.0, 63.0],
+        targets_per_epoch=9,
+        seconds_total=130.0,
+        peak_rss_mb=1234.4,
+        parameters=5_000,
+        trained_parameters=4_000,
+        best_phase="train",
+        best_epoch=1,
+        valid={"ndcg@10": 0.25},
+    )
+    recorder = stage("train", summary)
     tiny_dataset(tmp_path / "data", [[1, 2, 3]])
     config = tmp_path / "c.yaml"
     config.write_text("epochs: 3\nencoder:\n  kind: gru4rec\n  dropout: 0.1\n")
@@ -87,7 +104,10 @@ def test_train_merges_the_file_and_the_overrides(
         "device": "auto",
         "checkpoint_every_s": 60.0,
     }
-    assert "valid.ndcg@10" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    for shown in ("validation NDCG@10", "0.2500", "2 min 10 s", "2, 1 min 02 s each", "1,234 MiB"):
+        assert shown in out
+    assert out.endswith("Next: seqloom evaluate r\n")
 
 
 def test_train_names_a_bad_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,21 +292,52 @@ def test_sweep_names_an_unknown_key_of_its_plan(
 def test_tune_reads_its_plan(
     stage: PutStage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder = stage("tune", {"best_value": 0.125, "config": "O/best.yaml"})
+    summary = SearchSummary(
+        out="O",
+        trials=7,
+        complete=7,
+        pruned=0,
+        failed=0,
+        metric="ndcg@10",
+        best_trial=3,
+        best_value=0.125,
+        best={},
+        config="O/best.yaml",
+    )
+    recorder = stage("tune", summary)
     (tmp_path / "p.yaml").write_text("system: sasrec\nspace: {epochs: {low: 1, high: 3}}\n")
     options = ["--plan", str(tmp_path / "p.yaml"), "--out", "O", "--trials", "7"]
     assert run(["tune", "D", *options]) == 0
     dataset, plan = recorder.arguments
     assert (dataset, plan.trials, plan.space["epochs"].high) == (Path("D"), 7, 3)
     assert recorder.options == {"out": Path("O"), "device": "auto"}
-    assert "O/best.yaml" in capsys.readouterr().out
+    follows = "Next: seqloom train D --system sasrec --config O/best.yaml --out runs/sasrec\n"
+    assert capsys.readouterr().out.endswith(follows)
 
 
 def test_demo(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
-    recorder = stage("demo", {"report": "work/demo/report.html"})
+    ranking = [
+        DemoRun(name=name, run=f"d/{name}", ndcg=ndcg, ndcg_tail_items=None, seconds=75.0)
+        for name, ndcg in (("llmesr", 0.1017), ("sasrec", 0.0927), ("popularity", 0.0432))
+    ]
+    summary = DemoSummary(
+        folder="d",
+        report="d/report.html",
+        seconds=1.0,
+        ranking=ranking,
+        statistics={},
+        results=[],
+        findings=["llmesr is ahead."],
+        recommendations=[{"user": "7", "saw": "Alien", "recommended": "Aliens; Heat"}],
+    )
+    recorder = stage("demo", summary)
     assert run(["demo"]) == 0
     assert recorder.arguments == (Path("work/demo"),)
-    assert "report.html" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    for shown in ("llmesr is ahead.", "0.1017", "1 min 15 s", "Aliens; Heat", "d/report.html"):
+        assert shown in out
+    assert out.endswith("Next: seqloom serve d/llmesr d/sasrec\n")
+    assert "About 3 minutes" in err, "it says beforehand how long it takes"
 
 
 LOG = "user_id,item_id,timestamp\n" + "".join(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.next_step import command
 from seqloom.cli.session import session
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def add_items(
             overwrite=overwrite,
             progress=current.progress,
         )
-        current.finish(summary, _render)
+        current.finish(summary, _render, next_step=command("serve", out or run))
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

@@ -10,6 +10,7 @@ import typer
 
 from seqloom.cli import options
 from seqloom.cli.model_options import Chosen, OptionForm, build, model_options
+from seqloom.cli.next_step import after_embed
 from seqloom.cli.session import session
 from seqloom.jobs.shards import Shard
 from seqloom.pipelines.embed.options import EmbedOptions
@@ -63,7 +64,7 @@ def embed(
             summary = run_stage(dataset, read, **common)
         else:
             summary = _run_shards(context, job, dataset, read, common)
-        current.finish(summary, _render)
+        current.finish(summary, _render, next_step=after_embed(dataset))
 
 
 def _run_shards(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.next_step import after_evaluate
 from seqloom.cli.session import session
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def evaluate(
             progress=current.progress,
             processes=current.processes,
         )
-        current.finish(evaluation, _render)
+        current.finish(evaluation, _render, next_step=after_evaluate(run))
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.next_step import command
 from seqloom.cli.session import session
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def ids(
             device=device,
             progress=current.progress,
         )
-        current.finish(summary, _render)
+        options = ("--system", "idgenrec", "--set", f"ids.file={summary.file}")
+        follows = command("train", dataset, *options, "--out", "runs/idgenrec")
+        current.finish(summary, _render, next_step=follows)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.next_step import command
 from seqloom.cli.session import session
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def import_llmesr(
         summary = run_stage(
             folder, out, items=items, name=name, overwrite=overwrite, progress=current.progress
         )
-        current.finish(summary, _render)
+        follows = command("train", out, "--system", "llmesr", "--out", "runs/llmesr")
+        current.finish(summary, _render, next_step=follows)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

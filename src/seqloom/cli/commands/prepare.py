@@ -10,6 +10,7 @@ import typer
 
 from seqloom.cli import options
 from seqloom.cli.model_options import Chosen, OptionForm, build, model_options
+from seqloom.cli.next_step import after_prepare
 from seqloom.cli.session import session
 from seqloom.data.options import ReadOptions
 from seqloom.pipelines.prepare.options import PrepareOptions, SplitOptions
@@ -95,7 +96,9 @@ def prepare(
             "statistics": dataset.manifest.statistics,
             "warnings": dataset.manifest.warnings,
         }
-        current.finish(document, lambda shown: _render(shown, rows))
+        has_text = dataset.manifest.statistics["items_without_text"] < dataset.num_items
+        follows = after_prepare(out, has_text=has_text)
+        current.finish(document, lambda shown: _render(shown, rows), next_step=follows)
 
 
 def _render(document: Any, rows: list[tuple[str, str]]) -> Iterable[RenderableType]:

@@ -11,6 +11,7 @@ import typer
 from seqloom.cli import options
 from seqloom.cli.comma_list import comma_list
 from seqloom.cli.model_options import Chosen
+from seqloom.cli.next_step import command
 from seqloom.cli.session import session
 from seqloom.core.errors import ConfigError
 from seqloom.jobs.shards import Shard
@@ -130,7 +131,7 @@ def recommend(
             device=device,
             progress=current.progress,
         )
-        current.finish(recommendations, _render)
+        current.finish(recommendations, _render, next_step=command("serve", run))
 
 
 def _run_shards(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.next_step import command
 from seqloom.cli.session import session
 
 if TYPE_CHECKING:
@@ -102,10 +103,23 @@ def train(
             from seqloom.pipelines.train.train import train as run_stage
 
             summary = run_stage(loaded[0], system, fsdp=fsdp, **settings)
-        current.finish(summary, _render)
+        current.finish(summary, _render, next_step=command("evaluate", out))
 
 
 def _render(document: Any) -> Iterable[RenderableType]:
     from seqloom.cli.show import fields_table
+    from seqloom.core.progress_bars import duration
+    from seqloom.evaluation.metrics import metric_label
 
-    yield fields_table(document)
+    yield f"trained {document['system']}: {document['run']}"
+    facts = {"time": duration(document["seconds_total"])}
+    if document["epochs"]:
+        mean = sum(document["seconds_per_epoch"]) / len(document["seconds_per_epoch"])
+        facts["epochs"] = f"{document['epochs']}, {duration(mean)} each"
+    if document["best_epoch"] is not None:
+        facts["best weights"] = f"phase {document['best_phase']}, epoch {document['best_epoch']}"
+    for name, value in document["valid"].items():
+        facts[f"validation {metric_label(name)}"] = f"{value:.4f}"
+    facts["parameters"] = f"{document['parameters']:,}, {document['trained_parameters']:,} trained"
+    facts["peak memory"] = f"{document['peak_rss_mb']:,.0f} MiB"
+    yield fields_table(facts)

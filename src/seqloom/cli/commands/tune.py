@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.next_step import command
 from seqloom.cli.session import session
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ def tune(
         from seqloom.pipelines.experiments.tune import tune as run_stage
 
         summary = run_stage(dataset, read, out=out, device=device, progress=current.progress)
-        current.finish(summary, _render)
+        follows = ""
+        if summary.config is not None:
+            options = ("--system", read.system, "--config", summary.config)
+            follows = command("train", dataset, *options, "--out", f"runs/{read.system}")
+        current.finish(summary, _render, next_step=follows)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

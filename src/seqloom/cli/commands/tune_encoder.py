@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
+from seqloom.cli.next_step import command
 from seqloom.cli.session import session
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def tune_encoder(
             checkpoint_every_s=checkpoint_every,
             progress=current.progress,
         )
-        current.finish(summary, _render)
+        follows = command("embed", dataset, "--encoder", out, "--name", out.name)
+        current.finish(summary, _render, next_step=follows)
 
 
 def _render(document: Any) -> Iterable[RenderableType]:

@@ -147,7 +147,7 @@ def _run(
         cell.system,
         out=folder,
         config=cell.config,
-        resume=True,
+        resume=folder.exists(),
         device=device,
         progress=progress,
     )

@@ -232,7 +232,7 @@ def _run_trial(
             plan.system,
             out=folder,
             config=config,
-            resume=True,
+            resume=folder.exists(),
             device=device,
             progress=progress,
             watch=_watch(trial, plan),

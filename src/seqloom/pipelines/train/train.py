@@ -207,12 +207,13 @@ def _train_item_vectors(
 ) -> ItemVectors:
     """Trains or resumes the run that supplies the item vectors, and reads them."""
     data.progress.note(f"training {source.system} for the item vectors, into {out}")
+    begun = data.processes.run_on_first(lambda: "begun" if out.exists() else "")
     train(
         data.dataset,
         source.system,
         out=out,
         config={"seed": seed, **source.config},
-        resume=True,
+        resume=bool(begun),
         device=device,
         progress=data.progress,
         processes=data.processes,

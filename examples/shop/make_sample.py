@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SEED = 7
-CUSTOMERS = 700
+CUSTOMERS = 1000
 FIRST_DAY, DAYS = datetime.datetime(2025, 1, 6, 8), 330
 # Themes, each with a usual order: who buys from one step is likely to buy from the next one later.
 THEMES: dict[str, tuple[str, list[tuple[str, list[str]]]]] = {
@@ -114,12 +114,12 @@ STYLES = ["classic", "compact", "handmade", "everyday", "studio", "premium"]
 
 
 def make_products(draw: random.Random) -> list[dict[str, str]]:
-    """Every variant of every product by one to three brands."""
+    """Every variant of every product by three to six brands."""
     products = []
     for theme, (category, steps) in THEMES.items():
         for step, (noun, variants) in enumerate(steps):
             for variant in variants:
-                for brand in draw.sample(BRANDS, draw.randint(1, 3)):
+                for brand in draw.sample(BRANDS, draw.randint(3, 6)):
                     products.append(
                         {
                             "title": f"{brand} {draw.choice(STYLES)} {noun}, {variant}",

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from seqloom.core.progress import Progress, Task
     from seqloom.data.options import ReadOptions
     from seqloom.data.store import Dataset
-    from seqloom.evaluation.compare import Comparison, Difference, compare_runs
+    from seqloom.evaluation.compare import Comparison, compare_runs
+    from seqloom.evaluation.differences import Difference
     from seqloom.evaluation.evaluated_run import EvaluatedRun
     from seqloom.evaluation.groups import GroupThresholds, group_metrics
     from seqloom.evaluation.metrics import rank_metrics
@@ -207,7 +208,8 @@ _HOMES = {
     "seqloom.core.progress": "Progress Task",
     "seqloom.data.options": "ReadOptions",
     "seqloom.data.store": "Dataset load_dataset=Dataset.load",
-    "seqloom.evaluation.compare": "Comparison Difference EvaluatedRun compare_runs",
+    "seqloom.evaluation.compare": "Comparison EvaluatedRun compare_runs",
+    "seqloom.evaluation.differences": "Difference",
     "seqloom.evaluation.groups": "GroupThresholds group_metrics",
     "seqloom.evaluation.metrics": "rank_metrics",
     "seqloom.evaluation.protocol": "RankingProtocol",

@@ -1,11 +1,11 @@
-"""The cost-benefit sentence on a language model."""
+"""The judgement of a language model, and the sentence on its gain and cost."""
 
 from __future__ import annotations
 
 import pytest
 
-from seqloom.evaluation.compare import Difference
-from seqloom.evaluation.cost_benefit import cost_benefit_sentence
+from seqloom.evaluation.cost_benefit import cost_benefit_sentence, judge
+from seqloom.evaluation.differences import Difference
 from seqloom.evaluation.record import RunRecord
 
 
@@ -19,23 +19,27 @@ PLAIN = record("sasrec", False, train_seconds=200.0, latency_ms=2.0)
 MODEL = record("llmesr", True, train_seconds=500.0, embed_seconds=100.0, latency_ms=3.0)
 
 
-def overall(reference: float, run: float, p: float) -> Difference:
+def overall(reference: float, run: float, p: float | None) -> Difference:
     return Difference(
         metric="ndcg@10", group="all", users=9, reference=reference, run=run, p_holm=p
     )
 
 
-def test_a_gain_is_stated_with_its_cost() -> None:
-    assert cost_benefit_sentence(MODEL, PLAIN, overall(0.05, 0.06, 0.0001)) == (
-        "The language model pays: llmesr is 20.0 % above sasrec on NDCG@10 (p < .001), for 3.0 times the "
-        "training (600 s against 200 s, embedding the texts included) and 1.5 times the latency "
-        "(3.0 ms against 2.0 ms a request)."
+def sentence(model: RunRecord, plain: RunRecord, result: Difference, **options: object) -> str:
+    outcome = judge(result, **options)  # type: ignore[arg-type]
+    assert outcome is not None
+    ahead = options.get("ahead", ())
+    return cost_benefit_sentence(model, plain, result, outcome, ahead).replace(  # type: ignore[arg-type]
+        "\u202f", " "
     )
 
 
-def test_the_order_of_the_two_runs_does_not_matter() -> None:
-    one = cost_benefit_sentence(MODEL, PLAIN, overall(0.05, 0.06, 0.0001))
-    assert cost_benefit_sentence(PLAIN, MODEL, overall(0.06, 0.05, 0.0001)) == one
+def test_a_gain_is_stated_with_its_cost() -> None:
+    assert sentence(MODEL, PLAIN, overall(0.05, 0.06, 0.0001)) == (
+        "The language model pays: llmesr is 20.0 % above sasrec on NDCG@10 (p < .001), for 3.0 times the "
+        "training (10 min against 3 min, embedding the texts included) and 1.5 times the latency "
+        "(3.0 ms against 2.0 ms a request)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,21 +50,22 @@ def test_the_order_of_the_two_runs_does_not_matter() -> None:
     ],
 )
 def test_a_loss_and_an_insignificant_gain(run: float, p: float, start: str) -> None:
-    sentence = cost_benefit_sentence(MODEL, PLAIN, overall(0.05, run, p))
-    assert sentence is not None
-    assert sentence.startswith(start)
+    assert sentence(MODEL, PLAIN, overall(0.05, run, p)).startswith(start)
+
+
+def test_a_gain_does_not_count_while_another_run_is_ahead_or_none_was_trained() -> None:
+    gain = overall(0.05, 0.06, 0.0001)
+    assert judge(gain) == "pays"
+    assert judge(gain, only_yardsticks=True) == "unknown"
+    assert judge(gain, ahead=["gru4rec"]) == "not shown"
+    assert sentence(MODEL, PLAIN, gain, ahead=["gru4rec"]).endswith(", but gru4rec is above it.")
+    assert sentence(MODEL, PLAIN, overall(0.05, 0.04, 0.5), ahead=["a", "b"]).endswith(
+        "; a and b are above it too."
+    )
+    assert judge(overall(0.05, 0.06, None)) is None
 
 
 def test_unknown_costs_are_omitted() -> None:
-    sentence = cost_benefit_sentence(
-        record("m", True), record("p", False), overall(0.05, 0.06, 0.01)
+    assert sentence(record("m", True), record("p", False), overall(0.05, 0.06, 0.01)) == (
+        "The language model pays: m is 20.0 % above p on NDCG@10 (p = .010), at an unknown cost."
     )
-    assert (
-        sentence == "The language model pays: m is 20.0 % above p on NDCG@10 (p = .010), "
-        "at an unknown cost."
-    )
-
-
-def test_no_sentence_if_both_or_neither_use_a_language_model() -> None:
-    assert cost_benefit_sentence(MODEL, MODEL, overall(0.05, 0.06, 0.01)) is None
-    assert cost_benefit_sentence(PLAIN, PLAIN, overall(0.05, 0.06, 0.01)) is None

@@ -44,8 +44,8 @@ def test_means_spreads_and_tests_by_hand() -> None:
     assert result.p_users < 0.001
     # Three against three: 20 splits, two of them as extreme as a complete separation.
     assert (result.p_seeds, result.least_p_seeds) == (0.1, 0.1)
-    assert result.sentence.startswith("Over seeds, new beats old on NDCG@10 by")
-    assert "p = .100 over seeds, the smallest possible with this many runs" in result.sentence
+    assert result.sentence.startswith("Over seeds, new scores ")
+    assert "p = .10 over seeds, the smallest possible with this many runs" in result.sentence
 
 
 def test_the_permutation_equals_a_loop_over_all_splits() -> None:

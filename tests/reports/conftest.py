@@ -9,11 +9,20 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import compare_runs
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.evaluation.metrics import list_metrics
-from seqloom.reports.data import ReportData, long_tail, system_result
+from seqloom.reports.data import ReportData, Setup, long_tail, system_result
+from seqloom.reports.item_map import choose_items, describe_items, map_items
 from seqloom.reports.sample_users import sample_users
 from support.evaluated_runs import RunFactory, dataset, make_run, make_table
 
 __all__ = ["dataset", "make_run", "make_table", "report_data"]
+
+SETUP = Setup(
+    settings={"encoder.dropout": "0.1", "text": "<none>"},
+    encoder="minilm & more",
+    device="cpu, 1 thread",
+    epochs="2, kept 1",
+    text_kind="ids",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +42,17 @@ def report_data(dataset: Dataset, make_run: RunFactory) -> ReportData:
     lists = {run.name: torch.full((60, 20), 40) for run in runs}
     ranks = {run.name: run.table.ranks for run in runs}
     thresholds = default_thresholds(dataset)
+    chosen = choose_items(40, 12)
     return ReportData(
-        title="Title <script>alert('x')</script> & Söhne",
         created="today",
         dataset="<data>",
         statistics={"Users": 60, "Share": 0.25, "Note": "<i>"},
         protocol=runs[0].table.protocol,
-        systems=[system_result(run, log=log) for run in runs],
+        systems=[system_result(run, log=log, setup=SETUP) for run in runs],
         comparison=compare_runs(runs, resamples=2000, flips=2000),
         long_tail=long_tail(dataset, thresholds),
+        mapped_items=describe_items(chosen, dataset, "title"),
+        item_maps=[map_items("SASRec", torch.randn(40, 8, generator=random), chosen)],
         samples=sample_users(dataset, held_out, lists, ranks, count=3),
         versions={"torch": "2"},
-        notes=["mind <this>"],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from seqloom.reports.audit import audit_tables
+from seqloom.reports.audit import audit_heading, audit_tables
 from seqloom.reports.comparison import write_report
 from seqloom.reports.data import AuditResult, AuditRow, ReportData, SystemResult
 
@@ -18,7 +18,7 @@ def test_audits_are_shown_side_by_side(report_data: ReportData, tmp_path: Path) 
     audit = AuditResult(date="then", passed=False, proved=14, failed=1, unknown=0, rows=rows)
     first, second = report_data.systems
     page = _page(report_data, tmp_path, [first.model_copy(update={"audit": audit}), second])
-    text = re.sub(r"<[^>]+>", "|", page.partition("<h2>Audit</h2>")[2])
+    text = re.sub(r"<[^>]+>", "|", page.partition('id="audit"')[2])
     assert "FAILED" in text
     assert "then" in text
     assert "fail (14 checks)" in text
@@ -58,3 +58,12 @@ def test_equal_failures_of_several_runs_share_a_row() -> None:
     assert (failure["reason"], failure["runs"]) == ("differs", ["a", "b"])
     (shared,) = audit_tables([_system("a", failed), _system("b", failed)])["failures"]
     assert shared["runs"] == []
+
+
+def test_the_heading_says_what_the_audits_prove() -> None:
+    passed, failed = _system("a"), _system("b", AuditRow(artefact="ids", verdict="fail"))
+    none = passed.model_copy(update={"name": "c", "audit": None})
+    assert audit_heading([passed, passed]) == "Audit: all runs passed"
+    assert audit_heading([passed, failed]) == "Audit: b failed"
+    assert audit_heading([none]) == "Audit: no run has a valid one"
+    assert "1 of 2 runs passed" in audit_heading([passed, none])

@@ -1,88 +1,112 @@
 """The report of a comparison: escaped, self-contained, and made from plain data alone."""
 
-import csv
 import json
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
+from urllib.parse import unquote
 
 import pytest
 
 from seqloom.core.errors import ConfigError
 from seqloom.reports.comparison import write_report
-from seqloom.reports.data import (
-    ReportData,
-)
+from seqloom.reports.data import AuditResult, ReportData
 
-VOID = {"meta", "br", "use", "path"}
+VOID = {"meta", "br", "use", "path", "input", "circle", "rect", "line"}
 
 
 class Balanced(HTMLParser):
-    """Collects the tags and checks that each is closed."""
+    """Collects tags, ids and links, and checks that each element is closed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.seen: set[str] = set()
+        self.seen: list[str] = []
         self.ids: list[str] = []
+        self.links: list[dict[str, str | None]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
+        self.seen.append(tag)
         self.ids += [value for key, value in attrs if key == "id" and value]
+        if tag == "a":
+            self.links.append(dict(attrs))
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
+        self.seen.append(tag)
+        self.ids += [value for key, value in attrs if key == "id" and value]
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
             assert self.open.pop() == tag
 
 
-def test_report_escapes_everything_and_loads_nothing(
-    report_data: ReportData, tmp_path: Path
-) -> None:
-    page = write_report(tmp_path / "my report.html", report_data).read_text(encoding="utf-8")
-    assert "<script" not in page
-    assert "<title>Title &lt;script&gt;" in page
-    assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; Söhne") > 6
-    assert "mind &lt;this&gt;" in page
-    assert "&lt;data&gt;" in page
-    assert not re.search(r"(src|href)=.(https?:)?//|@import|url\((?!#)", page)
+@pytest.fixture
+def page(report_data: ReportData, tmp_path: Path) -> str:
+    return write_report(tmp_path / "my report.html", report_data).read_text(encoding="utf-8")
+
+
+def parsed(page: str) -> Balanced:
     parser = Balanced()
     parser.feed(page)
-    assert parser.open == []
-    assert {"table", "svg", "figure", "article"} <= parser.seen
-    assert len(parser.ids) == len(set(parser.ids))
+    return parser
+
+
+def test_report_escapes_everything_and_loads_nothing(page: str, report_data: ReportData) -> None:
+    assert page.count("<script") == 2  # its own, and the titles of the map
+    assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; Söhne") > 6
+    assert "<script>alert" not in page
+    assert "&lt;data&gt;" in page
+    assert "&lt;none&gt;" in page
+    assert not re.search(r"(src|href)=.(https?:)?//|@import|url\((?!#)", page)
+    found = parsed(page)
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    assert {"table", "svg", "figure", "fieldset", "details", "aside"} <= set(found.seen)
     assert report_data.protocol.statement().split(".")[0] in page
-    assert report_data.comparison is not None
-    assert "LLM &lt;ESR&gt; $1$ against SASRec" in page
+    assert "<b>LLM &lt;ESR&gt; $1$</b> minus SASRec" in page
 
 
-def test_every_figure_is_kept_as_svg_with_its_numbers(
-    report_data: ReportData, tmp_path: Path
+def test_links_lead_to_sections_and_charts_offer_their_numbers(
+    page: str, report_data: ReportData
 ) -> None:
-    write_report(tmp_path / "a.html", report_data)
-    folder = tmp_path / "a_figures"
-    names = {"differences", "long_tail", "groups_items", "groups_users", "training"}
-    assert {p.stem for p in folder.glob("*.svg")} == {p.stem for p in folder.glob("*.csv")} == names
-    for name in names:
-        assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
-    with (folder / "groups_items.csv").open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    found = parsed(page)
+    inside = {link["href"] for link in found.links if (link["href"] or "").startswith("#")}
+    assert {href[1:] for href in inside if href} <= set(found.ids)
+    saved = {
+        link["download"]: unquote((link["href"] or "").partition(",")[2])
+        for link in found.links
+        if "download" in link
+    }
+    assert {
+        "ranking-ndcg@10.csv",
+        "tests.csv",
+        "metrics.csv",
+        "training.csv",
+        "item-map.csv",
+    } <= set(saved)
+    lines = saved["by-items-ndcg@10.csv"].splitlines()
     bins = [(s.name, b) for s in report_data.systems for b in s.item_bins]
-    assert [(r["run"], int(r["low"]), int(r["users"])) for r in rows] == [
-        (name, b.low, b.users) for name, b in bins
-    ]
-    assert [float(r["value"]) for r in rows] == [(b.metrics or {})["ndcg@10"] for _, b in bins]
-    with (folder / "long_tail.csv").open(newline="", encoding="utf-8") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["series"] == "histogram"]
-    assert sum(int(r["count"]) for r in rows if r["what"] == "items") == 40
-    assert sum(int(r["count"]) for r in rows if r["what"] == "users") == 60
+    assert len(lines) == 1 + len(bins)
+    assert lines[1].startswith(f"SASRec,{bins[0][1].low},{bins[0][1].high},{bins[0][1].users},")
+    assert len(saved["item-map.csv"].splitlines()) == 1 + 12
+
+
+def test_the_same_gap_is_the_same_in_ranking_sentences_and_tests(
+    page: str, report_data: ReportData
+) -> None:
+    comparison = report_data.comparison
+    found = comparison.difference("LLM <ESR> $1$", "ndcg@10")
+    assert found is not None
+    assert found.relative is not None
+    amount = f"{abs(100 * found.relative):.1f}\u202f%"
+    text = unescape(re.sub(r"<[^>]+>", "", page))
+    assert text.count(amount) >= 4  # ranking, evidence, table of tests, sentence
+    assert comparison.verdict.headline in text
 
 
 def test_same_data_same_bytes_and_through_json(report_data: ReportData, tmp_path: Path) -> None:
@@ -92,36 +116,44 @@ def test_same_data_same_bytes_and_through_json(report_data: ReportData, tmp_path
     assert again == report_data
     first = write_report(tmp_path / "a.html", report_data).read_bytes()
     assert write_report(tmp_path / "a.html", again).read_bytes() == first
+    assert not (tmp_path / "a_figures").exists()
 
 
-def test_a_report_of_one_system_without_extras(report_data: ReportData, tmp_path: Path) -> None:
-    one = report_data.systems[0].model_copy(
-        update={"groups": {}, "item_bins": [], "user_bins": [], "log": [], "metrics": {"mrr": 0.1}}
-    )
+def test_a_report_without_extras(report_data: ReportData, tmp_path: Path) -> None:
+    nothing = {"groups": {}, "item_bins": [], "user_bins": [], "grid": [], "log": []}
     bare = ReportData(
-        title="t",
         created="now",
         dataset="d",
         statistics={},
         protocol=report_data.protocol,
-        systems=[one],
+        systems=[system.model_copy(update=nothing) for system in report_data.systems],
+        comparison=report_data.comparison,
     )
-    page = write_report(tmp_path / "b.html", bare).read_text(encoding="utf-8")
-    assert "Significance" not in page
-    assert "<svg" not in page
+    text = write_report(tmp_path / "b.html", bare).read_text(encoding="utf-8")
+    assert "Map of the items" not in text
+    assert "Sample users" not in text
+    assert parsed(text).open == []
+    one = bare.systems[0]
     with pytest.raises(ConfigError, match="different names"):
         write_report(tmp_path / "c.html", bare.model_copy(update={"systems": [one, one]}))
 
 
-def test_matplotlib_loads_only_to_draw() -> None:
+def test_cautions_name_seeds_data_and_audits(report_data: ReportData, tmp_path: Path) -> None:
+    failed = AuditResult(date="", passed=False, proved=1, failed=1, unknown=0, rows=[])
+    first, second = report_data.systems
+    systems = [first.model_copy(update={"audit": failed}), second]
+    data = report_data.model_copy(update={"systems": systems})
+    text = write_report(tmp_path / "d.html", data).read_text(encoding="utf-8")
+    assert "The audit of SASRec failed" in text
+    assert "1 runs are not audited" not in text
+    assert "1 run is not audited" in text
+    assert "One data set" in text
+
+
+def test_no_matplotlib_is_loaded(report_data: ReportData, tmp_path: Path) -> None:
     code = "import sys, seqloom.reports.comparison; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_page_shows_every_group_and_the_cells_that_have_users(
-    report_data: ReportData, tmp_path: Path
-) -> None:
-    page = write_report(tmp_path / "report.html", report_data).read_text(encoding="utf-8")
-    system = report_data.systems[0]
-    cells = [cell for cell in system.grid if cell.users]
-    assert page.count('<br><span class="soft">') == len(cells) + len(system.groups)
+def test_the_page_is_small(page: str) -> None:
+    assert len(page.encode()) < 400_000

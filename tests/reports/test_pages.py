@@ -8,7 +8,7 @@ import sys
 import jinja2
 import pytest
 
-from seqloom.reports.pages import _environment, format_duration, format_number
+from seqloom.reports.pages import _environment, capitalize_first
 
 
 def test_all_templates_escape_and_load() -> None:
@@ -36,22 +36,12 @@ def test_only_the_svg_of_figures_is_not_escaped() -> None:
 
 def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError):
-        _environment().get_template("sweep.html.j2").render(report=None)
+        _environment().get_template("sweep.html.j2").render(report=None, runs=1)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (12345, "12,345"), (0.12345, "0.1235"), (1234.5, "1,234.5000")]
-)
-def test_numbers(value: float | None, text: str) -> None:
-    assert format_number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "–"), (1.26, "1.3 s"), (75.2, "1 min 15 s"), (3700.0, "1 h 01 min")],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert format_duration(seconds) == text
+def test_only_the_first_letter_changes() -> None:
+    assert capitalize_first("nDCG of IDs") == "NDCG of IDs"
+    assert capitalize_first("") == ""
 
 
 def test_the_package_loads_no_templates() -> None:

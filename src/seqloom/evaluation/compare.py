@@ -12,52 +12,23 @@ from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.errors import ConfigError
-from seqloom.core.random import derive_seed
 from seqloom.core.tabular import Tabular
 from seqloom.evaluation.both_protocols import ProtocolRow, protocol_rows
-from seqloom.evaluation.cost_benefit import cost_benefit_sentence
+from seqloom.evaluation.cost_benefit import Outcome, cost_benefit_sentence, judge
+from seqloom.evaluation.differences import Difference, paired_differences
 from seqloom.evaluation.evaluated_run import EvaluatedRun, check_comparable
 from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_GROUPS, REPEAT_TARGET
+from seqloom.evaluation.intervals import Score, score_runs
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.reference import Reference, choose_reference
 from seqloom.evaluation.seeds import OverSeeds, Series, compare_series
-from seqloom.evaluation.sentences import comparison_sentence
-from seqloom.evaluation.significance import (
-    FLIPS,
-    RESAMPLES,
-    PairedTest,
-    benjamini_hochberg,
-    holm,
-    paired_test,
-)
+from seqloom.evaluation.sentences import Result, comparison_sentence
+from seqloom.evaluation.significance import FLIPS, RESAMPLES
+from seqloom.evaluation.verdict import Verdict, build_verdict
+from seqloom.evaluation.wording import ALL_USERS
 
 COMPARED_METRICS = ("ndcg@10", "hr@10")
-ALL_USERS = "all"
-
-
-class Difference(Config):
-    """Run minus reference, for one metric and one group of users. Undefined values are None."""
-
-    metric: str
-    group: str
-    """`all`, or one of the groups of the rank table."""
-    users: int
-    reference: float | None = None
-    """The reference's mean; None where the group has fewer than two users."""
-    run: float | None = None
-    difference: float | None = None
-    relative: float | None = None
-    """difference / reference (0.1 is 10 %); None where the reference is 0."""
-    low: float | None = None
-    """Lower bound of the difference's confidence interval (not corrected)."""
-    high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    """Corrected over all differences of the comparison; the sentence uses this value."""
-    p_bh: float | None = None
-    effect_size: float | None = None
-    """Cohen's d_z."""
 
 
 class Pair(Config):
@@ -68,9 +39,24 @@ class Pair(Config):
     differences: list[Difference]
     sentence: str
     """The result in one sentence."""
+    outcome: Outcome | None = None
+    """The verdict on the language model; None as `pays`."""
     pays: str | None = None
     """Whether the language model is worth its cost; None unless one run uses one and the other is the best
     run without."""
+
+
+class ComparedRun(Config):
+    """What a run is and what it costs."""
+
+    name: str
+    system: str
+    seed: int
+    uses_language_model: bool
+    train_seconds: float | None = None
+    """Training, with the members of an ensemble and the embedding of texts."""
+    latency_ms: float | None = None
+    """Median time of a single request."""
 
 
 class Comparison(Tabular, Config):
@@ -85,6 +71,11 @@ class Comparison(Tabular, Config):
     """Flips of the sign-flip test."""
     comparisons: int
     """Number of tests in the family that the corrections cover."""
+    runs: list[ComparedRun]
+    verdict: Verdict
+    """The result in words: the language model against the best run without one."""
+    scores: list[Score]
+    """Each run's own mean and interval, by metric and group."""
     pairs: list[Pair]
     protocols: list[ProtocolRow] = Field(default_factory=list)
     """Each run with seen items masked and kept, where it was ranked both ways."""
@@ -100,10 +91,38 @@ class Comparison(Tabular, Config):
         runs = list(dict.fromkeys(pair.run for pair in self.pairs if pair.run != self.reference))
         return f"Comparison of {', '.join(runs)} with {self.reference}"
 
+    @property
+    def metric(self) -> str:
+        """The first metric, which decides the verdict."""
+        return self.pairs[0].differences[0].metric
+
+    @property
+    def level(self) -> float:
+        """Corrected p-values below this count as shown."""
+        return 1.0 - self.confidence
+
+    def difference(self, run: str, metric: str, group: str = ALL_USERS) -> Difference | None:
+        """Returns the difference of a run from the reference; None where that was not tested."""
+        return next(
+            (
+                each
+                for pair in self.pairs
+                if (pair.run, pair.reference) == (run, self.reference)
+                for each in pair.differences
+                if (each.metric, each.group) == (metric, group)
+            ),
+            None,
+        )
+
+    def score(self, run: str, metric: str, group: str = ALL_USERS) -> Score | None:
+        """Returns the mean and interval of a run; None where the group has not been measured."""
+        key = (run, metric, group)
+        return next((s for s in self.scores if (s.run, s.metric, s.group) == key), None)
+
     def facts(self) -> dict[str, Any]:
         """Returns the number of users and the result of each pair in a sentence."""
         pairs = {f"{pair.run} against {pair.reference}": pair.sentence for pair in self.pairs}
-        return {"users": self.users, **pairs}
+        return {"verdict": self.verdict.headline, "users": self.users, **pairs}
 
     def as_rows(self) -> list[dict[str, Any]]:
         """Returns one row a pair, metric and group; the columns are those of `Difference`."""
@@ -136,11 +155,11 @@ def compare_runs(
 ) -> Comparison:
     """Tests each run against the reference (`reference`), or every two runs (`all`), on each metric.
 
-    The reference is the best run without a language model (`choose_reference`). With `all`, the earlier run
-    of a pair is its reference, and `Pair.pays` is set for the pairs that contain the best run without a
-    language model. Each metric is tested over all users and over each group. The default groups are
-    `groups.GROUPS`; known users where there are new ones; and, where some targets are repeated, the new
-    targets (without masking also the repeated ones).
+    The reference is the best run without a language model (`choose_reference`). With `all`, it comes first
+    and the other runs follow in their order; the earlier run of a pair is its reference. `Pair.pays` is set
+    for the pairs of the best run without a language model and a run with one. Each metric is tested over all
+    users and over each group. The default groups are `groups.GROUPS`; known users where there are new ones;
+    and, where some targets are repeated, the new targets (without masking also the repeated ones).
 
     Groups use the first run's thresholds. A group of fewer than two users is listed with its number of
     users and without a test.
@@ -157,12 +176,17 @@ def compare_runs(
         [run.record for run in runs], metrics[0], runs[0].table.protocol.part
     )
     first = next(run for run in runs if run.name == reference.name)
-    run_pairs = _pair_runs(runs, first, pairs)
+    ordered = [first, *(run for run in runs if run is not first)]
+    run_pairs = _pair_runs(ordered, pairs)
     masks = {ALL_USERS: torch.ones(len(runs[0].table), dtype=torch.bool)}
-    masks |= {group: runs[0].table.members[group] for group in groups}
     options: dict[str, Any] = {"resamples": resamples, "flips": flips, "confidence": confidence}
-    tested = _test_pairs(run_pairs, metrics, masks, seed, options)
-    flat = [each for row in tested for each in row if each.p is not None]
+    tested = paired_differences(
+        run_pairs,
+        metrics,
+        masks | {group: runs[0].table.members[group] for group in groups},
+        seed,
+        options,
+    )
     results = [
         _describe_pair(before, run, differences, 1 - confidence, reference, runs)
         for (before, run), differences in zip(run_pairs, tested, strict=True)
@@ -173,7 +197,17 @@ def compare_runs(
         confidence=confidence,
         resamples=resamples,
         flips=flips,
-        comparisons=len(flat),
+        comparisons=sum(each.p is not None for row in tested for each in row),
+        runs=[_compared(run) for run in runs],
+        verdict=_verdict(runs, reference, results, 1 - confidence),
+        scores=score_runs(
+            runs,
+            metrics,
+            masks | runs[0].table.members,
+            seed=seed,
+            resamples=resamples,
+            confidence=confidence,
+        ),
         pairs=results,
         protocols=protocol_rows(
             [run.record for run in runs],
@@ -183,16 +217,39 @@ def compare_runs(
         ),
         reference=reference.name,
         reference_chosen=reference.reason,
-        over_seeds=compare_series(_series_pairs(runs, first, pairs), metrics, seed=seed, **options),
+        over_seeds=compare_series(_series_pairs(ordered, pairs), metrics, seed=seed, **options),
     )
 
 
+def _compared(run: EvaluatedRun) -> ComparedRun:
+    record = run.record
+    return ComparedRun(
+        name=record.name,
+        system=record.system,
+        seed=record.seed,
+        uses_language_model=record.uses_language_model,
+        train_seconds=record.total_train_seconds,
+        latency_ms=record.latency_ms,
+    )
+
+
+def _verdict(
+    runs: Sequence[EvaluatedRun], reference: Reference, pairs: Sequence[Pair], level: float
+) -> Verdict:
+    against = [pair for pair in pairs if pair.reference == reference.name]
+    overall: dict[str, Result] = {
+        pair.run: next(d for d in pair.differences if d.group == ALL_USERS) for pair in against
+    }
+    outcomes = {pair.run: pair.outcome for pair in against if pair.outcome is not None}
+    return build_verdict([run.record for run in runs], reference, overall, outcomes, level)
+
+
 def _pair_runs(
-    runs: Sequence[EvaluatedRun], first: EvaluatedRun, pairs: str
+    ordered: Sequence[EvaluatedRun], pairs: str
 ) -> list[tuple[EvaluatedRun, EvaluatedRun]]:
     if pairs == "reference":
-        return [(first, run) for run in runs if run is not first]
-    return list(itertools.combinations(runs, 2))
+        return [(ordered[0], run) for run in ordered[1:]]
+    return list(itertools.combinations(ordered, 2))
 
 
 def _describe_pair(
@@ -204,51 +261,39 @@ def _describe_pair(
     runs: Sequence[EvaluatedRun],
 ) -> Pair:
     overall = next(d for d in differences if d.group == ALL_USERS)
-    return Pair(
+    pair = Pair(
         reference=before.name,
         run=run.name,
         differences=differences,
         sentence=comparison_sentence(run.name, before.name, differences, level),
-        pays=_cost_benefit(run, before, overall, level, reference, runs),
     )
-
-
-def _cost_benefit(
-    run: EvaluatedRun,
-    before: EvaluatedRun,
-    overall: Difference,
-    level: float,
-    reference: Reference,
-    runs: Sequence[EvaluatedRun],
-) -> str | None:
-    """Returns the cost-benefit sentence of a pair that contains the best run without a language model."""
-    if not reference.best_without_language_model or reference.name not in (run.name, before.name):
-        return None
-    model, value = (
-        (run, overall.run) if run.record.uses_language_model else (before, overall.reference)
-    )
-    if value is None or not model.record.uses_language_model:
-        return None
+    if (
+        not reference.best_without_language_model
+        or before.name != reference.name
+        or not run.record.uses_language_model
+        or overall.run is None
+    ):
+        return pair
     plain = [other for other in runs if not other.record.uses_language_model]
-    means = {
-        other.name: float(per_user(overall.metric, other.table.ranks).mean()) for other in plain
-    }
-    return cost_benefit_sentence(
-        run.record,
-        before.record,
+    ahead = [
+        other.name
+        for other in plain
+        if other is not before
+        and float(per_user(overall.metric, other.table.ranks).mean()) > overall.run
+    ]
+    outcome = judge(
         overall,
         level,
-        ahead=[name for name, mean in means.items() if mean > value],
+        ahead=ahead,
         only_yardsticks=all(other.record.yardstick for other in plain),
     )
+    pays = outcome and cost_benefit_sentence(run.record, before.record, overall, outcome, ahead)
+    return pair.model_copy(update={"outcome": outcome, "pays": pays})
 
 
-def _series_pairs(
-    runs: Sequence[EvaluatedRun], first: EvaluatedRun, pairs: str
-) -> list[tuple[Series, Series]]:
+def _series_pairs(ordered: Sequence[EvaluatedRun], pairs: str) -> list[tuple[Series, Series]]:
     """Pairs the systems to compare over their seeds; none unless a system has several seeds."""
     grouped: dict[str, list[EvaluatedRun]] = {}
-    ordered = runs if pairs == "all" else [first, *(run for run in runs if run is not first)]
     for run in ordered:
         grouped.setdefault(run.record.series or run.name, []).append(run)
     if all(len(group) == 1 for group in grouped.values()):
@@ -271,71 +316,6 @@ def _series_name(first: EvaluatedRun, systems: Mapping[str, int]) -> str:
     """Names a series by its system, or by its first run if the system has several configurations."""
     system = first.record.system
     return system if systems[system] == 1 else first.name
-
-
-def _test_pairs(
-    run_pairs: Sequence[tuple[EvaluatedRun, EvaluatedRun]],
-    metrics: Sequence[str],
-    masks: Mapping[str, torch.Tensor],
-    seed: int,
-    options: Mapping[str, Any],
-) -> list[list[Difference]]:
-    """Tests every pair on each metric and group; all tests are corrected as one family."""
-    cells = list(itertools.product(metrics, masks))
-    tests = [
-        [
-            _test_difference(
-                before, run, metric, masks[group], derive_seed(seed, metric, group), options
-            )
-            for metric, group in cells
-        ]
-        for before, run in run_pairs
-    ]
-    flat = [test.p_value for row in tests for test in row if test is not None]
-    corrected = iter(zip(holm(flat), benjamini_hochberg(flat), strict=True))
-    return [
-        [
-            Difference(metric=metric, group=group, users=int(masks[group].sum()))
-            if test is None
-            else _difference(metric, group, test, *next(corrected))
-            for (metric, group), test in zip(cells, row, strict=True)
-        ]
-        for row in tests
-    ]
-
-
-def _test_difference(
-    reference: EvaluatedRun,
-    run: EvaluatedRun,
-    metric: str,
-    rows: torch.Tensor,
-    seed: int,
-    options: Mapping[str, Any],
-) -> PairedTest | None:
-    if int(rows.sum()) < 2:
-        return None
-    before, after = (per_user(metric, each.table.ranks[rows]) for each in (reference, run))
-    return paired_test(before, after, seed=seed, **options)
-
-
-def _difference(
-    metric: str, group: str, test: PairedTest, p_holm: float, p_bh: float
-) -> Difference:
-    return Difference(
-        metric=metric,
-        group=group,
-        users=test.users,
-        reference=test.first,
-        run=test.second,
-        difference=test.difference,
-        relative=test.difference / test.first if test.first else None,
-        low=test.low,
-        high=test.high,
-        p=test.p_value,
-        p_holm=p_holm,
-        p_bh=p_bh,
-        effect_size=test.effect_size,
-    )
 
 
 def _default_groups(runs: Sequence[EvaluatedRun]) -> list[str]:

@@ -21,30 +21,31 @@ class Reference:
     """Whether it is the best run without a language model, against which the others' cost is weighed."""
     reason: str
     """How it was chosen, in one sentence."""
+    biased: bool = False
+    """Whether it was chosen on the tested part itself."""
 
 
 def choose_reference(runs: Sequence[RunRecord], metric: str, part: str = "test") -> Reference:
-    """Returns the best run without a language model if there are runs of both kinds, else the first run.
+    """Returns the best run without a language model; if all runs use one, the first run.
 
     The best is chosen on validation: on the tested part, the highest of several noisy metrics is biased
-    upwards. The order of `runs` matters only if all runs or none use a language model.
+    upwards. The order of `runs` matters only if all use a language model, or if none does and their
+    validation metrics are missing.
     """
     plain = [run for run in runs if not run.uses_language_model]
-    if not plain or len(plain) == len(runs):
-        what = "without" if plain else "with"
-        first = runs[0].name
-        return Reference(
-            first,
-            False,
-            f"The reference is {first}, the first run: all are {what} a language model.",
-        )
+    if not plain:
+        return _first(runs, "all are with a language model")
+    none_uses_one = len(plain) == len(runs)
+    if none_uses_one and not all(metric in r.valid or CHOSEN_ON in r.valid for r in runs):
+        return _first(runs, "validation metrics, by which the best is chosen, are missing")
     if len(plain) == 1:
         name = plain[0].name
         return Reference(
             name, True, f"The reference is {name}, the only run without a language model."
         )
     known = metric if all(metric in run.valid for run in plain) else CHOSEN_ON
-    if all(known in run.valid for run in plain):
+    on_validation = all(known in run.valid for run in plain)
+    if on_validation:
         values = {run.name: run.valid[known] for run in plain}
         how = "on validation"
         note = "test metrics were not used" if part == "test" else "which is the part tested here"
@@ -62,4 +63,10 @@ def choose_reference(runs: Sequence[RunRecord], metric: str, part: str = "test")
         True,
         f"The reference is {best}, of the {len(plain)} runs without a language model the one with the "
         f"highest {metric_label(known)} {how} ({value}); {note}.",
+        biased=not on_validation or part != "test",
     )
+
+
+def _first(runs: Sequence[RunRecord], why: str) -> Reference:
+    name = runs[0].name
+    return Reference(name, False, f"The reference is {name}, the first run: {why}.")

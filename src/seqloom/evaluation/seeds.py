@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from seqloom.core.config import Config
+from seqloom.core.number_format import format_p, format_percent
 from seqloom.core.random import derive_seed
 from seqloom.evaluation.metrics import metric_label, per_user
-from seqloom.evaluation.sentences import format_p
 from seqloom.evaluation.significance import (
     FLIPS,
     RESAMPLES,
@@ -219,18 +219,22 @@ def _spread(values: Floats) -> float | None:
 
 
 def _sentence(result: OverSeeds, level: float) -> str:
-    """States which system is better over seeds, by how much, and the p-values over users and seeds."""
-    ahead = result.difference >= 0
-    names = (result.run, result.reference) if ahead else (result.reference, result.run)
-    old = _mean(result.reference_mean, result.reference_std)
-    new = _mean(result.run_mean, result.run_std)
-    figures = (new, old) if ahead else (old, new)
-    low = min(result.run_mean, result.reference_mean)
-    amount = f" by {100 * abs(result.difference) / low:.1f} %" if low else ""
-    verb = "beats" if result.p_users_holm < level else "is not shown to beat"
+    """States how far the run is above or below the reference over seeds, and both p-values."""
+    where = "above" if result.difference >= 0 else "below"
+    amount = "" if result.relative is None else f"{format_percent(abs(result.relative))} "
+    not_shown = "" if result.p_users_holm < level else "it is not shown that "
+    verb = "scores" if not not_shown else "differs from"
+    names = f"{result.run} {verb} "
+    place = f"{amount}{where} {result.reference}"
+    figures = (
+        f"{_mean(result.run_mean, result.run_std)} against "
+        f"{_mean(result.reference_mean, result.reference_std)}; {format_p(result.p_users_holm)} over users"
+    )
+    label = metric_label(result.metric)
     start = (
-        f"Over seeds, {names[0]} {verb} {names[1]} on {metric_label(result.metric)}{amount} "
-        f"({figures[0]} against {figures[1]}; {format_p(result.p_users_holm)} over users"
+        f"Over seeds, {not_shown}{names}{result.reference} on {label} ({amount}{where}; {figures}"
+        if not_shown
+        else f"Over seeds, {names}{place} on {label} ({figures}"
     )
     if result.p_seeds is None or result.least_p_seeds is None:
         return f"{start}; one system has a single seed, so other seeds are not tested)."

@@ -1,24 +1,16 @@
-"""Formats the result of a comparison as one sentence."""
+"""Formats the result of a comparison as one sentence.
+
+A gap is stated once and from one side: the run relative to the reference, as `Difference.relative` has it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from seqloom.core.number_format import format_p, format_percent, join_names
 from seqloom.evaluation.metrics import metric_label
-
-_WHERE = {
-    "tail_item": "on tail items",
-    "head_item": "on head items",
-    "tail_user": "for tail users",
-    "head_user": "for head users",
-    "cold_item": "on cold items",
-    "warm_item": "on warm items",
-    "new_user": "for new users",
-    "known_user": "for users with a history",
-    "repeat_target": "on targets that the user had before",
-    "new_target": "on targets that are new to the user",
-}
+from seqloom.evaluation.wording import ALL_USERS, in_group
 
 
 class Result(Protocol):
@@ -39,79 +31,55 @@ class Result(Protocol):
 def comparison_sentence(
     run: str, reference: str, results: Sequence[Result], level: float = 0.05
 ) -> str:
-    """States which run is better on the first metric, by how much, with its p-value, then by group.
+    """States how far the run is above or below the reference on the first metric, then by group.
 
-    Percentages are relative to the worse system. A difference counts as shown if its Holm-corrected
-    p-value is below `level`.
+    Percentages are relative to the reference. A difference counts as shown if its Holm-corrected p-value is
+    below `level`.
     """
     metric = results[0].metric
     first = [result for result in results if result.metric == metric]
-    overall = next((result for result in first if result.group not in _WHERE), None)
+    overall = next((result for result in first if result.group == ALL_USERS), None)
     if overall is None or overall.run is None or overall.reference is None:
         return f"{run} and {reference} cannot be compared: there are fewer than two users."
-    groups = [r for r in first if r.group in _WHERE and r.run is not None]
-    ahead = overall.run >= overall.reference
-    better, worse = (run, reference) if ahead else (reference, run)
-    clauses = [_overall_clause(better, worse, overall, level)]
-    # Groups in the direction of the overall result extend its clause; the opposite ones get their own.
-    shown = [result for result in groups if _shown(result, level)]
-    same = [result for result in shown if _ahead(result) == ahead]
-    other = [result for result in shown if _ahead(result) != ahead]
-    if same and _shown(overall, level):
-        clauses[0] += f", {_amounts(same)}"
-    elif same:
-        clauses.append(f"{better} is ahead {_amounts(same)}")
-    if other:
-        clauses.append(f"{worse} is ahead {_amounts(other)}")
-    rest = [_WHERE[result.group] for result in groups if result not in shown]
+    clauses = [_overall_clause(run, reference, overall, level)]
+    groups = [r for r in first if r.group != ALL_USERS and r.run is not None]
+    shown = [result for result in groups if is_shown(result, level)]
+    if shown:
+        clauses.append(
+            join_names([f"{in_group(r.group)} {gap(r)} ({format_p(_p(r))})" for r in shown])
+        )
+    rest = [in_group(result.group) for result in groups if result not in shown]
     if rest:
-        where = _join(rest, "or") if shown else "within any group"
-        clauses.append(f"no difference is shown {where}")
+        clauses.append(f"not shown {join_names(rest, 'or') if shown else 'within any group'}")
     return "; ".join(clauses) + "."
 
 
-def _overall_clause(better: str, worse: str, overall: Result, level: float) -> str:
+def gap(result: Result) -> str:
+    """Formats run against reference: `9.3 % below`, from a reference of 0 `0.0200 above`."""
+    run, reference = result.run or 0.0, result.reference or 0.0
+    where = "above" if run >= reference else "below"
+    if not reference:
+        return f"{run:.4f} {where} 0"
+    return f"{format_percent(abs(run - reference) / reference)} {where}"
+
+
+def is_shown(result: Result, level: float) -> bool:
+    """Returns whether the difference holds after Holm's correction."""
+    return _p(result) < level
+
+
+def _overall_clause(run: str, reference: str, overall: Result, level: float) -> str:
     label = metric_label(overall.metric)
     if overall.run == overall.reference:
-        return f"{better} and {worse} are equal on {label}"
-    if _shown(overall, level):
-        return f"{better} beats {worse} on {label} by {_amount(overall)}"
-    figures = f"{_change(overall)}, {format_p(_p(overall))}"
+        return f"It is not shown that {run} and {reference} differ on {label}: both score {overall.run:.4f}"
+    if is_shown(overall, level):
+        where = gap(overall) + (f" {reference}" if overall.reference else f" (from {reference})")
+        return f"{run} scores {where} on {label} ({format_p(_p(overall))})"
     return (
-        f"No difference between {better} and {worse} is shown on {label} "
-        f"({better} is ahead by {figures})"
+        f"It is not shown that {run} and {reference} differ on {label} "
+        f"({run} is {gap(overall)}, {format_p(_p(overall))})"
     )
-
-
-def format_p(p: float) -> str:
-    """Formats a p-value as `p < .001` or with three decimals."""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
 def _p(result: Result) -> float:
     return 1.0 if result.p_holm is None else result.p_holm
-
-
-def _shown(result: Result, level: float) -> bool:
-    return _p(result) < level
-
-
-def _ahead(result: Result) -> bool:
-    return (result.run or 0.0) > (result.reference or 0.0)
-
-
-def _amount(result: Result) -> str:
-    return f"{_change(result)} ({format_p(_p(result))})"
-
-
-def _amounts(results: Sequence[Result]) -> str:
-    return _join([f"{_WHERE[result.group]} by {_amount(result)}" for result in results])
-
-
-def _change(result: Result) -> str:
-    low, high = sorted((result.reference or 0.0, result.run or 0.0))
-    return f"{100 * (high - low) / low:.1f} %" if low else f"{high:.4f} (from 0)"
-
-
-def _join(parts: Sequence[str], last: str = "and") -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

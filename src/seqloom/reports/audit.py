@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from seqloom.core.number_format import join_names
 from seqloom.reports.data import AuditResult, SystemResult
 
 
@@ -44,3 +45,16 @@ def _failures(audited: Sequence[tuple[str, AuditResult]]) -> list[dict[str, Any]
         }
         for (artefact, verdict, reason), names in runs.items()
     ]
+
+
+def audit_heading(systems: Sequence[SystemResult]) -> str:
+    """States what the audits prove."""
+    valid = [s for s in systems if s.audit is not None and not s.audit.changed]
+    failed = [s.name for s in valid if s.audit is not None and not s.audit.passed]
+    if failed:
+        return f"Audit: {join_names(failed)} failed"
+    if not valid:
+        return "Audit: no run has a valid one"
+    if len(valid) < len(systems):
+        return f"Audit: {len(valid)} of {len(systems)} runs passed, the others have no valid one"
+    return "Audit: all runs passed"

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from seqloom.evaluation.both_protocols import protocol_rows
 from seqloom.evaluation.compare import COMPARED_METRICS
 from seqloom.evaluation.groups import FURTHER_GROUPS, GROUPS, REPEAT_GROUPS
-from seqloom.evaluation.metrics import RANK_METRICS, metric_label
+from seqloom.evaluation.metrics import RANK_METRICS, metric_label, parse_metric
+from seqloom.evaluation.wording import group_label
+from seqloom.reports.csv_link import CsvLink
 from seqloom.reports.data import SystemResult
 
 ALL_GROUPS = (*GROUPS, *FURTHER_GROUPS)
@@ -30,8 +32,28 @@ class Cell(NamedTuple):
 
 def accuracy(systems: Sequence[SystemResult]) -> dict[str, Any]:
     """Returns the rank metrics over all users: `metrics`, `rows`."""
-    names = [name for name in RANK_METRICS if any(name in s.metrics for s in systems)]
+    names = _rank_metrics(systems)
     return {"metrics": names, "rows": scored_rows(systems, [_overall(name) for name in names])}
+
+
+def metrics_csv(systems: Sequence[SystemResult]) -> CsvLink:
+    """Returns the rank metrics of all users and of each group."""
+    names = _rank_metrics(systems)
+    rows: list[list[Any]] = []
+    for system in systems:
+        users = sum(cell.users for cell in system.grid) or None
+        rows.append([system.name, "all", users, *(system.metrics.get(name) for name in names)])
+        for group, result in system.groups.items():
+            metrics = result.metrics or {}
+            rows.append([system.name, group, result.users, *(metrics.get(n) for n in names)])
+    return CsvLink("metrics", ["run", "group", "users", *names], rows)
+
+
+def _rank_metrics(systems: Sequence[SystemResult]) -> list[str]:
+    """Returns the usual rank metrics, and those at further cut-offs, in order of cut-off."""
+    present = {name for s in systems for name in s.metrics if not _is_list_metric(name)}
+    further = sorted(present - set(RANK_METRICS), key=lambda n: (parse_metric(n)[1] or 0, n))
+    return [*(name for name in RANK_METRICS if name in present), *further]
 
 
 def both_protocols(
@@ -55,7 +77,7 @@ def both_protocols(
         for side in (0, 1)
     ]
     titles = [
-        f"{metric_label(metric)}{'' if group == 'all' else f', {group}s'.replace('_', ' ')} {side}"
+        f"{metric_label(metric)}{'' if group == 'all' else f', {group_label(group)}'} {side}"
         for metric, group in kinds
         for side in ("masked", "kept")
     ]
@@ -64,7 +86,7 @@ def both_protocols(
 
 
 def by_group(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | None:
-    """Returns one metric over all users and by group: `columns` (`name`, `users`), `rows`.
+    """Returns one metric by group: `columns` (`name`, `users`), `rows`.
 
     None if no run has groups.
     """
@@ -72,7 +94,7 @@ def by_group(systems: Sequence[SystemResult], metric: str) -> dict[str, Any] | N
     if first is None:
         return None
     names = [name for name in ALL_GROUPS if name in first.groups]
-    columns = [_overall(metric), *(_in_group(metric, name) for name in names)]
+    columns = [_in_group(metric, name) for name in names]
     return {
         "columns": [{"name": name, "users": first.groups[name].users} for name in names],
         "rows": scored_rows(systems, columns),
@@ -146,4 +168,8 @@ def _in_grid(metric: str, index: int) -> _Column:
 
 
 def _list_metrics(system: SystemResult) -> list[str]:
-    return [name for name in system.metrics if name.partition("@")[0] in _LIST_METRICS]
+    return [name for name in system.metrics if _is_list_metric(name)]
+
+
+def _is_list_metric(name: str) -> bool:
+    return name.partition("@")[0] in _LIST_METRICS

@@ -18,7 +18,7 @@ from seqloom.evaluation.metrics import parse_metric
 from seqloom.evaluation.protocol import StoredProtocol
 from seqloom.evaluation.ranks_file import RankTable
 from seqloom.evaluation.record import GroupResult, RunRecord
-from seqloom.reports.item_map import ItemMap
+from seqloom.reports.item_map import ItemMap, MappedItems
 
 
 class BinResult(GroupResult):
@@ -60,8 +60,31 @@ class AuditResult(Config):
     """Files of the run that changed since the audit, which make the verdict invalid."""
 
 
+TextKind = Literal["ids", "words", "pretrained", "tuned", "model"]
+"""What a run knows of texts: nothing, words without knowledge of language (hashed or started at random),
+vectors of a pretrained encoder, vectors that the log tuned, or a whole language model."""
+
+
+class Setup(Config):
+    """How a run was made."""
+
+    settings: dict[str, str] = Field(default_factory=dict)
+    """Dotted configuration key -> value as text."""
+    encoder: str = ""
+    """The text encoder or language model; empty without one."""
+    device: str = ""
+    """Device, threads and processes of the training."""
+    epochs: str = ""
+    """Epochs, and the one that was kept."""
+    text_kind: TextKind | None = None
+    text_kind_reason: str = ""
+    """Why the kind is not known, or why the run is in no chain of kinds."""
+
+
 class SystemResult(RunRecord):
     """The record of a run with the further data that a report shows."""
+
+    setup: Setup = Field(default_factory=Setup)
 
     item_bins: list[BinResult] = Field(default_factory=list)
     """By the target's training events."""
@@ -109,9 +132,8 @@ class SampleUser(Config):
 class ReportData(Config):
     """The data of `write_report`. Empty parts are omitted from the page."""
 
-    title: str
     created: str
-    """Date and time as text."""
+    """Date as text."""
     dataset: str
     """Name of the data set."""
     statistics: dict[str, int | float | str]
@@ -120,16 +142,15 @@ class ReportData(Config):
     """Checks of the order of the events."""
     protocol: StoredProtocol
     systems: list[SystemResult]
-    comparison: Comparison | None = None
+    comparison: Comparison
     long_tail: LongTail | None = None
+    mapped_items: MappedItems | None = None
     item_maps: list[ItemMap] = Field(default_factory=list)
-    """Maps of the item vectors of each run that has them."""
+    """Maps of the item vectors of each run that has them, all of `mapped_items`."""
     samples: list[SampleUser] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
-    notes: list[str] = Field(default_factory=list)
-    """Warnings and remarks."""
-    figure_metric: str = "ndcg@10"
-    """The metric of the figures and of the tables by group."""
+    price_per_hour: float | None = None
+    """Price of an hour of the machine that trains; None if it is not known."""
 
 
 def system_result(
@@ -138,8 +159,9 @@ def system_result(
     log: Sequence[dict[str, Any]] = (),
     bins: int = 5,
     audit: AuditResult | None = None,
+    setup: Setup | None = None,
 ) -> SystemResult:
-    """Adds to a run's record its bins by item popularity and user length, its log and its audit."""
+    """Adds to a run's record its bins by item popularity and user length, its log, audit and setup."""
     table = run.table
     names = [name for name in run.record.metrics if _is_rank_metric(name)]
     by_item, by_user = (
@@ -153,6 +175,7 @@ def system_result(
         grid=_grid(table, names),
         log=list(log),
         audit=audit,
+        setup=setup or Setup(),
     )
 
 

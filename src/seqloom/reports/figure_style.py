@@ -11,11 +11,20 @@ from typing import Any
 
 from seqloom.core.files import atomic_file
 
-# Okabe and Ito 2008, without yellow (too faint on white) and black (invisible on dark).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# The colours and shapes of the report; the nearest pair stays apart under all colour blindness.
+COLOURS = (
+    "#0b62c4",
+    "#b8500b",
+    "#008d61",
+    "#6a196b",
+    "#8f1d2f",
+    "#859a47",
+    "#239dce",
+    "#5b6470",
+)
+MARKERS = ("o", "s", "D", "v", "P", "p", "X", "^")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++", "oo")
-INK = "#1b2a3c"  # text and axes; becomes the page's own colour inside HTML
+INK = "#17191c"  # text and axes; becomes the page's own colour inside HTML
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -57,8 +66,10 @@ class Figure:
     rows: list[tuple[Any, ...]]
 
     def inline(self) -> str:
-        """Returns SVG for use inside HTML: with the page's text colour and ids prefixed by the name."""
+        """Returns SVG for use inside HTML: with the page's colours, and ids prefixed by the name."""
         svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
+        for slot, colour in enumerate(COLOURS, start=1):
+            svg = svg.replace(colour, f"var(--s{slot})")
         svg = svg.replace("<svg ", '<svg role="img" ', 1)
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)

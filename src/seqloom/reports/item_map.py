@@ -1,33 +1,42 @@
-"""Maps of item vectors in two dimensions, coloured by popularity."""
+"""Maps of item vectors in two dimensions."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
-from typing import Any
-
+import pyarrow as pa
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from seqloom.core.config import Config
 from seqloom.core.random import generator
 from seqloom.data.store import Dataset
-from seqloom.reports.figure_style import Canvas, Figure, escape_dollars
 
 _PERPLEXITY = 30.0
-_COLUMNS = 3
-_TITLE_WIDTH = 34
-"""Number of letters that fit above a panel."""
+_CATEGORY_COLUMNS = ("category", "categories", "genre", "genres", "class", "department", "brand")
+"""Columns that may part the catalogue, the best first."""
+_SEPARATORS = ("|", ">", ";", ",")
+_FEWEST_CATEGORISED = 0.5
+"""Share of the items that must have a category."""
+
+
+class MappedItems(Config):
+    """The items that all maps show."""
+
+    item_ids: list[str]
+    titles: list[str]
+    events: list[int]
+    """Training events of each item."""
+    category_column: str | None = None
+    """The column of the categories; None where the catalogue has none."""
+    categories: list[str] = Field(default_factory=list)
+    """The category of each item, empty where it has none."""
 
 
 class ItemMap(Config):
-    """Coordinates of some items in the vector space of one run."""
+    """Coordinates of the mapped items in the vector space of one run."""
 
     name: str
     """Name of the run."""
-    item_ids: list[str]
-    events: list[int]
-    """Training events of each item."""
     x: list[float]
     y: list[float]
 
@@ -38,7 +47,41 @@ def choose_items(num_items: int, count: int) -> Tensor:
     return drawn.sort().values + 1
 
 
-def map_items(name: str, vectors: Tensor, chosen: Tensor, dataset: Dataset) -> ItemMap:
+def describe_items(chosen: Tensor, dataset: Dataset, title_column: str) -> MappedItems:
+    """Returns titles, training events and categories of items. Shapes: chosen [n] item numbers."""
+    rows = dataset.items.take(pa.array((chosen - 1).tolist()))
+    ids = [dataset.item_ids[n - 1] for n in chosen.tolist()]
+    titles = rows.column(title_column).to_pylist() if title_column in rows.column_names else ids
+    column, categories = _categories(rows)
+    return MappedItems(
+        item_ids=ids,
+        titles=[title or item_id for title, item_id in zip(titles, ids, strict=True)],
+        events=dataset.popularity[chosen].tolist(),
+        category_column=column,
+        categories=categories,
+    )
+
+
+def _categories(rows: pa.Table) -> tuple[str | None, list[str]]:
+    """Returns the first category column with enough values, and the first category of each item."""
+    by_name = {name.lower(): name for name in rows.column_names}
+    for wanted in _CATEGORY_COLUMNS:
+        if wanted not in by_name:
+            continue
+        values = [_first(str(v or "")) for v in rows.column(by_name[wanted]).to_pylist()]
+        known = [value for value in values if value]
+        if len(known) >= _FEWEST_CATEGORISED * len(values) and len(set(known)) > 1:
+            return by_name[wanted], values
+    return None, []
+
+
+def _first(text: str) -> str:
+    for separator in _SEPARATORS:
+        text = text.partition(separator)[0]
+    return text.strip()
+
+
+def map_items(name: str, vectors: Tensor, chosen: Tensor) -> ItemMap:
     """Computes the t-SNE of the chosen items' vectors; equal vectors give equal maps.
 
     Source: LLM-ESR (arXiv 2405.20646), figure of item embeddings.
@@ -53,52 +96,6 @@ def map_items(name: str, vectors: Tensor, chosen: Tensor, dataset: Dataset) -> I
     coordinates = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)
     return ItemMap(
         name=name,
-        item_ids=[dataset.item_ids[n - 1] for n in chosen.tolist()],
-        events=dataset.popularity[chosen].tolist(),
         x=[round(float(value), 4) for value in coordinates[:, 0]],
         y=[round(float(value), 4) for value in coordinates[:, 1]],
-    )
-
-
-def item_map_figure(maps: Sequence[ItemMap]) -> Figure:
-    """Draws a panel for each run; rare items are drawn last, so that popular ones do not hide them."""
-    columns = min(_COLUMNS, len(maps))
-    lines = -(-len(maps) // columns)
-    rows: list[tuple[Any, ...]] = []
-    highest = max(max(one.events) for one in maps) + 1
-    with Canvas(lines, columns, 3.0 * columns + 0.8, 3.1 * lines) as canvas:
-        from matplotlib.colors import LogNorm
-
-        axes = list(canvas.axes.flat)
-        scale = LogNorm(1, max(highest, 2))
-        drawn: Any = None
-        for axis, one in zip(axes, maps, strict=False):
-            points = list(zip(one.item_ids, one.events, one.x, one.y, strict=True))
-            rows += [(one.name, *point) for point in points]
-            points.sort(key=lambda point: -point[1])
-            drawn = axis.scatter(
-                [point[2] for point in points],
-                [point[3] for point in points],
-                c=[point[1] + 1 for point in points],
-                s=7,
-                cmap="viridis",
-                norm=scale,
-                linewidths=0,
-            )
-            name = "\n".join(textwrap.wrap(escape_dollars(one.name), _TITLE_WIDTH))
-            axis.set_title(f"{name}\n(n = {len(points):,} items)")
-            axis.set_xticks([])
-            axis.set_yticks([])
-        for axis in axes[len(maps) :]:
-            axis.set_visible(False)
-        bar = canvas.drawing.colorbar(drawn, ax=axes, shrink=0.8)
-        bar.set_label("training events of the item + 1")
-        svg = canvas.svg("item_map")
-    caption = (
-        "t-SNE of the vectors by which each run scores its items; every panel shows the same random "
-        "items. Neighbours have similar vectors; distances between groups and the axes have no unit. "
-        "Where colours are separated, a run distinguishes items mainly by popularity."
-    )
-    return Figure(
-        "item_map", "Map of the items", caption, svg, ("run", "item_id", "events", "x", "y"), rows
     )

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.files import atomic_file
+from seqloom.evaluation.metrics import metric_label
 from seqloom.reports.columns import ALL_GROUPS
 from seqloom.reports.figure_style import Figure
 from seqloom.reports.figures_sweep import ablation, numeric_keys, sensitivity
@@ -22,7 +23,6 @@ from seqloom.reports.sweep_table import Measurement, SummaryRow, label, select_r
 class SweepReport(Config):
     """The contents of the report."""
 
-    title: str
     dataset: str
     statistics: dict[str, int | float | str]
     metrics: list[str]
@@ -41,14 +41,35 @@ def write_sweep_report(path: Path, data: SweepReport) -> Path:
         (protocol, [_summary_table(data.table, protocol, metric) for metric in data.metrics])
         for protocol in dict.fromkeys(row.protocol for row in data.table)
     ]
+    drawn = draw_sweep(data)
+    folder = path.with_name(f"{path.stem}_figures")
+    for figure in drawn:
+        figure.save(folder)
     return write_page(
         path,
         "sweep.html.j2",
-        draw_sweep(data),
+        drawn=drawn,
+        folder=folder.name,
         report=data,
+        headline=_headline(data),
         runs=len({measurement.run for measurement in data.measurements}),
         protocols=protocols,
     )
+
+
+def _headline(data: SweepReport) -> str:
+    """States which variant has the highest mean of the first metric."""
+    rows = (
+        select_rows(
+            data.table, protocol=data.table[0].protocol, group="all", metric=data.metrics[0]
+        )
+        if data.table
+        else []
+    )
+    if not rows:
+        return "No run of the sweep has finished."
+    best = max(rows, key=lambda row: row.mean)
+    return f"{label(best)} has the highest mean {metric_label(data.metrics[0])}."
 
 
 def draw_sweep(data: SweepReport) -> list[Figure]:

@@ -164,37 +164,88 @@ def test_evaluate_names_the_allowed_protocols(capsys: pytest.CaptureFixture[str]
 
 
 def test_compare(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
-    row = dict.fromkeys(("reference", "run", "difference", "low", "high", "p_holm"), 0.0625)
-    pair = {
-        "sentence": "b is better.",
-        "pays": "It pays.",
-        "differences": [{"group": "all", "users": 9, "metric": "hr@10", "p": 0.04, **row}],
-    }
-    over_seeds = [{"sentence": "Over seeds too."}]
-    document = {"confidence": 0.95, "comparisons": 10, "pairs": [pair], "over_seeds": over_seeds}
-    recorder = stage("compare", document)
-    assert run(["compare", "a", "b", "c", "--report", "x.html", "--all-pairs"]) == 0
-    assert recorder.arguments == ([Path("a"), Path("b"), Path("c")],)
+    recorder = stage("compare", COMPARISON)
+    options = ["--report", "x.html", "--all-pairs", "--at", "10,50", "--price-per-hour", "0.5"]
+    assert run(["compare", "a", "ours=runs/b", *options]) == 0
+    assert recorder.arguments == ({"a": "a", "ours": "runs/b"},)
     assert recorder.options == {
         "audit_runs": False,
         "report": Path("x.html"),
         "on": "test",
+        "at": (10, 50),
         "mask_seen": None,
         "all_pairs": True,
         "item_map": 1000,
+        "price_per_hour": 0.5,
     }
-    out = capsys.readouterr().out
-    words = (
-        "b is better.",
-        "It pays.",
-        "Over seeds too.",
-        "hr@10",
-        "0.0625",
-        "95%",
-        "10 comparisons",
-    )
-    for shown in words:
-        assert shown in out
+    out = capsys.readouterr().out.replace("\u202f", " ")
+    lines = out.splitlines()
+    assert lines[0] == "No gain is shown."
+    assert [" ".join(lines[n].split()) for n in (2, 4, 5)] == [
+        "run NDCG@10 vs reference 95 % interval p training request",
+        "a 0.1000 reference 84 s 1.7 ms",
+        "ours 0.0900 −10.0 % −0.020 to +0.001 .63 12 min –",
+    ]
+    for words in ("b is below a.", "The sentence.", "Over seeds too.", "One data set.", "of 20"):
+        assert words in out.replace("for 20", "of 20")
+    assert "seen items masked and kept: a 0.1000 and 0.0800." in out
+    assert lines[-1] == "Next: seqloom serve ours=runs/b a"
+
+
+def test_compare_fits_80_columns_and_names_wrong_options(
+    stage: PutStage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage("compare", COMPARISON)
+    monkeypatch.setattr("seqloom.cli.show.WIDTH_WITHOUT_TERMINAL", 80)
+    assert run(["compare", "a", "ours=runs/b"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    assert run(["compare", "a", "ours=runs/b", "--at", "1,ten"]) == 2
+    assert "--at: 'ten' is no cut-off" in capsys.readouterr().err
+    assert run(["compare", "a", "x/a"]) == 2
+    assert "two runs are called 'a'" in capsys.readouterr().err
+
+
+COMPARISON: dict[str, Any] = {
+    "confidence": 0.95,
+    "comparisons": 20,
+    "reference": "a",
+    "reference_chosen": "The reference is a.",
+    "verdict": {
+        "headline": "No gain is shown.",
+        "run": "ours",
+        "evidence": ["b is below a."],
+        "cautions": ["One data set."],
+    },
+    "runs": [
+        {"name": "a", "system": "sasrec", "train_seconds": 84.0, "latency_ms": 1.7},
+        {"name": "ours", "system": "llmesr", "train_seconds": 720.0, "latency_ms": None},
+    ],
+    "scores": [
+        {"run": "ours", "metric": "ndcg@10", "group": "all", "value": 0.09},
+        {"run": "a", "metric": "ndcg@10", "group": "all", "value": 0.1},
+    ],
+    "pairs": [
+        {
+            "run": "ours",
+            "reference": "a",
+            "sentence": "The sentence.",
+            "differences": [
+                {
+                    "metric": "ndcg@10",
+                    "group": "all",
+                    "relative": -0.1,
+                    "low": -0.02,
+                    "high": 0.001,
+                    "p_holm": 0.634,
+                }
+            ],
+        }
+    ],
+    "over_seeds": [{"metric": "ndcg@10", "sentence": "Over seeds too."}],
+    "protocols": [
+        {"run": "a", "metric": "ndcg@10", "group": "all", "masked": 0.1, "unmasked": 0.08}
+    ],
+}
 
 
 ONE = [

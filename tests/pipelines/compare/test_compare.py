@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from html import unescape
 from pathlib import Path
@@ -17,6 +16,7 @@ from seqloom.pipelines.audit import audit
 from seqloom.pipelines.audit.stored import read_audit
 from seqloom.pipelines.compare.compare import compare
 from seqloom.pipelines.compare.latency import measure_latency
+from seqloom.pipelines.compare.setup import describe_setup
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
@@ -54,15 +54,77 @@ def test_seeds_form_series_and_costs_are_stated(runs: list[Path], tmp_path: Path
     page = unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for shown in (
         "Over seeds",
-        "One request (ms)",
-        "Embedding texts",
+        "One request",
+        "Embed texts",
+        "What pays",
         comparison.over_seeds[0].sentence,
+        comparison.verdict.headline,
     ):
         assert shown in page
-    with (tmp_path / "report_figures" / "tradeoff.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["run"] for row in rows] == [path.name for path in runs]
-    assert all(0 < float(row["coverage@10"]) <= 1 for row in rows)
+    assert "One seed" not in page
+
+
+def test_runs_have_names_and_the_order_does_not_matter(runs: list[Path]) -> None:
+    named = {"ours": runs[2], "plain": runs[0], "other": runs[1]}
+    first = compare(named, at=(1, 5, 7))
+    again = compare(dict(reversed(named.items())), at=(1, 5))
+    assert first.reference == again.reference
+    assert first.reference in ("plain", "other")
+    assert first.verdict.run == again.verdict.run == "ours"
+    assert {d.metric for d in again.pairs[0].differences} == {"hr@1", "ndcg@5", "hr@5"}
+    assert again.metric == "hr@1"
+    gaps = [c.difference("ours", "ndcg@5") for c in (first, again)]
+    assert gaps[0] is not None
+    assert gaps[1] is not None
+    assert gaps[0].relative == gaps[1].relative
+
+
+def test_the_setup_of_a_run_is_described(runs: list[Path]) -> None:
+    setup = describe_setup(load_run(runs[0]))
+    assert setup.settings["encoder.hidden_size"] == str(
+        small_config("sasrec")["encoder"]["hidden_size"]
+    )
+    assert (setup.text_kind, setup.encoder) == ("ids", "")
+    assert setup.device.startswith("cpu")
+    assert setup.epochs
+    assert "dimensions" in describe_setup(load_run(runs[2])).encoder
+
+
+def test_further_cutoffs_reach_report_and_both_protocols(runs: list[Path], tmp_path: Path) -> None:
+    comparison = compare(runs[::2], at=7, report=tmp_path / "r.html", item_map=0)
+    assert comparison.metric == "ndcg@7"
+    rows = [row for row in comparison.protocols if row.metric == "ndcg@7"]
+    assert rows
+    assert all(row.masked is not None and row.unmasked is not None for row in rows)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "NDCG@7 masked" in page
+    assert "among its first 7" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"at": 0}, "0 is no cut-off"),
+        ({"at": ()}, "is empty"),
+        ({"at": (5, 5)}, "given twice"),
+        ({"at": 100_000}, "more than the catalogue has items"),
+        ({"price_per_hour": 1.0}, "price_per_hour is about the report"),
+        ({"price_per_hour": -1.0, "report": "x.html"}, "below 0"),
+    ],
+)
+def test_bad_options_are_refused(runs: list[Path], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compare(runs[::2], **options)
+
+
+def test_equal_names_and_single_runs_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    copy = shutil.copytree(runs[0], tmp_path / runs[0].name)
+    with pytest.raises(ConfigError, match=r"two runs are called 'sasrec-1'.* mapping from name"):
+        compare([runs[0], copy])
+    with pytest.raises(ConfigError, match="at least two runs; got 1"):
+        compare([runs[0]])
+    with pytest.raises(ConfigError, match="empty name"):
+        compare({"": runs[0], "b": copy})
 
 
 def test_another_configuration_is_another_series(
@@ -115,7 +177,7 @@ def test_the_report_shows_audits_and_runs_missing_ones(runs: list[Path], tmp_pat
     assert "out of date: ranks-unmasked.parquet, ranks.parquet changed since" in report_page(
         copies, tmp_path
     )
-    with pytest.raises(ConfigError, match="give --report"):
+    with pytest.raises(ConfigError, match="audit_runs is about the report"):
         compare(copies, audit_runs=True)
 
 

@@ -161,7 +161,7 @@ def test_compare_and_report_show_both(data: Dataset, runs: list[Path], tmp_path:
         "Seen items masked and kept",
         "NDCG@10 masked",
         "Order of the events",
-        "Tied targets",
+        "Tied times",
     ):
         assert words in page
     assert ("NDCG@10, repeat targets kept" in page) == bool(data.held_out("test").repeats.any())

@@ -117,7 +117,6 @@ def _sweep(
             task.advance()
     table = summarise(measured)
     report = SweepReport(
-        title="Sequential recommendation: sweep",
         dataset=dataset.path.resolve().name,
         statistics=dict(statistics_table(dataset)),
         metrics=plan.metrics,

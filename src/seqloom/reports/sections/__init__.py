@@ -1,0 +1,1 @@
+"""The sections of a comparison's report: what each says and draws."""

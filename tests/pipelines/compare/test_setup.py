@@ -1,0 +1,65 @@
+"""What a run knows of texts, from its manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from seqloom.pipelines.compare.setup import text_kind
+from seqloom.runs.manifest import RunManifest
+
+
+def manifest(system: str, **fields: Any) -> RunManifest:
+    base = {
+        "seqloom": "0",
+        "sizes": {"num_items": 3, "text_size": 0, "id_size": 0},
+        "dataset": {"path": "d", "fingerprint": "f"},
+        "versions": {},
+    }
+    return RunManifest.build({**base, "system": system, **fields})
+
+
+def text(**encoder: Any) -> dict[str, Any]:
+    return {"encoder": encoder}
+
+
+@pytest.mark.parametrize(
+    ("run", "config", "kind"),
+    [
+        (manifest("sasrec"), {}, "ids"),
+        (manifest("llminit", text=text(kind="hash", width=64)), {}, "words"),
+        (manifest("texttower"), {"words": {"start": "random"}}, "words"),
+        (manifest("texttower"), {"words": {"start": "pretrained"}}, "tuned"),
+        (manifest("llminit", text=text(kind="sentence-transformers")), {}, "pretrained"),
+        (manifest("llminit", text=text(kind="words", tuned_on="abc")), {}, "tuned"),
+        (
+            manifest("llmesr", text=text(kind="transformers")),
+            {"semantic": {"encoder": "tower"}},
+            "tuned",
+        ),
+        (
+            manifest("llmesr", text=text(kind="transformers")),
+            {"semantic": {"encoder": "recency"}},
+            "pretrained",
+        ),
+        (manifest("e4srec", base={"name": "smol", "num_layers": 4}), {}, "model"),
+        (manifest("idgenrec"), {}, "model"),
+        (manifest("llminit", text=text(kind="imported")), {}, None),
+        (
+            manifest("ensemble", members=[{"run": "a", "system": "s", "weights_sha256": ""}]),
+            {},
+            None,
+        ),
+    ],
+)
+def test_the_kind_is_read_from_the_manifest(
+    run: RunManifest, config: dict[str, Any], kind: str | None
+) -> None:
+    found, reason = text_kind(run, config)
+    assert found == kind
+    assert bool(reason) == (kind is None)
+
+
+def test_what_only_counts_is_in_no_chain() -> None:
+    assert text_kind(manifest("popularity"), {}, counts_only=True)[0] is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from seqloom.cli.show import document_tables, fields_table, label, metrics_table, rows_table
+from seqloom.cli.show import document_tables, fields_table, label, rows_table
 from seqloom.core import tabular
 
 
@@ -79,17 +79,4 @@ def test_a_document_is_its_entries_then_its_tables() -> None:
         ["rows"],
         ["a"],
         ["1"],
-    ]
-
-
-def test_metrics_of_all_users_come_before_the_groups() -> None:
-    groups: dict[str, dict[str, Any]] = {
-        "tail": {"users": 3, "metrics": {"hr@10": 0.25}},
-        "none": {"users": 0, "metrics": None},
-    }
-    assert text_of(metrics_table(5, {"hr@10": 0.5}, groups)) == [
-        ["group", "users", "HR@10"],
-        ["all", "5", "0.5000"],
-        ["tail", "3", "0.2500"],
-        ["none", "0", "-"],
     ]

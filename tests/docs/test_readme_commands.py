@@ -21,12 +21,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [shlex.split(line)[1:] for line in commands(README)]
 _MAIN = "from seqloom.cli.main import main; main()"
 _SMALL = {
-    "sasrec": ["epochs=1", "encoder.hidden_size=16"],
+    "sasrec": ["epochs=1", "encoder.hidden_size=8"],
     "llmesr": [
         "epochs=1",
-        "encoder.hidden_size=16",
+        "encoder.hidden_size=8",
         "semantic.tower.epochs=1",
-        "semantic.tower.encoder.hidden_size=16",
+        "semantic.tower.encoder.hidden_size=8",
     ],
 }
 """What makes the trainings of the README take a moment."""

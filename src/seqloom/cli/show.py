@@ -78,20 +78,6 @@ def document_tables(document: Mapping[str, Any]) -> Iterable[RenderableType]:
         yield rows_table(rows)
 
 
-def metrics_table(
-    users: int,
-    metrics: Mapping[str, float],
-    groups: Mapping[str, Mapping[str, Any]],
-) -> Table:
-    """Draws the metrics of all users, then of each group (`users` and `metrics`, None without users)."""
-    rows = [{"group": "all", "users": users, **metrics}]
-    rows += [
-        {"group": name, "users": group["users"], **(group["metrics"] or {})}
-        for name, group in groups.items()
-    ]
-    return rows_table(rows)
-
-
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from seqloom.core.number_format import format_percent
 from seqloom.data.options import MaskSeen
 
 REPEATS_FROM = 0.05
@@ -116,7 +117,8 @@ def mask_reason(choice: str, masked: bool, training_share: float) -> str:
     if choice != "auto":
         return f"{what} (mask_seen={choice})"
     return (
-        f"{what} (auto: {training_share:.1%} of training events repeat, limit {REPEATS_FROM:.0%})"
+        f"{what} (auto: {format_percent(training_share)} of training events repeat, limit "
+        f"{format_percent(REPEATS_FROM, 0)})"
     )
 
 

@@ -72,7 +72,7 @@ class DemoSummary(Config):
     results: list[dict[str, Any]]
     """One row for each system and group of users."""
     findings: list[str]
-    """One sentence for each comparison."""
+    """The verdict, its evidence, each comparison, and what to be careful about."""
     recommendations: list[dict[str, Any]]
     """For a few users: their last items and the recommendations of LLM-ESR."""
 
@@ -142,7 +142,13 @@ def _rows(evaluations: dict[str, Evaluation]) -> list[dict[str, Any]]:
 
 
 def _sentences(comparison: Comparison) -> list[str]:
-    return [pair.sentence for pair in comparison.pairs]
+    verdict = comparison.verdict
+    return [
+        verdict.headline,
+        *verdict.evidence,
+        *(pair.sentence for pair in comparison.pairs),
+        " ".join(verdict.cautions),
+    ]
 
 
 def _recommendations(run: Path, dataset: Dataset) -> list[dict[str, Any]]:

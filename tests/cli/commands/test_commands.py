@@ -125,7 +125,12 @@ def test_evaluate(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
             "statement": "In plain words.",
             "thresholds": {"item": 4, "user": 9},
             "users": 1234,
-            "metrics": {"hr@10": 0.5, "coverage@10": 0.125},
+            "metrics": {
+                "hr@10": 0.5,
+                "ndcg@10": 0.375,
+                "coverage@10": 0.125,
+                "popularity@10": 7.25,
+            },
             "groups": {
                 "tail_item": {"users": 7, "metrics": {"hr@10": 0.25}},
                 "head_item": {"users": 0, "metrics": None},
@@ -154,7 +159,8 @@ def test_evaluate(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
         "device": "auto",
     }
     out = capsys.readouterr().out
-    for shown in ("In plain words.", "1,234", "0.5000", "tail_item", "0.2500", "0.1250"):
+    assert out.startswith("R (sasrec): NDCG@10 0.3750, HR@10 0.5000\n")
+    for shown in ("In plain words.", "1,234", "rare items", "0.2500", "12.5", "7.2 training"):
         assert shown in out
 
 
@@ -385,7 +391,7 @@ def test_demo(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["demo"]) == 0
     assert recorder.arguments == (Path("work/demo"),)
     out, err = capsys.readouterr()
-    for shown in ("llmesr is ahead.", "0.1017", "1 min 15 s", "Aliens; Heat", "d/report.html"):
+    for shown in ("llmesr is ahead.", "0.1017", "75", "Aliens; Heat", "d/report.html"):
         assert shown in out
     assert out.endswith("Next: seqloom serve d/llmesr d/sasrec\n")
     assert "About 3 minutes" in err, "it says beforehand how long it takes"

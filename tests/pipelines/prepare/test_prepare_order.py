@@ -162,9 +162,8 @@ def test_repeats_decide_on_seen_items(tmp_path: Path) -> None:
     assert repeats["train"]["steps"]["median"] == 6
     assert (repeats["valid"]["share"], repeats["test"]["share"]) == (1.0, 1.0)
     shown = dict(statistics_table(data))
-    assert shown["repeats (training events / validation / test targets)"].endswith(
-        "100.0% / 100.0%"
-    )
+    shares = shown["repeats (training events / validation / test targets)"]
+    assert shares.endswith("100.0\N{NARROW NO-BREAK SPACE}% / 100.0\N{NARROW NO-BREAK SPACE}%")
     assert shown["seen items"].startswith("kept in lists and ranking (auto")
     forced = prepare(log, tmp_path / "c", options=PrepareOptions(**ALL, mask_seen="yes"))
     assert forced.masks_seen

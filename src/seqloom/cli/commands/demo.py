@@ -42,22 +42,23 @@ def demo(
 
 
 def _render(document: Any) -> Iterable[RenderableType]:
-    from seqloom.cli.show import rows_table
+    from seqloom.cli.fitted_table import Column, FittedTable, Paragraph
+    from seqloom.core.number_format import format_duration, format_number
 
-    yield from document["findings"]
-    yield rows_table([_ranked(row) for row in document["ranking"]])
+    rows = document["ranking"]
+    first, *others = document["findings"]
+    yield f"{first}\n"
+    yield FittedTable(
+        [
+            Column("run", [row["name"] for row in rows]),
+            Column("NDCG@10", [format_number(row["ndcg"]) for row in rows]),
+            Column("NDCG@10, rare items", [format_number(row["ndcg_tail_items"]) for row in rows]),
+            Column("training", [format_duration(row["seconds"]) for row in rows], 1, dim=True),
+        ]
+    )
+    yield from (Paragraph(sentence) for sentence in others)
     for each in document["recommendations"]:
-        yield f"user {each['user']} saw {each['saw']}\n  llmesr recommends {each['recommended']}"
-    yield f"\nreport: {document['report']}"
-
-
-def _ranked(row: dict[str, Any]) -> dict[str, str]:
-    from seqloom.core.progress_bars import duration
-    from seqloom.core.tabular import text_of
-
-    return {
-        "run": row["name"],
-        "NDCG@10": text_of(row["ndcg"]),
-        "NDCG@10 of tail items": text_of(row["ndcg_tail_items"]),
-        "training": duration(row["seconds"]),
-    }
+        yield Paragraph(
+            f"User {each['user']} saw {each['saw']}. llmesr recommends {each['recommended']}."
+        )
+    yield f"\nReport: {document['report']}"

@@ -15,6 +15,8 @@ from seqloom.cli.session import session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from seqloom.cli.fitted_table import FittedTable
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `train` wrote.")],
@@ -162,22 +164,23 @@ def evaluate(
 
 
 def _render(document: Any) -> Iterable[RenderableType]:
-    from seqloom.cli.show import fields_table, metrics_table, rows_table
+    from seqloom.cli.fitted_table import Paragraph
+    from seqloom.cli.show import rows_table
+    from seqloom.core.number_format import format_number
+    from seqloom.evaluation.metrics import metric_label
 
-    yield f"{document['run']} ({document['system']}): {document['statement']}"
-    by_group = ("hr@", "ndcg@", "mrr")
-    ranks = {k: v for k, v in document["metrics"].items() if k.startswith(by_group)}
-    if document.get("decision"):
-        yield f"seen items: {document['decision']}"
-    yield metrics_table(document["users"], ranks, document["groups"])
+    metrics, shown = document["metrics"], ("ndcg@10", "hr@10")
+    found = ", ".join(f"{metric_label(name)} {format_number(metrics[name])}" for name in shown)
+    yield f"{document['run']} ({document['system']}): {found}\n"
+    yield _by_group(document["users"], metrics, document["groups"])
     if document.get("other"):
         other = document["other"]
-        yield "the same scores, seen items " + ("masked:" if other["masked"] else "kept:")
-        shown = {k: v for k, v in other["metrics"].items() if k.startswith(by_group)}
-        yield metrics_table(document["users"], shown, other["groups"])
+        kept = "masked" if other["masked"] else "kept"
+        yield f"\nThe same scores with seen items {kept}:\n"
+        yield _by_group(document["users"], other["metrics"], other["groups"])
     if document["cold"]:
         cold = document["cold"]
-        yield (
+        yield Paragraph(
             f"{cold['users']:,} users have one of {cold['items']:,} cold items as target; scored: "
             f"{cold['how']}; text of the baseline: {cold['text'] or 'none'}"
         )
@@ -187,9 +190,47 @@ def _render(document: Any) -> Iterable[RenderableType]:
                 for r in cold["rankings"]
             ]
         )
-    lists = {k: v for k, v in document["metrics"].items() if k not in ranks}
-    limits = {f"head_{kind} from": count for kind, count in document["thresholds"].items()}
-    yield fields_table({**lists, **limits, "seconds": document["seconds"]})
+    yield Paragraph(_words_of(document))
+    yield Paragraph(document["statement"], style="dim")
+
+
+def _by_group(users: int, metrics: Any, groups: Any) -> FittedTable:
+    """The metrics of lists of 10 and 20, of all users and by group."""
+    from seqloom.cli.fitted_table import Column, FittedTable
+    from seqloom.core.number_format import format_number
+    from seqloom.evaluation.metrics import metric_label
+    from seqloom.evaluation.wording import ALL_USERS, group_label
+
+    rows = {ALL_USERS: {"users": users, "metrics": metrics}, **groups}
+    columns = [
+        Column("", [group_label(name) for name in rows]),
+        Column("users", [format_number(row["users"]) for row in rows.values()]),
+    ]
+    for drop, name in enumerate(("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr")):
+        values = [(row["metrics"] or {}).get(name) for row in rows.values()]
+        columns.append(Column(metric_label(name), [format_number(v) for v in values], drop))
+    return FittedTable(columns)
+
+
+def _words_of(document: Any) -> str:
+    """The lists of 10, the sizes of the groups and the time, in sentences."""
+    from seqloom.core.number_format import format_duration, format_number, format_percent
+
+    metrics, sentences = document["metrics"], []
+    if "coverage@10" in metrics:
+        sentences.append(
+            f"Lists of 10 hold {format_percent(metrics['coverage@10'])} of the catalogue; their items have "
+            f"{format_number(metrics['popularity@10'], 1)} training events on average."
+        )
+    limits = document["thresholds"]
+    sentences.append(
+        f"Rare items have fewer than {format_number(limits['item'])} training events, short histories fewer "
+        f"than {format_number(limits['user'])}."
+    )
+    if document.get("decision"):
+        sentences.append(f"Seen items: {document['decision']}.")
+    sentences.append(f"{format_duration(document['seconds'])}; all metrics: --json.")
+    return " ".join(sentences)
 
 
 def _render_rerank(document: Any) -> Iterable[RenderableType]:

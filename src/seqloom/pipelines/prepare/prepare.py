@@ -13,6 +13,7 @@ from seqloom.core.errors import ArtefactError, DataError
 from seqloom.core.files import sha256_file, sole_writer
 from seqloom.core.interactive import AUTO
 from seqloom.core.keywords import merge_options, public_function
+from seqloom.core.number_format import format_percent
 from seqloom.core.progress import Progress
 from seqloom.data.assemble import code_log, in_time_order
 from seqloom.data.catalog import arrow_strings, has_text, join_text, user_table
@@ -264,7 +265,7 @@ def statistics_table(dataset: Dataset) -> list[tuple[str, str]]:
     facts = dataset.manifest.statistics
     raw = facts["raw"]
     rows = [(name, f"{facts[name]:,} of {raw[name]:,}") for name in ("users", "items", "events")]
-    rows.append(("density", f"{facts['density']:.4%}"))
+    rows.append(("density", format_percent(facts["density"], 2)))
     lengths = f"{facts['mean_length']:.1f} / {facts['median_length']:g} / {facts['max_length']:,}"
     rows.append(("events per user (mean / median / max)", lengths))
     if "first_date" in facts:
@@ -299,7 +300,7 @@ def _order_rows(dataset: Dataset) -> list[tuple[str, str]]:
                 rows.append((f"{part} targets dropped for ties", f"{ties[f'{part}_dropped']:,}"))
     if "repeats" in facts:
         repeats = facts["repeats"]
-        shares = " / ".join(f"{repeats[part]['share']:.1%}" for part in PARTS)
+        shares = " / ".join(format_percent(repeats[part]["share"]) for part in PARTS)
         rows.append(("repeats (training events / validation / test targets)", shares))
         steps = repeats["train"]["steps"]
         if steps:

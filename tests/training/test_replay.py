@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from seqloom.systems.sequence import RankingPhase
 from seqloom.training.checkpoint import Checkpoints
 from seqloom.training.log import RunLog
 from seqloom.training.loop import Trainer
-from seqloom.training.replay import Losses, Replayer, step_taker
+from seqloom.training.replay import Losses, Replayer, StepTaker
 from seqloom.training.step import Stepper
 from support.datasets import tiny_dataset
 
@@ -148,7 +149,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_all_the_same(data: Dataset) -> 
 def test_only_phases_that_allow_it_are_recorded(data: Dataset, kind: str, recorded: bool) -> None:
     recorder = SameTensors()
     stepper = new_stepper(data, loss={"kind": kind})
-    epochs(stepper, step_taker(stepper, recorder, pytest.fail))
+    epochs(stepper, StepTaker(stepper, recorder, pytest.fail))
     assert bool(recorder.recorded) == recorded
 
 
@@ -161,7 +162,7 @@ def test_without_a_recorder_a_cpu_takes_batches_as_they_are(data: Dataset) -> No
         return one(batch)
 
     expected = epochs(one, plain)
-    take = step_taker(other, None, pytest.fail)
+    take = StepTaker(other, None, pytest.fail)
 
     def seeded(batch: TrainingBatch, seed: int) -> Losses:
         torch.manual_seed(seed)
@@ -206,3 +207,32 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one(data: Dataset, tmp_path: 
     whole = fit(data, tmp_path / "whole")
     fit(data, tmp_path / "broken", stop_after=3)
     assert_equal(fit(data, tmp_path / "broken"), whole)
+
+
+def test_batches_are_made_ahead_in_order_and_by_one_thread(data: Dataset) -> None:
+    stepper = new_stepper(data)
+    plan = stepper.phase.steps(0)
+    made: list[tuple[int, str]] = []
+
+    class Noted:
+        def __len__(self) -> int:
+            return len(plan)
+
+        def __getitem__(self, step: int) -> TrainingBatch:
+            made.append((step, threading.current_thread().name[:7]))
+            batch: TrainingBatch = plan[step]
+            return batch
+
+    make = StepTaker(stepper, SameTensors(), pytest.fail).batches(Noted())
+    for step in range(2, len(plan)):  # from the middle, as a resumed run
+        expected = plan[step].padded()
+        for a, b in zip(make(step).tensors(), expected.tensors(), strict=True):
+            assert torch.equal(a, b)
+    assert made == [(step, "batches") for step in range(2, len(plan))]
+
+
+def test_without_a_recorder_batches_are_made_where_they_are_used(data: Dataset) -> None:
+    stepper = new_stepper(data)
+    plan = stepper.phase.steps(0)
+    make = StepTaker(stepper, None, pytest.fail).batches(plan)
+    assert not make(0).has_gaps

@@ -116,6 +116,8 @@ class TrainingBatch:
 
     def padded(self) -> TrainingBatch:
         """Pads `places` to one of few lengths; see `FixedShape`."""
+        if self.has_gaps:
+            return self
         count = min(_few_lengths(len(self.places)), self.targets.numel())
         places = torch.nn.functional.pad(self.places, (0, count - len(self.places)), value=-1)
         return replace(self, places=places, has_gaps=True)

@@ -20,7 +20,7 @@ from seqloom.distributed.processes import ALONE, Processes
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Choice, Position
 from seqloom.training.log import RunLog
-from seqloom.training.replay import Losses, Recorder, step_taker
+from seqloom.training.replay import Recorder, StepTaker
 from seqloom.training.step import Precision, Stepper
 
 Validate = Callable[[], dict[str, float]]
@@ -104,7 +104,7 @@ class Trainer:
             if settings.chosen_among == "phase":
                 self._move(choice=None)
         stepper = Stepper.of(phase, self.device, self.precision, self.processes)
-        take = step_taker(stepper, self.recorder, self.progress.note)
+        take = StepTaker(stepper, self.recorder, self.progress.note)
         average = WeightAverage.build(phase.module, settings.averaging)
         if restore:
             self.checkpoints.restore_optimiser(self.model, stepper.optimiser)
@@ -140,17 +140,12 @@ class Trainer:
             best_metrics=choice.metrics,
         )
 
-    def _run_epoch(
-        self,
-        stepper: Stepper,
-        take: Callable[[Any, int], Losses],
-        average: WeightAverage | None,
-    ) -> None:
+    def _run_epoch(self, stepper: Stepper, take: StepTaker, average: WeightAverage | None) -> None:
         phase = stepper.phase
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
         self.processes.broadcast(self._changing())  # different machines drift apart
-        total = len(steps)
+        total, make = len(steps), take.batches(steps)
         meter = _Meter(self.position, self.device)
         phase.module.train()
         saved = time.monotonic()
@@ -163,7 +158,7 @@ class Trainer:
                 stepper.set_rate(learning_rate_at(phase.optimisation, at, whole))
                 seed = derive_seed(self.seed, "step", phase.name, epoch, step)
                 self.processes.seed(seed)
-                batch = steps[step]
+                batch = make(step)
                 targets = count_targets(batch)
                 parts = take(self.processes.share(batch), seed)
                 if average is not None and step % _STEPS_BETWEEN_AVERAGES == 0:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from seqloom.core.phase import FixedShape
+from seqloom.core.phase import FixedShape, Steps
 from seqloom.training.step import Stepper, on_device
 
 VARIABLE = "SEQLOOM_CUDA_GRAPHS"
@@ -81,7 +82,13 @@ class CudaGraphs:
         """See `Recorder`."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            # Another thread may meanwhile pin the memory of the next batch.
+            with torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=self._stream,
+                capture_error_mode="thread_local",
+            ):
                 losses = step()
         except RuntimeError:
             _renew_generator(self._device)
@@ -180,27 +187,63 @@ class Replayer:
         return recording(inputs)
 
 
-def step_taker(
-    stepper: Stepper, recorder: Recorder | None, note: Callable[[str], None]
-) -> Callable[[Any, int], Losses]:
-    """Returns what takes the steps of a phase: a batch and a seed -> the loss parts.
+class StepTaker:
+    """Takes the steps of one phase, by recordings where it can be.
 
     Steps are recorded where the phase says that they can be (`Phase.replays`), for a single process, on a
-    CUDA device or with a `recorder`.
+    CUDA device or with a `recorder`. The next batch is then made in a thread while the device computes.
     """
-    device = stepper.device
-    if recorder is None and device.type == "cuda" and os.environ.get(VARIABLE) != "0":
-        recorder = CudaGraphs(device) if _can_replay(stepper) else None
-    replayer = None
-    if recorder is not None and _can_replay(stepper):
-        replayer = Replayer(stepper, recorder, note)
 
-    def take(batch: Any, seed: int) -> Losses:
-        if replayer is not None and isinstance(batch, FixedShape):
-            return replayer(batch, seed)
-        return stepper(on_device(batch, device))
+    def __init__(
+        self, stepper: Stepper, recorder: Recorder | None, note: Callable[[str], None]
+    ) -> None:
+        """`note` receives one sentence if steps cannot be recorded."""
+        self._stepper = stepper
+        self._replayer: Replayer | None = None
+        if not _can_replay(stepper):
+            return
+        if recorder is None and stepper.device.type == "cuda" and os.environ.get(VARIABLE) != "0":
+            recorder = CudaGraphs(stepper.device)
+        if recorder is not None:
+            self._replayer = Replayer(stepper, recorder, note)
+            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
 
-    return take
+    def batches(self, steps: Steps) -> Callable[[int], Any]:
+        """Returns what makes the batch of a step."""
+        if self._replayer is None:
+            return steps.__getitem__
+        return _Ahead(steps, self._pool, self._stepper.device)
+
+    def __call__(self, batch: Any, seed: int) -> Losses:
+        """Trains on a batch of the host; draws of recorded steps are those of `seed`."""
+        if self._replayer is not None and isinstance(batch, FixedShape):
+            return self._replayer(batch, seed)
+        return self._stepper(on_device(batch, self._stepper.device))
+
+
+class _Ahead:
+    """Makes batches, the next one in a thread. Batches of phases that replay draw from no shared stream."""
+
+    def __init__(self, steps: Steps, pool: ThreadPoolExecutor, device: torch.device) -> None:
+        self._steps, self._pool, self._device = steps, pool, device
+        self._next: tuple[int, Future[Any]] | None = None
+
+    def __call__(self, step: int) -> Any:
+        if self._next is not None and self._next[0] == step:
+            made = self._next[1]
+        else:
+            made = self._pool.submit(self._make, step)
+        after = step + 1
+        if after < len(self._steps):
+            self._next = (after, self._pool.submit(self._make, after))
+        return made.result()
+
+    def _make(self, step: int) -> Any:
+        batch = self._steps[step]
+        if not isinstance(batch, FixedShape):
+            return batch
+        padded = batch.padded()
+        return padded.with_tensors(_pinned(padded.tensors(), self._device))
 
 
 def _can_replay(stepper: Stepper) -> bool:
@@ -211,4 +254,4 @@ def _pinned(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, 
     """Moves a batch to memory from which a device copies by itself."""
     if device.type != "cuda":
         return tensors
-    return tuple(tensor.pin_memory() for tensor in tensors)
+    return tuple(each if each.is_pinned() else each.pin_memory() for each in tensors)

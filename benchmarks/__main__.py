@@ -110,7 +110,7 @@ def _run_all(options: argparse.Namespace) -> int:
             missing[part] = f"failed with exit status {status}"
     done = {
         part: Part.from_dict(json.loads(_file(options.work, part).read_text()))
-        for part in PARTS
+        for part in (*PARTS, "gpu")  # of `benchmarks.gpu`, on another machine
         if _file(options.work, part).exists()
     }
     page = to_markdown(describe(), done, missing)

@@ -1,253 +1,152 @@
-"""All that needs an accelerator, in one call: `PYTHONPATH=src python benchmarks/gpu.py --dataset FOLDER`.
+"""What a GPU does, beside goals for an H200, in at most eight minutes.
 
-FOLDER is a prepared data set (`seqloom prepare`), so the machine needs neither polars nor an installed
-seqloom: torch, numpy, pyarrow, pydantic, PyYAML and safetensors do. Measured: an epoch of SASRec with exact
-softmax by `train` itself; the waits of the host for the device in a step; the encoder and the softmax's inner
-part compiled or not; a step over a catalogue of a million items beside its matrix products alone.
+    PYTHONPATH=src python -m benchmarks.gpu --dataset FOLDER --encoder MINILM --llm SMOLLM2
 
-`--device cpu --tiny` runs every line on a small synthetic data set, to see that it works.
+FOLDER is a prepared data set (`seqloom prepare`), the models are local folders or a GGUF file. The machine
+needs neither polars nor an installed seqloom: torch, numpy, pyarrow, pydantic, PyYAML and safetensors do,
+the parts with models need transformers and the like, and the first part torch alone. Each part prints its
+results at once; one that cannot run or fails says why, and the others go on. The results go to `--out`,
+and as a table to the same name with `.md`; `python -m benchmarks` adds `work/bench/gpu.json` to its page.
+
+`--device cpu --quick` runs every line at sizes that take seconds, to see that it works.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import signal
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
-from seqloom.data.batches import TrainingBatch
-from seqloom.data.store import Dataset, Events, write_dataset
-from seqloom.distributed.processes import ALONE
-from seqloom.nn import losses
-from seqloom.pipelines.train.fit_run import start_system
-from seqloom.pipelines.train.train import train
-from seqloom.systems.base import Sizes, TrainingData
-from seqloom.systems.config import SASRecConfig
-from seqloom.systems.sequence import RankingPhase
-from seqloom.training.step import build_optimiser
+from benchmarks.gpu_bench import Bench, UnavailableError
+from benchmarks.gpu_models import decoding, e4srec, embedding
+from benchmarks.gpu_training import epochs, million, steps, training
+from benchmarks.report import section
+from benchmarks.result import Part, Result
 
-SEED = 42
-SHAPE = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "dropout": 0.5, "max_len": 50}
-BATCHES = (128, 512, 2048)
-EPOCH_S, MILLION_TIMES = 0.5, 1.5
-"""The bars: seconds of an epoch, and times the matrix products of a step over a million items."""
+PARTS: dict[str, Callable[[Bench], list[Result]]] = {
+    "million": million,
+    "steps": steps,
+    "epochs": epochs,
+    "training": training,
+    "embedding": embedding,
+    "e4srec": e4srec,
+    "decoding": decoding,
+}
+_FEWEST_S = 20
+"""Seconds without which no part begins."""
 
 
 def main() -> None:
-    """Measure all, print and write JSON; a part that fails says why and the others go on."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", type=Path, help="a prepared data set; not for --tiny")
-    parser.add_argument("--out", type=Path, default=Path("gpu.json"))
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiny", action="store_true")
-    options = parser.parse_args()
+    """Measures all parts, or those that are named."""
+    options = _options()
     device = torch.device(options.device)
-    figures: dict[str, Any] = {"machine": machine(device), "bars": [EPOCH_S, MILLION_TIMES]}
+    until = time.monotonic() + options.seconds
+    results: list[Result] = []
+    missing: dict[str, str] = {}
+    failed = False
     with tempfile.TemporaryDirectory() as folder:
-        dataset = synthetic(Path(folder)) if options.tiny else Dataset.load(options.dataset)
-        steps = 2 if options.tiny else 60
-        parts: dict[str, Callable[[], Any]] = {
-            "epochs": lambda: epochs(dataset, Path(folder), device, options.tiny),
-            "waits": lambda: waits(dataset, device),
-            "compiled": lambda: compiled(dataset, device, steps),
-            "million": lambda: million(device, options.tiny),
-        }
-        failed = False
-        for name, measure in parts.items():
+        bench = Bench(
+            device,
+            Path(folder),
+            quick=options.quick,
+            data=options.dataset,
+            encoder=options.encoder,
+            llm=options.llm,
+        )
+        for name in options.parts or PARTS:
+            started = time.monotonic()
             try:
-                figures[name] = measure()
+                with _limit(until - started):
+                    made = PARTS[name](bench)
+            except (UnavailableError, ImportError) as error:
+                missing[name] = f"not measured: {error}"
+                made = []
             except Exception as error:
-                failed, figures[name] = True, f"failed: {type(error).__name__}: {error}"
-            print(json.dumps({name: figures[name]}), flush=True)
-            options.out.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+                failed, made = True, []
+                missing[name] = f"failed: {type(error).__name__}: {error}"
+            results += made
+            _print(name, made, missing.get(name), time.monotonic() - started)
+            _write(options.out, describe(device), results, missing, quick=options.quick)
     sys.exit(int(failed))
 
 
-def machine(device: torch.device) -> dict[str, str]:
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: {', '.join(PARTS)}")
+    parser.add_argument(
+        "--dataset", type=Path, help="a prepared data set; a small one is made without"
+    )
+    parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder (MiniLM)")
+    parser.add_argument("--llm", type=Path, help="a causal language model (SmolLM2)")
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"))
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=480.0, help="limit for all parts together")
+    parser.add_argument("--quick", action="store_true", help="sizes that take seconds")
+    options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no part named {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return options
+
+
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    """Raises within the block when the time is over, or before it if little is left."""
+    if seconds < _FEWEST_S:
+        raise UnavailableError(f"{max(0, seconds):.0f} s were left")
+
+    def over(number: int, frame: Any) -> None:
+        raise TimeoutError("the time for all parts is over")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def describe(device: torch.device) -> dict[str, str]:
     """Device and versions."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"device": name, "torch": torch.__version__, "python": sys.version.split()[0]}
 
 
-def epochs(dataset: Dataset, folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
-    """Seconds of an epoch by batch size, the first one left out, and the accuracy after them."""
-    figures = {}
-    for batch_size in BATCHES:
-        config = {"seed": SEED, "epochs": 2 if tiny else 8, "patience": None, "encoder": SHAPE}
-        config["batch_size"] = batch_size
-        out = folder / f"run-{batch_size}"
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        summary = train(dataset, "sasrec", config=config, out=out, device=str(device))
-        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-        figures[f"batch {batch_size}"] = {
-            "seconds_per_epoch": statistics.median(summary.seconds_per_epoch[1:]),
-            "all": summary.seconds_per_epoch,
-            "device_memory_mb": memory / 2**20,
-            "valid": summary.valid,
-        }
-    return figures
+def _print(name: str, made: list[Result], reason: str | None, seconds: float) -> None:
+    """One JSON document on one line for each result, and one for the part."""
+    for result in made:
+        shown = {"what": result.title, "value": result.ours.median, "unit": result.ours.unit}
+        if result.yardstick is not None:
+            shown[result.yardstick.name] = result.yardstick.median
+        print(json.dumps({**shown, **result.notes}), flush=True)
+    print(json.dumps({"part": name, "seconds": round(seconds, 1), "missing": reason}), flush=True)
 
 
-class Steps:
-    """Training steps as the loop does them: autocast, loss, gradients, optimiser."""
-
-    def __init__(self, dataset: Dataset, device: torch.device, batch_size: int = 512) -> None:
-        config = SASRecConfig.build({"encoder": SHAPE, "batch_size": batch_size})
-        data = TrainingData(dataset)
-        sizes = Sizes(num_items=dataset.num_items)
-        self.device = device
-        system: Any = start_system("sasrec", config, sizes, data).to(device)
-        self.system = system
-        self.phase = RankingPhase(system, data)
-        self.optimiser = build_optimiser(self.system, self.phase.optimisation, device)
-        self.plan = self.phase.steps(0)
-        self.system.train()
-
-    def batch(self, number: int) -> TrainingBatch:
-        """One on the device."""
-        figures: TrainingBatch = self.plan[number % len(self.plan)].to(self.device)
-        return figures
-
-    def step(self, number: int) -> None:
-        """Batch `number` of the epoch."""
-        batch = self.batch(number)
-        self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = ALONE.add_up(self.phase.loss(batch))["loss"]
-        loss.backward()
-        self.optimiser.step()
-
-
-def waits(dataset: Dataset, device: torch.device) -> Any:
-    """Where in five steps the host waited for the device; there should be none."""
-    if device.type != "cuda":
-        return "not measured: the device is no CUDA device"
-    steps = Steps(dataset, device)
-    steps.step(0)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            for number in range(1, 6):
-                steps.step(number)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return [f"{each.filename}:{each.lineno}: {each.message}" for each in seen]
-
-
-def compiled(dataset: Dataset, device: torch.device, steps: int) -> dict[str, float]:
-    """Milliseconds of a step as it is, with the softmax's inner part compiled, with the encoder too."""
-    figures = {"as it is": _step_ms(Steps(dataset, device), steps)}
-    plain = losses._softmax_error
-    losses._softmax_error = _compiled(plain, device)
-    try:
-        figures["softmax compiled"] = _step_ms(Steps(dataset, device), steps)
-        both: Any = Steps(dataset, device)
-        both.system.encoder.compile(dynamic=True, backend=_backend(device))
-        figures["softmax and encoder compiled"] = _step_ms(both, steps)
-    finally:
-        losses._softmax_error = plain
-    return figures
-
-
-def _backend(device: torch.device) -> str:
-    """On a CPU only what leads up to the compiler is tried."""
-    return "inductor" if device.type == "cuda" else "eager"
-
-
-def _compiled(function: Callable[..., Any], device: torch.device) -> Any:
-    return torch.compile(function, dynamic=True, backend=_backend(device))
-
-
-def _step_ms(steps: Steps, count: int) -> float:
-    for number in range(count):  # also compiles for every shape
-        steps.step(number)
-
-    def epoch() -> None:
-        for number in range(count):
-            steps.step(number)
-
-    return 1000 * _seconds(epoch, steps.device, 3) / count
-
-
-def million(device: torch.device, tiny: bool) -> dict[str, Any]:
-    """The exact softmax of a batch over a million items, with gradients, beside its three products."""
-    items, targets = (2_000, 64) if tiny else (1_000_000, 4096)
-    weight = torch.nn.Parameter(0.02 * torch.randn(items, 64, device=device))
-    hidden = torch.randn(targets, 64, device=device, requires_grad=True)
-    truth = torch.randint(items, (targets,), device=device)
-
-    def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            losses.softmax_loss(hidden, weight, truth).backward()
-
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    w, h = weight.detach().to(dtype), hidden.detach().to(dtype)
-    rows = losses.chunk_rows(items, device)
-
-    def products() -> None:
-        for part in h.split(rows):
-            logits = part @ w.t()
-            logits @ w
-            logits.t() @ part
-
-    figures: dict[str, Any] = {"items": items, "targets": targets, "chunk": rows}
-    plain = losses._softmax_error
-    for name in ("as it is", "softmax compiled"):
-        if name != "as it is":
-            losses._softmax_error = _compiled(plain, device)
-        try:
-            figures[f"{name}, ms"] = 1000 * _seconds(step, device, 5)
-        finally:
-            losses._softmax_error = plain
-    figures["products, ms"] = 1000 * _seconds(products, device, 5)
-    flop = 6 * items * targets * 64
-    figures["products, TFLOP/s"] = flop / figures["products, ms"] / 1e9
-    if device.type == "cuda":
-        figures["memory, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
-    return figures
-
-
-def _seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median of `repeats` calls after one to warm up."""
-    taken = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken[1:])
-
-
-def synthetic(folder: Path, users: int = 60, items: int = 50) -> Dataset:
-    """A small data set of random histories, written without polars."""
-    draw = torch.Generator().manual_seed(SEED)
-    lengths = torch.randint(4, 12, (users,), generator=draw)
-    ends = lengths.cumsum(0)
-    numbers = torch.randint(1, items + 1, (int(ends[-1]),), generator=draw).int()
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
-    return write_dataset(
-        folder / "data",
-        items=pa.table({"item_id": [f"i{number}" for number in range(1, items + 1)]}),
-        users=pa.table({"user_id": [f"u{number}" for number in range(users)]}),
-        events=Events(numbers, offsets, train_end=ends - 2, valid=ends - 2, test=ends - 1),
-        sources=[],
-        options={"split": "leave-one-out"},
-        statistics={"items": items, "users": users, "events": len(numbers)},
-        warnings=[],
-    )
+def _write(
+    out: Path,
+    machine: dict[str, str],
+    results: list[Result],
+    missing: dict[str, str],
+    *,
+    quick: bool,
+) -> None:
+    marked = [replace(each, notes={**machine, **each.notes}) for each in results]
+    part = Part(marked, quick)
+    out.write_text(json.dumps({**part.to_dict(), "missing": missing}, indent=2), encoding="utf-8")
+    lines = section("gpu", part)
+    lines += ["", *(f"- {name}: {reason}" for name, reason in missing.items())]
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,13 @@ TITLES = {
     "clusters": "Jobs in pieces",
     "e4srec": "E4SRec",
     "replicas": "Two servers",
+    "gpu": "On a GPU",
 }
 """Headings of parts whose name alone says too little."""
+_COMMANDS = {
+    "gpu": "PYTHONPATH=src python -m benchmarks.gpu --dataset FOLDER --encoder MINILM --llm SMOLLM2"
+}
+"""Commands of parts that do not run with the others."""
 
 
 def to_markdown(
@@ -43,18 +48,19 @@ def to_markdown(
     lines = [_HEAD, _MACHINE, "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in machine.items()]
     for name, part in parts.items():
-        lines += _section(name, part)
+        lines += section(name, part)
     if missing:
         lines += ["", "## Not measured", ""]
         lines += [f"- {part}: {reason}" for part, reason in missing.items()]
     return "\n".join(lines) + "\n"
 
 
-def _section(name: str, part: Part) -> list[str]:
+def section(name: str, part: Part) -> list[str]:
     """A part: what it measures, its command, the values, what each value is, notes."""
     quick = " (quick)" if part.quick else ""
     lines = ["", f"## {TITLES.get(name, name.capitalize())}{quick}", ""]
-    lines += [f"{_purpose(name)} `python -m benchmarks {name}`", ""]
+    command = _COMMANDS.get(name, f"python -m benchmarks {name}")
+    lines += [f"{_purpose(name)} `{command}`", ""]
     lines += ["| what | seqloom | yardstick | ratio |", "|---|---|---|---|"]
     lines += [_row(result) for result in part.results]
     lines += ["", "Compared:", "", *(f"- {_names(result)}" for result in part.results)]

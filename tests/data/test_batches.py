@@ -90,3 +90,26 @@ def test_batches_have_few_widths_and_none_beyond_the_longest_row() -> None:
         assert batch.num_targets == length
         assert not batch.inputs.items[:, length:].any()
         assert not batch.targets[:, length:].any()
+
+
+def test_padded_batches_have_few_shapes_and_the_same_targets() -> None:
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(2, 30, (400,), generator=draw).tolist()
+    histories = [(torch.randint(9, (n,), generator=draw) + 1).tolist() for n in lengths]
+    rows = training_rows(Sequences.from_lists(histories), 20, "windows")
+    plan = plan_epoch(rows, 32, 0)
+    shapes, exact = set(), set()
+    for step in range(len(plan)):
+        batch = plan[step]
+        padded = batch.padded()
+        states = torch.randn(*batch.targets.shape, 3)
+        hidden, targets = batch.at_targets(states)
+        wide, found = padded.at_targets(states)
+        assert torch.equal(wide[found > 0], hidden)
+        assert torch.equal(found[found > 0], targets)
+        assert len(found) <= batch.targets.numel()
+        again = padded.with_tensors(padded.tensors())
+        assert torch.equal(again.at_targets(states)[1], found)
+        shapes.add((batch.targets.shape, padded.places.shape))
+        exact.add((batch.targets.shape, batch.places.shape))
+    assert len(shapes) < len(exact)

@@ -156,3 +156,18 @@ def test_where_nothing_is_known_target_and_negatives_pull_alike(beta: float) -> 
 def test_gbce_beta_runs_from_plain_to_fully_calibrated() -> None:
     assert losses.gbce_beta(10, 1001, 0.0) == pytest.approx(1.0)
     assert losses.gbce_beta(10, 1001, 1.0) == pytest.approx(0.01)
+
+
+def test_padded_targets_count_for_nothing() -> None:
+    hidden, weight, truth = example(targets=50)
+    padded = truth.clone()
+    padded[::3] = -1
+    losses.softmax_loss(hidden, weight, padded, chunk=16, padded=True).backward()
+    h, w = (x.detach().clone().requires_grad_() for x in (hidden, weight))
+    kept = padded >= 0
+    value = losses.softmax_loss(h[kept], w, truth[kept])
+    value.backward()
+    got = losses.softmax_loss(hidden, weight, padded, chunk=16, padded=True)
+    torch.testing.assert_close(got, value)
+    torch.testing.assert_close(hidden.grad, h.grad)
+    torch.testing.assert_close(weight.grad, w.grad)

@@ -29,6 +29,8 @@ class RankingLimits:
 
 
 EVALUATION_LIMITS = RankingLimits(scores=4 << 20, rows=512, cells=4 << 20)
+DEVICE_EVALUATION_LIMITS = RankingLimits(scores=256 << 20, rows=16 << 10, cells=4 << 20)
+"""On a GPU, where each block costs a wait and many small kernels; its scores, 1 GiB, never leave it."""
 LIST_LIMITS = RankingLimits(scores=64 << 20, rows=256, cells=4 << 20)
 """Of `recommend`. Shards keep whole blocks of `rows` users."""
 SERVING_LIMITS = RankingLimits(scores=16 << 20)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -78,6 +78,20 @@ class Divisible(Protocol):
         """
 
 
+@runtime_checkable
+class FixedShape(Protocol):
+    """A batch that can be padded to one of few shapes, so that its step can be recorded and replayed."""
+
+    def padded(self) -> Self:
+        """Returns the batch in one of few shapes. Its loss is that of the batch, up to rounding."""
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Returns every tensor that the loss of the batch reads."""
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
+        """Returns the batch with other tensors of the same shapes, in the order of `tensors`."""
+
+
 @dataclass(frozen=True)
 class Mean:
     """A part of a loss: a mean over some terms of a batch (targets, tokens, users), times its weight.
@@ -98,7 +112,12 @@ def add_up(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Phase(Protocol):
-    """A stretch of training with one objective."""
+    """A stretch of training with one objective.
+
+    A phase may have an attribute `replays`, true where its `loss` depends on nothing but the tensors of a
+    `FixedShape` batch, the parameters and buffers, and random draws on their device, and keeps nothing.
+    Its steps can then be recorded.
+    """
 
     name: str
     optimisation: Optimisation

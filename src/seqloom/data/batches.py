@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -85,6 +86,8 @@ class TrainingBatch:
     predicts_last: Tensor
     """[B] bool on the host, whether the last real position of a row has a target."""
     num_targets: int
+    has_gaps: bool = False
+    """Whether `places` ends with entries of -1, which stand for no target."""
 
     @classmethod
     def of(cls, inputs: PaddedBatch, targets: Tensor, rows: Tensor) -> TrainingBatch:
@@ -111,12 +114,39 @@ class TrainingBatch:
             places=self.places.to(device, non_blocking=True),
         )
 
+    def padded(self) -> TrainingBatch:
+        """Pads `places` to one of few lengths; see `FixedShape`."""
+        if self.has_gaps:
+            return self
+        count = min(_few_lengths(len(self.places)), self.targets.numel())
+        places = torch.nn.functional.pad(self.places, (0, count - len(self.places)), value=-1)
+        return replace(self, places=places, has_gaps=True)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Returns items, lengths, targets and places; see `FixedShape`."""
+        return self.inputs.items, self.inputs.lengths, self.targets, self.places
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> TrainingBatch:
+        """Returns the batch with other tensors; see `FixedShape`."""
+        items, lengths, targets, places = tensors
+        return replace(self, inputs=PaddedBatch(items, lengths), targets=targets, places=places)
+
     def at_targets(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Selects the states at positions with a target, and the targets.
+        """Selects the states at positions with a target, and the targets, 0 where `places` has a gap.
 
         Shapes: [B, L, D] -> [M, D], [M].
         """
-        return states.flatten(0, 1)[self.places], self.targets.flatten()[self.places]
+        if not self.has_gaps:
+            return states.flatten(0, 1)[self.places], self.targets.flatten()[self.places]
+        places = self.places.clamp(min=0)
+        targets = torch.where(self.places < 0, 0, self.targets.flatten()[places])
+        return states.flatten(0, 1)[places], targets
+
+
+def _few_lengths(count: int) -> int:
+    """Rounds up to the next of eight lengths between each power of two and the next, at least 8."""
+    step = max(8, (1 << (count - 1).bit_length()) >> 4)
+    return -(-count // step) * step
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqloom.core.batching import EVALUATION_LIMITS, split_padded
+from seqloom.core.batching import (
+    DEVICE_EVALUATION_LIMITS,
+    EVALUATION_LIMITS,
+    RankingLimits,
+    split_padded,
+)
 from seqloom.core.errors import TrainingError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import ListScorer, Scorer
@@ -91,9 +96,11 @@ def rank_targets(
         )
         for masked in decisions
     }
-    own = _blocks(scorer, held_out.histories.lengths)[processes.rank :: processes.size]
+    limits = EVALUATION_LIMITS if ranker.device.type == "cpu" else DEVICE_EVALUATION_LIMITS
+    lengths = held_out.histories.lengths
+    own = _blocks(scorer, lengths, limits)[processes.rank :: processes.size]
     with torch.inference_mode(), progress.task("rank", sum(map(len, own)), "users") as task:
-        for rows in _narrow(own, held_out.histories.lengths):
+        for rows in _narrow(own, lengths, limits):
             histories = held_out.histories.select(rows)
             target = held_out.targets[rows].to(ranker.device)[:, None]  # [B, 1]
             competitors = None if negatives is None else negatives[rows].to(ranker.device)
@@ -142,12 +149,12 @@ def _rank(
     return _rank_all(ranker, histories, decisions, target, list_length)
 
 
-def _blocks(scorer: Scorer, lengths: Tensor) -> list[Tensor]:
+def _blocks(scorer: Scorer, lengths: Tensor, limits: RankingLimits) -> list[Tensor]:
     """Groups rows to rank together: of similar lengths, and users without a history by themselves.
 
     Shapes: lengths [R].
     """
-    scored = EVALUATION_LIMITS.rows_for(scorer.num_items)
+    scored = limits.rows_for(scorer.num_items)
     searched = EVALUATION_LIMITS.rows if isinstance(scorer, ListScorer) else scored
     by_length = torch.argsort(lengths, stable=True)
     new = int((lengths == 0).sum())
@@ -155,10 +162,9 @@ def _blocks(scorer: Scorer, lengths: Tensor) -> list[Tensor]:
     return [rows for part in parts for rows in part if len(rows)]
 
 
-def _narrow(blocks: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
+def _narrow(blocks: Sequence[Tensor], lengths: Tensor, limits: RankingLimits) -> list[Tensor]:
     """Splits blocks where a history is so long that padding the others to it would fill the memory."""
-    cells = EVALUATION_LIMITS.cells
-    return [part for rows in blocks for part in split_padded(rows, lengths, cells)]
+    return [part for rows in blocks for part in split_padded(rows, lengths, limits.cells)]
 
 
 def _rank_all(

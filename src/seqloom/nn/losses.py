@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqloom.nn import fused_softmax
 from seqloom.nn.linear import product
 
 _CPU_CHUNK_BYTES = 12 << 20
@@ -53,8 +54,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         offset: Tensor | None,
         columns: Tensor | None,
         terms: Tensor | None,
+        padded: bool,
     ) -> Tensor:
-        compute = torch.get_autocast_dtype("cuda") if _autocast(hidden) else hidden.dtype
+        compute = _compute_type(hidden)
         hidden_c, weight_c = _whole_rows(hidden.to(compute), chunk), weight.to(compute)
         grad_hidden = hidden.new_empty(hidden_c.shape)
         # A frozen weight (a language model's output layer) needs no gradient. The gradient is kept
@@ -70,9 +72,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if columns is not None and terms is not None:
                 at = columns[start : start + chunk]
                 logits[: len(at)].scatter_add_(1, at, terms[start : start + chunk])
-            error, part = _softmax_error(
-                logits, truth
-            )  # p - onehot(target), in the memory of the logits
+            # p - onehot(target), in the memory of the logits
+            error, part = _softmax_error(logits, truth, padded=padded)
             loss += part
             if columns is not None and grad_terms is not None:
                 at = columns[start : start + chunk]
@@ -82,13 +83,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_hidden[start : start + chunk] = product(error, weight_c.t())
             if turned is not None:
                 _add_product(turned, rows.t(), error)
+        count = (targets >= 0).sum().clamp(min=1) if padded else len(hidden)
         grad_weight = None
         if turned is not None:
-            grad_weight = turned.div_(len(hidden)).t().contiguous()
+            grad_weight = turned.div_(count).t().contiguous()
         if grad_terms is not None:
-            grad_terms.div_(len(hidden))
-        ctx.save_for_backward(grad_hidden[: len(hidden)].div_(len(hidden)), grad_weight, grad_terms)
-        return loss / len(hidden)
+            grad_terms.div_(count)
+        ctx.save_for_backward(grad_hidden[: len(hidden)].div_(count), grad_weight, grad_terms)
+        return loss / count
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -102,6 +104,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
             grad_terms * grad if ctx.needs_input_grad[6] else None,
+            None,
         )
 
 
@@ -113,23 +116,28 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total += product(a, b.t())
 
 
-def _softmax_error(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def _softmax_error(logits: Tensor, truth: Tensor, *, padded: bool = False) -> tuple[Tensor, Tensor]:
     """Returns the gradient of the summed cross-entropy by the logits, and its value; overwrites the logits.
 
-    Padding rows after the M rows with a target add nothing.
+    Padding rows after the M rows with a target add nothing; nor do, if `padded`, rows with the target -1.
 
     Shapes: logits [M', N] with M' of at least M, truth [M] -> [M', N], scalar.
     """
     logits[len(truth) :] = 0.0
     counted = logits[: len(truth)]
+    ignored = (truth < 0)[:, None] if padded else None
+    truth = truth.clamp(min=0) if padded else truth
     target_logit = counted.gather(1, truth[:, None])[:, 0]
     largest = counted.amax(1)
     probabilities = torch.softmax(counted, 1, out=counted)
     # -log p(target) = log-sum-exp - target logit, where log-sum-exp = largest logit - log(largest p).
     # The largest p is at least 1/N, so its logarithm is safe where the target's is not.
-    value = (largest - probabilities.amax(1).log() - target_logit).sum()
+    values = largest - probabilities.amax(1).log() - target_logit
     probabilities[torch.arange(len(truth), device=truth.device), truth] -= 1.0
-    return logits, value
+    if ignored is not None:
+        probabilities.masked_fill_(ignored, 0.0)
+        values = values.masked_fill(ignored[:, 0], 0.0)
+    return logits, values.sum()
 
 
 def _whole_rows(hidden: Tensor, chunk: int) -> Tensor:
@@ -141,9 +149,11 @@ def _whole_rows(hidden: Tensor, chunk: int) -> Tensor:
     return F.pad(hidden, (0, 0, 0, missing))
 
 
-def _autocast(tensor: Tensor) -> bool:
-    """Returns whether autocast is on for a CUDA tensor."""
-    return tensor.is_cuda and torch.is_autocast_enabled("cuda")
+def _compute_type(hidden: Tensor) -> torch.dtype:
+    """Returns the number format of products: that of autocast on a CUDA device, else that of the states."""
+    if hidden.is_cuda and torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return hidden.dtype
 
 
 def softmax_loss(
@@ -154,24 +164,35 @@ def softmax_loss(
     chunk: int | None = None,
     offset: Tensor | None = None,
     terms: tuple[Tensor, Tensor] | None = None,
+    padded: bool = False,
 ) -> Tensor:
     """Computes the exact softmax cross-entropy over all N items in memory of chunk x N instead of M x N.
 
     Equals `F.cross_entropy(hidden @ weight.t() + offset + terms, targets)` in value and gradients. Takes
-    three matrix products: the gradient of the logits is used at once and never stored.
+    three matrix products: the gradient of the logits is used at once and never stored. On a CUDA device
+    with Triton, products of 16 bits take the kernels of `fused_softmax`, unless there are `terms`.
 
     Args:
+        chunk: number of targets to score at a time; the device decides if not given.
         offset: [N] constants added to the items' logits.
         terms: [M, S] rows of `weight` and [M, S] what is added to the target's logits of these, float32.
+        padded: whether targets of -1 occur, which count for nothing; the mean is over the others.
 
     Raises:
         ValueError: there are no targets.
     """
     if not len(hidden):
         raise ValueError("softmax_loss needs at least one target")
+    compute = _compute_type(hidden)
+    if chunk is None and terms is None and fused_softmax.suits(hidden, weight, compute):
+        return fused_softmax.fused_softmax_loss(
+            hidden, weight, targets, offset=offset, compute=compute
+        )
     rows = chunk or chunk_rows(len(weight), hidden.device)
     columns, added = (None, None) if terms is None else terms
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, rows, offset, columns, added)
+    loss: Tensor = _LinearCrossEntropy.apply(
+        hidden, weight, targets, rows, offset, columns, added, padded
+    )
     return loss
 
 

@@ -48,6 +48,8 @@ class RankingLoss(nn.Module):
         targets: Tensor,
         seen: Tensor | None = None,
         terms: tuple[Tensor, Tensor] | None = None,
+        *,
+        padded: bool = False,
     ) -> Tensor:
         """Returns the mean loss of the states; bce and gbce draw no negative from `seen`.
 
@@ -55,13 +57,16 @@ class RankingLoss(nn.Module):
             seen: rows of `weight` that may not be negatives of each target, ascending, then padded with
                 N. By default the target alone.
             terms: rows of `weight` and what is added to their logits (`softmax_loss`); softmax alone.
+            padded: whether targets of -1 occur, which count for nothing; softmax alone.
 
         Shapes: hidden [M, D], weight [N, D], targets [M] rows of weight, seen [M, S] -> scalar.
         """
         config = self.config
         offset = self.offset if config.popularity_offset else None
         if config.kind == "softmax":
-            return losses.softmax_loss(hidden, weight, targets, offset=offset, terms=terms)
+            return losses.softmax_loss(
+                hidden, weight, targets, offset=offset, terms=terms, padded=padded
+            )
         if config.kind == "sampled-softmax":
             # One set of negatives for all targets, drawn by inverting the distribution function.
             with self._processes.shared_random_state():

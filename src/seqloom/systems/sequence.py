@@ -127,6 +127,11 @@ class SequenceSystem(System[SequenceConfigT], Generic[SequenceConfigT]):
         terms: tuple[Tensor, Tensor] = self.repeats(known, batch.places // length, ends)
         return terms
 
+    @property
+    def replays(self) -> bool:
+        """Whether `extra_losses` reads nothing but tensors of the batch and the system; see `Phase`."""
+        return True
+
     def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Mean]:
         """Returns further weighted losses by name. Shapes: states [B, L, D']."""
         return {}
@@ -160,6 +165,11 @@ class RankingPhase:
         if config.loss.avoids_seen:
             self.seen = SeenItems(data.dataset.train, self.rows.users, system.sizes.num_items)
 
+    @property
+    def replays(self) -> bool:
+        """Whether steps can be recorded: with the softmax over the catalogue, which ignores padding."""
+        return self.module.config.loss.kind == "softmax" and self.module.replays
+
     def steps(self, epoch: int) -> Steps:
         """Returns the batches of an epoch."""
         self.module.begin_epoch(epoch)
@@ -176,7 +186,7 @@ class RankingPhase:
         hidden = self.module.encoder.output_dropout(hidden)
         seen = self.seen.of(batch) if self.seen is not None else None
         terms = self.module.repeat_terms(batch)
-        rank = self.ranking(hidden, vectors, targets - 1, seen, terms)
+        rank = self.ranking(hidden, vectors, targets - 1, seen, terms, padded=batch.has_gaps)
         extra = self.module.extra_losses(batch, states)
         return {"rank": Mean(rank, batch.num_targets), **extra}
 

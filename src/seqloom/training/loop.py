@@ -20,7 +20,8 @@ from seqloom.distributed.processes import ALONE, Processes
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Choice, Position
 from seqloom.training.log import RunLog
-from seqloom.training.step import Precision, Stepper, on_device
+from seqloom.training.replay import Recorder, StepTaker
+from seqloom.training.step import Precision, Stepper
 
 Validate = Callable[[], dict[str, float]]
 _STEPS_BETWEEN_AVERAGES = 8
@@ -58,6 +59,8 @@ class Trainer:
     progress: Progress = SILENT
     processes: Processes = ALONE
     position: Position = field(default_factory=Position)
+    recorder: Recorder | None = None
+    """What records steps of repeated shapes; by default CUDA graphs on a CUDA device."""
 
     def fit(self, *, resume: bool = False) -> Position:
         """Trains all phases and leaves the best weights in the model.
@@ -104,13 +107,14 @@ class Trainer:
             if settings.chosen_among == "phase":
                 self._move(choice=None)
         stepper = Stepper.of(phase, self.device, self.precision, self.processes)
+        take = StepTaker(stepper, self.recorder, self.progress.note)
         average = WeightAverage.build(phase.module, settings.averaging)
         if restore:
             self.checkpoints.restore_optimiser(self.model, stepper.optimiser)
             if average is not None:
                 average.restore(self.checkpoints.read_average())
         while self.position.epoch < settings.epochs and not self._out_of_patience(settings):
-            self._run_epoch(stepper, average)
+            self._run_epoch(stepper, take, average)
             with average.in_use() if average is not None else nullcontext():
                 self._end_epoch(phase)
             self.checkpoints.save_last(self.model, stepper.optimiser, self.position, average)
@@ -139,12 +143,12 @@ class Trainer:
             best_metrics=choice.metrics,
         )
 
-    def _run_epoch(self, stepper: Stepper, average: WeightAverage | None) -> None:
+    def _run_epoch(self, stepper: Stepper, take: StepTaker, average: WeightAverage | None) -> None:
         phase = stepper.phase
         epoch, first = self.position.epoch, self.position.step
         steps = phase.steps(epoch)
         self.processes.broadcast(self._changing())  # different machines drift apart
-        total = len(steps)
+        total, make = len(steps), take.batches(steps)
         meter = _Meter(self.position, self.device)
         phase.module.train()
         saved = time.monotonic()
@@ -155,10 +159,11 @@ class Trainer:
                 at = epoch * total + step
                 whole = total * phase.optimisation.epochs
                 stepper.set_rate(learning_rate_at(phase.optimisation, at, whole))
-                self.processes.seed(derive_seed(self.seed, "step", phase.name, epoch, step))
-                batch = steps[step]
+                seed = derive_seed(self.seed, "step", phase.name, epoch, step)
+                self.processes.seed(seed)
+                batch = make(step)
                 targets = count_targets(batch)
-                parts = stepper(on_device(self.processes.share(batch), self.device))
+                parts = take(self.processes.share(batch), seed)
                 if average is not None and step % _STEPS_BETWEEN_AVERAGES == 0:
                     average.add()
                 meter.add(parts, targets)

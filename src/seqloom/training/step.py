@@ -50,12 +50,16 @@ class Stepper:
         if phase.optimisation.clip_norm is not None:
             clip_gradients(phase.module, phase.optimisation.clip_norm, processes)
         self.optimiser.step()
-        return parts
+        # Without its graph, which would keep nodes of this step alive during the next.
+        return {name: part.detach() for name, part in parts.items()}
 
     def set_rate(self, rate: float) -> None:
-        """Sets the learning rate of the next steps."""
+        """Sets the learning rate of the next steps, in place where it is a tensor on the device."""
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _autocast(self) -> AbstractContextManager[Any]:
         mixed = self.precision == "bf16" or (
@@ -72,7 +76,11 @@ def on_device(batch: Any, device: torch.device) -> Any:
 def build_optimiser(
     module: nn.Module, settings: Optimisation, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Builds AdamW without weight decay on biases, norms and other one-dimensional parameters."""
+    """Builds AdamW without weight decay on biases, norms and other one-dimensional parameters.
+
+    On a CUDA device all that a step changes or reads is on the device, so that it can be recorded; not so for
+    sharded parameters, whose steps are not.
+    """
     trained = [p for p in module.parameters() if p.requires_grad]
     # One fused call cannot step sharded and whole parameters together.
     groups = [
@@ -83,8 +91,11 @@ def build_optimiser(
         for matrix, decay in ((True, settings.weight_decay), (False, 0.0))
         for spread in (False, True)
     ]
+    on_cuda = device.type == "cuda" and not any(map(is_sharded, trained))
+    rate: float | Tensor = settings.learning_rate
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
+        lr=torch.tensor(rate, device=device) if on_cuda else rate,
         fused=device.type in ("cpu", "cuda"),
+        capturable=on_cuda,
     )

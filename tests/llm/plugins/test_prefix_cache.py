@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from seqloom.llm.config import LanguageModelConfig, LoraSettings
+from seqloom.llm.plugins import prefix_cache
 from seqloom.llm.plugins.adapters import Adapter
 from seqloom.llm.plugins.prefix_cache import SequenceBatch, is_supported, last_states
 from seqloom.llm.plugins.shared_base import SharedBase, load_shared_base
@@ -47,3 +48,25 @@ def test_other_models_are_left_alone(base: SharedBase, tmp_path: Path) -> None:
     assert is_supported(base.backbone)
     other = LanguageModelConfig(name=str(save_tiny_bert(tmp_path / "bert")), kind="bidirectional")
     assert not is_supported(load_shared_base(other).backbone)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_attention_on_a_gpu_is_that_on_a_cpu(last: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    batch, heads, groups, length, before, size = 3, 6, 2, 5, 4, 8
+    keys, values = random(batch, groups, length, size), random(batch, groups, length, size)
+    prefix = random(1, groups, before, size), random(1, groups, before, size)
+    if last:
+        query = random(batch, heads, 1, size)
+        mask = torch.arange(length) <= torch.tensor([0, 4, 2])[:, None, None]
+    else:
+        query = random(batch, heads, length, size)
+        mask = torch.ones(length, length, dtype=torch.bool).tril()[None]
+    arguments = (query, keys, values, prefix, mask, 0.3)
+    torch.testing.assert_close(
+        prefix_cache.attend_on_device(*arguments), prefix_cache._attend(*arguments)
+    )

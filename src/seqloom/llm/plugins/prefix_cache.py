@@ -1,8 +1,8 @@
 """Computes the last states of many short sequences after one prefix, for Llama models.
 
 The result equals that of transformers' forward pass; a test compares them. This is faster because adapters
-are merged into the weights once for all sequences, the prefix's keys are not copied for each sequence, and
-the last layer computes only keys and values at all positions but the last.
+are merged into the weights once for all sequences, on a CPU the prefix's keys are not copied for each
+sequence, and the last layer computes only keys and values at all positions but the last.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from seqloom.llm.sharding import gather_layer
 from seqloom.nn.linear import OneDNNLinear, padded_linear
@@ -100,7 +102,8 @@ def _layer(
         query = _rotate(_heads(weights(attention.q_proj, normed), attention), cos, sin)
         length = x.shape[1]
         mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None]
-    mixed = _attend(query, keys, values, prefix, mask, attention.scaling)
+    attend = _attend if x.device.type == "cpu" else attend_on_device
+    mixed = attend(query, keys, values, prefix, mask, attention.scaling)
     x = x + weights(attention.o_proj, mixed)
     normed = layer.post_attention_layernorm(x)
     mlp = layer.mlp
@@ -130,6 +133,34 @@ def _attend(
     mixed = _split_batch(_merge_batch(weights[..., :before]) @ prefix[1][0], batch)
     mixed = mixed + weights[..., before:] @ values
     return mixed.reshape(batch, heads, count, size).transpose(1, 2).flatten(2)
+
+
+def attend_on_device(
+    query: Tensor, keys: Tensor, values: Tensor, prefix: KeysValues, mask: Tensor, scaling: float
+) -> Tensor:
+    """Does what `_attend` does, by torch's attention, which keeps scores out of a GPU's memory.
+
+    It copies the prefix's keys for each sequence, which is less than the scores that `_attend` writes: T x d
+    numbers a head against M x (T + L).
+
+    Shapes: as `_attend`.
+    """
+    batch, heads, count, _ = query.shape
+    repeats, before = heads // keys.shape[1], prefix[0].shape[2]
+    all_keys, all_values = (
+        torch.cat([shared.expand(batch, -1, -1, -1), own], 2).repeat_interleave(repeats, 1)
+        for shared, own in zip(prefix, (keys, values), strict=True)
+    )
+    causal = count == keys.shape[2]
+    visible: Tensor = (
+        causal_lower_right(count, all_keys.shape[2])
+        if causal
+        else F.pad(mask, (before, 0), value=True)[:, None]
+    )
+    mixed = F.scaled_dot_product_attention(
+        query, all_keys, all_values, attn_mask=visible, scale=scaling
+    )
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def _merge_batch(x: Tensor) -> Tensor:

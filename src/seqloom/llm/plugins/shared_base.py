@@ -58,6 +58,7 @@ class SharedBase:
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._layers: dict[str, Any] = {}
+        self._tokens: dict[tuple[torch.device, tuple[int, ...]], Tensor] = {}
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self._retired: list[str] = []
         self._active: tuple[str | None, bool] | None = None
@@ -118,9 +119,14 @@ class SharedBase:
             shard_layers(self.backbone, device, adapters)
 
     def embed(self, tokens: list[int]) -> Tensor:
-        """Embeds tokens. Shapes: T tokens -> [T, D]."""
+        """Embeds tokens, such as a prompt's; their numbers stay on the device. Shapes: T tokens -> [T, D]."""
         table = self.backbone.get_input_embeddings()
-        vectors: Tensor = table(torch.tensor(tokens, dtype=torch.int64, device=table.weight.device))
+        device = table.weight.device
+        numbers = self._tokens.get((device, tuple(tokens)))
+        if numbers is None:
+            numbers = torch.tensor(tokens, dtype=torch.int64, device=device)
+            self._tokens[device, tuple(tokens)] = numbers
+        vectors: Tensor = table(numbers)
         return vectors
 
     def add_adapter(self, settings: LoraSettings) -> tuple[str, dict[str, nn.Parameter]]:

@@ -38,6 +38,7 @@ class CausalPhase:
         self.rows = training_rows(data.dataset.train, system.max_len, config.long_histories)
         device = next(system.parameters()).device
         self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
+        self.replays = config.loss.kind == "softmax" and system.reader.causal
 
     def steps(self, epoch: int) -> EpochPlan:
         """Returns the batches of an epoch."""
@@ -48,7 +49,7 @@ class CausalPhase:
         """Returns the ranking loss over all positions with a target."""
         states = self.module.states(batch.inputs.items, batch.inputs.lengths)
         hidden, targets = batch.at_targets(states)
-        loss = self.ranking(hidden, self.module.head, targets - 1)
+        loss = self.ranking(hidden, self.module.head, targets - 1, padded=batch.has_gaps)
         return {"loss": Mean(loss, batch.num_targets)}
 
 

@@ -288,6 +288,11 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if self.distillation is not None:
             self.distillation.begin_epoch(epoch, self._represent)
 
+    @property
+    def replays(self) -> bool:
+        """Distillation chooses its users on the host, so their number changes from batch to batch."""
+        return self.distillation is None
+
     def extra_losses(self, batch: TrainingBatch, states: Tensor) -> dict[str, Mean]:
         """Returns the distillation loss."""
         if self.distillation is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from seqloom.core.batching import padded_batches
 from seqloom.core.errors import EmbeddingError
 
-_LONG = 512
+LONG = 512
 """Tokens of a text beyond which fewer texts are encoded together."""
 
 
@@ -89,4 +89,4 @@ def text_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
     64 texts of 8,192 tokens would take 16 times the memory of 64 texts of 512.
     """
-    return padded_batches(lengths, rows=batch_size, cells=batch_size * _LONG)
+    return padded_batches(lengths, rows=batch_size, cells=batch_size * LONG)

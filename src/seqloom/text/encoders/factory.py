@@ -49,17 +49,18 @@ def build_encoder(options: EncoderOptions, progress: Progress = SILENT) -> TextE
         _refuse(options, "pooling", "batch_size", "max_tokens", "dtype")
         return WordEncoder(options.encoder, path)
     folder = model_folder(options.encoder, progress)
-    shared = {"device": options.device, **_given(options, "batch_size", "max_tokens")}
+    shared = {
+        "device": options.device,
+        "dtype": options.dtype,
+        **_given(options, "batch_size", "max_tokens"),
+    }
     if options.pooling is None and (folder / "modules.json").exists():
         from seqloom.text.encoders.sentence import SentenceEncoder
 
-        _refuse(options, "dtype")
         return SentenceEncoder(options.encoder, folder, **shared)
     from seqloom.text.encoders.hf_lm import LanguageModelEncoder
 
-    return LanguageModelEncoder(
-        options.encoder, folder, dtype=options.dtype, **shared, **_given(options, "pooling")
-    )
+    return LanguageModelEncoder(options.encoder, folder, **shared, **_given(options, "pooling"))
 
 
 def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) -> TextEncoder:
@@ -79,7 +80,8 @@ def rebuild_encoder(provenance: Mapping[str, Any], progress: Progress = SILENT) 
     elif kind in ("sentence-transformers", "transformers"):
         not_options = {"kind", "weights_sha256", "name", "tuned_on"}
         kept = {name: value for name, value in provenance.items() if name not in not_options}
-        options = EncoderOptions.build({"encoder": provenance["name"], **kept})
+        # Sentence models record the number format where it is not float32.
+        options = EncoderOptions.build({"encoder": provenance["name"], "dtype": "float32", **kept})
     else:
         raise EmbeddingError(
             f"this version of seqloom has no encoder of kind {kind!r}; embed the data set and train again"

@@ -16,10 +16,17 @@ from seqloom.hub.model_folders import weights_hash
 from seqloom.hub.pretrained import at, load_pretrained, load_settings
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
-from seqloom.text.encoders.base import text_batches
-from seqloom.text.options import Dtype, Pooling
+from seqloom.text.encoders.ahead import (
+    DEVICE_CHUNK,
+    batches_ahead,
+    encode_batches,
+    tokens_for,
+)
+from seqloom.text.encoders.base import LONG, text_batches
+from seqloom.text.options import Dtype, Pooling, resolve_dtype
 
 _DEFAULT_TOKENS = 512
+_TEXTS = 32
 
 
 class LanguageModelEncoder:
@@ -27,7 +34,8 @@ class LanguageModelEncoder:
 
     Pooling `mean` averages the hidden states of all real tokens, `last` takes that of the last real token
     (suited to causal models), `cls` that of the first. Of an encoder-decoder model only the encoder is
-    used. The model is loaded at the first `encode`.
+    used. The model is loaded at the first `encode`. On a GPU texts are tokenised ahead of it, and
+    batches hold many tokens.
     """
 
     def __init__(
@@ -36,10 +44,10 @@ class LanguageModelEncoder:
         folder: Path,
         *,
         pooling: Pooling = "mean",
-        batch_size: int = 32,
+        batch_size: int | None = None,
         max_tokens: int | None = None,
         device: str = "auto",
-        dtype: Dtype = "float32",
+        dtype: Dtype = "auto",
     ) -> None:
         self.name = name
         self.folder = folder
@@ -47,9 +55,11 @@ class LanguageModelEncoder:
         self.batch_size = batch_size
         self.max_tokens = max_tokens
         self.device = resolve_device(device)
-        self.dtype = dtype
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.ahead = self.device.type == "cuda"
+        """Whether texts are tokenised while the device computes."""
         self.truncated = 0
-        self.chunk = 4 * batch_size
+        self.chunk = DEVICE_CHUNK if self.ahead else 4 * (batch_size or _TEXTS)
         self._limit = 0
 
     def provenance(self) -> dict[str, Any]:
@@ -99,13 +109,15 @@ class LanguageModelEncoder:
         Shapes: B texts -> [B, E] float32.
         """
         model, tokenizer = self._loaded
+        if self.ahead:
+            return self._encode_ahead(texts)
         with quiet_transformers():
             ids = tokenizer(list(texts), truncation=False, padding=False)["input_ids"]
             self.truncated += sum(len(row) > self._limit for row in ids)
             cut = tokenizer(list(texts), truncation=True, max_length=self._limit)
         lengths = [len(row) for row in cut["input_ids"]]
         vectors = torch.empty(len(texts), model.config.hidden_size)
-        for rows in text_batches(lengths, self.batch_size):
+        for rows in text_batches(lengths, self.batch_size or _TEXTS):
             batch = tokenizer.pad(
                 {name: [values[row] for row in rows] for name, values in cut.items()},
                 return_tensors="pt",
@@ -120,6 +132,33 @@ class LanguageModelEncoder:
                 ) from error
             vectors[rows] = pool(hidden.float(), batch["attention_mask"], self.pooling).cpu()
         return vectors
+
+    def _encode_ahead(self, texts: Sequence[str]) -> Tensor:
+        """Encodes on a GPU, whose number format is that of the weights. Shapes: B texts -> [B, E] float32."""
+        model, tokenizer = self._loaded
+
+        def count_tokens(group: list[str]) -> list[int]:
+            with quiet_transformers():
+                ids = tokenizer(group, truncation=False, padding=False)["input_ids"]
+            self.truncated += sum(len(row) > self._limit for row in ids)
+            return [min(len(row), self._limit) for row in ids]
+
+        def tokenise(group: list[str]) -> Any:
+            return tokenizer(
+                group, truncation=True, max_length=self._limit, padding=True, return_tensors="pt"
+            )
+
+        def forward(features: dict[str, Any]) -> Tensor:
+            hidden = model(**features).last_hidden_state  # [b, T, E]
+            return pool(hidden.float(), features["attention_mask"], self.pooling)
+
+        tokens = tokens_for(model.config.hidden_size)
+        if self.batch_size is not None:
+            tokens = self.batch_size * LONG
+        batches = batches_ahead(
+            texts, count_tokens, tokenise, rows=self.batch_size or len(texts), tokens=tokens
+        )
+        return encode_batches(batches, forward, self.device, self.name)
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

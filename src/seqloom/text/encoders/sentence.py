@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,24 @@ from seqloom.hub.model_folders import weights_hash
 from seqloom.hub.pretrained import LOCAL, at, check_finite, check_module, reason
 from seqloom.hub.quiet import quiet_transformers
 from seqloom.nn.linear import use_onednn
-from seqloom.text.encoders.base import text_batches
+from seqloom.text.encoders.ahead import (
+    DEVICE_CHUNK,
+    batches_ahead,
+    encode_batches,
+    tokens_for,
+)
+from seqloom.text.encoders.base import LONG, text_batches
+from seqloom.text.options import Dtype, resolve_dtype
 from seqloom.text.tuned_manifest import read_tuned_manifest
+
+_TEXTS = 64
 
 
 class SentenceEncoder:
     """A sentence-transformers model with its own pooling and normalisation.
 
     `folder` is the model's local folder. `max_tokens` lowers the model's own limit. The model is loaded
-    at the first `encode`.
+    at the first `encode`. On a GPU texts are tokenised ahead of it, and batches hold many tokens.
     """
 
     def __init__(
@@ -33,17 +43,21 @@ class SentenceEncoder:
         name: str,
         folder: Path,
         *,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         max_tokens: int | None = None,
         device: str = "auto",
+        dtype: Dtype = "auto",
     ) -> None:
         self.name = name
         self.folder = folder
         self.batch_size = batch_size
         self.max_tokens = max_tokens
         self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.ahead = self.device.type == "cuda" or self.dtype != "float32"
+        """Whether texts are tokenised while the device computes."""
         self.truncated = 0
-        self.chunk = 4 * batch_size
+        self.chunk = DEVICE_CHUNK if self.device.type == "cuda" else 4 * (batch_size or _TEXTS)
 
     def provenance(self) -> dict[str, Any]:
         """See `TextEncoder`."""
@@ -53,6 +67,7 @@ class SentenceEncoder:
             "name": self.name,
             "weights_sha256": self._weights_hash,
             "max_tokens": self.max_tokens,
+            **({} if self.dtype == "float32" else {"dtype": self.dtype}),
             **({} if tuned is None else {"tuned_on": tuned.training}),
         }
 
@@ -115,20 +130,23 @@ class SentenceEncoder:
         Shapes: B texts -> [B, E] float32.
         """
         model = self.model
+        if self.ahead and _is_plain(model):
+            return self._encode_ahead(texts)
         lengths = self._lengths(texts)
         limit = model.max_seq_length
         if limit is not None:
             self.truncated += sum(length > limit for length in lengths)
             lengths = [min(length, limit) for length in lengths]
         vectors: Tensor | None = None
-        for rows in text_batches(lengths, self.batch_size):
+        for rows in text_batches(lengths, self.batch_size or _TEXTS):
             try:
-                encoded = model.encode(
-                    [texts[row] for row in rows],
-                    batch_size=len(rows),
-                    show_progress_bar=False,
-                    convert_to_tensor=True,
-                )
+                with self._autocast():
+                    encoded = model.encode(
+                        [texts[row] for row in rows],
+                        batch_size=len(rows),
+                        show_progress_bar=False,
+                        convert_to_tensor=True,
+                    )
             except RuntimeError as error:
                 raise EmbeddingError(
                     f"{self.name} failed on {len(rows)} texts of up to {max(lengths)} tokens: "
@@ -140,6 +158,38 @@ class SentenceEncoder:
             vectors[rows] = encoded
         return torch.empty(0, 0) if vectors is None else vectors
 
+    def _encode_ahead(self, texts: Sequence[str]) -> Tensor:
+        """Encodes with the model's own tokenizer and modules. Shapes: B texts -> [B, E] float32."""
+        model, limit = self.model, self.model.max_seq_length
+        tokenise = getattr(model, "preprocess", None) or model.tokenize
+
+        def count_tokens(group: list[str]) -> list[int]:
+            lengths = self._lengths(group)
+            self.truncated += sum(length > (limit or length) for length in lengths)
+            return [min(length, limit or length) for length in lengths]
+
+        width = getattr(model, "get_embedding_dimension", None) or (
+            model.get_sentence_embedding_dimension
+        )
+        tokens = tokens_for(width() or 1024)
+        if self.batch_size is not None:
+            tokens = self.batch_size * LONG
+        batches = batches_ahead(
+            texts, count_tokens, tokenise, rows=self.batch_size or len(texts), tokens=tokens
+        )
+
+        def forward(features: dict[str, Any]) -> Tensor:
+            with self._autocast():
+                vectors: Tensor = model(features)["sentence_embedding"]
+            return vectors
+
+        return encode_batches(batches, forward, self.device, self.name)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.dtype))
+
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         """Counts the tokens of each text before truncation."""
         tokenizer = self.model.tokenizer
@@ -148,6 +198,15 @@ class SentenceEncoder:
         with quiet_transformers():
             encoded = tokenizer(list(texts), truncation=False, padding=False)
         return [len(ids) for ids in encoded["input_ids"]]
+
+
+def _is_plain(model: Any) -> bool:
+    """Returns whether a model's vectors are the result of its modules: no prompt before, no cut after."""
+    return (
+        callable(model.tokenizer)
+        and getattr(model, "default_prompt_name", None) is None
+        and getattr(model, "truncate_dim", None) is None
+    )
 
 
 def build_sentence_model(modules: Sequence[Any]) -> Any:

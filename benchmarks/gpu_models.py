@@ -1,0 +1,144 @@
+"""Parts of `benchmarks.gpu` with language models: embedding, E4SRec, beam search."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu_bench import SEED, Bench, UnavailableError, result
+from benchmarks.result import Result
+
+TEXTS_A_SECOND, RECALL_GOAL = 15_000, 0.99
+E4SREC_GOAL_S, BEAMS_GOAL_S = 4.0, 1.0
+_SMALL = {"source": "llama", "hidden_size": 32, "num_layers": 1, "feed_forward_size": 64}
+_NAMER = {"source": "t5", "hidden_size": 32, "num_layers": 1, "feed_forward_size": 64}
+
+
+def embedding(bench: Bench) -> list[Result]:
+    """Texts of items and users by the sentence encoder, and how far bfloat16 is from float32."""
+    from seqloom.text.encoders import build_encoder
+    from seqloom.text.options import EncoderOptions
+    from seqloom.text.prompts import item_prompts, user_prompts
+    from seqloom.text.resume import encode_all
+
+    if bench.encoder is None:
+        raise UnavailableError("no --encoder was given")
+    dataset, device = bench.dataset, str(bench.device)
+    texts = [*item_prompts(dataset, "full").texts, *user_prompts(dataset, "titles").texts]
+    ids = [str(number) for number in range(len(texts))]
+    options = EncoderOptions(encoder=str(bench.encoder), device=device)
+    encoder = build_encoder(options)
+    encoder.encode([text for text in texts[:2048] if text])
+    calls = iter(range(9))
+
+    def embed() -> None:
+        work = bench.folder / f"texts-{next(calls)}"
+        encode_all(encoder, texts, ids, work, name="encoding")
+
+    seconds = bench.times(embed, 2)
+    some = [text for text in texts if text][:4096]
+    exact = build_encoder(options.model_copy(update={"dtype": "float32"})).encode(some)
+    half = build_encoder(options.model_copy(update={"dtype": "bfloat16"})).encode(some)
+    error = float(((half - exact).norm(dim=1) / exact.norm(dim=1)).max())
+    notes = {
+        "embedding: texts a second": f"{len(texts) / statistics.median(seconds):,.0f}",
+        "embedding: largest relative error of bfloat16": f"{error:.1e} (goal: 1e-2)",
+        "embedding: recall of 10 nearest": f"{_recall(half, exact):.4f} (goal: {RECALL_GOAL})",
+    }
+    goal = len(texts) / TEXTS_A_SECOND
+    return [result(f"Embed {len(texts):,} texts", "s", seconds, goal, **notes)]
+
+
+def _recall(vectors: Tensor, exact: Tensor, k: int = 10) -> float:
+    """Share of the k nearest of each row by the exact vectors that are nearest by the others too."""
+    nearest = []
+    for rows in (vectors, exact):
+        unit = torch.nn.functional.normalize(rows, dim=1)
+        nearest.append((unit @ unit.t()).fill_diagonal_(-2).topk(min(k, len(unit) - 1)).indices)
+    same = (nearest[0][:, :, None] == nearest[1][:, None, :]).any(1)
+    return float(same.float().mean())
+
+
+def e4srec(bench: Bench) -> list[Result]:
+    """An epoch of E4SRec with the whole language model, and the states of histories."""
+    from seqloom.pipelines.train.train import train
+    from seqloom.runs.folder import load_run
+
+    llm = _llm(bench)
+    giver = {"epochs": 1, "encoder": {"hidden_size": 64}}
+    config = {
+        "seed": SEED,
+        "epochs": 4,
+        "batch_size": 16 if bench.quick else 256,
+        "patience": None,
+        "llm": {"name": str(llm)},
+        "ids": {"config": giver},
+    }
+    out = bench.folder / "e4srec"
+    train(bench.dataset, "e4srec", config=config, out=out, device=str(bench.device))
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    # The first batches of a shape are not replayed.
+    trained = [row["seconds"] for row in rows if row["phase"] == "train"][2:]
+    system: Any = load_run(out, device=str(bench.device)).system
+    scorer = system.scorer()
+    histories = bench.dataset.held_out("test").histories
+    users = min(len(histories), 64 if bench.quick else 4_000)
+    batch = histories.select(torch.arange(users)).pad(system.max_len).to(bench.device)
+    with torch.inference_mode():
+        seconds = bench.times(lambda: scorer.score(batch.items, batch.lengths), 2)
+    return [
+        result("E4SRec epoch, batch 256, causal", "s", trained, E4SREC_GOAL_S),
+        result("E4SRec scores of 1,000 users", "s", [1000 * s / users for s in seconds], None),
+    ]
+
+
+def decoding(bench: Bench) -> list[Result]:
+    """Lists of ten by a beam search of 20 beams with the whole language model; it is not trained."""
+    from seqloom.systems.base import Sizes, TrainingData
+    from seqloom.systems.idgenrec.config import IDGenRecConfig
+    from seqloom.systems.idgenrec.system import IDGenRec
+
+    llm = str(_llm(bench))
+    torch.manual_seed(SEED)
+    config = IDGenRecConfig.build(
+        {
+            "generator": _NAMER,
+            "ids": {"max_text_tokens": 24},
+            "rounds": 1,
+            "tokenizer": "catalogue" if bench.quick else llm,
+            "recommender": _SMALL if bench.quick else {"source": "pretrained", "name": llm},
+        }
+    )
+    system: Any = IDGenRec(config, Sizes(num_items=bench.dataset.num_items))
+    data = TrainingData(bench.dataset)
+    system.initialise(data)
+    system.to(bench.device)
+    system.phases(data)[-1].steps(0)  # names the items
+    system.eval()
+    histories = bench.dataset.held_out("test").histories
+    users = min(len(histories), 8 if bench.quick else 1_000)
+    batch = histories.select(torch.arange(users)).pad(system.max_len).to(bench.device)
+    scorer = system.scorer_of_ids(system.ids[1:])
+
+    def search() -> None:
+        scorer.best(batch.items, batch.lengths, 10)
+
+    title = "Beam search, 20 beams, lists of 1,000 users"
+    exact = [1000 * s / users for s in bench.times(search, 1)]
+    results = [result(title, "s", exact, BEAMS_GOAL_S)]
+    if bench.on_cuda:
+        with bench.autocast():
+            half = [1000 * s / users for s in bench.times(search, 1)]
+        results.append(result(f"{title}, under autocast", "s", half, BEAMS_GOAL_S))
+    return results
+
+
+def _llm(bench: Bench) -> Path:
+    if bench.llm is None:
+        raise UnavailableError("no --llm was given")
+    return bench.llm

@@ -1,0 +1,239 @@
+"""Parts of `benchmarks.gpu`: the exact softmax and SASRec. seqloom is imported where it is used."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu_bench import SEED, Bench, in_ms, result
+from benchmarks.result import Result
+
+SHAPE = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "dropout": 0.5, "max_len": 50}
+EPOCH_GOALS_S = {128: 0.15, 512: 0.10, 2048: 0.08}
+TRAINING_GOAL_S, PRODUCTS_TIMES, MEMORY_GOAL_MIB = 15.0, 1.5, 1024.0
+
+
+def million(bench: Bench) -> list[Result]:
+    """The exact softmax of a batch over a million items, with gradients, beside its three products."""
+    from seqloom.nn import fused_softmax, losses
+
+    items, targets = (2_000, 64) if bench.quick else (1_000_000, 4096)
+    weight = torch.nn.Parameter(0.02 * torch.randn(items, 64, device=bench.device))
+    hidden = torch.randn(targets, 64, device=bench.device, requires_grad=True)
+    truth = torch.randint(items, (targets,), device=bench.device)
+    rows = losses.chunk_rows(items, bench.device)
+
+    def step(chunk: int | None = None) -> None:
+        weight.grad = hidden.grad = None
+        with bench.autocast():
+            losses.softmax_loss(hidden, weight, truth, chunk=chunk).backward()
+
+    dtype = torch.bfloat16 if bench.on_cuda else torch.float32
+    w, h = weight.detach().to(dtype), hidden.detach().to(dtype)
+
+    def products() -> None:
+        for part in h.split(rows):
+            logits = part @ w.t()
+            logits @ w
+            logits.t() @ part
+
+    alone = in_ms(bench.times(products))
+    title = f"Softmax of {targets:,} targets over {items:,} items x 64, with gradients"
+    fused = bench.on_cuda and fused_softmax.is_usable(bench.device)
+    notes = {
+        "softmax: kernels": "fused" if fused else "chunks of logits",
+        "softmax: its three products alone": f"{statistics.median(alone):.3g} ms",
+        **_errors(bench),
+    }
+    goal = PRODUCTS_TIMES * statistics.median(alone)
+    results = [
+        result(title, "ms", in_ms(bench.times(step)), goal, **notes),
+        result(f"{title}, by chunks", "ms", in_ms(bench.times(lambda: step(rows))), goal),
+    ]
+    if bench.on_cuda:
+        memory = bench.peak_mib(step)
+        results.append(
+            result("Memory of it above the parameters", "MiB", [memory], MEMORY_GOAL_MIB)
+        )
+    return results + (_blocks(bench, step) if fused else [])
+
+
+def _errors(bench: Bench) -> dict[str, str]:
+    """Errors of value and table gradient against float64, and those of torch's own cross-entropy."""
+    from seqloom.nn import losses
+
+    draw = torch.Generator().manual_seed(SEED)
+    hidden = torch.randn(256, 64, generator=draw).to(bench.device)
+    weight = torch.randn(5_000, 64, generator=draw).to(bench.device)
+    truth = torch.randint(5_000, (256,), generator=draw).to(bench.device)
+
+    def table_gradient(loss: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+        h, w = hidden.to(dtype), weight.to(dtype).requires_grad_()
+        with bench.autocast() if dtype == torch.float32 else nullcontext():
+            value = loss(h, w)
+        (gradient,) = torch.autograd.grad(value, w)
+        return gradient.double()
+
+    def plain(h: Tensor, w: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(h @ w.t(), truth)
+
+    exact = table_gradient(plain, torch.float64)
+    shown = {}
+    for name, loss in (
+        ("seqloom", lambda h, w: losses.softmax_loss(h, w, truth)),
+        ("plain torch", plain),
+    ):
+        error = (table_gradient(loss, torch.float32) - exact).norm() / exact.norm()
+        shown[f"softmax: relative error of the table's gradient, {name}"] = f"{float(error):.1e}"
+    return shown
+
+
+def _blocks(bench: Bench, step: Callable[[], None]) -> list[Result]:
+    """The same with other blocks of the kernels, to choose them by."""
+    from seqloom.nn import fused_softmax
+
+    usual, chosen = fused_softmax.blocks_for, fused_softmax.blocks_for(64)
+    others = [
+        replace(chosen, rows=64),
+        replace(chosen, items=128, warps=8),
+        replace(chosen, gradient_rows=128, warps=8),
+        replace(chosen, gradient_items=64),
+        replace(chosen, stages=4),
+        replace(chosen, stages=2),
+    ]
+    results = []
+    try:
+        for blocks in others:
+            fused_softmax.blocks_for = lambda width, blocks=blocks: blocks  # type: ignore[misc]
+            name = ", ".join(str(each) for each in vars(blocks).values())
+            try:
+                taken = in_ms(bench.times(step, 3))
+            except Exception as error:  # too much shared memory
+                taken, name = [float("nan")], f"{name}: {type(error).__name__}"
+            results.append(result(f"Softmax with blocks {name}", "ms", taken, None))
+    finally:
+        fused_softmax.blocks_for = usual
+    return results
+
+
+class Steps:
+    """Training steps of SASRec as the loop takes them."""
+
+    def __init__(self, bench: Bench, batch_size: int) -> None:
+        from seqloom.pipelines.train.fit_run import start_system
+        from seqloom.systems.base import Sizes, TrainingData
+        from seqloom.systems.config import SASRecConfig
+        from seqloom.systems.sequence import RankingPhase
+        from seqloom.training.step import Stepper
+
+        config = SASRecConfig.build({"encoder": SHAPE, "batch_size": batch_size})
+        data = TrainingData(bench.dataset)
+        sizes = Sizes(num_items=bench.dataset.num_items)
+        system: Any = start_system("sasrec", config, sizes, data).to(bench.device)
+        self.stepper = Stepper.of(RankingPhase(system.train(), data), bench.device)
+        plan = self.stepper.phase.steps(0)
+        self.batches = [plan[number] for number in range(min(len(plan), 40))]
+
+    def all_by(self, take: Callable[[Any, int], object]) -> Callable[[], None]:
+        """Returns what takes a step on every batch."""
+
+        def work() -> None:
+            for number, batch in enumerate(self.batches):
+                take(batch, number)
+
+        return work
+
+
+def steps(bench: Bench) -> list[Result]:
+    """Steps one by one and replayed, and where the host waits for the device."""
+    from seqloom.training.replay import CudaGraphs, Replayer
+    from seqloom.training.step import on_device
+
+    results: list[Result] = []
+    notes: list[str] = []
+    for batch_size in (128,) if bench.quick else (128, 512):
+        each = Steps(bench, batch_size)
+        count = len(each.batches)
+
+        def one(batch: Any, number: int, each: Steps = each) -> None:
+            each.stepper(on_device(batch, bench.device))
+
+        single = [1000 * s / count for s in bench.times(each.all_by(one), 3)]
+        waits = _waits(bench, each.all_by(one))
+        title = f"SASRec step, batch {batch_size}"
+        results.append(result(f"{title}, one by one", "ms", single, None, waits=waits))
+        if not bench.on_cuda:
+            continue
+        replayer = Replayer(each.stepper, CudaGraphs(bench.device), notes.append)
+        work = each.all_by(replayer)
+        for _ in range(3):  # first sight, rehearsal, recording
+            work()
+        replayed = [1000 * s / count for s in bench.times(work, 3)]
+        results.append(
+            result(f"{title}, replayed", "ms", replayed, None, shapes=replayer.shapes, notes=notes)
+        )
+    return results
+
+
+def _waits(bench: Bench, work: Callable[[], None]) -> str:
+    """Where the host waits for the device; there should be none."""
+    if not bench.on_cuda:
+        return "not measured: no CUDA device"
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    places = {f"{Path(each.filename).name}:{each.lineno}" for each in seen}
+    return ", ".join(sorted(places)) or "none"
+
+
+def epochs(bench: Bench) -> list[Result]:
+    """Seconds of an epoch of SASRec by `train` itself, the first three left out."""
+    from seqloom.pipelines.train.train import train
+
+    results = []
+    for batch_size, goal in EPOCH_GOALS_S.items():
+        config = {"seed": SEED, "patience": None, "encoder": SHAPE, "batch_size": batch_size}
+        config["epochs"] = 4 if bench.quick else 10
+        out = bench.folder / f"run-{batch_size}"
+        summary = train(bench.dataset, "sasrec", config=config, out=out, device=str(bench.device))
+        rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        validation = statistics.median(row["valid_seconds"] for row in rows)
+        title = f"SASRec epoch, batch {batch_size}"
+        notes = {
+            f"{title}: first epochs": [round(s, 2) for s in summary.seconds_per_epoch[:3]],
+            f"{title}: validation": f"{validation:.2f} s",
+            f"{title}: validation NDCG@10": f"{summary.valid['ndcg@10']:.4f}",
+        }
+        results.append(result(title, "s", summary.seconds_per_epoch[3:], goal, **notes))
+    return results
+
+
+def training(bench: Bench) -> list[Result]:
+    """`train` of SASRec with its defaults, from start to best weights."""
+    from seqloom.pipelines.train.train import train
+
+    started = time.perf_counter()
+    config = {"seed": SEED, **({"epochs": 2} if bench.quick else {})}
+    out = bench.folder / "defaults"
+    summary = train(bench.dataset, "sasrec", config=config, out=out, device=str(bench.device))
+    seconds = time.perf_counter() - started
+    notes = {
+        "train: epochs": summary.epochs,
+        "train: validation NDCG@10": f"{summary.valid['ndcg@10']:.4f}",
+    }
+    title = "train sasrec, defaults, start to best weights"
+    return [result(title, "s", [seconds], TRAINING_GOAL_S, **notes)]

@@ -35,10 +35,7 @@ def main() -> None:
     paths = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     with open_page() as page:
-        page.goto(paths.report.resolve().as_uri())
-        figures = page.get_by_role("heading", name="Figures", exact=True)
-        figures.evaluate("heading => heading.scrollIntoView()")
-        save(page, "report")
+        save_report(page, paths.report)
         with serve(paths.runs) as address:
             page.goto(address)
             show_lists(page, httpx.get(f"{address}/v1/users", params={"prefix": ""}).json())
@@ -104,6 +101,16 @@ def show_lists(page: Page, users: Any) -> None:
 def save(page: Page, name: str) -> None:
     """Writes the visible part of the page as a PNG."""
     page.screenshot(path=IMAGES / f"{name}.png")
+
+
+def save_report(page: Page, report: Path) -> None:
+    """Writes the top of a report: `report.png`, and `report-WIDTH.png` at three widths."""
+    page.goto(report.resolve().as_uri())
+    save(page, "report")
+    for width, height in {390: 1400, 768: 1400, 1280: 1600}.items():
+        page.set_viewport_size({"width": width, "height": height})
+        save(page, f"report-{width}")
+    page.set_viewport_size(SIZE)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -120,7 +120,13 @@ def test_same_data_same_bytes_and_through_json(report_data: ReportData, tmp_path
 
 
 def test_a_report_without_extras(report_data: ReportData, tmp_path: Path) -> None:
-    nothing = {"groups": {}, "item_bins": [], "user_bins": [], "grid": [], "log": []}
+    nothing: dict[str, object] = {
+        "groups": {},
+        "item_bins": [],
+        "user_bins": [],
+        "grid": [],
+        "log": [],
+    }
     bare = ReportData(
         created="now",
         dataset="d",

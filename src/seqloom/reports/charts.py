@@ -105,7 +105,9 @@ class LineChart:
         return max((len(line.name) for line in self.lines if line.label_y is not None), default=0)
 
 
-def score_row(score: Score, slot: int, scale: Scale, label: str, **texts: str) -> IntervalRow:
+def score_row(
+    score: Score, slot: int, scale: Scale, label: str, *, change: str = "", p: str = ""
+) -> IntervalRow:
     """Places a run's own value and interval."""
     value = score.value or 0.0
     within = format_interval(score.low, score.high, 4)
@@ -118,7 +120,8 @@ def score_row(score: Score, slot: int, scale: Scale, label: str, **texts: str) -
         low=None if score.low is None else scale.at(score.low),
         high=None if score.high is None else scale.at(score.high),
         tip=f"{score.run}: {label} {value:.4f}, 95 % interval {within}, {users}",
-        **texts,
+        change=change,
+        p=p,
     )
 
 

@@ -63,6 +63,7 @@ def _environment() -> Environment:
         "percent": _percent,
         "place": _place,
         "plus_minus": _plus_minus,
+        "share": format_percent,
         "signed": format_signed,
     }
     return environment

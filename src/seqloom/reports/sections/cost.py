@@ -10,6 +10,7 @@ from seqloom.core.number_format import (
     format_number,
     format_percent,
 )
+from seqloom.evaluation.intervals import Score
 from seqloom.evaluation.metrics import metric_label
 from seqloom.evaluation.record import RunRecord
 from seqloom.reports.charts import Point, PointChart, place_labels
@@ -62,7 +63,7 @@ def _chart(
         return None
     scores = {s.name: data.comparison.score(s.name, metric) for s, _ in known}
     x = scale_of((value for _, value in known), most_ticks=4)
-    y = scale_of((s and s.high for s in scores.values()), most_ticks=3)
+    y = scale_of((s.high for s in scores.values() if s is not None), most_ticks=3)
     points = [
         _point(system, value, scores[system.name], (x, y), marks, told) for system, value in known
     ]
@@ -82,20 +83,21 @@ def _chart(
 def _point(
     system: RunRecord,
     cost: float,
-    score: object,
+    score: Score | None,
     scales: tuple[Scale, Scale],
     marks: Marks,
     told: Callable[[RunRecord], str],
 ) -> Point:
     x, y = scales
-    low, high = getattr(score, "low", None), getattr(score, "high", None)
-    value = getattr(score, "value", None) or 0.0
-    label = metric_label(getattr(score, "metric", "ndcg@10"))
+    low = None if score is None else score.low
+    high = None if score is None else score.high
+    value = None if score is None else score.value
+    label = metric_label(score.metric) if score is not None else ""
     return Point(
         name=system.name,
         slot=marks[system.name],
         x=x.at(cost),
-        y=round(100.0 - y.at(value), 2),
+        y=round(100.0 - y.at(value or 0.0), 2),
         low=None if low is None else round(100.0 - y.at(low), 2),
         high=None if high is None else round(100.0 - y.at(high), 2),
         tip=f"{system.name}: {label} {format_number(value)}, {told(system)}",

@@ -62,11 +62,11 @@ def _meaning(group: str, data: ReportData) -> str:
         item = f"{data.long_tail.thresholds.item:,}"
         user = f"{data.long_tail.thresholds.user:,}"
     return {
-        "tail_item": f": the next item has under {item} training events",
-        "head_item": f": {item} training events or more",
-        "tail_user": f": under {user} training events",
-        "head_user": f": {user} training events or more",
-        "cold_item": ": the next item has no training event",
+        "tail_item": f": next item under {item} events in training",
+        "head_item": f": next item {item} events or more",
+        "tail_user": f": under {user} events in training",
+        "head_user": f": {user} events or more",
+        "cold_item": ": next item without events in training",
         "repeat_target": ": the next item is in their history",
     }.get(group, "")
 

@@ -62,7 +62,8 @@ def map_view(data: ReportData) -> MapView | None:
         legend = [(0, "in training"), (1, "no training event")]
         colourings.append(Colouring("new", "New items", seen, legend))
     tips = [
-        f"{title}: {format_number(events)} training events" + (f", {category}" if category else "")
+        f"{title}: {format_number(events)} training event{'' if events == 1 else 's'}"
+        + (f", {category}" if category else "")
         for title, events, category in zip(
             items.titles,
             items.events,

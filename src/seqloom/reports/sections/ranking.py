@@ -29,8 +29,9 @@ def _ranking(comparison: Comparison, metric: str, marks: Marks) -> IntervalChart
     label = metric_label(metric)
     scale = scale_of(each for s in scores for each in (s.value, s.high))
     rows = [
-        score_row(score, marks[score.run], scale, label, **_against(comparison, score))
+        score_row(score, marks[score.run], scale, label, change=change, p=p)
         for score in scores
+        for change, p in [_against(comparison, score)]
     ]
     table = [
         (
@@ -43,18 +44,16 @@ def _ranking(comparison: Comparison, metric: str, marks: Marks) -> IntervalChart
     return IntervalChart(label, scale, rows, CsvLink(f"ranking-{metric}", columns, table))
 
 
-def _against(comparison: Comparison, score: Score) -> dict[str, str]:
-    """Words the difference from the reference."""
+def _against(comparison: Comparison, score: Score) -> tuple[str, str]:
+    """Words the difference from the reference, and its certainty."""
     if score.run == comparison.reference:
-        return {"change": "Reference", "p": ""}
+        return "Reference", ""
     found = comparison.difference(score.run, score.metric)
     if found is None or found.p_holm is None:
-        return {"change": "", "p": "not tested"}
+        return "", "not tested"
     chance = "" if is_shown(found, comparison.level) else "may be chance, "
-    return {
-        "change": format_percent(found.relative, signed=True),
-        "p": f"{chance}{format_p(found.p_holm).replace(' ', NO_BREAK)}",
-    }
+    p = format_p(found.p_holm).replace(" ", NO_BREAK)
+    return format_percent(found.relative, signed=True), f"{chance}{p}"
 
 
 def _difference(

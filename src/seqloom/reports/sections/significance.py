@@ -23,10 +23,11 @@ from seqloom.reports.scales import Scale, scale_of
 
 
 def forests(data: ReportData, marks: Marks) -> list[IntervalChart]:
-    """Returns a forest plot for each pair, all on one scale around zero."""
+    """Returns a forest plot for each pair, all on one scale around zero; the run under discussion first."""
     comparison = data.comparison
     metric = comparison.metric
-    shown = [(pair, _tested(pair, metric)) for pair in comparison.pairs]
+    ordered = sorted(comparison.pairs, key=lambda pair: pair.run != marks.subject)
+    shown = [(pair, _tested(pair, metric)) for pair in ordered]
     values = [v for _, each in shown for d in each for v in (d.low, d.high)]
     scale = scale_of(values, most_ticks=6)
     charts = []

@@ -78,7 +78,8 @@
   document.addEventListener("focusin", show);
   document.addEventListener("focusout", hide);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  addEventListener("scroll", hide, { passive: true });
+  addEventListener("wheel", hide, { passive: true });
+  addEventListener("touchmove", hide, { passive: true });
 
   // Where the reader is.
   const sections = [...document.querySelectorAll("[data-section]")];

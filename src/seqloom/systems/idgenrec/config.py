@@ -10,6 +10,7 @@ from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
 from seqloom.llm.config import NetworkConfig, NetworkSource
 from seqloom.systems.base_config import SystemConfig
+from seqloom.systems.config import TextTowerConfig, check_part
 
 
 class TextualIDConfig(Config):
@@ -67,6 +68,23 @@ class GeneratorConfig(Config):
     """Number of histories in a batch; tagging has four times as many items in a batch."""
     max_history: int = Field(5, ge=1)
     """Number of most recent items of a history that are read as soft tokens."""
+
+
+class DenseConfig(Config):
+    """A dense text score that is added to the log-probability of an item's ID."""
+
+    enabled: bool = False
+    """Train a text tower after the recommender and add its score, with a weight that validation chooses; 0
+    and the tower alone are among the choices."""
+    nearest: int = Field(100, ge=1)
+    """decoding=beam: number of items with the largest dense scores that are ranked beside the beam's."""
+    tower: TextTowerConfig = Field(default_factory=TextTowerConfig)
+    """Configuration of the text tower; its seed and encoder.max_len are those of the run."""
+
+    @model_validator(mode="after")
+    def _check_tower(self) -> DenseConfig:
+        check_part(self.tower, "dense.tower", "IDGenRec")
+        return self
 
 
 class RecommenderNetworkConfig(NetworkConfig):
@@ -139,6 +157,8 @@ class IDGenRecConfig(SystemConfig):
     """How IDs are generated."""
     generation: GeneratorConfig = Field(default_factory=GeneratorConfig)
     """How the generator is trained."""
+    dense: DenseConfig = Field(default_factory=DenseConfig)
+    """Dense text score."""
     generator: NetworkConfig = Field(default_factory=NetworkConfig)
     """Language model of the generator."""
     recommender: RecommenderNetworkConfig = Field(default_factory=RecommenderNetworkConfig)

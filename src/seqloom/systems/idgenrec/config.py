@@ -92,6 +92,18 @@ class RecommenderNetworkConfig(NetworkConfig):
 
     source: NetworkSource = "llama"
     """pretrained, or from scratch: encoder-decoder (t5) or decoder-only (llama)."""
+    words_from: str | None = None
+    """From scratch: a pretrained model, such as all-minilm-l6-v2, whose token vectors the word vectors start
+    from, as principal components of the size of random ones; null: random ones."""
+
+    @model_validator(mode="after")
+    def _words_are_its_own(self) -> RecommenderNetworkConfig:
+        if self.words_from is not None and self.source == "pretrained":
+            raise ValueError(
+                "words_from starts the words of a recommender from scratch, and a pretrained one has its "
+                "own: set recommender.source=llama or t5, or leave words_from out"
+            )
+        return self
 
 
 class IDGenRecConfig(SystemConfig):

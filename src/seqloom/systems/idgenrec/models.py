@@ -34,6 +34,7 @@ from seqloom.systems.idgenrec.ids import IDMaker
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, read_texts
 from seqloom.systems.idgenrec.language import Language, tokens_to_keep
 from seqloom.systems.idgenrec.prompts import PromptBuilder
+from seqloom.systems.idgenrec.word_start import start_words
 from seqloom.systems.texttower import TextTower
 
 _DENSE = "dense"
@@ -213,8 +214,12 @@ class IDGenRecModels(System[IDGenRecConfig]):
 
     def _networks(self, tokenizer: Any) -> tuple[Any, Any]:
         """Loads or draws the generator, then the recommender; the order decides the draws."""
+        settings = self.config.recommender
         generator = build_network(self.config.generator, tokenizer, self._progress)
-        return generator, build_network(self.config.recommender, tokenizer, self._progress)
+        recommender = build_network(settings, tokenizer, self._progress)
+        if settings.words_from is not None:
+            start_words(recommender, tokenizer, settings.words_from, self._progress)
+        return generator, recommender
 
     def _assemble(self, language: Language, generator: Any, recommender: Any) -> None:
         self.language = language

@@ -37,7 +37,8 @@ def run(folder: Path) -> list[Result]:
     results = []
     for mode in ("causal", "prompt"):
         torch.manual_seed(SEED)
-        config = E4SRecConfig.build({"mode": mode, "llm": {"num_layers": LAYERS}})
+        keys = {"mode": mode, "llm": {"num_layers": LAYERS}, "candidates": "ids"}
+        config = E4SRecConfig.build(keys)
         system = E4SRec(config, Sizes(num_items=dataset.num_items, id_size=WIDTH))
         ids = torch.randn(dataset.num_items, WIDTH)
         system.initialise(TrainingData(dataset, ids=ids))
@@ -118,4 +119,5 @@ def full_prompt(system: E4SRec, items: list[int]) -> Tensor:
     if reader.respond:
         parts.append(base.embed(base.tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]))
     states = reader.adapter.run(torch.cat(parts)[None], use_cache=False).last_hidden_state
+    assert system.head is not None
     return states[0, -1].float() @ system.head.t()

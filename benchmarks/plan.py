@@ -33,7 +33,11 @@ def run(folder: Path) -> list[Result]:
         "gru4rec": [],
         "bert4rec": [],
         "llmesr": [f"text={TEXT}"],
-        "e4srec": [f"ids.run={_run_of('sasrec', folder)}", f"llm.num_layers={LAYERS}"],
+        "e4srec": [
+            f"ids.run={_run_of('sasrec', folder)}",
+            f"llm.num_layers={LAYERS}",
+            "candidates=ids",
+        ],
     }
     return [
         each for system in keys for each in _compare(dataset.path, system, keys[system], folder)

@@ -7,7 +7,7 @@
 #   SET="llm.num_layers=8"      keys for all variants but minilm, for instance on a CPU
 set -euo pipefail
 data=$1 out=$2 seeds=${SEEDS:-"42 43 44"} ids=${IDS-"llmesr"}
-variants=${VARIANTS:-"causal prompt head-only random-llm random-start paper minilm"}
+variants=${VARIANTS:-"causal ids prompt head-only random-llm random-start paper minilm"}
 seqloom=${SEQLOOM:-.venv/bin/seqloom} here=$(dirname "$0")
 configs=$here/../configs/e4srec
 

@@ -11,6 +11,7 @@ from seqloom.core.config import apply_overrides
 from seqloom.data.store import Dataset
 from seqloom.pipelines.train.fit_run import start_system
 from seqloom.systems.base import Sizes, System, TrainingData
+from seqloom.systems.e4srec.system import E4SRec
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
 from support.datasets import SMALL, small_config
@@ -32,6 +33,7 @@ CAUSAL = [
     ("llmesr", ["encoder.kind=gru4rec"]),
     ("llmesr", ["encoder.kind=bsarec"]),
     ("e4srec", []),
+    ("e4srec", ["candidates=ids"]),
 ]
 """Systems that predict at every position of one pass."""
 
@@ -63,6 +65,8 @@ def build(dataset: Dataset, name: str, overrides: list[str]) -> System[Any]:
         for parameter in system.parameters():
             if parameter.requires_grad and parameter.ndim >= 2:
                 parameter.normal_(std=0.3)
+        if isinstance(system, E4SRec) and system.text is not None:
+            system.text.gate.fill_(1.0)  # else the language model would not take part
     return system.eval()
 
 

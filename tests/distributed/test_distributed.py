@@ -21,8 +21,8 @@ from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.start_run import check_processes_agree
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
+from seqloom.systems.e4srec.system import BLENDS
 from seqloom.systems.sasrec import SASRec
-from seqloom.systems.tail_blend import SCORE_BLENDS
 from support.datasets import SMALL_IDGENREC
 from support.several_processes import (
     BATCH,
@@ -49,7 +49,7 @@ def long_jobs(llama: Path) -> dict[str, dict]:
     return {name: {"system": name, "config": config} for name, config in systems.items()}
 
 
-def short_jobs() -> dict[str, dict]:
+def short_jobs(llama: Path) -> dict[str, dict]:
     """Losses that look at a whole batch, draws that are made for one, and the other systems."""
     contexts = {"epochs": 2, "dropout": 0.0, "tail_below": None}
     branches: dict[str, Any] = {"joint": {"epochs": 2}, "branches": {"epochs": 2}}
@@ -61,6 +61,10 @@ def short_jobs() -> dict[str, dict]:
         "contrast": (
             "llmesr",
             sequence(**{**PAPER, "distillation": {"alpha": 0.1, "kind": "contrast"}}),
+        ),
+        "words": (
+            "e4srec",
+            plug_in_config(llama, epochs=2, candidates="words", tower={**tower, "averaging": None}),
         ),
         "apart": ("llmesr", sequence(epochs=2, semantic={"tower": tower})),
         "gbce": ("sasrec", sequence(loss={"kind": "gbce", "negatives": 4})),
@@ -97,7 +101,7 @@ def test_one_and_two_processes_have_the_same_losses_and_metrics(both: Folder, jo
     assert_alike(both, ("one", job), ("two", job))
     assert both.read("two", job, "manifest.json")["cost"]["processes"] == 2
     rows = (both.out("two", job) / "log.jsonl").read_text().splitlines()
-    blends = len(SCORE_BLENDS) if job == "e4srec" else 0
+    blends = len(BLENDS) if job == "e4srec" else 0
     assert len(rows) == 13 + blends, "one process writes the log"
 
 
@@ -131,7 +135,7 @@ def assert_ends_alike(folder: Folder, out: Path) -> None:
 
 @pytest.mark.slow
 def test_so_have_losses_over_a_whole_batch_and_the_other_systems(folder: Folder) -> None:
-    jobs = short_jobs()
+    jobs = short_jobs(folder.llama)
     folder.run(jobs, "one", 1)
     folder.run(jobs, "two", 2)
     for job in jobs:

@@ -148,7 +148,8 @@ def small_config(system: str) -> dict:
     """Returns a configuration that trains in a moment."""
     if system == "e4srec":
         model = {"name": str(shared_tiny_llama()), "num_layers": 1}
-        return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": {"config": SMALL}}
+        small = {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model}
+        return {**small, "ids": {"config": SMALL}, "tower": SMALL}
     if system == "llmesr":
         return SMALL_LLMESR
     if system == "idgenrec":

@@ -40,6 +40,7 @@ def plug_in_config(llama: Path, **keys: Any) -> dict:
         "lora": {"dropout": 0.0},
         "llm": {"name": str(llama), "num_layers": 1},
         "ids": {"config": sequence(epochs=1)},
+        "candidates": "ids",
         **keys,
     }
 

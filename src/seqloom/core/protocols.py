@@ -211,8 +211,12 @@ class NamesItems(Protocol):
         Shapes: ids [M, T] -> M texts.
         """
 
-    def scorer_of_ids(self, ids: Tensor, recommender: Any = None) -> Scorer:
+    def scorer_of_ids(
+        self, ids: Tensor, recommender: Any = None, items: pa.Table | None = None
+    ) -> Scorer:
         """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
+
+        With `items`, the texts of that catalogue, scores that read texts without IDs take part.
 
         Shapes: ids [M, T].
         """

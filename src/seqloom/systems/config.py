@@ -116,6 +116,20 @@ class TextTowerConfig(SequenceConfig):
     """Ranking loss."""
 
 
+def check_part(tower: TextTowerConfig, key: str, system: str) -> None:
+    """Checks the configuration of a tower that is part of another system.
+
+    Raises:
+        ValueError: its encoder is not causal, or it has a term for repeats, which the system would not use.
+    """
+    if tower.encoder.kind == "bert4rec":
+        raise ValueError(
+            f"a tower within {system} needs a causal encoder: set {key}.encoder.kind=sasrec"
+        )
+    if tower.repeat != "none":
+        raise ValueError(f"{key}.repeat has no effect within {system}: set it to none")
+
+
 class GraphKNNConfig(TextKNNConfig):
     """Configuration of GraphKNN."""
 

@@ -108,12 +108,23 @@ class TextTower(SequenceSystem[TextTowerConfig]):
 
         Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D].
         """
+        return self.scaled(self.directions(items, lengths, vectors))
+
+    def directions(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        """Encodes histories as the direction of their recency-weighted sum, plus the gated encoder's state.
+
+        Shapes: items [B, L], lengths [B], vectors [N, D] -> [B, L, D].
+        """
         x = self.embed(items, vectors) * (items > 0)[..., None]
-        state = self.recency(x)
+        direction = F.normalize(self.recency(x), dim=-1, eps=_EPS)
         if self.config.query == "both":
             encoded = self.encoder(self.encoder.enter(x, lengths), lengths)
-            state = F.normalize(state, dim=-1, eps=_EPS) + self.gate * encoded
-        return F.normalize(state, dim=-1, eps=_EPS) * self.log_scale.exp()
+            direction = direction + self.gate * encoded
+        return direction
+
+    def scaled(self, directions: Tensor) -> Tensor:
+        """Gives directions the length of the inverse temperature. Shapes: [..., D] -> [..., D]."""
+        return F.normalize(directions, dim=-1, eps=_EPS) * self.log_scale.exp()
 
     def item_tables(self) -> dict[str, Tensor]:
         """Returns the item vectors; see `ExtendsCatalogue`. Shapes: [N, D]."""

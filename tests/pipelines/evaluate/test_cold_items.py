@@ -146,7 +146,7 @@ def test_e4srec_scores_them_by_inferred_rows(cold: Dataset, tmp_path: Path) -> N
     assert found.cold.how.startswith("by their text; inferred by ridge regression: ids (")
     assert 0 <= metric(found, "all items", "e4srec") <= 1
     run: Any = load_run(tmp_path / "run")
-    assert len(run.item_ids) == len(run.system.head) == 36
+    assert len(run.item_ids) == len(run.system.ids) == 36
 
 
 def test_runs_over_cold_items_are_compared_and_reproduced(cold: Dataset, tmp_path: Path) -> None:

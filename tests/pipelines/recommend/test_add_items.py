@@ -46,7 +46,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def trained(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    train(data, "e4srec", out=out, config={**small_config("e4srec"), "epochs": 4})
+    config = {**small_config("e4srec"), "epochs": 4, "candidates": "ids"}
+    train(data, "e4srec", out=out, config=config)
     return out
 
 

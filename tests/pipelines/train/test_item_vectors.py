@@ -40,8 +40,8 @@ def loops(path: Path, items: int, users: int) -> Dataset:
 
 def config(**changes: Any) -> dict[Any, Any]:
     model = {"name": str(shared_tiny_llama()), "num_layers": 1}
-    ids = {"config": SMALL}
-    return {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "ids": ids, **changes}
+    own = {"epochs": 1, "batch_size": 16, "max_len": 8, "llm": model, "candidates": "ids"}
+    return {**own, "ids": {"config": SMALL}, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_plug_in_for_beauty_is_small() -> None:
         weights_sha256("smollm2-135m-instruct")
     except AssetError as error:
         pytest.skip(f"the real SmolLM2 cannot be had here: {error}")
-    system = E4SRec(E4SRecConfig(), Sizes(num_items=12_101, id_size=128))
+    system = E4SRec(E4SRecConfig(candidates="ids"), Sizes(num_items=12_101, id_size=128))
     size = sum(value.nbytes for value in system.saved_state().values())
     id_run = 4 * 12_101 * 128 + 2_000_000  # a sasrec 128 wide
     items = 2 * 700_000

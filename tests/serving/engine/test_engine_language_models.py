@@ -40,7 +40,12 @@ def models(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[A
     configs = {
         "idgenrec": {**SMALL_IDGENREC, "rounds": 1},
         "e4srec": plug_in,
-        "second": {**plug_in, "seed": 5, "ids": {"run": str(folder / "e4srec" / "ids")}},
+        "second": {
+            **plug_in,
+            "seed": 5,
+            "ids": {"run": str(folder / "e4srec" / "ids")},
+            "candidates": "ids",
+        },
         "llmesr": SMALL,
         "popularity": {},
     }
@@ -257,7 +262,7 @@ def test_an_item_that_cannot_be_read_holds_up_no_other(
 def test_without_its_data_set_a_plug_in_explains_why_it_takes_none(
     models: dict[Any, Any], store: SqliteStore, tmp_path: Path
 ) -> None:
-    path = shutil.copytree(models["e4srec"], tmp_path / "moved")
+    path = shutil.copytree(models["second"], tmp_path / "moved")
     manifest = read_json(path / "manifest.json", "run")
     manifest["dataset"]["path"] = str(tmp_path / "gone")
     write_json(path / "manifest.json", manifest)
@@ -287,6 +292,7 @@ def test_a_grown_run_of_idgenrec_on_disk(models: dict[Any, Any], tmp_path: Path)
 
 
 def test_a_reader_is_refused_where_there_is_no_text(loaded: dict[Any, Any]) -> None:
-    reader = new_item_reader(loaded["e4srec"])
+    reader = new_item_reader(loaded["second"])
+    assert new_item_reader(loaded["e4srec"]).text is None
     assert reader.text.name == new_item_reader(loaded["llmesr"]).text.name
     assert new_item_reader(loaded["idgenrec"]).text is None

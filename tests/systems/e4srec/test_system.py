@@ -27,7 +27,8 @@ HISTORIES = Sequences.from_lists([[3, 9, 27, 5, 11], [7], [4, 4, 1], list(range(
 def build(dataset: Dataset, **changes: Any) -> E4SRec:
     """A system with an adapter that changes something."""
     changes.setdefault("llm", {"name": str(shared_tiny_llama())})
-    config = E4SRecConfig.build({"max_len": 8, "batch_size": 16, **changes})
+    keys = {"max_len": 8, "batch_size": 16, "candidates": "ids"}
+    config = E4SRecConfig.build({**keys, **changes})
     torch.manual_seed(0)
     system = E4SRec(config, Sizes(num_items=dataset.num_items, id_size=WIDTH))
     system.initialise(TrainingData(dataset, ids=torch.randn(dataset.num_items, WIDTH)))
@@ -162,7 +163,13 @@ def test_ids_that_are_not_scaled_are_those_of_the_recommender(dataset: Dataset) 
     given = 7 * torch.randn(dataset.num_items, WIDTH)
     plain, scaled = (
         E4SRec(
-            E4SRecConfig.build({"llm": {"name": str(shared_tiny_llama())}, "scale_ids": scale}),
+            E4SRecConfig.build(
+                {
+                    "llm": {"name": str(shared_tiny_llama())},
+                    "scale_ids": scale,
+                    "candidates": "ids",
+                }
+            ),
             Sizes(num_items=dataset.num_items, id_size=WIDTH),
         )
         for scale in (False, True)
@@ -235,6 +242,7 @@ def test_every_variant_trains_and_loads(dataset: Dataset, tmp_path: Path, varian
     changes: dict[str, Any] = VARIANTS[variant]
     llm = {"name": str(shared_tiny_llama()), **changes.get("llm", {})}
     config: dict[str, Any] = {"epochs": 1, "batch_size": 16, "max_len": 8, "ids": {"config": SMALL}}
+    config["candidates"] = "ids"
     train(dataset, "e4srec", out=tmp_path / "run", config={**config, **changes, "llm": llm})
     run = load_run(tmp_path / "run")
     assert run.manifest.base["num_layers"] == llm.get("num_layers", 2)

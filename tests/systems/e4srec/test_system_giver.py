@@ -12,7 +12,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.data.store import Dataset
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import Run, load_run
-from seqloom.systems.tail_blend import SCORE_BLENDS
+from seqloom.systems.e4srec.system import BLENDS
 from support.datasets import SMALL
 from support.language_models import shared_tiny_llama
 
@@ -25,6 +25,7 @@ def config(giver: Path, **changes: Any) -> dict[str, Any]:
         "epochs": 1,
         "batch_size": 16,
         "max_len": 8,
+        "candidates": "ids",
         "llm": model,
         "ids": {"run": str(giver)},
         **changes,
@@ -71,7 +72,7 @@ def test_without_the_language_model_it_scores_as_its_giver(run: Any, giver: Path
 def test_it_is_not_below_its_giver_on_validation(run: Any, giver: Path) -> None:
     # Rounding of the IDs may exchange items of nearly the same score.
     assert run.manifest.valid["ndcg@10"] >= load_run(giver).manifest.valid["ndcg@10"] - 1e-3
-    assert any(abs(float(run.system.blend) - value) < 1e-3 for value in (*SCORE_BLENDS, 0.5))
+    assert any(abs(float(run.system.blend) - value) < 1e-3 for value in (*BLENDS, 0.5))
 
 
 def test_the_giver_is_not_trained(run: Any, giver: Path) -> None:

@@ -16,7 +16,6 @@ from seqloom.core.device import available_memory, resolve_device, rss_bytes
 from seqloom.core.errors import ConfigError
 from seqloom.core.keywords import public_function
 from seqloom.core.progress import SILENT
-from seqloom.core.protocols import TakesItemVectors
 from seqloom.data.store import Dataset
 from seqloom.nn.losses import chunk_rows
 from seqloom.pipelines.estimate.calibration import measure_rates
@@ -24,8 +23,7 @@ from seqloom.pipelines.estimate.costs import costs_of, has_costs
 from seqloom.pipelines.estimate.footprint import MIB, Disk, Memory, disk_of, memory_of
 from seqloom.pipelines.estimate.trial import OutOfMemoryError, PlannedPhase, try_system
 from seqloom.pipelines.estimate.workload import HasBatchSize, TrainsInBatches, Workload
-from seqloom.pipelines.train.item_vectors import item_vector_size
-from seqloom.pipelines.train.start_run import sizes_of
+from seqloom.pipelines.train.item_vectors import sizes_with_ids
 from seqloom.systems.base import System
 from seqloom.systems.registry import config_key_hint, system_class
 
@@ -277,10 +275,7 @@ def _workload(dataset: Dataset, system: str, values: Mapping[str, Any]) -> Workl
     cls = system_class(system)
     config = cls.config_class.build(values)
     assert isinstance(config, TrainsInBatches)
-    sizes = sizes_of(dataset, cls, config)
-    if isinstance(config, TakesItemVectors):
-        width = item_vector_size(dataset, config.item_vector_source)
-        sizes = sizes.model_copy(update={"id_size": width})
+    sizes = sizes_with_ids(dataset, cls, config)
     shared = cls.load_shared(config, SILENT)
     with torch.device("meta"):  # shapes alone: a table of any size takes no memory
         model = cls(config, sizes)

@@ -17,6 +17,7 @@ from seqloom.core.device import memory_limit, peak_rss_mb, reset_peak_rss, rss_b
 from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Phase, Steps, count_targets
 from seqloom.core.progress import SILENT
+from seqloom.core.protocols import TakesItemVectors
 from seqloom.data.store import Dataset
 from seqloom.evaluation.ranking import rank_targets
 from seqloom.pipelines.estimate.footprint import (
@@ -27,8 +28,8 @@ from seqloom.pipelines.estimate.footprint import (
     weights_bytes,
 )
 from seqloom.pipelines.train.fit_run import start_system
-from seqloom.pipelines.train.start_run import sizes_of
-from seqloom.systems.base import System, TrainingData
+from seqloom.pipelines.train.item_vectors import configured_item_vectors, sizes_with_ids
+from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.base_config import SystemConfig
 from seqloom.training.step import Stepper, on_device
 
@@ -93,8 +94,9 @@ def try_system(
     before = rss_bytes()
     shared = cls.load_shared(config, SILENT)
     with torch.random.fork_rng(), _limit_memory(device, free):
-        data = TrainingData(dataset)
-        model = start_system(cls.name, config, sizes_of(dataset, cls, config), data)
+        sizes = sizes_with_ids(dataset, cls, config)
+        data = _training_data(dataset, config, sizes)
+        model = start_system(cls.name, config, sizes, data)
         model.to(device)
         seconds_before = model.rehearse()
         phases = model.phases(data)
@@ -125,6 +127,16 @@ def try_system(
         parameters=parameters,
         averages=averages,
     )
+
+
+def _training_data(dataset: Dataset, config: SystemConfig, sizes: Sizes) -> TrainingData:
+    """Returns the data of a training; item vectors that are yet to be trained are drawn."""
+    if not isinstance(config, TakesItemVectors):
+        return TrainingData(dataset)
+    source = configured_item_vectors(dataset, config.item_vector_source)
+    if source is None:
+        return TrainingData(dataset, ids=torch.randn(sizes.num_items, sizes.id_size))
+    return TrainingData(dataset, ids=source.vectors, giver=source.giver)
 
 
 @contextmanager

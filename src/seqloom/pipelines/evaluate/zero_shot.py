@@ -101,7 +101,7 @@ def zero_shot(
         progress=progress,
     )
     started = time.monotonic()
-    ranks = {"zero-shot": rank(system.scorer_of_ids(ids)).ranks}
+    ranks = {"zero-shot": rank(system.scorer_of_ids(ids, items=data.items)).ranks}
     seconds = time.monotonic() - started
     popularity = PopularityScorer(data.popularity[1:].double().to(run.device))
     ranks["popularity"] = rank(popularity).ranks

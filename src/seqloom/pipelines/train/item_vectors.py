@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from seqloom.core.errors import ConfigError
-from seqloom.core.protocols import ItemVectorSource, VectorScorer
+from seqloom.core.protocols import ItemVectorSource, TakesItemVectors, VectorScorer
 from seqloom.data.store import Dataset
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.runs.folder import load_run
 from seqloom.runs.manifest import check_fingerprint
-from seqloom.systems.base import Member
+from seqloom.systems.base import Member, Sizes, System
+from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
 from seqloom.systems.sequence import SequenceSystem
 
@@ -60,6 +61,19 @@ def item_vector_size(dataset: Dataset, source: ItemVectorSource) -> int:
     config = cls.config_class.build(source.config)
     with torch.device("meta"):
         return int(cls(config, sizes_of(dataset, cls, config)).vector_size)
+
+
+def sizes_with_ids(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
+    """Returns the sizes of a system, with the width of the item vectors if it starts from some.
+
+    Raises:
+        SeqloomError: as `item_vector_size`.
+    """
+    sizes = sizes_of(dataset, cls, config)
+    if not isinstance(config, TakesItemVectors):
+        return sizes
+    width = item_vector_size(dataset, config.item_vector_source)
+    return sizes.model_copy(update={"id_size": width})
 
 
 def read_item_vectors(dataset: Dataset, path: Path) -> ItemVectors:

@@ -12,6 +12,7 @@ from seqloom.core.phase import Optimisation
 from seqloom.data.options import LongHistories
 from seqloom.llm.config import LanguageModelConfig, LoraSettings
 from seqloom.systems.base_config import LossConfig, SystemConfig
+from seqloom.systems.config import TextTowerConfig, check_part
 
 
 class IdsConfig(Config):
@@ -35,10 +36,18 @@ class PromptConfig(Config):
     """Instruction to the language model. Source: E4SRec, section 3.3."""
 
 
+class TextSideConfig(TextTowerConfig):
+    """The words of the candidates and histories, and their training before the language model's."""
+
+    query: Literal["both", "recency"] = "recency"
+    """The text of a history: the recency-weighted sum of its items' vectors alone, or with the state of a
+    small sequence encoder added through trained weights, which start at 0."""
+
+
 class E4SRecConfig(SystemConfig):
     """Configuration of E4SRec."""
 
-    former_defaults: ClassVar[Mapping[str, Any]] = {"add_giver": False}
+    former_defaults: ClassVar[Mapping[str, Any]] = {"add_giver": False, "candidates": "ids"}
 
     epochs: int = Field(12, ge=0)
     """Maximum number of epochs; early stopping may end training sooner."""
@@ -63,8 +72,20 @@ class E4SRecConfig(SystemConfig):
     """Maximum length of a history; older items are dropped. Source: E4SRec, section 4.1.4."""
     long_histories: LongHistories = "windows"
     """How mode causal trains on a history longer than max_len: cut it into windows, or use its last part."""
+    averaging: float | None = Field(None, ge=1)
+    """Validate and keep a running mean of the weights, in which step t has a weight of about
+    t ** (averaging - 1); null uses the weights themselves, as in the paper."""
     loss: LossConfig = Field(default_factory=LossConfig)
-    """Ranking loss; the paper uses softmax over the catalogue."""
+    """candidates=ids: ranking loss, in the paper softmax over the catalogue. With words it is tower.loss."""
+    candidates: Literal["ids", "words"] = "words"
+    """What the state after a history is compared with. ids: a trained row of each item, as in the paper.
+    words: the vector of the item's text, whose words learn from the log; the language model reads ID and
+    text, and its state is added to the text of the history through trained weights, which start at 0."""
+    tower: TextSideConfig = Field(default_factory=TextSideConfig)
+    """candidates=words: the words, and the phase in which they learn before the language model does; its
+    seed and encoder.max_len are those of the run. With tower.epochs=0 all learn together."""
+    use_llm: bool = True
+    """candidates=words: false leaves the language model out, to measure what it contributes."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout rate on the projected ID embeddings and on the states before the score head; the paper has
     dropout in the adapters only."""
@@ -78,10 +99,9 @@ class E4SRecConfig(SystemConfig):
     """Train LoRA adapters in the language model; false: train projection and head only."""
     add_giver: bool = True
     """Add the score of the recommender that gave the IDs. Each score is trained apart, and validation
-    chooses the weight of the language model's, 0 included. false: the language model alone, as in the
-    paper."""
+    chooses the weight of E4SRec's own, 0 included. false: E4SRec's own alone, as in the paper."""
     blend: float = Field(0.5, ge=0)
-    """add_giver: weight of the language model's score in the validations of training; after it, validation
+    """add_giver: weight of E4SRec's own score in the validations of training; after it, validation
     chooses."""
     llm: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     """Language model."""
@@ -98,7 +118,19 @@ class E4SRecConfig(SystemConfig):
             raise ValueError(
                 "a bidirectional language model sees later items, so it needs mode=prompt"
             )
+        if self.candidates == "ids" and not self.use_llm:
+            raise ValueError(
+                "candidates=ids has no score without the language model: set use_llm=true"
+            )
+        if self.candidates == "words" and not self.use_llm and self.tower.epochs == 0:
+            raise ValueError("use_llm=false and tower.epochs=0 train nothing: change one of them")
+        check_part(self.tower, "tower", "E4SRec")
         return self
+
+    @property
+    def ranking_loss(self) -> LossConfig:
+        """The ranking loss of the phase that trains the language model."""
+        return self.tower.loss if self.candidates == "words" else self.loss
 
     @property
     def item_vector_source(self) -> IdsConfig:

@@ -37,19 +37,23 @@ class CausalPhase:
         self.optimisation = config.optimisation()
         self.rows = training_rows(data.dataset.train, system.max_len, config.long_histories)
         device = next(system.parameters()).device
-        self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
-        self.replays = config.loss.kind == "softmax" and system.reader.causal
+        loss = config.ranking_loss
+        self.ranking = RankingLoss(loss, data.dataset.popularity, data.processes).to(device)
+        self.replays = loss.kind == "softmax" and system.reader.causal
 
     def steps(self, epoch: int) -> EpochPlan:
         """Returns the batches of an epoch."""
+        self.module.give_weight()
         config = self.module.config
         return plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
         """Returns the ranking loss over all positions with a target."""
-        states = self.module.states(batch.inputs.items, batch.inputs.lengths)
+        candidates = self.module.candidates()
+        states = self.module.states(batch.inputs.items, batch.inputs.lengths, candidates)
         hidden, targets = batch.at_targets(states)
-        loss = self.ranking(hidden, self.module.head, targets - 1, padded=batch.has_gaps)
+        hidden = self.module.output_dropout(hidden)
+        loss = self.ranking(hidden, candidates, targets - 1, padded=batch.has_gaps)
         return {"loss": Mean(loss, batch.num_targets)}
 
 
@@ -108,18 +112,20 @@ class PromptPhase:
         self.optimisation = system.config.optimisation()
         self.rows = prompt_rows(data.dataset.train, system.max_len)
         device = next(system.parameters()).device
-        loss = system.config.loss
+        loss = system.config.ranking_loss
         self.ranking = RankingLoss(loss, data.dataset.popularity, data.processes).to(device)
 
     def steps(self, epoch: int) -> PromptPlan:
         """Returns the batches of an epoch."""
+        self.module.give_weight()
         config = self.module.config
         return PromptPlan(plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch))
 
     def loss(self, batch: PromptBatch) -> dict[str, Mean]:
         """Returns the ranking loss of the prompts' targets."""
-        states = self.module.last_states(batch.inputs.items, batch.inputs.lengths)
-        loss = self.ranking(states, self.module.head, batch.targets - 1)
+        candidates = self.module.candidates()
+        states = self.module.last_states(batch.inputs.items, batch.inputs.lengths, candidates)
+        loss = self.ranking(self.module.output_dropout(states), candidates, batch.targets - 1)
         return {"loss": Mean(loss, batch.num_targets)}
 
 

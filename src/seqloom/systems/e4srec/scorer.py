@@ -24,27 +24,38 @@ _MANY_ITEMS = 256
 class E4SRecScorer:
     """Scores with E4SRec. Switches the system to evaluation mode; valid until it is trained further."""
 
-    def __init__(self, system: E4SRecModel, ids: Tensor, head: Tensor) -> None:
-        """`ids` [N, d] are the inputs of histories, `head` [N, D] scores."""
-        self.num_items = len(head)
+    def __init__(self, system: E4SRecModel, ids: Tensor, candidates: Tensor) -> None:
+        """`ids` [N, d] are inputs of histories, states are multiplied with `candidates` [N, D']."""
+        self.num_items = len(candidates)
         self._system = system.eval()
-        self._ids, self.item_vectors = ids, head
+        self.item_vectors = candidates
+        self._reads = system.text is None or system.text.reads_states
         with torch.no_grad():
-            self._prefix = system.reader.read_prefix() if system.reader.causal else None
+            self._inputs = system.inputs(candidates, ids)
+            cached = self._reads and system.reader.causal
+            self._prefix = system.reader.read_prefix() if cached else None
         self._lean = self._prefix is not None and system.reader.lean
 
     @torch.no_grad()
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Returns the state after each history. Shapes: [B, L], [B] -> [B, D]."""
-        out = torch.empty(len(items), self.item_vectors.shape[1], device=items.device)
+        """Returns the state after each history. Shapes: [B, L], [B] -> [B, D']."""
+        read = self._read(items, lengths) if self._reads else None
+        if self._system.text is not None:
+            return self._system.text.last_states(items, lengths, self.item_vectors, read)
+        assert read is not None
+        return read
+
+    def _read(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Returns the language model's state after each history. Shapes: [B, L], [B] -> [B, D]."""
+        out = torch.empty(len(items), self._system.base.width, device=items.device)
         with self._autocast(items.device):
             if self._lean and int(lengths.sum()) >= _MANY_ITEMS:
                 self._read_many(items, lengths, out)
             else:
                 for rows in _parts(lengths):
                     width = max(1, int(lengths[rows].max()))
-                    states = self._system.last_states(
-                        items[rows, :width], lengths[rows], self._prefix, self._ids
+                    states = self._system.read_last(
+                        items[rows, :width], lengths[rows], self._inputs, self._prefix
                     )
                     out[rows] = states.float()
         if self._prefix is not None and not self._system.reader.respond:
@@ -59,7 +70,7 @@ class E4SRecScorer:
         parts = []
         for rows in numbers:
             width = max(1, int(lengths[rows].max()))
-            parts.append(reader.lay_out(embed(items[rows, :width], self._ids), lengths[rows]))
+            parts.append(reader.lay_out(embed(items[rows, :width], self._inputs), lengths[rows]))
         for rows, states in zip(numbers, reader.last_states(parts, self._prefix), strict=True):
             out[rows] = states.float()
 

@@ -10,6 +10,7 @@ from seqloom.core.config import Config
 from seqloom.core.phase import Optimisation
 from seqloom.llm.config import NetworkConfig, NetworkSource
 from seqloom.systems.base_config import SystemConfig
+from seqloom.systems.config import TextTowerConfig, check_part
 
 
 class TextualIDConfig(Config):
@@ -69,11 +70,40 @@ class GeneratorConfig(Config):
     """Number of most recent items of a history that are read as soft tokens."""
 
 
+class DenseConfig(Config):
+    """A dense text score that is added to the log-probability of an item's ID."""
+
+    enabled: bool = False
+    """Train a text tower after the recommender and add its score, with a weight that validation chooses; 0
+    and the tower alone are among the choices."""
+    nearest: int = Field(100, ge=1)
+    """decoding=beam: number of items with the largest dense scores that are ranked beside the beam's."""
+    tower: TextTowerConfig = Field(default_factory=TextTowerConfig)
+    """Configuration of the text tower; its seed and encoder.max_len are those of the run."""
+
+    @model_validator(mode="after")
+    def _check_tower(self) -> DenseConfig:
+        check_part(self.tower, "dense.tower", "IDGenRec")
+        return self
+
+
 class RecommenderNetworkConfig(NetworkConfig):
     """Language model of the recommender; from scratch by default, even if only its shape is set."""
 
     source: NetworkSource = "llama"
     """pretrained, or from scratch: encoder-decoder (t5) or decoder-only (llama)."""
+    words_from: str | None = None
+    """From scratch: a pretrained model, such as all-minilm-l6-v2, whose token vectors the word vectors start
+    from, as principal components of the size of random ones; null: random ones."""
+
+    @model_validator(mode="after")
+    def _words_are_its_own(self) -> RecommenderNetworkConfig:
+        if self.words_from is not None and self.source == "pretrained":
+            raise ValueError(
+                "words_from starts the words of a recommender from scratch, and a pretrained one has its "
+                "own: set recommender.source=llama or t5, or leave words_from out"
+            )
+        return self
 
 
 class IDGenRecConfig(SystemConfig):
@@ -139,6 +169,8 @@ class IDGenRecConfig(SystemConfig):
     """How IDs are generated."""
     generation: GeneratorConfig = Field(default_factory=GeneratorConfig)
     """How the generator is trained."""
+    dense: DenseConfig = Field(default_factory=DenseConfig)
+    """Dense text score."""
     generator: NetworkConfig = Field(default_factory=NetworkConfig)
     """Language model of the generator."""
     recommender: RecommenderNetworkConfig = Field(default_factory=RecommenderNetworkConfig)

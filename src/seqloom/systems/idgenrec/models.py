@@ -34,6 +34,11 @@ from seqloom.systems.idgenrec.ids import IDMaker
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, read_texts
 from seqloom.systems.idgenrec.language import Language, tokens_to_keep
 from seqloom.systems.idgenrec.prompts import PromptBuilder
+from seqloom.systems.idgenrec.word_start import start_words
+from seqloom.systems.texttower import TextTower
+
+_DENSE = "dense"
+"""Folder of the tower's words within the run's model folder."""
 
 
 class IDGenRecModels(System[IDGenRecConfig]):
@@ -41,6 +46,8 @@ class IDGenRecModels(System[IDGenRecConfig]):
 
     ids: Tensor
     made: Tensor
+    blend: Tensor
+    """Weight of the dense score; from `TEXT_ALONE` on it is the only one."""
     generator: TextModel
     recommender: TextModel
     builder: PromptBuilder
@@ -54,6 +61,11 @@ class IDGenRecModels(System[IDGenRecConfig]):
         empty = torch.full((sizes.num_items + 1, width), PAD)
         self.register_buffer("ids", empty)  # row 0 belongs to no item
         self.register_buffer("made", torch.tensor(-1))  # the round that the IDs belong to
+        self.tower: TextTower | None = None
+        """The dense text score, if configured."""
+        if config.dense.enabled:
+            self.tower = _build_tower(config, sizes)
+            self.register_buffer("blend", torch.tensor(0.0))
         self.statistics: NamingStatistics | None = None
         """How the present IDs came about; None if they were loaded."""
         self._texts: list[str] = []
@@ -121,10 +133,13 @@ class IDGenRecModels(System[IDGenRecConfig]):
         )
 
     def write_files(self, folder: Path) -> None:
-        """Writes tokenizer, words, prompts and the shapes of the two models."""
+        """Writes tokenizer, words, prompts, the shapes of the two models, and the words of the tower."""
         self.language.save(folder)
         save_shape(self.generator.network, folder / "generator")
         save_shape(self.recommender.network, folder / "recommender")
+        if self.tower is not None:
+            (folder / _DENSE).mkdir()
+            self.tower.write_files(folder / _DENSE)
 
     def read_files(self, folder: Path) -> None:
         """Builds what `write_files` described; the weights are loaded afterwards."""
@@ -132,6 +147,8 @@ class IDGenRecModels(System[IDGenRecConfig]):
         generator = load_shape(folder / "generator")
         recommender = load_shape(folder / "recommender")
         self._assemble(language, generator, recommender)
+        if self.tower is not None and (folder / _DENSE).exists():
+            self.tower.read_files(folder / _DENSE)
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
         """Loads the state as any module does; the IDs may have changed."""
@@ -197,8 +214,12 @@ class IDGenRecModels(System[IDGenRecConfig]):
 
     def _networks(self, tokenizer: Any) -> tuple[Any, Any]:
         """Loads or draws the generator, then the recommender; the order decides the draws."""
+        settings = self.config.recommender
         generator = build_network(self.config.generator, tokenizer, self._progress)
-        return generator, build_network(self.config.recommender, tokenizer, self._progress)
+        recommender = build_network(settings, tokenizer, self._progress)
+        if settings.words_from is not None:
+            start_words(recommender, tokenizer, settings.words_from, self._progress)
+        return generator, recommender
 
     def _assemble(self, language: Language, generator: Any, recommender: Any) -> None:
         self.language = language
@@ -220,6 +241,19 @@ class IDGenRecModels(System[IDGenRecConfig]):
         state = _read_weights(run)
         for part in ("generator", "recommender"):
             getattr(self, part).load_state_dict(_part(state, part))
+
+
+def _build_tower(config: IDGenRecConfig, sizes: Sizes) -> TextTower:
+    """Builds the tower of the dense score, for the histories of the run.
+
+    Its draws are apart, so that both models start as without it.
+    """
+    settings = config.dense.tower
+    encoder = settings.encoder.model_copy(update={"max_len": config.max_len})
+    update = {"seed": config.seed, "encoder": encoder}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "dense"))
+        return TextTower(settings.model_copy(update=update), Sizes(num_items=sizes.num_items))
 
 
 def _read_weights(run: Path) -> dict[str, Tensor]:

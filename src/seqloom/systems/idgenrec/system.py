@@ -26,6 +26,7 @@ from seqloom.llm.generation.text_model import TextModel
 from seqloom.systems.base import MODEL_FOLDER, TrainingData
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.config import IDGenRecConfig
+from seqloom.systems.idgenrec.dense import Dense, ExactSum, UnionScorer
 from seqloom.systems.idgenrec.ids import words_only
 from seqloom.systems.idgenrec.language import Language, build_language
 from seqloom.systems.idgenrec.models import IDGenRecModels
@@ -33,9 +34,16 @@ from seqloom.systems.idgenrec.phases import GeneratorPhase, RecommenderPhase, Ta
 from seqloom.systems.idgenrec.scorer import BeamScorer, Decoding, ExactScorer
 from seqloom.systems.idgenrec.spelled_prompts import spell_prompt
 from seqloom.systems.idgenrec.templates import read_templates
+from seqloom.systems.sequence import DotProductScorer
+from seqloom.systems.tail_blend import BlendPhase
+from seqloom.systems.texttower import VECTORS
+from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase
 
 IDS = "ids"
-"""The name of the item table and of its entry in the state."""
+"""The name of the table of IDs and of its entry in the state."""
+
+BLENDS = (0.0, 0.1, 0.3, 0.6, 1.0, 1.5, TEXT_ALONE)
+"""Candidates for the weight of a dense score."""
 
 
 class IDGenRec(IDGenRecModels):
@@ -63,10 +71,12 @@ class IDGenRec(IDGenRecModels):
             self._take_over(Path(self.config.start_from))
         else:
             self._build(build_language(self.config, self._texts, data.progress))
+        if self.tower is not None:
+            self.tower.initialise(data)
         self.item_prompts = self.prompts_of(self._texts)
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
-        """Returns tagging if it has epochs, then recommender and generator in turn."""
+        """Returns tagging if it has epochs, then recommender and generator in turn, then the dense score."""
         train = data.dataset.train
         origins = data.dataset.manifest.options.get("origins")
         users = [o["users"] for o in origins] if origins else [data.dataset.num_users]
@@ -79,6 +89,9 @@ class IDGenRec(IDGenRecModels):
                 before = number - 1
                 phases.append(GeneratorPhase(self, train, users, choices, before, data.processes))
             phases.append(RecommenderPhase(self, train, users, number, data.processes))
+        if self.tower is not None:
+            phases.append(ViewPhase(self.tower, data, "dense", self, TEXT_ALONE))
+            phases.append(BlendPhase("blend", self, "blend", BLENDS))
         return phases
 
     def rehearse(self) -> float:
@@ -95,8 +108,8 @@ class IDGenRec(IDGenRecModels):
         return seconds * (self.config.rounds if self.config.generation.epochs else 1)
 
     def scorer(self) -> Scorer:
-        """Returns the recommender over the present IDs."""
-        return self._scorer(self.table, self.recommender.whole())
+        """Returns the recommender over the present IDs, with the dense score if that has a weight."""
+        return self._blended(self.table, None)
 
     def finish(self) -> None:
         """Drops the items' texts. A run without a trained epoch gets its IDs here."""
@@ -115,6 +128,13 @@ class IDGenRec(IDGenRecModels):
         self.item_prompts = self.prompts_of(self._texts)
 
     @property
+    def fixed_entries(self) -> frozenset[str]:
+        """The words of the items that a dense score reads."""
+        if self.tower is None:
+            return frozenset()
+        return frozenset(f"tower.{name}" for name in self.tower.fixed_entries)
+
+    @property
     def uses_language_model(self) -> bool:
         """Always true."""
         return True
@@ -122,8 +142,9 @@ class IDGenRec(IDGenRecModels):
     # See `core.protocols.ExtendsCatalogue`.
 
     def item_tables(self) -> dict[str, Tensor]:
-        """Returns the textual IDs. Shapes: [N, longest + 1]."""
-        return {IDS: self.ids[1:]}
+        """Returns the IDs, and the text vectors of a dense score. Shapes: [N, longest + 1], [N, D]."""
+        tables = {IDS: self.ids[1:]}
+        return tables if self.tower is None else tables | self.tower.item_tables()
 
     def rows_of(self, known: Callable[[], KnownItems]) -> RowsOf:
         """Returns a function that names new items with the catalogue's words."""
@@ -132,13 +153,16 @@ class IDGenRec(IDGenRecModels):
             texts = self.texts_of(new.items)
             maker = self.maker(self.language, taken=words_only(tables[IDS]))
             ids, _ = maker.make(texts, new.item_ids, self.prompts_of(texts))
-            return NewRows({IDS: ids.to(self.ids.device)})
+            tables = {IDS: ids.to(self.ids.device)}
+            if self.tower is not None:
+                tables[VECTORS] = self.tower.vectors_of(new.items)
+            return NewRows(tables)
 
         return rows
 
     def scorer_over(self, tables: Mapping[str, Tensor]) -> Scorer:
         """Returns the recommender over longer tables."""
-        return self.scorer_of_ids(tables[IDS])
+        return self._blended(_table_of(tables[IDS]), tables.get(VECTORS))
 
     # See `core.protocols.NamesItems`.
 
@@ -191,14 +215,19 @@ class IDGenRec(IDGenRecModels):
         rows = self.ids[1:] if ids is None else ids
         return [language.lexicon.text(row) for row in rows.tolist()]
 
-    def scorer_of_ids(self, ids: Tensor, recommender: Any = None) -> BeamScorer | ExactScorer:
+    def scorer_of_ids(
+        self, ids: Tensor, recommender: Any = None, items: pa.Table | None = None
+    ) -> Scorer:
         """Returns a scorer of a catalogue with these IDs, by another recommender if one is given.
+
+        A dense score takes part if `items`, the texts of that catalogue, are given.
 
         Shapes: ids [M, T] output numbers.
         """
-        ids = ids[:, : int((ids != PAD).sum(1).max())].to(self.ids.device)
-        table = torch.cat([torch.full_like(ids[:1], PAD), ids])
-        return self._scorer(table, self.recommender if recommender is None else recommender)
+        table = _table_of(ids.to(self.ids.device))
+        if items is None or self.tower is None:
+            return self._scorer(table, self.recommender if recommender is None else recommender)
+        return self._blended(table, self.tower.vectors_of(items))
 
     def templates_match_source(self) -> bool:
         """Returns whether the templates equal those of their file, or of the run `start_from`."""
@@ -220,6 +249,22 @@ class IDGenRec(IDGenRecModels):
         """Writes the prompt of a history of item numbers token by token."""
         return spell_prompt(self.language, self.table, items, template)
 
+    def _blended(self, table: Tensor, vectors: Tensor | None) -> Scorer:
+        """Returns the scorer of IDs, with the dense score if that has a weight.
+
+        Shapes: table [N + 1, T], vectors [N, D], by default those of the training's items.
+        """
+        weight = 0.0 if self.tower is None else float(self.blend)
+        if self.tower is not None and weight >= TEXT_ALONE:
+            return self.tower.vector_scorer(vectors)
+        ids = self._scorer(table, self.recommender.whole())
+        if self.tower is None or not weight:
+            return ids
+        dense = Dense(DotProductScorer(self.tower, vectors), weight, self.tower.max_len)
+        if isinstance(ids, ExactScorer):
+            return ExactSum(ids, dense)
+        return UnionScorer(ids, dense, self.config.dense.nearest)
+
     def _scorer(self, table: Tensor, recommender: TextModel) -> BeamScorer | ExactScorer:
         config = self.config
         if config.template >= self.num_templates:
@@ -232,3 +277,9 @@ class IDGenRec(IDGenRecModels):
         )
         beam = BeamScorer(recommender, self.builder, table, tree, decoding)
         return beam.exact_scorer() if config.decoding == "exact" else beam
+
+
+def _table_of(ids: Tensor) -> Tensor:
+    """Cuts IDs to their longest, below a row of padding. Shapes: [M, T] -> [M + 1, T']."""
+    ids = ids[:, : int((ids != PAD).sum(1).max())]
+    return torch.cat([torch.full_like(ids[:1], PAD), ids])

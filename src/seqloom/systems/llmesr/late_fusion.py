@@ -1,50 +1,19 @@
-"""Training of two views that learn apart and whose scores are added."""
+"""Training of a recency view, whose score is added to that of the collaborative view."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from seqloom.core.phase import Mean, Optimisation, Steps
 from seqloom.data.batches import TrainingBatch, plan_epoch, training_rows
 from seqloom.systems.base import TrainingData
 from seqloom.systems.ranking_loss import RankingLoss
-from seqloom.systems.sequence import RankingPhase, SequenceSystem
 
 if TYPE_CHECKING:
     from seqloom.systems.llmesr.config import LLMESRConfig
     from seqloom.systems.llmesr.recency_view import RecencyView
 
 _EPOCHS, _LEARNING_RATE = 2, 0.02
-
-
-TEXT_ALONE = 1e3
-"""Weight of the semantic score at which an untrained collaborative score does not count."""
-
-
-class ViewPhase(RankingPhase):
-    """Trains one view by itself; `whole` is validated, with `weight` as its blend of the semantic score.
-
-    The text's own phase comes first and is validated alone; the collaborative view's phase then stops where
-    both together are best.
-    """
-
-    def __init__(
-        self,
-        view: SequenceSystem[Any],
-        data: TrainingData,
-        name: str,
-        whole: nn.Module,
-        weight: float,
-    ) -> None:
-        super().__init__(view, data, name)
-        self._whole, self._weight = whole, weight
-
-    def steps(self, epoch: int) -> Steps:
-        """Returns the batches of an epoch."""
-        self._whole.get_buffer("blend").fill_(self._weight)
-        return super().steps(epoch)
 
 
 class RecencyPhase:

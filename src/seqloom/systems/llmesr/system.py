@@ -23,7 +23,7 @@ from seqloom.nn.fusion import CrossViewFusion
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.llmesr.distillation import Distillation
-from seqloom.systems.llmesr.late_fusion import TEXT_ALONE, RecencyPhase, ViewPhase
+from seqloom.systems.llmesr.late_fusion import RecencyPhase
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.recency_view import RecencyView, hold_last
 from seqloom.systems.llmesr.views import SemanticView
@@ -31,6 +31,7 @@ from seqloom.systems.sequence import RankingPhase, SequenceSystem
 from seqloom.systems.tail_blend import SCORE_BLENDS, BlendPhase
 from seqloom.systems.text_start import scaled_pca
 from seqloom.systems.texttower import TextTower
+from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase
 from seqloom.text.store import load_embeddings
 
 

@@ -45,6 +45,7 @@ def built(
         "llm": {"name": str(shared_tiny_llama())},
         "batch_size": 16,
         "max_len": 12,
+        "candidates": "ids",
     }
     if request.param == "bidirectional":
         folder = save_tiny_bert(tmp_path / "bert")
@@ -111,6 +112,7 @@ def test_estimates_describe_the_run(dataset: Dataset, tmp_path: Path) -> None:
         "ids": {"run": str(tmp_path / "ids")},
         "batch_size": 16,
         "max_len": 12,
+        "candidates": "ids",
         "epochs": 1,
     }
     reported = plan(dataset, "e4srec", config=keys, device="cpu", rates=RATES)
@@ -126,6 +128,7 @@ def test_the_width_of_ids_that_are_to_be_trained_is_known(dataset: Dataset) -> N
         "llm": {"name": str(shared_tiny_llama())},
         "batch_size": 16,
         "max_len": 12,
+        "candidates": "ids",
     }
     narrow, wide = (
         plan(

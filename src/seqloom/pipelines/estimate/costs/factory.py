@@ -10,6 +10,7 @@ from seqloom.pipelines.estimate.costs.e4srec import E4SRecCosts
 from seqloom.pipelines.estimate.costs.llmesr import LLMESRCosts
 from seqloom.pipelines.estimate.costs.sequence import SequenceCosts
 from seqloom.systems.base import System, SystemConfig
+from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.llmesr.config import LLMESRConfig
 
 _COSTS: dict[str, Callable[[Any], TrainingCosts]] = {
@@ -28,6 +29,8 @@ def has_costs(name: str, config: SystemConfig) -> bool:
     """Returns whether the costs of the system `name` can be counted: those of one ranking phase can."""
     if isinstance(config, LLMESRConfig):
         return config.views == "collaborative" or config.semantic.encoder == "shared"
+    if isinstance(config, E4SRecConfig):
+        return config.candidates == "ids"
     return name in _COSTS
 
 

@@ -63,6 +63,11 @@ def test_whole_words_come_before_beginnings_and_popular_rows_first(index: TextIn
     assert both.find("red", np.asarray([1, 5, 3])) == [1, 2, 0]
 
 
+def test_a_whole_word_is_a_better_correction_than_a_beginning() -> None:
+    index = TextIndex(["Postino, Il", "Postman, The"])
+    assert index.find("postmn", np.asarray([9, 1])) == [1, 0]
+
+
 def test_most_words_suffice_where_no_row_has_all(index: TextIndex) -> None:
     assert index.find("lord rings hobbit") == [2]
     assert index.find("lord hobbit") == []

@@ -104,27 +104,28 @@ class TextIndex:
         else:
             with self._lock:
                 close = self._corrected(word)
-            if close:
-                yield 0.6, self._united(close)
+            for value, words in zip((0.7, 0.6), close, strict=True):
+                if words:
+                    yield value, self._united(words)
 
     def _united(self, words: Sequence[str]) -> np.ndarray:
         return np.unique(np.concatenate([self._rows[each] for each in words]))
 
-    def _correct(self, word: str) -> tuple[str, ...]:
-        """The words that are one or two errors from `word`, or whose beginnings are; the nearest alone."""
+    def _correct(self, word: str) -> tuple[list[str], list[str]]:
+        """The words that are one or two errors from `word`, and those whose beginnings are."""
         if not _FEWEST <= len(word) <= _LONGEST or not 0 < len(self._words) <= _MOST_FUZZY:
-            return ()
+            return [], []
         allowed = 1 if len(word) < 2 * _FEWEST else 2
         codes, lengths, masks = self._letters
         lacking = np.bitwise_count(np.uint64(_mask(word)) & ~masks)
         at = np.flatnonzero((lengths >= len(word) - allowed) & (lacking <= allowed))
-        if not len(at):
-            return ()
-        errors = _errors(word, codes[at])
-        nearest = errors.min()
-        if nearest > allowed:
-            return ()
-        return tuple(self._words[row] for row in at[errors == nearest][:_MOST_PREFIXED])
+        whole, beginning = _errors(word, codes[at], lengths[at])
+
+        def nearest(errors: np.ndarray) -> list[str]:
+            best = min(allowed, errors.min(initial=allowed))
+            return [self._words[row] for row in at[errors == best][:_MOST_PREFIXED]]
+
+        return nearest(whole), nearest(beginning)
 
     @cached_property
     def _letters(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -144,12 +145,12 @@ def _mask(word: str) -> int:
     return mask
 
 
-def _errors(word: str, codes: np.ndarray) -> np.ndarray:
-    """Returns the fewest errors between `word` and a beginning of each other word.
+def _errors(word: str, codes: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the errors between `word` and each other word, and the fewest with a beginning of it.
 
     An error is a letter too many, missing, another, or two exchanged (optimal string alignment).
 
-    Shapes: codes [W, L] -> [W].
+    Shapes: codes [W, L], lengths [W] -> [W], [W].
     """
     count = len(word)
     width = min(codes.shape[1], count + 2)
@@ -169,4 +170,6 @@ def _errors(word: str, codes: np.ndarray) -> np.ndarray:
                 best = np.where(swapped, np.minimum(best, before[:, j - 2] + 1), best)
             new[:, j] = best
         before, row = row, new
-    return row[:, max(0, count - 2) :].min(1)
+    at_end = row[np.arange(len(row)), np.minimum(lengths, width)]
+    whole = np.where(lengths > width, np.iinfo(np.int16).max, at_end)
+    return whole, row[:, max(0, count - 2) :].min(1)

@@ -19,7 +19,8 @@ class ComparedList(BaseModel):
     unknown: dict[str, list[str]] = Field({}, description="Ids that the model does not know.")
     about: AboutOut | None = Field(None, description="How the sentence `about` was understood.")
     ranks: dict[str, int] = Field(
-        {}, description="The model's ranks of the items of all lists, where it can recommend them."
+        {},
+        description="The model's ranks of the items of all lists and of `rank_of`, if it can list them.",
     )
     rankable: int | None = Field(
         None, description="Number of items that can be recommended; null if not known."

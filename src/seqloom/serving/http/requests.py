@@ -110,6 +110,9 @@ class CompareRequest(_Subject):
     hide_last: int = Field(
         0, ge=0, le=1000, description="How many of the latest events to leave out."
     )
+    rank_of: list[Identifier] = Field(
+        [], max_length=20, description="Items whose ranks to state beside those of the lists."
+    )
     k: int = Field(10, ge=1, description="Number of items of each list.")
     about: str | None = Field(
         None, max_length=LONGEST, description="A sentence that steers the lists."

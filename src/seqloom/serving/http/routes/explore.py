@@ -61,7 +61,7 @@ async def compare(body: CompareRequest, request: Request, context: Ctx) -> Respo
     following = whole[shown] if shown < len(whole) else None
     listed = [[item.item_id for item in each.items] for each in answers if isinstance(each, Answer)]
     hidden = [] if following is None else [following]
-    wanted = unique([*chain.from_iterable(listed), *hidden])
+    wanted = unique([*chain.from_iterable(listed), *hidden, *body.rank_of])
     ranked = await _ask(context, names, replace(query, k=1, rank_of=tuple(wanted)))
     lists = [
         _list(context, name, answer, ranks, request.state.request_id)

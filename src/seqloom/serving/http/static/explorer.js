@@ -145,7 +145,7 @@ async function load(other) {
 }
 
 async function compare(extra) {
-  return ask("POST", "/v1/compare", { ...subject(), models: state.models, k: LENGTH, ...extra });
+  return ask("POST", "/v1/compare", { ...subject(), models: state.models, k: LENGTH, rank_of: state.why ? [state.why] : [], ...extra });
 }
 
 async function refresh() {

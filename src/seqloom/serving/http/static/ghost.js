@@ -1,7 +1,7 @@
 // What if this item existed: its rank, its reach and its neighbours, without adding it.
 
 import { glyph } from "./systems.js";
-import { $, ask, count, element, listed, name, ordinal, problem, svg } from "./tools.js";
+import { $, ask, count, element, name, ordinal, problem, svg } from "./tools.js";
 
 const FIELDS = 4;
 
@@ -69,7 +69,7 @@ function one(seen, whom) {
       element("p", {}, element("span", { class: "big" }, ordinal(seen.rank)), element("span", { class: "soft" }, ` of ${count(seen.rankable)} for ${whom}. ${reach}`)),
       scale(seen.rank, seen.rankable));
   } else parts.push(element("p", { class: "soft" }, `No rank: ${whom} has no known history. ${reach}`));
-  if (seen.nearest.length) parts.push(element("p", { class: "soft" }, `Nearest known items: ${listed(seen.nearest.map(name))}.`));
+  if (seen.nearest.length) parts.push(element("p", { class: "soft" }, `Nearest known items: ${seen.nearest.map(name).join(" \u00b7 ")}`));
   return element("div", {}, ...parts);
 }
 

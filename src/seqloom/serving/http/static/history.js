@@ -119,7 +119,7 @@ function labelDays(place, shown, starts, timed) {
 
 function drawChips(shown, tried, kept) {
   const chips = shown.slice(-CHIPS).map((event) => element("li", {
-    class: `chip${event.at === kept ? " next" : event.at > kept ? " off" : ""}`, "data-at": event.at,
+    class: `chip${event.at === kept ? " next" : event.at > kept ? " off" : ""}`, "data-at": event.at, "data-tip": name(event),
   }, name(event)));
   const place = $("chips");
   place.replaceChildren(...chips, ...tried.map((item) => element("li", { class: "chip tried" }, `${name(item)}?`)));

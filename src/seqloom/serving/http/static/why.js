@@ -48,8 +48,9 @@ function sentence(explanation, state, view) {
     element("b", {}, name(strongest)), ` did most: without it the score, ${decimals(explanation.score, 2)}, would be `,
     element("b", {}, `${Math.abs(strongest.change).toFixed(2)} ${way}`), ". ",
   ];
-  const rank = view.now?.models.find((each) => each.model === state.by)?.ranks?.[state.why] ?? explanation.list_rank;
+  const rank = view.now?.models.find((each) => each.model === state.by)?.ranks?.[state.why] ?? (state.about ? null : explanation.list_rank);
   if (rank) parts.push(`It is ${ordinal(rank)} of ${explanation.rankable.toLocaleString("en")} that can be recommended.`);
+  else if (state.about) parts.push("It is not in reach here: the sentence, or the history, leaves it out.");
   else parts.push("It cannot be recommended here: the history holds it, or it was removed.");
   if (state.about) parts.push(element("span", { class: "soft" }, " The bars leave the sentence out."));
   return element("p", { class: "says" }, ...parts);
@@ -65,8 +66,8 @@ function views(explanation) {
 }
 
 function bars(explanation) {
-  // What would be drawn as nothing is left to the chart of the history.
-  const least = 0.01 * Math.max(...explanation.history.map((each) => Math.abs(each.change)));
+  // What would read 0.00, or be drawn as nothing, is left to the chart of the history.
+  const least = Math.min(0.005, 0.01 * Math.max(...explanation.history.map((each) => Math.abs(each.change))));
   const raises = explanation.history.filter((each) => each.change > least).slice(0, EACH_WAY);
   const lowers = explanation.history.filter((each) => each.change < -least).slice(-EACH_WAY);
   const shown = [...raises, ...lowers];

@@ -232,6 +232,9 @@ class ModelReply(BaseModel):
     new_items: bool = Field(description="Whether items can be added without training.")
     new_items_reason: str | None = Field(None, description="Why items cannot be added.")
     columns: list[str] = Field(description="Text columns of the catalogue.")
+    tail_below: int | None = Field(
+        None, description="Items with fewer events in training are of the long tail."
+    )
 
 
 class ModelsReply(BaseModel):

@@ -167,7 +167,6 @@ def _list(
 ) -> dict[str, Any]:
     if isinstance(answer, BaseException):
         return {"model": name, "problem": problem_of(answer, request_id).document(request_id)}
-    ranked = isinstance(ranks, Answer)
     return {
         "model": name,
         "version": answer.version,
@@ -176,8 +175,8 @@ def _list(
         "fallback": answer.fallback,
         "unknown": answer.unknown,
         "about": None if answer.about is None else answer.about.model_dump(),
-        "ranks": ranks.ranks if ranked else {},
-        "rankable": ranks.rankable if ranked else None,
+        "ranks": ranks.ranks if isinstance(ranks, Answer) else {},
+        "rankable": ranks.rankable if isinstance(ranks, Answer) else None,
     }
 
 

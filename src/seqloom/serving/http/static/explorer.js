@@ -1,5 +1,6 @@
 // The explorer: what comes next for a user, by two models side by side, and what would change it.
 
+import { drawFacts, drawLegend } from "./facts.js";
 import { openFinder, readyToFind } from "./find.js";
 import { readyToPlace, suggest } from "./ghost.js";
 import { drawHistory } from "./history.js";
@@ -10,7 +11,7 @@ import { forget, readAddress, remember, state, undo, writeAddress } from "./stat
 import { drawSteer, readyToSteer } from "./steer.js";
 import { arrange, glyph } from "./systems.js";
 import { readyTips } from "./tip.js";
-import { $, announce, ask, day, element, name, plural, problem, settled, useToken } from "./tools.js";
+import { $, announce, ask, element, name, problem, settled, useToken } from "./tools.js";
 import { changesOf, drawTrial } from "./trial.js";
 import { drawWhy } from "./why.js";
 
@@ -240,7 +241,7 @@ async function explain() {
 
 function drawReasons() {
   holdingFocus(() => {
-    drawHistory(view, state, effective());
+    drawHistory(view, state, effective(), act);
     drawWhy(view, state, act);
   });
 }
@@ -268,7 +269,7 @@ function draw() {
   $("who").textContent = called();
   $("asked").classList.toggle("short", called().length < 22);
   const shared = current();
-  drawFacts(shared);
+  drawFacts(view.events, state.user, shared);
   const single = state.models.length < 2;
   $("bench").classList.toggle("single", single);
   places[1].hidden = single;
@@ -288,30 +289,11 @@ function draw() {
   $("another").hidden = view.examples.length < 2;
   drawTrial(view, state, act);
   drawSteer(view, state);
-  drawHistory(view, state, effective());
+  drawHistory(view, state, effective(), act);
   drawWhy(view, state, act);
   suggest(view.items.get(state.why));
   drawLinks($("gutter"), places, single ? [null] : shared, state.why);
-  $("legend").hidden = single;
-}
-
-function drawFacts([left, right]) {
-  const events = view.events;
-  const dated = events.filter((event) => event.timestamp !== null);
-  const days = new Set(dated.map((event) => Math.floor(event.timestamp / 86400))).size;
-  const parts = [];
-  if (!events.length) parts.push(state.user === null ? "An empty history: find an item and try it. " : "The store has no events of this user; the lists show what is popular. ");
-  else if (!dated.length) parts.push(`${plural(events.length, "event")}, without dates. `);
-  else parts.push(`${plural(events.length, "event")} on ${plural(days, "day")}, ${day(dated[0].timestamp, true)} to ${day(dated[dated.length - 1].timestamp, true)}. `);
-  if (left?.items?.length && right?.items?.length) {
-    const ids = right.items.map((item) => item.item_id);
-    const both = left.items.filter((item) => ids.includes(item.item_id)).length;
-    parts.push("The models agree on ", element("b", {}, `${both} of ${Math.max(left.items.length, ids.length)}`));
-    const [first, second] = [left.items[0], right.items[0]];
-    if (first.item_id === second.item_id) parts.push(", and both put ", element("b", {}, name(first)), " first.");
-    else parts.push(`; ${left.model} puts `, element("b", {}, name(first)), ` first, ${right.model} `, element("b", {}, name(second)), ".");
-  } else if (left?.items?.length) parts.push(`${left.model} puts `, element("b", {}, name(left.items[0])), " first.");
-  $("facts").replaceChildren(...parts);
+  drawLegend(single, served(state.models[0]).tail_below);
 }
 
 async function start() {
@@ -354,9 +336,6 @@ function ready() {
   readyTips();
   drawKeys();
   readyKeys(act);
-  $("legend").replaceChildren(
-    element("span", { class: "sample line", "aria-hidden": "true" }), "in both lists",
-    element("span", { class: "sample stub", "aria-hidden": "true" }), "only here; a number is its rank for the other model");
   for (const [id, work] of Object.entries({ who: act.find, "find-button": act.find, another: act.another, back: act.back, forward: act.forward })) $(id).addEventListener("click", work);
   $("keys-button").addEventListener("click", () => $("keys").showModal());
   $("copy").addEventListener("click", copyLink);

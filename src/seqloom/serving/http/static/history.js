@@ -25,12 +25,12 @@ export function contributions(explanation, effective) {
   return changes;
 }
 
-export function drawHistory(view, state, effective) {
+export function drawHistory(view, state, effective, act) {
   const events = view.events;
   const first = Math.max(0, events.length - SHOWN);
   const shown = events.slice(first).map((event, at) => ({ ...event, at: first + at }));
   const tried = state.tried.map((id, at) => ({ item_id: id, title: view.titles.get(id), tried: true, at: events.length - state.back + at }));
-  drawSays(view, state);
+  drawSays(view, state, act);
   drawLanes(view, state, shown, tried, effective);
   drawChips(shown, tried, events.length - state.back);
   drawTable(view, state, shown, effective);
@@ -39,11 +39,12 @@ export function drawHistory(view, state, effective) {
   $("back").hidden = events.length < 2;
 }
 
-function drawSays(view, state) {
+function drawSays(view, state, act) {
   const place = $("history-says");
   const next = view.now?.next;
   if (!view.events.length) {
-    place.replaceChildren(state.tried.length ? "Only what you try is in the history." : "Empty. Find an item to put in, or choose a user.");
+    place.replaceChildren(state.tried.length ? "Only what you try is in the history. " : "No events yet. ",
+      element("button", { type: "button", class: "link", "data-focus": "empty", onclick: act.find }, state.tried.length ? "Find another item" : "Try an item"));
     return;
   }
   if (state.back && next) {

@@ -15,7 +15,7 @@ export function attributes(item) {
 }
 
 export function rareTag(item) {
-  return item.tail && element("span", { class: "tag", "data-tip": "Few training events: the item is in the long tail." }, "rare");
+  return item.tail && element("span", { class: "tag", "data-tip": "Few events in training: the item is of the long tail." }, "rare");
 }
 
 // How an item moved since `before`, an order of ids; null where nothing was changed.

@@ -1,6 +1,6 @@
 // The bar that stays in sight while something is tried, and the one place that writes.
 
-import { $, announce, ask, element, listed, name, problem } from "./tools.js";
+import { $, announce, ask, element, listed, problem } from "./tools.js";
 
 export function drawTrial(view, state, act) {
   const bar = $("trial");
@@ -54,5 +54,3 @@ export function changesOf(view, state) {
   const tried = state.tried.map((id) => view.titles.get(id) || id);
   return `${listed(tried)} tried: ${parts.join(", ")}`;
 }
-
-export const triedName = (item) => name(item);

@@ -210,6 +210,8 @@ def test_a_user_without_events_and_an_empty_history(pages: Pages) -> None:
     page = pages.open("/#user=nobody", quiet=False)
     expect(page.locator("#facts")).to_contain_text("no events of this user")
     expect(page.locator("#left .note")).to_contain_text("Popular items")
+    expect(page.locator("#why")).to_contain_text("no history yet")
+    expect(page.locator("[aria-busy]")).to_have_count(0)
     shot(page, "nobody")
     own = pages.open("/#own=1")
     expect(own.locator("#facts")).to_contain_text("An empty history")

@@ -214,7 +214,7 @@ async function explain() {
   const item = state.why;
   const ids = effective();
   if (!item || !ids.length) {
-    view.reasons = new Map();
+    view.reasons = new Map(state.models.map((model) => [model, { none: true, history: [], unknown: {} }]));
     view.explained = false;
     drawReasons();
     return;

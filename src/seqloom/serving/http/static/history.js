@@ -15,7 +15,7 @@ const dayOf = (event) => (event.timestamp === null ? null : Math.floor(event.tim
 // What each event did for the explained score, by its place among `events`; empty where it is not known.
 export function contributions(explanation, effective) {
   const changes = new Map();
-  if (!explanation || explanation.error) return changes;
+  if (!explanation || explanation.error || explanation.none) return changes;
   const unknown = new Set(explanation.unknown.history || []);
   const known = effective.map((id, at) => [id, at]).filter(([id]) => !unknown.has(id));
   const read = known.slice(-explanation.history.length);
@@ -96,6 +96,7 @@ function drawLanes(view, state, shown, tried, effective) {
     ];
   });
   const count = starts.filter(Boolean).length;
+  place.hidden = !shown.length && !tried.length;
   place.className = `lanes${count > 12 ? " many" : ""}`;
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", `${plural(shown.length, "event")} of the history, and what each did for the chosen item; the numbers are in the table below`);

@@ -15,6 +15,7 @@ export function drawWhy(view, state, act) {
   }
   const explanation = view.reasons.get(state.by);
   const busy = explanation === undefined;
+  const ready = explanation && !explanation.error && !explanation.none;
   place.className = `card why ${colour(state.by)}`;
   if (busy) place.setAttribute("aria-busy", "true");
   else place.removeAttribute("aria-busy");
@@ -24,9 +25,10 @@ export function drawWhy(view, state, act) {
       element("h2", { class: "clamp" }, name(item)),
       switcher(view, state, act),
       ...(explanation?.error ? [problem(explanation.error, explanation.error.kind === "nothing-to-explain" ? null : act.refresh)] : []),
-      ...(explanation && !explanation.error ? [sentence(explanation, state, view), views(explanation)] : [])),
+      ...(explanation?.none ? [element("p", { class: "says soft" }, "There is no history yet to explain it from.")] : []),
+      ...(ready ? [sentence(explanation, state, view), views(explanation)] : [])),
     element("div", { class: "why-bars" },
-      ...(explanation && !explanation.error ? bars(explanation) : []),
+      ...(ready ? bars(explanation) : []),
       element("button", {
         type: "button", class: "button main", "data-focus": "what-if", "aria-keyshortcuts": "W", onclick: () => act.attempt(item),
       }, "What if this came next? ", element("kbd", {}, "W"))));

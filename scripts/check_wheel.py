@@ -24,6 +24,8 @@ IN_WHEEL = (
     "seqloom/py.typed",
     "seqloom/cli/main.py",
     "seqloom/serving/http/static/index.html",
+    "seqloom/serving/http/static/vendor/swagger-ui-bundle.js",
+    "seqloom/serving/http/static/vendor/swagger-ui-license.txt",
     "seqloom/reports/templates/page.html.j2",
     "seqloom/text/templates/item-full.txt",
 )

@@ -2,8 +2,9 @@
 
     python scripts/screenshots.py work/demo/report.html work/demo/runs/llmesr work/demo/runs/sasrec
 
-writes `docs/images/report.png` (the report of `compare`) and `docs/images/explorer.png` (the explorer of
-`serve`). Needs playwright and chromium, as the tests of the explorer do.
+writes `docs/images/report.png` (the report of `compare`), `docs/images/explorer.png` (the explorer of
+`serve`) and the whole explorer at three widths, `docs/images/explorer-WIDTH.png`. Needs playwright and
+chromium, as the tests of the explorer do.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = {"width": 1180, "height": 760}
+WIDTHS = (390, 768, 1280)
+MOST_BYTES = 300_000
 
 
 def main() -> None:
@@ -37,9 +39,7 @@ def main() -> None:
     with open_page() as page:
         save_report(page, paths.report)
         with serve(paths.runs) as address:
-            page.goto(address)
-            show_lists(page, httpx.get(f"{address}/v1/users", params={"prefix": ""}).json())
-        save(page, "explorer")
+            save_explorer(page, address)
 
 
 @contextmanager
@@ -87,15 +87,19 @@ def wait_until_ready(address: str, server: subprocess.Popen[bytes], timeout_s: f
     raise RuntimeError("the server did not start")
 
 
-def show_lists(page: Page, users: Any) -> None:
-    """Chooses the first user and opens an explanation of the first item."""
-    first = (users["users"] if isinstance(users, dict) else users)[0]
-    user = first if isinstance(first, str) else first["user_id"]
-    page.get_by_label("User id, or its beginning").fill(user)
-    page.locator("#users").get_by_role("button", name=user, exact=True).click()
-    page.locator("#left .entries li").nth(9).wait_for()
-    page.locator("#left .entries li button").first.click()
-    page.locator("#left .why meter").first.wait_for()
+def save_explorer(page: Page, address: str) -> None:
+    """Writes the explorer on its example user, with the explanation of the first item."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(address)
+        page.locator("#why .two-ways").nth(1).wait_for()
+        page.locator("#lanes i.raises, #lanes i.lowers").first.wait_for(state="attached")
+        page.wait_for_load_state("networkidle")
+        path = IMAGES / f"explorer-{width}.png"
+        page.screenshot(path=path, full_page=True)
+        if path.stat().st_size > MOST_BYTES:
+            raise RuntimeError(f"{path} has more than {MOST_BYTES:,} bytes")
+    save(page, "explorer")
 
 
 def save(page: Page, name: str) -> None:

@@ -70,6 +70,7 @@ COVERED = {
     "reports/sweep_report.py": "pipelines/experiments/test_sweep.py",
     "runs/new_items.py": "pipelines/recommend/test_add_items.py",
     "runs/recommendations.py": "contracts/test_same_lists.py",
+    "serving/http/routes/explore.py": "serving/http/test_http_compare.py",
     "serving/http/routes/items.py": "serving/http/test_http.py",
     "serving/http/routes/models.py": "serving/http/test_http.py",
     "serving/http/routes/recommend.py": "serving/http/test_http.py",

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from seqloom.core.config import Config
 from seqloom.llm.request_options import RequestOptions
 from seqloom.llm.reranking.options import RerankOptions
+from seqloom.serving.engine.pictures import check_origin
 from seqloom.serving.store import DEFAULT_URL
 
 
@@ -116,6 +117,9 @@ class ServerConfig(Config):
     explain: RequestOptions = Field(default_factory=RequestOptions)
     """Words of explanations by a language model (`explain.model`) where the evidence supports them; without
     one, by templates."""
+    pictures: tuple[str, ...] = ()
+    """Origins (`https://images.example.com`) from which the explorer shows the pictures of items whose
+    catalogue has their addresses. Browsers then contact these hosts; by default there are none."""
     import_histories: bool = True
     """Import the events of the runs' data sets into the store, each event once."""
     auth: bool | None = None
@@ -130,3 +134,8 @@ class ServerConfig(Config):
     """Limits of a request."""
     connections: ConnectionsConfig = Field(default_factory=ConnectionsConfig)
     """Limits of a connection."""
+
+    @field_validator("pictures")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_origin(each) for each in origins)

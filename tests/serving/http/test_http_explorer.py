@@ -1,187 +1,262 @@
-"""The explorer in a real browser: by mouse, by keyboard, on a phone, in the dark, when things fail."""
+"""The explorer in a real browser: by mouse, by keyboard, at three widths, in the dark, when things fail."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from support.browser import WIDTHS, Pages, chromium, fits, shot, violations
+
 playwright = pytest.importorskip("playwright.sync_api")
-SHOTS = Path(__file__).resolve().parents[3] / "build" / "explorer"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PHONE = {"width": 360, "height": 740}
 expect = playwright.expect
 
 
 @pytest.fixture(scope="module")
-def browser() -> Any:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (Debian package chromium)")
-    expect.set_options(timeout=20_000)
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+def browser() -> Iterator[Any]:
+    with chromium() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture
-def open_page(browser: Any, live: str) -> Iterator[Callable[..., Any]]:
-    """Open a page; faults in its console, and requests to other hosts, fail the test."""
-    contexts, faults = [], []
-
-    def start(path: str = "/", quiet: bool = True, **options: Any) -> Any:
-        context = browser.new_context(base_url=live, **options)
-        contexts.append(context)
-        page = context.new_page()
-        if quiet:
-            page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-            page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith(live) else faults.append(r.url))
-        page.goto(path)
-        return page
-
-    yield start
-    for context in contexts:
-        context.close()
-    assert faults == []
+def pages(browser: Any, shop_address: str) -> Iterator[Pages]:
+    """Opens pages; faults in their consoles, and requests to other hosts, fail the test."""
+    opened = Pages(browser, shop_address)
+    yield opened
+    opened.close()
+    assert opened.faults == []
 
 
-def shot(page: Any, name: str) -> None:
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+def shown(page: Any) -> Any:
+    """Waits until lists and reasons stand."""
+    expect(page.locator("#left .item")).to_have_count(10)
+    expect(page.locator("#why .two-ways").nth(1)).to_be_visible()
+    expect(page.locator("#lanes .tick i.raises, #lanes .tick i.lowers").first).to_be_attached()
+    return page
 
 
 def titles(page: Any, side: str) -> list[str]:
-    return page.locator(f"#{side} .entries .title").all_inner_texts()
+    return page.locator(f"#{side} .item .title").all_inner_texts()
 
 
-def choose(page: Any, user: str) -> None:
-    page.get_by_label("User id, or its beginning").fill(user)
-    page.locator("#users").get_by_role("button", name=user, exact=True).click()
-    expect(page.locator("#left .entries li")).to_have_count(10)
+def history(address: str, user: str) -> list[dict[str, Any]]:
+    return httpx.get(f"{address}/v1/users/{user}").json()["history"]
 
 
-def fits(page: Any) -> bool:
-    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_opens_on_a_living_example(pages: Pages, width: int, scheme: str) -> None:
+    page = shown(pages.open(width=width, color_scheme=scheme))
+    expect(page.locator("h1")).to_have_text(re.compile("^What comes next for user .+\\?$"))
+    expect(page.locator("#facts")).to_contain_text("The models agree on")
+    assert "user=" in page.url
+    assert fits(page)
+    shot(page, f"explorer-{width}-{scheme}")
+    assert violations(page) == []
 
 
-def test_a_user_two_lists_an_explanation_and_an_event(
-    open_page: Callable[..., Any], live: str
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_trial_changes_the_lists_and_nothing_else(
+    pages: Pages, shop_address: str, width: int
 ) -> None:
-    page = open_page(viewport={"width": 1200, "height": 900})
-    expect(page.locator("#left")).to_contain_text("Choose a user")
-    shot(page, "empty")
-    choose(page, "u7")
-    expect(page.locator("#right .entries li")).to_have_count(10)
-    expect(page.locator("#left select")).to_have_value("llmesr")
-    expect(page.locator("#right select")).to_have_value("sasrec")
-    kept = httpx.get(f"{live}/v1/users/u7").json()["history"]
-    expect(page.locator("#history li")).to_have_count(len(kept))
-    assert page.locator("#left .tail").count() > 0
-
-    page.locator("#left").get_by_role("button", name=re.compile("^Why")).first.click()
-    why = page.locator("#left .why")
-    expect(why).to_contain_text("semantic view")
-    expect(why.locator("meter").first).to_be_visible()
-    shot(page, "explained")
-
+    page = shown(pages.open("/#user=c5", width=width, color_scheme="dark"))
     before = titles(page, "left")
-    page.locator("#left").get_by_role("button", name=re.compile("^Add")).first.click()
-    expect(page.locator("#history li")).to_have_count(len(kept) + 1)
-    expect(page.locator("#status")).to_contain_text("Kept an event")
-    expect(page.locator("#left .entries")).not_to_contain_text(before[0] + "\n")
-    assert before[0] not in titles(page, "left")
-    assert len(httpx.get(f"{live}/v1/users/u7").json()["history"]) == len(kept) + 1
+    kept = history(shop_address, "c5")
+    page.locator("#left .add").nth(2).click()
+    expect(page.locator("#trial")).to_contain_text("Nothing is saved")
+    expect(page.locator("#live")).to_contain_text("new in")
+    expect(page.locator("#left .move").first).to_be_visible()
+    assert before[2] not in titles(page, "left")
+    shown(page)
+    assert fits(page)
+    shot(page, f"tried-{width}")
+    assert violations(page) == []
+    assert history(shop_address, "c5") == kept
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#trial")).to_be_hidden()
+    assert titles(page, "left") == before
 
 
-def test_a_history_of_ones_own_by_keyboard_alone(open_page: Callable[..., Any]) -> None:
-    page = open_page()
-    expect(page.locator("#left option").first).to_be_attached()
+def test_saving_is_a_second_step_that_asks(pages: Pages, shop_address: str) -> None:
+    page = shown(pages.open("/#user=c6"))
+    kept = history(shop_address, "c6")
+    page.locator("#right .add").first.click()
+    page.get_by_role("button", name="Save to history").click()
+    expect(page.locator("#save")).to_contain_text("Save to the history of user c6?")
+    assert violations(page) == []
+    page.locator("#save").get_by_role("button", name="Cancel").click()
+    assert history(shop_address, "c6") == kept
+    page.get_by_role("button", name="Save to history").click()
+    page.locator("#save").get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#trial")).to_be_hidden()
+    expect(page.locator("#facts")).to_contain_text(f"{len(kept) + 1} events")
+    assert len(history(shop_address, "c6")) == len(kept) + 1
+
+
+def test_the_address_holds_what_is_on_screen(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c8"))
+    page.locator("#right .title").nth(4).click()
+    expect(page.locator("#right .item").nth(4)).to_have_class(re.compile("selected"))
+    chosen = titles(page, "right")[4]
+    page.locator("#left .add").nth(1).click()
+    expect(page.locator("#trial")).to_be_visible()
+    shown(page)
+    again = shown(pages.open(f"/{page.url[page.url.index('#') :]}"))
+    expect(again.locator("#trial p")).to_have_text(page.locator("#trial p").inner_text())
+    assert titles(again, "left") == titles(page, "left")
+    expect(again.locator("#why h2")).to_have_text(chosen)
+    expect(again.locator("#left .move").first).to_be_visible()
+
+
+def test_stepping_back_says_where_the_truth_would_have_been(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c9"))
+    page.get_by_role("button", name="Step back").click()
+    expect(page.locator("#history-says")).to_contain_text("held out for the test")
+    expect(page.locator("#history-says")).to_contain_text("came next")
+    page.keyboard.press("[")
+    expect(page.locator("#history-says")).to_contain_text("2 events ago")
+    page.keyboard.press("[")
+    expect(page.locator("#history-says")).to_contain_text("both were trained on it")
+    expect(page.locator("#lanes .tick.next")).to_have_count(2)
+    shot(page, "stepped-back")
+    page.keyboard.press("]")
+    page.keyboard.press("z")
+    expect(page.locator("#history-says")).to_contain_text("3 events ago")
+
+
+def test_a_sentence_steers_and_a_bad_one_is_answered_in_its_place(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c5"))
+    page.get_by_label("Steer with a sentence").fill("brand Castellane, not a whisk")
+    page.keyboard.press("Enter")
+    expect(page.locator("#steer-says")).to_contain_text("only brand is castellane")
+    expect(page.locator("#left .item").first).to_contain_text("Castellane")
+    shot(page, "steered")
+    assert violations(page) == []
+    page.get_by_label("Steer with a sentence").fill("price under 1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#steer-says [role=alert]")).to_contain_text("no item")
+    assert len(titles(page, "left")) == 10
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#steer-says")).to_be_empty()
+
+
+def test_the_keyboard_alone_does_everything(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c5"))
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
-    for _ in range(4):
-        page.keyboard.press("Tab")
-    page.keyboard.press("ArrowRight")  # from "a user" to "a history of my own"
-    page.keyboard.press("Tab")
-    expect(page.get_by_label("Items by words of their titles")).to_be_focused()
-    page.keyboard.type("red numb")
-    expect(page.locator("#items li button").first).to_be_visible()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#left .title").first).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    expect(page.locator("#history li")).to_have_count(1)
-    expect(page.locator("#left .entries li")).to_have_count(10)
-    page.locator("#history").get_by_role("button", name=re.compile("^Remove")).focus()
+    expect(page.locator("#why h2")).to_have_text(titles(page, "left")[1])
+    expect(page.locator("#left .title").nth(1)).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#right .title").nth(1)).to_be_focused()
+    page.keyboard.press("m")
+    expect(page.locator("#why .segments [aria-pressed=true]")).to_contain_text("sasrec")
+    page.keyboard.press("w")
+    expect(page.locator("#trial")).to_be_visible()
+    expect(page.locator("#right .title:focus")).to_have_count(1)
+    page.keyboard.press("z")
+    expect(page.locator("#trial")).to_be_hidden()
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    expect(page.locator("#who")).not_to_have_text("user c5")
+
+
+def test_the_finder_forgives_and_its_first_result_is_a_key_away(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c5"))
+    page.keyboard.press("/")
+    expect(page.locator("#query")).to_be_focused()
+    expect(page.locator("#found [role=option]").first).to_be_visible()
+    page.keyboard.type("press castelane cafe")
+    expect(page.locator("#found [role=option]").first).to_contain_text("Castellane Café press")
+    shot(page, "found")
+    assert violations(page) == []
     page.keyboard.press("Enter")
-    expect(page.locator("#history")).to_contain_text("Nothing yet")
-    expect(page.locator("#left")).to_contain_text("Choose a user")
+    expect(page.locator("#trial")).to_contain_text("Castellane Café press")
+    page.keyboard.press("/")
+    page.keyboard.type("user C12")
+    expect(page.locator("#found [aria-selected=true]")).to_contain_text("user c12")
+    page.keyboard.press("Enter")
+    expect(page.locator("#who")).to_have_text("user c12")
+    page.keyboard.press("/")
+    page.keyboard.type("qqqqqq")
+    expect(page.locator("#found-says")).to_contain_text("Nothing matches")
+    page.keyboard.press("Escape")
+    expect(page.locator("#find")).to_be_hidden()
 
 
-def test_on_a_phone_in_the_dark(open_page: Callable[..., Any]) -> None:
-    page = open_page(viewport=PHONE, color_scheme="dark")
-    choose(page, "u3")
-    page.locator("#left").get_by_role("button", name=re.compile("^Why")).first.click()
-    expect(page.locator("#left .why meter").first).to_be_visible()
-    assert fits(page)
-    shot(page, "phone-dark")
-    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert max(int(n) for n in re.findall(r"\d+", back)) < 60
-    page.goto("/docs")
-    expect(page.locator("summary").first).to_be_visible()
-    assert fits(page)
+def test_an_item_that_does_not_exist_is_placed(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c5"))
+    page.get_by_role("button", name="Place it").click()
+    expect(page.locator("#ghost-result")).to_contain_text("at least one text")
+    page.locator("#ghost-fields").get_by_label("title").fill("Brightwater rake, long")
+    page.keyboard.press("Enter")
+    expect(page.locator("#ghost-result")).to_contain_text("for user c5")
+    expect(page.locator("#ghost-result")).to_contain_text("Nearest known items")
+    expect(page.locator("#ghost-result")).to_contain_text("Cannot place it: sasrec")
+    shot(page, "placed")
+    assert violations(page) == []
 
 
-def test_metrics_and_the_interface(open_page: Callable[..., Any]) -> None:
-    page = open_page()
-    page.get_by_role("link", name="Metrics").click()
-    expect(page.locator("#metrics h2")).to_have_count(4)
-    expect(page.locator("#metrics table").first).to_contain_text("tail item")
-    expect(page.locator("#metrics svg.chart").first).to_be_visible()
-    shot(page, "metrics")
-    page.get_by_role("link", name="Interface").click()
-    page.locator("summary", has_text="/v1/recommend").first.click()
-    expect(page.locator("details[open]")).to_contain_text("candidates")
-    shot(page, "interface")
+def test_a_user_without_events_and_an_empty_history(pages: Pages) -> None:
+    page = pages.open("/#user=nobody", quiet=False)
+    expect(page.locator("#facts")).to_contain_text("no events of this user")
+    expect(page.locator("#left .note")).to_contain_text("Popular items")
+    expect(page.locator("#why")).to_contain_text("no history yet")
+    expect(page.locator("[aria-busy]")).to_have_count(0)
+    shot(page, "nobody")
+    own = pages.open("/#own=1")
+    expect(own.locator("#facts")).to_contain_text("An empty history")
+    own.get_by_role("button", name="Try an item").click()
+    expect(own.locator("#query")).to_be_focused()
+    own.keyboard.press("Escape")
+    expect(own.locator("#legend")).to_contain_text("events in training")
+    own.locator("#left .add").first.click()
+    expect(own.locator("#why .two-ways").nth(1)).to_be_visible()
+    expect(own.get_by_role("button", name="Save to history")).to_have_count(0)
+    assert violations(own) == []
 
 
-def test_faults_are_shown_and_can_be_retried(open_page: Callable[..., Any]) -> None:
-    page = open_page(quiet=False)
-    choose(page, "u9")
-    page.route("**/v1/recommend", lambda route: route.abort())
-    page.locator("#right select").select_option("itemknn")
+def test_faults_are_shown_in_their_place_and_can_be_retried(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c5", quiet=False))
+    page.route("**/v1/compare", lambda route: route.abort())
+    page.locator("#right select").select_option("popularity")
     expect(page.locator("#right [role=alert]")).to_contain_text("cannot be reached")
+    assert len(titles(page, "right")) == 10
     shot(page, "error")
-    page.unroute("**/v1/recommend")
+    page.unroute("**/v1/compare")
     page.locator("#right").get_by_role("button", name="Try again").click()
-    expect(page.locator("#right .entries li")).to_have_count(10)
+    expect(page.locator("#right .problem")).to_have_count(0)
+    expect(page.locator("#right select")).to_have_value("popularity")
+    page.route("**/v1/explain", lambda route: route.fulfill(
+        status=503, body='{"detail": "Too many requests are waiting", "request_id": "abc"}'))  # fmt: skip
+    page.locator("#left .title").nth(7).click()
+    expect(page.locator("#why [role=alert]")).to_contain_text("Request abc")
 
 
-def test_a_user_without_history_and_a_search_without_hits(open_page: Callable[..., Any]) -> None:
-    page = open_page()
-    page.get_by_label("User id, or its beginning").fill("nobody")
-    expect(page.locator("#users")).to_contain_text("Nothing found")
-    page.get_by_label("Items by words").fill("zzz")
-    expect(page.locator("#items")).to_contain_text("Nothing found")
-
-
-def test_titles_are_text_and_never_markup(open_page: Callable[..., Any], live: str) -> None:
+def test_titles_are_text_and_never_markup(pages: Pages, shop_address: str) -> None:
     text = "<img src=x onerror=document.title='broken'> violet"
-    httpx.put(f"{live}/v1/items/odd", json={"attributes": {"title": text}})
-    page = open_page()
-    page.get_by_label("a history of my own").check()
-    page.get_by_label("Items by words").fill("violet")
-    expect(page.locator("#items li").first).to_contain_text("<img src=x")
-    assert page.title() == "seqloom explorer"
+    attributes = {"title": text, "brand": "<b>bold</b>"}
+    httpx.put(f"{shop_address}/v1/items/odd", json={"attributes": attributes})
+    page = shown(pages.open("/#user=c5&try=odd"))
+    expect(page.locator("#trial")).to_contain_text("<img src=x")
+    page.keyboard.press("/")
+    page.keyboard.type("violet")
+    expect(page.locator("#found [role=option]").first).to_contain_text("<b>bold</b>")
+    assert page.title() == "seqloom explorer: user c5"
+    httpx.delete(f"{shop_address}/v1/items/odd")
 
 
-def test_a_token_is_requested(open_page: Callable[..., Any]) -> None:
-    page = open_page(quiet=False)
+def test_a_token_is_requested(pages: Pages) -> None:
+    page = pages.open(quiet=False)
     body = '{"detail": "A valid token is needed"}'
     page.route("**/v1/models", lambda route: route.fulfill(status=401, body=body))
     page.reload()
@@ -193,3 +268,38 @@ def test_a_token_is_requested(open_page: Callable[..., Any]) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#token-form")).to_be_hidden()
     assert "Bearer seqloom_abc_secret" in sent
+
+
+def test_small_screens_large_letters_and_forced_colours(pages: Pages) -> None:
+    narrow = shown(pages.open("/#user=c5", width=320))
+    assert fits(narrow)
+    shot(narrow, "narrow")
+    zoomed = shown(pages.open("/#user=c5", width=640))
+    assert fits(zoomed)
+    forced = shown(pages.open("/#user=c5", forced_colors="active"))
+    shot(forced, "forced-colours")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (768, "dark"), (1280, "light")])
+def test_the_models_side_by_side(pages: Pages, width: int, scheme: str) -> None:
+    page = pages.open("/models", width=width, color_scheme=scheme)
+    expect(page.locator("h1")).to_contain_text("highest NDCG@10 of 3 models")
+    expect(page.locator("#panels table").first.locator("tbody tr")).to_have_count(3)
+    expect(page.locator("svg.curves polyline")).to_have_count(2)
+    page.get_by_role("button", name="Parameters").click()
+    expect(page.locator("th[aria-sort=descending]")).to_contain_text("Parameters")
+    assert fits(page)
+    shot(page, f"models-{width}-{scheme}")
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (1280, "dark")])
+def test_the_interface_can_be_tried(pages: Pages, width: int, scheme: str) -> None:
+    page = pages.open("/docs", width=width, color_scheme=scheme)
+    page.locator("#operations-models-list_models_v1_models_get button").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table")).to_contain_text("llmesr")
+    assert fits(page)
+    shot(page, f"docs-{width}-{scheme}")
+    assert violations(page) == []

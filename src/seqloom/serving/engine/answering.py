@@ -17,6 +17,7 @@ from seqloom.serving.engine.explaining import explain
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.observer import Observer
 from seqloom.serving.engine.queries import Answer, Explain, Query, Recommend, Scored, Similar
+from seqloom.serving.engine.ranks import ranks_among
 from seqloom.serving.store.base import Store
 
 NO_HISTORY = "the user has no history"
@@ -162,6 +163,7 @@ def _recommend(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> 
         about = None if row.steered is None else row.steered.followed
         latest = row.history[-row.query.keep_history :] if row.query.keep_history else []
         history = tuple(snapshot.ids[number - 1] for number in latest)
+        ranks, rankable = _ranks(snapshot, row)
         answers.append(
             Answer(
                 model,
@@ -171,9 +173,23 @@ def _recommend(model: ServedModel, snapshot: Snapshot, rows: Sequence[_Row]) -> 
                 fallback,
                 history=history,
                 about=about,
+                ranks=ranks,
+                rankable=rankable,
             )
         )
     return answers
+
+
+def _ranks(snapshot: Snapshot, row: _Row) -> tuple[dict[str, int], int | None]:
+    """The ranks that a query asks for, and the number of items that can be recommended."""
+    known = [(item, number) for item in row.query.rank_of if (number := snapshot.number(item))]
+    if not known:
+        return {}, None
+    steering = None if row.steered is None else row.steered.steering
+    numbers = [number for _, number in known]
+    ranks, rankable = ranks_among(snapshot, row.history, row.hidden, numbers, steering)
+    named = zip(known, ranks, strict=True)
+    return {item: rank for (item, _), rank in named if rank is not None}, rankable
 
 
 def _items(

@@ -97,6 +97,30 @@ class ModelCatalogue:
                     except SeqloomError as error:
                         self.refused[item.item_id] = str(error)
 
+    def rehearse(
+        self, item_id: str, attributes: Mapping[str, str], most: int
+    ) -> tuple[Snapshot, Scorer | None]:
+        """Returns the catalogue of this moment and a scorer with one more item, which nothing else reads.
+
+        The scorer is None where the catalogue has more than `most` items. The run must take new items.
+
+        Raises:
+            SeqloomError: the text cannot be embedded.
+        """
+        system = self._run.system
+        assert isinstance(system, ExtendsCatalogue)
+        with self._lock:
+            snapshot = self.snapshot
+            held = snapshot.scorer.num_items
+            if held > most:
+                return snapshot, None
+            rows = self._rows([LiveItem(item_id, dict(attributes))])
+            tables = {
+                name: torch.cat([table.first(held), rows.tables[name].to(table.first(1))])
+                for name, table in self._tables.items()
+            }
+        return snapshot, system.scorer_over(tables)
+
     def _bring_in(self, items: Sequence[LiveItem]) -> None:
         """Applies all changes or, where it raises, none."""
         added, removed = dict(self.snapshot.added), set(self.snapshot.removed)

@@ -13,6 +13,7 @@ from seqloom.data.sequences import Sequences
 from seqloom.serving.engine.catalogue import Snapshot
 from seqloom.serving.engine.model import ServedModel
 from seqloom.serving.engine.queries import Contribution, Explain, Explanation, ViewPart
+from seqloom.serving.engine.ranks import rank_in
 
 _MOST_LEFT_OUT = 100
 """Items of the history that are left out in turn, the most recent ones, for models of any length."""
@@ -44,6 +45,8 @@ def explain(
     without = [numbers[:i] + numbers[i + 1 :] for i in range(len(numbers))]
     scores = _scores_of(model, snapshot, without, target)
     score = float(whole[target - 1])
+    keys = snapshot.ranker.keys
+    offered = snapshot.ranker.hide(whole[None].clone(), Sequences.from_lists([seen]))[0]
     carried = [
         Contribution(item, position, score - left)
         for position, ((item, _), left) in enumerate(zip(read, scores.tolist(), strict=True))
@@ -53,6 +56,8 @@ def explain(
         item_id=snapshot.ids[target - 1],
         score=score,
         rank=1 + int((whole > score).sum()),
+        list_rank=rank_in(offered, target, None if keys is None else keys.cpu()),
+        rankable=int((offered > -torch.inf).sum()),
         history=sorted(carried, key=lambda each: -each.change),
         views=_views(model, snapshot, numbers, target),
         unknown={"history": missing} if missing else {},

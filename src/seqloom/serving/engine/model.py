@@ -70,6 +70,7 @@ class ServedModel:
         """The items that it can rank; `snapshot` is their state now."""
         self.counts = self.run.training_counts
         self.head_count = head_threshold(self.counts) if self.counts is not None else None
+        """Training events from which on an item is not of the long tail; None where counts are not known."""
         self.views = system.view_columns() if isinstance(system, SplitsScore) else {}
         self._steering: Steering | None = None
         self._steering_lock = threading.Lock()

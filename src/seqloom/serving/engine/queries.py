@@ -25,6 +25,8 @@ class Recommend:
     about_weight: float = DEFAULT_WEIGHT
     keep_history: int = 0
     """How many latest known items of the history the answer repeats."""
+    rank_of: tuple[str, ...] = ()
+    """Items whose ranks among all that can be recommended the answer states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ class Answer(_FromModel):
     """The latest known items of the history, oldest first, as many as the query asks for."""
     about: FollowedSentence | None = None
     """How the sentence was understood; None without one."""
+    ranks: dict[str, int] = field(default_factory=dict)
+    """Ranks of the items of `rank_of` that can be recommended."""
+    rankable: int | None = None
+    """Number of items that can be recommended; None unless ranks were asked for and are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,10 @@ class Explanation(_FromModel):
     score: float
     rank: int
     """Rank in the whole catalogue, seen items included; 1 is best."""
+    list_rank: int | None
+    """Rank among the items that can be recommended; None where the item is not one of them."""
+    rankable: int
+    """Number of items that can be recommended."""
     history: list[Contribution]
     """The largest contribution first."""
     views: dict[str, ViewPart]

@@ -18,6 +18,8 @@ from seqloom.llm.explaining.explainer import Explainer
 from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
+from seqloom.serving.engine.parts import EventParts
+from seqloom.serving.engine.pictures import Pictures
 from seqloom.serving.engine.reranking import RerankStage
 from seqloom.serving.engine.scheduler import OverloadedError
 from seqloom.serving.engine.titles import Titles
@@ -26,7 +28,15 @@ from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.context import Context
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.http.middleware import RequestMiddleware
-from seqloom.serving.http.routes import health, items, models, pages, recommend, users
+from seqloom.serving.http.routes import (
+    explore,
+    health,
+    items,
+    models,
+    pages,
+    recommend,
+    users,
+)
 from seqloom.serving.http.storage import Storage
 from seqloom.serving.store.base import RECEIPT_LIFETIME_S, Store
 
@@ -59,7 +69,18 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
     storage = Storage(store, metrics)
     explainer = Explainer(config.explain)
     context = Context(
-        config, engine, store, authorizer, metrics, cascade, storage, titles, reranking, explainer
+        config,
+        engine,
+        store,
+        authorizer,
+        metrics,
+        cascade,
+        storage,
+        titles,
+        reranking,
+        explainer,
+        EventParts(),
+        Pictures(config.pictures),
     )
     app.state.context = context
     metrics.watch(
@@ -68,8 +89,9 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
         lambda: {n: m.recall.recall for n, m in engine.models.items() if m.recall is not None},
     )
     app.router.routes.append(recommend.direct_route(context))
-    for module in (health, recommend, users, items, models, pages):
+    for module in (health, recommend, explore, users, items, models):
         app.include_router(module.router)
+    app.include_router(pages.router(config.pictures))
     problems.install(app)
     app.add_middleware(RequestMiddleware, authorizer=authorizer, metrics=metrics, config=config)
     _describe_problems(app, HTTPBearer() if authorizer.required else None)
@@ -79,11 +101,15 @@ def build_app(config: ServerConfig, engine: Engine, store: Store, metrics: Metri
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
-    purger = asyncio.create_task(_purge(context))
+    tasks = [
+        asyncio.create_task(_purge(context)),
+        asyncio.create_task(explore.choose_at_start(context)),
+    ]
     yield
-    purger.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await purger
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     context.storage.close()
     if context.reranking is not None:
         context.reranking.close()

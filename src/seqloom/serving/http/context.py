@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -14,13 +14,19 @@ from seqloom.serving.config import ServerConfig
 from seqloom.serving.engine.cascade import Cascade
 from seqloom.serving.engine.engine import Engine
 from seqloom.serving.engine.model import ServedModel
+from seqloom.serving.engine.parts import EventParts
+from seqloom.serving.engine.pictures import Pictures, is_picture_column
 from seqloom.serving.engine.queries import Scored
 from seqloom.serving.engine.reranking import RerankStage
 from seqloom.serving.engine.titles import Titles
 from seqloom.serving.http.authorization import Authorizer
 from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.http.storage import Storage
+from seqloom.serving.http.trials import Trials
 from seqloom.serving.store.base import Store
+
+LONGEST_SHOWN = 300
+"""Characters of an attribute in a list."""
 
 
 @dataclass
@@ -37,6 +43,9 @@ class Context:
     titles: Titles
     reranking: RerankStage | None
     explainer: Explainer
+    parts: EventParts
+    pictures: Pictures
+    trials: Trials = field(default_factory=Trials)
 
     def columns(self, model: ServedModel) -> list[str]:
         """Returns the text columns of a run's catalogue."""
@@ -52,11 +61,24 @@ class Context:
             {
                 "item_id": item.item_id,
                 "score": item.score,
-                "title": self.titles.title(model, item.item_id),
                 "tail": model.is_tail(item.number),
+                **self.description(model, item.item_id),
             }
             for item in items
         ]
+
+    def description(self, model: ServedModel, item_id: str) -> dict[str, object]:
+        """Returns title, attributes and picture of an item, as `DescribedItem` describes them."""
+        attributes = self.titles.attributes(model, item_id)
+        return {
+            "title": self.titles.title(model, item_id),
+            "attributes": {
+                name: text[:LONGEST_SHOWN]
+                for name, text in attributes.items()
+                if not is_picture_column(name)
+            },
+            "picture": self.pictures.find(attributes),
+        }
 
 
 async def _context(request: Request) -> Context:

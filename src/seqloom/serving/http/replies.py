@@ -9,12 +9,23 @@ from pydantic import BaseModel, Field
 from seqloom.serving.http.problems import ProblemDocument
 
 
-class ItemOut(BaseModel):
-    """An entry of a list."""
+class DescribedItem(BaseModel):
+    """An item with its texts, where a request asks for details."""
 
     item_id: str
-    score: float = Field(description="Larger is better; comparable within one list only.")
     title: str | None = None
+    attributes: dict[str, str] = Field(
+        {}, description="Other texts of the catalogue by column, each cut at 300 characters."
+    )
+    picture: str | None = Field(
+        None, description="The address of a picture, where the server's settings allow its origin."
+    )
+
+
+class ItemOut(DescribedItem):
+    """An entry of a list."""
+
+    score: float = Field(description="Larger is better; comparable within one list only.")
     tail: bool | None = Field(None, description="Whether the item is of the long tail.")
 
 
@@ -125,6 +136,10 @@ class ExplainReply(BaseModel):
     title: str | None = None
     score: float
     rank: int = Field(description="Rank in the whole catalogue, seen items included.")
+    list_rank: int | None = Field(
+        None, description="Rank among the items that can be recommended; null for others."
+    )
+    rankable: int = Field(description="Number of items that can be recommended.")
     history: list[ContributionOut] = Field(description="The largest contribution first.")
     views: dict[str, ViewOut] = Field(description="Empty where a model has one view only.")
     unknown: dict[str, list[str]]
@@ -141,12 +156,18 @@ class EventsReply(BaseModel):
     repeated: int = Field(0, description="Events that the store had already; omitted if zero.")
 
 
-class EventOut(BaseModel):
+EventPart = Literal["train", "valid", "test", "unused", "after"]
+
+
+class EventOut(DescribedItem):
     """A stored interaction."""
 
-    item_id: str
     timestamp: int | None = Field(None, description="Seconds since 1970; null if unknown.")
-    title: str | None = None
+    part: EventPart | None = Field(
+        None,
+        description="With details: `train` if the model was trained on the event; `valid`, `test` and "
+        "`unused` were held out, `after` came later; null if the data set is gone.",
+    )
 
 
 class UserReply(BaseModel):
@@ -180,11 +201,8 @@ class ItemReply(BaseModel):
     unused: list[str] = Field([], description="Columns that no served model reads.")
 
 
-class FoundItem(BaseModel):
+class FoundItem(DescribedItem):
     """A search result."""
-
-    item_id: str
-    title: str | None = None
 
 
 class ItemsReply(BaseModel):
@@ -214,6 +232,9 @@ class ModelReply(BaseModel):
     new_items: bool = Field(description="Whether items can be added without training.")
     new_items_reason: str | None = Field(None, description="Why items cannot be added.")
     columns: list[str] = Field(description="Text columns of the catalogue.")
+    tail_below: int | None = Field(
+        None, description="Items with fewer events in training are of the long tail."
+    )
 
 
 class ModelsReply(BaseModel):

@@ -93,6 +93,40 @@ class ExplainRequest(_Subject):
     model: str | None = Field(None, description="Which model; the server's default if left out.")
 
 
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Models = Annotated[
+    list[Name],
+    Field(min_length=1, max_length=8, description="Names of models; the first two if left out."),
+]
+
+
+class CompareRequest(_Subject):
+    """A request for the lists of several models."""
+
+    models: Models | None = None
+    tried: list[Identifier] = Field(
+        [], max_length=20, description="Items to put behind the history, without storing anything."
+    )
+    hide_last: int = Field(
+        0, ge=0, le=1000, description="How many of the latest events to leave out."
+    )
+    rank_of: list[Identifier] = Field(
+        [], max_length=20, description="Items whose ranks to state beside those of the lists."
+    )
+    k: int = Field(10, ge=1, description="Number of items of each list.")
+    about: str | None = Field(
+        None, max_length=LONGEST, description="A sentence that steers the lists."
+    )
+    about_weight: float = Field(DEFAULT_WEIGHT, ge=0, le=100, description="How strongly it steers.")
+
+
+class PreviewRequest(_Subject):
+    """An item that does not exist, and for whom it should be ranked."""
+
+    attributes: dict[Text, Text] = Field(description="Text by column, as for a new item.")
+    models: Models | None = None
+
+
 class EventIn(Request):
     """An interaction."""
 

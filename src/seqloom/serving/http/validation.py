@@ -6,9 +6,11 @@ from seqloom.serving.config import LimitsConfig
 from seqloom.serving.http.problems import ProblemError, invalid
 from seqloom.serving.http.requests import (
     BatchRequest,
+    CompareRequest,
     EventsRequest,
     ExplainRequest,
     ItemRequest,
+    PreviewRequest,
     RecommendRequest,
 )
 
@@ -35,12 +37,24 @@ def check_explain(request: ExplainRequest, limits: LimitsConfig) -> None:
     _check_most("body/history", len(request.history or ()), limits.max_history, "entries")
 
 
+def check_compare(request: CompareRequest, limits: LimitsConfig) -> None:
+    """Raises `ProblemError` where lists or history are too long."""
+    _check_most("body/k", request.k, limits.max_k)
+    _check_most("body/history", len(request.history or ()), limits.max_history, "entries")
+
+
+def check_preview(request: PreviewRequest, limits: LimitsConfig) -> None:
+    """Raises `ProblemError` where texts or history are too long, or all texts are empty."""
+    check_item(request, limits)
+    _check_most("body/history", len(request.history or ()), limits.max_history, "entries")
+
+
 def check_events(request: EventsRequest, limits: LimitsConfig) -> None:
     """Raises `ProblemError` where there are too many events."""
     _check_most("body/events", len(request.events), limits.max_events, "entries")
 
 
-def check_item(request: ItemRequest, limits: LimitsConfig) -> None:
+def check_item(request: ItemRequest | PreviewRequest, limits: LimitsConfig) -> None:
     """Raises `ProblemError` where a text is too long or all texts are empty."""
     _check_most("body/attributes", len(request.attributes), _MOST_COLUMNS, "entries")
     for name, text in request.attributes.items():

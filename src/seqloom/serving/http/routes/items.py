@@ -24,13 +24,21 @@ _MOST_FOUND = 50
 @router.get("/items", response_model=ItemsReply, dependencies=_READ)
 async def find_items(
     context: Ctx,
-    query: Annotated[Text, Query(max_length=200, description="Prefixes of words.")] = "",
+    query: Annotated[Text, Query(max_length=200, description="Words, or an id.")] = "",
     limit: Annotated[int, Query(ge=1, le=_MOST_FOUND)] = 20,
     model: str | None = None,
+    details: bool = False,
 ) -> Response:
-    """Returns items whose titles match every word of `query` as a prefix, popular ones first."""
+    """Finds items by the beginnings of words of their title, brand or category, in any order, or by id.
+
+    Accents and case do not matter, and a word that nothing begins with is corrected by one or two letters.
+    Better matches come first, then popular items.
+    """
     served = context.engine.model(model)
-    return reply({"items": await asyncio.to_thread(context.titles.find, served, query, limit)})
+    found = await asyncio.to_thread(context.titles.find, served, query, limit)
+    if details:
+        found = [{**each, **context.description(served, each["item_id"])} for each in found]
+    return reply({"items": found})
 
 
 @router.get("/items/{item_id:path}", response_model=ItemReply, dependencies=_READ)

@@ -66,6 +66,7 @@ def _describe(context: Context, model: ServedModel) -> dict[str, Any]:
         "new_items": model.grows,
         "new_items_reason": model.no_new_items or None,
         "columns": context.columns(model),
+        "tail_below": model.head_count,
     }
 
 

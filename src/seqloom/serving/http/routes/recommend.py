@@ -123,6 +123,8 @@ def _explained(context: Context, explanation: Explanation) -> dict[str, Any]:
         "title": context.titles.title(served, explanation.item_id),
         "score": explanation.score,
         "rank": explanation.rank,
+        "list_rank": explanation.list_rank,
+        "rankable": explanation.rankable,
         "history": [
             {
                 "item_id": each.item_id,

@@ -80,36 +80,58 @@ def _with_repeated(answer: dict[str, Any], new: int) -> dict[str, Any]:
 
 
 @router.get("/users", response_model=UsersReply, dependencies=_READ)
-async def find_users(context: Ctx, prefix: Annotated[Text, Query(max_length=512)] = "") -> Response:
+async def find_users(
+    context: Ctx,
+    prefix: Annotated[Text, Query(max_length=512)] = "",
+    forgiving: Annotated[
+        bool, Query(description="Also try it without spaces around it, in lower and upper case.")
+    ] = False,
+) -> Response:
     """Returns users whose ids begin with `prefix`, in order, at most twenty."""
-    users = await context.storage.read(
-        "finding users", context.store.find_users, prefix, _MOST_FOUND
+    bare = prefix.strip()
+    spellings = (
+        unique([prefix, bare, bare.lower(), bare.upper(), bare.capitalize()])
+        if forgiving
+        else [prefix]
     )
-    return reply({"users": users})
+    users: list[str] = []
+    for each in spellings:
+        if len(users) < _MOST_FOUND:
+            users += await context.storage.read(
+                "finding users", context.store.find_users, each, _MOST_FOUND
+            )
+    return reply({"users": unique(users)[:_MOST_FOUND]})
 
 
 @router.get("/users/{user_id:path}", response_model=UserReply, dependencies=_READ)
-async def export_user(context: Ctx, user_id: Identifier) -> Response:
-    """Returns all stored events of a user, oldest first."""
+async def export_user(
+    context: Ctx,
+    user_id: Identifier,
+    details: Annotated[
+        bool, Query(description="Add the texts of the items and the part of each event.")
+    ] = False,
+    model: str | None = None,
+) -> Response:
+    """Returns all stored events of a user, oldest first. `model` is the one whose training parts refer to."""
+    served = context.engine.model(model)
     events = await context.storage.read("exporting", context.store.export, user_id)
     if not events:
         raise ProblemError(
             404, "unknown-user", "No such user", "The store has no events of this user."
         )
-    model = context.engine.model()
-    return reply(
+    history: list[dict[str, Any]] = [
         {
-            "user_id": user_id,
-            "history": [
-                {
-                    "item_id": event.item_id,
-                    "timestamp": None if event.timestamp == UNKNOWN_TIME else event.timestamp,
-                    "title": context.titles.title(model, event.item_id),
-                }
-                for event in events
-            ],
+            "item_id": event.item_id,
+            "timestamp": None if event.timestamp == UNKNOWN_TIME else event.timestamp,
+            "title": context.titles.title(served, event.item_id),
         }
-    )
+        for event in events
+    ]
+    if details:
+        parts = await asyncio.to_thread(context.parts.of, served, user_id, events)
+        for row, part in zip(history, parts, strict=True):
+            row.update(part=part, **context.description(served, row["item_id"]))
+    return reply({"user_id": user_id, "history": history})
 
 
 @router.delete("/users/{user_id:path}", response_model=EraseReply, dependencies=_WRITE)

@@ -1,0 +1,32 @@
+"""A shop with dates and texts, served."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.shop import shop_runs
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of runs of the shop by name."""
+    return shop_runs(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def shop_address(shop: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of the shop's runs."""
+    from seqloom.serving.config import ServerConfig
+    from seqloom.serving.server import Server
+
+    store = tmp_path_factory.mktemp("shop-store") / "s.db"
+    server = Server(shop, ServerConfig(port=0, store=f"sqlite:///{store}"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server.summary()["url"]
+    server.stop()
+    thread.join(30)

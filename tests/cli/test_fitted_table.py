@@ -46,3 +46,9 @@ def test_paragraphs_hang_below_a_blank_line() -> None:
     assert lines[0] == ""
     assert not lines[1].startswith(" ")
     assert all(line.startswith("  ") and not line.endswith(" ") for line in lines[2:])
+
+
+def test_numbers_stay_with_their_units() -> None:
+    lines = drawn(22, Paragraph("some words of 9.3\u202f% (p < .001) and more"))
+    assert any("9.3\u202f%" in line for line in lines)
+    assert any("p\u00a0<\u00a0.001" in line for line in lines)

@@ -9,7 +9,7 @@ from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import compare_runs
 from seqloom.evaluation.groups import default_thresholds
 from seqloom.evaluation.metrics import list_metrics
-from seqloom.reports.data import ReportData, Setup, long_tail, system_result
+from seqloom.reports.data import ReportData, Setup, system_result
 from seqloom.reports.item_map import choose_items, describe_items, map_items
 from seqloom.reports.sample_users import sample_users
 from support.evaluated_runs import RunFactory, dataset, make_run, make_table
@@ -41,7 +41,6 @@ def report_data(dataset: Dataset, make_run: RunFactory) -> ReportData:
     ]
     lists = {run.name: torch.full((60, 20), 40) for run in runs}
     ranks = {run.name: run.table.ranks for run in runs}
-    thresholds = default_thresholds(dataset)
     chosen = choose_items(40, 12)
     return ReportData(
         created="today",
@@ -50,7 +49,7 @@ def report_data(dataset: Dataset, make_run: RunFactory) -> ReportData:
         protocol=runs[0].table.protocol,
         systems=[system_result(run, log=log, setup=SETUP) for run in runs],
         comparison=compare_runs(runs, resamples=2000, flips=2000),
-        long_tail=long_tail(dataset, thresholds),
+        thresholds=default_thresholds(dataset),
         mapped_items=describe_items(chosen, dataset, "title"),
         item_maps=[map_items("SASRec", torch.randn(40, 8, generator=random), chosen)],
         samples=sample_users(dataset, held_out, lists, ranks, count=3),

@@ -44,6 +44,12 @@ def test_only_the_first_letter_changes() -> None:
     assert capitalize_first("") == ""
 
 
+def test_times_are_dates() -> None:
+    fact = _environment().filters["fact"]
+    assert fact("1997-09-20T03:05:10Z to 1998-04-22T23:10:38Z") == "20 Sep 1997 to 22 Apr 1998"
+    assert (fact(0.25), fact(1200), fact("-62135596800")) == ("0.25", "1,200", "-62135596800")
+
+
 def test_the_package_loads_no_templates() -> None:
     code = "import sys, seqloom.cli.main; sys.exit('jinja2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,7 +77,8 @@ class Paragraph:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text()
+        whole = re.sub(r"\bp (<|=) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", self.text)
+        # Unlike rich, textwrap keeps what no-break spaces join.
         width = min(options.max_width, _MOST_WIDTH)
-        for number, line in enumerate(Text(self.text, self.style).wrap(console, width - 2)):
-            line.rstrip()
-            yield line if number == 0 else Text("  ") + line
+        for line in textwrap.wrap(whole, width, subsequent_indent="  "):
+            yield Text(line, self.style)

@@ -17,10 +17,18 @@ from seqloom.evaluation.both_protocols import ProtocolRow, protocol_rows
 from seqloom.evaluation.cost_benefit import Outcome, cost_benefit_sentence, judge
 from seqloom.evaluation.differences import Difference, paired_differences
 from seqloom.evaluation.evaluated_run import EvaluatedRun, check_comparable
-from seqloom.evaluation.groups import GROUPS, KNOWN_USER, NEW_TARGET, REPEAT_GROUPS, REPEAT_TARGET
+from seqloom.evaluation.groups import (
+    COLD_GROUPS,
+    GROUPS,
+    KNOWN_USER,
+    NEW_TARGET,
+    REPEAT_GROUPS,
+    REPEAT_TARGET,
+)
 from seqloom.evaluation.intervals import Score, score_runs
 from seqloom.evaluation.metrics import per_user
 from seqloom.evaluation.protocol import StoredProtocol
+from seqloom.evaluation.ranks_file import RankTable
 from seqloom.evaluation.reference import Reference, choose_reference
 from seqloom.evaluation.seeds import OverSeeds, Series, compare_series
 from seqloom.evaluation.sentences import Result, comparison_sentence
@@ -203,7 +211,7 @@ def compare_runs(
         scores=score_runs(
             runs,
             metrics,
-            masks | runs[0].table.members,
+            masks | _scored_groups(runs[0].table),
             seed=seed,
             resamples=resamples,
             confidence=confidence,
@@ -219,6 +227,13 @@ def compare_runs(
         reference_chosen=reference.reason,
         over_seeds=compare_series(_series_pairs(ordered, pairs), metrics, seed=seed, **options),
     )
+
+
+def _scored_groups(table: RankTable) -> dict[str, torch.Tensor]:
+    """Returns the groups whose means are listed: those of the table, and targets without training events."""
+    groups = table.members
+    new = table.target_counts == 0
+    return groups if not new.any() or COLD_GROUPS[0] in groups else groups | {COLD_GROUPS[0]: new}
 
 
 def _compared(run: EvaluatedRun) -> ComparedRun:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.data.order_checks import OrderCheck
-from seqloom.data.store import Dataset
 from seqloom.evaluation.compare import Comparison
 from seqloom.evaluation.evaluated_run import EvaluatedRun
 from seqloom.evaluation.groups import GroupThresholds, bin_metrics, group_metrics
@@ -98,16 +96,6 @@ class SystemResult(RunRecord):
     """None where the run was never audited."""
 
 
-class LongTail(Config):
-    """Histograms of the training part."""
-
-    items: dict[int, int]
-    """Number of training events -> number of items with that many."""
-    users: dict[int, int]
-    """Number of training events -> number of users with that many."""
-    thresholds: GroupThresholds
-
-
 class ShownItem(Config):
     """An item in a list."""
 
@@ -143,7 +131,8 @@ class ReportData(Config):
     protocol: StoredProtocol
     systems: list[SystemResult]
     comparison: Comparison
-    long_tail: LongTail | None = None
+    thresholds: GroupThresholds | None = None
+    """Training events that make an item or a user head."""
     mapped_items: MappedItems | None = None
     item_maps: list[ItemMap] = Field(default_factory=list)
     """Maps of the item vectors of each run that has them, all of `mapped_items`."""
@@ -194,20 +183,6 @@ def _grid(table: RankTable, names: Sequence[str]) -> list[GridCell]:
         GridCell.build({"user": user, "item": item, **metrics[f"{user} {item}"]})
         for user, item in masks
     ]
-
-
-def long_tail(dataset: Dataset, thresholds: GroupThresholds) -> LongTail:
-    """Counts the items and users of the training part by their number of events."""
-    return LongTail(
-        items=_histogram(dataset.popularity[1:]),
-        users=_histogram(dataset.train.lengths),
-        thresholds=thresholds,
-    )
-
-
-def _histogram(counts: torch.Tensor) -> dict[int, int]:
-    values, frequency = torch.unique(counts, return_counts=True)
-    return dict(zip(values.tolist(), frequency.tolist(), strict=True))
 
 
 def _is_rank_metric(name: str) -> bool:

@@ -6,6 +6,8 @@ are only in the templates. Autoescaping is on; only the SVG of figures is not es
 
 from __future__ import annotations
 
+import datetime
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,10 +89,20 @@ def _interval(difference: _HasInterval) -> str:
     return format_interval(difference.low, difference.high, 4, signed=True)
 
 
+_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T[\d:]+Z")
+
+
 def _fact(value: float | str) -> str:
+    """Formats a fact about a data set; times as dates."""
     if isinstance(value, str):
-        return value
+        return _TIME.sub(lambda found: _date(found[1]), value)
     return f"{value:,.6g}" if isinstance(value, float) else format_number(value)
+
+
+def _date(day: str) -> str:
+    """Formats `1998-03-19` as `19 Mar 1998`."""
+    date = datetime.date.fromisoformat(day)
+    return f"{date.day} {date:%b} {date.year}"
 
 
 def _mebibytes(value: float | None) -> str:

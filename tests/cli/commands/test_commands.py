@@ -192,7 +192,13 @@ def test_compare(stage: PutStage, capsys: pytest.CaptureFixture[str]) -> None:
         "a 0.1000 reference 84 s 1.7 ms",
         "ours 0.0900 −10.0 % −0.020 to +0.001 .63 12 min –",
     ]
-    for words in ("b is below a.", "The sentence.", "Over seeds too.", "One data set.", "of 20"):
+    for words in (
+        "b is below a.",
+        "ours against a by group of users: not shown within any group.",
+        "Over seeds too.",
+        "One data set.",
+        "of 20",
+    ):
         assert words in out.replace("for 20", "of 20")
     assert "seen items masked and kept: a 0.1000 and 0.0800." in out
     assert lines[-1] == "Next: seqloom serve ours=runs/b a"
@@ -234,7 +240,7 @@ COMPARISON: dict[str, Any] = {
         {
             "run": "ours",
             "reference": "a",
-            "sentence": "The sentence.",
+            "sentence": "No gain; not shown within any group.",
             "differences": [
                 {
                     "metric": "ndcg@10",

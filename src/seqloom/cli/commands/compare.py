@@ -187,7 +187,12 @@ def _further(document: Any) -> list[str]:
         pairs = [p for p in pairs if p["run"] == answer and p["reference"] == document["reference"]]
     metric = document["scores"][0]["metric"]
     seeds = [row["sentence"] for row in document["over_seeds"] if row["metric"] == metric]
-    return [*(pair["sentence"] for pair in pairs), *seeds]
+    groups = [
+        f"{pair['run']} against {pair['reference']} by group of users: {groups}"
+        for pair in pairs
+        if (groups := pair["sentence"].partition("; ")[2])
+    ]
+    return [*groups, *seeds]
 
 
 def _both_protocols(document: Any) -> str:

@@ -24,7 +24,7 @@ from seqloom.pipelines.compare.setup import describe_setup
 from seqloom.pipelines.evaluate.evaluate import LIST_LENGTH, trained_scorer
 from seqloom.pipelines.evaluate.stored import Evaluation
 from seqloom.pipelines.prepare.prepare import statistics_table
-from seqloom.reports.data import ReportData, SampleUser, SystemResult, long_tail, system_result
+from seqloom.reports.data import ReportData, SampleUser, SystemResult, system_result
 from seqloom.reports.item_map import ItemMap, choose_items, describe_items, map_items
 from seqloom.reports.sample_users import draw_users, sample_users
 from seqloom.runs.folder import Run
@@ -72,7 +72,7 @@ def report_data(
         protocol=evaluation.details,
         systems=[_system_result(*each) for each in zip(runs, evaluated, strict=True)],
         comparison=result,
-        long_tail=long_tail(data, evaluation.thresholds),
+        thresholds=evaluation.thresholds,
         mapped_items=describe_items(chosen, data, title) if mapped else None,
         item_maps=_item_maps(vectors, chosen, progress) if mapped else [],
         samples=_samples(runs, evaluated, data, title),

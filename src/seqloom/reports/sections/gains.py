@@ -58,9 +58,8 @@ def group_charts(data: ReportData, marks: Marks) -> list[IntervalChart]:
 def _meaning(group: str, data: ReportData) -> str:
     """Explains a group, where its name does not."""
     item = user = "?"
-    if data.long_tail is not None:
-        item = f"{data.long_tail.thresholds.item:,}"
-        user = f"{data.long_tail.thresholds.user:,}"
+    if data.thresholds is not None:
+        item, user = f"{data.thresholds.item:,}", f"{data.thresholds.user:,}"
     return {
         "tail_item": f": next item under {item} events in training",
         "head_item": f": next item {item} events or more",

@@ -32,7 +32,7 @@ def main(dataset: str, runs: list[str]) -> None:
         scorers = [MemberScorer(m.system.scorer(), m.system.max_len, scale) for m in members]
         found = gather_candidates(
             scorers,
-            fitting_users(data),
+            fitting_users(data, masked=data.masks_seen),
             data.tie_keys,
             best=config.candidates,
             others=config.others,

@@ -25,6 +25,7 @@ from seqloom.nn.repeats import RepeatTerm
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.base_config import SequenceConfig
 from seqloom.systems.ranking_loss import RankingLoss
+from seqloom.systems.repeat_scores import RepeatScorer
 from seqloom.systems.seen_items import SeenItems
 
 SequenceConfigT = TypeVar("SequenceConfigT", bound=SequenceConfig)
@@ -209,21 +210,3 @@ class DotProductScorer:
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
         return self.queries(items, lengths) @ self.item_vectors.t()
-
-
-class RepeatScorer:
-    """Dot products, and the learned term of the items that a history holds."""
-
-    def __init__(self, scorer: DotProductScorer, repeats: RepeatTerm) -> None:
-        self.num_items = scorer.num_items
-        self._scorer = scorer
-        self._repeats = repeats
-
-    @torch.no_grad()
-    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
-        scores = self._scorer.score(items, lengths)
-        columns, terms = self._repeats(
-            items, torch.arange(len(items), device=items.device), lengths
-        )
-        return scores.scatter_add_(1, columns, terms.to(scores.dtype))

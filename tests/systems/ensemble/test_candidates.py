@@ -25,7 +25,9 @@ class Counting:
 
 def test_repeats_are_fitted_on_only_where_seen_items_are_kept(tmp_path: Path) -> None:
     data = tiny_dataset(tmp_path / "data", ROWS)
-    masked, kept = (fitting_users(data.deciding(decision)) for decision in (True, False))
+    masked, kept = (
+        fitting_users(data.deciding(decision), masked=decision) for decision in (True, False)
+    )
     assert sorted(masked.users.tolist()) == [1, 3]
     assert sorted(kept.users.tolist()) == [0, 1, 2, 3]
 
@@ -33,7 +35,7 @@ def test_repeats_are_fitted_on_only_where_seen_items_are_kept(tmp_path: Path) ->
 def test_seen_items_are_candidates_only_where_they_are_kept(tmp_path: Path) -> None:
     data = tiny_dataset(tmp_path / "data", ROWS)
     for masked in (True, False):
-        held_out = fitting_users(data.deciding(masked))
+        held_out = fitting_users(data.deciding(masked), masked=masked)
         found = gather_candidates(
             [MemberScorer(Counting(), None, "logits")],
             held_out,

@@ -37,15 +37,15 @@ class Candidates:
     """[M] float64, the mean standard deviation of a member's scores after one history."""
 
 
-def fitting_users(dataset: Dataset) -> HeldOut:
+def fitting_users(dataset: Dataset, *, masked: bool) -> HeldOut:
     """Returns the validation users to fit weights on, in an order of their ids.
 
     It excludes users without a history, whom popularity serves (`inference.cold_start`), and, where seen
-    items are masked, targets in the user's own history, which are misses under any weights.
+    items are `masked`, targets in the user's own history, which are misses under any weights.
     """
     held_out = dataset.held_out("valid")
     fit = held_out.histories.lengths > 0
-    if dataset.masks_seen:
+    if masked:
         fit &= ~held_out.repeats
     rows = torch.nonzero(fit).flatten()
     names = [dataset.user_ids[user] for user in held_out.users[rows].tolist()]

@@ -23,6 +23,10 @@ class EnsembleConfig(SystemConfig):
     """Objective of the weights on the validation targets. ndcg: NDCG@10, by a search that starts from the
     best likelihood; likelihood: the log-likelihood of the softmax of the sum. Source of both defaults:
     docs/guides/ensembles.md."""
+    repeat: Literal["learned", "none"] = "none"
+    """Score of items that the history holds. learned: weights are fitted on new items, and a constant is
+    added to items of the history, so that repeats are expected as often as in the training part; where
+    it has none, no list holds an item again. none: no constant."""
     l2: float = Field(1e-3, ge=0)
     """Penalty on the distance of the weights from their mean, per validation user: 0 trusts the validation
     part, a large value sums all members equally."""

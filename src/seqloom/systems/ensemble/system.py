@@ -12,18 +12,14 @@ from torch import Tensor, nn
 from seqloom.core.errors import ConfigError
 from seqloom.core.files import read_json, write_json
 from seqloom.core.phase import Phase
-from seqloom.core.protocols import ListScorer, VectorScorer
+from seqloom.core.protocols import ListScorer, Scorer, VectorScorer
+from seqloom.nn.repeats import RepeatTerm
 from seqloom.systems.base import Member, Sizes, System, TrainingData
 from seqloom.systems.ensemble.candidates import fitting_users, gather_candidates
 from seqloom.systems.ensemble.config import EnsembleConfig
 from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
-from seqloom.systems.score_sum import (
-    EnsembleScorer,
-    MemberScorer,
-    VectorEnsembleScorer,
-    build_scorer,
-    vectors,
-)
+from seqloom.systems.repeat_scores import RepeatScorer, fit_repeats
+from seqloom.systems.score_sum import MemberScorer, build_scorer, vectors
 from seqloom.systems.stored_member import StoredMember, build_member, store_member
 
 _LIST = "members.json"
@@ -50,6 +46,7 @@ class Ensemble(System[EnsembleConfig]):
         self.names: list[str] = []
         self.members = nn.ModuleList()
         self.register_buffer("weights", torch.zeros(len(config.runs)))
+        self.repeats = RepeatTerm() if config.repeat == "learned" else None
 
     @property
     def systems(self) -> list[System[Any]]:
@@ -75,7 +72,8 @@ class Ensemble(System[EnsembleConfig]):
             ConfigError: no validation event can be fitted on.
         """
         self._take(data.members)
-        held_out = fitting_users(data.dataset)
+        masked = data.dataset.masks_seen or self.repeats is not None
+        held_out = fitting_users(data.dataset, masked=masked)
         if not len(held_out.users):
             raise ConfigError(
                 "an ensemble's weights are fitted on validation targets after a history that does not hold "
@@ -98,13 +96,16 @@ class Ensemble(System[EnsembleConfig]):
             max_len=self.max_len,
             seed=config.seed,
             device=_device(self.systems),
-            masked=data.dataset.masks_seen,
+            masked=masked,
             progress=data.progress,
         )
         weights = fit_likelihood(candidates, config.l2)
         if config.objective == "ndcg":
             weights = search_ndcg(candidates, weights)
         self.weights.copy_(weights)
+        if self.repeats is not None:
+            constant = fit_repeats(self.repeats, self.scorer(), data, self.max_len)
+            data.progress.note(f"term of items that the history holds: {constant:.2f}")
         shares = weights * candidates.spread
         shares = shares / shares.sum()
         named = zip(self.names, shares.tolist(), strict=True)
@@ -118,9 +119,10 @@ class Ensemble(System[EnsembleConfig]):
         """Returns no phase: the members are trained, and `initialise` fits the weights."""
         return []
 
-    def scorer(self) -> EnsembleScorer | VectorEnsembleScorer:
+    def scorer(self) -> Scorer:
         """Returns a scorer with the present weights."""
-        return build_scorer(self.member_scorers(), self.weights)
+        scorer = build_scorer(self.member_scorers(), self.weights)
+        return scorer if self.repeats is None else RepeatScorer(scorer, self.repeats)
 
     def member_scorers(self) -> list[MemberScorer]:
         """Returns the members' scorers on the scale of the weights."""
@@ -132,7 +134,7 @@ class Ensemble(System[EnsembleConfig]):
     def view_columns(self) -> dict[str, slice]:
         """Returns the columns of each member's vectors; empty if a member has none."""
         scorers = self.member_scorers()
-        if not all(isinstance(each.scorer, VectorScorer) for each in scorers):
+        if self.repeats or not all(isinstance(each.scorer, VectorScorer) for each in scorers):
             return {}
         columns, first = {}, 0
         for name, each in zip(self.names, scorers, strict=True):
@@ -144,6 +146,8 @@ class Ensemble(System[EnsembleConfig]):
     def saved_state(self) -> dict[str, Tensor]:
         """Returns the weights and the saved state of each member."""
         state = {"weights": self.weights}
+        if self.repeats is not None:
+            state |= {f"repeats.{name}": value for name, value in self.repeats.state_dict().items()}
         for number, member in enumerate(self.systems):
             state |= {f"members.{number}.{k}": v for k, v in member.saved_state().items()}
         return state

@@ -27,6 +27,7 @@ from seqloom.systems.llmesr.late_fusion import RecencyPhase
 from seqloom.systems.llmesr.new_items import VECTORS, InferredVectors
 from seqloom.systems.llmesr.recency_view import RecencyView, hold_last
 from seqloom.systems.llmesr.views import SemanticView
+from seqloom.systems.repeat_scores import RepeatPhase
 from seqloom.systems.sequence import RankingPhase, SequenceSystem
 from seqloom.systems.tail_blend import SCORE_BLENDS, BlendPhase
 from seqloom.systems.text_start import scaled_pca
@@ -161,7 +162,10 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
             return [phase]
         if self.collaborative is None:
             return [text]
-        return [text, phase, BlendPhase("blend", self, "blend", SCORE_BLENDS)]
+        phases: list[Phase] = [text, phase, BlendPhase("blend", self, "blend", SCORE_BLENDS)]
+        if self.repeats is not None:
+            phases.append(RepeatPhase(self, self.repeats, data))
+        return phases
 
     def _distil(self, phase: RankingPhase, data: TrainingData) -> None:
         """Prepares the teachers of the ranking phase, unless their weight is 0."""

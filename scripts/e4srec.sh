@@ -29,7 +29,7 @@ for seed in $seeds; do
   done
   for system in $ids; do
     train "$out/$system-$seed" "$system" "$seed"
-    keys=(--set ids.run="$out/$system-$seed")
+    keys=(--set ids.run="$out/$system-$seed" --set candidates=ids)
     for key in ${SET:-}; do keys+=(--set "$key"); done
     train "$out/e4srec-ids-$system-$seed" e4srec "$seed" "${keys[@]}"
     runs+=("$out/e4srec-ids-$system-$seed")

@@ -72,6 +72,14 @@ def short_jobs(llama: Path) -> dict[str, dict]:
         "melt": ("melt", sequence(epochs=1, batch_size=few_head_items, **branches)),
         "cities": ("cities", sequence(epochs=1, inference=contexts)),
         "idgenrec": ("idgenrec", without_dropout(SMALL_IDGENREC)),
+        "dense": (
+            "idgenrec",
+            {
+                **without_dropout(SMALL_IDGENREC),
+                "rounds": 1,
+                "dense": {"enabled": True, "tower": tower},
+            },
+        ),
     }
     return {name: {"system": system, "config": c} for name, (system, c) in systems.items()}
 

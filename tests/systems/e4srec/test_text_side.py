@@ -17,9 +17,10 @@ from seqloom.pipelines.estimate.plan import plan
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import add_new_items
-from seqloom.systems.base import Sizes, TrainingData
+from seqloom.systems.base import Member, Sizes, TrainingData
 from seqloom.systems.e4srec import scorer
 from seqloom.systems.e4srec.config import E4SRecConfig
+from seqloom.systems.e4srec.phases import WeightPhase
 from seqloom.systems.e4srec.system import E4SRec
 from support.datasets import SMALL, tiny_dataset
 from support.language_models import save_tiny_bert, shared_tiny_llama
@@ -126,6 +127,37 @@ def test_the_text_learns_first_and_the_language_model_only_adds(trained: Path, g
         "blend",
     ]
     assert run.manifest.valid["ndcg@10"] >= load_run(giver).manifest.valid["ndcg@10"] - 1e-3
+
+
+def test_the_choice_of_the_weight_reads_each_history_once(
+    dataset: Dataset, giver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = build(dataset, ids={"run": str(giver)})
+    system._take(Member("giver", load_run(giver).system))
+    batch = HISTORIES.pad(8)
+    read: list[int] = []
+    real = system.reader.forward
+
+    def counted(*arguments: Any) -> Any:
+        read.append(len(arguments[0]))
+        return real(*arguments)
+
+    phase = WeightPhase("blend", system, (0.0, 0.5, 2.0))
+    monkeypatch.setattr(system.reader, "forward", counted)
+    scores = []
+    for epoch in range(3):
+        assert len(phase.steps(epoch)) == 0
+        with torch.inference_mode():
+            scores.append(system.scorer().score(batch.items, batch.lengths))
+        if not epoch:
+            once = len(read)
+    assert once == len(read) > 0
+    torch.testing.assert_close(scores[2] - scores[0], 4 * (scores[1] - scores[0]))
+    system.begin_training()
+    with torch.inference_mode():
+        plain = system.scorer().score(batch.items, batch.lengths)
+    assert len(read) > once, "after a step of training they are read again"
+    torch.testing.assert_close(plain, scores[2])
 
 
 def test_the_columns_of_giver_and_text_add_up_to_the_score(trained: Path) -> None:

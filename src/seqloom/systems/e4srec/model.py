@@ -53,6 +53,8 @@ class E4SRecModel(System[E4SRecConfig]):
         self.giver: System[Any] | None = None
         """The recommender that gave the IDs and whose score is added."""
         self.giver_name = ""
+        self.remembered: dict[Any, Tensor] | None = None
+        """States by histories while no weight changes; None where they are not kept."""
         if config.add_giver:
             self.register_buffer("id_scale", torch.ones(()))
             self.register_buffer("blend", torch.tensor(config.blend))
@@ -117,8 +119,9 @@ class E4SRecModel(System[E4SRecConfig]):
         dropped: Tensor = self.text.tower.encoder.output_dropout(states)
         return dropped
 
-    def give_weight(self) -> None:
+    def begin_training(self) -> None:
         """Gives the score that is trained a weight beside the giver's, so that validation sees it."""
+        self.remembered = None
         if self.config.add_giver and not 0 < self.blend < TEXT_ALONE:
             self.blend.fill_(self.config.blend)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seqloom.core.phase import Mean
+from seqloom.core.phase import Mean, Steps
 from seqloom.data.batches import (
     EpochPlan,
     TrainingBatch,
@@ -19,6 +20,7 @@ from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.systems.base import TrainingData
 from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.ranking_loss import RankingLoss
+from seqloom.systems.tail_blend import BlendPhase
 
 
 class CausalPhase:
@@ -43,7 +45,7 @@ class CausalPhase:
 
     def steps(self, epoch: int) -> EpochPlan:
         """Returns the batches of an epoch."""
-        self.module.give_weight()
+        self.module.begin_training()
         config = self.module.config
         return plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch)
 
@@ -117,7 +119,7 @@ class PromptPhase:
 
     def steps(self, epoch: int) -> PromptPlan:
         """Returns the batches of an epoch."""
-        self.module.give_weight()
+        self.module.begin_training()
         config = self.module.config
         return PromptPlan(plan_epoch(self.rows, config.batch_size, config.seed, self.name, epoch))
 
@@ -127,6 +129,20 @@ class PromptPhase:
         states = self.module.last_states(batch.inputs.items, batch.inputs.lengths, candidates)
         loss = self.ranking(self.module.output_dropout(states), candidates, batch.targets - 1)
         return {"loss": Mean(loss, batch.num_targets)}
+
+
+class WeightPhase(BlendPhase):
+    """Chooses the weight beside the giver's score; histories are read once for all candidates."""
+
+    def __init__(self, name: str, system: E4SRecModel, candidates: Sequence[float]) -> None:
+        super().__init__(name, system, "blend", candidates)
+        self._system = system
+
+    def steps(self, epoch: int) -> Steps:
+        """Sets the candidate; returns no batch."""
+        if not epoch or self._system.remembered is None:
+            self._system.remembered = {}
+        return super().steps(epoch)
 
 
 def prompt_rows(train: Sequences, max_len: int) -> TrainingRows:

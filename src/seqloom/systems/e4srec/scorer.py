@@ -39,6 +39,15 @@ class E4SRecScorer:
     @torch.no_grad()
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Returns the state after each history. Shapes: [B, L], [B] -> [B, D']."""
+        kept = self._system.remembered
+        if kept is None:
+            return self._queries(items, lengths)
+        key = tuple(value.cpu().numpy().tobytes() for value in (items, lengths))
+        if key not in kept:
+            kept[key] = self._queries(items, lengths)
+        return kept[key]
+
+    def _queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         read = self._read(items, lengths) if self._reads else None
         if self._system.text is not None:
             return self._system.text.last_states(items, lengths, self.item_vectors, read)

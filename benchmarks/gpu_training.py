@@ -179,10 +179,32 @@ def steps(bench: Bench) -> list[Result]:
         for _ in range(3):  # first sight, rehearsal, recording
             work()
         replayed = [1000 * s / count for s in bench.times(work, 3)]
-        results.append(
-            result(f"{title}, replayed", "ms", replayed, None, shapes=replayer.shapes, notes=notes)
-        )
+        shown = {
+            f"{title}: recorded shapes": replayer.shapes,
+            f"{title}: not recorded because": notes or "-",
+            f"{title}: largest difference of weights, replayed or not": _difference(
+                bench, batch_size
+            ),
+        }
+        results.append(result(f"{title}, replayed", "ms", replayed, None, **shown))
     return results
+
+
+def _difference(bench: Bench, batch_size: int) -> str:
+    """Between weights after the same steps, recorded and one by one: 0 if they have the same bits."""
+    from seqloom.training.replay import MOST, CudaGraphs, Replayer
+
+    trained = []
+    for most in (MOST, 0):
+        each = Steps(bench, batch_size)
+        work = each.all_by(
+            Replayer(each.stepper, CudaGraphs(bench.device), lambda _: None, most=most)
+        )
+        for _ in range(5):
+            work()
+        trained.append(dict(each.stepper.phase.module.named_parameters()))
+    one, other = trained
+    return f"{max(float((one[name] - other[name]).detach().abs().max()) for name in one):.1e}"
 
 
 def _waits(bench: Bench, work: Callable[[], None]) -> str:

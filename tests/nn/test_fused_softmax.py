@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +15,22 @@ from torch import Tensor
 
 from seqloom.nn import fused_softmax, losses
 
+
+def has_triton(*oldest: int) -> bool:
+    """Whether Triton is installed in this version or a later one."""
+    try:
+        installed = metadata.version("triton").split(".")
+    except metadata.PackageNotFoundError:
+        return False
+    return tuple(int(part) for part in installed[:2]) >= oldest
+
+
 needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None,
-    reason="Triton is not installed; CUDA builds of torch bring it",
+    not has_triton(3, 9),
+    reason="Triton 3.9 is not installed, whose interpreter works with numpy 2.4",
+)
+needs_compiler = pytest.mark.skipif(
+    not has_triton(3, 6), reason="Triton is not installed; CUDA builds of torch bring it"
 )
 SHAPES = [
     # targets, items, width, parts of the catalogue
@@ -187,3 +204,55 @@ def test_what_the_kernels_take(monkeypatch: pytest.MonkeyPatch) -> None:
     losses.softmax_loss(hidden, weight, truth, terms=terms)
     losses.softmax_loss(hidden.float(), weight.float(), truth)
     assert len(taken) == 1
+
+
+COMPILE = """
+import sys
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from seqloom.nn import fused_softmax, softmax_kernels
+
+width = int(sys.argv[1])
+blocks = fused_softmax.blocks_for(width)
+tensors = {"hidden": "*bf16", "table": "*bf16", "offset": "*fp32"}
+forward = {**tensors, **dict.fromkeys(("largest", "total", "average"), "*fp32")}
+forward |= dict.fromkeys(("num_rows", "num_items", "span"), "i32")
+backward = {**tensors, "targets": "*i64"}
+backward |= dict.fromkeys(("largest", "spread", "scale", "gradient"), "*fp32")
+backward |= dict.fromkeys(("num_rows", "num_items"), "i32")
+shared = {
+    "width": width, "block_width": fused_softmax._padded(width), "has_offset": True,
+    "precision": "ieee", "widen": False,
+}
+one = {"block_rows": blocks.rows, "block_items": blocks.items, "averages": True}
+other = {"block_rows": blocks.gradient_rows, "block_items": blocks.gradient_items}
+for kernel, signature, sizes in (
+    (softmax_kernels.average_kernel, forward, one),
+    (softmax_kernels.table_gradient_kernel, backward, other),
+):
+    constants = {**shared, **sizes}
+    signature = {**signature, **dict.fromkeys(constants, "constexpr")}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    options = {"num_warps": blocks.warps, "num_stages": blocks.stages}
+    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    assert "mma" in compiled.asm["ptx"], "no tensor cores"
+    print(compiled.metadata.shared)
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", [64, 256])
+def test_the_kernels_compile_for_a_gpu(width: int, tmp_path: Path) -> None:
+    """For compute capability 9.0, without such a device: tensor cores, and 227 KiB of shared memory."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILE, str(width)],
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    sizes = [int(line) for line in done.stdout.split()]
+    assert len(sizes) == 2
+    assert max(sizes) <= 227 << 10

@@ -124,7 +124,8 @@ class SharedBase:
         device = table.weight.device
         numbers = self._tokens.get((device, tuple(tokens)))
         if numbers is None:
-            numbers = torch.tensor(tokens, dtype=torch.int64, device=device)
+            with torch.inference_mode(False):  # training may use them later
+                numbers = torch.tensor(tokens, dtype=torch.int64, device=device)
             self._tokens[device, tuple(tokens)] = numbers
         vectors: Tensor = table(numbers)
         return vectors

@@ -148,6 +148,8 @@ def test_the_keyboard_alone_does_everything(pages: Pages) -> None:
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    assert "user=c5" in page.url
     page.keyboard.press("ArrowDown")
     expect(page.locator("#left .title").first).to_be_focused()
     page.keyboard.press("ArrowDown")

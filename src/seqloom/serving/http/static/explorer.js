@@ -342,6 +342,10 @@ function ready() {
   $("why").addEventListener("mouseover", (event) => point(event.target.closest("[data-position]")));
   $("why").addEventListener("mouseleave", () => point(null));
   addEventListener("hashchange", openAddress);
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address belongs to the state
+    $("main").focus();
+  });
   addEventListener("resize", settled(() => { if (!$("view").hidden) drawReasons(); }, 100));
   new ResizeObserver(() => drawLinks($("gutter"), places, current(), state.why)).observe($("bench"));
   $("token-form").addEventListener("submit", (event) => {

@@ -77,7 +77,7 @@ def test_a_curve_for_each_setting_of_the_other_keys(table: list[SummaryRow]) -> 
         "alpha",
         "NDCG@10",
         "all users (n = 50 users)",
-        "tail items (n = 50 users)",
+        "rare items (n = 50 users)",
     ):
         assert label in drawn
 

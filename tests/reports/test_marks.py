@@ -27,7 +27,11 @@ def test_of_many_runs_only_those_under_discussion_are_coloured(report_data: Repo
     runs = systems(report_data, 12)
     comparison = report_data.comparison.model_copy(update={"reference": "run 5"})
     marks = assign_marks(runs, comparison)
-    assert {name: slot for name, slot in marks.slots.items() if slot} == {"run 5": 1, "run 11": 2}
+    assert {name: slot for name, slot in marks.slots.items() if slot} == {
+        "run 5": 1,
+        "run 11": 2,
+        "run 10": 3,
+    }
 
 
 def test_the_hit_rate_has_the_same_cutoff() -> None:

@@ -23,6 +23,8 @@ _HEADLINES: dict[Outcome, str] = {
     "not shown": "On this data, no gain from the language model is shown.",
     "unknown": "Whether the language model pays cannot be told: no trained run without one is compared.",
 }
+_MOST_NAMES = 4
+"""Longer lists of runs are counted."""
 _BEST_FIRST: tuple[Outcome, ...] = ("pays", "unknown", "not shown", "does not pay")
 
 
@@ -93,12 +95,15 @@ def _others(names: list[str], outcomes: dict[str, Outcome]) -> list[str]:
         "pays": "a gain is shown for {} too",
         "unknown": "a gain over a system that only counts is shown for {}",
         "not shown": "no gain is shown for {}",
-        "does not pay": "{} scores below the reference",
+        "does not pay": "a loss is shown for {}",
     }
+    by_outcome = {o: [n for n in names if outcomes[n] == o] for o in _BEST_FIRST}
     parts = [
-        words[outcome].format(join_names([n for n in names if outcomes[n] == outcome]))
-        for outcome in _BEST_FIRST
-        if any(outcomes[name] == outcome for name in names)
+        words[outcome].format(
+            join_names(found) if len(found) <= _MOST_NAMES else f"{len(found)} more"
+        )
+        for outcome, found in by_outcome.items()
+        if found
     ]
     return [f"Of the other runs with a language model, {join_names(parts)}."] if parts else []
 

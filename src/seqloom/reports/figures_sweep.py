@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqloom.evaluation.metrics import metric_label
+from seqloom.evaluation.wording import group_label
 from seqloom.reports.figure_style import COLOURS, INK, MARKERS, Canvas, Figure, escape_dollars
 from seqloom.reports.sweep_table import SummaryRow, label, select_rows
 
@@ -50,7 +51,7 @@ def sensitivity(
             axis.set_xlabel(escape_dollars(key))
             axis.set_ylabel(metric_label(metric))
             users = selected[0].users if selected else 0
-            axis.set_title(f"{_group(group)} (n = {users:,} users)")
+            axis.set_title(f"{group_label(group)} (n = {users:,} users)")
         canvas.legend(canvas.axes[0, 0], lines)
         name = "sensitivity_" + key.replace(".", "_")
         svg = canvas.svg(name)
@@ -90,7 +91,7 @@ def ablation(
             axis.axvline(base, color=INK, linestyle="--", linewidth=0.8)
             axis.set_xlabel(metric_label(metric))
             users = selected[0].users if selected else 0
-            axis.set_title(f"{_group(group)} (n = {users:,} users)")
+            axis.set_title(f"{group_label(group)} (n = {users:,} users)")
             axis.grid(axis="y", visible=False)
         left = canvas.axes[0, 0]
         left.set_yticks(range(len(first)), [escape_dollars(label(row)) for row in first])
@@ -135,7 +136,3 @@ def _draw_curve(
 def _is_number(text: str) -> bool:
     value = json.loads(text)
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _group(name: str) -> str:
-    return "all users" if name == "all" else f"{name.replace('_', ' ')}s"

@@ -32,7 +32,8 @@ class Marks:
 def assign_marks(systems: Sequence[SystemResult], comparison: Comparison) -> Marks:
     """Gives each run a slot, in order; a baseline that only counts always has the last one.
 
-    With more runs than slots, only the subject, the reference and the best run are coloured.
+    With more runs than slots, only the reference, the subject and one further run are coloured: the
+    best of all, or else the best that was trained without a language model.
     """
     metric = comparison.metric
     by_score = sorted(systems, key=lambda s: -s.metrics.get(metric, 0.0))
@@ -40,7 +41,8 @@ def assign_marks(systems: Sequence[SystemResult], comparison: Comparison) -> Mar
     subject = comparison.verdict.run or others[0]
     names = [system.name for system in systems]
     if len(systems) > SLOTS:
-        chosen = dict.fromkeys([comparison.reference, subject, by_score[0].name, others[0]])
+        plain = [s.name for s in by_score if not (s.uses_language_model or s.yardstick)]
+        chosen = dict.fromkeys([comparison.reference, subject, by_score[0].name, *plain[:2]])
         slots = {name: slot for slot, name in enumerate(list(chosen)[:3], start=1)}
         return Marks({n: slots.get(n, QUIET_SLOT) for n in names}, subject, comparison.reference)
     baseline = next((s.name for s in systems if s.yardstick and not s.uses_language_model), None)

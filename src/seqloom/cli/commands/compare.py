@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seqloom.cli.fitted_table import FittedTable
 
 _MOST_SENTENCES = 3
-"""Pairs that the terminal tells in sentences; the report has all."""
+"""Pairs, and pairs of systems over seeds, that the terminal tells in sentences; the report has all."""
 
 
 def compare(
@@ -186,13 +186,16 @@ def _further(document: Any) -> list[str]:
     if len(pairs) > _MOST_SENTENCES:
         pairs = [p for p in pairs if p["run"] == answer and p["reference"] == document["reference"]]
     metric = document["scores"][0]["metric"]
-    seeds = [row["sentence"] for row in document["over_seeds"] if row["metric"] == metric]
+    seeds = [row for row in document["over_seeds"] if row["metric"] == metric]
+    if len(seeds) > _MOST_SENTENCES:
+        systems = {run["name"]: run["system"] for run in document["runs"]}
+        seeds = [row for row in seeds if row["run"] in (answer, systems.get(answer))]
     groups = [
         f"{pair['run']} against {pair['reference']} by group of users: {groups}"
         for pair in pairs
         if (groups := pair["sentence"].partition("; ")[2])
     ]
-    return [*groups, *seeds]
+    return [*groups, *(row["sentence"] for row in seeds)]
 
 
 def _both_protocols(document: Any) -> str:

@@ -42,7 +42,7 @@ from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase
 IDS = "ids"
 """The name of the table of IDs and of its entry in the state."""
 
-BLENDS = (0.0, 0.1, 0.3, 0.6, 1.0, 1.5, TEXT_ALONE)
+BLENDS = (0.0, 0.3, 1.0, 2.5, 4.0, 8.0, TEXT_ALONE)
 """Candidates for the weight of a dense score."""
 
 

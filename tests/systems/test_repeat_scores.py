@@ -49,7 +49,7 @@ def test_repeats_are_expected_as_often_as_they_occur(before: float, tmp_path: Pa
     assert data.repeat_share > 0
     term = RepeatTerm()
     with torch.no_grad():
-        term.recency += before
+        term.recency.add_(before)
     fit_repeats(term, RepeatScorer(Plain(), term), TrainingData(data), None)
     assert expected_repeats(data, term) == pytest.approx(data.repeat_share, abs=1e-5)
 

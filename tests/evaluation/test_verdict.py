@@ -16,9 +16,9 @@ def record(name: str, **fields: object) -> RunRecord:
     return RunRecord.build({"name": name, "system": name, "metrics": {}, "seed": 42, **fields})
 
 
-def difference(run: float, p: float, reference: float = 0.05) -> Difference:
+def difference(run: float, p: float, reference: float = 0.05, group: str = "all") -> Difference:
     return Difference(
-        metric="ndcg@10", group="all", users=9, reference=reference, run=run, p_holm=p
+        metric="ndcg@10", group=group, users=9, reference=reference, run=run, p_holm=p
     )
 
 
@@ -64,6 +64,30 @@ def test_what_is_not_shown_is_said_so() -> None:
     assert made.headline == "On this data, the language model does not pay."
     made = verdict(overall, {"llmesr": "unknown"})
     assert made.headline.startswith("Whether the language model pays cannot be told")
+
+
+def test_a_gain_in_one_group_is_not_one_over_all_users() -> None:
+    overall: dict[str, Result] = {
+        "llmesr": difference(0.055, 0.63),
+        "llminit": difference(0.056, 0.9),
+    }
+    outcomes: dict[str, Outcome] = {"llmesr": "not shown", "llminit": "not shown"}
+    groups = [
+        difference(0.08, 0.004, group="tail_item"),
+        difference(0.04, 0.4, group="head_item"),
+        difference(0.055, 0.63),
+    ]
+    made = build_verdict(RUNS, REFERENCE, overall, outcomes, by_group={"llmesr": groups})
+    assert made.headline == (
+        "On this data, a gain from the language model is shown on rare items, not over all users."
+    )
+    assert made.run == "llmesr", "the one with a gain, although the other scores higher"
+    assert made.evidence[1].replace("\u202f", " ") == (
+        "On rare items llmesr scores 60.0 % above sasrec (p = .004)."
+    )
+    groups[1] = difference(0.04, 0.004, group="head_item")
+    made = build_verdict(RUNS, REFERENCE, overall, outcomes, by_group={"llmesr": groups})
+    assert made.headline == "On this data, no gain from the language model is shown."
 
 
 def test_without_a_language_model_it_ranks() -> None:

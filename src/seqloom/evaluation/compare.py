@@ -256,7 +256,12 @@ def _verdict(
         pair.run: next(d for d in pair.differences if d.group == ALL_USERS) for pair in against
     }
     outcomes = {pair.run: pair.outcome for pair in against if pair.outcome is not None}
-    return build_verdict([run.record for run in runs], reference, overall, outcomes, level)
+    by_group: dict[str, list[Result]] = {
+        pair.run: [d for d in pair.differences if d.metric == overall[pair.run].metric]
+        for pair in against
+    }
+    records = [run.record for run in runs]
+    return build_verdict(records, reference, overall, outcomes, level, by_group)
 
 
 def _pair_runs(

@@ -5,7 +5,7 @@ Everything is derived from the tests; where nothing is shown the verdict says th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from seqloom.evaluation.metrics import metric_label
 from seqloom.evaluation.record import RunRecord
 from seqloom.evaluation.reference import Reference
 from seqloom.evaluation.sentences import Result, gap, is_shown
+from seqloom.evaluation.wording import ALL_USERS, in_group
 
 _HEADLINES: dict[Outcome, str] = {
     "pays": "On this data, the language model pays.",
@@ -49,12 +50,14 @@ def build_verdict(
     overall: dict[str, Result],
     outcomes: dict[str, Outcome],
     level: float = 0.05,
+    by_group: Mapping[str, Sequence[Result]] | None = None,
 ) -> Verdict:
-    """Builds the verdict from the tests over all users on the first metric.
+    """Builds the verdict from the tests on the first metric.
 
     Args:
-        overall: each run but the reference -> its difference from the reference.
+        overall: each run but the reference -> its difference from the reference over all users.
         outcomes: each judged run with a language model -> its outcome.
+        by_group: each run but the reference -> its differences by group of users.
     """
     known = {record.name: record for record in records}
     cautions = _cautions(records, reference)
@@ -65,16 +68,40 @@ def build_verdict(
             cautions=cautions,
         )
     best = next(each for each in _BEST_FIRST if each in outcomes.values())
-    run = max((name for name in outcomes if outcomes[name] == best), key=lambda n: _run(overall[n]))
+    gains = {name: _gains((by_group or {}).get(name, ()), level) for name in outcomes}
+    run = max(
+        (name for name in outcomes if outcomes[name] == best),
+        key=lambda name: (best == "not shown" and bool(gains[name]), _run(overall[name])),
+    )
     rest = [name for name in outcomes if name != run]
     first = _gap_sentence(run, reference.name, overall[run], level)
     costs = cost_clauses(known[run], known[reference.name])
     evidence = [f"{first[:-1]}, for {join_names(costs)}." if costs else first]
     evidence += _others(rest, outcomes)
     evidence += _yardstick(known, reference.name, overall, level)
-    return Verdict(
-        outcome=best, headline=_HEADLINES[best], run=run, evidence=evidence, cautions=cautions
-    )
+    headline = _HEADLINES[best]
+    if best == "not shown" and gains[run]:
+        where = join_names([in_group(each.group) for each in gains[run]])
+        evidence[1:1] = [_group_sentence(run, reference.name, each) for each in gains[run]]
+        headline = (
+            f"On this data, a gain from the language model is shown {where}, not over all users."
+        )
+    return Verdict(outcome=best, headline=headline, run=run, evidence=evidence, cautions=cautions)
+
+
+def _gains(results: Sequence[Result], level: float) -> list[Result]:
+    """Returns the gains by group that are shown; none where a loss is shown for another group."""
+    shown = [r for r in results if r.group != ALL_USERS and is_shown(r, level)]
+    gains = [r for r in shown if _run(r) > (r.reference or 0.0)]
+    return gains if len(gains) == len(shown) else []
+
+
+def _group_sentence(run: str, reference: str, result: Result) -> str:
+    """States the gap in one group of users."""
+    where = gap(result) + (f" {reference}" if result.reference else f" (from {reference})")
+    group = in_group(result.group)
+    p = format_p(1.0 if result.p_holm is None else result.p_holm)
+    return f"{group[0].upper()}{group[1:]} {run} scores {where} ({p})."
 
 
 def _run(result: Result) -> float:

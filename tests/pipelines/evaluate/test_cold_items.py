@@ -200,7 +200,7 @@ def test_the_command_shows_the_table(
     shown = capsys.readouterr().out
     assert "12 cold items" in shown
     assert "text neighbours" in shown
-    assert "cold_item" in shown
+    assert "new items" in shown
 
 
 def test_cold_users_are_ranked_and_never_trained_on(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def load_run(path: str | Path, *, device: str = "cpu") -> Run:
         if who is not None:
             raise ArtefactError(f"{path} is in progress: it is being trained by {who}; wait for it")
         raise ArtefactError(
-            f"{path} is not finished; go on with `seqloom train ... --out {path} --resume`"
+            f"{path} is not finished; resume it with `seqloom train ... --out {path} --resume`"
         )
     with reading(path / "manifest.json", "the manifest of a run", REMEDY):
         cls = system_class(manifest.system)

@@ -102,7 +102,7 @@ def _check_finished(folder: Path) -> None:
     tuned = read_tuned_manifest(folder)
     if tuned is not None and tuned.status != "complete":
         raise ArtefactError(
-            f"{folder} is not finished; go on with `seqloom tune-encoder ... --out {folder} --resume`"
+            f"{folder} is not finished; resume it with `seqloom tune-encoder ... --out {folder} --resume`"
         )
 
 

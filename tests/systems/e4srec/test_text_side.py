@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,3 +251,19 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     object.__setattr__(blank, "items", without)
     with pytest.raises(ConfigError, match="or set candidates=ids"):
         build(blank)
+
+
+def test_a_language_model_without_weight_or_gate_takes_no_part(dataset: Dataset) -> None:
+    system = build(dataset)
+    assert system.text is not None
+    system.blend.fill_(0.5)
+    assert system.uses_language_model
+    system.blend.fill_(0.0)
+    system.giver = SimpleNamespace(uses_language_model=False)  # type: ignore[assignment]
+    assert not system.uses_language_model
+    system.blend.fill_(0.5)
+    assert system.uses_language_model
+    with torch.no_grad():
+        system.text.gate.zero_()
+    assert not system.uses_language_model
+    assert not build(dataset, use_llm=False).uses_language_model

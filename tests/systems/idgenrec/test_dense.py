@@ -206,3 +206,9 @@ def test_what_cannot_be_is_refused() -> None:
     for changes in ({"encoder": {"kind": "bert4rec"}}, {"repeat": "learned"}):
         with pytest.raises(ConfigError, match=r"dense\.tower"):
             IDGenRecConfig.build({"dense": {"enabled": True, "tower": changes}})
+
+
+def test_names_that_do_not_count_use_no_language_model(run: Any) -> None:
+    for blend in BLENDS:
+        run.system.blend.fill_(blend)
+        assert run.system.uses_language_model == (blend < TEXT_ALONE)

@@ -98,8 +98,11 @@ class E4SRec(E4SRecModel):
 
     @property
     def uses_language_model(self) -> bool:
-        """Always true."""
-        return True
+        """Whether one takes part in the score: not where it is left out, or has the weight or the gate 0."""
+        giver = self.giver
+        weighed = giver is None or float(self.blend) > 0
+        own = self.config.use_llm and weighed and (self.text is None or self.text.reads_states)
+        return own or (giver is not None and giver.uses_language_model)
 
     def base_reference(self) -> dict[str, Any]:
         """Returns the identity of the language model."""

@@ -136,8 +136,8 @@ class IDGenRec(IDGenRecModels):
 
     @property
     def uses_language_model(self) -> bool:
-        """Always true."""
-        return True
+        """True, unless validation chose the dense score alone."""
+        return self.tower is None or float(self.blend) < TEXT_ALONE
 
     # See `core.protocols.ExtendsCatalogue`.
 

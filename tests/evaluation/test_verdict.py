@@ -63,7 +63,7 @@ def test_what_is_not_shown_is_said_so() -> None:
     made = verdict(overall, {"llmesr": "does not pay"})
     assert made.headline == "On this data, the language model does not pay."
     made = verdict(overall, {"llmesr": "unknown"})
-    assert made.headline.startswith("Whether the language model pays cannot be told")
+    assert made.headline.startswith("Whether the language model pays is unknown")
 
 
 def test_a_gain_in_one_group_is_not_one_over_all_users() -> None:

@@ -38,10 +38,10 @@ def public_function(
         def call(*args: P.args, **keywords: P.kwargs) -> R:
             unknown = next((name for name in keywords if name not in known), None)
             if unknown is not None:
-                told = hint(unknown, args, dict(keywords)) if hint is not None else None
+                hinted = hint(unknown, args, dict(keywords)) if hint is not None else None
                 raise TypeError(
                     f"{function.__name__}() got an unexpected keyword argument {unknown!r}"
-                    f"{told or suggest(unknown, known)}"
+                    f"{hinted or suggest(unknown, known)}"
                 )
             return function(*args, **keywords)
 

@@ -18,7 +18,7 @@ from seqloom.evaluation.sentences import Result, gap
 Outcome = Literal["pays", "does not pay", "not shown", "unknown"]
 
 _MOST_TIMES = 100
-"""Above this multiple, times are told instead: the other run hardly trains."""
+"""Above this multiple, times are given instead: the other run hardly trains."""
 
 _SAID: dict[Outcome, str] = {
     "pays": "The language model pays",

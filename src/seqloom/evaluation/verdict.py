@@ -22,7 +22,7 @@ _HEADLINES: dict[Outcome, str] = {
     "pays": "On this data, the language model pays.",
     "does not pay": "On this data, the language model does not pay.",
     "not shown": "On this data, no gain from the language model is shown.",
-    "unknown": "Whether the language model pays cannot be told: no trained run without one is compared.",
+    "unknown": "Whether the language model pays is unknown: no trained run without one is compared.",
 }
 _MOST_NAMES = 4
 """Longer lists of runs are counted."""

@@ -35,7 +35,7 @@ def precheck(source: Any, items: Any, options: ReadOptions) -> None:
         header = _header(path, form, options)
         if header is not None:
             log_name = find_names(header, options, str(path)).item
-    # Without the log's name of the column, an id of its own name could not be told.
+    # Without the log's name of the column, an id of its own name would go unnoticed.
     if log_name is not None and isinstance(items, str | os.PathLike):
         path = Path(items)
         header = _header(path, detect_items_format(path), options)
@@ -44,7 +44,7 @@ def precheck(source: Any, items: Any, options: ReadOptions) -> None:
 
 
 def _header(path: Path, form: str, options: ReadOptions) -> list[str] | None:
-    """Returns the columns of a file, or None where they cannot be told from its beginning alone."""
+    """Returns the columns of a file, or None where its beginning alone does not show them."""
     if path.is_dir():
         return None
     if form == "parquet":

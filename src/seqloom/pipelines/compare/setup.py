@@ -31,7 +31,7 @@ def describe_setup(run: Run) -> Setup:
 def text_kind(
     manifest: RunManifest, config: Mapping[str, Any], *, counts_only: bool = False
 ) -> tuple[TextKind | None, str]:
-    """Returns what a run knows of texts; None with a reason where that cannot be told or placed.
+    """Returns what a run knows of texts; None with a reason where that is unknown or has no place.
 
     The log tunes text where the encoder was tuned on it, or the system trains word vectors of its own.
     """

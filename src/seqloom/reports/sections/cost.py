@@ -21,9 +21,9 @@ from seqloom.reports.scales import Scale, scale_of
 
 _UNITS = (("s", 1.0, 300.0), ("min", 60.0, 18_000.0), ("h", 3600.0, float("inf")))
 _MOST_TIMES = 100
-"""Above this multiple, times are told instead."""
+"""Above this multiple, times are given instead."""
 _SAME = (0.8, 1.25)
-"""Ratios of times that are told as the same."""
+"""Ratios of times that count as the same."""
 
 
 def cost_charts(data: ReportData, marks: Marks) -> list[PointChart]:
@@ -54,7 +54,7 @@ def _chart(
     marks: Marks,
     what: tuple[str, str, str],
     cost: Callable[[RunRecord], float | None],
-    told: Callable[[RunRecord], str],
+    describe: Callable[[RunRecord], str],
 ) -> PointChart | None:
     metric = data.comparison.metric
     title, unit, name = what
@@ -65,7 +65,8 @@ def _chart(
     x = scale_of((value for _, value in known), most_ticks=4)
     y = scale_of((s.high for s in scores.values() if s is not None), most_ticks=3)
     points = [
-        _point(system, value, scores[system.name], (x, y), marks, told) for system, value in known
+        _point(system, value, scores[system.name], (x, y), marks, describe)
+        for system, value in known
     ]
     rows = [(s.name, value, s.metrics.get(metric)) for s, value in known]
     columns = ("run", f"{name}_{unit}", metric)
@@ -86,7 +87,7 @@ def _point(
     score: Score | None,
     scales: tuple[Scale, Scale],
     marks: Marks,
-    told: Callable[[RunRecord], str],
+    describe: Callable[[RunRecord], str],
 ) -> Point:
     x, y = scales
     low = None if score is None else score.low
@@ -100,7 +101,7 @@ def _point(
         y=round(100.0 - y.at(value or 0.0), 2),
         low=None if low is None else round(100.0 - y.at(low), 2),
         high=None if high is None else round(100.0 - y.at(high), 2),
-        tip=f"{system.name}: {label} {format_number(value)}, {told(system)}",
+        tip=f"{system.name}: {label} {format_number(value)}, {describe(system)}",
     )
 
 

@@ -28,7 +28,7 @@ def soft_tokens(
         generation allows at the place, where the paper mixes the whole vocabulary, most of which no ID can
         hold; the recommender reads the ID itself, where the paper's reads the mixture, which is no word that
         it was trained on; the generator reads the table's ID before each place, where the authors' code
-        generates it anew in each step; what follows the end is masked, where the authors' code is not.
+        generates it again in each step; what follows the end is masked, where the authors' code is not.
 
     Shapes: tokens, mask [M, P] the generator's prompts, ids [M, T] output numbers, choices [M, T, V'] bool
     -> [M, T, D].

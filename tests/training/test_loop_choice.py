@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from seqloom.core.phase import Mean, Optimisation
+from seqloom.core.progress import SILENT, Progress, SilentProgress
 from seqloom.training.checkpoint import Checkpoints, Position
 from seqloom.training.log import NoLog
 from seqloom.training.loop import Trainer
@@ -74,7 +75,11 @@ class Breaking(Checkpoints):
 
 
 def trained(
-    folder: Path, values: dict[int, float], made: Callable[..., Any], k: int | None = None
+    folder: Path,
+    values: dict[int, float],
+    made: Callable[..., Any],
+    k: int | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[Named, Position]:
     """The model and the position after training; `values` are validation metrics by the weight's place."""
     model = Named()
@@ -91,6 +96,7 @@ def trained(
         checkpoints=Breaking(folder / "checkpoints", k),
         log=NoLog(),
         checkpoint_every_s=0,
+        progress=progress,
     )
     return model, trainer.fit(resume=True)
 
@@ -220,3 +226,23 @@ def test_a_training_that_an_older_version_began_is_resumed(tmp_path: Path) -> No
     model, position = trained(tmp_path, values, one)
     assert round(-10 * float(model.weight.detach())) == 2
     assert (position.best_epoch, position.best_value) == (1, 0.5)
+
+
+class Notes(SilentProgress):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def test_a_resumed_training_says_from_where(tmp_path: Path) -> None:
+    values = {2: 0.1, 4: 0.5, 6: 0.4, 8: 0.3}
+    first, second = Notes(), Notes()
+    with pytest.raises(KilledError):
+        trained(tmp_path, values, two, k=2, progress=first)
+    trained(tmp_path, values, two, progress=second)
+    assert not any(line.startswith("resume") for line in first.lines)
+    assert second.lines[0].startswith("resume: phase phase-0, 0 epochs complete, step ")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqloom.cli import options
-from seqloom.cli.session import session
+from seqloom.cli.session import plain, session
 from seqloom.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def compare(
             price_per_hour=price_per_hour,
             progress=current.progress,
         )
-        current.finish(comparison, lambda document: _render(document, named))
+        follows = f"seqloom serve {_served(plain(comparison), named)}"
+        current.finish(comparison, _render, next_step=follows)
 
 
 def _cutoffs(text: str) -> tuple[int, ...]:
@@ -98,7 +99,7 @@ def _cutoffs(text: str) -> tuple[int, ...]:
     return tuple(map(int, entries))
 
 
-def _render(document: Any, named: Mapping[str, str]) -> Iterable[RenderableType]:
+def _render(document: Any) -> Iterable[RenderableType]:
     from rich.text import Text
 
     from seqloom.cli.fitted_table import Paragraph
@@ -121,8 +122,6 @@ def _render(document: Any, named: Mapping[str, str]) -> Iterable[RenderableType]
     if both:
         yield Paragraph(both)
     yield Paragraph(f"{document['reference_chosen']} {' '.join(verdict['cautions'])}", style="dim")
-    yield ""
-    yield f"Next: seqloom serve {_served(document, named)}"
 
 
 def _ranking(document: Any) -> FittedTable:

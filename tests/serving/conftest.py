@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.live_server import live_server
 from support.servers import Process, postgres_server, redis_server
 
 if TYPE_CHECKING:
@@ -99,18 +100,8 @@ def runs(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.fixture(scope="module")
 def live(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of all runs, with the data set's users."""
-    import threading
-
-    from seqloom.serving.config import ServerConfig
-    from seqloom.serving.server import Server
-
-    store = tmp_path_factory.mktemp("live") / "s.db"
-    server = Server(runs, ServerConfig(port=0, store=f"sqlite:///{store}"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield server.summary()["url"]
-    server.stop()
-    thread.join(30)
+    with live_server(runs, tmp_path_factory.mktemp("live") / "s.db") as address:
+        yield address
 
 
 @pytest.fixture

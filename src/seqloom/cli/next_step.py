@@ -27,13 +27,28 @@ def after_prepare(dataset: str | Path, *, has_text: bool) -> str:
 
 
 def after_evaluate(run: Path) -> str:
-    """Returns a comparison with the evaluated runs beside this one; without any, how to serve it."""
+    """Returns a comparison with the runs beside this one that were evaluated on the same data set.
+
+    Without any, how to serve it.
+    """
+    own, fingerprint = run.absolute(), _fingerprint(run)
     others = sorted(
         each.parent
-        for each in run.absolute().parent.glob("*/metrics.json")
-        if each.parent != run.absolute()
+        for each in own.parent.glob("*/metrics.json")
+        if each.parent != own and _fingerprint(each.parent) == fingerprint
     )
-    if not others:
+    if fingerprint is None or not others:
         return command("serve", run)
     beside = [run.parent / other.name for other in others[: _MOST_RUNS - 1]]
     return command("compare", *beside, run, "--report", "report.html")
+
+
+def _fingerprint(run: Path) -> str | None:
+    """Returns the fingerprint of a run's data set; None where the folder cannot be read."""
+    from seqloom.core.errors import ArtefactError
+    from seqloom.runs.manifest import read_manifest
+
+    try:
+        return read_manifest(run).dataset.fingerprint
+    except ArtefactError:
+        return None

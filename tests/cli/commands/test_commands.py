@@ -105,7 +105,7 @@ def test_train_merges_the_file_and_the_overrides(
         "checkpoint_every_s": 60.0,
     }
     out = capsys.readouterr().out
-    for shown in ("validation NDCG@10", "0.2500", "2 min 10 s", "2, 1 min 02 s each", "1,234 MiB"):
+    for shown in ("validation NDCG@10", "0.2500", "2\u202fmin", "2, 62\u202fs each", "1,234 MiB"):
         assert shown in out
     assert out.endswith("Next: seqloom evaluate r\n")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.live_server import live_server
 from support.shop import shop_runs
 
 
@@ -20,13 +20,5 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def shop_address(shop: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the shop's runs."""
-    from seqloom.serving.config import ServerConfig
-    from seqloom.serving.server import Server
-
-    store = tmp_path_factory.mktemp("shop-store") / "s.db"
-    server = Server(shop, ServerConfig(port=0, store=f"sqlite:///{store}"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield server.summary()["url"]
-    server.stop()
-    thread.join(30)
+    with live_server(shop, tmp_path_factory.mktemp("shop-store") / "s.db") as address:
+        yield address

@@ -24,6 +24,7 @@ from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.importing import import_histories
 from seqloom.serving.store.base import Event
 from seqloom.serving.store.sqlite import SqliteStore
+from support.live_server import ids, post
 
 HISTORY = ["i3", "i7", "i11"]
 LIMITS = LimitsConfig(max_k=50, max_history=20, max_batch=4, max_events=5, max_body_bytes=5000)
@@ -47,16 +48,6 @@ def server(
 @pytest.fixture
 def client(server: tuple[TestClient, Engine, SqliteStore]) -> TestClient:
     return server[0]
-
-
-def post(client: TestClient, path: str, status: int = 200, **body: Any) -> Any:
-    answer = client.post(f"/v1/{path}", json=body)
-    assert answer.status_code == status, answer.text
-    return answer.json()
-
-
-def ids(reply: Any) -> list[str]:
-    return [item["item_id"] for item in reply["items"]]
 
 
 def is_problem(answer: Any, status: int, kind: str) -> Any:
@@ -324,6 +315,7 @@ def test_health_metrics_and_models(client: TestClient) -> None:
         "itemknn",
         "popularity",
     }
+    post(client, "recommend", history=["i1"])
     text = client.get("/metrics").text
     for name in ("http_requests_total", "batch_size_bucket", "queue_length", "model_info"):
         assert f"seqloom_{name}" in text

@@ -21,6 +21,7 @@ from seqloom.serving.http.metrics import Metrics
 from seqloom.serving.importing import import_histories
 from seqloom.serving.store.base import Event
 from seqloom.serving.store.sqlite import SqliteStore
+from support.live_server import ids, post
 
 NEW = {"title": "Brightwater Trowel, long", "brand": "Brightwater", "category": "Garden"}
 
@@ -49,16 +50,6 @@ def server(
 @pytest.fixture
 def client(server: tuple[TestClient, Engine, SqliteStore]) -> TestClient:
     return server[0]
-
-
-def post(client: TestClient, path: str, status: int = 200, **body: Any) -> Any:
-    answer = client.post(f"/v1/{path}", json=body)
-    assert answer.status_code == status, answer.text
-    return answer.json()
-
-
-def ids(reply: Any) -> list[str]:
-    return [item["item_id"] for item in reply["items"]]
 
 
 def history_of(client: TestClient, user: str) -> list[str]:

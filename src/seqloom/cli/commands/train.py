@@ -108,14 +108,14 @@ def train(
 
 def _render(document: Any) -> Iterable[RenderableType]:
     from seqloom.cli.show import fields_table
-    from seqloom.core.progress_bars import duration
+    from seqloom.core.number_format import format_duration
     from seqloom.evaluation.metrics import metric_label
 
     yield f"trained {document['system']}: {document['run']}"
-    facts = {"time": duration(document["seconds_total"])}
+    facts = {"time": format_duration(document["seconds_total"])}
     if document["epochs"]:
         mean = sum(document["seconds_per_epoch"]) / len(document["seconds_per_epoch"])
-        facts["epochs"] = f"{document['epochs']}, {duration(mean)} each"
+        facts["epochs"] = f"{document['epochs']}, {format_duration(mean)} each"
     if document["best_epoch"] is not None:
         facts["best weights"] = f"phase {document['best_phase']}, epoch {document['best_epoch']}"
     for name, value in document["valid"].items():

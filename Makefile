@@ -19,7 +19,7 @@ UPGRADE ?= --upgrade
 INDEX = $(or $(PIP_INDEX_URL),$(shell $(PYTHON) $(PIP) config get global.index-url 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format test-slow bench docs docs-tools wheel lock clean
+.PHONY: help install extras demo test lint format test-slow bench docs docs-tools wheel lock clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ $(STAMP): requirements.lock requirements-torch.lock pyproject.toml src/seqloom/_
 	$(BIN)/python $(PIP) install -qq -r requirements-torch.lock
 	$(BIN)/python $(PIP) install -qq --no-deps --no-build-isolation -e .
 	@touch $@
+
+extras: $(STAMP) ## Add the trackers, vector stores and notebook tools whose tests skip without them.
+	$(BIN)/python $(PIP) install -qq --no-deps --require-hashes -r requirements-extras.lock
 
 demo: $(STAMP) ## The whole path on MovieLens-100K, with a report at the end.
 	$(BIN)/seqloom demo --out $(DEMO)
@@ -86,6 +89,7 @@ lock: ## Lock newest versions with hashes (TORCH=VERSION for another torch, UPGR
 	@$(call compile,requirements.lock,dev serve postgresql redis onnx ray,)
 	@$(call compile,deploy/requirements.lock,serve postgresql redis,-c requirements.lock)
 	@$(call compile,requirements-docs.lock,docs,-c requirements.lock)
+	@$(call compile,requirements-extras.lock,mlflow wandb qdrant lancedb examples,-c requirements.lock)
 	rm -rf $(LOCK_VENV)
 
 # One version for all platforms and interpreters, with the hashes of all its files. Left out are torch

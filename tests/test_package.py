@@ -80,7 +80,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["requirements.lock", "requirements-docs.lock", "deploy/requirements.lock"]
+    "file",
+    [
+        "requirements.lock",
+        "requirements-docs.lock",
+        "requirements-extras.lock",
+        "deploy/requirements.lock",
+    ],
 )
 def test_a_lock_holds_versions_and_hashes_and_nothing_else(file: str) -> None:
     """pip checks every file and reads the lock anywhere: no local builds, paths or hosts."""
@@ -110,12 +116,19 @@ def test_the_image_runs_what_was_tested() -> None:
     assert all(whole[name] == rest for name, rest in locked("deploy/requirements.lock").items())
 
 
-def test_the_site_is_built_beside_what_was_tested() -> None:
-    whole, docs = locked("requirements.lock"), locked("requirements-docs.lock")
-    for name in docs.keys() & whole.keys():
-        assert docs[name].split()[0] == whole[name].split()[0], name
-    expected = PROJECT["optional-dependencies"]["docs"]
-    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in expected} <= docs.keys()
+@pytest.mark.parametrize(
+    ("file", "extras"),
+    [
+        ("requirements-docs.lock", ["docs"]),
+        ("requirements-extras.lock", ["mlflow", "wandb", "qdrant", "lancedb", "examples"]),
+    ],
+)
+def test_what_is_added_fits_what_was_tested(file: str, extras: list[str]) -> None:
+    whole, added = locked("requirements.lock"), locked(file)
+    for name in added.keys() & whole.keys():
+        assert added[name].split()[0] == whole[name].split()[0], name
+    expected = [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
+    assert {normal(re.split(r"[<>=\[ ]", line)[0]) for line in expected} <= added.keys()
 
 
 def test_a_lock_has_files_for_every_platform() -> None:

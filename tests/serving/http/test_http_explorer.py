@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -135,12 +136,36 @@ def test_a_sentence_steers_and_a_bad_one_is_answered_in_its_place(pages: Pages) 
     expect(page.locator("#left .item").first).to_contain_text("Castellane")
     shot(page, "steered")
     assert violations(page) == []
+    with page.expect_request("**/v1/compare") as asked:
+        page.get_by_label("How strongly").select_option("strongly")
+    shown(page)
+    assert asked.value.post_data_json["about_weight"] == 2
+    assert "weight=2" in page.url
     page.get_by_label("Steer with a sentence").fill("price under 1")
     page.keyboard.press("Enter")
     expect(page.locator("#steer-says [role=alert]")).to_contain_text("no item")
     assert len(titles(page, "left")) == 10
     page.get_by_role("button", name="Clear").click()
     expect(page.locator("#steer-says")).to_be_empty()
+
+
+def test_lists_and_events_can_be_saved_for_a_spreadsheet(pages: Pages) -> None:
+    page = shown(pages.open("/#user=c5"))
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Lists as CSV").click()
+    rows = list(csv.DictReader(saved.value.path().open(encoding="utf-8-sig")))
+    models = [page.locator(f"#{side} select").input_value() for side in ("left", "right")]
+    assert [(row["model"], row["rank"]) for row in rows] == [
+        (model, str(rank)) for model in models for rank in range(1, 11)
+    ]
+    assert [row["title"] for row in rows[:10]] == titles(page, "left")
+    page.get_by_text("As a table").click()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Events as CSV").click()
+    events = list(csv.DictReader(saved.value.path().open(encoding="utf-8-sig")))
+    shown_rows = page.locator("#history-table tbody th").all_inner_texts()
+    assert [row["title"] for row in events] == shown_rows[::-1]
+    assert events[-1]["part"] == "test"
 
 
 def test_the_keyboard_alone_does_everything(pages: Pages) -> None:

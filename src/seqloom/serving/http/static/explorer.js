@@ -10,6 +10,7 @@ import { List } from "./lists.js";
 import { forget, readAddress, remember, state, undo, writeAddress } from "./state.js";
 import { drawSteer, readyToSteer } from "./steer.js";
 import { arrange, glyph } from "./systems.js";
+import { saveEvents, saveLists } from "./save.js";
 import { readyTips } from "./tip.js";
 import { $, announce, ask, element, name, problem, settled, useToken } from "./tools.js";
 import { changesOf, drawTrial } from "./trial.js";
@@ -88,8 +89,9 @@ const act = {
     const user = state.user;
     if (undo()) load(user !== state.user).then(() => announce("Undone."));
   },
-  steer(sentence) {
-    if (sentence !== state.about) change(() => { state.about = sentence; }, () => announce($("steer-says").textContent));
+  steer(about, weight) {
+    if (about === state.about && (!about || weight === state.weight)) return;
+    change(() => Object.assign(state, { about, weight }), () => announce($("steer-says").textContent));
   },
   back() {
     if (state.back < view.events.length - 1) change(() => { state.back += 1; }, () => announce($("history-says").textContent));
@@ -155,7 +157,7 @@ async function refresh() {
   const key = JSON.stringify([state.user, state.models]);
   state.back = Math.min(state.back, Math.max(0, view.events.length - 1));
   try {
-    const steps = { tried: state.tried, hide_last: state.back, ...(state.about ? { about: state.about } : {}) };
+    const steps = { tried: state.tried, hide_last: state.back, ...(state.about ? { about: state.about, about_weight: state.weight } : {}) };
     const [base, now] = await Promise.all([
       view.base && view.baseOf === key ? view.base : compare({}),
       changed() ? compare(steps) : null,
@@ -288,7 +290,7 @@ function draw() {
   }, glyph(model), model)));
   $("another").hidden = view.examples.length < 2;
   drawTrial(view, state, act);
-  drawSteer(view, state);
+  drawSteer(view);
   drawHistory(view, state, effective(), act);
   drawWhy(view, state, act);
   suggest(view.items.get(state.why));
@@ -339,6 +341,8 @@ function ready() {
   for (const [id, work] of Object.entries({ who: act.find, "find-button": act.find, another: act.another, back: act.back, forward: act.forward })) $(id).addEventListener("click", work);
   $("keys-button").addEventListener("click", () => $("keys").showModal());
   $("copy").addEventListener("click", copyLink);
+  $("save-lists").addEventListener("click", () => saveLists(state.models, current()));
+  $("save-events").addEventListener("click", () => saveEvents(view.events));
   $("why").addEventListener("mouseover", (event) => point(event.target.closest("[data-position]")));
   $("why").addEventListener("mouseleave", () => point(null));
   addEventListener("hashchange", openAddress);

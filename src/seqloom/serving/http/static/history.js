@@ -1,7 +1,7 @@
 // The history as a chart: an event is a column, a gap is a change of day, a lane is a model.
 
 import { colour, glyph } from "./systems.js";
-import { $, day, element, listed, name, ordinal, plural, signed } from "./tools.js";
+import { $, count, day, element, listed, name, ordinal, plural, signed } from "./tools.js";
 
 const SHOWN = 60; // the latest events
 const CHIPS = 24;
@@ -33,7 +33,7 @@ export function drawHistory(view, state, effective, act) {
   drawSays(view, state, act);
   drawLanes(view, state, shown, tried, effective);
   drawChips(shown, tried, events.length - state.back);
-  drawTable(view, state, shown, effective);
+  drawTable(view, state, effective);
   $("back").disabled = state.back >= events.length - 1;
   $("forward").hidden = !state.back;
   $("back").hidden = events.length < 2;
@@ -56,8 +56,13 @@ function drawSays(view, state, act) {
   }
   const chosen = view.titles.get(state.why);
   if (chosen && view.explained) {
-    place.replaceChildren("What each event did for ", element("b", {}, chosen), ": up raised its score, down lowered it.");
-  } else place.replaceChildren("Every column is an event, the latest on the right.");
+    place.replaceChildren("What each event did for ", element("b", {}, chosen), `: up raised its score, down lowered it${late(view.events)}.`);
+  } else place.replaceChildren(`Every column is an event, the latest on the right${late(view.events)}.`);
+}
+
+// The lanes end where columns would be too thin to read.
+function late(events) {
+  return events.length > SHOWN ? `; the ${SHOWN} latest of ${count(events.length)}, the table has all` : "";
 }
 
 function wasSeen(parts, models) {
@@ -129,10 +134,11 @@ function drawChips(shown, tried, kept) {
   place.scrollLeft = place.scrollWidth;
 }
 
-function drawTable(view, state, shown, effective) {
+function drawTable(view, state, effective) {
   const changes = state.models.map((model) => contributions(view.reasons.get(model), effective));
   const head = ["Item", "Date", "Part", ...state.models];
-  const rows = [...shown].reverse().map((event) => element("tr", {},
+  const events = view.events.map((event, at) => ({ ...event, at }));
+  const rows = events.reverse().map((event) => element("tr", {},
     element("th", { scope: "row" }, name(event)),
     element("td", {}, event.timestamp === null ? "\u2013" : day(event.timestamp, true)),
     element("td", {}, PARTS[event.part] || "not known"),
@@ -140,5 +146,5 @@ function drawTable(view, state, shown, effective) {
   $("history-table").replaceChildren(element("table", {},
     element("thead", {}, element("tr", {}, ...head.map((each) => element("th", { scope: "col" }, each)))),
     element("tbody", {}, ...rows)));
-  document.querySelector(".numbers").hidden = !shown.length;
+  document.querySelector(".numbers").hidden = !events.length;
 }

@@ -9,6 +9,7 @@ export const state = {
   tried: [],
   back: 0,
   about: "",
+  weight: 1, // of the sentence
 };
 
 const past = [];
@@ -27,6 +28,7 @@ export function readAddress(models) {
   state.tried = given.getAll("try").slice(0, 20);
   state.back = Math.min(1000, Math.max(0, Number.parseInt(given.get("back"), 10) || 0));
   state.about = (given.get("about") || "").slice(0, 500);
+  state.weight = Math.min(100, Math.max(0, Number.parseFloat(given.get("weight") ?? 1) || 0));
 }
 
 export function writeAddress(served) {
@@ -39,6 +41,7 @@ export function writeAddress(served) {
   for (const item of state.tried) given.append("try", item);
   if (state.back) given.set("back", state.back);
   if (state.about) given.set("about", state.about);
+  if (state.about && state.weight !== 1) given.set("weight", state.weight);
   const hash = `#${given}`;
   if (hash !== location.hash) history.replaceState(null, "", hash);
 }

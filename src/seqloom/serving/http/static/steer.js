@@ -1,29 +1,44 @@
 // Steering by a sentence: what was understood, or why it cannot be followed, in its place.
 
+import { state } from "./state.js";
 import { $, element, listed, problem } from "./tools.js";
 
 export function readyToSteer(models, act) {
   const field = $("about");
   const readable = models.some((model) => model.columns.length);
   field.disabled = !readable;
+  $("weight").disabled = !readable;
   $("steer").querySelector("button").disabled = !readable;
   if (!readable) {
     $("steer-says").replaceChildren(element("p", { class: "soft" }, "The catalogue has no texts, so no sentence can steer the lists."));
   }
   $("steer").addEventListener("submit", (event) => {
     event.preventDefault();
-    act.steer(field.value.trim());
+    act.steer(field.value.trim(), Number($("weight").value));
+  });
+  $("weight").addEventListener("change", () => {
+    if (state.about) act.steer(state.about, Number($("weight").value));
   });
   $("steer-clear").addEventListener("click", () => {
-    act.steer("");
+    act.steer("", Number($("weight").value));
     field.focus();
   });
 }
 
-export function drawSteer(view, state) {
+// A weight of a copied link may be none of those offered.
+function showWeight(weight) {
+  const place = $("weight");
+  if (![...place.options].some((each) => Number(each.value) === weight)) {
+    place.append(element("option", { value: weight }, `weight ${weight}`));
+  }
+  place.value = weight;
+}
+
+export function drawSteer(view) {
   const field = $("about");
   if (field.disabled) return;
   if (document.activeElement !== field || !state.about) field.value = state.about;
+  if (state.about) showWeight(state.weight);
   $("steer-clear").hidden = !state.about;
   const place = $("steer-says");
   if (!state.about) {

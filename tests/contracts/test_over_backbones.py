@@ -226,8 +226,8 @@ def test_patience_goes_by_the_loss_unless_it_is_given(
     def built(**keys: Any) -> Any:
         return config_class.build({"loss": {"kind": kind}, **keys}).optimisation()
 
-    assert built().patience == patience
-    assert built(patience=3).patience == 3
+    assert (built().patience, built().patience_steps) == (patience, 250)
+    assert (built(patience=3).patience, built(patience=3).patience_steps) == (3, 0)
     assert built(patience=None).patience is None
     other = built(learning_rate=0.5, averaging=None, warmup_steps=7)
     assert (other.learning_rate, other.averaging, other.warmup_steps) == (0.5, None, 7)

@@ -71,6 +71,22 @@ def test_the_best_weights_are_kept_and_patience_stops(tmp_path: Path) -> None:
     assert rows[0]["train"].keys() == {"loss", "slope", "part"}
 
 
+@pytest.mark.parametrize(
+    ("steps", "epochs"), [(0, 4), (4, 4), (5, 5), (6, 5), (7, 6)], ids="steps={}".format
+)
+def test_patience_lasts_for_a_number_of_steps(tmp_path: Path, steps: int, epochs: int) -> None:
+    """An epoch has two steps, the best one is the second, and patience is two epochs."""
+    phase = FakePhase(Slope(), epochs=9, patience=2, patience_steps=steps)
+    position = trainer(tmp_path, phase, [0.1, 0.3, *[0.2] * 7]).fit()
+    assert (position.best_epoch, len(position.history)) == (2, epochs)
+
+
+def test_a_late_improvement_within_the_steps_is_kept(tmp_path: Path) -> None:
+    phase = FakePhase(Slope(), epochs=6, patience=1, patience_steps=6)
+    position = trainer(tmp_path, phase, [0.3, 0.2, 0.2, 0.4, 0.1, 0.1]).fit()
+    assert (position.best_epoch, len(position.history)) == (4, 6)
+
+
 def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:
     phase = FakePhase(Slope(), epochs=2)
     phase.validated = False

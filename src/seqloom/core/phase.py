@@ -39,6 +39,8 @@ class Optimisation(Config):
     step t weighs about t to this power less one; none if not given: the weights themselves."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many validations without a better one; never if not given."""
+    patience_steps: int = Field(0, ge=0)
+    """Train for at least this many steps after the best validation before `patience` may stop."""
     validate_every: int = Field(1, ge=1)
     """Epochs between validations."""
     metric: str = "ndcg@10"

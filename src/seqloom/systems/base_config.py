@@ -88,6 +88,8 @@ class OffsetLossConfig(LossConfig):
 
 _PATIENCE = {"softmax": 10, "sampled-softmax": 10, "bce": 20, "gbce": 20}
 """Patience in validations by kind of loss: docs/guides/experiments.md, "When training stops"."""
+_PATIENCE_STEPS = 250
+"""Fewest steps of it: on small data an epoch has few, and validation stands still for many epochs."""
 
 
 class SequenceConfig(SystemConfig):
@@ -112,7 +114,8 @@ class SequenceConfig(SystemConfig):
     t ** (averaging - 1); null uses the weights themselves. Source: Karras et al. 2024."""
     patience: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
     """Number of validations without improvement after which training stops. auto: 10 for softmax and
-    sampled-softmax, 20 for bce and gbce, whose metric may dip for ten epochs at first; null: never."""
+    sampled-softmax, 20 for bce and gbce, whose metric may dip for ten epochs at first, and on small data as
+    many more as 250 steps take; null: never."""
     long_histories: LongHistories = "windows"
     """How to train on a history longer than encoder.max_len: cut it into windows, or use its last part."""
     loss: LossConfig = Field(default_factory=LossConfig)
@@ -134,11 +137,11 @@ class SequenceConfig(SystemConfig):
 
     def optimisation(self) -> Optimisation:
         """Returns the settings of the ranking phase."""
-        patience = self.patience
-        if patience == "auto":
-            patience = _PATIENCE[self.loss.kind]
         own = self.model_dump(include=set(Optimisation.model_fields) - {"patience"})
-        return Optimisation(**own, patience=patience)
+        if self.patience == "auto":
+            patience = _PATIENCE[self.loss.kind]
+            return Optimisation(**own, patience=patience, patience_steps=_PATIENCE_STEPS)
+        return Optimisation(**own, patience=self.patience)
 
 
 class IDConfig(SequenceConfig):

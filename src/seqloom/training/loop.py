@@ -113,7 +113,7 @@ class Trainer:
             self.checkpoints.restore_optimiser(self.model, stepper.optimiser)
             if average is not None:
                 average.restore(self.checkpoints.read_average())
-        while self.position.epoch < settings.epochs and not self._out_of_patience(settings):
+        while self.position.epoch < settings.epochs and not self._out_of_patience(phase):
             self._run_epoch(stepper, take, average)
             with average.in_use() if average is not None else nullcontext():
                 self._end_epoch(phase)
@@ -236,8 +236,12 @@ class Trainer:
         )
         return True
 
-    def _out_of_patience(self, settings: Optimisation) -> bool:
-        return settings.patience is not None and self.position.stale >= settings.patience
+    def _out_of_patience(self, phase: Phase) -> bool:
+        at, settings = self.position, phase.optimisation
+        if settings.patience is None or at.stale < settings.patience:
+            return False
+        since = at.epoch - (at.best_epoch or 0)
+        return since * len(phase.steps(at.epoch)) >= settings.patience_steps
 
     def _random_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []

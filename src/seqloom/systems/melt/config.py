@@ -48,5 +48,6 @@ class MELTConfig(IDConfig):
                 "epochs": self.joint.epochs,
                 "learning_rate": self.joint.learning_rate,
                 "patience": self.joint.patience,
+                "patience_steps": 0,
             }
         )

@@ -14,8 +14,14 @@ from seqloom.systems.llmesr.config import LLMESRConfig
 from seqloom.systems.registry import system_class
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-SWEEPS = ("systems", "longtail", "llmesr-ablations", "llmesr-sensitivity", "llmesr-paper")
-SEARCHES = ("tune-gru4rec", "tune-bert4rec", "tune-llmesr", "tune-graphknn")
+NAMES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+SEARCHES = [name for name in NAMES if name.startswith("tune-")]
+SWEEPS = [name for name in NAMES if name not in SEARCHES]
+
+
+def test_both_kinds_of_plan_are_there() -> None:
+    assert {"systems", "knowledge", "repeats"} <= set(SWEEPS)
+    assert len(SEARCHES) >= 4
 
 
 @pytest.mark.parametrize("name", SWEEPS)

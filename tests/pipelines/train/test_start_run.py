@@ -21,7 +21,7 @@ from seqloom.pipelines.train import start_run
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
 from seqloom.runs.manifest import read_manifest
-from support.datasets import SMALL, looping_dataset
+from support.datasets import SMALL, looping_dataset, tiny_dataset
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +175,37 @@ def test_no_epochs_are_refused(data: Dataset, tmp_path: Path, system: str) -> No
     with pytest.raises(ConfigError, match=r"epochs: found 0"):
         train(data, system, out=tmp_path / "run", config={**SMALL, "epochs": 0})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("masked", "keys", "told"),
+    [
+        (False, {}, True),
+        (True, {}, False),
+        (False, {"repeat": "learned"}, False),
+        (False, {"loss": {"kind": "bce", "negatives": 1}}, False),
+    ],
+    ids=["repeats", "masked", "learned", "another loss"],
+)
+def test_a_term_for_repeats_is_suggested_where_the_data_repeats(
+    tmp_path: Path, masked: bool, keys: dict[str, Any], told: bool
+) -> None:
+    """Of the two training events that have a history one repeats an item, for every user."""
+    repeating = tiny_dataset(tmp_path / "data", [[1, 2, 1, 3, 4], [2, 3, 2, 4, 1]] * 4)
+    notes = Notes()
+    train(
+        repeating.deciding(masked),
+        "sasrec",
+        out=tmp_path / "run",
+        config={**SMALL, "epochs": 1, **keys},
+        device="cpu",
+        progress=notes,
+    )
+    suggested = [line for line in notes.lines if "repeat=learned" in line]
+    assert [line.split(" of ")[0] for line in suggested] == ["50.0\u202f%"] * told
+
+
+def test_nothing_is_suggested_where_nothing_repeats(data: Dataset, tmp_path: Path) -> None:
+    assert data.repeat_share == 0
+    notes = fit(data.deciding(False), tmp_path / "run")
+    assert not [line for line in notes if "repeat=learned" in line]

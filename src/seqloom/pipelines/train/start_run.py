@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 
 from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_folder
+from seqloom.core.number_format import format_percent
 from seqloom.core.progress import Progress
 from seqloom.core.protocols import ContinuesRun, ReadsEmbedding
 from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
+from seqloom.data.repeats import REPEATS_FROM
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import Processes
 from seqloom.evaluation.protocol import PROTOCOL_VERSION
@@ -38,7 +40,7 @@ from seqloom.runs.run_files import (
     read_stored_config,
 )
 from seqloom.systems.base import Sizes, System
-from seqloom.systems.base_config import SystemConfig
+from seqloom.systems.base_config import SequenceConfig, SystemConfig
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
 
@@ -125,6 +127,17 @@ def check_epochs(config: SystemConfig) -> None:
         raise ConfigError(
             "epochs: found 0: nothing would be trained, and the run would rank by its first random weights; "
             "give 1 or more"
+        )
+
+
+def suggest_repeats(dataset: Dataset, config: SystemConfig, progress: Progress) -> None:
+    """Notes that a term for repeats can be learned, where the data repeats and the configuration has none."""
+    could = isinstance(config, SequenceConfig) and config.loss.kind == "softmax"
+    useful = not dataset.masks_seen and dataset.repeat_share >= REPEATS_FROM
+    if could and useful and config.repeat == "none":
+        progress.note(
+            f"{format_percent(dataset.repeat_share)} of the training events repeat an item of their user; "
+            "repeat=learned trains a term for that"
         )
 
 

@@ -31,6 +31,7 @@ from seqloom.pipelines.train.start_run import (
     is_unstarted,
     manifest_from_first,
     sizes_of,
+    suggest_repeats,
     update_manifest,
 )
 from seqloom.pipelines.train.summary import TrainSummary, train_summary
@@ -105,6 +106,8 @@ def train(
         assert manifest is not None
         # A run that was begun earlier keeps its decision on seen items.
         decided = dataset.deciding(manifest.mask_seen)
+        if processes.rank == 0:
+            suggest_repeats(decided, resolved, progress)
         data = TrainingData(decided, progress, processes=processes)
         data, manifest = _add_inputs(out, data, manifest, inputs, resolved.seed, device)
         recorded = trackers if processes.rank == 0 else ()

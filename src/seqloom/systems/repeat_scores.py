@@ -1,4 +1,4 @@
-"""Scores with a term for the items that a history holds, and its fit to the share of repeats in training."""
+"""Scores with a term for the items that a history holds, and its fit to a share of repeats."""
 
 from __future__ import annotations
 
@@ -37,21 +37,42 @@ class RepeatScorer:
         return scores.scatter_add_(1, columns, terms.to(scores.dtype))
 
 
+def repeat_shares(data: TrainingData) -> tuple[float, ...]:
+    """Returns the shares of repeats that a term is fitted to: of the training part, and of validation.
+
+    A held-out target repeats more or less often than the events before it: a split by time holds out the
+    first event of a visit, and within a visit little repeats. Where seen items are masked, validation cannot
+    tell, and the share of the training part is the only one.
+    """
+    train = data.dataset.repeat_share
+    return (train,) if data.dataset.masks_seen else (train, data.dataset.repeats.share("valid"))
+
+
 class RepeatPhase:
-    """Shifts the repeat term of a system whose scores were added after the term had been trained."""
+    """Shifts the repeat term of a system whose scores were added after the term had been trained.
+
+    It is shifted once for each of `repeat_shares`. Where seen items are ranked, validation chooses among the
+    shifts and the term as it was trained.
+    """
 
     name = "repeats"
     validated = True
 
     def __init__(self, system: System[Any], repeats: RepeatTerm, data: TrainingData) -> None:
         self.module = system
-        # Earlier validations have another term, so they do not compete.
-        self.optimisation = Optimisation(epochs=1, learning_rate=1.0, chosen_among="phase")
+        self._shares = repeat_shares(data)
+        # Under a mask earlier validations say nothing about the term, so they do not compete.
+        self.optimisation = Optimisation(
+            epochs=len(self._shares),
+            learning_rate=1.0,
+            chosen_among="phase" if data.dataset.masks_seen else "training",
+        )
         self._repeats, self._data = repeats, data
 
     def steps(self, epoch: int) -> Steps:
         """Fits the shift; returns no batch."""
-        fit_repeats(self._repeats, self.module.scorer(), self._data, self.module.max_len)
+        share, scorer = self._shares[epoch], self.module.scorer()
+        fit_repeats(self._repeats, scorer, self._data, self.module.max_len, share)
         return ()
 
     def loss(self, batch: object) -> dict[str, Mean]:
@@ -61,21 +82,21 @@ class RepeatPhase:
 
 @torch.no_grad()
 def fit_repeats(
-    repeats: RepeatTerm, scorer: Scorer, data: TrainingData, max_len: int | None
+    repeats: RepeatTerm, scorer: Scorer, data: TrainingData, max_len: int | None, share: float
 ) -> float:
-    """Shifts the term of every age by one constant, so that repeats are expected as often as they occur.
+    """Shifts the term of every age by one constant, so that repeats are expected as often as `share` says.
 
-    With the constant, the softmax of the scores puts as much on the items of a history, in the mean over
-    users, as the share of repeats among the events of the training part. Without any repeat there it is
-    `NEVER`. No held-out event takes part.
+    With the constant, the softmax of the scores puts `share` on the items of a history, in the mean over
+    users after their training part. With a share of 0 the constant is `NEVER`.
 
     Args:
         scorer: the whole score, with the present term.
+        share: the share of repeats, one of `repeat_shares`.
 
     Returns:
         The constant.
     """
-    share, device = data.dataset.repeat_share, repeats.recency.device
+    device = repeats.recency.device
     constant = NEVER if share <= 0 else _solve(_log_odds(scorer, data, max_len, device), share)
     repeats.recency.add_(constant / STRETCH)
     return constant

@@ -9,9 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seqloom.core.protocols import Scorer
+from seqloom.data.store import HeldOut
 from seqloom.systems.ensemble.candidates import Candidates
 
 _ROWS_AT_ONCE = 1024
+_USERS_AT_ONCE = 256
 _CUT = 10
 _FIRST_STEP, _LAST_STEP = 0.5, 0.03
 """First and last change of a weight's logarithm in the search for NDCG; halved when none helps."""
@@ -81,6 +84,21 @@ def ndcg(candidates: Candidates, weights: Tensor) -> float:
         rank = above.double().sum(1)  # the target itself is one of them
         total += float(torch.where(rank <= _CUT, 1.0 / (1.0 + rank).log2(), 0.0).sum())
     return total / max(1, len(candidates.scores))
+
+
+@torch.inference_mode()
+def ranking_ndcg(
+    scorer: Scorer, held_out: HeldOut, max_len: int | None, device: torch.device
+) -> float:
+    """Returns the mean NDCG@10 of held-out targets among the whole catalogue; ties count against them."""
+    total = 0.0
+    for rows in torch.arange(len(held_out.users)).split(_USERS_AT_ONCE):
+        batch = held_out.histories.select(rows).pad(max_len).to(device)
+        scores = scorer.score(batch.items, batch.lengths)
+        own = scores.gather(1, held_out.targets[rows].to(device)[:, None] - 1)
+        rank = (scores >= own).sum(1).double()  # the target itself is one of them
+        total += float(torch.where(rank <= _CUT, 1.0 / (1.0 + rank).log2(), 0.0).sum())
+    return total / max(1, len(held_out.users))
 
 
 def _negative_log_likelihood(candidates: Candidates, weights: Tensor) -> tuple[float, Floats]:

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from seqloom.core.errors import ConfigError
 from seqloom.core.files import read_json, write_json
+from seqloom.core.number_format import format_percent
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import ListScorer, Scorer, VectorScorer
 from seqloom.nn.repeats import RepeatTerm
 from seqloom.systems.base import Member, Sizes, System, TrainingData
 from seqloom.systems.ensemble.candidates import fitting_users, gather_candidates
 from seqloom.systems.ensemble.config import EnsembleConfig
-from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, search_ndcg
-from seqloom.systems.repeat_scores import RepeatScorer, fit_repeats
+from seqloom.systems.ensemble.fitting import fit_likelihood, ndcg, ranking_ndcg, search_ndcg
+from seqloom.systems.repeat_scores import RepeatScorer, fit_repeats, repeat_shares
 from seqloom.systems.score_sum import MemberScorer, build_scorer, vectors
 from seqloom.systems.stored_member import StoredMember, build_member, store_member
 
@@ -72,7 +73,52 @@ class Ensemble(System[EnsembleConfig]):
             ConfigError: no validation event can be fitted on.
         """
         self._take(data.members)
-        masked = data.dataset.masks_seen or self.repeats is not None
+        for name, member in zip(self.names, self.systems, strict=True):
+            if isinstance(member.scorer(), ListScorer):
+                data.progress.warn(
+                    f"{name} ({member.name}) lists items by a beam search; in an ensemble it scores the "
+                    "whole catalogue, which is slow"
+                )
+        if self.repeats is None:
+            self._fit(data, masked=data.dataset.masks_seen)
+        else:
+            self._fit_with_repeats(data, self.repeats)
+
+    @torch.no_grad()
+    def _fit_with_repeats(self, data: TrainingData, repeats: RepeatTerm) -> None:
+        """Fits the weights on targets that are new to the user, then the constant for items of the history.
+
+        Where seen items are ranked, validation chooses among the constants and weights that were fitted on
+        all targets, without a constant.
+        """
+        if data.dataset.masks_seen:
+            self._fit(data, masked=True)
+            fit_repeats(repeats, self.scorer(), data, self.max_len, data.dataset.repeat_share)
+            return
+        fits: list[tuple[float, Tensor, float]] = []
+        if len(fitting_users(data.dataset, masked=True).users):
+            self._fit(data, masked=True)
+            for share in repeat_shares(data):
+                fit_repeats(repeats, self.scorer(), data, self.max_len, share)
+                value = self._validate(data, f"{format_percent(share)} of repeats expected")
+                term = float(repeats.recency[0])  # the same for every age
+                fits.append((value, self.weights.clone(), term))
+        repeats.recency.zero_()
+        self._fit(data, masked=False)
+        fits.append((self._validate(data, "the members' terms alone"), self.weights.clone(), 0.0))
+        _, weights, term = max(fits, key=lambda fit: fit[0])
+        self.weights.copy_(weights)
+        repeats.recency.fill_(term)
+
+    def _validate(self, data: TrainingData, what: str) -> float:
+        """Returns NDCG@10 on validation, seen items ranked, with the present weights and constant."""
+        held_out = fitting_users(data.dataset, masked=False)
+        value = ranking_ndcg(self.scorer(), held_out, self.max_len, _device(self.systems))
+        data.progress.note(f"repeats, {what}: NDCG@10 {value:.4f} on validation")
+        return value
+
+    def _fit(self, data: TrainingData, *, masked: bool) -> None:
+        """Fits the weights on the validation targets, or with `masked` on those that are new to the user."""
         held_out = fitting_users(data.dataset, masked=masked)
         if not len(held_out.users):
             raise ConfigError(
@@ -80,12 +126,6 @@ class Ensemble(System[EnsembleConfig]):
                 "them, and the data set has none; prepare it with --min-user-count 3 or more, or with "
                 "another --split"
             )
-        for name, member in zip(self.names, self.systems, strict=True):
-            if isinstance(member.scorer(), ListScorer):
-                data.progress.warn(
-                    f"{name} ({member.name}) lists items by a beam search; in an ensemble it scores the "
-                    "whole catalogue, which is slow"
-                )
         config = self.config
         candidates = gather_candidates(
             self.member_scorers(),
@@ -103,9 +143,6 @@ class Ensemble(System[EnsembleConfig]):
         if config.objective == "ndcg":
             weights = search_ndcg(candidates, weights)
         self.weights.copy_(weights)
-        if self.repeats is not None:
-            constant = fit_repeats(self.repeats, self.scorer(), data, self.max_len)
-            data.progress.note(f"term of items that the history holds: {constant:.2f}")
         shares = weights * candidates.spread
         shares = shares / shares.sum()
         named = zip(self.names, shares.tolist(), strict=True)

@@ -165,7 +165,7 @@ def test_validation_chooses_the_term_of_views_that_learn_apart(
     config = {"repeat": "learned", "encoder": {"hidden_size": 16, "max_len": 20}}
     run = trained(visits, "llmesr", tmp_path / "run", **config)
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    values = {row["phase"]: [] for row in rows}
+    values: dict[str, list[float]] = {row["phase"]: [] for row in rows}
     for row in rows:
         values[row["phase"]].append(row["valid"]["ndcg@10"])
     assert len(values["repeats"]) == 2

@@ -118,7 +118,7 @@ def decoding(bench: Bench) -> list[Result]:
     data = TrainingData(bench.dataset)
     system.initialise(data)
     system.to(bench.device)
-    system.phases(data)[-1].steps(0)  # names the items
+    plan = system.phases(data)[-1].steps(0)  # names the items
     system.eval()
     histories = bench.dataset.held_out("test").histories
     users = min(len(histories), 8 if bench.quick else 1_000)
@@ -130,12 +130,25 @@ def decoding(bench: Bench) -> list[Result]:
 
     title = "Beam search, 20 beams, lists of 1,000 users"
     exact = [1000 * s / users for s in bench.times(search, 1)]
-    results = [result(title, "s", exact, BEAMS_GOAL_S)]
+    padding = {"IDGenRec: places of training prompts that are padding": _padding(system, plan)}
+    results = [result(title, "s", exact, BEAMS_GOAL_S, **padding)]
     if bench.on_cuda:
         with bench.autocast():
             half = [1000 * s / users for s in bench.times(search, 1)]
         results.append(result(f"{title}, under autocast", "s", half, BEAMS_GOAL_S))
     return results
+
+
+def _padding(system: Any, plan: Any) -> str:
+    """Share of padding in every tenth batch of the recommender."""
+    real = places = 0
+    for number in range(0, len(plan), 10):
+        inputs, targets = plan[number].inputs, plan[number].targets
+        items = torch.cat([inputs.items[:, :1], targets], 1) if system.windows else inputs.items
+        items = items.to(system.table.device)
+        mask = system.builder(system.table, items, torch.zeros_like(items[:, 0])).mask
+        real, places = real + int(mask.sum()), places + mask.numel()
+    return f"{1 - real / places:.1%}"
 
 
 def _llm(bench: Bench) -> Path:

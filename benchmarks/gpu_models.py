@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_bench import SEED, Bench, UnavailableError, result
+from benchmarks.gpu_bench import SEED, Bench, UnavailableError, in_ms, result
+from benchmarks.gpu_training import count_operators
 from benchmarks.result import Result
 
 TEXTS_A_SECOND, RECALL_GOAL = 15_000, 0.99
@@ -89,12 +95,56 @@ def e4srec(bench: Bench) -> list[Result]:
     histories = bench.dataset.held_out("test").histories
     users = min(len(histories), 64 if bench.quick else 4_000)
     batch = histories.select(torch.arange(users)).pad(system.max_len).to(bench.device)
+    few = histories.select(torch.arange(min(len(histories), 256))).pad(system.max_len)
+    few = few.to(bench.device)
     with torch.inference_mode():
         seconds = bench.times(lambda: scorer.score(batch.items, batch.lengths), 2)
-    return [
+        first = [scorer.score(few.items[:1], few.lengths[:1])]
+    with without_graphs():
+        plain = system.scorer()
+    results = [
         result("E4SRec epoch, batch 256, causal", "s", trained, E4SREC_GOAL_S),
         result("E4SRec scores of 1,000 users", "s", [1000 * s / users for s in seconds], None),
     ]
+    for name, each in (("", scorer), (", without graphs", plain)):
+        for count in (1, len(few.items)):
+            title = f"E4SRec scores of {count} of the users at once{name}"
+            items, lengths = few.items[:count], few.lengths[:count]
+            with torch.inference_mode():
+                work = partial(each.score, items, lengths)
+                taken = repeat(bench, work)
+                first.append(work()[:1])
+            notes = {f"{title}: operators": count_operators(work)}
+            results.append(result(title, "ms", in_ms(taken), None, **notes))
+    notes = {"E4SRec: largest difference of scores, replayed or not": _spread(first)}
+    return [*results[:-1], replace(results[-1], notes={**results[-1].notes, **notes})]
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """What is built within the block records nothing."""
+    from seqloom.nn.graphs import VARIABLE
+
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
+def repeat(bench: Bench, work: Callable[[], object]) -> list[float]:
+    """Seconds of ten calls, after those that record its shapes."""
+    for _ in range(3):
+        work()
+    return bench.times(work, 2 if bench.quick else 10)
+
+
+def _spread(scores: list[Tensor]) -> str:
+    """The largest difference of any of them from the first."""
+    return f"{max(float((each - scores[0]).abs().max()) for each in scores):.1e}"
 
 
 def decoding(bench: Bench) -> list[Result]:

@@ -158,7 +158,8 @@ class Steps:
 
 def steps(bench: Bench) -> list[Result]:
     """Steps one by one and replayed, and where the host waits for the device."""
-    from seqloom.training.replay import CudaGraphs, Replayer
+    from seqloom.nn.graphs import CudaGraphs
+    from seqloom.training.replay import Replayer
     from seqloom.training.step import on_device
 
     results: list[Result] = []
@@ -254,7 +255,8 @@ def _host_ms(bench: Bench, work: Callable[[], None]) -> float:
 
 def _difference(bench: Bench, batch_size: int) -> str:
     """Between weights after the same steps, recorded and one by one: 0 if they have the same bits."""
-    from seqloom.training.replay import MOST, CudaGraphs, Replayer
+    from seqloom.nn.graphs import MOST, CudaGraphs
+    from seqloom.training.replay import Replayer
 
     trained = []
     for most in (MOST, 0):

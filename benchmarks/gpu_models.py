@@ -91,6 +91,9 @@ def e4srec(bench: Bench) -> list[Result]:
     # The first batches of a shape are not replayed.
     trained = [row["seconds"] for row in rows if row["phase"] == "train"][2:]
     system: Any = load_run(out, device=str(bench.device)).system
+    with torch.no_grad():  # validation may have left the language model out
+        system.text.gate.fill_(0.1)
+        system.blend.fill_(1)
     scorer = system.scorer()
     histories = bench.dataset.held_out("test").histories
     users = min(len(histories), 64 if bench.quick else 4_000)
@@ -174,6 +177,8 @@ def decoding(bench: Bench) -> list[Result]:
     users = min(len(histories), 8 if bench.quick else 1_000)
     batch = histories.select(torch.arange(users)).pad(system.max_len).to(bench.device)
     scorer = system.scorer_of_ids(system.ids[1:])
+    with without_graphs():
+        plain = system.scorer_of_ids(system.ids[1:])
 
     def search() -> None:
         scorer.best(batch.items, batch.lengths, 10)
@@ -186,7 +191,16 @@ def decoding(bench: Bench) -> list[Result]:
         with bench.autocast():
             half = [1000 * s / users for s in bench.times(search, 1)]
         results.append(result(f"{title}, under autocast", "s", half, BEAMS_GOAL_S))
-    return results
+    lists = []
+    for name, each in (("", scorer), (", without graphs", plain)):
+        work = partial(each.best, batch.items[:1], batch.lengths[:1], 10)
+        taken = in_ms(repeat(bench, work))
+        lists.append(work())
+        notes = {f"one user{name}: operators": count_operators(work)}
+        results.append(result(f"Beam search, one user{name}", "ms", taken, None, **notes))
+    same = torch.equal(lists[0][0], lists[1][0])
+    notes = {"one user: the same list, replayed or not": same}
+    return [*results[:-1], replace(results[-1], notes={**results[-1].notes, **notes})]
 
 
 def _padding(system: Any, plan: Any) -> str:

@@ -7,7 +7,6 @@ import os
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,25 +101,43 @@ def e4srec(bench: Bench) -> list[Result]:
     few = few.to(bench.device)
     with torch.inference_mode():
         seconds = bench.times(lambda: scorer.score(batch.items, batch.lengths), 2)
-        first = [scorer.score(few.items[:1], few.lengths[:1])]
     with without_graphs():
         plain = system.scorer()
     results = [
         result("E4SRec epoch, batch 256, causal", "s", trained, E4SREC_GOAL_S),
         result("E4SRec scores of 1,000 users", "s", [1000 * s / users for s in seconds], None),
     ]
-    for name, each in (("", scorer), (", without graphs", plain)):
-        for count in (1, len(few.items)):
-            title = f"E4SRec scores of {count} of the users at once{name}"
-            items, lengths = few.items[:count], few.lengths[:count]
-            with torch.inference_mode():
-                work = partial(each.score, items, lengths)
-                taken = repeat(bench, work)
-                first.append(work()[:1])
-            notes = {f"{title}: operators": count_operators(work)}
-            results.append(result(title, "ms", in_ms(taken), None, **notes))
-    notes = {"E4SRec: largest difference of scores, replayed or not": _spread(first)}
-    return [*results[:-1], replace(results[-1], notes={**results[-1].notes, **notes})]
+    for count in (1, len(few.items)):
+        title = f"E4SRec scores of {count} of the users at once"
+        works = [
+            partial(each.score, few.items[:count], few.lengths[:count]) for each in (scorer, plain)
+        ]
+        results += _with_and_without(bench, title, *works, difference=_difference)
+    return results
+
+
+def _with_and_without(
+    bench: Bench,
+    title: str,
+    work: Callable[[], Tensor],
+    plain: Callable[[], Tensor],
+    *,
+    difference: Callable[[Tensor, Tensor], str],
+) -> list[Result]:
+    """The same work by recorded graphs, where there are any, and without."""
+    with torch.inference_mode():
+        taken, others = in_ms(repeat(bench, work)), in_ms(repeat(bench, plain))
+        unlike = difference(work(), plain())
+        count = count_operators(plain)
+    notes = {f"{title}: operators": f"{count:,}", f"{title}: replayed or not": unlike}
+    return [
+        result(title, "ms", taken, None, **notes),
+        result(f"{title}, without graphs", "ms", others, None),
+    ]
+
+
+def _difference(scores: Tensor, others: Tensor) -> str:
+    return f"largest difference {float((scores - others).abs().max()):.1e}"
 
 
 @contextmanager
@@ -191,16 +208,15 @@ def decoding(bench: Bench) -> list[Result]:
         with bench.autocast():
             half = [1000 * s / users for s in bench.times(search, 1)]
         results.append(result(f"{title}, under autocast", "s", half, BEAMS_GOAL_S))
-    lists = []
-    for name, each in (("", scorer), (", without graphs", plain)):
-        work = partial(each.best, batch.items[:1], batch.lengths[:1], 10)
-        taken = in_ms(repeat(bench, work))
-        lists.append(work())
-        notes = {f"one user{name}: operators": count_operators(work)}
-        results.append(result(f"Beam search, one user{name}", "ms", taken, None, **notes))
-    same = torch.equal(lists[0][0], lists[1][0])
-    notes = {"one user: the same list, replayed or not": same}
-    return [*results[:-1], replace(results[-1], notes={**results[-1].notes, **notes})]
+    works = [
+        lambda each=each: each.best(batch.items[:1], batch.lengths[:1], 10)[0]
+        for each in (scorer, plain)
+    ]
+    return results + _with_and_without(bench, "Beam search, one user", *works, difference=_same)
+
+
+def _same(items: Tensor, others: Tensor) -> str:
+    return "the same list" if torch.equal(items, others) else "other lists"
 
 
 def _padding(system: Any, plan: Any) -> str:

@@ -22,6 +22,7 @@ from benchmarks.result import Result
 
 SHAPE = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "dropout": 0.5, "max_len": 50}
 EPOCH_GOALS_S = {128: 0.15, 512: 0.10, 2048: 0.08}
+E4SREC_BATCH = 256
 TRAINING_GOAL_S, PRODUCTS_TIMES, MEMORY_GOAL_MIB = 15.0, 1.5, 1024.0
 
 
@@ -175,8 +176,9 @@ def steps(bench: Bench) -> list[Result]:
         waits = _waits(bench, each.all_by(one))
         title = f"SASRec step, batch {batch_size}"
         calls = f"{count_operators(partial(one, each.batches[0], 0)):,}"
-        shown = {"waits": waits, f"{title}: operators": calls, **_shapes(bench, batch_size)}
-        results.append(result(f"{title}, one by one", "ms", single, None, **shown))
+        counts = {**_shapes(bench, batch_size), **_shapes(bench, E4SREC_BATCH)}
+        counts |= {"waits": waits, f"{title}: operators": calls}
+        results.append(result(f"{title}, one by one", "ms", single, None, **counts))
         if not bench.on_cuda:
             continue
         replayer = Replayer(each.stepper, CudaGraphs(bench.device), notes.append)
@@ -184,7 +186,7 @@ def steps(bench: Bench) -> list[Result]:
         for _ in range(3):  # first sight, rehearsal, recording
             work()
         replayed = [1000 * s / count for s in bench.times(work, 3)]
-        shown = {
+        shown: dict[str, Any] = {
             f"{title}: of a replay, the host's part": f"{_host_ms(bench, work) / count:.3f} ms",
             f"{title}: recorded shapes": replayer.shapes,
             f"{title}: not recorded because": notes or "-",

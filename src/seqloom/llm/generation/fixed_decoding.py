@@ -62,7 +62,7 @@ class FixedDecoder:
             yield None
             return
         try:
-            memory = self._memory(*tokens.shape, room)
+            memory = self._memory(tokens.shape[0], tokens.shape[1], room)
             yield None if memory is None else _FixedState(self._model, memory, tokens, mask)
         finally:
             self._busy.release()

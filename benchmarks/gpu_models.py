@@ -113,6 +113,26 @@ def e4srec(bench: Bench) -> list[Result]:
             partial(each.score, few.items[:count], few.lengths[:count]) for each in (scorer, plain)
         ]
         results += _with_and_without(bench, title, *works, difference=_difference)
+    return results + _checkpointing(bench, system)
+
+
+def _checkpointing(bench: Bench, system: Any) -> list[Result]:
+    """The largest of some training steps, one by one, with and without gradient checkpointing."""
+    from seqloom.systems.base import TrainingData
+    from seqloom.systems.e4srec.phases import CausalPhase
+    from seqloom.training.step import Stepper, on_device
+
+    stepper = Stepper.of(CausalPhase(system.train(), TrainingData(bench.dataset)), bench.device)
+    plan = stepper.phase.steps(0)
+    some = (plan[number] for number in range(min(len(plan), 10)))
+    batch = on_device(max(some, key=lambda each: each.inputs.items.numel()), bench.device)
+    results = []
+    for name, again in (("", False), (" with gradient checkpointing", True)):
+        title = f"E4SRec step of {batch.inputs.items.numel():,} places{name}"
+        system.reader.adapter.gradient_checkpointing = again
+        taken = in_ms(bench.times(lambda: stepper(batch), 1 if bench.quick else 3))
+        memory = f"{bench.peak_mib(lambda: stepper(batch)):,.0f} MiB" if bench.on_cuda else "-"
+        results.append(result(title, "ms", taken, None, **{f"{title}: memory": memory}))
     return results
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_bench import SEED, Bench, UnavailableError, result
+from benchmarks.gpu_bench import SEED, Bench, UnavailableError, in_ms, result
+from benchmarks.gpu_training import count_operators
 from benchmarks.result import Result
 
 TEXTS_A_SECOND, RECALL_GOAL = 15_000, 0.99
@@ -85,16 +90,101 @@ def e4srec(bench: Bench) -> list[Result]:
     # The first batches of a shape are not replayed.
     trained = [row["seconds"] for row in rows if row["phase"] == "train"][2:]
     system: Any = load_run(out, device=str(bench.device)).system
+    with torch.no_grad():  # validation may have left the language model out
+        system.text.gate.fill_(0.1)
+        system.blend.fill_(1)
     scorer = system.scorer()
     histories = bench.dataset.held_out("test").histories
     users = min(len(histories), 64 if bench.quick else 4_000)
     batch = histories.select(torch.arange(users)).pad(system.max_len).to(bench.device)
+    few = histories.select(torch.arange(min(len(histories), 256))).pad(system.max_len)
+    few = few.to(bench.device)
     with torch.inference_mode():
         seconds = bench.times(lambda: scorer.score(batch.items, batch.lengths), 2)
-    return [
+    with without_graphs():
+        plain = system.scorer()
+    results = [
         result("E4SRec epoch, batch 256, causal", "s", trained, E4SREC_GOAL_S),
         result("E4SRec scores of 1,000 users", "s", [1000 * s / users for s in seconds], None),
     ]
+    for count in (1, len(few.items)):
+        title = f"E4SRec scores of {count} of the users at once"
+        works = [
+            partial(each.score, few.items[:count], few.lengths[:count]) for each in (scorer, plain)
+        ]
+        results += _with_and_without(bench, title, *works, difference=_difference)
+    return results + _checkpointing(bench, system)
+
+
+def _checkpointing(bench: Bench, system: Any) -> list[Result]:
+    """The largest of some training steps, one by one, with and without gradient checkpointing."""
+    from seqloom.systems.base import TrainingData
+    from seqloom.systems.e4srec.phases import CausalPhase
+    from seqloom.training.step import Stepper, on_device
+
+    stepper = Stepper.of(CausalPhase(system.train(), TrainingData(bench.dataset)), bench.device)
+    plan = stepper.phase.steps(0)
+    some = (plan[number] for number in range(min(len(plan), 10)))
+    batch = on_device(max(some, key=lambda each: each.inputs.items.numel()), bench.device)
+    results = []
+    for name, again in (("", False), (" with gradient checkpointing", True)):
+        title = f"E4SRec step of {batch.inputs.items.numel():,} places{name}"
+        system.reader.adapter.gradient_checkpointing = again
+        taken = in_ms(bench.times(lambda: stepper(batch), 1 if bench.quick else 3))
+        memory = f"{bench.peak_mib(lambda: stepper(batch)):,.0f} MiB" if bench.on_cuda else "-"
+        results.append(result(title, "ms", taken, None, **{f"{title}: memory": memory}))
+    return results
+
+
+def _with_and_without(
+    bench: Bench,
+    title: str,
+    work: Callable[[], Tensor],
+    plain: Callable[[], Tensor],
+    *,
+    difference: Callable[[Tensor, Tensor], str],
+) -> list[Result]:
+    """The same work by recorded graphs, where there are any, and without."""
+    with torch.inference_mode():
+        taken, others = in_ms(repeat(bench, work)), in_ms(repeat(bench, plain))
+        unlike = difference(work(), plain())
+        count = count_operators(plain)
+    notes = {f"{title}: operators": f"{count:,}", f"{title}: replayed or not": unlike}
+    return [
+        result(title, "ms", taken, None, **notes),
+        result(f"{title}, without graphs", "ms", others, None),
+    ]
+
+
+def _difference(scores: Tensor, others: Tensor) -> str:
+    return f"largest difference {float((scores - others).abs().max()):.1e}"
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """What is built within the block records nothing."""
+    from seqloom.nn.graphs import VARIABLE
+
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
+def repeat(bench: Bench, work: Callable[[], object]) -> list[float]:
+    """Seconds of ten calls, after those that record its shapes."""
+    for _ in range(3):
+        work()
+    return bench.times(work, 2 if bench.quick else 10)
+
+
+def _spread(scores: list[Tensor]) -> str:
+    """The largest difference of any of them from the first."""
+    return f"{max(float((each - scores[0]).abs().max()) for each in scores):.1e}"
 
 
 def decoding(bench: Bench) -> list[Result]:
@@ -118,24 +208,47 @@ def decoding(bench: Bench) -> list[Result]:
     data = TrainingData(bench.dataset)
     system.initialise(data)
     system.to(bench.device)
-    system.phases(data)[-1].steps(0)  # names the items
+    plan = system.phases(data)[-1].steps(0)  # names the items
     system.eval()
     histories = bench.dataset.held_out("test").histories
     users = min(len(histories), 8 if bench.quick else 1_000)
     batch = histories.select(torch.arange(users)).pad(system.max_len).to(bench.device)
     scorer = system.scorer_of_ids(system.ids[1:])
+    with without_graphs():
+        plain = system.scorer_of_ids(system.ids[1:])
 
     def search() -> None:
         scorer.best(batch.items, batch.lengths, 10)
 
     title = "Beam search, 20 beams, lists of 1,000 users"
     exact = [1000 * s / users for s in bench.times(search, 1)]
-    results = [result(title, "s", exact, BEAMS_GOAL_S)]
+    padding = {"IDGenRec: places of training prompts that are padding": _padding(system, plan)}
+    results = [result(title, "s", exact, BEAMS_GOAL_S, **padding)]
     if bench.on_cuda:
         with bench.autocast():
             half = [1000 * s / users for s in bench.times(search, 1)]
         results.append(result(f"{title}, under autocast", "s", half, BEAMS_GOAL_S))
-    return results
+    works = [
+        lambda each=each: each.best(batch.items[:1], batch.lengths[:1], 10)[0]
+        for each in (scorer, plain)
+    ]
+    return results + _with_and_without(bench, "Beam search, one user", *works, difference=_same)
+
+
+def _same(items: Tensor, others: Tensor) -> str:
+    return "the same list" if torch.equal(items, others) else "other lists"
+
+
+def _padding(system: Any, plan: Any) -> str:
+    """Share of padding in every tenth batch of the recommender."""
+    real = places = 0
+    for number in range(0, len(plan), 10):
+        inputs, targets = plan[number].inputs, plan[number].targets
+        items = torch.cat([inputs.items[:, :1], targets], 1) if system.windows else inputs.items
+        items = items.to(system.table.device)
+        mask = system.builder(system.table, items, torch.zeros_like(items[:, 0])).mask
+        real, places = real + int(mask.sum()), places + mask.numel()
+    return f"{1 - real / places:.1%}"
 
 
 def _llm(bench: Bench) -> Path:

@@ -9,17 +9,20 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu_bench import SEED, Bench, in_ms, result
 from benchmarks.result import Result
 
 SHAPE = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "dropout": 0.5, "max_len": 50}
 EPOCH_GOALS_S = {128: 0.15, 512: 0.10, 2048: 0.08}
+E4SREC_BATCH = 256
 TRAINING_GOAL_S, PRODUCTS_TIMES, MEMORY_GOAL_MIB = 15.0, 1.5, 1024.0
 
 
@@ -156,7 +159,8 @@ class Steps:
 
 def steps(bench: Bench) -> list[Result]:
     """Steps one by one and replayed, and where the host waits for the device."""
-    from seqloom.training.replay import CudaGraphs, Replayer
+    from seqloom.nn.graphs import CudaGraphs
+    from seqloom.training.replay import Replayer
     from seqloom.training.step import on_device
 
     results: list[Result] = []
@@ -171,7 +175,10 @@ def steps(bench: Bench) -> list[Result]:
         single = [1000 * s / count for s in bench.times(each.all_by(one), 3)]
         waits = _waits(bench, each.all_by(one))
         title = f"SASRec step, batch {batch_size}"
-        results.append(result(f"{title}, one by one", "ms", single, None, waits=waits))
+        calls = f"{count_operators(partial(one, each.batches[0], 0)):,}"
+        counts = {**_shapes(bench, batch_size), **_shapes(bench, E4SREC_BATCH)}
+        counts |= {"waits": waits, f"{title}: operators": calls}
+        results.append(result(f"{title}, one by one", "ms", single, None, **counts))
         if not bench.on_cuda:
             continue
         replayer = Replayer(each.stepper, CudaGraphs(bench.device), notes.append)
@@ -179,7 +186,8 @@ def steps(bench: Bench) -> list[Result]:
         for _ in range(3):  # first sight, rehearsal, recording
             work()
         replayed = [1000 * s / count for s in bench.times(work, 3)]
-        shown = {
+        shown: dict[str, Any] = {
+            f"{title}: of a replay, the host's part": f"{_host_ms(bench, work) / count:.3f} ms",
             f"{title}: recorded shapes": replayer.shapes,
             f"{title}: not recorded because": notes or "-",
             f"{title}: largest difference of weights, replayed or not": _difference(
@@ -190,9 +198,67 @@ def steps(bench: Bench) -> list[Result]:
     return results
 
 
+def _shapes(bench: Bench, batch_size: int) -> dict[str, str]:
+    """What graphs of several steps and packed rows could save, from the batches of three epochs."""
+    from seqloom.data.batches import plan_epoch, training_rows
+
+    rows = training_rows(bench.dataset.train, int(SHAPE["max_len"]), "windows")
+    steps = same = pairs = real = places = 0
+    for epoch in range(3):
+        plan = plan_epoch(rows, batch_size, SEED, "train", epoch)
+        paired, last = False, None
+        for number in range(len(plan)):
+            batch = plan[number].padded()
+            shape = tuple(tensor.shape for tensor in batch.tensors())
+            steps, same = steps + 1, same + (shape == last)
+            paired = shape == last and not paired
+            pairs += paired
+            last = shape
+            real += int(batch.inputs.lengths.sum())
+            places += batch.inputs.items.numel()
+    name = f"batch {batch_size}"
+    return {
+        f"{name}: steps after one of the same shape": f"{same / steps:.1%}",
+        f"{name}: graphs saved by pairs of such steps": f"{pairs / steps:.1%}",
+        f"{name}: places that are padding": f"{1 - real / places:.1%}",
+    }
+
+
+class _Operators(TorchDispatchMode):
+    """Counts calls of operators that compute: no views, no allocations."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = function.overloadpacket.__name__
+        self.count += not (function.is_view or name.startswith(("empty", "detach", "_unsafe_view")))
+        return function(*args, **(kwargs or {}))
+
+
+def count_operators(work: Callable[[], object]) -> int:
+    """Counts the operators that a call computes; each is at least one kernel on a GPU."""
+    with _Operators() as operators:
+        work()
+    return operators.count
+
+
+def _host_ms(bench: Bench, work: Callable[[], None]) -> float:
+    """How long the host takes to start the work, which the device does meanwhile."""
+    taken = []
+    for _ in range(3):
+        bench.wait()
+        started = time.perf_counter()
+        work()
+        taken.append(1000 * (time.perf_counter() - started))
+    return statistics.median(taken)
+
+
 def _difference(bench: Bench, batch_size: int) -> str:
     """Between weights after the same steps, recorded and one by one: 0 if they have the same bits."""
-    from seqloom.training.replay import MOST, CudaGraphs, Replayer
+    from seqloom.nn.graphs import MOST, CudaGraphs
+    from seqloom.training.replay import Replayer
 
     trained = []
     for most in (MOST, 0):

@@ -64,9 +64,12 @@ def test_parts_with_language_models_run(bench: Bench) -> None:
     assert embedded.yardstick is not None
     recall = embedded.notes["embedding: recall of 10 nearest"]
     assert 0 < float(recall.split()[0]) <= 1
-    epoch, scores = gpu_models.e4srec(bench)
-    (beams,) = gpu_models.decoding(bench)
-    for result in (embedded, epoch, scores, beams):
+    read = gpu_models.e4srec(bench)
+    assert {"E4SRec scores of 1 of the users at once, without graphs"} < {r.title for r in read}
+    assert any("gradient checkpointing" in result.title for result in read)
+    beams = gpu_models.decoding(bench)
+    assert {"Beam search, one user, without graphs"} < {r.title for r in beams}
+    for result in (embedded, *read, *beams):
         assert result.ours.median > 0
 
 

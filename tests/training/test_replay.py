@@ -14,6 +14,7 @@ from torch import Tensor
 from seqloom.core.random import derive_seed
 from seqloom.data.batches import TrainingBatch
 from seqloom.data.store import Dataset
+from seqloom.nn.graphs import Results
 from seqloom.pipelines.train.fit_run import start_system
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.config import SASRecConfig
@@ -21,9 +22,10 @@ from seqloom.systems.sequence import RankingPhase
 from seqloom.training.checkpoint import Checkpoints
 from seqloom.training.log import RunLog
 from seqloom.training.loop import Trainer
-from seqloom.training.replay import Losses, Replayer, StepTaker
+from seqloom.training.replay import Replayer, StepTaker
 from seqloom.training.step import Stepper
 from support.datasets import tiny_dataset
+from support.recorders import Refusing, SameTensors
 
 CPU = torch.device("cpu")
 CONFIG = {
@@ -32,37 +34,6 @@ CONFIG = {
     "clip_norm": 1.0,
     "encoder": {"hidden_size": 8, "max_len": 12, "dropout": 0.3},
 }
-
-
-class SameTensors:
-    """Does what a graph does: nothing when it records, and every replay writes into the same outputs."""
-
-    def __init__(self) -> None:
-        self.rehearsed = self.recorded = self.replayed = 0
-
-    def rehearse(self, step: Callable[[], Losses]) -> Losses:
-        self.rehearsed += 1
-        return step()
-
-    def record(self, step: Callable[[], Losses]) -> Callable[[], Losses]:
-        self.recorded += 1
-        outputs: Losses = {}
-
-        def replay() -> Losses:
-            self.replayed += 1
-            for name, value in step().items():
-                outputs.setdefault(name, torch.empty_like(value)).copy_(value)
-            return outputs
-
-        return replay
-
-
-class Refusing(SameTensors):
-    """Finds in a rehearsal, after part of the step, that it cannot be recorded."""
-
-    def rehearse(self, step: Callable[[], Losses]) -> Losses:
-        torch.rand(3)
-        raise RuntimeError("called a synchronizing operation\nand more")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +51,7 @@ def new_stepper(data: Dataset, **config: Any) -> Stepper:
     return Stepper.of(RankingPhase(system.train(), training), CPU)
 
 
-def epochs(stepper: Stepper, take: Callable[[Any, int], Losses], count: int = 4) -> list[Losses]:
+def epochs(stepper: Stepper, take: Callable[[Any, int], Results], count: int = 4) -> list[Results]:
     """Trains, spoiling each batch once it was used, and returns the losses of all steps."""
     losses = []
     for epoch in range(count):
@@ -155,16 +126,16 @@ def test_only_phases_that_allow_it_are_recorded(data: Dataset, kind: str, record
 
 def test_without_a_recorder_a_cpu_takes_batches_as_they_are(data: Dataset) -> None:
     one, other = new_stepper(data), new_stepper(data)
-    expected: list[Losses] = []
+    expected: list[Results] = []
 
-    def plain(batch: TrainingBatch, seed: int) -> Losses:
+    def plain(batch: TrainingBatch, seed: int) -> Results:
         torch.manual_seed(seed)
         return one(batch)
 
     expected = epochs(one, plain)
     take = StepTaker(other, None, pytest.fail)
 
-    def seeded(batch: TrainingBatch, seed: int) -> Losses:
+    def seeded(batch: TrainingBatch, seed: int) -> Results:
         torch.manual_seed(seed)
         return take(batch, seed)
 

@@ -37,6 +37,12 @@ SERVING_LIMITS = RankingLimits(scores=16 << 20)
 """Of one batch of requests, which the server's `max_batch` bounds too."""
 
 
+def few_lengths(count: int) -> int:
+    """Rounds up to the next of eight lengths between each power of two and the next, at least 8."""
+    step = max(8, (1 << (count - 1).bit_length()) >> 4)
+    return -(-count // step) * step
+
+
 def padded_batches(lengths: Sequence[int], *, rows: int, cells: int) -> list[list[int]]:
     """Groups row numbers into batches of similar length, longest first: memory runs out early or never.
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from seqloom.core.batching import few_lengths
 from seqloom.core.errors import ConfigError
 from seqloom.core.random import generator
 from seqloom.data.options import LongHistories
@@ -118,7 +119,7 @@ class TrainingBatch:
         """Pads `places` to one of few lengths; see `FixedShape`."""
         if self.has_gaps:
             return self
-        count = min(_few_lengths(len(self.places)), self.targets.numel())
+        count = min(few_lengths(len(self.places)), self.targets.numel())
         places = torch.nn.functional.pad(self.places, (0, count - len(self.places)), value=-1)
         return replace(self, places=places, has_gaps=True)
 
@@ -141,12 +142,6 @@ class TrainingBatch:
         places = self.places.clamp(min=0)
         targets = torch.where(self.places < 0, 0, self.targets.flatten()[places])
         return states.flatten(0, 1)[places], targets
-
-
-def _few_lengths(count: int) -> int:
-    """Rounds up to the next of eight lengths between each power of two and the next, at least 8."""
-    step = max(8, (1 << (count - 1).bit_length()) >> 4)
-    return -(-count // step) * step
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ class LanguageModelConfig(Config):
     """Number format of the frozen weights; auto is bfloat16 on a GPU and float32 on a CPU."""
     quantise: Literal["8bit", "4bit"] | None = None
     """Load the weights in 8 or 4 bits with bitsandbytes; needs a CUDA GPU."""
+    gradient_checkpointing: bool = False
+    """Training keeps only the input of each layer and computes the rest again in the backward pass: less
+    memory, a third to a half more time."""
 
 
 class LoraSettings(Config):
@@ -65,6 +68,9 @@ class NetworkConfig(Config):
     """From scratch: width inside the feed-forward layers."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """From scratch: dropout rate (t5: everywhere; llama: of the attention)."""
+    gradient_checkpointing: bool = False
+    """Training keeps only the input of each layer and computes the rest again in the backward pass: less
+    memory, a third to a half more time."""
 
     @model_validator(mode="after")
     def _shape_is_used(self) -> Self:

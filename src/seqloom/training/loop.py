@@ -17,10 +17,11 @@ from seqloom.core.phase import Optimisation, Phase, count_targets
 from seqloom.core.progress import SILENT, Progress, Task
 from seqloom.core.random import derive_seed
 from seqloom.distributed.processes import ALONE, Processes
+from seqloom.nn.graphs import Recorder
 from seqloom.training.averaging import WeightAverage
 from seqloom.training.checkpoint import Checkpoints, Choice, Position
 from seqloom.training.log import RunLog
-from seqloom.training.replay import Recorder, StepTaker
+from seqloom.training.replay import StepTaker
 from seqloom.training.step import Precision, Stepper
 
 Validate = Callable[[], dict[str, float]]

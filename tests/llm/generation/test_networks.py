@@ -16,12 +16,14 @@ from seqloom.llm.generation.encoder_decoder import EncoderDecoder
 from seqloom.llm.generation.networks import (
     build_network,
     build_text_model,
+    checkpoint_layers,
     load_shape,
     prune_vocabulary,
     save_shape,
 )
 from seqloom.llm.generation.text_model import TextModel
 from support.language_models import build_tiny_network, build_tiny_tokenizer
+from support.step_counts import bytes_kept
 
 SHAPE = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "feed_forward_size": 32}
 OUTPUTS = torch.tensor([1, 5, 3, 9, 4])
@@ -134,3 +136,36 @@ def test_a_recommender_whose_shape_is_set_is_still_from_scratch() -> None:
     config = IDGenRecConfig.build({"recommender": {"hidden_size": 64}})
     assert (config.recommender.source, config.recommender.hidden_size) == ("llama", 64)
     assert IDGenRecConfig.build(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("source", ["t5", "llama"])
+def test_checkpointed_layers_give_the_same_gradients_and_keep_less(source: str) -> None:
+    tokens = torch.tensor([[7, 8, 9], [3, 4, 0]]).repeat(8, 4)
+    targets = torch.tensor([[1, 4, 0], [2, 0, -1]]).repeat(8, 1)
+
+    class Writing:
+        def __init__(self, network: Any) -> None:
+            self.model = build_text_model(network, OUTPUTS).train()
+
+        def loss(self, batch: Any) -> Any:
+            torch.manual_seed(1)
+            logits = self.model(self.model.embed(tokens), tokens > 0, targets)
+            return logits.square().mean()
+
+    plain = Writing(network(source))
+    made = network(source)
+    checkpoint_layers(made)
+    again = Writing(made)
+    for each in (plain, again):
+        each.loss(None).backward()
+    others = dict(again.model.named_parameters())
+    for name, parameter in plain.model.named_parameters():
+        torch.testing.assert_close(others[name].grad, parameter.grad)
+    weights = list(plain.model.parameters())
+    kept = bytes_kept(plain, None, weights)
+    assert bytes_kept(again, None, list(again.model.parameters())) < 0.7 * kept
+    # A cache is used where nothing is trained.
+    with torch.no_grad():
+        prompt = (tokens[:2, :3], tokens[:2, :3] > 0)
+        first, second = (each.model.eval().start(*prompt).first for each in (plain, again))
+    torch.testing.assert_close(first, second)

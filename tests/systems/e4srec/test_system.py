@@ -251,3 +251,19 @@ def test_every_variant_trains_and_loads(dataset: Dataset, tmp_path: Path, varian
     again = ids_system.item_vectors().detach()
     expected = again / again.square().mean().sqrt()
     torch.testing.assert_close(ids, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_key_for_gradient_checkpointing_reaches_the_language_model(dataset: Dataset) -> None:
+    llm = {"name": str(shared_tiny_llama()), "gradient_checkpointing": True}
+    losses = []
+    for again in (True, False):
+        system = build(dataset, llm={**llm, "gradient_checkpointing": again}).train()
+        assert system.reader.adapter.gradient_checkpointing is again
+        data = TrainingData(dataset, ids=torch.randn(dataset.num_items, WIDTH))
+        phase: Any = system.phases(data)[0]
+        assert phase.replays is not again
+        torch.manual_seed(5)
+        loss = phase.loss(phase.steps(0)[0])["loss"].value
+        loss.backward()
+        losses.append((loss.detach(), system.reader.projection.weight.grad))
+    torch.testing.assert_close(losses[0], losses[1])

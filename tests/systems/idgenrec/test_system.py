@@ -228,3 +228,10 @@ def test_seen_items_are_masked_inside_the_beam(run: Any) -> None:
         assert len(set(row)) == 20
         assert not set(row) & set(masked)
     assert len(words_only(run.system.ids[1:])) == 25
+
+
+def test_the_key_for_gradient_checkpointing_reaches_one_network(data: Dataset) -> None:
+    shape = {**SMALL_IDGENREC["recommender"], "gradient_checkpointing": True}
+    system = build(data, recommender=shape)
+    assert system.recommender.network.is_activation_checkpointing
+    assert not system.generator.network.is_activation_checkpointing

@@ -19,7 +19,7 @@ class DecoderOnly(TextModel):
         whole_mask = torch.cat([mask, targets[:, :-1] >= 0], 1)
         hidden = self.hidden(whole, whole_mask)
         # The last real prompt position predicts the first target, targets predict those after them.
-        last = _last_state(hidden[:, : prompt.shape[1]], mask)[:, None]
+        last = last_state(hidden[:, : prompt.shape[1]], mask)[:, None]
         return self.project(torch.cat([last, hidden[:, prompt.shape[1] :]], 1))
 
     def hidden(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -29,7 +29,7 @@ class DecoderOnly(TextModel):
 
         Shapes: [B, P, D], [B, P] -> [B, P, D].
         """
-        states: Tensor = self._body(
+        states: Tensor = self.body(
             inputs_embeds=embeddings,
             attention_mask=None if mask is None else mask.long(),
             position_ids=None if mask is None else _positions(mask),
@@ -50,7 +50,8 @@ class DecoderOnly(TextModel):
         return self.output_rows(self.network.get_output_embeddings().weight)
 
     @property
-    def _body(self) -> torch.nn.Module:
+    def body(self) -> torch.nn.Module:
+        """The network without its output layer."""
         return self.network.base_model
 
 
@@ -65,12 +66,12 @@ class _DecoderOnlyState:
         self.head = model.head()
         self._lengths = mask.sum(1)
         self._cache = DynamicCache()
-        hidden = model._body(
+        hidden = model.body(
             inputs_embeds=model.embed(tokens),  # padded on the right: see `hidden`
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        self.first = _last_state(hidden, mask)
+        self.first = last_state(hidden, mask)
         self._ancestors = Ancestors(0, mask.device)
 
     def rewind(self) -> None:
@@ -95,7 +96,7 @@ class _DecoderOnlyState:
         # A token attends to its prompt and to its own ancestors; siblings are masked.
         own, depths = self._ancestors.grow(parents, runs)
         prompt = self._mask[:, None].expand(-1, count, -1)
-        hidden: Tensor = self._model._body(
+        hidden: Tensor = self._model.body(
             inputs_embeds=self._model.embed_outputs(tokens),
             attention_mask=torch.cat([prompt, own.expand(batch, -1, -1)], 2)[
                 :, None
@@ -107,7 +108,7 @@ class _DecoderOnlyState:
         return hidden
 
 
-def _last_state(hidden: Tensor, mask: Tensor) -> Tensor:
+def last_state(hidden: Tensor, mask: Tensor) -> Tensor:
     """Returns the state at the last real position of each row. Shapes: [B, P, D], [B, P] -> [B, D]."""
     return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
 

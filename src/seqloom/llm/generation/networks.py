@@ -94,6 +94,12 @@ def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
     return network
 
 
+def checkpoint_layers(network: Any) -> None:
+    """Makes training keep only the inputs of layers, and compute the rest again in the backward pass."""
+    network.activation_checkpointing_enable({"use_reentrant": False})
+    network.disable_input_require_grads()  # for frozen embeddings, which a trained network has not
+
+
 def build_text_model(network: Any, output_tokens: Tensor) -> TextModel:
     """Wraps a network as an encoder-decoder or a decoder-only text model."""
     kind = EncoderDecoder if network.config.is_encoder_decoder else DecoderOnly

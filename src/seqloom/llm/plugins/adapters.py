@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from seqloom.llm.config import LoraSettings
+from seqloom.llm.plugins.recompute import recompute_layers
 from seqloom.llm.plugins.shared_base import SharedBase
 
 
@@ -18,10 +22,20 @@ class Adapter(nn.Module):
     base's output while this adapter is active.
     """
 
-    def __init__(self, base: SharedBase, settings: LoraSettings | None) -> None:
-        """Adds an adapter to `base`; without `settings` the base is used unchanged, with nothing to train."""
+    def __init__(
+        self,
+        base: SharedBase,
+        settings: LoraSettings | None,
+        *,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        """Adds an adapter to `base`; without `settings` the base is used unchanged, with nothing to train.
+
+        `gradient_checkpointing` computes layers again in the backward pass, in place of keeping their states.
+        """
         super().__init__()
         self.base = base
+        self.gradient_checkpointing = gradient_checkpointing
         base.users.add(self)
         self.name: str | None = None
         self.weights = nn.ParameterDict()
@@ -36,11 +50,17 @@ class Adapter(nn.Module):
     def run(self, embeddings: Tensor, **inputs: Any) -> Any:
         """Runs the base's backbone on input embeddings with this adapter active.
 
+        Passes that return a cache (`use_cache`) keep their states: their keys and values are read later.
+
         Shapes: embeddings [B, T, D] -> an output with `last_hidden_state` [B, T, D].
         """
-        with self.base.activate(self.name, training=self.training) as backbone:
+        activate = partial(self.base.activate, self.name, training=self.training)
+        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        with activate() as backbone:
             table = backbone.get_input_embeddings().weight
-            return backbone(inputs_embeds=embeddings.to(table.dtype), **inputs)
+            kept = again and not inputs.get("use_cache")
+            with recompute_layers(backbone, activate) if kept else nullcontext():
+                return backbone(inputs_embeds=embeddings.to(table.dtype), **inputs)
 
     def peft_state(self) -> dict[str, Tensor]:
         """Returns the weights under their names in a PEFT adapter folder."""

@@ -244,7 +244,8 @@ def _adapter(base: SharedBase, config: TuneConfig, device: torch.device) -> Adap
     base.move_to(device)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, "initialise"))
-        return Adapter(base, config.lora).to(device)
+        again = config.llm.gradient_checkpointing
+        return Adapter(base, config.lora, gradient_checkpointing=again).to(device)
 
 
 def _fit(

@@ -38,7 +38,11 @@ class E4SRecModel(System[E4SRecConfig]):
         self.text = TextSide(config, sizes, self.base.width) if words else None
         adapted = config.train_adapter and config.use_llm
         self.reader = HistoryReader(
-            Adapter(self.base, config.lora if adapted else None),
+            Adapter(
+                self.base,
+                config.lora if adapted else None,
+                gradient_checkpointing=config.llm.gradient_checkpointing,
+            ),
             sizes.id_size + (0 if self.text is None else self.text.size),
             config.prompt.instruction,
             respond=config.mode == "prompt",

@@ -41,7 +41,9 @@ class CausalPhase:
         device = next(system.parameters()).device
         loss = config.ranking_loss
         self.ranking = RankingLoss(loss, data.dataset.popularity, data.processes).to(device)
-        self.replays = loss.kind == "softmax" and system.reader.causal
+        # A graph cannot repeat the random draws of a layer that is computed again.
+        recomputes = config.llm.gradient_checkpointing
+        self.replays = loss.kind == "softmax" and system.reader.causal and not recomputes
 
     def steps(self, epoch: int) -> EpochPlan:
         """Returns the batches of an epoch."""

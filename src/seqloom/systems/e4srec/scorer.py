@@ -7,9 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from seqloom.core.batching import split_padded
+from seqloom.core.batching import few_lengths, split_padded
+from seqloom.data.batches import padded_width
+from seqloom.distributed.dtensors import is_sharded
+from seqloom.nn.graphs import RecordedFunction, Recorder, build_recorder
 from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.e4srec.reader import embed
 
@@ -19,13 +23,31 @@ _TOKENS_AT_ONCE = {"cpu": 512, "cuda": 65_536}
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 1024}
 # Number of positions from which merging the adapter into the weights pays off.
 _MANY_ITEMS = 256
+# Most positions that a graph reads. More take a GPU longer than the host needs to start their kernels.
+_RECORDED_POSITIONS = 8192
 
 
 class E4SRecScorer:
-    """Scores with E4SRec. Switches the system to evaluation mode; valid until it is trained further."""
+    """Scores with E4SRec. Switches the system to evaluation mode; valid until it is trained further.
 
-    def __init__(self, system: E4SRecModel, ids: Tensor, candidates: Tensor) -> None:
-        """`ids` [N, d] are inputs of histories, states are multiplied with `candidates` [N, D']."""
+    On a CUDA device the language model reads small batches by recorded graphs. Their weights must stay where
+    they are: a system that moves to another device needs a new scorer.
+    """
+
+    def __init__(
+        self,
+        system: E4SRecModel,
+        ids: Tensor,
+        candidates: Tensor,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Builds a scorer.
+
+        Args:
+            recorder: what records the reading of histories; by default CUDA graphs on a CUDA device.
+
+        Shapes: ids [N, d], inputs of histories; candidates [N, D'], which states are multiplied with.
+        """
         self.num_items = len(candidates)
         self._system = system.eval()
         self.item_vectors = candidates
@@ -35,6 +57,11 @@ class E4SRecScorer:
             cached = self._reads and system.reader.causal
             self._prefix = system.reader.read_prefix() if cached else None
         self._lean = self._prefix is not None and system.reader.lean
+        self._recorded: RecordedFunction | None = None
+        if self._lean and not any(map(is_sharded, system.base.backbone.parameters())):
+            recorder = recorder or build_recorder(candidates.device, strict=False)
+            if recorder is not None:
+                self._recorded = RecordedFunction(self._read_part, recorder)
 
     @torch.no_grad()
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
@@ -58,7 +85,9 @@ class E4SRecScorer:
         """Returns the language model's state after each history. Shapes: [B, L], [B] -> [B, D]."""
         out = torch.empty(len(items), self._system.base.width, device=items.device)
         with self._autocast(items.device):
-            if self._lean and int(lengths.sum()) >= _MANY_ITEMS:
+            if self._recorded is not None and items.numel() <= _RECORDED_POSITIONS:
+                self._read_recorded(self._recorded, items, lengths, out)
+            elif self._lean and int(lengths.sum()) >= _MANY_ITEMS:
                 self._read_many(items, lengths, out)
             else:
                 for rows in _parts(lengths):
@@ -82,6 +111,24 @@ class E4SRecScorer:
             parts.append(reader.lay_out(embed(items[rows, :width], self._inputs), lengths[rows]))
         for rows, states in zip(numbers, reader.last_states(parts, self._prefix), strict=True):
             out[rows] = states.float()
+
+    def _read_recorded(
+        self, read: RecordedFunction, items: Tensor, lengths: Tensor, out: Tensor
+    ) -> None:
+        """Writes states to `out` [B, D], by graphs of few shapes."""
+        for rows in _parts(lengths):
+            longest, count = max(1, int(lengths[rows].max())), len(rows)
+            width = padded_width(longest, max(longest, self._system.max_len))
+            more = few_lengths(count) - count
+            some = F.pad(items[rows, :longest], (0, width - longest, 0, more))
+            out[rows] = read(some, F.pad(lengths[rows], (0, more)))[:count]
+
+    def _read_part(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Returns the state after each history, of one part. Shapes: [B, L], [B] -> [B, D]."""
+        assert self._prefix is not None
+        reader = self._system.reader
+        part = reader.lay_out(embed(items, self._inputs), lengths)
+        return reader.last_states([part], self._prefix)[0].float()
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""

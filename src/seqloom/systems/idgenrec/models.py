@@ -21,6 +21,7 @@ from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.networks import (
     build_network,
     build_text_model,
+    checkpoint_layers,
     load_shape,
     prune_vocabulary,
     save_shape,
@@ -223,6 +224,12 @@ class IDGenRecModels(System[IDGenRecConfig]):
 
     def _assemble(self, language: Language, generator: Any, recommender: Any) -> None:
         self.language = language
+        for network, settings in (
+            (generator, self.config.generator),
+            (recommender, self.config.recommender),
+        ):
+            if settings.gradient_checkpointing:
+                checkpoint_layers(network)
         self.generator = build_text_model(generator, language.lexicon.output_tokens)
         outputs = language.lexicon.output_tokens
         builder = PromptBuilder(language.templates, language.tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor
 
 from seqloom.core.batching import padded_batches
-from seqloom.llm.generation.beam import beam_search
+from seqloom.llm.generation.beam import SearchResult, beam_search
+from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.exact_scores import score_candidates, score_items
+from seqloom.llm.generation.fixed_decoding import FixedDecoder, RoomError
 from seqloom.llm.generation.length_penalty import LengthPenalty
 from seqloom.llm.generation.likelihood import BranchLikelihood, Likelihood, VocabularyLikelihood
 from seqloom.llm.generation.prefix_tree import PrefixTree
 from seqloom.llm.generation.text_model import DecodingState, TextModel
+from seqloom.nn.graphs import Recorder, build_recorder
 from seqloom.systems.idgenrec.prompts import PromptBuilder
 
 # Prompt tokens in a batch; on a CPU few, for its cache.
@@ -104,6 +108,13 @@ class _IDScorer:
 
     def _states(self, items: Tensor) -> Iterator[tuple[Tensor, DecodingState]]:
         """Encodes prompts of similar length together; yields their row numbers and decoding state."""
+        for rows, tokens, mask in self._prompts(items):
+            with torch.inference_mode():
+                state = self._recommender.start(tokens, mask)
+            yield rows, state
+
+    def _prompts(self, items: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yields prompts of similar length together: their row numbers, tokens and mask."""
         if not items.shape[1]:
             items = items.new_zeros(len(items), 1)
         which = torch.full((len(items),), self._decoding.template, device=items.device)
@@ -114,8 +125,7 @@ class _IDScorer:
                 lengths, rows=_size(_ROWS_AT_ONCE, items), cells=_size(_TOKENS_AT_ONCE, items)
             ):
                 rows, longest = torch.tensor(batch, device=items.device), lengths[batch[0]]
-                tokens, mask = prompts.tokens[rows, :longest], prompts.mask[rows, :longest]
-                yield rows, self._recommender.start(tokens, mask)
+                yield rows, prompts.tokens[rows, :longest], prompts.mask[rows, :longest]
 
 
 class ExactScorer(_IDScorer):
@@ -123,7 +133,27 @@ class ExactScorer(_IDScorer):
 
 
 class BeamScorer(_IDScorer):
-    """Lists the best items by beam search over the prefix tree of IDs."""
+    """Lists the best items by beam search over the prefix tree of IDs.
+
+    On a CUDA device the passes of few prompts are recorded as graphs (`FixedDecoder`).
+    """
+
+    def __init__(
+        self,
+        recommender: TextModel,
+        builder: PromptBuilder,
+        table: Tensor,
+        tree: PrefixTree,
+        decoding: Decoding,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """See `_IDScorer`; `recorder` records passes, by default as CUDA graphs on a CUDA device."""
+        super().__init__(recommender, builder, table, tree, decoding)
+        self._decoder: FixedDecoder | None = None
+        if isinstance(recommender, DecoderOnly) and FixedDecoder.supports(recommender):
+            recorder = recorder or build_recorder(table.device, strict=False)
+            if recorder is not None:
+                self._decoder = FixedDecoder(recommender, recorder)
 
     @property
     def list_size(self) -> int:
@@ -141,18 +171,36 @@ class BeamScorer(_IDScorer):
         listed = items.new_zeros(len(items), k, dtype=torch.int64)
         scores = torch.full((len(items), k), float("-inf"), device=items.device)
         top = min(k, self.num_items)
-        for rows, state in self._states(items):
-            best = beam_search(
-                state,
-                self._tree,
-                self._likelihood(state),
-                num_beams=beams,
-                top=top,
-                seen=None if seen is None else seen[rows],
-                penalty=self._penalty,
-            )
+        for rows, tokens, mask in self._prompts(items):
+            hidden = None if seen is None else seen[rows]
+            best = self._search(tokens, mask, beams, top, hidden)
             listed[rows, :top], scores[rows, :top] = best.items, best.scores
         return listed, scores
+
+    @torch.inference_mode()
+    def _search(
+        self, tokens: Tensor, mask: Tensor, beams: int, top: int, seen: Tensor | None
+    ) -> SearchResult:
+        """Searches in fixed memory where it can. Shapes: tokens, mask [B, P], seen [B, S]."""
+
+        def search(state: DecodingState) -> SearchResult:
+            likelihood = self._likelihood(state)
+            return beam_search(
+                state,
+                self._tree,
+                likelihood,
+                num_beams=beams,
+                top=top,
+                seen=seen,
+                penalty=self._penalty,
+            )
+
+        if self._decoder is not None:
+            room = beams * self._table.shape[1]
+            with self._decoder.start(tokens, mask, room) as state, suppress(RoomError):
+                if state is not None:
+                    return search(state)
+        return search(self._recommender.start(tokens, mask))
 
 
 def _size(sizes: dict[str, int], values: Tensor) -> int:

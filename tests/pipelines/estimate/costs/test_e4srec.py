@@ -22,13 +22,14 @@ from seqloom.pipelines.estimate.workload import Workload
 from seqloom.pipelines.train.train import train
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
+from seqloom.systems.e4srec.reader import embed
 from seqloom.systems.e4srec.system import E4SRec
 from support.datasets import SMALL, looping_dataset
 from support.language_models import save_tiny_bert, shared_tiny_llama
 from support.step_counts import RATES, bytes_kept
 
 WIDTH = 16
-KINDS = ["causal", "prompt", "without adapter", "bidirectional"]
+KINDS = ["causal", "prompt", "without adapter", "bidirectional", "recomputed"]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def built(
     changes: dict[str, dict[str, Any]] = {
         "prompt": {"mode": "prompt"},
         "without adapter": {"train_adapter": False},
+        "recomputed": {"llm": {**keys["llm"], "gradient_checkpointing": True}},
     }
     keys |= changes.get(request.param, {})
     config = E4SRecConfig.build(keys)
@@ -102,7 +104,28 @@ def test_the_bytes_held_are_near_those_that_a_step_keeps(
     batch = longest(phase)
     kept = bytes_kept(phase, batch, system.base.backbone.parameters())
     held = work.costs.step_cost(shape_of(system, batch)).held
+    if system.config.llm.gradient_checkpointing:
+        # Autograd is asked neither for the inputs of layers nor for what is computed again.
+        kept += recomputed_bytes(system, batch)
     assert 0.8 < held / kept < 2
+
+
+def recomputed_bytes(system: E4SRec, batch: Any) -> int:
+    """Bytes of the inputs of all layers, and half of what two layers keep that are not computed again."""
+    layers, adapter = system.base.backbone.layers, system.reader.adapter
+    items, lengths = batch.inputs.items, batch.inputs.lengths
+
+    class Reading:
+        def loss(self, batch: Any) -> None:
+            system.reader(embed(items, system.ids), lengths)
+
+    frozen = list(system.base.backbone.parameters())
+    few = bytes_kept(Reading(), batch, frozen)
+    adapter.gradient_checkpointing = False
+    many = bytes_kept(Reading(), batch, frozen)
+    adapter.gradient_checkpointing = True
+    inputs = 4 * items.numel() * system.base.width * len(layers)
+    return (many - few) // len(layers) + inputs
 
 
 def test_estimates_describe_the_run(dataset: Dataset, tmp_path: Path) -> None:

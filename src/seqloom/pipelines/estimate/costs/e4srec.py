@@ -48,7 +48,8 @@ class E4SRecCosts:
             held=FLOAT_BYTES * batch.positions * (self.system.sizes.id_size + 4 * width),
         )
         ranked = loss_cost(self.system.config.loss, batch.targets, items, width)
-        return inputs + self._read(batch.rows, batch.length) + ranked
+        recomputed = self.system.config.llm.gradient_checkpointing
+        return inputs + self._read(batch.rows, batch.length, recomputed=recomputed) + ranked
 
     def query_cost(self, rows: int, length: int) -> ComputeCost:
         """A pass without a way back, layer by layer, and a score for each item."""
@@ -76,9 +77,10 @@ class E4SRecCosts:
         weights = self.system.base.backbone.parameters()
         return sum(w.numel() * w.element_size() for w in weights if not w.requires_grad)
 
-    def _read(self, rows: int, length: int) -> ComputeCost:
+    def _read(self, rows: int, length: int, *, recomputed: bool = False) -> ComputeCost:
         """The language model over instruction, items and response tokens."""
         before, after = self.system.reader.added_tokens
+        adapter = self.system.reader.adapter
         if self.system.reader.causal:
-            return adapter_cost(self.system.reader.adapter, rows, length + after, before)
-        return adapter_cost(self.system.reader.adapter, rows, before + length + after)
+            return adapter_cost(adapter, rows, length + after, before, recomputed=recomputed)
+        return adapter_cost(adapter, rows, before + length + after, recomputed=recomputed)

@@ -109,8 +109,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Starts servers; those that still run at the end are killed."""
     started = []
 
-    def start(*arguments: str, open_files: int | None = None) -> Process:
-        started.append(Process(tmp_path, *arguments, open_files=open_files))
+    def start(*arguments: str, open_files: int | None = None, before: str = "") -> Process:
+        started.append(Process(tmp_path, *arguments, open_files=open_files, before=before))
         assert started[-1].url  # it listens
         return started[-1]
 

@@ -40,6 +40,14 @@ def test_it_answers_and_stops_on_a_signal(serve: Callable[..., Any], run: Path) 
     assert server.stop() == 0
 
 
+def test_it_stops_as_soon_as_its_address_is_known(serve: Callable[..., Any], run: Path) -> None:
+    """The server waits between its address and its first request, as on a busy machine."""
+    slow = "import time, seqloom.serving.logs as l; l.configure_logs = lambda **_: time.sleep(3); "
+    server = serve(str(run), before=slow)
+    assert server.port
+    assert server.stop() == 0
+
+
 def test_a_request_under_way_is_answered_at_the_end(serve: Callable[..., Any], run: Path) -> None:
     server = serve(str(run))
     with httpx.Client(base_url=server.url) as client:

@@ -67,12 +67,14 @@ def nginx_server(ports: Sequence[int]) -> AbstractContextManager[str]:
 class Process:
     """A running `seqloom serve`, on a free port and a SQLite store where no others are given.
 
-    `open_files` is its limit of open files.
+    `open_files` is its limit of open files; `before` is Python that it runs first.
     """
 
-    def __init__(self, folder: Path, *arguments: str, open_files: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, open_files: int | None = None, before: str = ""
+    ) -> None:
         self.log = (folder / "server.log").open("ab")
-        main = _MAIN
+        main = before + _MAIN
         if open_files is not None:
             main = (
                 f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({open_files},) * 2); {main}"

@@ -88,6 +88,8 @@ def serve(
 
         settings = read_settings(config, overrides or [], chosen)
         server = start(runs, settings, device=device, progress=current.progress)
+        # Whoever reads the address may stop the server before it has handlers of its own.
+        signal.signal(signal.SIGTERM, lambda *_: server.stop())
         current.finish(server.summary(), _render)
     configure_logs(quiet=quiet)
     server.run()

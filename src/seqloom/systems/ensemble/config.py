@@ -26,8 +26,8 @@ class EnsembleConfig(SystemConfig):
     repeat: Literal["learned", "none"] = "none"
     """Score of items that the history holds. learned: weights are fitted on new items, and a constant is
     added to items of the history, so that repeats are expected as often as in the training part; where
-    it has none, no list holds an item again. Where seen items are ranked, validation chooses between this, the
-    share of repeats in validation, and weights without a constant. none: no constant."""
+    it has none, no list holds an item again. Where seen items are ranked, validation chooses between this,
+    the share of repeats in validation, and weights without a constant. none: no constant."""
     l2: float = Field(1e-3, ge=0)
     """Penalty on the distance of the weights from their mean, per validation user: 0 trusts the validation
     part, a large value sums all members equally."""

@@ -65,7 +65,8 @@ class Trainer:
     def fit(self, *, resume: bool = False) -> Position:
         """Trains all phases and leaves the best weights in the model.
 
-        Each phase starts from the best weights of the previous one. The training ends with the best
+        Each phase starts from the best weights of the previous one, or of all before it
+        (`Optimisation.undone_unless_best`). The training ends with the best
         weights of all competing phases (`Optimisation.chosen_among`), which the position names.
 
         Raises:
@@ -122,7 +123,9 @@ class Trainer:
             self.checkpoints.keep_best({number} if choice is None else {number, choice.phase})
         self.processes.wait()  # until the first process has written the best weights
         if phase.validated and self.position.best_epoch is not None:
-            self.checkpoints.restore_best(self.model, number)
+            choice = self.position.choice
+            undone = settings.undone_unless_best and choice is not None
+            self.checkpoints.restore_best(self.model, choice.phase if undone else number)
         elif average is not None:
             average.apply()
 

@@ -154,7 +154,9 @@ class IDGenRecConfig(SystemConfig):
     epochs: int = Field(10, ge=0)
     """Number of epochs of the recommender in each round. Source: IDGenRec, section 4.1.3."""
     rounds: int = Field(3, ge=1)
-    """Number of rounds of the recommender; between two rounds, the generator is trained and makes new IDs."""
+    """Number of rounds of the recommender; between two rounds, the generator is trained and makes new IDs. A
+    round is undone unless its validation is the best so far: the next one begins with the recommender, the
+    generator and the IDs before it."""
     batch_size: int = Field(64, ge=1)
     """Number of histories in a batch of the recommender."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -243,4 +245,5 @@ class IDGenRecConfig(SystemConfig):
             schedule=self.schedule,
             patience=self.patience,
             validate_every=self.validate_every,
+            undone_unless_best=True,
         )

@@ -54,9 +54,10 @@ class IDGenRec(IDGenRecModels):
     Differs: training begins with the recommender (a generator cannot learn from one that knows nothing);
         the prompt holds no user ID, so that a bare history can be answered and no held-out item can leak
         through one; probabilities are over the tokens of IDs alone, by default among the branches of the
-        tree (`likelihood`); a score is a sum of log-probabilities, which the authors' search divides by the
-        number of tokens (`length_penalty`). See also the phases, `soft_tokens` and `IDMaker`. The paper's
-        form, as far as it goes, is configs/idgenrec/paper.yaml.
+        tree (`likelihood`); a round is kept only where validation gains; a score is a sum of
+        log-probabilities, which the authors' search divides by the number of tokens (`length_penalty`).
+        See also the phases, `soft_tokens` and `IDMaker`. The paper's form, as far as it goes, is
+        configs/idgenrec/paper.yaml.
     """
 
     name: ClassVar[str] = "idgenrec"

@@ -274,11 +274,24 @@ class IDGenRecModels(System[IDGenRecConfig]):
         self.recommender = build_text_model(recommender, outputs)
 
     def _take_over(self, run: Path) -> None:
-        """Loads models, tokenizer and prompts of another run, and adds the words of these items."""
+        """Loads models, tokenizer and prompts of another run, and adds the words of these items.
+
+        Raises:
+            ConfigError: a generator is to name the items, and that run has none.
+        """
         self.read_files(run / MODEL_FOLDER)
         self.language = self.language.with_words(self._texts, self.config.ids)
+        parts = ["recommender"]
+        if self.config.ids.make == "generator":
+            if not hasattr(self, "generator"):
+                raise ConfigError(
+                    f"{run} named its items by a tree and has no generator to continue; set ids.make=tree"
+                )
+            parts.append("generator")
+        elif hasattr(self, "generator"):
+            del self.generator
         state = _read_weights(run)
-        for part in ("generator", "recommender"):
+        for part in parts:
             getattr(self, part).load_state_dict(_part(state, part))
 
 

@@ -157,3 +157,25 @@ def test_another_catalogue_is_named_by_the_tree_of_the_run(made: Path) -> None:
     assert len(set(names)) == 3
     paths = {tuple(name.split()[:1]) for name in system.words()}
     assert tuple(names[0].split()[:1]) in paths
+
+
+def test_a_run_goes_on_from_a_run_with_or_without_a_tree(made: Path, tmp_path: Path) -> None:
+    given = {**SMALL_IDGENREC, "rounds": 1, "generation": {"tagging_epochs": 0}}
+    train(made / "data", "idgenrec", out=tmp_path / "written", config=given, device="cpu")
+    for number, base in enumerate((made / "run", tmp_path / "written")):
+        config = {**TREE, "start_from": str(base)}
+        train(made / "data", "idgenrec", out=tmp_path / str(number), config=config, device="cpu")
+        system: Any = load_run(tmp_path / str(number)).system
+        assert system.tree is not None
+        assert len(set(system.words())) == 40
+    config = {**given, "start_from": str(made / "run")}
+    with pytest.raises(ConfigError, match=r"no generator to continue; set ids\.make=tree"):
+        train(made / "data", "idgenrec", out=tmp_path / "none", config=config, device="cpu")
+
+
+def test_a_rehearsal_makes_the_names_of_the_tree(made: Path) -> None:
+    data = TrainingData(Dataset.load(made / "data"))
+    config = IDGenRecConfig.build(TREE)
+    system: Any = start_system("idgenrec", config, Sizes(num_items=40), data)
+    assert system.rehearse() == 0.0
+    assert len(set(system.words())) == 40

@@ -123,9 +123,8 @@ class Trainer:
             self.checkpoints.keep_best({number} if choice is None else {number, choice.phase})
         self.processes.wait()  # until the first process has written the best weights
         if phase.validated and self.position.best_epoch is not None:
-            choice = self.position.choice
-            undone = settings.undone_unless_best and choice is not None
-            self.checkpoints.restore_best(self.model, choice.phase if undone else number)
+            best = self.position.choice if settings.undone_unless_best else None
+            self.checkpoints.restore_best(self.model, number if best is None else best.phase)
         elif average is not None:
             average.apply()
 

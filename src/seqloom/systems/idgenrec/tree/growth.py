@@ -48,11 +48,14 @@ def grow(
     branches = max(2, round((len(vectors) / config.leaf_items) ** (1 / config.levels)))
     nodes = [Node(order.numpy(), vectors.mean(0))]
     for number, node in enumerate(nodes):  # the list grows as it is read
+        most = min(branches, math.ceil(len(node.rows) / config.leaf_items))
+        if len(node.path) == config.levels or most < 2:
+            continue
         some = np.asarray(bags[node.rows].sum(0)).ravel() > 0
         some[list(node.path)] = False
         words = np.flatnonzero(usable & some)
-        count = min(branches, math.ceil(len(node.rows) / config.leaf_items), len(words))
-        if len(node.path) == config.levels or count < 2:
+        count = min(most, len(words))
+        if count < 2:
             continue
         draw = generator(seed, "tree", "clusters", number)
         labels, centroids = balanced_clusters(vectors[node.rows], count, _SLACK, draw)

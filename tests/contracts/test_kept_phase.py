@@ -12,6 +12,7 @@ import torch
 from seqloom.data.store import Dataset
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
+from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.training.checkpoint import Checkpoints
 from support.datasets import SMALL, SMALL_IDGENREC, looping_dataset
 
@@ -76,3 +77,30 @@ def test_the_names_of_a_kept_round_are_those_of_its_generator(
     made, _ = system.new_ids(system.texts_of(dataset.items), dataset.item_ids)
     assert torch.equal(made, system.ids[1:])
     assert torch.equal(made, first[1:])
+
+
+def test_a_round_of_idgenrec_begins_with_the_best_round_before_it(
+    dataset: Dataset,
+    tmp_path: Path,
+    saved: dict[Any, dict[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second of three rounds is worse: the third begins as if it had never been."""
+    begun: list[dict[str, torch.Tensor]] = []
+    honest = IDGenRec.make_ids
+
+    def note(self: Any, number: int) -> None:
+        if number > int(self.made):
+            begun.append({name: value.clone() for name, value in self.state_dict().items()})
+        honest(self, number)
+
+    monkeypatch.setattr(IDGenRec, "make_ids", note)
+    config = {**CONFIGS["idgenrec"], "rounds": 3}
+    train(dataset, "idgenrec", out=tmp_path / "r", config=config, device="cpu")
+    first = saved[min(saved)]
+    _, second, third = begun
+    for name, value in third.items():
+        if not name.startswith("generator."):  # it was trained once more in between
+            assert torch.equal(value, first[name]), name
+            assert torch.equal(value, second[name]), name
+    assert int(third["made"]) == 0

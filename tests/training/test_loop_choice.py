@@ -148,6 +148,12 @@ CASES = {
         {2: 0.1, 4: 0.5, 6: 0.6, 8: 0.3, 10: 0.2},
         {"weight": 6, "names": 1, "phase": "phase-1", "epoch": 1, "valid": 0.6},
     ),
+    "a phase that gains nothing is undone before the next": (
+        lambda m: [Phase(m, n, undone_unless_best=True) for n in range(3)],
+        # Phase 2 goes on from place 4, not from place 6, the best of phase 1; its names are its own.
+        {2: 0.1, 4: 0.5, 6: 0.4, 8: 0.3},
+        {"weight": 4, "names": 0, "phase": "phase-0", "epoch": 2, "valid": 0.5},
+    ),
     "the later phase measures something else": (
         lambda m: [Phase(m, 0), Phase(m, 1, chosen_among="phase")],
         {2: 0.1, 4: 0.5, 6: 0.3, 8: 0.4},
@@ -197,6 +203,27 @@ def test_the_best_of_all_phases_is_kept_wherever_training_was_killed(
         assert torch.equal(again.weight, model.weight)
         assert [r["train"] for r in resumed.history] == [r["train"] for r in position.history]
     assert kills > 8
+
+
+def test_a_phase_that_gains_is_built_on(tmp_path: Path) -> None:
+    values = {2: 0.1, 4: 0.5, 6: 0.6, 8: 0.3, 10: 0.7}
+    model, position = trained(
+        tmp_path, values, lambda m: [Phase(m, n, undone_unless_best=True) for n in range(3)]
+    )
+    expected = {"weight": 10, "names": 2, "phase": "phase-2", "epoch": 2, "valid": 0.7}
+    assert end(model, position) == expected
+
+
+def test_a_phase_that_is_not_validated_is_undone_with_the_one_after_it(tmp_path: Path) -> None:
+    values = {2: 0.1, 4: 0.5, 10: 0.4, 12: 0.3, 6: 0.6, 8: 0.2}
+
+    def phases(m: Any) -> list[Any]:
+        between = Phase(m, 1, validated=False)
+        return [Phase(m, 0), between, Phase(m, 2, undone_unless_best=True), Phase(m, 3)]
+
+    model, position = trained(tmp_path, values, phases)
+    expected = {"weight": 6, "names": 3, "phase": "phase-3", "epoch": 1, "valid": 0.6}
+    assert end(model, position) == expected
 
 
 def test_weights_that_can_no_longer_be_chosen_are_removed(tmp_path: Path) -> None:

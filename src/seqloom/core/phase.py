@@ -49,6 +49,9 @@ class Optimisation(Config):
     """Which validations compete for the weights that a training ends with: all since the last phase of the
     other kind (training), or those from this phase on (phase: it changes what is measured, so that
     earlier values do not compare). Each phase begins with the best weights of the one before it."""
+    undone_unless_best: bool = False
+    """Whether the next phase begins with the best weights of all competing phases, so that a phase in which
+    validation gained nothing is undone, together with those before it that were not validated."""
 
     @classmethod
     def of(cls, config: Config) -> Self:

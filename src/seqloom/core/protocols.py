@@ -176,6 +176,10 @@ class NamesItems(Protocol):
         """The file that the present IDs were read from; None if the generator made them."""
 
     @property
+    def named_from(self) -> str:
+        """What the IDs of the catalogue depend on, in words."""
+
+    @property
     def start_from(self) -> str | None:
         """The run that training continued; None if it started from fresh or pretrained models."""
 

@@ -66,7 +66,8 @@ class Trainer:
     def fit(self, *, resume: bool = False) -> Position:
         """Trains all phases and leaves the best weights in the model.
 
-        Each phase starts from the best weights of the previous one. The training ends with the best
+        Each phase starts from the best weights of the previous one, or of all before it
+        (`Optimisation.undone_unless_best`). The training ends with the best
         weights of all competing phases (`Optimisation.chosen_among`), which the position names.
 
         Raises:
@@ -123,7 +124,8 @@ class Trainer:
             self.checkpoints.keep_best({number} if choice is None else {number, choice.phase})
         self.processes.wait()  # until the first process has written the best weights
         if phase.validated and self.position.best_epoch is not None:
-            self.checkpoints.restore_best(self.model, number)
+            best = self.position.choice if settings.undone_unless_best else None
+            self.checkpoints.restore_best(self.model, number if best is None else best.phase)
         elif average is not None:
             average.apply()
 

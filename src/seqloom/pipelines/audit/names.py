@@ -28,8 +28,11 @@ def check_names(
     thorough: bool,
     progress: Progress,
 ) -> None:
-    """Checks that the run's generator makes the textual IDs from the item texts."""
-    what = ("textual IDs of items", "item texts alone; there are no IDs of users")
+    """Checks that the run's generator makes the textual IDs from the item texts.
+
+    IDs from a tree are made again with the run's tree, which is checked as a start of the weights.
+    """
+    what = ("textual IDs of items", f"{system.named_from}; there are no IDs of users")
     if system.ids_file is not None:
         why = f"they were read from {system.ids_file}; the source of that file is not known"
         checks.unknown(*what, why, "leave ids.file out, so that the run makes them")
@@ -47,7 +50,7 @@ def check_names(
         *what,
         not wrong,
         good=f"{len(kept)} IDs, made again from the texts, are those of the run",
-        bad=f"{wrong} of {len(kept)} IDs are not what the run's generator makes of the texts",
+        bad=f"{wrong} of {len(kept)} IDs are not what the run makes of the texts",
         action=_AGAIN,
     )
 

@@ -238,7 +238,7 @@ def _check_constants(run: Run, fresh: System[Any], checks: Checks) -> None:
     wrong = [name for name in names if not _close(state[name], fresh.state_dict()[name])]
     checks.judge(
         "counts and neighbours" if counted else "frozen tensors",
-        _TRAINING if counted else "texts; item vectors of another run",
+        _TRAINING if counted else f"{_TRAINING}; texts; item vectors of another run",
         not wrong,
         good=f"{', '.join(names)}: made again",
         bad=f"{', '.join(wrong)}: not reproduced from the allowed data",

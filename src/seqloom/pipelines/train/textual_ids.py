@@ -71,8 +71,8 @@ def textual_ids(
 ) -> IDSummary:
     """Names every item and writes the table to `out` (by default DATASET/ids.parquet).
 
-    The generator is that of a trained `run` of idgenrec, or the untrained one that `config` (keys of
-    idgenrec) describes.
+    The generator or tree is that of a trained `run` of idgenrec. Without a run, `config` (keys of idgenrec)
+    describes an untrained generator, or a tree, which is built from the training part of `dataset`.
 
     Raises:
         ConfigError: both are given, or the generator has random weights.
@@ -128,7 +128,7 @@ def _build_untrained(
     data: Dataset, config: Mapping[str, Any] | None, device: str, progress: Progress
 ) -> NamesItems:
     resolved = IDGenRecConfig.build(config)
-    if resolved.generator.source != "pretrained":
+    if resolved.ids.make == "generator" and resolved.generator.source != "pretrained":
         raise ConfigError(
             f"generator.source is {resolved.generator.source!r}: a generator with random weights "
             "knows nothing before it is trained; use a pretrained one, or the generator of a run with --run"

@@ -13,9 +13,30 @@ from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.config import TextTowerConfig, check_part
 
 
-class TextualIDConfig(Config):
-    """How textual IDs are generated."""
+class TreeConfig(Config):
+    """The tree of clusters that names items with ids.make=tree."""
 
+    levels: int = Field(2, ge=1)
+    """Number of levels below the root; each gives an ID a word."""
+    leaf_items: int = Field(8, ge=1)
+    """Mean number of items of a cluster of the last level; with the number of levels it decides how many
+    clusters a cluster is divided into."""
+    dims: int = Field(128, ge=1)
+    """Number of dimensions of the space that is clustered."""
+    window: int = Field(3, ge=1)
+    """Items of a history that are at most so many places apart count as bought together, by the inverse of
+    their distance."""
+    events: float = Field(10.0, ge=0)
+    """Number of training events of an item from which its neighbours in histories weigh more than its
+    words."""
+
+
+class TextualIDConfig(Config):
+    """How textual IDs are made."""
+
+    make: Literal["generator", "tree"] = "generator"
+    """generator: a language model writes them; tree: they are the words of a tree of clusters of items that
+    are bought together, then words of the item. With a tree there is no generator, and IDs do not change."""
     text: str = "values"
     """Item text: values (of all columns, without column names, which would otherwise count as words of the
     item), full (with column names), title, a file, or a template with {column} in it."""
@@ -46,6 +67,27 @@ class TextualIDConfig(Config):
     """Maximum diversity penalty; it rises from 1 before IDs become longer. Source: IDGenRec, section 3.1."""
     tokens_at_once: int = Field(8192, ge=1)
     """Number of prompt tokens in a batch of the generator, with padding; on a CPU at most 1,024."""
+    tree: TreeConfig = Field(default_factory=TreeConfig)
+    """The tree, with make=tree; of the keys above it reads text, min_word_count, most_pieces, max_tokens (the
+    maximum for every ID) and longest."""
+
+    @property
+    def most_tokens(self) -> int:
+        """Maximum number of tokens of an ID that a tree gives."""
+        return min(self.max_tokens, self.longest)
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> TextualIDConfig:
+        if self.make == "tree" and self.tree.levels >= self.most_tokens:
+            raise ValueError(
+                f"tree.levels is {self.tree.levels} and IDs have at most {self.most_tokens} tokens, which "
+                "leaves no room for a word of the item; raise max_tokens, or lower tree.levels"
+            )
+        if self.make == "tree" and self.file is not None:
+            raise ValueError(
+                f"file names the items ({self.file}) and so does make=tree: leave one of them out"
+            )
+        return self
 
 
 class GeneratorConfig(Config):
@@ -112,7 +154,9 @@ class IDGenRecConfig(SystemConfig):
     epochs: int = Field(10, ge=0)
     """Number of epochs of the recommender in each round. Source: IDGenRec, section 4.1.3."""
     rounds: int = Field(3, ge=1)
-    """Number of rounds of the recommender; between two rounds, the generator is trained and makes new IDs."""
+    """Number of rounds of the recommender; between two rounds, the generator is trained and makes new IDs. A
+    round is undone unless its validation is the best so far: the next one begins with the recommender, the
+    generator and the IDs before it."""
     batch_size: int = Field(64, ge=1)
     """Number of histories in a batch of the recommender."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -183,6 +227,11 @@ class IDGenRecConfig(SystemConfig):
                 "length_penalty divides by all tokens of an ID, but with likelihood=catalogue only those "
                 "with a choice count; set likelihood=text, or length_penalty=0"
             )
+        if self.ids.make == "tree" and (self.rounds > 1 or self.generation.tagging_epochs):
+            raise ValueError(
+                "ids.make=tree has no generator, so there is nothing to alternate with and nothing to tag: "
+                "set rounds=1 and generation.tagging_epochs=0"
+            )
         return self
 
     def optimisation(self) -> Optimisation:
@@ -196,4 +245,5 @@ class IDGenRecConfig(SystemConfig):
             schedule=self.schedule,
             patience=self.patience,
             validate_every=self.validate_every,
+            undone_unless_best=True,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from seqloom.core.batching import padded_batches
-from seqloom.core.errors import ConfigError
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import NamingStatistics
 from seqloom.llm.generation.diverse import Lengths, generate_words
@@ -19,6 +17,7 @@ from seqloom.llm.generation.lexicon import Lexicon, WordAutomaton
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import END, TextModel
 from seqloom.systems.idgenrec.config import TextualIDConfig
+from seqloom.systems.idgenrec.further_words import FurtherWords, Row
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 
 _OUTPUTS_AT_ONCE = 1 << 25
@@ -26,7 +25,6 @@ _CPU_TOKENS_AT_ONCE = 1024
 """Larger batches are not faster on a CPU, and show too little progress."""
 _REHEARSED = 512
 """Number of items that are named to time the naming of all."""
-Row = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class IDMaker:
         self._tokens_at_once = min(most, config.tokens_at_once)
         self._automaton = WordAutomaton.build(lexicon).to(self._device)
         self._taken: set[Row] = set(taken)
-        self._tried: dict[tuple[Row, int, int], int] = {}
+        self._further = FurtherWords(lexicon, config.longest, self._taken)
         self._progress = progress
 
     def make(
@@ -114,8 +112,8 @@ class IDMaker:
         diverse = len(named) - greedy
         # Finally the first ID with further words, which always ends.
         for item in left:
-            named[item] = self._extend(first[item][0], texts[item])
-        table = self._table([named[item] for item in range(len(texts))])
+            named[item] = self._further.extend(first[item][0], texts[item])
+        table = id_table([named[item] for item in range(len(texts))], self._config.longest)
         return table, NamingStatistics(greedy, diverse, len(left))
 
     def rehearse(self, texts: Sequence[str], prompts: ItemPrompts) -> tuple[Tensor, float]:
@@ -138,19 +136,12 @@ class IDMaker:
         most = max(1, round(tokens / len(sample)))
         rows = []
         for text, tags in zip(texts, words_only(own.tags(most)), strict=True):
-            row = self._whole(tags, most)
+            row = self._further.shorten(tags, most)
             if not row or row in self._taken:
-                row = self._extend(row, text)
+                row = self._further.extend(row, text)
             self._taken.add(row)
             rows.append(row)
-        return self._table(rows), seconds
-
-    def _table(self, rows: Sequence[Row]) -> Tensor:
-        """Pads IDs to a table. Shapes: -> [N, longest + 1] output numbers: words, the end mark, then PAD."""
-        table = torch.full((len(rows), self._config.longest + 1), PAD)
-        for item, row in enumerate(rows):
-            table[item, : len(row) + 1] = torch.tensor([*row, END])
-        return table
+        return id_table(rows, self._config.longest), seconds
 
     def _accept(
         self, items: Sequence[int], candidates: dict[int, list[Row]], named: dict[int, Row]
@@ -200,41 +191,13 @@ class IDMaker:
                 task.advance(len(batch))
         return candidates
 
-    def _extend(self, row: Row, text: str) -> Row:
-        """Appends the first combination of words of the lexicon that makes the ID unused.
 
-        Raises:
-            ConfigError: all combinations are taken.
-        """
-        pieces, longest = self._lexicon.pieces, self._config.longest
-        # Start at a word that the text decides, so that alike IDs get different words.
-        start = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace")).digest()[:8], "big")
-        start %= len(pieces)
-        widest, narrowest = max(map(len, pieces)), min(map(len, pieces))
-        for count in range(1, longest // narrowest + 1):
-            base = self._whole(row, max(0, longest - count * widest))
-            tried = self._tried.get((base, count, start), 0)
-            for number in range(tried, len(pieces) ** count):
-                places = (number // len(pieces) ** place for place in range(count))
-                longer = sum((pieces[(start + p) % len(pieces)] for p in places), base)
-                if longer not in self._taken and len(longer) <= longest:
-                    self._tried[base, count, start] = number + 1
-                    self._taken.add(longer)
-                    return longer
-        raise ConfigError(
-            f"{len(pieces)} words are too few to name {len(self._taken) + 1} items with at most "
-            f"{longest} tokens each; raise ids.longest, or give the items more text"
-        )
-
-    def _whole(self, row: Row, most: int) -> Row:
-        """Returns the first words of an ID with at most `most` tokens in total."""
-        kept: Row = ()
-        for word in self._lexicon.text(row).split():
-            pieces = tuple(self._lexicon.numbers(word) or ())
-            if len(kept) + len(pieces) > most:
-                break
-            kept = (*kept, *pieces)
-        return kept
+def id_table(rows: Sequence[Row], longest: int) -> Tensor:
+    """Pads IDs to a table. Shapes: -> [N, longest + 1] output numbers: words, the end mark, then PAD."""
+    table = torch.full((len(rows), longest + 1), PAD)
+    for item, row in enumerate(rows):
+        table[item, : len(row) + 1] = torch.tensor([*row, END])
+    return table
 
 
 def words_only(table: Tensor) -> list[Row]:

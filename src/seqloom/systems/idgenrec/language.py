@@ -14,6 +14,7 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import read_json, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.hub.model_folders import model_folder
+from seqloom.llm.config import NetworkConfig
 from seqloom.llm.generation.lexicon import Lexicon, collect_words
 from seqloom.llm.generation.tokenizers import load_tokenizer, train_tokenizer
 from seqloom.systems.idgenrec.config import IDGenRecConfig, TextualIDConfig
@@ -119,7 +120,9 @@ def _choose_tokenizer(
     prompt: tuple[str, str],
     progress: Progress,
 ) -> Any:
-    networks = (config.recommender, config.generator)
+    networks: list[NetworkConfig] = [config.recommender]
+    if config.ids.make == "generator":
+        networks.append(config.generator)
     pretrained = [network.name for network in networks if network.source == "pretrained"]
     name = config.tokenizer
     if name == "auto":

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from seqloom.core.errors import ArtefactError, ConfigError
+from seqloom.core.files import read_json, write_json
 from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import NamingStatistics
 from seqloom.core.random import derive_seed
@@ -35,9 +36,13 @@ from seqloom.systems.idgenrec.ids import IDMaker
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, read_texts
 from seqloom.systems.idgenrec.language import Language, tokens_to_keep
 from seqloom.systems.idgenrec.prompts import PromptBuilder
+from seqloom.systems.idgenrec.tree.name_tree import NameTree
+from seqloom.systems.idgenrec.tree.namer import TreeNamer
 from seqloom.systems.idgenrec.word_start import start_words
 from seqloom.systems.texttower import TextTower
 
+_TREE = "tree.json"
+"""File with the sizes of the tree in the run's model folder."""
 _DENSE = "dense"
 """Folder of the tower's words within the run's model folder."""
 
@@ -50,6 +55,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
     blend: Tensor
     """Weight of the dense score; from `TEXT_ALONE` on it is the only one."""
     generator: TextModel
+    """Not with ids.make=tree."""
     recommender: TextModel
     builder: PromptBuilder
     language: Language
@@ -67,6 +73,8 @@ class IDGenRecModels(System[IDGenRecConfig]):
         if config.dense.enabled:
             self.tower = _build_tower(config, sizes)
             self.register_buffer("blend", torch.tensor(0.0))
+        self.tree: NameTree | None = None
+        """What names the items, with ids.make=tree."""
         self.statistics: NamingStatistics | None = None
         """How the present IDs came about; None if they were loaded."""
         self._texts: list[str] = []
@@ -107,6 +115,29 @@ class IDGenRecModels(System[IDGenRecConfig]):
         self.made.fill_(number)
         self._table = None
 
+    def name_texts(
+        self,
+        texts: Sequence[str],
+        item_ids: Sequence[str],
+        *,
+        language: Language | None = None,
+        taken: Sequence[tuple[int, ...]] = (),
+        progress: Progress = SILENT,
+    ) -> tuple[Tensor, NamingStatistics]:
+        """Names items with the tree or the present generator; `taken` IDs are not given again.
+
+        Args:
+            language: the run's language, with the words of the texts added if they are of another catalogue.
+
+        Shapes: -> [M, longest + 1] output numbers.
+        """
+        language = language or self.language
+        if self.tree is not None:
+            namer = TreeNamer(self.tree, self.language.lexicon, language.lexicon, self.config.ids)
+            return namer.make(texts, item_ids, taken)
+        maker = self.maker(language, progress, taken=taken)
+        return maker.make(texts, item_ids, self.prompts_of(texts))
+
     def maker(
         self,
         language: Language,
@@ -134,9 +165,12 @@ class IDGenRecModels(System[IDGenRecConfig]):
         )
 
     def write_files(self, folder: Path) -> None:
-        """Writes tokenizer, words, prompts, the shapes of the two models, and the words of the tower."""
+        """Writes tokenizer, words, prompts, the shapes of models and tree, and the words of the tower."""
         self.language.save(folder)
-        save_shape(self.generator.network, folder / "generator")
+        if self.tree is not None:
+            write_json(folder / _TREE, self.tree.sizes)
+        else:
+            save_shape(self.generator.network, folder / "generator")
         save_shape(self.recommender.network, folder / "recommender")
         if self.tower is not None:
             (folder / _DENSE).mkdir()
@@ -145,7 +179,11 @@ class IDGenRecModels(System[IDGenRecConfig]):
     def read_files(self, folder: Path) -> None:
         """Builds what `write_files` described; the weights are loaded afterwards."""
         language = Language.load(folder)
-        generator = load_shape(folder / "generator")
+        generator = None
+        if (folder / _TREE).exists():
+            self.tree = _read_tree(folder / _TREE)
+        else:
+            generator = load_shape(folder / "generator")
         recommender = load_shape(folder / "recommender")
         self._assemble(language, generator, recommender)
         if self.tower is not None and (folder / _DENSE).exists():
@@ -195,8 +233,7 @@ class IDGenRecModels(System[IDGenRecConfig]):
         if number == 0 and self.config.ids.file is not None:
             file = Path(self.config.ids.file)
             return read_ids(file, self._item_ids, self.language.lexicon, self.config.ids.longest)
-        maker = self.maker(self.language, self._progress)
-        ids, self.statistics = maker.make(self._texts, self._item_ids, self.item_prompts)
+        ids, self.statistics = self.name_texts(self._texts, self._item_ids, progress=self._progress)
         return ids
 
     def _build(self, language: Language) -> None:
@@ -214,9 +251,10 @@ class IDGenRecModels(System[IDGenRecConfig]):
         self._assemble(language, generator, recommender)
 
     def _networks(self, tokenizer: Any) -> tuple[Any, Any]:
-        """Loads or draws the generator, then the recommender; the order decides the draws."""
-        settings = self.config.recommender
-        generator = build_network(self.config.generator, tokenizer, self._progress)
+        """Loads or draws the generator, if any, then the recommender; the order decides the draws."""
+        settings, generator = self.config.recommender, None
+        if self.config.ids.make == "generator":
+            generator = build_network(self.config.generator, tokenizer, self._progress)
         recommender = build_network(settings, tokenizer, self._progress)
         if settings.words_from is not None:
             start_words(recommender, tokenizer, settings.words_from, self._progress)
@@ -228,9 +266,10 @@ class IDGenRecModels(System[IDGenRecConfig]):
             (generator, self.config.generator),
             (recommender, self.config.recommender),
         ):
-            if settings.gradient_checkpointing:
+            if network is not None and settings.gradient_checkpointing:
                 checkpoint_layers(network)
-        self.generator = build_text_model(generator, language.lexicon.output_tokens)
+        if generator is not None:
+            self.generator = build_text_model(generator, language.lexicon.output_tokens)
         outputs = language.lexicon.output_tokens
         builder = PromptBuilder(language.templates, language.tokenizer)
         if language.kept is not None:
@@ -242,11 +281,24 @@ class IDGenRecModels(System[IDGenRecConfig]):
         self.recommender = build_text_model(recommender, outputs)
 
     def _take_over(self, run: Path) -> None:
-        """Loads models, tokenizer and prompts of another run, and adds the words of these items."""
+        """Loads models, tokenizer and prompts of another run, and adds the words of these items.
+
+        Raises:
+            ConfigError: a generator is to name the items, and that run has none.
+        """
         self.read_files(run / MODEL_FOLDER)
         self.language = self.language.with_words(self._texts, self.config.ids)
+        parts = ["recommender"]
+        if self.config.ids.make == "generator":
+            if not hasattr(self, "generator"):
+                raise ConfigError(
+                    f"{run} named its items by a tree and has no generator to continue; set ids.make=tree"
+                )
+            parts.append("generator")
+        elif hasattr(self, "generator"):
+            del self.generator
         state = _read_weights(run)
-        for part in ("generator", "recommender"):
+        for part in parts:
             getattr(self, part).load_state_dict(_part(state, part))
 
 
@@ -261,6 +313,15 @@ def _build_tower(config: IDGenRecConfig, sizes: Sizes) -> TextTower:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "dense"))
         return TextTower(settings.model_copy(update=update), Sizes(num_items=sizes.num_items))
+
+
+def _read_tree(file: Path) -> NameTree:
+    """Makes a tree of the sizes that a run wrote; the weights of the run hold the rest."""
+    sizes = read_json(file, "sizes of the tree of an IDGenRec run")
+    try:
+        return NameTree(**sizes)
+    except (TypeError, RuntimeError) as error:
+        raise ArtefactError(f"{file} is damaged ({error}); train again") from None
 
 
 def _read_weights(run: Path) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ from seqloom.systems.idgenrec.phases import GeneratorPhase, RecommenderPhase, Ta
 from seqloom.systems.idgenrec.scorer import BeamScorer, Decoding, ExactScorer
 from seqloom.systems.idgenrec.spelled_prompts import spell_prompt
 from seqloom.systems.idgenrec.templates import read_templates
+from seqloom.systems.idgenrec.tree.name_tree import NameTree
 from seqloom.systems.sequence import DotProductScorer
 from seqloom.systems.tail_blend import BlendPhase
 from seqloom.systems.texttower import VECTORS
@@ -53,9 +54,10 @@ class IDGenRec(IDGenRecModels):
     Differs: training begins with the recommender (a generator cannot learn from one that knows nothing);
         the prompt holds no user ID, so that a bare history can be answered and no held-out item can leak
         through one; probabilities are over the tokens of IDs alone, by default among the branches of the
-        tree (`likelihood`); a score is a sum of log-probabilities, which the authors' search divides by the
-        number of tokens (`length_penalty`). See also the phases, `soft_tokens` and `IDMaker`. The paper's
-        form, as far as it goes, is configs/idgenrec/paper.yaml.
+        tree (`likelihood`); a round is kept only where validation gains; a score is a sum of
+        log-probabilities, which the authors' search divides by the number of tokens (`length_penalty`).
+        See also the phases, `soft_tokens` and `IDMaker`. The paper's form, as far as it goes, is
+        configs/idgenrec/paper.yaml.
     """
 
     name: ClassVar[str] = "idgenrec"
@@ -71,6 +73,7 @@ class IDGenRec(IDGenRecModels):
             self._take_over(Path(self.config.start_from))
         else:
             self._build(build_language(self.config, self._texts, data.progress))
+        self.tree = self._grow_tree(data)
         if self.tower is not None:
             self.tower.initialise(data)
         self.item_prompts = self.prompts_of(self._texts)
@@ -97,7 +100,7 @@ class IDGenRec(IDGenRecModels):
     def rehearse(self) -> float:
         """Makes cheap IDs in place of those of all rounds."""
         seconds = 0.0
-        if self.config.ids.file is not None:
+        if self.config.ids.file is not None or self.tree is not None:
             self.make_ids(0)
         else:
             maker = self.maker(self.language, self._progress)
@@ -119,7 +122,8 @@ class IDGenRec(IDGenRecModels):
 
     def shard(self, device: torch.device) -> None:
         """Spreads the layers of both models over the processes."""
-        self.generator.shard(device)
+        if self.tree is None:
+            self.generator.shard(device)
         self.recommender.shard(device)
 
     def reopen(self, data: TrainingData) -> None:
@@ -129,10 +133,10 @@ class IDGenRec(IDGenRecModels):
 
     @property
     def fixed_entries(self) -> frozenset[str]:
-        """The words of the items that a dense score reads."""
-        if self.tower is None:
-            return frozenset()
-        return frozenset(f"tower.{name}" for name in self.tower.fixed_entries)
+        """The tree, and the words of the items that a dense score reads."""
+        tree = () if self.tree is None else self.tree.state_dict()
+        tower = () if self.tower is None else self.tower.fixed_entries
+        return frozenset([*(f"tree.{n}" for n in tree), *(f"tower.{n}" for n in tower)])
 
     @property
     def uses_language_model(self) -> bool:
@@ -151,8 +155,7 @@ class IDGenRec(IDGenRecModels):
 
         def rows(new: NewItems, tables: Mapping[str, Tensor]) -> NewRows:
             texts = self.texts_of(new.items)
-            maker = self.maker(self.language, taken=words_only(tables[IDS]))
-            ids, _ = maker.make(texts, new.item_ids, self.prompts_of(texts))
+            ids, _ = self.name_texts(texts, new.item_ids, taken=words_only(tables[IDS]))
             tables = {IDS: ids.to(self.ids.device)}
             if self.tower is not None:
                 tables[VECTORS] = self.tower.vectors_of(new.items)
@@ -173,6 +176,11 @@ class IDGenRec(IDGenRecModels):
         return None if renewed else self.config.ids.file
 
     @property
+    def named_from(self) -> str:
+        """The item texts, and with a tree also the training part."""
+        return "item texts alone" if self.tree is None else "item texts and the training part"
+
+    @property
     def start_from(self) -> str | None:
         """The run that training continued."""
         return self.config.start_from
@@ -185,12 +193,12 @@ class IDGenRec(IDGenRecModels):
     def new_ids(
         self, texts: Sequence[str], item_ids: Sequence[str], progress: Progress = SILENT
     ) -> tuple[Tensor, NamingStatistics]:
-        """Names another catalogue with the present generator, in words of its own texts.
+        """Names another catalogue with the tree or the present generator, in words of its own texts.
 
         Shapes: -> [M, longest + 1] output numbers.
         """
-        maker = self.maker(self.language.with_words(texts, self.config.ids), progress)
-        return maker.make(texts, item_ids, self.prompts_of(texts))
+        language = self.language.with_words(texts, self.config.ids)
+        return self.name_texts(texts, item_ids, language=language, progress=progress)
 
     def remake_ids(
         self, items: pa.Table, item_ids: Sequence[str], progress: Progress = SILENT
@@ -248,6 +256,23 @@ class IDGenRec(IDGenRecModels):
     def spell_prompt(self, items: Sequence[int], template: int) -> list[int]:
         """Writes the prompt of a history of item numbers token by token."""
         return spell_prompt(self.language, self.table, items, template)
+
+    def _grow_tree(self, data: TrainingData) -> NameTree | None:
+        """Builds the tree that names the items, if they are named by one."""
+        config = self.config
+        if config.ids.make != "tree":
+            return None
+        with data.progress.task("tree of names", 1, "trees") as task:
+            tree = NameTree.fit(
+                data.dataset.train,
+                self._texts,
+                self._item_ids,
+                self.language.lexicon,
+                config.ids,
+                config.seed,
+            )
+            task.advance(1)
+        return tree
 
     def _blended(self, table: Tensor, vectors: Tensor | None) -> Scorer:
         """Returns the scorer of IDs, with the dense score if that has a weight.

@@ -132,9 +132,10 @@ def check_epochs(config: SystemConfig) -> None:
 
 def suggest_repeats(dataset: Dataset, config: SystemConfig, progress: Progress) -> None:
     """Notes that a term for repeats can be learned, where the data repeats and the configuration has none."""
-    could = isinstance(config, SequenceConfig) and config.loss.kind == "softmax"
-    useful = not dataset.masks_seen and dataset.repeat_share >= REPEATS_FROM
-    if could and useful and config.repeat == "none":
+    if not isinstance(config, SequenceConfig) or dataset.masks_seen:
+        return
+    learnable = config.repeat == "none" and config.loss.kind == "softmax"
+    if learnable and dataset.repeat_share >= REPEATS_FROM:
         progress.note(
             f"{format_percent(dataset.repeat_share)} of the training events repeat an item of their user; "
             "repeat=learned trains a term for that"

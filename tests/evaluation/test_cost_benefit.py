@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seqloom.evaluation.cost_benefit import cost_benefit_sentence, judge
+from seqloom.evaluation.cost_benefit import cost_benefit_sentence, cost_clauses, judge
 from seqloom.evaluation.differences import Difference
 from seqloom.evaluation.record import RunRecord
 
@@ -69,3 +69,14 @@ def test_unknown_costs_are_omitted() -> None:
     assert sentence(record("m", True), record("p", False), overall(0.05, 0.06, 0.01)) == (
         "The language model pays: m is 20.0 % above p on NDCG@10 (p = .010), at an unknown cost."
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(100.0, "0.3 times the training"), (10.0, "less than a tenth of the training")],
+)
+def test_a_small_multiple_is_said_in_words(seconds: float, said: str) -> None:
+    """At one decimal 0.03 times would be 0.0 times."""
+    quick = record("textknn", True, train_seconds=seconds)
+    (clause,) = cost_clauses(quick, record("sasrec", False, train_seconds=300.0))
+    assert clause.startswith(f"{said} (")

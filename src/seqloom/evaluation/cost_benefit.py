@@ -19,6 +19,8 @@ Outcome = Literal["pays", "does not pay", "not shown", "unknown"]
 
 _MOST_TIMES = 100
 """Above this multiple, times are given instead: the other run hardly trains."""
+_LEAST_TIMES = 0.1
+"""Below this multiple, a number with one decimal says nothing."""
 
 _SAID: dict[Outcome, str] = {
     "pays": "The language model pays",
@@ -104,4 +106,6 @@ def _times(ours: float, theirs: float) -> str:
     if not theirs:
         return "any number of times"
     ratio = ours / theirs
+    if ratio < _LEAST_TIMES:
+        return "less than a tenth of"
     return f"{ratio:,.{1 if ratio < 9.95 else 0}f} times"

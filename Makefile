@@ -48,7 +48,7 @@ demo: $(STAMP) ## The whole path on MovieLens-100K, with a report at the end.
 	$(BIN)/seqloom demo --out $(DEMO)
 
 test: lint ## Style, types, import rules and the tests (not the slow ones).
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n $(WORKERS) -m "not slow"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow"  # a thread a worker
 
 lint: $(STAMP) ## Style, types and import rules alone.
 	$(BIN)/ruff check .

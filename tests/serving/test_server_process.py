@@ -42,7 +42,7 @@ def test_it_answers_and_stops_on_a_signal(serve: Callable[..., Any], run: Path) 
 
 def test_it_stops_as_soon_as_its_address_is_known(serve: Callable[..., Any], run: Path) -> None:
     """The server waits between its address and its first request, as on a busy machine."""
-    slow = "import time, seqloom.serving.logs as l; l.configure_logs = lambda **_: time.sleep(3); "
+    slow = "import time, seqloom.serving.logs as l; l.configure_logs = lambda **_: time.sleep(1); "
     server = serve(str(run), before=slow)
     assert server.port
     assert server.stop() == 0

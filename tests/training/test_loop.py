@@ -81,6 +81,20 @@ def test_patience_lasts_for_a_number_of_steps(tmp_path: Path, steps: int, epochs
     assert (position.best_epoch, len(position.history)) == (2, epochs)
 
 
+def test_without_a_number_of_steps_patience_plans_no_further_epoch(tmp_path: Path) -> None:
+    """Phases that fit weights do so in `steps`: one call more would change what was chosen."""
+    asked: list[int] = []
+
+    class Asked(FakePhase):
+        def steps(self, epoch: Any) -> list[Any]:
+            asked.append(epoch)
+            return super().steps(epoch)
+
+    phase = Asked(Slope(), epochs=9, patience=1)
+    trainer(tmp_path, phase, [0.3, 0.2]).fit()
+    assert asked == [0, 1]
+
+
 def test_a_late_improvement_within_the_steps_is_kept(tmp_path: Path) -> None:
     phase = FakePhase(Slope(), epochs=6, patience=1, patience_steps=6)
     position = trainer(tmp_path, phase, [0.3, 0.2, 0.2, 0.4, 0.1, 0.1]).fit()

@@ -243,6 +243,8 @@ class Trainer:
         at, settings = self.position, phase.optimisation
         if settings.patience is None or at.stale < settings.patience:
             return False
+        if not settings.patience_steps:
+            return True  # the plan of an epoch costs time, and some phases fit while they make it
         since = at.epoch - (at.best_epoch or 0)
         return since * len(phase.steps(at.epoch)) >= settings.patience_steps
 

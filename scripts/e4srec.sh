@@ -4,10 +4,13 @@
 # DATASET is what `prepare` wrote. What is done is not done again; a killed run goes on where it stopped.
 #   SEEDS="42 43 44"            VARIANTS="causal prompt ..." (names of configs/e4srec/*.yaml)
 #   IDS="gru4rec llmesr ..."    other recommenders that supply the IDs, in mode causal
-#   SET="llm.num_layers=8"      keys for all variants but minilm, for instance on a CPU
+#   SET="add_giver=false"       keys for all of these runs
+#   LAYERS=4                    layers of the language model, for instance on a CPU; minilm keeps all of its own
 set -euo pipefail
 data=$1 out=$2 seeds=${SEEDS:-"42 43 44"} ids=${IDS-"llmesr"}
 variants=${VARIANTS:-"causal ids prompt head-only random-llm random-start paper minilm"}
+keys_of_all=${SET:-}
+layers=${LAYERS:+llm.num_layers=$LAYERS}
 seqloom=${SEQLOOM:-.venv/bin/seqloom} here=$(dirname "$0")
 configs=$here/../configs/e4srec
 
@@ -15,22 +18,32 @@ train() { # RUN SYSTEM SEED OPTIONS...
   local run=$1 system=$2 seed=$3
   shift 3
   $seqloom train "$data" --system "$system" --set seed="$seed" "$@" --out "$run" --resume
-  test -e "$run/metrics.json" || $seqloom evaluate "$run"
+  evaluate "$run"
+}
+
+evaluate() { # RUN
+  test -e "$1/metrics.json" || $seqloom evaluate "$1"
 }
 
 for seed in $seeds; do
   train "$out/sasrec-$seed" sasrec "$seed"
   runs=("$out/sasrec-$seed")
   for variant in $variants; do
-    keys=(--config "$configs/$variant.yaml" --set ids.run="$out/sasrec-$seed")
-    test "$variant" = minilm || for key in ${SET:-}; do keys+=(--set "$key"); done
+    keys=(--config "$configs/$variant.yaml")
+    test "$variant" = paper || keys+=(--set ids.run="$out/sasrec-$seed")  # paper trains its own, with one negative
+    for key in $keys_of_all; do keys+=(--set "$key"); done
+    test "$variant" = minilm || for key in $layers; do keys+=(--set "$key"); done
     train "$out/e4srec-$variant-$seed" e4srec "$seed" "${keys[@]}"
     runs+=("$out/e4srec-$variant-$seed")
+    if test "$variant" = paper; then
+      evaluate "$out/e4srec-paper-$seed/ids"
+      runs+=("$out/e4srec-paper-$seed/ids")
+    fi
   done
   for system in $ids; do
     train "$out/$system-$seed" "$system" "$seed"
     keys=(--set ids.run="$out/$system-$seed" --set candidates=ids)
-    for key in ${SET:-}; do keys+=(--set "$key"); done
+    for key in $keys_of_all $layers; do keys+=(--set "$key"); done
     train "$out/e4srec-ids-$system-$seed" e4srec "$seed" "${keys[@]}"
     runs+=("$out/e4srec-ids-$system-$seed")
   done

@@ -8,7 +8,7 @@
 #   LAYERS=4                    layers of the language model, for instance on a CPU; minilm keeps all of its own
 set -euo pipefail
 data=$1 out=$2 seeds=${SEEDS:-"42 43 44"} ids=${IDS-"llmesr"}
-variants=${VARIANTS:-"causal ids prompt head-only random-llm random-start paper minilm"}
+variants=${VARIANTS:-"causal ids prompt head-only random-llm random-start bpr paper minilm"}
 keys_of_all=${SET:-}
 layers=${LAYERS:+llm.num_layers=$LAYERS}
 seqloom=${SEQLOOM:-.venv/bin/seqloom} here=$(dirname "$0")
@@ -30,14 +30,18 @@ for seed in $seeds; do
   runs=("$out/sasrec-$seed")
   for variant in $variants; do
     keys=(--config "$configs/$variant.yaml")
-    test "$variant" = paper || keys+=(--set ids.run="$out/sasrec-$seed")  # paper trains its own, with one negative
+    case $variant in
+      paper | bpr) ;; # train their own giver of the IDs
+      *) keys+=(--set ids.run="$out/sasrec-$seed") ;;
+    esac
     for key in $keys_of_all; do keys+=(--set "$key"); done
     test "$variant" = minilm || for key in $layers; do keys+=(--set "$key"); done
     train "$out/e4srec-$variant-$seed" e4srec "$seed" "${keys[@]}"
     runs+=("$out/e4srec-$variant-$seed")
-    if test "$variant" = paper; then
-      evaluate "$out/e4srec-paper-$seed/ids"
-      runs+=("$out/e4srec-paper-$seed/ids")
+    own_ids=$out/e4srec-$variant-$seed/ids
+    if test -e "$own_ids"; then
+      evaluate "$own_ids"
+      runs+=("$own_ids")
     fi
   done
   for system in $ids; do

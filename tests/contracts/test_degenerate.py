@@ -41,7 +41,7 @@ REFUSED = {
     "one event each": set(names()) - COUNTING,
     "nothing held out": set(names()) - COUNTING,
     # Without a text, a tail or a similar user.
-    "one item": {"llminit", "llmesr", "melt", "cities", "ensemble"},
+    "one item": {"bpr", "llminit", "llmesr", "melt", "cities", "ensemble"},
     "all users alike": {"llmesr", "melt", "cities"},
     "one user": {"llmesr", "melt", "cities"},
     "fewer users than similar ones": {"llmesr", "cities"},

@@ -36,8 +36,8 @@ COMBINED = [name for name in names() if system_class(name).combines_runs]
 that is added later is in one of the two lists, and fails here until it can be trained for a moment."""
 COUNTING = ("popularity", "itemknn", "textknn", "graphknn")
 ITEM_FIELDS = ("items", "targets", "contexts")
-OTHER_FIELDS = ("lengths", "rows", "owner", "places")
-"""Fields of batches that hold other integers than item numbers."""
+OTHER_FIELDS = ("lengths", "rows", "owner", "places", "users", "negatives")
+"""Fields of batches that hold other integers, or items that need no event (negatives)."""
 WORDS = ["soap", "cream", "oil", "comb", "brush", "lamp", "mug", "pot"]
 
 

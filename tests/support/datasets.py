@@ -152,6 +152,8 @@ def small_config(system: str) -> dict:
         return {**small, "ids": {"config": SMALL}, "tower": SMALL}
     if system == "llmesr":
         return SMALL_LLMESR
+    if system == "bpr":
+        return {"epochs": 1, "batch_size": 16, "hidden_size": 16, "max_len": 8}
     if system == "idgenrec":
         return SMALL_IDGENREC
     if system == "melt":

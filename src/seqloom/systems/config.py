@@ -51,6 +51,29 @@ class TextKNNConfig(SystemConfig):
     """Number of most recent history items that are used."""
 
 
+class BPRConfig(SystemConfig):
+    """Configuration of BPR."""
+
+    epochs: int = Field(200, ge=0)
+    """Maximum number of epochs; early stopping usually ends training sooner."""
+    batch_size: int = Field(1024, ge=1)
+    """Number of events in a batch."""
+    learning_rate: float = Field(5e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    patience: int | None = Field(20, ge=1)
+    """Number of validations without improvement after which training stops; null: never."""
+    hidden_size: int = Field(128, ge=1)
+    """Width of the vectors."""
+    initial_std: float = Field(0.1, gt=0)
+    """Standard deviation of the initial vectors."""
+    penalty: float = Field(0.01, ge=0)
+    """Weight of the squared norms of an event's three vectors in the loss."""
+    fold_in: float = Field(1.0, gt=0)
+    """Penalty of a history's vector in the regression on its items. Larger values are nearer to a sum."""
+    max_len: int = Field(50, ge=1)
+    """Number of most recent history items that are used."""
+
+
 class SASRecConfig(IDConfig):
     """Configuration of SASRec."""
 

@@ -10,7 +10,7 @@ from seqloom.distributed.processes import ALONE, Processes
 from seqloom.nn import losses
 from seqloom.systems.base_config import LossConfig
 
-_DRAWS = 1 << 62
+DRAWS = 1 << 62
 """Upper bound of random integers, which are reduced modulo the number of a row's unseen items."""
 
 
@@ -79,7 +79,7 @@ class RankingLoss(nn.Module):
         whole, own = self._processes.locate_rows(len(hidden))
         shape = (whole, config.negatives)
         with self._processes.shared_random_state():
-            drawn = torch.randint(_DRAWS, shape, device=hidden.device)[own]
+            drawn = torch.randint(DRAWS, shape, device=hidden.device)[own]
         negatives = outside(targets[:, None] if seen is None else seen, drawn, self.num_items)
         beta = 1.0
         if config.kind == "gbce":

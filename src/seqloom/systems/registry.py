@@ -25,6 +25,10 @@ _SYSTEMS = {
         "seqloom.systems.graphknn:GraphKNN",
         "items that followed the history's, and whose texts are near to it",
     ),
+    "bpr": (
+        "seqloom.systems.bpr:BPR",
+        "matrix factorisation that ranks a user's items first, whatever their order",
+    ),
     "sasrec": ("seqloom.systems.sasrec:SASRec", "causal transformer over item ids"),
     "gru4rec": ("seqloom.systems.gru4rec:GRU4Rec", "recurrent network over item ids"),
     "bert4rec": (
@@ -72,6 +76,7 @@ _CONFIGS = {
     "textknn": "seqloom.systems.config:TextKNNConfig",
     "texttower": "seqloom.systems.config:TextTowerConfig",
     "graphknn": "seqloom.systems.config:GraphKNNConfig",
+    "bpr": "seqloom.systems.config:BPRConfig",
     "sasrec": "seqloom.systems.config:SASRecConfig",
     "gru4rec": "seqloom.systems.config:GRU4RecConfig",
     "bert4rec": "seqloom.systems.config:BERT4RecConfig",

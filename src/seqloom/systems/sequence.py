@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seqloom.backbones.base import SequenceEncoder
 from seqloom.backbones.factory import build_backbone
+from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean, Phase, Steps
 from seqloom.core.protocols import Scorer
 from seqloom.data.batches import (
@@ -164,7 +165,8 @@ class RankingPhase:
         self.ranking = RankingLoss(config.loss, data.dataset.popularity, data.processes).to(device)
         self.seen = None
         if config.loss.avoids_seen:
-            self.seen = SeenItems(data.dataset.train, self.rows.users, system.sizes.num_items)
+            self.seen = SeenItems(data.dataset.train, system.sizes.num_items)
+            _check_unseen(self.seen.counts[self.rows.users], system.sizes.num_items)
 
     @property
     def replays(self) -> bool:
@@ -185,11 +187,27 @@ class RankingPhase:
         states = self.module.ranked_states(batch.inputs.items, batch.inputs.lengths, vectors)
         hidden, targets = batch.at_targets(states)
         hidden = self.module.encoder.output_dropout(hidden)
-        seen = self.seen.of(batch) if self.seen is not None else None
+        seen = self._seen(batch)
         terms = self.module.repeat_terms(batch)
         rank = self.ranking(hidden, vectors, targets - 1, seen, terms, padded=batch.has_gaps)
         extra = self.module.extra_losses(batch, states)
         return {"rank": Mean(rank, batch.num_targets), **extra}
+
+    def _seen(self, batch: TrainingBatch) -> Tensor | None:
+        """Returns the seen items of each target's user, if the loss needs them. Shapes: -> [M, S]."""
+        if self.seen is None:
+            return None
+        seen = self.seen.of(self.rows.users[batch.rows]).to(batch.places.device)
+        return seen[batch.places // batch.targets.shape[1]]
+
+
+def _check_unseen(counts: Tensor, num_items: int) -> None:
+    """Checks that each user, with `counts` distinct items, leaves an item as a negative."""
+    if len(counts) and int(counts.max()) == num_items:
+        raise ConfigError(
+            f"a user has all {num_items} items in the training part, so no item is left as a negative; "
+            "set loss.seen_negatives=true, or choose loss.kind=softmax"
+        )
 
 
 class DotProductScorer:

@@ -18,7 +18,6 @@ from seqloom.runs.manifest import check_fingerprint
 from seqloom.systems.base import Member, Sizes, System
 from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
-from seqloom.systems.sequence import SequenceSystem
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,15 @@ def item_vector_size(dataset: Dataset, source: ItemVectorSource) -> int:
     if table is not None:
         return table.vectors.shape[1]
     cls = system_class(source.system)
-    if not issubclass(cls, SequenceSystem):
+    if not hasattr(cls, "vector_size"):
         raise ConfigError(
             f"ids.system is {source.system!r}, which has no vector for each item; take sasrec, llmesr "
             "or another system that scores by dot products"
         )
     config = cls.config_class.build(source.config)
     with torch.device("meta"):
-        return int(cls(config, sizes_of(dataset, cls, config)).vector_size)
+        system: Any = cls(config, sizes_of(dataset, cls, config))
+    return int(system.vector_size)
 
 
 def sizes_with_ids(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:

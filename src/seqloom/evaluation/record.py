@@ -52,7 +52,7 @@ class RunRecord(Config):
     train_seconds: float | None = None
     """Training, an ensemble's members included."""
     embed_seconds: float = 0.0
-    """Embedding the texts that the run was trained with."""
+    """Embedding the texts that the run was trained with, and tuning their encoder by the log."""
     latency_ms: float | None = None
     """Median of single requests."""
     evaluate_seconds: float | None = None
@@ -67,5 +67,5 @@ class RunRecord(Config):
 
     @property
     def total_train_seconds(self) -> float | None:
-        """Training and embedding of the texts together."""
+        """Training, embedding of the texts and tuning of their encoder together."""
         return None if self.train_seconds is None else self.train_seconds + self.embed_seconds

@@ -56,7 +56,7 @@ class MemberReference(Config):
     seconds_total: float = 0.0
     """Seconds of its own training."""
     embed_seconds: dict[str, float] = Field(default_factory=dict)
-    """Seconds of embedding its texts, by the hash of the vectors: members may share them."""
+    """Seconds of embedding its texts, as in `RunManifest`: members may share them."""
 
 
 class RunManifest(Config):
@@ -119,13 +119,16 @@ class RunManifest(Config):
 
     @property
     def embed_seconds(self) -> dict[str, float]:
-        """Seconds of embedding the texts of items and users, by the hash of the vectors."""
+        """Seconds of embedding the texts of items and users, by the hash of the vectors, and those of
+        tuning the encoder by the log, by the hash of its weights."""
         text = self.text or {}
         own = {
             part["content_hash"]: float(part.get("seconds", 0.0))
             for part in (text.get("items"), text.get("users"))
             if part
         }
+        if text.get("tuning_seconds"):
+            own[text["encoder"]["weights_sha256"]] = float(text["tuning_seconds"])
         return own | {k: v for member in self.members for k, v in member.embed_seconds.items()}
 
 

@@ -72,6 +72,8 @@ class TextManifest(Config):
     """Fingerprint of the data set."""
     encoder: dict[str, Any]
     """The encoder's provenance."""
+    tuning_seconds: float = 0.0
+    """Seconds that the log took to tune the encoder, if it did."""
     width: int
     dtype: Literal["float32"] = "float32"
     items: PartManifest

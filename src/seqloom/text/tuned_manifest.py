@@ -46,6 +46,8 @@ class TunedEncoderManifest(Config):
     """Validation metrics of text neighbours with the weights that were kept."""
     weights_sha256: str = ""
     """As in the provenance of embeddings."""
+    seconds: float = 0.0
+    """Seconds of tuning and validation, over all calls."""
 
 
 def read_tuned_manifest(folder: Path) -> TunedEncoderManifest | None:
@@ -60,6 +62,16 @@ def read_tuned_manifest(folder: Path) -> TunedEncoderManifest | None:
     raw = read_json(file, "manifest of a tuned encoder")
     with reading(file, _WHAT, _REMEDY):
         return TunedEncoderManifest.build(raw)
+
+
+def tuning_seconds(encoder: str) -> float:
+    """Returns the seconds that `tune-encoder` took for an encoder; 0 if it did not make it.
+
+    Raises:
+        ArtefactError: the manifest is damaged.
+    """
+    tuned = read_tuned_manifest(Path(encoder))
+    return 0.0 if tuned is None else tuned.seconds
 
 
 def write_tuned_manifest(folder: Path, manifest: TunedEncoderManifest) -> None:

@@ -18,6 +18,7 @@ from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.train.train import train
 from seqloom.pipelines.train.tune_encoder import build_tuned_encoder, tune_encoder
+from seqloom.runs.folder import load_run
 from seqloom.systems.base import TrainingData
 from seqloom.systems.tuned_text.batches import first_batches
 from seqloom.systems.tuned_text.config import TUNING_CONFIGS
@@ -80,6 +81,11 @@ def test_embed_reads_the_folder_as_any_encoder(data: Any, static: Any, tmp_path:
     config = {"text": "tuned"}
     found = train(data, "textknn", out=tmp_path / "run", config=config, device="cpu")
     assert found.valid == pytest.approx(summary.valid)
+    # What the text cost is what embedding and tuning took.
+    assert 0 < summary.seconds_total == read_tuned_manifest(out).seconds
+    assert sum(load_run(tmp_path / "run").manifest.embed_seconds.values()) == pytest.approx(
+        summary.seconds_total + stored.manifest.items.seconds
+    )
     shutil.rmtree(data.path / "text")
 
 

@@ -22,6 +22,7 @@ from seqloom.text.embedding_shards import ShardSet
 from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
 from seqloom.text.store import TextManifest
+from seqloom.text.tuned_manifest import tuning_seconds
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def _embed(
     overwrite: bool,
 ) -> EmbedSummary:
     prompts = item_prompts(dataset, options.item_template)
+    built = encoder is None
     encoder = encoder or build_encoder(options, progress)
     item_plan = plan_items(encoder, prompts)
     of_users = _user_prompts(dataset, options) if options.users == "prompt" else None
@@ -117,6 +119,7 @@ def _embed(
         name=name,
         dataset=dataset.fingerprint,
         encoder=encoder.provenance(),
+        tuning_seconds=tuning_seconds(options.encoder) if built else 0.0,
         width=items.vectors.shape[1],
         items=items.manifest,
         users=users.manifest if users else None,

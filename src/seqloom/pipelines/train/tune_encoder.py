@@ -128,8 +128,10 @@ def tune_encoder(
         _prepare_folder(out, manifest, resume=resume)
         position = _fit(out, tuned, phase, resolved, data, checkpoint_every_s)
         trained = sum(p.numel() for p in tuned.module.parameters() if p.requires_grad)
-        _write(out, tuned, manifest, position)
-    history = position.history
+        history = position.history
+        logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in history)
+        seconds = round(max(time.monotonic() - started, logged), 3)  # of earlier calls too
+        _write(out, tuned, manifest, position, seconds)
     return EncoderTuningSummary(
         out=str(out),
         kind=kind,
@@ -139,7 +141,7 @@ def tune_encoder(
         valid=position.best_metrics,
         targets_per_epoch=max((row["targets"] for row in history), default=0),
         seconds_per_epoch=[row["seconds"] for row in history],
-        seconds_total=round(time.monotonic() - started, 3),
+        seconds_total=seconds,
         peak_rss_mb=round(peak_rss_mb(), 1),
         trained_parameters=trained,
     )
@@ -284,7 +286,11 @@ def _fit(
 
 
 def _write(
-    out: Path, tuned: TunedEncoder, manifest: TunedEncoderManifest, position: Position
+    out: Path,
+    tuned: TunedEncoder,
+    manifest: TunedEncoderManifest,
+    position: Position,
+    seconds: float,
 ) -> None:
     """Writes the model, and last the manifest with status `complete`."""
     with naming_full_disk(out):
@@ -297,6 +303,7 @@ def _write(
         "best_epoch": position.best_epoch,
         "valid": position.best_metrics,
         "weights_sha256": weights_hash(out),
+        "seconds": seconds,
     }
     write_tuned_manifest(out, manifest.model_copy(update=done))
     shutil.rmtree(out / "checkpoints", ignore_errors=True)

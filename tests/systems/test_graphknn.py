@@ -114,20 +114,65 @@ def test_without_text_it_reads_no_embedding(dataset: Dataset, tmp_path: Path) ->
     assert torch.allclose(by_text[0], text @ text[2], atol=1e-5)
 
 
-def test_a_new_item_is_scored_by_its_text(dataset: Dataset, tmp_path: Path) -> None:
+def with_new_items(run: Any, dataset: Dataset, texts: torch.Tensor) -> Any:
+    """A scorer over the catalogue and items with these texts, and the longer tables."""
+    tables = run.item_tables
+    for number, text in enumerate(texts):
+        new = NewItems([f"x{number}"], dataset.items.slice(0, 1), text[None])
+        rows = run.system.rows_of(lambda: pytest.fail("nothing has to be fitted"))(new, tables)
+        tables = {name: torch.cat([tables[name], rows.tables[name]]) for name in tables}
+    return run.system.scorer_over(tables), tables
+
+
+@pytest.mark.parametrize("new_weight", [1.5, 0.5])
+def test_nearest_texts_stand_in_for_a_new_item(
+    dataset: Dataset, tmp_path: Path, new_weight: float
+) -> None:
+    run = made(dataset, tmp_path / "run", new_weight=new_weight)
+    config, vectors = run.system.config, run.system.vectors.double().numpy()
+    given = load_embeddings(dataset).items
+    text = (given[[4]] + 0.5 * given[[11]]) / 2
+    longer, tables = with_new_items(run, dataset, text)
+    count = dataset.num_items
+    own = tables["vectors"][-1].double().numpy()
+    # Written from the definition: the three nearest texts, by the cube of their cosines.
+    cosines = vectors @ own
+    nearest = np.argsort(-cosines)[:3]
+    shares = np.maximum(cosines[nearest], 0) ** 3
+    shares /= shares.sum()
+    graph = np.zeros((count, count))
+    for source in range(count):
+        for item, strength in zip(
+            run.system.followers[source], run.system.strengths[source], strict=True
+        ):
+            graph[source, int(item)] += float(strength)
+    batch = Sequences.from_lists([[3], [count + 1]]).pad(4)
+    found = longer.score(batch.items, batch.lengths).double().numpy()
+    assert found.shape == (2, count + 1)
+    as_follower = new_weight * float(graph[2, nearest] @ shares)
+    np.testing.assert_allclose(found[0, -1], vectors[2] @ own + as_follower, atol=1e-5)
+    as_source = new_weight * (shares @ graph[nearest])
+    assert as_source.max() > 0
+    assert (as_source > 0).sum() <= config.followers
+    np.testing.assert_allclose(found[1, :-1], vectors @ own + as_source, atol=1e-5)
+    kept = run.scorer.score(batch.items[:1], batch.lengths[:1]).double().numpy()
+    np.testing.assert_allclose(found[:1, :-1], kept, atol=1e-6)
+
+
+def test_new_items_stand_in_for_no_other_and_may_be_scored_by_text_alone(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    given = load_embeddings(dataset).items
     run = made(dataset, tmp_path / "run")
-    text = load_embeddings(dataset).items[[4]]
-    new = NewItems(["x"], dataset.items.slice(0, 1), text)
-    rows = run.system.rows_of(lambda: pytest.fail("nothing has to be fitted"))(new, run.item_tables)
-    tables = {name: torch.cat([run.item_tables[name], rows.tables[name]]) for name in rows.tables}
-    longer = run.system.scorer_over(tables)
+    _, tables = with_new_items(run, dataset, given[[4, 4]])
+    assert int(tables["stand_ins"][-1].max()) < dataset.num_items
+    torch.testing.assert_close(tables["shares"][-1], tables["shares"][-2])
+    bare = made(dataset, tmp_path / "bare", new_weight=0.0)
+    longer, _ = with_new_items(bare, dataset, given[[4]])
     batch = Sequences.from_lists([[3], [dataset.num_items + 1]]).pad(4)
-    found = longer.score(batch.items, batch.lengths)
-    vectors = run.system.vectors
-    assert found.shape == (2, dataset.num_items + 1)
+    found, vectors = longer.score(batch.items, batch.lengths), bare.system.vectors
     torch.testing.assert_close(found[0, -1], vectors[2] @ vectors[4])
     torch.testing.assert_close(found[1, :-1], vectors @ vectors[4])
-    torch.testing.assert_close(found[:1, :-1], run.scorer.score(batch.items[:1], batch.lengths[:1]))
 
 
 def test_a_history_that_always_goes_on_the_same_way_is_learned(tmp_path: Path) -> None:

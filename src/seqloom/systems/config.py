@@ -168,6 +168,10 @@ class GraphKNNConfig(TextKNNConfig):
     """Number of followers that are kept of each item, those with the largest counts."""
     follower_weight: float = Field(0.8, ge=0)
     """Score of the follower with the largest count; others in proportion to the logarithm of 1 + count."""
+    new_weight: float = Field(1.0, ge=0)
+    """A new item has this times the strengths of the items that stand in for it, those with the nearest
+    texts: above 1 new items stand higher, at a cost for the trained ones; with 0 it is scored by its text
+    alone."""
     max_len: int = Field(10, ge=1)
     """Number of most recent history items that are used."""
 

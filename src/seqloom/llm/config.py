@@ -46,7 +46,14 @@ class LoraSettings(Config):
 NetworkSource = Literal["pretrained", "t5", "llama"]
 
 
-_FROM_SCRATCH = ("hidden_size", "num_layers", "num_heads", "feed_forward_size", "dropout")
+_FROM_SCRATCH = (
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "feed_forward_size",
+    "dropout",
+    "residual_dropout",
+)
 
 
 class NetworkConfig(Config):
@@ -68,6 +75,8 @@ class NetworkConfig(Config):
     """From scratch: width inside the feed-forward layers."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """From scratch: dropout rate (t5: everywhere; llama: of the attention)."""
+    residual_dropout: float = Field(0.0, ge=0, lt=1)
+    """From scratch, llama: dropout rate of the embeddings, of each layer's two sums, and of the states."""
     gradient_checkpointing: bool = False
     """Training keeps only the input of each layer and computes the rest again in the backward pass: less
     memory, a third to a half more time."""
@@ -81,5 +90,10 @@ class NetworkConfig(Config):
             raise ValueError(
                 f"{', '.join(given)}: for models from scratch alone; set source to t5 or llama, or "
                 "leave the shape out"
+            )
+        if self.source == "t5" and self.residual_dropout:
+            raise ValueError(
+                f"residual_dropout is {self.residual_dropout}, and a t5 has one rate for all of its dropout: "
+                "set dropout, or source=llama"
             )
         return self

@@ -169,3 +169,50 @@ def test_checkpointed_layers_give_the_same_gradients_and_keep_less(source: str) 
         prompt = (tokens[:2, :3], tokens[:2, :3] > 0)
         first, second = (each.model.eval().start(*prompt).first for each in (plain, again))
     torch.testing.assert_close(first, second)
+
+
+def test_residual_dropout_drops_in_training_alone_and_outlives_the_run(tmp_path: Path) -> None:
+    plain = network("llama").train()
+    torch.manual_seed(0)
+    config = NetworkConfig(source="llama", residual_dropout=0.5, dropout=0.0, **SHAPE)
+    dropping = build_network(config, build_tiny_tokenizer())
+    pairs = zip(plain.parameters(), dropping.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    tokens = torch.arange(12).reshape(2, 6)
+    save_shape(dropping, tmp_path / "shape")
+    again = load_shape(tmp_path / "shape")
+    again.load_state_dict(dropping.state_dict())
+    for model in (dropping, again):
+        torch.testing.assert_close(
+            model.eval()(tokens).logits, plain.eval()(tokens).logits, rtol=0, atol=0
+        )
+        states = [model.train().base_model(tokens).last_hidden_state for _ in range(2)]
+        assert not torch.equal(*states)
+        # The states themselves are dropped last: half of them are 0.
+        assert 0.3 < float((states[0] == 0).float().mean()) < 0.7
+
+
+def test_each_place_of_residual_dropout_is_reached() -> None:
+    config = NetworkConfig(source="llama", residual_dropout=0.5, dropout=0.0, **SHAPE)
+    model = build_network(config, build_tiny_tokenizer()).train()
+    layer, zeros = model.base_model.layers[0], {}
+
+    def record(name: str) -> Any:
+        def hook(_: Any, inputs: Any, output: Any = None) -> None:
+            seen = inputs[0] if output is None else output
+            zeros[name] = float((seen == 0).float().mean())
+
+        return hook
+
+    layer.register_forward_pre_hook(record("embeddings"))
+    layer.self_attn.o_proj.register_forward_hook(record("attention"))
+    layer.mlp.down_proj.register_forward_hook(record("feed-forward"))
+    model.base_model.norm.register_forward_hook(record("states"))
+    model(torch.arange(12).reshape(2, 6))
+    assert zeros.keys() == {"embeddings", "attention", "feed-forward", "states"}
+    assert all(0.3 < share < 0.7 for share in zeros.values()), zeros
+
+
+def test_a_t5_has_one_rate_of_dropout() -> None:
+    with pytest.raises(ConfigError, match=r"a t5 has one rate for all of its dropout"):
+        NetworkConfig.build({"source": "t5", "residual_dropout": 0.1})

@@ -19,6 +19,10 @@ from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.encoder_decoder import EncoderDecoder
 from seqloom.llm.generation.text_model import TextModel
 from seqloom.llm.loading import keep_layers
+from seqloom.nn.dropout import dropout
+
+_RESIDUAL_DROPOUT = "seqloom_residual_dropout"
+"""Entry of a Llama's configuration, which the library does not know."""
 
 
 def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SILENT) -> Any:
@@ -45,12 +49,13 @@ def build_network(config: NetworkConfig, tokenizer: Any, progress: Progress = SI
             num_hidden_layers=config.num_layers,
             num_attention_heads=config.num_heads,
             attention_dropout=config.dropout,
+            **{_RESIDUAL_DROPOUT: config.residual_dropout},
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        return LlamaForCausalLM(shape)
+        return _drop_residuals(LlamaForCausalLM(shape))
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
@@ -94,6 +99,27 @@ def _load(config: NetworkConfig, needed: int, progress: Progress) -> Any:
     return network
 
 
+def _drop_residuals(network: Any) -> Any:
+    """Adds the dropout that transformers' Llama lacks, where the network's configuration has a rate."""
+    rate = getattr(network.config, _RESIDUAL_DROPOUT, 0.0)
+    if not rate:
+        return network
+    body = network.base_model
+
+    def of_output(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+        return dropout(output, rate, training=module.training)
+
+    def of_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return dropout(inputs[0], rate, training=module.training), *inputs[1:]
+
+    body.layers[0].register_forward_pre_hook(of_input)
+    for layer in body.layers:
+        layer.self_attn.o_proj.register_forward_hook(of_output)
+        layer.mlp.down_proj.register_forward_hook(of_output)
+    body.norm.register_forward_hook(of_output)
+    return network
+
+
 def checkpoint_layers(network: Any) -> None:
     """Makes training keep only the inputs of layers, and compute the rest again in the backward pass."""
     network.activation_checkpointing_enable({"use_reentrant": False})
@@ -127,7 +153,8 @@ def load_shape(folder: Path) -> Any:
         raise ArtefactError(f"{folder} holds no model configuration: {error}") from None
     auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
     with quiet_transformers():
-        return auto.from_config(shape, dtype=torch.float32, trust_remote_code=False)
+        network = auto.from_config(shape, dtype=torch.float32, trust_remote_code=False)
+    return _drop_residuals(network)
 
 
 def prune_vocabulary(network: Any, kept: Tensor) -> None:

@@ -170,6 +170,9 @@ class IDGenRecConfig(SystemConfig):
     """Maximum norm of the gradient of all parameters; null does not clip."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after warm-up; cosine decays to 0 at the last epoch of a round."""
+    averaging: float | None = Field(None, ge=1)
+    """Validate and keep a running mean of the recommender's weights in each round, in which step t has a
+    weight of about t ** (averaging - 1); null uses the weights themselves. Source: Karras et al. 2024."""
     patience: int | None = Field(None, ge=1)
     """Number of validations without improvement after which a round stops; null: never."""
     validate_every: int = Field(1, ge=1)
@@ -243,6 +246,7 @@ class IDGenRecConfig(SystemConfig):
             warmup_steps=self.warmup_steps,
             clip_norm=self.clip_norm,
             schedule=self.schedule,
+            averaging=self.averaging,
             patience=self.patience,
             validate_every=self.validate_every,
             undone_unless_best=True,

@@ -65,8 +65,13 @@ def ids(
             device=device,
             progress=current.progress,
         )
-        options = ("--system", "idgenrec", "--set", f"ids.file={summary.file}")
-        follows = command("train", dataset, *options, "--out", "runs/idgenrec")
+        given = ["--set", f"ids.file={summary.file}"]
+        if values.get("ids", {}).get("make") == "tree":  # the run makes the same names itself
+            given = ["--config", str(config)] if config else []
+            given += [part for each in overrides or [] for part in ("--set", each)]
+        follows = command(
+            "train", dataset, "--system", "idgenrec", *given, "--out", "runs/idgenrec"
+        )
         current.finish(summary, _render, next_step=follows)
 
 

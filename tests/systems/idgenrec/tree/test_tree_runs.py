@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from seqloom.cli.main import run as command
 from seqloom.core.errors import ConfigError
 from seqloom.core.tensors import tensor_fingerprints
 from seqloom.data.store import Dataset
@@ -114,6 +115,19 @@ def test_ids_are_written_without_a_run(made: Path, tmp_path: Path) -> None:
     run: Any = load_run(made / "run").system
     assert pq.read_table(tmp_path / "ids.parquet").column("id").to_pylist() == run.words()
     assert (summary.unique, summary.tokens_max <= 6) == (40, True)
+
+
+def test_the_command_suggests_a_training_that_makes_the_names_itself(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "tree.yaml"
+    config.write_text("rounds: 1\nids: {make: tree, max_tokens: 6, longest: 6}\n")
+    given = ["--config", str(config), "--set", "ids.tree.leaf_items=3"]
+    out = ["--out", str(tmp_path / "ids.parquet"), "--show", "2"]
+    assert command(["ids", str(made / "data"), *given, *out]) == 0
+    suggested = " ".join(capsys.readouterr().out.split())
+    assert f"--system idgenrec --config {config} --set ids.tree.leaf_items=3 --out" in suggested
+    assert "ids.file" not in suggested
 
 
 @pytest.mark.parametrize(

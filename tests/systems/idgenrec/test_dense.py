@@ -145,6 +145,17 @@ def test_the_models_start_and_train_as_without_it(trained: Path, data: Dataset) 
     assert second.manifest.valid["ndcg@10"] >= values["dense"]
 
 
+def test_a_dense_score_is_added_to_a_run_that_is_not_trained_further(
+    data: Dataset, trained: Path, tmp_path: Path
+) -> None:
+    changes = {"epochs": 0, "generation": {"tagging_epochs": 0}, "start_from": str(trained)}
+    train(data, "idgenrec", out=tmp_path / "more", config=config(**changes), device="cpu")
+    before, after = load_run(trained).system, load_run(tmp_path / "more").system
+    assert torch.equal(before.ids, after.ids)
+    for name, value in before.recommender.state_dict().items():
+        assert torch.equal(value, after.recommender.state_dict()[name]), name
+
+
 def test_exact_decoding_sums_as_well(data: Dataset, tmp_path: Path) -> None:
     exact = config(decoding="exact")
     train(data, "idgenrec", out=tmp_path / "run", config=exact, device="cpu")

@@ -112,6 +112,8 @@ class IDGenRec(IDGenRecModels):
 
     def scorer(self) -> Scorer:
         """Returns the recommender over the present IDs, with the dense score if that has a weight."""
+        if int(self.made) < 0:  # no epoch of the recommender came before
+            self.make_ids(0)
         return self._blended(self.table, None)
 
     def finish(self) -> None:

@@ -1,10 +1,10 @@
 """Write the IDs that the paper of IDGenRec compares with: numbers, or titles.
 
-python scripts/baseline_ids.py DATASET KIND FILE [MOST_TOKENS]: KIND is `numbers` (a number drawn for each item, whose
-digits are ten words of the catalogue: to a recommender from scratch, which knows no digit either, they are the same)
-or `titles` (the first words of the item text, followed by further words where another item has them already).
-Train with `--config configs/idgenrec/small.yaml --set ids.file=FILE --set generation.tagging_epochs=0` and
-`ids.longest` of at least MOST_TOKENS (12).
+python scripts/baseline_ids.py DATASET KIND FILE [MOST_TOKENS]. KIND is `titles` (the first words of a title,
+then further ones where another item has them), or `numbers`: a number drawn for each item, whose digits
+are ten words of the catalogue, which are the same to a recommender from scratch. Train with `--config
+configs/idgenrec/small.yaml --set ids.file=FILE --set generation.tagging_epochs=0` and an `ids.longest` of at
+least MOST_TOKENS (12).
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ def test_a_dense_score_is_added_to_a_run_that_is_not_trained_further(
 ) -> None:
     changes = {"epochs": 0, "generation": {"tagging_epochs": 0}, "start_from": str(trained)}
     train(data, "idgenrec", out=tmp_path / "more", config=config(**changes), device="cpu")
-    before, after = load_run(trained).system, load_run(tmp_path / "more").system
+    before: Any = load_run(trained).system
+    after: Any = load_run(tmp_path / "more").system
     assert torch.equal(before.ids, after.ids)
     for name, value in before.recommender.state_dict().items():
         assert torch.equal(value, after.recommender.state_dict()[name]), name

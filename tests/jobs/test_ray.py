@@ -233,7 +233,9 @@ def test_a_killed_node_loses_nothing(cluster: Cluster, engine: JobRunner, tmp_pa
     work = functools.partial(slow_piece, str(tmp_path), 1.0)
     assert engine.run(work, range(8), name="x") == list(range(8))
     node.wait()
-    assert {file.name for file in tmp_path.iterdir()} == {f"done-{n}" for n in range(8)}
+    # Its worker may have died while it wrote a piece, whose `.part` then stays.
+    written = {file.name for file in tmp_path.iterdir() if file.suffix != ".part"}
+    assert written == {f"done-{n}" for n in range(8)}
     cluster.add()
 
 

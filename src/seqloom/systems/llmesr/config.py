@@ -12,6 +12,14 @@ from seqloom.core.config import Config
 from seqloom.systems.base_config import OffsetLossConfig, SequenceConfig
 from seqloom.systems.config import TextTowerConfig
 
+_ADAPTER = ("adapter_layers", "adapter_size", "adapter_start", "text_scale", "trained_text")
+_KEYS_OF = {
+    "tower": ("tower", "blend"),
+    "recency": ("whitening", "blend"),
+    "shared": _ADAPTER,
+}
+"""The keys of a semantic view that each of its encoders reads."""
+
 
 class SemanticConfig(Config):
     """The semantic view: the texts of items and histories."""
@@ -49,6 +57,20 @@ class SemanticConfig(Config):
         if self.tower.repeat != "none":
             raise ValueError(
                 "tower.repeat has no effect within LLM-ESR: set repeat of the run instead"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_used(self) -> Self:
+        """Refuses keys of another encoder, which would change nothing."""
+        used = {"encoder", *_KEYS_OF[self.encoder]}
+        for name, field in type(self).model_fields.items():
+            if name in used or getattr(self, name) == field.get_default(call_default_factory=True):
+                continue
+            others = [encoder for encoder, keys in _KEYS_OF.items() if name in keys]
+            raise ValueError(
+                f"{name} has no effect with encoder={self.encoder}: leave it out, or set "
+                f"encoder={' or '.join(others)}"
             )
         return self
 

@@ -190,11 +190,11 @@ def mean_followers(
     """
     followers, strengths = tables[FOLLOWERS], tables[STRENGTHS]
     shape = (len(stand_ins), followers.shape[1])
-    rows, made = torch.zeros(shape, dtype=torch.int32), torch.zeros(shape)
+    rows, made = followers.new_zeros(shape), strengths.new_zeros(shape)
     for place, (own, weights) in enumerate(zip(stand_ins, shares, strict=True)):
         candidates, at = followers[own].unique(return_inverse=True)
         votes = (strengths[own] * weights[:, None]).flatten()
-        total = torch.zeros(len(candidates)).scatter_add_(0, at.flatten(), votes)
+        total = strengths.new_zeros(len(candidates)).scatter_add_(0, at.flatten(), votes)
         best = total.topk(min(shape[1], len(candidates)))
         rows[place, : len(best.values)] = candidates[best.indices]
         made[place, : len(best.values)] = best.values

@@ -22,7 +22,6 @@ from seqloom.systems.llmesr.config import LLMESRConfig
             {"encoder": "recency", "adapter_size": 8},
             "adapter_size has no effect.*set encoder=shared",
         ),
-        ({"encoder": "shared", "tower": {"epochs": 2}}, "tower has no effect.*set encoder=tower"),
     ],
 )
 def test_a_key_of_another_encoder_is_refused(semantic: dict[str, Any], message: str) -> None:

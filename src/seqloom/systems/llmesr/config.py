@@ -14,11 +14,11 @@ from seqloom.systems.config import TextTowerConfig
 
 _ADAPTER = ("adapter_layers", "adapter_size", "adapter_start", "text_scale", "trained_text")
 _KEYS_OF = {
-    "tower": ("tower", "blend"),
+    "tower": ("blend",),
     "recency": ("whitening", "blend"),
     "shared": _ADAPTER,
 }
-"""The keys of a semantic view that each of its encoders reads."""
+"""The keys of a semantic view that each of its encoders reads, beside the section of the tower."""
 
 
 class SemanticConfig(Config):
@@ -63,7 +63,7 @@ class SemanticConfig(Config):
     @model_validator(mode="after")
     def _keys_are_used(self) -> Self:
         """Refuses keys of another encoder, which would change nothing."""
-        used = {"encoder", *_KEYS_OF[self.encoder]}
+        used = {"encoder", "tower", *_KEYS_OF[self.encoder]}
         for name, field in type(self).model_fields.items():
             if name in used or getattr(self, name) == field.get_default(call_default_factory=True):
                 continue

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,8 @@ class BPR(System[BPRConfig]):
     history: its vector u solves the ridge regression
 
         min_u  sum over items i of the history of (1 - u . v_i)^2  +  fold_in |u|^2
+
+    A user who has every item leaves none to rank below them and teaches nothing.
 
     Source: Rendle et al., UAI 2009: BPR-Opt (section 4.1) with matrix factorisation (section 4.3.1).
     Differs: users are folded in, above; AdamW over batches in place of single steps of gradient descent; one
@@ -104,17 +106,14 @@ class PairBatch:
         """The number of events."""
         return len(self)
 
-    def share(self, rows: slice) -> Self:
+    def share(self, rows: slice) -> PairBatch:
         """Returns some of the events."""
-        return self._of(self.users[rows], self.items[rows], self.negatives[rows])
+        return PairBatch(self.users[rows], self.items[rows], self.negatives[rows])
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> PairBatch:
         """Moves the batch to `device`."""
         parts = (self.users, self.items, self.negatives)
-        return self._of(*(part.to(device, non_blocking=True) for part in parts))
-
-    def _of(self, users: Tensor, items: Tensor, negatives: Tensor) -> Self:
-        return replace(self, users=users, items=items, negatives=negatives)
+        return PairBatch(*(part.to(device, non_blocking=True) for part in parts))
 
 
 class PairPhase:

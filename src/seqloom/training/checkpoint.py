@@ -71,6 +71,11 @@ class Position(Config):
     history: list[dict[str, Any]] = Field(default_factory=list)
     """One row for each complete epoch of every phase."""
 
+    @property
+    def logged_seconds(self) -> float:
+        """Seconds of all complete epochs and their validations, those of earlier calls included."""
+        return sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in self.history)
+
 
 class Checkpoints:
     """The folder `checkpoints/` of a run: `last/` for resuming, and the best weights of phases."""

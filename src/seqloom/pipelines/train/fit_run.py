@@ -241,12 +241,11 @@ def _cost(
     position: Position, manifest: RunManifest, seconds: float, device: torch.device, processes: int
 ) -> TrainingCost:
     rows = position.history
-    logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in rows)
     return TrainingCost(
         epochs=len(rows),
         seconds_per_epoch=[row["seconds"] for row in rows],
         targets_per_epoch=max((row["targets"] for row in rows), default=0),
-        seconds_total=round(max(seconds, logged), 3),
+        seconds_total=round(max(seconds, position.logged_seconds), 3),
         members_seconds=round(sum(each.seconds_total for each in manifest.members), 3),
         peak_rss_mb=round(peak_rss_mb(), 1),
         device=str(device),

@@ -129,8 +129,7 @@ def tune_encoder(
         position = _fit(out, tuned, phase, resolved, data, checkpoint_every_s)
         trained = sum(p.numel() for p in tuned.module.parameters() if p.requires_grad)
         history = position.history
-        logged = sum(row["seconds"] + row.get("valid_seconds", 0.0) for row in history)
-        seconds = round(max(time.monotonic() - started, logged), 3)  # of earlier calls too
+        seconds = round(max(time.monotonic() - started, position.logged_seconds), 3)
         _write(out, tuned, manifest, position, seconds)
     return EncoderTuningSummary(
         out=str(out),

@@ -18,6 +18,7 @@ from seqloom.core.progress import SILENT, Progress
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset
 from seqloom.distributed.processes import ALONE, Processes
+from seqloom.systems.answers import Answers
 from seqloom.systems.base_config import SystemConfig
 
 MODEL_FOLDER = "model"
@@ -93,6 +94,8 @@ class System(nn.Module, ABC, Generic[ConfigT]):
         super().__init__()
         self.config = config
         self.sizes = sizes
+        self.remembered: Answers | None = None
+        """What was worked out about histories, while no weight changes that it depends on."""
 
     @classmethod
     def load_shared(cls, config: ConfigT, progress: Progress) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seqloom.core.phase import Mean, Optimisation, Steps
 from seqloom.data.sequences import Sequences
+from seqloom.systems.answers import Answers
+from seqloom.systems.base import System
 
 BLENDS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates for k: an inferred row counts as much as k training events. 0 keeps the base."""
@@ -98,3 +101,19 @@ class BlendPhase:
     def loss(self, batch: object) -> dict[str, Mean]:
         """Never called: the phase has no steps."""
         raise AssertionError(f"phase {self.name} has no steps")
+
+
+class RememberingBlendPhase(BlendPhase):
+    """Chooses a blend while the system remembers: what it makes of a history serves all candidates."""
+
+    def __init__(
+        self, name: str, system: System[Any], buffer: str, candidates: Sequence[float] = BLENDS
+    ) -> None:
+        super().__init__(name, system, buffer, candidates)
+        self._system = system
+
+    def steps(self, epoch: int) -> Steps:
+        """Sets the candidate; returns no batch."""
+        if not epoch or self._system.remembered is None:
+            self._system.remembered = Answers()
+        return super().steps(epoch)

@@ -21,8 +21,8 @@ from seqloom.runs.new_items import add_new_items
 from seqloom.systems.base import Member, Sizes, TrainingData
 from seqloom.systems.e4srec import scorer
 from seqloom.systems.e4srec.config import E4SRecConfig
-from seqloom.systems.e4srec.phases import WeightPhase
 from seqloom.systems.e4srec.system import E4SRec
+from seqloom.systems.tail_blend import RememberingBlendPhase
 from support.datasets import SMALL, tiny_dataset
 from support.language_models import save_tiny_bert, shared_tiny_llama
 
@@ -143,7 +143,7 @@ def test_the_choice_of_the_weight_reads_each_history_once(
         read.append(len(arguments[0]))
         return real(*arguments)
 
-    phase = WeightPhase("blend", system, (0.0, 0.5, 2.0))
+    phase = RememberingBlendPhase("blend", system, "blend", (0.0, 0.5, 2.0))
     monkeypatch.setattr(system.reader, "forward", counted)
     scores = []
     for epoch in range(3):

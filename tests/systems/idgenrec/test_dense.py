@@ -16,7 +16,9 @@ from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import Run, load_run
 from seqloom.runs.new_items import append_rows
 from seqloom.systems.idgenrec.config import IDGenRecConfig
+from seqloom.systems.idgenrec.scorer import BeamScorer
 from seqloom.systems.idgenrec.system import BLENDS
+from seqloom.systems.tail_blend import RememberingBlendPhase
 from seqloom.systems.view_phase import TEXT_ALONE
 from support.datasets import SMALL, SMALL_IDGENREC, tiny_dataset
 
@@ -119,6 +121,32 @@ def test_a_small_union_holds_the_beam_and_the_nearest_each_once(run: Any) -> Non
         allowed = {*beam[row].tolist(), *near.tolist()}
         assert set(few[row].tolist()) <= allowed
     assert torch.equal(scores, scores.sort(dim=1, descending=True).values)
+
+
+def test_weights_are_compared_by_one_search(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = run.system
+    fresh = []
+    for weight in (0.3, 2.5):
+        system.blend.fill_(weight)
+        fresh.append(system.scorer().best(*histories(), 6))
+    searched = []
+    search = BeamScorer.best
+
+    def count(*arguments: Any) -> Any:
+        searched.append(arguments[1].shape)
+        return search(*arguments)
+
+    monkeypatch.setattr(BeamScorer, "best", count)
+    phase = RememberingBlendPhase("blend", system, "blend", (0.3, 2.5))
+    for epoch, (listed, scores) in enumerate(fresh):
+        phase.steps(epoch)
+        found = system.scorer().best(*histories(), 6)
+        assert torch.equal(found[0], listed)
+        assert torch.equal(found[1], scores)
+    assert searched == [histories()[0].shape]
+    phase.steps(0)  # another choice may follow other weights
+    system.scorer().best(*histories(), 6)
+    assert len(searched) == 2
 
 
 def test_without_weight_it_is_plain_and_with_a_large_one_the_tower_alone(run: Any) -> None:

@@ -57,8 +57,6 @@ class E4SRecModel(System[E4SRecConfig]):
         self.giver: System[Any] | None = None
         """The recommender that gave the IDs and whose score is added."""
         self.giver_name = ""
-        self.remembered: dict[Any, Tensor] | None = None
-        """States by histories while no weight changes; None where they are not kept."""
         if config.add_giver:
             self.register_buffer("id_scale", torch.ones(()))
             self.register_buffer("blend", torch.tensor(config.blend))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seqloom.core.phase import Mean, Steps
+from seqloom.core.phase import Mean
 from seqloom.data.batches import (
     EpochPlan,
     TrainingBatch,
@@ -20,7 +19,6 @@ from seqloom.data.sequences import PaddedBatch, Sequences
 from seqloom.systems.base import TrainingData
 from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.ranking_loss import RankingLoss
-from seqloom.systems.tail_blend import BlendPhase
 
 
 class CausalPhase:
@@ -131,20 +129,6 @@ class PromptPhase:
         states = self.module.last_states(batch.inputs.items, batch.inputs.lengths, candidates)
         loss = self.ranking(self.module.output_dropout(states), candidates, batch.targets - 1)
         return {"loss": Mean(loss, batch.num_targets)}
-
-
-class WeightPhase(BlendPhase):
-    """Chooses the weight beside the giver's score; histories are read once for all candidates."""
-
-    def __init__(self, name: str, system: E4SRecModel, candidates: Sequence[float]) -> None:
-        super().__init__(name, system, "blend", candidates)
-        self._system = system
-
-    def steps(self, epoch: int) -> Steps:
-        """Sets the candidate; returns no batch."""
-        if not epoch or self._system.remembered is None:
-            self._system.remembered = {}
-        return super().steps(epoch)
 
 
 def prompt_rows(train: Sequences, max_len: int) -> TrainingRows:

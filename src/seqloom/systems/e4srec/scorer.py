@@ -69,10 +69,7 @@ class E4SRecScorer:
         kept = self._system.remembered
         if kept is None:
             return self._queries(items, lengths)
-        key = tuple(value.cpu().numpy().tobytes() for value in (items, lengths))
-        if key not in kept:
-            kept[key] = self._queries(items, lengths)
-        return kept[key]
+        return kept.recall(lambda: self._queries(items, lengths), items, lengths)
 
     def _queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         read = self._read(items, lengths) if self._reads else None

@@ -19,13 +19,13 @@ from seqloom.systems.base import Member, Sizes, TrainingData
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.e4srec.new_items import HEAD, IDS, InferredRows, RowsByWords
-from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase, WeightPhase
+from seqloom.systems.e4srec.phases import CausalPhase, PromptPhase
 from seqloom.systems.e4srec.scorer import E4SRecScorer
 from seqloom.systems.e4srec.text_side import TextSide
 from seqloom.systems.score_sum import MemberScorer, VectorEnsembleScorer
 from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSystem
 from seqloom.systems.stored_member import StoredMember, build_member, store_member
-from seqloom.systems.tail_blend import SCORE_BLENDS
+from seqloom.systems.tail_blend import SCORE_BLENDS, RememberingBlendPhase
 from seqloom.systems.texttower import VECTORS
 from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase
 
@@ -200,7 +200,7 @@ class E4SRec(E4SRecModel):
 
     def _blend(self, name: str) -> list[Phase]:
         """Returns the choice of the weight, if there is a giver."""
-        return [] if self.giver is None else [WeightPhase(name, self, BLENDS)]
+        return [] if self.giver is None else [RememberingBlendPhase(name, self, "blend", BLENDS)]
 
     def finish(self) -> None:
         """Drops the states that the choice of the weight kept."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from seqloom.core.protocols import Scorer, VectorScorer
+from seqloom.systems.answers import Answers
 from seqloom.systems.idgenrec.scorer import BeamScorer, ExactScorer
 from seqloom.systems.score_sum import MemberScorer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,13 @@ class UnionScorer:
         candidate, not new ones alone; the dense score is that of a text tower of its own.
     """
 
-    def __init__(self, ids: BeamScorer, dense: Dense, nearest: int) -> None:
-        """`nearest` is the number of dense candidates."""
+    def __init__(
+        self, ids: BeamScorer, dense: Dense, nearest: int, answers: Answers | None = None
+    ) -> None:
+        """`nearest` is the number of dense candidates; `answers` keeps what `ids` finds for any weight."""
         self.num_items = ids.num_items
         self._ids, self._dense, self._nearest = ids, dense, nearest
+        self._answers = answers
 
     @property
     def list_size(self) -> int:
@@ -91,16 +99,23 @@ class UnionScorer:
 
         Shapes: items [B, L], lengths [B], seen [B, S] -> items and scores [B, k].
         """
-        listed, written = self._ids.best(items, lengths, k, seen)
+        listed, written = self._recall(
+            lambda: self._ids.best(items, lengths, k, seen), "list", items, lengths, k, seen
+        )
         dense = self._dense.score(items, lengths)
         near = _nearest(dense, max(k, self._nearest), seen)
         near = near.masked_fill((near[..., None] == listed[:, None]).any(2), 0)
-        added = self._ids.score_candidates(items, lengths, near)
+        added = self._recall(
+            lambda: self._ids.score_candidates(items, lengths, near), "scores", items, lengths, near
+        )
         union = torch.cat([listed, near], 1)
         scores = torch.cat([written, added], 1) + dense.gather(1, (union - 1).clamp(min=0))
         scores = scores.masked_fill(union == 0, float("-inf"))
         top = scores.topk(k, dim=1)
         return union.gather(1, top.indices), top.values
+
+    def _recall(self, answer: Callable[[], T], *question: Tensor | Hashable) -> T:
+        return answer() if self._answers is None else self._answers.recall(answer, *question)
 
 
 def _nearest(scores: Tensor, count: int, seen: Tensor | None) -> Tensor:

@@ -72,6 +72,7 @@ class RecommenderPhase:
     def steps(self, epoch: int) -> EpochPlan | PrefixPlan:
         """Returns the batches of an epoch; makes the IDs of the round before the first."""
         self._system.make_ids(self._number)
+        self._system.remembered = None
         plan = self._mixture.epoch(self.name, epoch, self._system.config.batch_size)
         return plan if self._windows else PrefixPlan(plan)
 

@@ -36,7 +36,7 @@ from seqloom.systems.idgenrec.spelled_prompts import spell_prompt
 from seqloom.systems.idgenrec.templates import read_templates
 from seqloom.systems.idgenrec.tree.name_tree import NameTree
 from seqloom.systems.sequence import DotProductScorer
-from seqloom.systems.tail_blend import BlendPhase
+from seqloom.systems.tail_blend import RememberingBlendPhase
 from seqloom.systems.texttower import VECTORS
 from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase
 
@@ -94,7 +94,7 @@ class IDGenRec(IDGenRecModels):
             phases.append(RecommenderPhase(self, train, users, number, data.processes))
         if self.tower is not None:
             phases.append(ViewPhase(self.tower, data, "dense", self, TEXT_ALONE))
-            phases.append(BlendPhase("blend", self, "blend", BLENDS))
+            phases.append(RememberingBlendPhase("blend", self, "blend", BLENDS))
         return phases
 
     def rehearse(self) -> float:
@@ -117,8 +117,9 @@ class IDGenRec(IDGenRecModels):
         return self._blended(self.table, None)
 
     def finish(self) -> None:
-        """Drops the items' texts. A run without a trained epoch gets its IDs here."""
+        """Drops the items' texts and remembered searches. A run without a trained epoch gets its IDs here."""
         self.make_ids(0)
+        self.remembered = None
         self._texts, self._item_ids = [], []
         del self.item_prompts
 
@@ -290,7 +291,7 @@ class IDGenRec(IDGenRecModels):
         dense = Dense(DotProductScorer(self.tower, vectors), weight, self.tower.max_len)
         if isinstance(ids, ExactScorer):
             return ExactSum(ids, dense)
-        return UnionScorer(ids, dense, self.config.dense.nearest)
+        return UnionScorer(ids, dense, self.config.dense.nearest, self.remembered)
 
     def _scorer(self, table: Tensor, recommender: TextModel) -> BeamScorer | ExactScorer:
         config = self.config

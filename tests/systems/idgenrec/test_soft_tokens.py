@@ -62,7 +62,9 @@ def prompts() -> Any:
 
 def loss_of(generator: TextModel, recommender: Any, latest: torch.Tensor) -> torch.Tensor:
     targets = torch.tensor([2, 2])
-    return soft_loss(generator, recommender, prompts(), latest, TABLE, PROMPTS, CHOICES, targets)
+    return soft_loss(
+        generator, recommender, prompts(), latest, TABLE, PROMPTS, CHOICES, targets
+    ).value
 
 
 def hard_loss(recommender: Any, embeddings: Any = None) -> torch.Tensor:

@@ -118,6 +118,21 @@ class PrefixTree:
         """The same tree on `device`."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def paths(self, sequences: Tensor) -> Tensor:
+        """Returns the node that each token leads to; -1 at PAD. The sequences are those of the tree.
+
+        Shapes: [M, T] -> [M, T].
+        """
+        size = int(self.token.max()) + 1
+        parents = torch.repeat_interleave(self.num_children)  # of the nodes after the root
+        keys = parents * size + self.token[1:]  # ascending, as nodes and siblings are
+        node, steps = torch.zeros_like(sequences[:, 0]), []
+        for token in sequences.unbind(1):
+            below = torch.searchsorted(keys, node * size + token) + 1
+            node = torch.where(token == PAD, node, below)
+            steps.append(torch.where(token == PAD, PAD, node))
+        return torch.stack(steps, 1)
+
     def follow_runs(self, nodes: Tensor, count: int) -> Tensor:
         """Returns the first `count` nodes of the run from each node; undefined beyond its end.
 

@@ -30,6 +30,7 @@ from seqloom.llm.generation.networks import (
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import TextModel
 from seqloom.systems.base import MODEL_FOLDER, Sizes, System
+from seqloom.systems.idgenrec.branches import Branches
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.id_file import read_ids
 from seqloom.systems.idgenrec.ids import IDMaker
@@ -105,6 +106,10 @@ class IDGenRecModels(System[IDGenRecConfig]):
             width = int((self.ids != PAD).sum(1).max())
             self._table = self.ids[:, : max(1, width)].contiguous()
         return self._table
+
+    def branches(self) -> Branches | None:
+        """Returns the branches of the present IDs, if the recommender learns to choose among them."""
+        return Branches.of(self.table) if self.config.objective == "catalogue" else None
 
     def make_ids(self, number: int) -> None:
         """Makes the IDs of a round, unless the state holds them already (a resumed run)."""

@@ -18,6 +18,7 @@ from seqloom.distributed.processes import ALONE, Processes
 from seqloom.llm.generation.decoder_only import DecoderOnly
 from seqloom.llm.generation.prefix_tree import PAD
 from seqloom.llm.generation.text_model import TextModel
+from seqloom.systems.idgenrec.branches import Branches
 from seqloom.systems.idgenrec.choices import IDChoices
 from seqloom.systems.idgenrec.item_texts import ItemPrompts, OwnWords
 from seqloom.systems.idgenrec.models import IDGenRecModels
@@ -63,6 +64,7 @@ class RecommenderPhase:
         times = config.prompts_per_history
         self._mixture = Mixture(rows, users, config.temperature, config.seed, times)
         self._processes = processes
+        self._branches: Branches | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -73,6 +75,7 @@ class RecommenderPhase:
         """Returns the batches of an epoch; makes the IDs of the round before the first."""
         self._system.make_ids(self._number)
         self._system.remembered = None
+        self._branches = self._system.branches()
         plan = self._mixture.epoch(self.name, epoch, self._system.config.batch_size)
         return plan if self._windows else PrefixPlan(plan)
 
@@ -83,10 +86,10 @@ class RecommenderPhase:
         if self._windows:
             return {"loss": self._window_loss(batch, which)}
         prompts = system.builder(system.table, batch.inputs.items, which)
-        targets = system.table[_last_targets(batch)]
+        targets = _last_targets(batch)
         embeddings = system.recommender.embed(prompts.tokens)
-        logits = system.recommender(embeddings, prompts.mask, targets)
-        return {"loss": Mean(_cross_entropy(logits, targets), _tokens(targets))}
+        logits = system.recommender(embeddings, prompts.mask, system.table[targets])
+        return {"loss": id_loss(logits, targets, system.table, self._branches)}
 
     def _window_loss(self, batch: TrainingBatch, which: Tensor) -> Mean:
         """Returns the loss of the IDs of all items after the first, in one pass."""
@@ -96,6 +99,13 @@ class RecommenderPhase:
         prompts = system.builder(system.table, whole, which)
         hidden = model.hidden(model.embed(prompts.tokens))
         at = prompts.following != PAD
+        if (
+            self._branches is not None
+        ):  # a token without alternative costs nothing: it is not scored
+            nodes, places = self._branches.of_items(batch.targets)
+            choice = self._branches.tree.num_children[nodes] > 1
+            logits = model.project(hidden[at][choice])
+            return self._branches.loss(logits, nodes[choice], places[choice])
         loss = F.cross_entropy(model.project(hidden[at]).float(), prompts.following[at])
         return Mean(loss, at.sum())
 
@@ -133,6 +143,7 @@ class GeneratorPhase:
         rows = prefix_rows(train, system.config.max_len)
         self._mixture = Mixture(rows, users, system.config.temperature, system.config.seed)
         self._processes = processes
+        self._branches: Branches | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -142,6 +153,7 @@ class GeneratorPhase:
     def steps(self, epoch: int) -> PrefixPlan:
         """Returns the batches of an epoch."""
         size = self._system.config.generation.batch_size
+        self._branches = self._system.branches()
         return PrefixPlan(self._mixture.epoch(self.name, epoch, size))
 
     def loss(self, batch: TrainingBatch) -> dict[str, Mean]:
@@ -159,8 +171,9 @@ class GeneratorPhase:
                 self._prompts,
                 self._choices,
                 targets,
+                self._branches,
             )
-        return {"loss": Mean(loss, _tokens(system.table[targets]))}
+        return {"loss": loss}
 
     def _latest(self, batch: TrainingBatch) -> Tensor:
         """Returns the items with soft IDs at their places, 0 elsewhere. Shapes: -> [B, L]."""
@@ -179,7 +192,8 @@ def soft_loss(
     item_prompts: ItemPrompts,
     choices: IDChoices,
     targets: Tensor,
-) -> Tensor:
+    branches: Branches | None = None,
+) -> Mean:
     """Returns the recommender's loss as a function of the generator.
 
     Shapes: latest [B, L] item numbers or 0, table [N + 1, T], targets [B] item numbers.
@@ -192,8 +206,19 @@ def soft_loss(
     # Put them in the place of the items' IDs in every prompt.
     rows = torch.searchsorted(distinct, latest).masked_fill(latest == 0, -1)
     embeddings = lay_in(recommender.embed(prompts.tokens), soft, rows, prompts.places)
-    numbers = table[targets]
-    return _cross_entropy(recommender(embeddings, prompts.mask, numbers), numbers)
+    logits = recommender(embeddings, prompts.mask, table[targets])
+    return id_loss(logits, targets, table, branches)
+
+
+def id_loss(logits: Tensor, items: Tensor, table: Tensor, branches: Branches | None) -> Mean:
+    """Returns the cross-entropy of IDs: among all output tokens, or among the branches of their tree.
+
+    Shapes: logits [B, T, V'], items [B], table [N + 1, T].
+    """
+    numbers = table[items]
+    if branches is None:
+        return Mean(_cross_entropy(logits, numbers), _tokens(numbers))
+    return branches.loss(logits[numbers != PAD], *branches.of_items(items))
 
 
 @dataclass(frozen=True)

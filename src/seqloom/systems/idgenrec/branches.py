@@ -60,5 +60,6 @@ class Branches:
         allowed = offset < count[:, None]  # [M, C]
         scores = logits.gather(1, self.tree.token[children]).masked_fill(~allowed, -torch.inf)
         chosen = count > 1
-        value = F.cross_entropy(scores.float(), places, reduction="sum")
+        precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        value = F.cross_entropy(precise, places, reduction="sum")
         return Mean(value / chosen.sum().clamp(min=1), chosen.sum())

@@ -99,9 +99,8 @@ class RecommenderPhase:
         prompts = system.builder(system.table, whole, which)
         hidden = model.hidden(model.embed(prompts.tokens))
         at = prompts.following != PAD
-        if (
-            self._branches is not None
-        ):  # a token without alternative costs nothing: it is not scored
+        if self._branches is not None:
+            # A token without alternative costs nothing, so it is not scored.
             nodes, places = self._branches.of_items(batch.targets)
             choice = self._branches.tree.num_children[nodes] > 1
             logits = model.project(hidden[at][choice])

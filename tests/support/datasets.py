@@ -161,3 +161,11 @@ def small_config(system: str) -> dict:
     if system == "cities":  # nothing in a small data set is below five events
         return {**SMALL, "inference": {"tail_below": None, "epochs": 1}}
     return {} if system in ("popularity", "itemknn", "textknn", "graphknn") else SMALL
+
+
+def walkers(path: Path, items: int = 25) -> Dataset:
+    """30 users who walk through items whose titles have three of ten words."""
+    words = ["red", "blue", "green", "hand", "hair", "nail", "soap", "cream", "brush", "oil"]
+    titles = [f"{words[i % 3]} {words[3 + i % 4]} {words[6 + i % 4]}" for i in range(items)]
+    histories = [[(u + 3 * n) % items + 1 for n in range(4 + u % 5)] for u in range(30)]
+    return tiny_dataset(path, histories, titles)

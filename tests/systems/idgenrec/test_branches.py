@@ -19,17 +19,12 @@ from seqloom.systems.idgenrec.branches import Branches
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.phases import RecommenderPhase
 from seqloom.systems.idgenrec.system import IDGenRec
-from support.datasets import SMALL_IDGENREC, tiny_dataset
-
-WORDS = ["red", "blue", "green", "hand", "hair", "nail", "soap", "cream", "brush", "oil"]
+from support.datasets import SMALL_IDGENREC, walkers
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """30 users who walk through 25 items, which have three words each."""
-    titles = [f"{WORDS[i % 3]} {WORDS[3 + i % 4]} {WORDS[6 + i % 4]}" for i in range(25)]
-    histories = [[(u + 3 * n) % 25 + 1 for n in range(4 + u % 5)] for u in range(30)]
-    return tiny_dataset(tmp_path_factory.mktemp("data") / "d", histories, titles)
+    return walkers(tmp_path_factory.mktemp("data") / "d")
 
 
 def config(**changes: Any) -> dict[str, Any]:

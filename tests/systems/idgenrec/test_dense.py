@@ -20,22 +20,14 @@ from seqloom.systems.idgenrec.scorer import BeamScorer
 from seqloom.systems.idgenrec.system import BLENDS
 from seqloom.systems.tail_blend import RememberingBlendPhase
 from seqloom.systems.view_phase import TEXT_ALONE
-from support.datasets import SMALL, SMALL_IDGENREC, tiny_dataset
+from support.datasets import SMALL, SMALL_IDGENREC, walkers
 
-WORDS = ["red", "blue", "green", "hand", "hair", "nail", "soap", "cream", "brush", "oil"]
 DENSE = {"enabled": True, "nearest": 5, "tower": SMALL}
-
-
-def catalogue(path: Path, items: int) -> Dataset:
-    """30 users who walk through the items, which have three words each."""
-    titles = [f"{WORDS[i % 3]} {WORDS[3 + i % 4]} {WORDS[6 + i % 4]}" for i in range(items)]
-    histories = [[(u + 3 * n) % items + 1 for n in range(4 + u % 5)] for u in range(30)]
-    return tiny_dataset(path, histories, titles)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return catalogue(tmp_path_factory.mktemp("data") / "d", 25)
+    return walkers(tmp_path_factory.mktemp("data") / "d", 25)
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -228,7 +220,7 @@ def test_it_resumes_with_the_same_bits(data: Dataset, trained: Path, tmp_path: P
 
 
 def test_the_tower_reads_another_catalogue_too(run: Any, tmp_path: Path) -> None:
-    other = catalogue(tmp_path / "other", 30)
+    other = walkers(tmp_path / "other", 30)
     texts = run.system.texts_of(other.items)
     ids, _ = run.system.new_ids(texts, other.item_ids)
     run.system.blend.fill_(0.5)

@@ -19,17 +19,12 @@ from seqloom.runs.new_items import append_rows
 from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.ids import words_only
 from seqloom.systems.idgenrec.system import IDGenRec
-from support.datasets import SMALL_IDGENREC, tiny_dataset
-
-WORDS = ["red", "blue", "green", "hand", "hair", "nail", "soap", "cream", "brush", "oil"]
+from support.datasets import SMALL_IDGENREC, walkers
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """30 users who walk through 25 items; items have two or three words."""
-    titles = [f"{WORDS[i % 3]} {WORDS[3 + i % 4]} {WORDS[6 + i % 4]}" for i in range(25)]
-    histories = [[(u + 3 * n) % 25 + 1 for n in range(4 + u % 5)] for u in range(30)]
-    return tiny_dataset(tmp_path_factory.mktemp("data") / "d", histories, titles)
+    return walkers(tmp_path_factory.mktemp("data") / "d")
 
 
 def config(**changes: Any) -> dict[Any, Any]:

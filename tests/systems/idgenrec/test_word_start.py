@@ -18,17 +18,13 @@ from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.idgenrec.config import IDGenRecConfig
 from seqloom.systems.idgenrec.system import IDGenRec
 from seqloom.systems.idgenrec.word_start import _token_vectors
-from support.datasets import SMALL_IDGENREC, tiny_dataset
+from support.datasets import SMALL_IDGENREC, walkers
 from support.language_models import shared_tiny_llama
-
-WORDS = ["red", "blue", "green", "hand", "hair", "nail", "soap", "cream", "brush", "oil"]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    titles = [f"{WORDS[i % 3]} {WORDS[3 + i % 4]} {WORDS[6 + i % 4]}" for i in range(25)]
-    histories = [[(u + 3 * n) % 25 + 1 for n in range(4 + u % 5)] for u in range(30)]
-    return tiny_dataset(tmp_path_factory.mktemp("data") / "d", histories, titles)
+    return walkers(tmp_path_factory.mktemp("data") / "d")
 
 
 def config(**changes: Any) -> dict[str, Any]:

@@ -9,10 +9,20 @@ from pydantic import Field
 
 from seqloom.core.config import Config
 from seqloom.core.damage import reading
+from seqloom.core.errors import ArtefactError
 from seqloom.core.files import read_json, write_json
 
 TUNED_ENCODER = "tuned_encoder.json"
 _WHAT, _REMEDY = "the manifest of a tuned encoder", "tune it again"
+
+
+class TunedSource(Config):
+    """A tuned encoder that another tuning started from or learned from."""
+
+    folder: str
+    weights_sha256: str
+    training: str
+    """SHA-256 of the training part that it was tuned on."""
 
 
 class TunedEncoderManifest(Config):
@@ -34,6 +44,8 @@ class TunedEncoderManifest(Config):
     """SHA-256 of the training part, the only part that gave targets. Texts of the catalogue were read."""
     part: Literal["train"] = "train"
     """Part of the data set whose events were used. The validation part chose the epoch."""
+    sources: list[TunedSource] = Field(default_factory=list)
+    """Tuned encoders that it started from or learned from, and theirs."""
     histories: int
     """Histories (or windows of them) that gave targets."""
     targets: int
@@ -62,6 +74,27 @@ def read_tuned_manifest(folder: Path) -> TunedEncoderManifest | None:
     raw = read_json(file, "manifest of a tuned encoder")
     with reading(file, _WHAT, _REMEDY):
         return TunedEncoderManifest.build(raw)
+
+
+def tuned_sources(*encoders: str | None) -> list[TunedSource]:
+    """Returns those of the encoders that were tuned, with the sources of each.
+
+    Raises:
+        ArtefactError: a manifest is damaged, or a tuning is not complete.
+    """
+    found: list[TunedSource] = []
+    for encoder in encoders:
+        folder = None if encoder is None else Path(encoder).resolve()
+        tuned = None if folder is None else read_tuned_manifest(folder)
+        if folder is None or tuned is None:
+            continue
+        if tuned.status != "complete":
+            raise ArtefactError(f"the tuning of {folder} is not finished; --resume it first")
+        own = TunedSource(
+            folder=str(folder), weights_sha256=tuned.weights_sha256, training=tuned.training
+        )
+        found += [source for source in (own, *tuned.sources) if source not in found]
+    return found
 
 
 def tuning_seconds(encoder: str) -> float:

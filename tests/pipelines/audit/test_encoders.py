@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from support.language_models import save_tiny_llama
 
 STATIC = {"epochs": 1, "width": 8, "words": {"min_count": 1}}
 TRANSFORMER = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 8}
-TITLES = ["red", "blue", "green", "big", "small", "old", "new", "soft"]
+DISTILLED = {"epochs": 1, "batch_size": 4, "table": {"epochs": 1, "batch_size": 8}}
+TITLES = ["below", "is", "an", "instruction", "that", "describes", "a", "task"]
+"""Words that the tiny language model tells apart."""
 WHAT = "tuned encoder of 'tuned'"
 
 
@@ -35,14 +38,15 @@ def verdicts(data: Any, folder: Any) -> Any:
     return failures(found), {c.artefact: c.verdict for c in found.checks}
 
 
-@pytest.fixture(params=["static", "transformer"])
+@pytest.fixture(params=["static", "transformer", "distilled"])
 def given(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Arguments of `tune_encoder` of either kind."""
+    """Arguments of `tune_encoder` of each kind."""
     if request.param == "static":
         return {"config": STATIC, "out": tmp_path / "tuned"}
     save_tiny_llama(tmp_path / "llama")
-    model = {"encoder": str(tmp_path / "llama"), "kind": "transformer"}
-    return {**model, "config": TRANSFORMER, "out": tmp_path / "tuned"}
+    model = {"encoder": str(tmp_path / "llama"), "kind": request.param}
+    config = TRANSFORMER if request.param == "transformer" else DISTILLED
+    return {**model, "config": config, "out": tmp_path / "tuned"}
 
 
 def test_an_encoder_of_the_training_part_passes(data: Any, given: Any) -> None:
@@ -82,3 +86,47 @@ def test_an_encoder_of_another_data_set_is_not_known_to_be_clean(data: Any, tmp_
     failed, all_of_them = verdicts(data, tmp_path / "tuned")
     assert not failed
     assert all_of_them[WHAT] == "unknown"
+
+
+@pytest.fixture
+def pupil(tmp_path: Path) -> Any:
+    """Arguments of `tune_encoder` of a language model that learns from the words at `words`."""
+    save_tiny_llama(tmp_path / "llama")
+    config = {**DISTILLED, "teacher": str(tmp_path / "words")}
+    model = {"encoder": str(tmp_path / "llama"), "kind": "distilled"}
+    return {**model, "config": config, "out": tmp_path / "tuned"}
+
+
+def test_a_leak_of_the_teacher_is_found(
+    data: Any, pupil: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        leak(patch, data)
+        tune_encoder(data, out=tmp_path / "words", config=STATIC)
+    tune_encoder(data, **pupil)
+    failed, _ = verdicts(data, tmp_path / "tuned")
+    assert failed == {WHAT}
+
+
+def test_a_pupil_of_an_honest_teacher_passes_while_the_teacher_is_kept(
+    data: Any, pupil: Any, tmp_path: Path
+) -> None:
+    tune_encoder(data, out=tmp_path / "words", config=STATIC)
+    tune_encoder(data, **pupil)
+    failed, found = verdicts(data, tmp_path / "tuned")
+    assert not failed
+    assert found[WHAT] == "pass"
+    shutil.rmtree(tmp_path / "words")
+    assert {c.artefact: c.verdict for c in audit(data.path).checks}[WHAT] == "unknown"
+
+
+def test_a_teacher_of_another_data_set_is_not_known_to_be_clean(
+    data: Any, pupil: Any, tmp_path: Path
+) -> None:
+    rows = [[1, 2, 3, 4, 5], [3, 4, 5, 6], [8, 7, 6, 5]]
+    other = tiny_dataset(tmp_path / "other", rows, titles=TITLES)
+    tune_encoder(other, out=tmp_path / "words", config=STATIC)
+    tune_encoder(data, **pupil)
+    failed, found = verdicts(data, tmp_path / "tuned")
+    assert not failed
+    assert found[WHAT] == "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ STATIC = {
     "words": {"min_count": 1, "dropout": 0.0, "pairs": False},
 }
 TRANSFORMER = {"epochs": 2, "batch_size": 8, "negatives": 4, "learning_rate": 1e-2, "chunk": 4}
+DISTILLED = {
+    "epochs": 2,
+    "batch_size": 4,
+    "warmup_steps": 0,
+    "table": {"batch_size": 16, "learning_rate": 3e-2, "epochs": 20, "patience": None},
+}
+KNOWN = ["below", "is", "an", "instruction", "that", "describes", "a", "task", "write"]
+KNOWN += ["user", "response", "request"]
+"""Words that the tiny language model tells apart."""
 WORDS = [
     "red",
     "blue",
@@ -174,6 +184,94 @@ def test_a_tuned_transformer_resumes_with_the_same_bits(
     assert weights(tmp_path / "cut").equal(weights(tmp_path / "whole"))
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The ring, with titles of words that the language model knows."""
+    rows = [[1 + (start + step) % 12 for step in range(6)] for start in range(12) for _ in range(4)]
+    return tiny_dataset(tmp_path_factory.mktemp("known") / "ring", rows, titles=KNOWN)
+
+
+@pytest.mark.parametrize("choice", [{}, {"lora": {"rank": 2}}])
+def test_a_model_learns_from_texts_what_a_table_learned_from_the_log(
+    known: Any, tmp_path: Path, choice: Any
+) -> None:
+    save_tiny_llama(tmp_path / "llama")
+    summary = tune_encoder(
+        known,
+        out=tmp_path / "tuned",
+        encoder=str(tmp_path / "llama"),
+        kind="distilled",
+        config={**DISTILLED, **choice},
+    )
+    rows = [json.loads(line) for line in (tmp_path / "tuned/log.jsonl").read_text().splitlines()]
+    assert [row["phase"] for row in rows] == ["table"] * 20 + ["distil"] * 2
+    assert max(row["valid"]["ndcg@10"] for row in rows[:20]) > 0.9
+    # The epoch that is kept is one of the model, not of the table.
+    assert summary.valid["ndcg@10"] == max(row["valid"]["ndcg@10"] for row in rows[20:])
+    assert summary.valid["ndcg@10"] > 0.8
+    embed(known, EmbedOptions(encoder=str(tmp_path / "tuned"), name="tuned", users="none"))
+    config = {"text": "tuned", "whitening": 0.0}
+    found = train(known, "textknn", out=tmp_path / "run", config=config, device="cpu")
+    assert found.valid == pytest.approx(summary.valid)
+    shutil.rmtree(known.path / "text")
+
+
+@pytest.mark.parametrize(("phase", "epoch"), [("table", 3), ("distil", 0), ("distil", 1)])
+def test_distillation_resumes_with_the_same_bits(
+    known: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, epoch: int
+) -> None:
+    from seqloom.training.loop import Trainer
+
+    save_tiny_llama(tmp_path / "llama")
+    tune_encoder(known, out=tmp_path / "words", config=STATIC)
+    given: dict[str, Any] = {
+        "encoder": str(tmp_path / "llama"),
+        "kind": "distilled",
+        "config": {**DISTILLED, "teacher": str(tmp_path / "words")},
+        "checkpoint_every_s": 0.0,
+    }
+    tune_encoder(known, out=tmp_path / "whole", **given)
+    ended = Trainer._end_epoch
+
+    def killed(self: Any, now: Any) -> None:
+        if now.name == phase and self.position.epoch == epoch:
+            raise KeyboardInterrupt
+        ended(self, now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_end_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune_encoder(known, out=tmp_path / "cut", **given)
+    tune_encoder(known, out=tmp_path / "cut", **given, resume=True)
+    assert weights(tmp_path / "cut").equal(weights(tmp_path / "whole"))
+
+
+def test_a_teacher_of_another_training_part_is_named(
+    data: Any, known: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny_llama(tmp_path / "llama")
+    tune_encoder(data, out=tmp_path / "words", config=STATIC)
+    folder = str(known.path)
+    assert folder != str(data.path)
+    options = ["--kind", "distilled", "--encoder", str(tmp_path / "llama")]
+    choices = [f"teacher={tmp_path / 'words'}", "epochs=1", "table.epochs=1"]
+    changes = [word for choice in choices for word in ("--set", choice)]
+    held = known.path.parent / "other"
+    rows = [[1 + (start + 2 * step) % 12 for step in range(6)] for start in range(12)]
+    other = tiny_dataset(held, rows, titles=KNOWN)
+    out = tmp_path / "out"
+    assert command(["tune-encoder", str(other.path), "--out", str(out), *options, *changes]) == 0
+    assert "tuned on another training part" in capsys.readouterr().err
+    (source,) = read_tuned_manifest(out).sources
+    assert source.training == data.training_hash
+
+
+def test_a_model_that_tells_no_texts_apart_is_named(data: Any, tmp_path: Path) -> None:
+    name = str(save_tiny_llama(tmp_path / "llama"))
+    with pytest.raises(ConfigError, match=r"llama reads all 12 texts alike .*'red\."):
+        tune_encoder(data, out=tmp_path / "out", encoder=name, kind="distilled", config=DISTILLED)
+
+
 def test_word_vectors_may_start_from_those_of_a_model(tmp_path: Path) -> None:
     save_tiny_llama(tmp_path / "llama")
     titles = ["below", "is", "an", "instruction", "that", "describes", "a", "task"]
@@ -198,8 +296,9 @@ def test_bad_choices_are_errors_in_the_words_of_the_door(
     data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="name one as the encoder"):
-        tune_encoder(data, out=out, kind="transformer")
+    for kind in ("transformer", "distilled"):
+        with pytest.raises(ConfigError, match=f"kind {kind} starts from a model: name one"):
+            tune_encoder(data, out=out, kind=kind)
     with pytest.raises(ConfigError, match=r"words\.tokenizer"):
         tune_encoder(data, out=out, encoder="x", config={"words": {"tokenizer": "y"}})
     with pytest.raises(ConfigError, match="kind: found 'other'"):
@@ -220,21 +319,21 @@ def test_bad_choices_are_errors_in_the_words_of_the_door(
     assert "wide: unknown key" in capsys.readouterr().err
 
 
-def test_both_kinds_refuse_a_data_set_without_validation(tmp_path: Path) -> None:
+def test_tuning_refuses_a_data_set_without_validation(tmp_path: Path) -> None:
     short = tiny_dataset(tmp_path / "short", [[1, 2], [2, 1]], titles=["red", "blue"])
     with pytest.raises(ConfigError, match="no validation events"):
         tune_encoder(short, out=tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", ["static", "transformer"])
-def test_the_recorded_batches_are_those_of_the_phase(data: Any, tmp_path: Path, kind: Any) -> None:
+@pytest.mark.parametrize("kind", TUNING_CONFIGS)
+def test_the_recorded_batches_are_those_of_the_phase(known: Any, tmp_path: Path, kind: Any) -> None:
     encoder = "catalogue" if kind == "static" else str(save_tiny_llama(tmp_path / "llama"))
     config = TUNING_CONFIGS[kind].build({"batch_size": 8})
-    given = TrainingData(data)
+    given = TrainingData(known)
     tuned = build_tuned_encoder(encoder, config, given, torch.device("cpu"))
-    first = steps_digest(tuned.phase().steps(0))
+    first = steps_digest(tuned.phases()[0].steps(0))
     assert first == steps_digest(first_batches(config, given))
-    assert first != steps_digest(tuned.phase().steps(1))
+    assert first != steps_digest(tuned.phases()[0].steps(1))
 
 
 def test_pairs_of_words_are_kept_in_a_folder_of_our_own(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def encoder(data: Any, llama: Any, **changes: Any) -> Any:
 
 def test_the_loss_is_the_softmax_over_the_batch_without_the_history(data: Any, llama: Any) -> None:
     tuned = encoder(data, llama, correction=0.7)
-    batch = tuned.phase().steps(0)[0]
-    found = tuned.phase().loss(batch)["rank"].value.item()
+    batch = tuned.phases()[0].steps(0)[0]
+    found = tuned.phases()[0].loss(batch)["rank"].value.item()
     vectors = tuned.item_vectors().double()
     own = {int(i) for i in batch.inputs.items.flatten() if i}
     own |= {int(i) for i in batch.targets.flatten() if i}
@@ -71,7 +71,7 @@ def test_chunks_do_not_change_the_gradients(data: Any, llama: Any, changes: Any)
     for chunk in (1, 100):
         torch.manual_seed(0)
         tuned = encoder(data, llama, chunk=chunk, **changes)
-        phase = tuned.phase()
+        phase = tuned.phases()[0]
         tuned.tower.train()
         phase.loss(phase.steps(0)[0])["rank"].value.backward()
         trained = [p for p in tuned.tower.parameters() if p.requires_grad and p.grad is not None]
@@ -82,7 +82,7 @@ def test_chunks_do_not_change_the_gradients(data: Any, llama: Any, changes: Any)
 
 def test_mined_negatives_are_neighbours_of_the_targets(data: Any, llama: Any) -> None:
     tuned = encoder(data, llama, negatives=50)
-    phase = tuned.phase()
+    phase = tuned.phases()[0]
     batch = phase.steps(0)[0].share(slice(0, 1))
     targets = batch.targets.flatten()[batch.places]
     before = phase._candidates(batch.inputs.items, targets)
@@ -102,7 +102,7 @@ def test_a_teacher_adds_the_cross_entropy_of_its_softmax(
     words = {"epochs": 1, "width": 8, "words": {"min_count": 1}}
     tune_encoder(data, out=tmp_path / "words", config=words)
     tuned = encoder(data, llama, teacher=str(tmp_path / "words"), teacher_weight=2.0)
-    phase = tuned.phase()
+    phase = tuned.phases()[0]
     parts = phase.loss(phase.steps(0)[0])
     assert parts.keys() == {"rank", "teacher"}
     assert parts["teacher"].value.item() > 0

@@ -22,6 +22,7 @@ class Kind(StrEnum):
 
     static = "static"
     transformer = "transformer"
+    distilled = "distilled"
 
 
 def tune_encoder(
@@ -38,7 +39,11 @@ def tune_encoder(
     ] = "catalogue",
     kind: Annotated[
         Kind,
-        typer.Option("--kind", help="Tune word vectors (static) or a language model."),
+        typer.Option(
+            "--kind",
+            help="Tune word vectors (static), or a language model: on histories (transformer), or on a table "
+            "of item vectors that the histories trained (distilled).",
+        ),
     ] = Kind.static,
     config: options.ConfigFile = None,
     overrides: options.Overrides = None,

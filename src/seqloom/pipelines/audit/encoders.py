@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from seqloom.core.digest import steps_digest
 from seqloom.core.errors import SeqloomError
@@ -58,7 +57,26 @@ def check_tuned_encoder(
             "tune on this data set, or make sure that the two share no events",
         )
         return
-    fault = _fault(data, manifest, folder, provenance, progress)
+    others = [s for s in manifest.sources if s.training != data.training_hash]
+    if others:
+        checks.unknown(
+            *what,
+            f"it started from or learned from {others[0].folder}, which was tuned on another training part "
+            "and may have seen these users' held-out events",
+            "start from encoders that were tuned on this data set, or make sure that the two share no events",
+        )
+        return
+    fault = _fault(data, manifest, folder, provenance["weights_sha256"], progress)
+    for source in manifest.sources:
+        if fault is not None:
+            break
+        learned = _manifest(Path(source.folder))
+        if learned is None:
+            why = f"{source.folder}, which it learned from, is gone or cannot be read"
+            checks.unknown(*what, why, "keep the folders that `seqloom tune-encoder` wrote")
+            return
+        fault = _fault(data, learned, Path(source.folder), source.weights_sha256, progress)
+        fault = fault and f"{source.folder}, which it learned from: {fault}"
     checks.judge(
         *what,
         fault is None,
@@ -72,11 +90,11 @@ def _fault(
     data: Dataset,
     manifest: TunedEncoderManifest,
     folder: Path,
-    provenance: dict[str, Any],
+    expected: str,
     progress: Progress,
 ) -> str | None:
-    """Returns what is wrong with a tuned encoder, if anything."""
-    if not provenance["weights_sha256"] == manifest.weights_sha256 == weights_hash(folder):
+    """Returns what is wrong with a tuned encoder whose weights have the hash `expected`, if anything."""
+    if not expected == manifest.weights_sha256 == weights_hash(folder):
         return "its weights are not those that the tuning wrote"
     config = TUNING_CONFIGS[manifest.config["kind"]].build(manifest.config)
     try:
@@ -86,3 +104,11 @@ def _fault(
     if steps_digest(batches) != manifest.batches_sha256:
         return "it was tuned on other events than those of the training part"
     return None
+
+
+def _manifest(folder: Path) -> TunedEncoderManifest | None:
+    """Reads the manifest of a tuned encoder; None if it is gone or damaged."""
+    try:
+        return read_tuned_manifest(folder)
+    except SeqloomError:
+        return None

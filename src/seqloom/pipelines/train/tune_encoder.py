@@ -25,7 +25,6 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_folder, sole_writer
 from seqloom.core.interactive import AUTO
 from seqloom.core.keywords import public_function
-from seqloom.core.phase import Phase
 from seqloom.core.progress import Progress
 from seqloom.core.random import derive_seed
 from seqloom.core.storage import naming_full_disk
@@ -40,12 +39,14 @@ from seqloom.systems.tuned_text.base import TunedEncoder, neighbour_scorer
 from seqloom.systems.tuned_text.batches import first_batches
 from seqloom.systems.tuned_text.config import (
     TUNING_CONFIGS,
+    AnyTuningConfig,
+    DistilledTuningConfig,
     StaticTuningConfig,
-    TransformerTuningConfig,
 )
 from seqloom.text.tuned_manifest import (
     TunedEncoderManifest,
     read_tuned_manifest,
+    tuned_sources,
     write_tuned_manifest,
 )
 from seqloom.text.words.vocabulary import CATALOGUE
@@ -53,7 +54,7 @@ from seqloom.training.checkpoint import Checkpoints, Position
 from seqloom.training.log import RunLog
 from seqloom.training.loop import Trainer
 
-Kind = Literal["static", "transformer"]
+Kind = Literal["static", "transformer", "distilled"]
 _METRICS = ("hr@10", "ndcg@10")
 _STARTED = ("status", "best_epoch", "valid", "weights_sha256", "seqloom", "dataset")
 """Fields of a manifest that may differ when a tuning resumes."""
@@ -99,8 +100,9 @@ def tune_encoder(
 
     Args:
         encoder: `catalogue` for the words of the item texts, or a model: its tokenizer (static), or the
-            model itself (transformer).
-        kind: `static` tunes word vectors, `transformer` a language model.
+            model itself (transformer, distilled).
+        kind: `static` tunes word vectors, `transformer` a language model on histories, `distilled` one on a
+            table of item vectors that the histories trained.
 
     Raises:
         ConfigError: bad configuration, items without text, or nothing to tune or validate on.
@@ -122,11 +124,10 @@ def tune_encoder(
         )
     with sole_writer(out, progress):
         _check_folder(out, resume=resume, overwrite=overwrite)
-        tuned = build_tuned_encoder(encoder, resolved, data, resolve_device(device))
         manifest = describe(encoder, resolved, data)
-        phase = tuned.phase()
+        tuned = build_tuned_encoder(encoder, resolved, data, resolve_device(device))
         _prepare_folder(out, manifest, resume=resume)
-        position = _fit(out, tuned, phase, resolved, data, checkpoint_every_s)
+        position = _fit(out, tuned, resolved, data, checkpoint_every_s)
         trained = sum(p.numel() for p in tuned.module.parameters() if p.requires_grad)
         history = position.history
         seconds = round(max(time.monotonic() - started, position.logged_seconds), 3)
@@ -148,7 +149,7 @@ def tune_encoder(
 
 def build_tuned_encoder(
     encoder: str,
-    config: StaticTuningConfig | TransformerTuningConfig,
+    config: AnyTuningConfig,
     data: TrainingData,
     device: torch.device,
 ) -> TunedEncoder:
@@ -164,16 +165,30 @@ def build_tuned_encoder(
             from seqloom.systems.tuned_text.static import StaticEncoder
 
             return StaticEncoder(config, data, device)
+        if isinstance(config, DistilledTuningConfig):
+            from seqloom.systems.tuned_text.distilled import DistilledEncoder
+
+            return DistilledEncoder(encoder, config, data, device)
         from seqloom.systems.tuned_text.transformer import TransformerEncoder
 
         return TransformerEncoder(encoder, config, data, device)
 
 
-def describe(
-    encoder: str, config: StaticTuningConfig | TransformerTuningConfig, data: TrainingData
-) -> TunedEncoderManifest:
-    """Describes a tuning before its first step."""
+def describe(encoder: str, config: AnyTuningConfig, data: TrainingData) -> TunedEncoderManifest:
+    """Describes a tuning before its first step.
+
+    Raises:
+        ConfigError: there are no targets.
+        ArtefactError: it would start from a tuning that is damaged or not complete.
+    """
     dataset, steps = data.dataset, first_batches(config, data)
+    sources = tuned_sources(encoder, getattr(config, "teacher", None))
+    for source in sources:
+        if source.training != dataset.training_hash:
+            data.progress.note(
+                f"{source.folder} was tuned on another training part; if that shares events with what this "
+                "data set holds out, the figures will be too good"
+            )
     batches = [steps[step] for step in range(len(steps))]
     return TunedEncoderManifest(
         seqloom=__version__,
@@ -182,6 +197,7 @@ def describe(
         dataset=str(dataset.path.resolve()),
         dataset_fingerprint=dataset.fingerprint,
         training=dataset.training_hash,
+        sources=sources,
         histories=sum(len(batch) for batch in batches),
         targets=sum(batch.num_targets for batch in batches),
         batches_sha256=steps_digest(steps),
@@ -189,9 +205,7 @@ def describe(
     )
 
 
-def _configure(
-    kind: Kind, encoder: str, config: Mapping[str, Any] | None
-) -> StaticTuningConfig | TransformerTuningConfig:
+def _configure(kind: Kind, encoder: str, config: Mapping[str, Any] | None) -> AnyTuningConfig:
     if kind not in TUNING_CONFIGS:
         raise ConfigError(f"kind: found {kind!r}; allowed are {', '.join(TUNING_CONFIGS)}")
     values = dict(config or {})
@@ -204,7 +218,7 @@ def _configure(
         values["words"] = words
     elif encoder == CATALOGUE:
         raise ConfigError(
-            "a transformer starts from a model: name one as the encoder, such as all-minilm-l6-v2, "
+            f"kind {kind} starts from a model: name one as the encoder, such as all-minilm-l6-v2, "
             "or tune word vectors (kind static)"
         )
     return TUNING_CONFIGS[kind].build({**values, "kind": kind})
@@ -253,8 +267,7 @@ def _prepare_folder(out: Path, manifest: TunedEncoderManifest, *, resume: bool) 
 def _fit(
     out: Path,
     tuned: TunedEncoder,
-    phase: Phase,
-    config: StaticTuningConfig | TransformerTuningConfig,
+    config: AnyTuningConfig,
     data: TrainingData,
     checkpoint_every_s: float,
 ) -> Position:
@@ -272,7 +285,7 @@ def _fit(
 
     trainer = Trainer(
         tuned.module,
-        [phase],
+        tuned.phases(),
         validate,
         config.seed,
         next(tuned.module.parameters()).device,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import Scorer
-from seqloom.systems.base import Sizes
+from seqloom.systems.base import Sizes, TrainingData
 from seqloom.systems.config import TextKNNConfig
 from seqloom.systems.textknn import TextKNN
+from seqloom.text.encoders import build_encoder
+from seqloom.text.options import EncoderOptions
 
 
 class TunedEncoder(Protocol):
@@ -21,8 +25,8 @@ class TunedEncoder(Protocol):
     def module(self) -> nn.Module:
         """Everything that checkpoints hold."""
 
-    def phase(self) -> Phase:
-        """Returns the training phase."""
+    def phases(self) -> Sequence[Phase]:
+        """Returns the training phases in order."""
 
     def item_vectors(self) -> Tensor:
         """Returns the present vectors of the catalogue. Shapes: [N, E]."""
@@ -36,3 +40,15 @@ def neighbour_scorer(vectors: Tensor, config: TextKNNConfig) -> Scorer:
     system = TextKNN(config, Sizes(num_items=len(vectors), text_size=vectors.shape[1]))
     system.fit(vectors)
     return system.scorer()
+
+
+def teacher_vectors(teacher: str | None, texts: Sequence[str], data: TrainingData) -> Tensor | None:
+    """Returns another encoder's vectors of length 1 of the texts; None without one. Shapes: -> [N, E'].
+
+    Raises:
+        AssetError: the encoder is missing or cannot be read.
+    """
+    if teacher is None:
+        return None
+    encoder = build_encoder(EncoderOptions(encoder=teacher, device="cpu"), data.progress)
+    return F.normalize(encoder.encode(texts), dim=1)

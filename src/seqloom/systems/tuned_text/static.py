@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,9 +40,9 @@ class StaticEncoder:
         """See `TunedEncoder`."""
         return self.tower
 
-    def phase(self) -> Phase:
+    def phases(self) -> Sequence[Phase]:
         """See `TunedEncoder`."""
-        return RankingPhase(self.tower, self._data)
+        return [RankingPhase(self.tower, self._data)]
 
     @torch.inference_mode()
     def item_vectors(self) -> Tensor:

@@ -23,6 +23,8 @@ class TunedSource(Config):
     weights_sha256: str
     training: str
     """SHA-256 of the training part that it was tuned on."""
+    seconds: float
+    """Seconds of its tuning."""
 
 
 class TunedEncoderManifest(Config):
@@ -91,20 +93,23 @@ def tuned_sources(*encoders: str | None) -> list[TunedSource]:
         if tuned.status != "complete":
             raise ArtefactError(f"the tuning of {folder} is not finished; --resume it first")
         own = TunedSource(
-            folder=str(folder), weights_sha256=tuned.weights_sha256, training=tuned.training
+            folder=str(folder),
+            weights_sha256=tuned.weights_sha256,
+            training=tuned.training,
+            seconds=tuned.seconds,
         )
         found += [source for source in (own, *tuned.sources) if source not in found]
     return found
 
 
 def tuning_seconds(encoder: str) -> float:
-    """Returns the seconds that `tune-encoder` took for an encoder; 0 if it did not make it.
+    """Returns the seconds that `tune-encoder` took for an encoder and its sources; 0 if it did not make it.
 
     Raises:
         ArtefactError: the manifest is damaged.
     """
     tuned = read_tuned_manifest(Path(encoder))
-    return 0.0 if tuned is None else tuned.seconds
+    return 0.0 if tuned is None else tuned.seconds + sum(s.seconds for s in tuned.sources)
 
 
 def write_tuned_manifest(folder: Path, manifest: TunedEncoderManifest) -> None:

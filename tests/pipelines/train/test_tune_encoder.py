@@ -25,7 +25,7 @@ from seqloom.systems.tuned_text.batches import first_batches
 from seqloom.systems.tuned_text.config import TUNING_CONFIGS
 from seqloom.text.encoders import rebuild_encoder
 from seqloom.text.store import load_embeddings
-from seqloom.text.tuned_manifest import read_tuned_manifest
+from seqloom.text.tuned_manifest import read_tuned_manifest, tuning_seconds
 from support.datasets import tiny_dataset
 from support.language_models import save_tiny_llama
 
@@ -247,23 +247,25 @@ def test_distillation_resumes_with_the_same_bits(
 
 
 def test_a_teacher_of_another_training_part_is_named(
-    data: Any, known: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_tiny_llama(tmp_path / "llama")
     tune_encoder(data, out=tmp_path / "words", config=STATIC)
-    folder = str(known.path)
-    assert folder != str(data.path)
     options = ["--kind", "distilled", "--encoder", str(tmp_path / "llama")]
     choices = [f"teacher={tmp_path / 'words'}", "epochs=1", "table.epochs=1"]
     changes = [word for choice in choices for word in ("--set", choice)]
-    held = known.path.parent / "other"
     rows = [[1 + (start + 2 * step) % 12 for step in range(6)] for start in range(12)]
-    other = tiny_dataset(held, rows, titles=KNOWN)
+    other = tiny_dataset(tmp_path / "other", rows, titles=KNOWN)
     out = tmp_path / "out"
     assert command(["tune-encoder", str(other.path), "--out", str(out), *options, *changes]) == 0
     assert "tuned on another training part" in capsys.readouterr().err
-    (source,) = read_tuned_manifest(out).sources
+    tuned = read_tuned_manifest(out)
+    (source,) = tuned.sources
     assert source.training == data.training_hash
+    # What the text costs includes the teacher.
+    words = read_tuned_manifest(tmp_path / "words")
+    assert tuning_seconds(str(out)) == pytest.approx(tuned.seconds + words.seconds)
+    assert words.seconds > 0
 
 
 def test_a_model_that_tells_no_texts_apart_is_named(data: Any, tmp_path: Path) -> None:

@@ -268,6 +268,14 @@ def test_a_teacher_of_another_training_part_is_named(
     assert words.seconds > 0
 
 
+def test_a_teacher_that_is_missing_is_named(known: Any, tmp_path: Path) -> None:
+    name = str(save_tiny_llama(tmp_path / "llama"))
+    config = {**DISTILLED, "teacher": str(tmp_path / "none")}
+    with pytest.raises(AssetError, match=r"^teacher: .*none"):
+        tune_encoder(known, out=tmp_path / "out", encoder=name, kind="distilled", config=config)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_that_tells_no_texts_apart_is_named(data: Any, tmp_path: Path) -> None:
     name = str(save_tiny_llama(tmp_path / "llama"))
     with pytest.raises(ConfigError, match=r"llama reads all 12 texts alike .*'red\."):

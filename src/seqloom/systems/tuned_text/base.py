@@ -9,6 +9,7 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqloom.core.errors import AssetError
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import Scorer
 from seqloom.systems.base import Sizes, TrainingData
@@ -50,5 +51,8 @@ def teacher_vectors(teacher: str | None, texts: Sequence[str], data: TrainingDat
     """
     if teacher is None:
         return None
-    encoder = build_encoder(EncoderOptions(encoder=teacher, device="cpu"), data.progress)
-    return F.normalize(encoder.encode(texts), dim=1)
+    try:
+        encoder = build_encoder(EncoderOptions(encoder=teacher, device="cpu"), data.progress)
+        return F.normalize(encoder.encode(texts), dim=1)
+    except AssetError as error:
+        raise AssetError(f"teacher: {error}") from error

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from seqloom.pipelines.train.tune_encoder import tune_encoder
 from seqloom.systems.base import TrainingData
-from seqloom.systems.tuned_text.batches import TextBatch, text_steps
+from seqloom.systems.tuned_text.batches import TextBatch
 from seqloom.systems.tuned_text.config import DistilledTuningConfig
 from seqloom.systems.tuned_text.distillation import fit_head
 from seqloom.systems.tuned_text.distilled import DistilledEncoder
@@ -140,18 +140,6 @@ def test_dropout_stays_off(data: Any, llama: Any) -> None:
         assert not any(module.training for module in modules)
         phase.module.train()
     assert not any(module.training for module in modules)
-
-
-def test_every_text_is_in_one_batch_of_an_epoch() -> None:
-    config = DistilledTuningConfig(batch_size=8)
-    lengths = torch.arange(100) % 11
-    epochs = []
-    for epoch in (0, 1, 0):
-        steps = text_steps(lengths, config, epoch)
-        epochs.append(torch.cat([steps[step].items for step in range(len(steps))]))
-    assert sorted(epochs[0].tolist()) == list(range(1, 101))
-    assert torch.equal(epochs[0], epochs[2])
-    assert not torch.equal(epochs[0], epochs[1])
 
 
 def test_the_head_starts_as_the_regression_on_the_table() -> None:

@@ -146,7 +146,7 @@ class DistilledTuningConfig(LanguageModelTuningConfig):
 
     kind: Literal["distilled"] = "distilled"
     """Kind of encoder."""
-    epochs: int = Field(11, ge=1)
+    epochs: int = Field(20, ge=1)
     """Passes over the items' texts."""
     batch_size: int = Field(64, ge=1)
     """Number of texts in a batch."""

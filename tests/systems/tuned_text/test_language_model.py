@@ -12,14 +12,8 @@ from seqloom.core.errors import AssetError, ConfigError
 from seqloom.core.progress import SILENT
 from seqloom.systems.tuned_text.config import TransformerTuningConfig
 from seqloom.systems.tuned_text.language_model import choose_parameters, load_model, merge_adapters
-from support.language_models import save_tiny_llama
 
 TEXTS = ["below is an instruction", "write a response"]
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return str(save_tiny_llama(tmp_path_factory.mktemp("llama") / "llama"))
 
 
 def loaded(llama: Any, **changes: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ from seqloom.systems.tuned_text.batches import (
     text_steps,
 )
 from seqloom.systems.tuned_text.config import DistilledTuningConfig
+from seqloom.systems.tuned_text.tower import TextModel
 
 _EPS = 1e-6
 _HIDDEN = -1e4
@@ -53,31 +53,6 @@ class ItemTable(nn.Module):
         """
         x = vectors[(items - 1).clamp(min=0)] * (items > 0)[..., None]
         return F.normalize(self.recency(x), dim=-1, eps=_EPS) * self.log_scale.exp()
-
-
-class TextModel(nn.Module):
-    """A sentence-transformers model whose dropout stays off, so that a text has one vector."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model.eval()
-
-    def train(self, mode: bool = True) -> TextModel:
-        """Keeps the language model in evaluation mode."""
-        super().train(mode)
-        self.model.eval()
-        return self
-
-    def forward(self, features: dict[str, Tensor]) -> Tensor:
-        """Encodes tokenised texts as vectors of length 1. Shapes: [B, T] -> [B, E]."""
-        return F.normalize(self.model(dict(features))["sentence_embedding"], dim=1)
-
-    def before_head(self, features: dict[str, Tensor]) -> Tensor:
-        """Encodes without the last two modules, the head and scaling. Shapes: [B, T] -> [B, E]."""
-        features = dict(features)
-        for module in list(self.model)[:-2]:
-            features = module(features)
-        return features["sentence_embedding"]
 
 
 class DistilledTower(nn.Module):

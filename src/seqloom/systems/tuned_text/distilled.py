@@ -20,11 +20,11 @@ from seqloom.systems.tuned_text.distillation import (
     DistilPhase,
     ItemTable,
     TablePhase,
-    TextModel,
     fit_head,
 )
 from seqloom.systems.tuned_text.item_texts import ItemTexts
 from seqloom.systems.tuned_text.language_model import choose_parameters, load_model, merge_adapters
+from seqloom.systems.tuned_text.tower import TextModel
 from seqloom.text.encoders.sentence import build_sentence_model
 from seqloom.text.whitening import fit_whitening, whitened
 

@@ -51,7 +51,7 @@ class TransformerEncoder:
 
     def encode(self, items: Tensor) -> Tensor:
         """Encodes the texts of items; see `ItemTexts.encode`. Shapes: items [M] -> [M, E]."""
-        return self.texts.encode(items, self.tower.encode)
+        return self.texts.encode(items, self.tower)
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from seqloom.systems.tuned_text.config import TUNING_CONFIGS
 from seqloom.text.encoders import rebuild_encoder
 from seqloom.text.store import load_embeddings
 from seqloom.text.tuned_manifest import read_tuned_manifest, tuning_seconds
+from seqloom.training.loop import Trainer
 from support.datasets import tiny_dataset
 from support.language_models import save_tiny_llama
 
@@ -99,24 +102,31 @@ def test_embed_reads_the_folder_as_any_encoder(data: Any, static: Any, tmp_path:
     shutil.rmtree(data.path / "text")
 
 
-def test_a_killed_tuning_resumes_with_the_same_bits(
-    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from seqloom.training.loop import Trainer
-
-    whole = tmp_path / "whole"
-    tune_encoder(data, out=whole, config=STATIC)
+@contextmanager
+def killed_after(
+    monkeypatch: pytest.MonkeyPatch, epoch: int, phase: str | None = None
+) -> Iterator[None]:
+    """Kills a tuning inside the block before it validates epoch 0, 1, ... (of a phase)."""
     ended = Trainer._end_epoch
 
-    def killed(self: Any, phase: Any) -> None:
-        if self.position.epoch == 2:
+    def killed(self: Any, now: Any) -> None:
+        if self.position.epoch == epoch and phase in (None, now.name):
             raise KeyboardInterrupt
-        ended(self, phase)
+        ended(self, now)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_end_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
-            tune_encoder(data, out=tmp_path / "cut", config=STATIC)
+            yield
+
+
+def test_a_killed_tuning_resumes_with_the_same_bits(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    tune_encoder(data, out=whole, config=STATIC)
+    with killed_after(monkeypatch, 2):
+        tune_encoder(data, out=tmp_path / "cut", config=STATIC)
     with pytest.raises(ArtefactError, match="already exists"):
         tune_encoder(data, out=tmp_path / "cut", config=STATIC)
     with pytest.raises(ArtefactError, match="not finished"):
@@ -160,8 +170,6 @@ def test_a_decoder_is_tuned_through_the_same_door(data: Any, tmp_path: Path, cho
 def test_a_tuned_transformer_resumes_with_the_same_bits(
     data: Any, static: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seqloom.training.loop import Trainer
-
     save_tiny_llama(tmp_path / "llama")
     given: dict[str, Any] = {
         "encoder": str(tmp_path / "llama"),
@@ -169,17 +177,8 @@ def test_a_tuned_transformer_resumes_with_the_same_bits(
         "config": {**TRANSFORMER, "teacher": str(static[0])},
     }
     tune_encoder(data, out=tmp_path / "whole", **given)
-    ended = Trainer._end_epoch
-
-    def killed(self: Any, phase: Any) -> None:
-        if self.position.epoch == 1:
-            raise KeyboardInterrupt
-        ended(self, phase)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_end_epoch", killed)
-        with pytest.raises(KeyboardInterrupt):
-            tune_encoder(data, out=tmp_path / "cut", **given)
+    with killed_after(monkeypatch, 1):
+        tune_encoder(data, out=tmp_path / "cut", **given)
     tune_encoder(data, out=tmp_path / "cut", **given, resume=True)
     assert weights(tmp_path / "cut").equal(weights(tmp_path / "whole"))
 
@@ -220,8 +219,6 @@ def test_a_model_learns_from_texts_what_a_table_learned_from_the_log(
 def test_distillation_resumes_with_the_same_bits(
     known: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, epoch: int
 ) -> None:
-    from seqloom.training.loop import Trainer
-
     save_tiny_llama(tmp_path / "llama")
     tune_encoder(known, out=tmp_path / "words", config=STATIC)
     given: dict[str, Any] = {
@@ -231,17 +228,8 @@ def test_distillation_resumes_with_the_same_bits(
         "checkpoint_every_s": 0.0,
     }
     tune_encoder(known, out=tmp_path / "whole", **given)
-    ended = Trainer._end_epoch
-
-    def killed(self: Any, now: Any) -> None:
-        if now.name == phase and self.position.epoch == epoch:
-            raise KeyboardInterrupt
-        ended(self, now)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_end_epoch", killed)
-        with pytest.raises(KeyboardInterrupt):
-            tune_encoder(known, out=tmp_path / "cut", **given)
+    with killed_after(monkeypatch, epoch, phase):
+        tune_encoder(known, out=tmp_path / "cut", **given)
     tune_encoder(known, out=tmp_path / "cut", **given, resume=True)
     assert weights(tmp_path / "cut").equal(weights(tmp_path / "whole"))
 

@@ -174,10 +174,10 @@ CASES = {
         {2: 0.1, 4: 0.5},
         {"weight": 8, "names": 1, "phase": None, "epoch": None, "valid": None},
     ),
-    "the last phase ends before its first validation": (
+    "a phase shorter than the distance of its validations has one at its end": (
         lambda m: [Phase(m, 0), Phase(m, 1, validate_every=5)],
-        {2: 0.1, 4: 0.5},
-        {"weight": 8, "names": 1, "phase": None, "epoch": None, "valid": None},
+        {2: 0.1, 4: 0.5, 8: 0.6},
+        {"weight": 8, "names": 1, "phase": "phase-1", "epoch": 2, "valid": 0.6},
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -42,7 +43,7 @@ class Optimisation(Config):
     patience_steps: int = Field(0, ge=0)
     """Train for at least this many steps after the best validation before `patience` may stop."""
     validate_every: int = Field(1, ge=1)
-    """Epochs between validations."""
+    """Epochs between validations; the last epoch is followed by one as well."""
     metric: str = "ndcg@10"
     """Validation metric that chooses the weights."""
     chosen_among: Literal["training", "phase"] = "training"
@@ -59,6 +60,15 @@ class Optimisation(Config):
         return cls(
             **{key: getattr(config, key) for key in cls.model_fields if hasattr(config, key)}
         )
+
+    def validates(self, epoch: int) -> bool:
+        """Returns whether a validation follows epoch 1, 2, ... of a validated phase."""
+        return epoch % self.validate_every == 0 or epoch == self.epochs
+
+    @property
+    def validations(self) -> int:
+        """Number of validations of a validated phase that `patience` does not stop."""
+        return math.ceil(self.epochs / self.validate_every)
 
 
 class Steps(Protocol):

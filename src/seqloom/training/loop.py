@@ -134,9 +134,6 @@ class Trainer:
         choice = self.position.choice
         if not self.phases or choice is None or not self.phases[-1].validated:
             return
-        trained = self.position.epoch > 0 and self.position.best_epoch is None
-        if trained:  # without a validation its weights cannot be compared
-            return
         if choice.phase != len(self.phases) - 1:
             self.checkpoints.restore_best(self.model, choice.phase)
         self._move(
@@ -197,7 +194,7 @@ class Trainer:
             "seconds": round(at.epoch_seconds, 3),
         }
         better = False
-        if phase.validated and (at.epoch + 1) % settings.validate_every == 0:
+        if phase.validated and settings.validates(at.epoch + 1):
             started = time.monotonic()
             phase.module.eval()
             row["valid"] = self.validate()

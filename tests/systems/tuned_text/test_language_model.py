@@ -71,3 +71,23 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(AssetError, match="empty"):
         load_model(str(tmp_path / "empty"), TransformerTuningConfig(), SILENT)
+
+
+def test_random_weights_have_the_shape_and_are_the_same_each_time(
+    llama: Any, tmp_path: Path
+) -> None:
+    model = loaded(llama)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(0.5)
+    model.save(str(tmp_path / "half"), create_model_card=False)
+    half = str(tmp_path / "half")
+    assert all(bool((weight == 0.5).all()) for weight in loaded(half).parameters())
+    random, again = loaded(half, start="random"), loaded(half, start="random")
+    assert random.training
+    for old, new, same in zip(
+        model.parameters(), random.parameters(), again.parameters(), strict=True
+    ):
+        assert old.shape == new.shape
+        assert torch.equal(new, same)
+        assert not bool((new == 0.5).any())

@@ -186,7 +186,7 @@ def _count(
         targets_per_epoch=work.targets,
         seconds_per_epoch=round(rates.seconds(work.epoch()), 3),
         most_epochs=settings.epochs,
-        validations=settings.epochs // settings.validate_every,
+        validations=settings.validations,
     )
     return _Estimate(
         how="counted",

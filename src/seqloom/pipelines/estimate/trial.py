@@ -176,7 +176,7 @@ def _try_phase(phase: Phase, device: torch.device) -> PlannedPhase:
     steps = phase.steps(1)  # not the first epoch, which may prepare more
     preparation = time.perf_counter() - started
     settings = phase.optimisation
-    validations = settings.epochs // settings.validate_every if phase.validated else 0
+    validations = settings.validations if phase.validated else 0
     if not len(steps):  # the phase only validates candidates
         return PlannedPhase(
             name=phase.name,

@@ -176,7 +176,7 @@ class IDGenRecConfig(SystemConfig):
     patience: int | None = Field(None, ge=1)
     """Number of validations without improvement after which a round stops; null: never."""
     validate_every: int = Field(1, ge=1)
-    """Number of epochs between validations."""
+    """Number of epochs between validations; the last epoch is followed by one as well."""
     prompts_per_history: int = Field(1, ge=1)
     """Number of prompts, drawn at random, for each history in an epoch; the authors use 3."""
     max_len: int = Field(20, ge=1)

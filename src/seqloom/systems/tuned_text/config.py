@@ -75,6 +75,8 @@ class LanguageModelTuningConfig(TuningConfig):
     """Maximum norm of the gradient of all parameters; null does not clip."""
     warmup_steps: int = Field(20, ge=0)
     """Steps of linear warm-up of the learning rate."""
+    start: Literal["pretrained", "random"] = "pretrained"
+    """Pretrained weights, or random ones of the same shape, to measure what pretraining contributes."""
     template: str = "full"
     """Item text: `full` (all text columns), `title`, a file, or a text with {column} placeholders."""
     pooling: Pooling = "mean"
@@ -148,6 +150,8 @@ class DistilledTuningConfig(LanguageModelTuningConfig):
     """Kind of encoder."""
     epochs: int = Field(20, ge=1)
     """Passes over the items' texts."""
+    validate_every: int = Field(4, ge=1)
+    """Number of passes between validations; the last pass is followed by one as well."""
     batch_size: int = Field(64, ge=1)
     """Number of texts in a batch."""
     learning_rate: float = Field(5e-4, gt=0)

@@ -10,6 +10,7 @@ from torch import nn
 from seqloom.core.errors import AssetError, ConfigError
 from seqloom.core.progress import Progress
 from seqloom.hub.model_folders import model_folder
+from seqloom.llm.loading import reinitialise
 from seqloom.llm.plugins.shared_base import LoraSettings
 from seqloom.systems.tuned_text.config import LanguageModelTuningConfig
 from seqloom.text.encoders.sentence import SentenceEncoder, load_pooled
@@ -28,6 +29,9 @@ def load_model(name: str, config: LanguageModelTuningConfig, progress: Progress)
         model = _with_pooling(name, folder, config)
     if getattr(model[0], "auto_model", None) is None:
         raise AssetError(f"{name} is no transformer; tune word vectors with --kind static")
+    if config.start == "random":
+        body = model[0].auto_model
+        body.load_state_dict(reinitialise(body).state_dict())
     return model.train()
 
 

@@ -54,7 +54,7 @@ def build(dataset: Dataset, name: str, overrides: list[str]) -> System[Any]:
     cls = system_class(name)
     config = cls.config_class.build(apply_overrides(small_config(name) or SMALL, overrides))
     sizes = {"num_items": dataset.num_items}
-    if cls.uses_text:
+    if config.embeddings:
         sizes["text_size"] = load_embeddings(dataset).width
     if cls.uses_ids:
         sizes["id_size"] = 8

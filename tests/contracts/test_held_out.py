@@ -93,7 +93,7 @@ def start(dataset: Dataset, name: str) -> tuple[System[Any], TrainingData]:
     config = cls.config_class.build(small_config(name))
     ids = None
     sizes = {"num_items": dataset.num_items}
-    if cls.uses_text:
+    if config.embeddings:
         sizes["text_size"] = load_embeddings(dataset).width
     if cls.uses_ids:
         ids = torch.randn(dataset.num_items, 8, generator=torch.Generator().manual_seed(0))

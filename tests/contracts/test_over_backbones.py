@@ -46,7 +46,7 @@ def config_for(system: str, *overrides: Any) -> dict[str, Any]:
 def build(dataset: Dataset, name: str, *overrides: Any) -> System[Any]:
     cls = system_class(name)
     config = cls.config_class.build(config_for(name, *overrides))
-    text_size = load_embeddings(dataset).width if cls.uses_text else 0
+    text_size = load_embeddings(dataset).width if config.embeddings else 0
     torch.manual_seed(0)
     system = cls(config, Sizes(num_items=dataset.num_items, text_size=text_size))
     system.initialise(TrainingData(dataset))

@@ -108,3 +108,21 @@ def test_seeds_and_a_biased_choice_are_cautions() -> None:
     overall = {run.name: difference(0.06, 0.01) for run in runs[1:]}
     made = build_verdict(runs, Reference("sasrec-1", True, ""), overall, {})
     assert made.cautions == ["One data set: another may turn the order."]
+
+
+def test_a_gain_may_be_that_of_the_words() -> None:
+    outcomes: dict[str, Outcome] = {"llmesr": "pays"}
+    model = record("llmesr", uses_language_model=True, reads_text=True)
+    plain, words = record("sasrec"), record("words", reads_text=True)
+    counted = words.model_copy(update={"yardstick": True})
+
+    def cautions(*records: RunRecord) -> str:
+        names = {each.name for each in records} - {REFERENCE.name}
+        overall: dict[str, Result] = {name: difference(0.06, 0.01) for name in names}
+        return " ".join(build_verdict(records, REFERENCE, overall, outcomes).cautions)
+
+    assert "train texttower" in cautions(model, plain)
+    assert "train texttower" in cautions(model, plain, counted)
+    assert "texttower" not in cautions(model, plain, words)
+    ids_alone = model.model_copy(update={"reads_text": False})
+    assert "texttower" not in cautions(ids_alone, plain)

@@ -12,7 +12,15 @@ import torch
 from seqloom.core.protocols import Scorer
 from seqloom.data.store import Dataset, Events, HeldOut, write_dataset
 from seqloom.evaluation.ranking import Ranks, rank_targets
+from seqloom.text.store import load_embeddings, write_embeddings
 from support.language_models import shared_tiny_llama
+
+
+def say_a_language_model_made(dataset: Dataset, name: str | None = None) -> None:
+    """Records that a language model made a text embedding of a data set, whatever its vectors are."""
+    text = load_embeddings(dataset, name)
+    manifest = text.manifest.model_copy(update={"language_model": True})
+    write_embeddings(dataset, manifest, text.items, text.users, overwrite=True)
 
 
 def leave_one_out(histories: list[list[int]]) -> Events:

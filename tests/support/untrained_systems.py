@@ -18,7 +18,7 @@ def untrained_system(dataset: Dataset, name: str, *overrides: str) -> Any:
     """Builds and initialises the system `name` with a small configuration."""
     cls = system_class(name)
     config = cls.config_class.build(apply_overrides(SMALL, overrides))
-    text_size = load_embeddings(dataset).width if cls.uses_text else 0
+    text_size = load_embeddings(dataset).width if config.embeddings else 0
     torch.manual_seed(0)
     system = cls(config, Sizes(num_items=dataset.num_items, text_size=text_size))
     system.initialise(TrainingData(dataset))

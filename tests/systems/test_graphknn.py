@@ -106,7 +106,8 @@ def test_without_text_it_reads_no_embedding(dataset: Dataset, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="text_weight=0"):
         run.system.rows_of(lambda: pytest.fail("nothing is fitted"))
     whole = made(dataset, tmp_path / "whole")
-    assert whole.system.uses_language_model
+    assert whole.system.reads_text
+    assert not run.system.reads_text
     batch = Sequences.from_lists(HISTORIES).pad(10)
     both = [each.scorer.score(batch.items, batch.lengths) for each in (run, whole)]
     text: Any = load_run(tmp_path / "whole").system.vectors

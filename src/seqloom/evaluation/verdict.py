@@ -27,6 +27,10 @@ _HEADLINES: dict[Outcome, str] = {
 _MOST_NAMES = 4
 """Longer lists of runs are counted."""
 _BEST_FIRST: tuple[Outcome, ...] = ("pays", "unknown", "not shown", "does not pay")
+_WORDS = (
+    "No trained run without a language model reads the items' words, which may be what pays: train "
+    "texttower, which reads them alone."
+)
 
 
 class Verdict(Config):
@@ -86,7 +90,17 @@ def build_verdict(
         headline = (
             f"On this data, a gain from the language model is shown {where}, not over all users."
         )
+    if best == "pays" and known[run].reads_text and not _words_are_compared(records):
+        cautions.append(_WORDS)
     return Verdict(outcome=best, headline=headline, run=run, evidence=evidence, cautions=cautions)
+
+
+def _words_are_compared(records: Sequence[RunRecord]) -> bool:
+    """Returns whether a trained run reads the texts without a language model."""
+    return any(
+        record.reads_text and not (record.uses_language_model or record.yardstick)
+        for record in records
+    )
 
 
 def _gains(results: Sequence[Result], level: float) -> list[Result]:

@@ -70,6 +70,8 @@ class RunManifest(Config):
     dataset: DatasetReference
     text: dict[str, Any] | None = None
     """The text embedding's name, encoder and content hash, where the system uses one."""
+    further_texts: list[dict[str, Any]] = Field(default_factory=list)
+    """The same of each further text embedding that it uses."""
     ids: dict[str, Any] | None = None
     """The run whose item vectors the system started from, where it takes some."""
     base: dict[str, Any] | None = None
@@ -121,15 +123,18 @@ class RunManifest(Config):
     def embed_seconds(self) -> dict[str, float]:
         """Seconds of embedding the texts of items and users, by the hash of the vectors, and those of
         tuning the encoder by the log, by the hash of its weights."""
-        text = self.text or {}
-        own = {
-            part["content_hash"]: float(part.get("seconds", 0.0))
-            for part in (text.get("items"), text.get("users"))
-            if part
-        }
-        if text.get("tuning_seconds"):
-            own[text["encoder"]["weights_sha256"]] = float(text["tuning_seconds"])
+        own: dict[str, float] = {}
+        for text in self.texts:
+            for part in filter(None, (text.get("items"), text.get("users"))):
+                own[part["content_hash"]] = float(part.get("seconds", 0.0))
+            if text.get("tuning_seconds"):
+                own[text["encoder"]["weights_sha256"]] = float(text["tuning_seconds"])
         return own | {k: v for member in self.members for k, v in member.embed_seconds.items()}
+
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        """The text embeddings that the system uses."""
+        return self.further_texts if self.text is None else [self.text, *self.further_texts]
 
 
 def check_fingerprint(manifest: RunManifest, dataset: Dataset) -> None:

@@ -80,8 +80,8 @@ def _data(run: TrainedRun, manifest: RunManifest) -> str:
         if name in statistics:
             rows[label] = statistics[name]
     rows["fingerprint"] = f"`{manifest.dataset.fingerprint[:16]}`"
-    if manifest.text:
-        rows["text embeddings"] = manifest.text.get("name")
+    if manifest.texts:
+        rows["text embeddings"] = ", ".join(str(text.get("name")) for text in manifest.texts)
     if manifest.base:
         rows["language model"] = manifest.base.get("name")
     return f"## Data\n\n{_table(('', ''), rows.items())}"

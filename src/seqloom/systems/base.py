@@ -28,12 +28,14 @@ ConfigT = TypeVar("ConfigT", bound=SystemConfig)
 
 
 class Sizes(Config):
-    """Sizes of the data, stored in the run so that it loads without the data set."""
+    """What a system is built from; stored in the run, so that it loads without the data set."""
 
     num_items: int = Field(ge=1)
     """Number of items, N."""
     text_size: int = Field(0, ge=0)
     """Width of the text embedding, E; 0 if the system uses none."""
+    text_by_language_model: bool = True
+    """Whether a language model made a text embedding that the system uses."""
     id_size: int = Field(0, ge=0)
     """Width of the item vectors of another run; 0 if the system uses none."""
 
@@ -68,7 +70,6 @@ class System(nn.Module, ABC, Generic[ConfigT]):
 
     name: ClassVar[str]
     config_class: ClassVar[type[SystemConfig]]
-    uses_text: ClassVar[bool] = False
     uses_ids: ClassVar[bool] = False
     """Whether it starts from the item vectors of another run (`core.protocols.TakesItemVectors`)."""
     yardstick: ClassVar[bool] = False
@@ -152,8 +153,16 @@ class System(nn.Module, ABC, Generic[ConfigT]):
 
     @property
     def uses_language_model(self) -> bool:
-        """Whether its scores depend on a language model, directly or through a text embedding."""
-        return self.uses_text
+        """Whether its scores depend on a language model, directly or through a text embedding.
+
+        Hashed words, and words that the log taught from random vectors, are no language model.
+        """
+        return bool(self.config.embeddings) and self.sizes.text_by_language_model
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its scores depend on the items' texts."""
+        return bool(self.config.embeddings)
 
     @property
     def max_len(self) -> int | None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from seqloom.backbones.config import AnyEncoderConfig, SASRecEncoderConfig
 from seqloom.core.config import Config, nested
 from seqloom.core.phase import Optimisation, Schedule
+from seqloom.core.protocols import ReadsEmbedding
 from seqloom.data.options import LongHistories
 
 
@@ -32,9 +33,10 @@ class SystemConfig(Config):
         return super().build(nested(values or {}))
 
     @property
-    def reads_text(self) -> bool:
-        """Whether a system that can use a text embedding (`System.uses_text`) does so as configured."""
-        return True
+    def embeddings(self) -> tuple[str | None, ...]:
+        """Names of the text embeddings of the data set that the system reads as configured; None for the
+        default one. By the first one new items are described."""
+        return (self.text,) if isinstance(self, ReadsEmbedding) else ()
 
     @classmethod
     def build_stored(cls, values: Mapping[str, Any]) -> Self:

@@ -176,9 +176,9 @@ class GraphKNNConfig(TextKNNConfig):
     """Number of most recent history items that are used."""
 
     @property
-    def reads_text(self) -> bool:
-        """Whether a text embedding is read."""
-        return self.text_weight > 0
+    def embeddings(self) -> tuple[str | None, ...]:
+        """See `SystemConfig`: none with `text_weight` 0."""
+        return super().embeddings if self.text_weight > 0 else ()
 
 
 class BSARecConfig(IDConfig):

@@ -65,15 +65,10 @@ class GraphKNN(TextKNN):
         self.register_buffer("stand_ins", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("shares", torch.zeros(shape))
 
-    @property
-    def uses_language_model(self) -> bool:
-        """Whether a text embedding is read."""
-        return self.config.reads_text
-
     def initialise(self, data: TrainingData) -> None:
         """Counts transitions in the training part; whitens the text embedding if one is read."""
         config = self.config
-        if config.reads_text:
+        if config.embeddings:
             super().initialise(data)
         rows, counts = count_followers(
             data.dataset.train,
@@ -110,7 +105,7 @@ class GraphKNN(TextKNN):
         Raises:
             ConfigError: no text embedding is read.
         """
-        if not self.config.reads_text:
+        if not self.config.embeddings:
             raise ConfigError(
                 "graphknn takes new items by their text, and this run reads none (text_weight=0); "
                 "train it with a text_weight above 0"
@@ -162,7 +157,7 @@ class GraphKNNScorer:
             scores[:, self._new] = torch.einsum(
                 "bms,ms->bm", scores[:, self._stand_ins], self._shares
             )
-        if self._config.reads_text:
+        if self._config.embeddings:
             scores += self._text.score(items, lengths) * self._config.text_weight
         return scores
 

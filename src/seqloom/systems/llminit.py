@@ -23,7 +23,6 @@ class LLMInit(IDSystem[LLMInitConfig]):
 
     name: ClassVar[str] = "llminit"
     config_class: ClassVar[type[LLMInitConfig]] = LLMInitConfig
-    uses_text: ClassVar[bool] = True
 
     def initialise(self, data: TrainingData) -> None:
         """Initialises the item table from the text embedding."""

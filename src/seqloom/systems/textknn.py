@@ -34,7 +34,6 @@ class TextKNN(System[TextKNNConfig]):
     name: ClassVar[str] = "textknn"
     config_class: ClassVar[type[TextKNNConfig]] = TextKNNConfig
     yardstick: ClassVar[bool] = True
-    uses_text: ClassVar[bool] = True
     new_items_by = "embedding"
     redescribes_items: ClassVar[bool] = True
     vectors: Tensor

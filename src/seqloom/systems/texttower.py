@@ -94,6 +94,16 @@ class TextTower(SequenceSystem[TextTowerConfig]):
             )
 
     @property
+    def uses_language_model(self) -> bool:
+        """Whether the words started from the token vectors of a language model."""
+        return self.config.words.start == "pretrained"
+
+    @property
+    def reads_text(self) -> bool:
+        """True; see `System`."""
+        return True
+
+    @property
     def fixed_entries(self) -> frozenset[str]:
         """The words of the items."""
         return frozenset({"tokens", "starts"})

@@ -27,6 +27,8 @@ from seqloom.text.similar_users import find_similar_users
 
 FORMAT_VERSION = 1
 _REMEDY = "run `seqloom embed --overwrite`"
+WORDS_ALONE = ("hash", "words")
+"""Kinds of encoders without a language model; `words` of a tuning that started from random vectors."""
 UNKNOWN_SOURCE = "not known to seqloom"
 """The first words of `saw` of an imported artefact."""
 
@@ -74,10 +76,19 @@ class TextManifest(Config):
     """The encoder's provenance."""
     tuning_seconds: float = 0.0
     """Seconds that the log took to tune the encoder, if it did."""
+    language_model: bool | None = None
+    """Whether a language model has a part in the vectors; None in embeddings of an older seqloom."""
     width: int
     dtype: Literal["float32"] = "float32"
     items: PartManifest
     users: PartManifest | None
+
+    @property
+    def by_language_model(self) -> bool:
+        """Whether a language model has a part in the vectors; where that is not recorded, by the encoder."""
+        if self.language_model is not None:
+            return self.language_model
+        return self.encoder.get("kind") not in WORDS_ALONE
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,21 @@ def read_tuned_manifest(folder: Path) -> TunedEncoderManifest | None:
         return TunedEncoderManifest.build(raw)
 
 
+def holds_language_model(encoder: str) -> bool | None:
+    """Returns whether a language model has a part in an encoder that the log tuned; None if none did.
+
+    Word vectors have none, unless they started from the token vectors of a model.
+
+    Raises:
+        ArtefactError: the manifest is damaged.
+    """
+    tuned = read_tuned_manifest(Path(encoder))
+    if tuned is None:
+        return None
+    words = tuned.config.get("words", {})
+    return tuned.config.get("kind") != "static" or words.get("start") == "pretrained"
+
+
 def tuned_sources(*encoders: str | None) -> list[TunedSource]:
     """Returns those of the encoders that were tuned, with the sources of each.
 

@@ -26,6 +26,7 @@ from seqloom.pipelines.embed.embed import embed
 from seqloom.pipelines.embed.options import EmbedOptions
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
+from seqloom.runs.folder import load_run
 from seqloom.systems.llmesr.system import LLMESR
 from seqloom.text import store as text_store
 from seqloom.text.neighbours import top_similar
@@ -238,6 +239,25 @@ def test_a_run_of_embeddings_that_are_no_longer_there(root: Path) -> None:
     )
     assert "text of the run, 'prompt'" in failed(root)
     assert folder.exists()
+
+
+def test_every_embedding_of_a_run_is_checked(root: Path) -> None:
+    data = Dataset.load(root / "data")
+    embed(data, EmbedOptions(encoder="hash:48", name="table", users="none"))
+    config = {
+        **SMALL,
+        "epochs": 1,
+        "distillation": {"alpha": 0},
+        "semantic": {"encoder": "recency"},
+        "collaborative_text": "table",
+    }
+    train(data, "llmesr", out=root / "two-texts", config=config, device="cpu")
+    manifest = load_run(root / "two-texts").manifest
+    assert [text["name"] for text in manifest.texts] == ["prompt", "table"]
+    assert not failed(root, "two-texts")
+    again = EmbedOptions(encoder="hash:48", name="table", users="none", item_template="x {title}")
+    embed(data, again, overwrite=True)
+    assert failed(root, "two-texts") == {"text of the run, 'table'", "start of the weights"}
 
 
 def test_a_system_whose_batches_reach_into_what_is_held_out(

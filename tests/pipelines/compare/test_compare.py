@@ -20,7 +20,15 @@ from seqloom.pipelines.compare.setup import describe_setup
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
-from support.datasets import small_config
+from support.datasets import prepared_dataset, say_a_language_model_made, small_config
+
+
+@pytest.fixture(scope="module")
+def shop(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The shop, with an embedding that counts as one by a language model."""
+    own = Dataset.load(shutil.copytree(shop.path, tmp_path_factory.mktemp("shop") / "data"))
+    say_a_language_model_made(own)
+    return own
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +192,18 @@ def test_the_report_shows_audits_and_runs_missing_ones(runs: list[Path], tmp_pat
 def report_page(runs: list[Path], folder: Path, **options: Any) -> str:
     compare(runs, report=folder / "report.html", item_map=0, **options)
     return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_words_are_no_language_model(tmp_path: Path) -> None:
+    data = prepared_dataset(tmp_path / "data")  # with hashed words
+    for system in ("sasrec", "textknn"):
+        train(data, system, out=tmp_path / system, config=small_config(system), device="cpu")
+    found = compare([tmp_path / "sasrec", tmp_path / "textknn"])
+    assert found.verdict.outcome is None
+    assert "language model" not in found.verdict.headline
+    say_a_language_model_made(data)
+    train(data, "textknn", out=tmp_path / "by-model", device="cpu")
+    runs = [tmp_path / name for name in ("sasrec", "by-model")]
+    assert compare(runs).verdict.outcome is not None
+    runs.append(tmp_path / "textknn")
+    assert compare(runs).reference in ("sasrec", "textknn")

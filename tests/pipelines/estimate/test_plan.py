@@ -49,7 +49,7 @@ def built(dataset: Dataset, system: str, **keys: Any) -> tuple[System[Any], Phas
     cls = system_class(system)
     config: Any = cls.config_class.build(SMALL | (PAPER if system == "llmesr" else {}) | keys)
     data = TrainingData(dataset)
-    model = start_system(system, config, sizes_of(dataset, cls, config), data)
+    model = start_system(system, config, sizes_of(dataset, config), data)
     (phase,) = model.phases(data)
     return model, phase, Workload(dataset, model, costs_of(model), config)
 

@@ -91,6 +91,7 @@ def test_embed_reads_the_folder_as_any_encoder(data: Any, static: Any, tmp_path:
     stored = load_embeddings(data, "tuned")
     assert stored.manifest.encoder["tuned_on"] == data.training_hash
     assert "training part" in stored.manifest.items.saw
+    assert not stored.manifest.by_language_model
     config = {"text": "tuned"}
     found = train(data, "textknn", out=tmp_path / "run", config=config, device="cpu")
     assert found.valid == pytest.approx(summary.valid)
@@ -210,6 +211,7 @@ def test_a_model_learns_from_texts_what_a_table_learned_from_the_log(
     assert summary.valid["ndcg@10"] == rows[-1]["valid"]["ndcg@10"]
     assert summary.valid["ndcg@10"] > 0.8
     embed(known, EmbedOptions(encoder=str(tmp_path / "tuned"), name="tuned", users="none"))
+    assert load_embeddings(known, "tuned").manifest.by_language_model
     config = {"text": "tuned", "whitening": 0.0}
     found = train(known, "textknn", out=tmp_path / "run", config=config, device="cpu")
     assert found.valid == pytest.approx(summary.valid)

@@ -44,3 +44,24 @@ def test_keys_of_the_encoder_are_kept_and_stored(semantic: dict[str, Any]) -> No
     for key, value in semantic.items():
         if key != "tower":
             assert getattr(config.semantic, key) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (None,)),
+        ({"text": "a"}, ("a",)),
+        ({"text": "a", "collaborative_text": "b"}, ("b",)),
+        ({"text": "a", "collaborative_text": "b", "distillation.alpha": 0.1}, ("a", "b")),
+        ({"text": "a", "collaborative_text": "b", "semantic.encoder": "recency"}, ("a", "b")),
+        ({"text": "a", "collaborative_text": "a", "semantic.encoder": "shared"}, ("a",)),
+        ({"text": "a", "collaborative_start": "random"}, ()),
+        ({"text": "a", "views": "semantic"}, ()),
+        ({"text": "a", "views": "semantic", "semantic.encoder": "recency"}, ("a",)),
+        ({"text": "a", "views": "collaborative", "collaborative_text": "b"}, ("b",)),
+    ],
+)
+def test_the_embeddings_are_those_that_views_and_distillation_read(
+    given: dict[str, Any], expected: tuple[str | None, ...]
+) -> None:
+    assert LLMESRConfig.build(given).embeddings == expected

@@ -105,9 +105,11 @@ def _check_popularity(run: Run, blind: Dataset, checks: Checks) -> None:
 
 
 def _check_text(run: Run, data: Dataset, checks: Checks) -> None:
-    recorded = run.manifest.text
-    if recorded is None:
-        return
+    for recorded in run.manifest.texts:
+        _check_embedding(recorded, data, checks)
+
+
+def _check_embedding(recorded: dict[str, Any], data: Dataset, checks: Checks) -> None:
     what = (f"text of the run, {recorded['name']!r}", "item texts; users' training part")
     try:
         manifest = read_manifest(data, recorded["name"])

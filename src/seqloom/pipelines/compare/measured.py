@@ -175,6 +175,7 @@ def _evaluated_run(
         seed=system.config.seed,
         series=_series(run),
         uses_language_model=system.uses_language_model,
+        reads_text=system.reads_text,
         yardstick=system.yardstick,
         train_seconds=manifest.cost.seconds_with_members,
         embed_seconds=sum(manifest.embed_seconds.values()),

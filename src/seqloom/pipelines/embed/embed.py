@@ -22,7 +22,7 @@ from seqloom.text.embedding_shards import ShardSet
 from seqloom.text.encoders import TextEncoder, build_encoder
 from seqloom.text.prompts import PromptTexts, item_prompts, user_prompts
 from seqloom.text.store import TextManifest
-from seqloom.text.tuned_manifest import tuning_seconds
+from seqloom.text.tuned_manifest import holds_language_model, tuning_seconds
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def _embed(
         dataset=dataset.fingerprint,
         encoder=encoder.provenance(),
         tuning_seconds=tuning_seconds(options.encoder) if built else 0.0,
+        language_model=holds_language_model(options.encoder) if built else None,
         width=items.vectors.shape[1],
         items=items.manifest,
         users=users.manifest if users else None,

@@ -275,7 +275,7 @@ def _workload(dataset: Dataset, system: str, values: Mapping[str, Any]) -> Workl
     cls = system_class(system)
     config = cls.config_class.build(values)
     assert isinstance(config, TrainsInBatches)
-    sizes = sizes_with_ids(dataset, cls, config)
+    sizes = sizes_with_ids(dataset, config)
     shared = cls.load_shared(config, SILENT)
     with torch.device("meta"):  # shapes alone: a table of any size takes no memory
         model = cls(config, sizes)

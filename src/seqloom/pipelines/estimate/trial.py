@@ -94,7 +94,7 @@ def try_system(
     before = rss_bytes()
     shared = cls.load_shared(config, SILENT)
     with torch.random.fork_rng(), _limit_memory(device, free):
-        sizes = sizes_with_ids(dataset, cls, config)
+        sizes = sizes_with_ids(dataset, config)
         data = _training_data(dataset, config, sizes)
         model = start_system(cls.name, config, sizes, data)
         model.to(device)

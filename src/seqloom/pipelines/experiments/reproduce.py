@@ -286,10 +286,11 @@ def _facts(manifest: RunManifest) -> dict[str, str]:
     if manifest.cost.threads:  # an older seqloom did not record them
         facts["threads"] = str(manifest.cost.threads)
     facts["processes"] = str(manifest.cost.processes)
-    text = manifest.text or {}
-    for part in ("items", "users"):
-        if text.get(part):
-            facts[f"text embedding of {part}"] = text[part]["file_sha256"]
+    for text in manifest.texts:
+        name = "text embedding" if text is manifest.text else f"text embedding {text['name']!r}"
+        for part in ("items", "users"):
+            if text.get(part):
+                facts[f"{name} of {part}"] = text[part]["file_sha256"]
     if manifest.base:
         facts["language model"] = manifest.base["sha256"]
     if manifest.ids:

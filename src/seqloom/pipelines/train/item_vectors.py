@@ -15,7 +15,7 @@ from seqloom.data.store import Dataset
 from seqloom.pipelines.train.start_run import sizes_of
 from seqloom.runs.folder import load_run
 from seqloom.runs.manifest import check_fingerprint
-from seqloom.systems.base import Member, Sizes, System
+from seqloom.systems.base import Member, Sizes
 from seqloom.systems.base_config import SystemConfig
 from seqloom.systems.registry import system_class
 
@@ -59,17 +59,17 @@ def item_vector_size(dataset: Dataset, source: ItemVectorSource) -> int:
         )
     config = cls.config_class.build(source.config)
     with torch.device("meta"):
-        system: Any = cls(config, sizes_of(dataset, cls, config))
+        system: Any = cls(config, sizes_of(dataset, config))
     return int(system.vector_size)
 
 
-def sizes_with_ids(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
+def sizes_with_ids(dataset: Dataset, config: SystemConfig) -> Sizes:
     """Returns the sizes of a system, with the width of the item vectors if it starts from some.
 
     Raises:
         SeqloomError: as `item_vector_size`.
     """
-    sizes = sizes_of(dataset, cls, config)
+    sizes = sizes_of(dataset, config)
     if not isinstance(config, TakesItemVectors):
         return sizes
     width = item_vector_size(dataset, config.item_vector_source)

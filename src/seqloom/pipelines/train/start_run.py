@@ -14,7 +14,7 @@ from seqloom.core.errors import ArtefactError, ConfigError
 from seqloom.core.files import atomic_folder
 from seqloom.core.number_format import format_percent
 from seqloom.core.progress import Progress
-from seqloom.core.protocols import ContinuesRun, ReadsEmbedding
+from seqloom.core.protocols import ContinuesRun
 from seqloom.core.records import record_files
 from seqloom.core.tensors import write_tensors
 from seqloom.data.repeats import REPEATS_FROM
@@ -82,16 +82,16 @@ def update_manifest(
     return manifest
 
 
-def sizes_of(dataset: Dataset, cls: type[System[Any]], config: SystemConfig) -> Sizes:
-    """Returns the sizes that the data decide: the number of items and, if used, the width of the text."""
-    if cls.uses_text and config.reads_text:
-        text = load_embeddings(dataset, _embedding_name(config))
-        return Sizes(num_items=dataset.num_items, text_size=text.width)
-    return Sizes(num_items=dataset.num_items)
-
-
-def _embedding_name(config: SystemConfig) -> str | None:
-    return config.text if isinstance(config, ReadsEmbedding) else None
+def sizes_of(dataset: Dataset, config: SystemConfig) -> Sizes:
+    """Returns what the data decide: the number of items, the width of the text and who made it."""
+    texts = [load_embeddings(dataset, name) for name in config.embeddings]
+    if not texts:
+        return Sizes(num_items=dataset.num_items)
+    return Sizes(
+        num_items=dataset.num_items,
+        text_size=texts[0].width,
+        text_by_language_model=any(text.manifest.by_language_model for text in texts),
+    )
 
 
 def earlier_run(config: SystemConfig) -> Path | None:
@@ -152,10 +152,8 @@ def create_run(
     """Writes what is known before training; the folder replaces what `check_may_create` accepted."""
     from seqloom._version import __version__
 
-    text = None
-    if cls.uses_text and config.reads_text:
-        embeddings = load_embeddings(dataset, _embedding_name(config))
-        text = {"name": embeddings.name, **embeddings.manifest.model_dump(mode="json")}
+    read = [load_embeddings(dataset, name).manifest for name in config.embeddings]
+    texts = [manifest.model_dump(mode="json") for manifest in read]
     manifest = RunManifest(
         seqloom=__version__,
         system=cls.name,
@@ -166,7 +164,8 @@ def create_run(
             split=dataset.split,
             training=dataset.training_hash,
         ),
-        text=text,
+        text=texts[0] if texts else None,
+        further_texts=texts[1:],
         lineage=lineage_of(dataset, earlier_run(config)),
         saw=dict(COMBINED if cls.combines_runs else TRAINED),
         versions=_versions(),

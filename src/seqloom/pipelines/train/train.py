@@ -89,7 +89,7 @@ def train(
     resolved = cls.config_class.build(config)
     check_trackers(trackers)
     _check_options(cls, dataset, resolved, processes, fsdp=fsdp)
-    sizes = sizes_of(dataset, cls, resolved)
+    sizes = sizes_of(dataset, resolved)
     with writer_lock(out, processes, progress):
         manifest = _read_unfinished(
             out, dataset, resolved, system, processes, progress, resume=resume, overwrite=overwrite

@@ -98,11 +98,20 @@ class E4SRec(E4SRecModel):
 
     @property
     def uses_language_model(self) -> bool:
-        """Whether one takes part in the score: not where it is left out, or has the weight or the gate 0."""
+        """Whether one takes part in the score: not where it is left out, or has the weight or the gate 0.
+
+        The words of the text score and the recommender that gave the IDs may have one too.
+        """
         giver = self.giver
         weighed = giver is None or float(self.blend) > 0
         own = self.config.use_llm and weighed and (self.text is None or self.text.reads_states)
-        return own or (giver is not None and giver.uses_language_model)
+        words = self.text is not None and self.text.tower.uses_language_model
+        return own or (weighed and words) or (giver is not None and giver.uses_language_model)
+
+    @property
+    def reads_text(self) -> bool:
+        """See `System`: as candidates' words, or through the recommender that gave the IDs."""
+        return self.text is not None or (self.giver is not None and self.giver.reads_text)
 
     def base_reference(self) -> dict[str, Any]:
         """Returns the identity of the language model."""

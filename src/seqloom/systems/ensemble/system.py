@@ -66,6 +66,12 @@ class Ensemble(System[EnsembleConfig]):
         pairs = zip(self.systems, self.weights.tolist(), strict=True)
         return any(member.uses_language_model and weight > 0 for member, weight in pairs)
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether a member with a weight does."""
+        pairs = zip(self.systems, self.weights.tolist(), strict=True)
+        return any(member.reads_text and weight > 0 for member, weight in pairs)
+
     def initialise(self, data: TrainingData) -> None:
         """Takes the members and fits their weights on the validation part.
 

@@ -143,8 +143,14 @@ class IDGenRec(IDGenRecModels):
 
     @property
     def uses_language_model(self) -> bool:
-        """True, unless validation chose the dense score alone."""
-        return self.tower is None or float(self.blend) < TEXT_ALONE
+        """True, unless validation chose the dense score alone, and its words started at random."""
+        named = self.tower is None or float(self.blend) < TEXT_ALONE
+        return named or (self.tower is not None and self.tower.uses_language_model)
+
+    @property
+    def reads_text(self) -> bool:
+        """True: names are words of the texts."""
+        return True
 
     # See `core.protocols.ExtendsCatalogue`.
 

@@ -142,3 +142,16 @@ class LLMESRConfig(SequenceConfig):
     """Sequence-level fusion."""
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     """Self-distillation between similar users."""
+
+    @property
+    def table_text(self) -> str | None:
+        """Name of the text embedding that starts the item table."""
+        return self.text if self.collaborative_text is None else self.collaborative_text
+
+    @property
+    def embeddings(self) -> tuple[str | None, ...]:
+        """See `SystemConfig`; the one of `text` first, if views or distillation read it."""
+        table = self.views != "semantic" and self.collaborative_start == "pca"
+        views = self.views != "collaborative" and self.semantic.encoder != "tower"
+        read = [self.text] if views or self.distillation.alpha > 0 else []
+        return tuple(dict.fromkeys([*read, self.table_text] if table else read))

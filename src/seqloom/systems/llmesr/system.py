@@ -47,7 +47,6 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     name: ClassVar[str] = "llmesr"
     config_class: ClassVar[type[LLMESRConfig]] = LLMESRConfig
-    uses_text: ClassVar[bool] = True
     new_items_by = "embedding"  # of one with a text tower: "words"
     redescribes_items: ClassVar[bool] = True
     blend: Tensor
@@ -113,11 +112,21 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         frozen = self.semantic is not None and not self.config.semantic.trained_text
         return frozenset({"semantic.text"}) if frozen else frozenset()
 
+    @property
+    def uses_language_model(self) -> bool:
+        """See `System`; the words of a tower may have one too."""
+        tower = isinstance(self.semantic, TextTower) and self.semantic.uses_language_model
+        return tower or super().uses_language_model
+
+    @property
+    def reads_text(self) -> bool:
+        """See `System`; a tower reads the words."""
+        return isinstance(self.semantic, TextTower) or super().reads_text
+
     def initialise(self, data: TrainingData) -> None:
         """Initialises both item tables from the text embedding."""
         std, whitening = self.config.initial_std, self.config.whitening
         width = self.config.encoder.hidden_size
-        text = load_embeddings(data.dataset, self.config.text).items
         if isinstance(self.semantic, TextTower):
             try:
                 self.semantic.initialise(data)
@@ -126,16 +135,17 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
                     f"{error}; or set semantic.encoder=recency, which reads the text embedding alone"
                 ) from None
         elif isinstance(self.semantic, RecencyView):
+            text = load_embeddings(data.dataset, self.config.text).items
             self.semantic.initialise(text, self.config.semantic.whitening)
         elif self.semantic is not None:
+            text = load_embeddings(data.dataset, self.config.text).items
             self.semantic.initialise(text, std, whitening)
         if self.collaborative is None:
             return
         if self.config.collaborative_start == "random":
             nn.init.normal_(self.collaborative, std=std)
             return
-        if self.config.collaborative_text is not None:
-            text = load_embeddings(data.dataset, self.config.collaborative_text).items
+        text = load_embeddings(data.dataset, self.config.table_text).items
         with torch.no_grad():
             self.collaborative.copy_(scaled_pca(text, width, std, whitening))
 

@@ -61,5 +61,23 @@ def test_the_kind_is_read_from_the_manifest(
     assert bool(reason) == (kind is None)
 
 
+def test_a_language_model_that_takes_no_part_is_none() -> None:
+    base = {"name": "smol", "num_layers": 4}
+    words = {"tower": {"words": {"start": "random"}}}
+    run = manifest("e4srec", base=base)
+    assert text_kind(run, words, uses_language_model=False)[0] == "words"
+    assert text_kind(run, words, uses_language_model=False, reads_text=False)[0] == "ids"
+    dense = {"dense": {"tower": {"words": {"start": "random"}}}}
+    assert text_kind(manifest("idgenrec"), dense, uses_language_model=False)[0] == "words"
+
+
+def test_a_tower_counts_where_its_view_does() -> None:
+    config: dict[str, Any] = {"semantic": {"encoder": "tower"}, "views": "both"}
+    assert text_kind(manifest("llmesr"), config)[0] == "tuned"
+    alone = {**config, "views": "collaborative"}
+    table = manifest("llmesr", text=text(kind="sentence-transformers"))
+    assert text_kind(table, alone)[0] == "pretrained"
+
+
 def test_what_only_counts_is_in_no_chain() -> None:
     assert text_kind(manifest("popularity"), {}, counts_only=True)[0] is None

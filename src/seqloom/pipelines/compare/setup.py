@@ -17,10 +17,16 @@ def describe_setup(run: Run) -> Setup:
     """Returns settings, encoder, hardware, epochs and what the run knows of texts."""
     manifest = run.manifest
     config = run.system.config.model_dump(mode="json")
-    kind, reason = text_kind(manifest, config, counts_only=run.system.yardstick)
+    kind, reason = text_kind(
+        manifest,
+        config,
+        counts_only=run.system.yardstick,
+        uses_language_model=run.system.uses_language_model,
+        reads_text=run.system.reads_text,
+    )
     return Setup(
         settings=dict(_flat(config)),
-        encoder=_encoder(manifest, config),
+        encoder=_encoder(manifest, config, uses_language_model=run.system.uses_language_model),
         device=_device(manifest),
         epochs=_epochs(manifest),
         text_kind=kind,
@@ -29,34 +35,61 @@ def describe_setup(run: Run) -> Setup:
 
 
 def text_kind(
-    manifest: RunManifest, config: Mapping[str, Any], *, counts_only: bool = False
+    manifest: RunManifest,
+    config: Mapping[str, Any],
+    *,
+    counts_only: bool = False,
+    uses_language_model: bool = True,
+    reads_text: bool = True,
 ) -> tuple[TextKind | None, str]:
     """Returns what a run knows of texts; None with a reason where that is unknown or has no place.
 
     The log tunes text where the encoder was tuned on it, or the system trains word vectors of its own.
+
+    Args:
+        uses_language_model: whether one takes part; a run that holds one may have learned to leave it out.
+        reads_text: whether texts decide the scores.
     """
     if manifest.members:
         return None, "an ensemble of several runs"
     if counts_only:
         return None, "it only counts or looks up"
-    if manifest.base is not None or manifest.system == "idgenrec":
+    if uses_language_model and (manifest.base is not None or manifest.system == "idgenrec"):
         return "model", ""
+    if not reads_text:
+        return "ids", ""
     if manifest.text is not None:
         return _kind_of_vectors(manifest, config)
-    words = config.get("words")
-    if isinstance(words, Mapping):  # a system that reads the words itself
+    if _view_is_tower(config):
+        return "tuned", ""
+    words = _words(config)
+    if words is not None:  # a system that reads the words itself
         return ("words" if words.get("start") == "random" else "tuned"), ""
     return "ids", ""
+
+
+def _words(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the section of the words that a system, or a tower within it, reads."""
+    for section in (config, config.get("tower"), (config.get("dense") or {}).get("tower")):
+        words = (section or {}).get("words")
+        if isinstance(words, Mapping):
+            return words
+    return None
+
+
+def _view_is_tower(config: Mapping[str, Any]) -> bool:
+    """Returns whether a text tower is one view of an LLM-ESR."""
+    semantic = config.get("semantic")
+    if not isinstance(semantic, Mapping) or config.get("views") == "collaborative":
+        return False
+    return semantic.get("encoder") == "tower"
 
 
 def _kind_of_vectors(
     manifest: RunManifest, config: Mapping[str, Any]
 ) -> tuple[TextKind | None, str]:
     encoder = (manifest.text or {}).get("encoder") or {}
-    semantic = config.get("semantic")
-    if encoder.get("tuned_on") or (
-        isinstance(semantic, Mapping) and semantic.get("encoder") == "tower"
-    ):
+    if encoder.get("tuned_on") or _view_is_tower(config):
         return "tuned", ""
     if encoder.get("kind") == "hash":
         return "words", ""
@@ -65,16 +98,16 @@ def _kind_of_vectors(
     return None, "its manifest does not tell by which encoder its text vectors were made"
 
 
-def _encoder(manifest: RunManifest, config: Mapping[str, Any]) -> str:
-    if manifest.base is not None:
+def _encoder(manifest: RunManifest, config: Mapping[str, Any], *, uses_language_model: bool) -> str:
+    if manifest.base is not None and uses_language_model:
         return f"{manifest.base['name']} ({manifest.base['num_layers']} layers)"
     if manifest.text is not None:
         encoder = manifest.text.get("encoder") or {}
         name = encoder.get("name") or encoder.get("model") or encoder.get("kind", "unknown")
         tuned = ", tuned by the log" if encoder.get("tuned_on") else ""
         return f"{name}{tuned}, {manifest.text.get('width', '?')} dimensions"
-    words = config.get("words")
-    if isinstance(words, Mapping):
+    words = _words(config)
+    if words is not None:
         return f"own word vectors, {words.get('start')} start"
     return ""
 

@@ -19,6 +19,7 @@ from seqloom.hub.run_repositories import is_hub_address, parse_address
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.train.train import train
 from seqloom.runs.folder import load_run
+from seqloom.runs.model_card import model_card
 from seqloom.runs.published import check_published, write_published
 from support.datasets import small_config
 from support.hub_server import Repositories, hub_server
@@ -125,6 +126,10 @@ def test_the_card_is_made_from_the_manifest(run: Path, tmp_path: Path) -> None:
     assert f"| all | {metrics['users']} | {metrics['metrics']['hr@10']:.4f} |" in body
     for text in ("| users | 60 |", "| tail_item |", "## Limits", "`apache-2.0`", "seed: 42"):
         assert text in body, text
+    # The text embedding is one of hashed words.
+    assert "language model has learnt" not in body
+    loaded.system.sizes = loaded.system.sizes.model_copy(update={"text_by_language_model": True})
+    assert "language model has learnt" in model_card(loaded, loaded.manifest, [], licence=None)
 
 
 def test_a_card_without_evaluation_or_licence_says_so(run: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def model_card(
         _data(run, manifest),
         _training(run, manifest),
         _results(evaluations),
-        _limits(manifest, evaluations),
+        _limits(run, manifest, evaluations),
         "## Licence\n\n" + (f"`{licence}`\n" if licence else "The publisher states no licence.\n"),
     ]
     return "\n".join(sections)
@@ -119,7 +119,9 @@ def _results(evaluations: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _limits(manifest: RunManifest, evaluations: Sequence[Mapping[str, Any]]) -> str:
+def _limits(
+    run: TrainedRun, manifest: RunManifest, evaluations: Sequence[Mapping[str, Any]]
+) -> str:
     limits = [
         "It recommends items of its own catalogue alone; unknown ids are left out of histories.",
         "It was trained on one log, whose users and exposure it repeats: items that few people met are "
@@ -128,7 +130,7 @@ def _limits(manifest: RunManifest, evaluations: Sequence[Mapping[str, Any]]) -> 
     ]
     if manifest.added_items:
         limits.append(f"{manifest.added_items:,} items were added after training, by their texts.")
-    if manifest.text or manifest.base:
+    if run.system.uses_language_model:
         limits.append("What its language model has learnt of the world, errors included, is in it.")
     if not evaluations:
         limits.append("Without an evaluation nothing is known of its quality.")

@@ -65,7 +65,6 @@ COVERED = {
     "pipelines/train/fit_run.py": "contracts/test_system_contract.py",
     "systems/tuned_text/config.py": "docs/test_tuned_text.py",
     "systems/tuned_text/distilled.py": "systems/tuned_text/test_distillation.py",
-    "text/tuned_manifest.py": "pipelines/train/test_tune_encoder.py",
     "text/words/vocabulary.py": "systems/test_texttower.py",
     "pipelines/train/textual_ids.py": "pipelines/train/test_foundation.py",
     "pipelines/train/train.py": "contracts/test_system_contract.py",

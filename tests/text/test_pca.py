@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqloom.core.errors import ConfigError
-from seqloom.text.pca import pca
+from seqloom.text.pca import pca, principal_axes
 
 
 def by_svd(matrix: torch.Tensor, dims: int) -> Any:
@@ -37,3 +37,22 @@ def test_bad_input_is_refused() -> None:
         pca(torch.zeros(10, 3), 4)
     with pytest.raises(ConfigError, match="NaN"):
         pca(torch.full((3, 3), torch.nan), 1)
+
+
+def test_axes_of_equal_variance_do_not_depend_on_rounding() -> None:
+    # Three columns of equal variance, two that are each other's mirror, one without variance.
+    eye = torch.eye(3).repeat(4, 1) * torch.tensor([1.0, -1.0]).repeat_interleave(6)[:, None]
+    pair = torch.randn(12, 1, generator=torch.Generator().manual_seed(2)) * 3
+    matrix = torch.cat([eye, pair, -pair, torch.ones(12, 1)], dim=1)
+    expected = principal_axes(matrix, 6)
+    first = expected.axes[:, 0]
+    assert float(first[3]) == pytest.approx(0.5**0.5, abs=0.1)
+    assert float(first[3]) == pytest.approx(-float(first[4]), abs=1e-9)
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        noise = 1 + 1e-15 * torch.randn(matrix.shape, generator=generator, dtype=torch.float64)
+        order = torch.randperm(12, generator=generator)
+        again = principal_axes((matrix.double() * noise)[order], 6)
+        torch.testing.assert_close(again.axes, expected.axes, rtol=0, atol=1e-6)
+    product = expected.axes.T @ expected.axes
+    torch.testing.assert_close(product, torch.eye(6, dtype=torch.float64))

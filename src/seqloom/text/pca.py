@@ -10,6 +10,10 @@ from torch import Tensor
 from seqloom.core.errors import ConfigError
 
 _BLOCK = 65_536
+_EQUAL = 1e-12
+"""Variances that differ by at most this share of the largest one are equal but for rounding."""
+_TIE = 1e-6
+"""Entries whose magnitudes differ by at most this share are tied."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class PrincipalAxes:
     mean: Tensor
     """[E] float64, the mean of the rows."""
     axes: Tensor
-    """[E, dims] float64, orthonormal columns; the entry of largest magnitude of each is positive."""
+    """[E, dims] float64, orthonormal columns; the first of the entries of largest magnitude is positive."""
     deviations: Tensor
     """[dims] float64, standard deviation (divided by N) along each axis; 0 if it is only rounding error."""
 
@@ -36,6 +40,9 @@ class PrincipalAxes:
 def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
     """Computes the first `dims` principal axes of the rows: exact, in float64, deterministic.
 
+    Axes of equal variance, which every rotation among them would serve as well, are those nearest to single
+    columns of the matrix, so that processors agree on them.
+
     Raises:
         ConfigError: `dims` is not between 1 and the smaller side of the matrix, or a value is not
             finite.
@@ -50,14 +57,38 @@ def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
         )
     mean, covariance, _ = moments(matrix)
     variances, vectors = torch.linalg.eigh(covariance)  # ascending order
-    variances = variances.flip(0)[:dims]
-    axes = vectors.flip(1)[:, :dims]
-    largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))  # [1, dims]
-    axes = axes * torch.where(largest < 0, -1.0, 1.0)
+    variances = variances.flip(0)
+    axes = _settled(variances, vectors.flip(1), dims)
+    variances = variances[:dims]
     # Variances below the rounding error of the largest one are noise, which must not be amplified.
     noise = variances[0].clamp(min=0) * width * torch.finfo(torch.float64).eps
     deviations = torch.where(variances > noise, variances.clamp(min=0).sqrt(), 0.0)
     return PrincipalAxes(mean, axes, deviations)
+
+
+def _settled(variances: Tensor, vectors: Tensor, dims: int) -> Tensor:
+    """Settles what an eigendecomposition leaves open: signs, and the axes among equal variances.
+
+    Shapes: variances [E] in descending order, vectors [E, E] -> [E, dims].
+    """
+    equal = _EQUAL * float(variances[0].clamp(min=0))
+    values = variances.tolist()
+    axes = vectors[:, :dims].clone()
+    first = 0
+    while first < dims:
+        last = first + 1
+        while last < len(values) and values[first] - values[last] <= equal:
+            last += 1
+        rest = vectors[:, first:last]
+        for place in range(first, min(last, dims)):
+            # Row i of `rest` is the part of column i of the matrix that lies among these axes.
+            lengths = rest.norm(dim=1)
+            longest = int((lengths >= (1 - _TIE) * lengths.max()).nonzero()[0])
+            direction = rest[longest] / lengths[longest]
+            axes[:, place] = rest @ direction
+            rest = rest - (rest @ direction)[:, None] * direction
+        first = last
+    return axes
 
 
 def moments(matrix: Tensor) -> tuple[Tensor, Tensor, float]:

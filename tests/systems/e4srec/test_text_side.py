@@ -259,11 +259,17 @@ def test_a_language_model_without_weight_or_gate_takes_no_part(dataset: Dataset)
     system.blend.fill_(0.5)
     assert system.uses_language_model
     system.blend.fill_(0.0)
-    system.giver = SimpleNamespace(uses_language_model=False)  # type: ignore[assignment]
+    giver = SimpleNamespace(uses_language_model=False, reads_text=False)
+    system.giver = giver  # type: ignore[assignment]
     assert not system.uses_language_model
+    assert not system.reads_text
     system.blend.fill_(0.5)
     assert system.uses_language_model
+    assert system.reads_text
     with torch.no_grad():
         system.text.gate.zero_()
     assert not system.uses_language_model
+    assert system.reads_text
+    giver.uses_language_model = True
+    assert system.uses_language_model
     assert not build(dataset, use_llm=False).uses_language_model

@@ -102,16 +102,21 @@ class E4SRec(E4SRecModel):
 
         The words of the text score and the recommender that gave the IDs may have one too.
         """
-        giver = self.giver
-        weighed = giver is None or float(self.blend) > 0
-        own = self.config.use_llm and weighed and (self.text is None or self.text.reads_states)
+        own = self.config.use_llm and (self.text is None or self.text.reads_states)
         words = self.text is not None and self.text.tower.uses_language_model
-        return own or (weighed and words) or (giver is not None and giver.uses_language_model)
+        giver = self.giver is not None and self.giver.uses_language_model
+        return (self._is_weighed and (own or words)) or giver
 
     @property
     def reads_text(self) -> bool:
         """See `System`: as candidates' words, or through the recommender that gave the IDs."""
-        return self.text is not None or (self.giver is not None and self.giver.reads_text)
+        giver = self.giver is not None and self.giver.reads_text
+        return (self._is_weighed and self.text is not None) or giver
+
+    @property
+    def _is_weighed(self) -> bool:
+        """Whether anything but the giver's score is in the score."""
+        return self.giver is None or float(self.blend) > 0
 
     def base_reference(self) -> dict[str, Any]:
         """Returns the identity of the language model."""

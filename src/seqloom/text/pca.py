@@ -23,7 +23,8 @@ class PrincipalAxes:
     mean: Tensor
     """[E] float64, the mean of the rows."""
     axes: Tensor
-    """[E, dims] float64, orthonormal columns; the first of the entries of largest magnitude is positive."""
+    """[E, dims] float64, orthonormal columns; of one with a variance of its own the first of the entries of
+    largest magnitude is positive."""
     deviations: Tensor
     """[dims] float64, standard deviation (divided by N) along each axis; 0 if it is only rounding error."""
 
@@ -40,8 +41,8 @@ class PrincipalAxes:
 def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
     """Computes the first `dims` principal axes of the rows: exact, in float64, deterministic.
 
-    Axes of equal variance, which every rotation among them would serve as well, are those nearest to single
-    columns of the matrix, so that processors agree on them.
+    Among axes of equal variance, which every rotation would serve as well, some are drawn by fixed numbers, so
+    that processors agree on them.
 
     Raises:
         ConfigError: `dims` is not between 1 and the smaller side of the matrix, or a value is not
@@ -79,16 +80,27 @@ def _settled(variances: Tensor, vectors: Tensor, dims: int) -> Tensor:
         last = first + 1
         while last < len(values) and values[first] - values[last] <= equal:
             last += 1
-        rest = vectors[:, first:last]
-        for place in range(first, min(last, dims)):
-            # Row i of `rest` is the part of column i of the matrix that lies among these axes.
-            lengths = rest.norm(dim=1)
-            longest = int((lengths >= (1 - _TIE) * lengths.max()).nonzero()[0])
-            direction = rest[longest] / lengths[longest]
-            axes[:, place] = rest @ direction
-            rest = rest - (rest @ direction)[:, None] * direction
+        if last == first + 1:
+            axes[:, first] *= _sign(axes[:, first])
+        else:
+            space, wanted = vectors[:, first:last], min(last, dims) - first
+            drawn = torch.randn(
+                len(vectors),
+                wanted,
+                dtype=torch.float64,
+                generator=torch.Generator().manual_seed(first),
+            )
+            turn, triangle = torch.linalg.qr(space.T @ drawn)
+            axes[:, first : first + wanted] = space @ (turn * triangle.diagonal().sign())
         first = last
     return axes
+
+
+def _sign(axis: Tensor) -> float:
+    """Returns the sign of the first of the entries of largest magnitude. Shapes: [E]."""
+    sizes = axis.abs()
+    largest = int((sizes >= (1 - _TIE) * sizes.max()).nonzero()[0])
+    return -1.0 if axis[largest] < 0 else 1.0
 
 
 def moments(matrix: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -92,7 +92,7 @@ def runs(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     folder = tmp_path_factory.mktemp("runs")
     for name in ("llmesr", "sasrec", "itemknn", "popularity"):
         # With this seed validation keeps both views of llmesr.
-        config = {**small, "seed": 1} if name in ("llmesr", "sasrec") else {}
+        config = {**small, "seed": 7} if name in ("llmesr", "sasrec") else {}
         train(dataset, name, out=folder / name, config=config, device="cpu")
     evaluate(folder / "llmesr", device="cpu")
     return {name: folder / name for name in ("llmesr", "sasrec", "itemknn", "popularity")}

@@ -41,8 +41,8 @@ class PrincipalAxes:
 def principal_axes(matrix: Tensor, dims: int) -> PrincipalAxes:
     """Computes the first `dims` principal axes of the rows: exact, in float64, deterministic.
 
-    Among axes of equal variance, which every rotation would serve as well, some are drawn by fixed numbers, so
-    that processors agree on them.
+    Any rotation among axes of equal variance would serve as well. Fixed numbers draw one, so that processors
+    agree.
 
     Raises:
         ConfigError: `dims` is not between 1 and the smaller side of the matrix, or a value is not

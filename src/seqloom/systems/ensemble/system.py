@@ -63,14 +63,18 @@ class Ensemble(System[EnsembleConfig]):
     @property
     def uses_language_model(self) -> bool:
         """Whether a member with a weight uses one."""
-        pairs = zip(self.systems, self.weights.tolist(), strict=True)
-        return any(member.uses_language_model and weight > 0 for member, weight in pairs)
+        return any(member.uses_language_model for member in self._weighed)
 
     @property
     def reads_text(self) -> bool:
         """Whether a member with a weight does."""
+        return any(member.reads_text for member in self._weighed)
+
+    @property
+    def _weighed(self) -> list[System[Any]]:
+        """The members with a weight above 0."""
         pairs = zip(self.systems, self.weights.tolist(), strict=True)
-        return any(member.reads_text and weight > 0 for member, weight in pairs)
+        return [member for member, weight in pairs if weight > 0]
 
     def initialise(self, data: TrainingData) -> None:
         """Takes the members and fits their weights on the validation part.

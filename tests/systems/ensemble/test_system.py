@@ -183,3 +183,19 @@ def test_a_server_answers_from_an_ensemble_and_explains_by_member(
     assert set(explained.views) == {"sasrec", "gru4rec"}
     total = sum(part.score for part in explained.views.values())
     assert total == pytest.approx(explained.score, rel=1e-4)
+
+
+def test_only_members_with_a_weight_are_asked_for_text_and_language_model(
+    dataset: Dataset, members: dict[str, str], tmp_path: Path
+) -> None:
+    train(dataset, "textknn", out=tmp_path / "text", device="cpu")
+    paths = [members["sasrec"], str(tmp_path / "text")]
+    train(dataset, "ensemble", out=tmp_path / "both", config={"runs": paths}, device="cpu")
+    system: Any = load_run(tmp_path / "both").system
+    text = system.systems[1]
+    text.sizes = text.sizes.model_copy(update={"text_by_language_model": True})
+    for weight in (0.0, 0.5):
+        system.weights[1] = weight
+        assert system.reads_text == system.uses_language_model == (weight > 0)
+    text.sizes = text.sizes.model_copy(update={"text_by_language_model": False})
+    assert (system.reads_text, system.uses_language_model) == (True, False)

@@ -96,12 +96,17 @@ def test_the_error_is_at_most_that_of_plain_torch(
     actual = fused(hidden, weight, truth, offset, parts)
     # The interpreter cuts numbers to bfloat16 where a device rounds them.
     slack = 5e-6 if dtype == torch.float32 else 2**-7
-    for name, got, other, true in zip(
-        ("value", "of hidden", "of weight"), actual, usual, exact, strict=True
+    # A float32 logit is off by a few roundings of its own size, however small the loss that is left of it.
+    # The order of a sum, hence the processor, decides by how many. Gradients are products of what is off.
+    largest = (hidden.double() @ weight.double().t()).abs().max() + (3 if shifted else 0)
+    rounding = 4 * 2**-24 * largest
+    factors = (1.0, 3 * float(weight.abs().max()), 3 * float(hidden.abs().max()))
+    for name, got, other, true, factor in zip(
+        ("value", "of hidden", "of weight"), actual, usual, exact, factors, strict=True
     ):
-        scale = true.abs().max()
-        error, allowed = (got.double() - true).abs().max(), (other.double() - true).abs().max()
-        assert error <= allowed + slack * scale, (name, float(error), float(allowed))
+        error, usual_error = ((x.double() - true).abs().max() for x in (got, other))
+        allowed = usual_error + slack * true.abs().max() + factor * rounding
+        assert error <= allowed, (name, float(error), float(allowed))
 
 
 @needs_triton

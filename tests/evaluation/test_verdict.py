@@ -110,6 +110,14 @@ def test_seeds_and_a_biased_choice_are_cautions() -> None:
     assert made.cautions == ["One data set: another may turn the order."]
 
 
+def test_a_language_model_without_weight_is_named() -> None:
+    runs = [record("sasrec"), record("llmesr", unused_language_model=True)]
+    made = build_verdict(runs, REFERENCE, {"llmesr": difference(0.06, 0.01)}, {})
+    assert "The language model of llmesr has no weight in the scores." in made.cautions
+    used = build_verdict(RUNS, REFERENCE, {"llmesr": difference(0.06, 0.01)}, {})
+    assert not any("no weight" in caution for caution in used.cautions)
+
+
 def test_a_gain_may_be_that_of_the_words() -> None:
     outcomes: dict[str, Outcome] = {"llmesr": "pays"}
     model = record("llmesr", uses_language_model=True, reads_text=True)

@@ -47,6 +47,8 @@ class RunRecord(Config):
     series: str = ""
     """Equal for runs that differ only in their seed; empty where that is not known."""
     uses_language_model: bool = False
+    unused_language_model: bool = False
+    """Whether it holds a language model, or text vectors by one, that its scores do not depend on."""
     reads_text: bool = False
     """Whether its scores depend on the items' texts, by a language model or as mere words."""
     yardstick: bool = False

@@ -196,6 +196,9 @@ def _cautions(records: Sequence[RunRecord], reference: Reference) -> list[str]:
         cautions.append(f"One seed each{numbers}: another training may turn close results.")
     elif alone:
         cautions.append(f"{alone} of {len(seeds)} systems were trained with one seed only.")
+    unused = [record.name for record in records if record.unused_language_model]
+    if unused:
+        cautions.append(f"The language model of {join_names(unused)} has no weight in the scores.")
     if reference.biased:
         cautions.append(
             f"{reference.name} was chosen as the reference on the part that is tested, which flatters it."

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from seqloom.core.phase import Steps
 from seqloom.systems.base import TrainingData
 from seqloom.systems.sequence import RankingPhase, SequenceSystem
 
 TEXT_ALONE = 1e3
-"""Weight of the score of the text at which an untrained other score does not count."""
+"""Blend from which on the score of the text is the only one."""
+
+
+def score_weights(blend: Tensor) -> Tensor:
+    """Returns the weights of another score and of the text's: 1 and the blend, or 0 and 1 for the text alone.
+
+    Shapes: blend scalar -> [2].
+    """
+    alone = (blend >= TEXT_ALONE).to(blend.dtype)
+    return torch.stack([1 - alone, alone + (1 - alone) * blend])
 
 
 class ViewPhase(RankingPhase):

@@ -9,6 +9,7 @@ DATASET/text/default.json                    the name of the default embeddings
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -85,10 +86,13 @@ class TextManifest(Config):
 
     @property
     def by_language_model(self) -> bool:
-        """Whether a language model has a part in the vectors; where that is not recorded, by the encoder."""
-        if self.language_model is not None:
-            return self.language_model
-        return self.encoder.get("kind") not in WORDS_ALONE
+        """Whether a language model has a part in the vectors."""
+        return is_by_language_model(self.language_model, self.encoder)
+
+
+def is_by_language_model(recorded: bool | None, encoder: Mapping[str, Any]) -> bool:
+    """Returns what a manifest of embeddings recorded or, where it did not, what its encoder tells."""
+    return encoder.get("kind") not in WORDS_ALONE if recorded is None else recorded
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seqloom.pipelines.compare.setup import text_kind
+from seqloom.pipelines.compare.setup import holds_language_model, text_kind
 from seqloom.runs.manifest import RunManifest
 
 
@@ -67,6 +67,9 @@ def test_a_language_model_that_takes_no_part_is_none() -> None:
     run = manifest("e4srec", base=base)
     assert text_kind(run, words, uses_language_model=False)[0] == "words"
     assert text_kind(run, words, uses_language_model=False, reads_text=False)[0] == "ids"
+    towered = {"semantic": {"encoder": "tower", "tower": words["tower"]}, "views": "both"}
+    esr = manifest("llmesr", text=text(kind="sentence-transformers"))
+    assert text_kind(esr, towered, uses_language_model=False)[0] == "words"
     dense = {"dense": {"tower": {"words": {"start": "random"}}}}
     assert text_kind(manifest("idgenrec"), dense, uses_language_model=False)[0] == "words"
 
@@ -77,6 +80,25 @@ def test_a_tower_counts_where_its_view_does() -> None:
     alone = {**config, "views": "collaborative"}
     table = manifest("llmesr", text=text(kind="sentence-transformers"))
     assert text_kind(table, alone)[0] == "pretrained"
+
+
+def test_a_run_holds_a_language_model_by_its_base_its_text_or_its_system() -> None:
+    held = [
+        manifest("e4srec", base={"name": "smol", "num_layers": 4}),
+        manifest("llminit", text=text(kind="transformers")),
+        manifest("llmesr", further_texts=[text(kind="transformers")]),
+        manifest("idgenrec"),
+    ]
+    assert all(holds_language_model(run) for run in held)
+    random = {"language_model": False, "encoder": {"kind": "transformers"}}
+    members = [{"run": "a", "system": "e4srec", "weights_sha256": ""}]
+    none = [
+        manifest("sasrec"),
+        manifest("llminit", text=text(kind="hash")),
+        manifest("llminit", text=random),
+        manifest("ensemble", members=members, base={"name": "smol"}),
+    ]
+    assert not any(holds_language_model(run) for run in none)
 
 
 def test_what_only_counts_is_in_no_chain() -> None:

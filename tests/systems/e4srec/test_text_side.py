@@ -23,6 +23,7 @@ from seqloom.systems.e4srec import scorer
 from seqloom.systems.e4srec.config import E4SRecConfig
 from seqloom.systems.e4srec.system import E4SRec
 from seqloom.systems.tail_blend import RememberingBlendPhase
+from seqloom.systems.view_phase import TEXT_ALONE
 from support.datasets import SMALL, tiny_dataset
 from support.language_models import save_tiny_bert, shared_tiny_llama
 
@@ -101,6 +102,17 @@ def test_with_the_gate_at_zero_it_is_the_text_tower_and_reads_nothing(
     batch = HISTORIES.pad(8)
     own = text.tower.queries(batch.items, batch.lengths, text.tower.item_vectors())
     torch.testing.assert_close(queries(system), own)
+
+
+def test_the_text_alone_leaves_the_giver_out(dataset: Dataset, giver: Path) -> None:
+    system = build(dataset, ids={"run": str(giver)})
+    system._take(Member("giver", load_run(giver).system))
+    system.blend.fill_(TEXT_ALONE)
+    batch = HISTORIES.select(torch.arange(4)).pad(8)
+    with torch.inference_mode():
+        scores = system.scorer().score(batch.items, batch.lengths)
+        read = system.last_states(batch.items, batch.lengths)
+        torch.testing.assert_close(scores, read @ system.candidates().T)
 
 
 @pytest.mark.parametrize("many", [0, 1 << 60])
@@ -272,4 +284,7 @@ def test_a_language_model_without_weight_or_gate_takes_no_part(dataset: Dataset)
     assert system.reads_text
     giver.uses_language_model = True
     assert system.uses_language_model
+    system.blend.fill_(TEXT_ALONE)
+    assert not system.uses_language_model
+    assert system.reads_text
     assert not build(dataset, use_llm=False).uses_language_model

@@ -17,6 +17,7 @@ from seqloom.systems.llmesr.recency_view import RecencyView
 from seqloom.systems.llmesr.system import LLMESR
 from seqloom.systems.tail_blend import SCORE_BLENDS
 from seqloom.systems.textknn import TextKNN, TextKNNConfig
+from seqloom.systems.view_phase import TEXT_ALONE
 from seqloom.text.store import load_embeddings
 from support.datasets import SMALL
 
@@ -115,13 +116,26 @@ def test_a_tower_is_validated_alone_and_then_with_the_other_view(dataset: Datase
     tower = system.semantic
     with torch.inference_mode():
         alone = tower.eval().queries(ITEMS, LENGTHS, tower.item_vectors()) @ tower.item_vectors().T
-    torch.testing.assert_close(scores_of(system) / 1e3, alone, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(scores_of(system), alone)
     ALONE.add_up(text.loss(batch))["loss"].backward()
     trained = {name for name, value in system.named_parameters() if value.grad is not None}
     assert all(name.startswith("semantic.") for name in trained)
     assert "semantic.words.vectors" in trained
     ranking.steps(0)
     assert float(system.blend) == pytest.approx(0.7)
+
+
+def test_a_view_that_is_left_out_uses_no_language_model(dataset: Dataset) -> None:
+    """The item table starts from a language model's text; the words of the tower start at random."""
+    system = build(dataset, "semantic.encoder=tower", "semantic.tower.words.start=random")
+    for blend, used in ((0.0, True), (0.5, True), (TEXT_ALONE, False)):
+        system.blend.fill_(blend)
+        assert system.uses_language_model == used
+        assert system.reads_text
+    bare = build(dataset, "semantic.encoder=tower", "collaborative_start=random")
+    for blend in (0.0, 0.5, TEXT_ALONE):
+        bare.blend.fill_(blend)
+        assert bare.reads_text == (blend > 0)
 
 
 def test_the_text_is_never_trained_and_weights_are_few(dataset: Dataset) -> None:

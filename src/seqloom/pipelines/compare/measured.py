@@ -21,6 +21,7 @@ from seqloom.evaluation.ranks_file import RankTable, read_ranks
 from seqloom.evaluation.record import GroupResult, OtherProtocol, RunRecord
 from seqloom.pipelines.compare.latency import measure_latency
 from seqloom.pipelines.compare.named_runs import NamedRun
+from seqloom.pipelines.compare.setup import holds_language_model
 from seqloom.pipelines.evaluate.evaluate import evaluate
 from seqloom.pipelines.evaluate.stored import (
     Evaluation,
@@ -175,6 +176,7 @@ def _evaluated_run(
         seed=system.config.seed,
         series=_series(run),
         uses_language_model=system.uses_language_model,
+        unused_language_model=holds_language_model(manifest) and not system.uses_language_model,
         reads_text=system.reads_text,
         yardstick=system.yardstick,
         train_seconds=manifest.cost.seconds_with_members,

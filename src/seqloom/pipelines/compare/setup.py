@@ -8,6 +8,7 @@ from typing import Any
 from seqloom.reports.data import Setup, TextKind
 from seqloom.runs.folder import Run
 from seqloom.runs.manifest import RunManifest
+from seqloom.text.store import is_by_language_model
 
 _PRETRAINED = ("sentence-transformers", "transformers", "openai")
 """Kinds of encoders that were trained on other texts."""
@@ -34,6 +35,14 @@ def describe_setup(run: Run) -> Setup:
     )
 
 
+def holds_language_model(manifest: RunManifest) -> bool:
+    """Returns whether a run has a language model or text vectors by one; False for ensembles."""
+    if manifest.members:
+        return False
+    vectors = (is_by_language_model(t.get("language_model"), t["encoder"]) for t in manifest.texts)
+    return manifest.base is not None or manifest.system == "idgenrec" or any(vectors)
+
+
 def text_kind(
     manifest: RunManifest,
     config: Mapping[str, Any],
@@ -58,10 +67,11 @@ def text_kind(
         return "model", ""
     if not reads_text:
         return "ids", ""
-    if manifest.text is not None:
-        return _kind_of_vectors(manifest, config)
+    encoder = (manifest.text or {}).get("encoder") or {}
     if _view_is_tower(config):
-        return "tuned", ""
+        return ("tuned" if encoder.get("tuned_on") or uses_language_model else "words"), ""
+    if manifest.text is not None:
+        return _kind_of_vectors(encoder)
     words = _words(config)
     if words is not None:  # a system that reads the words itself
         return ("words" if words.get("start") == "random" else "tuned"), ""
@@ -85,11 +95,8 @@ def _view_is_tower(config: Mapping[str, Any]) -> bool:
     return semantic.get("encoder") == "tower"
 
 
-def _kind_of_vectors(
-    manifest: RunManifest, config: Mapping[str, Any]
-) -> tuple[TextKind | None, str]:
-    encoder = (manifest.text or {}).get("encoder") or {}
-    if encoder.get("tuned_on") or _view_is_tower(config):
+def _kind_of_vectors(encoder: Mapping[str, Any]) -> tuple[TextKind | None, str]:
+    if encoder.get("tuned_on"):
         return "tuned", ""
     if encoder.get("kind") == "hash":
         return "words", ""

@@ -102,7 +102,7 @@ class E4SRecConfig(SystemConfig):
     chooses the weight of E4SRec's own, 0 included. false: E4SRec's own alone, as in the paper."""
     blend: float = Field(0.5, ge=0)
     """add_giver: weight of E4SRec's own score in the validations of training; after it, validation
-    chooses."""
+    chooses. From 1,000 on it is the only score."""
     llm: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     """Language model."""
     lora: LoraSettings = Field(default_factory=LoraSettings)

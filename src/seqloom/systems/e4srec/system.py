@@ -27,7 +27,7 @@ from seqloom.systems.sequence import DotProductScorer, RankingPhase, SequenceSys
 from seqloom.systems.stored_member import StoredMember, build_member, store_member
 from seqloom.systems.tail_blend import SCORE_BLENDS, RememberingBlendPhase
 from seqloom.systems.texttower import VECTORS
-from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase
+from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase, score_weights
 
 _WHOLE = "reader.projection."
 _GIVER = "giver"
@@ -105,18 +105,20 @@ class E4SRec(E4SRecModel):
         own = self.config.use_llm and (self.text is None or self.text.reads_states)
         words = self.text is not None and self.text.tower.uses_language_model
         giver = self.giver is not None and self.giver.uses_language_model
-        return (self._is_weighed and (own or words)) or giver
+        given, added = self._weights.tolist()
+        return (bool(added) and (own or words)) or (bool(given) and giver)
 
     @property
     def reads_text(self) -> bool:
         """See `System`: as candidates' words, or through the recommender that gave the IDs."""
         giver = self.giver is not None and self.giver.reads_text
-        return (self._is_weighed and self.text is not None) or giver
+        given, added = self._weights.tolist()
+        return (bool(added) and self.text is not None) or (bool(given) and giver)
 
     @property
-    def _is_weighed(self) -> bool:
-        """Whether anything but the giver's score is in the score."""
-        return self.giver is None or float(self.blend) > 0
+    def _weights(self) -> Tensor:
+        """The weights of the giver's score and of the other. Shapes: [2]."""
+        return torch.tensor([0.0, 1.0]) if self.giver is None else score_weights(self.blend)
 
     def base_reference(self) -> dict[str, Any]:
         """Returns the identity of the language model."""
@@ -258,7 +260,7 @@ class E4SRec(E4SRecModel):
             given = cast(VectorScorer, self.giver.scorer())
         return VectorEnsembleScorer(
             [MemberScorer(given, self.giver.max_len), MemberScorer(read, self.max_len)],
-            torch.stack([torch.ones_like(self.blend), self.blend]),
+            self._weights,
         )
 
     def view_columns(self) -> dict[str, slice]:

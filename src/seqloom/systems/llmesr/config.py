@@ -35,7 +35,7 @@ class SemanticConfig(Config):
     """recency: divide each principal component of the text by its standard deviation to this power."""
     blend: float = Field(0.5, ge=0)
     """tower, recency: weight of the semantic score in the validations of training; after it, validation
-    chooses."""
+    chooses. From 1,000 on it is the only score."""
     adapter_layers: Literal[1, 2] = 2
     """Number of linear layers of the adapter, without activation between them. Source: LLM-ESR, eq. 2."""
     adapter_size: int | None = Field(None, ge=1)

@@ -32,7 +32,7 @@ from seqloom.systems.sequence import RankingPhase, SequenceSystem
 from seqloom.systems.tail_blend import SCORE_BLENDS, BlendPhase
 from seqloom.systems.text_start import scaled_pca
 from seqloom.systems.texttower import TextTower
-from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase
+from seqloom.systems.view_phase import TEXT_ALONE, ViewPhase, score_weights
 from seqloom.text.store import load_embeddings
 
 
@@ -65,7 +65,7 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
         if views != "collaborative":
             self.semantic = _semantic_view(config, sizes)
         if self.late:
-            # Weight of the semantic score.
+            # Weight of the semantic score; see `score_weights`.
             alone = views == "semantic"
             self.register_buffer("blend", torch.tensor(1.0 if alone else config.semantic.blend))
         both = views == "both" and not self.late
@@ -114,14 +114,20 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
 
     @property
     def uses_language_model(self) -> bool:
-        """See `System`; the words of a tower may have one too."""
-        tower = isinstance(self.semantic, TextTower) and self.semantic.uses_language_model
-        return tower or super().uses_language_model
+        """See `System`; the words of a tower may have one too, and validation may leave a view out."""
+        if not isinstance(self.semantic, TextTower):
+            return super().uses_language_model
+        table, words = score_weights(self.blend).tolist()
+        read = bool(words) and self.semantic.uses_language_model
+        return read or (bool(table) and super().uses_language_model)
 
     @property
     def reads_text(self) -> bool:
         """See `System`; a tower reads the words."""
-        return isinstance(self.semantic, TextTower) or super().reads_text
+        if not isinstance(self.semantic, TextTower):
+            return super().reads_text
+        table, words = score_weights(self.blend).tolist()
+        return bool(words) or (bool(table) and super().reads_text)
 
     def initialise(self, data: TrainingData) -> None:
         """Initialises both item tables from the text embedding."""
@@ -228,10 +234,13 @@ class LLMESR(SequenceSystem[LLMESRConfig]):
     def _late_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Returns both views, each from its own columns. Shapes: as `states`."""
         width = 0 if self.collaborative is None else self.config.encoder.hidden_size
-        text = self.blend * self._text_states(items, lengths, vectors[:, width:])
+        text = self._text_states(items, lengths, vectors[:, width:])
         if self.collaborative is None:
-            return text
-        return torch.cat([self._encode(items, lengths, vectors[:, :width]), text], -1)
+            return self.blend * text
+        first, second = score_weights(self.blend)
+        return torch.cat(
+            [first * self._encode(items, lengths, vectors[:, :width]), second * text], -1
+        )
 
     def _text_states(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
         """Returns the states of a semantic view that learns apart. Shapes: vectors [N, E] -> [B, L, E]."""

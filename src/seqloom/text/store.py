@@ -166,7 +166,7 @@ def load_embeddings(dataset: Dataset, name: str | None = None) -> TextEmbeddings
         ArtefactError: they do not exist, several exist and none is the default, they belong to other
             data, or a file is damaged. The message lists the existing ones and how to make them.
     """
-    path = dataset.path / "text" / (name or _default_name(dataset))
+    path = _folder(dataset, name)
     manifest = read_manifest(dataset, path.name)
     items = _checked(path / "items.safetensors", manifest.items, manifest.width)
     items = items[: dataset.num_items]
@@ -176,13 +176,14 @@ def load_embeddings(dataset: Dataset, name: str | None = None) -> TextEmbeddings
     return TextEmbeddings(path, manifest, items, users)
 
 
-def read_manifest(dataset: Dataset, name: str) -> TextManifest:
-    """Reads the manifest of the embeddings `name` and checks that it belongs to `dataset`.
+def read_manifest(dataset: Dataset, name: str | None = None) -> TextManifest:
+    """Reads the manifest of the embeddings that `load_embeddings` loads, and checks that it fits `dataset`.
 
     Raises:
-        ArtefactError: as `load_embeddings`.
+        ArtefactError: as `load_embeddings`; the vectors are not read.
     """
-    path = dataset.path / "text" / name
+    path = _folder(dataset, name)
+    name = path.name
     if not (path / "manifest.json").exists():
         names = text_names(dataset)
         have = f"it has {', '.join(map(repr, names))}" if names else "it has none"
@@ -249,6 +250,10 @@ def write_embeddings(
 def mark_default(dataset: Dataset, name: str) -> None:
     """Makes `name` the default embeddings of the data set."""
     write_json(dataset.path / "text" / "default.json", {"name": name}, sealed=True)
+
+
+def _folder(dataset: Dataset, name: str | None) -> Path:
+    return dataset.path / "text" / (name or _default_name(dataset))
 
 
 def _default_name(dataset: Dataset) -> str:

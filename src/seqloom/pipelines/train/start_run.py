@@ -43,6 +43,7 @@ from seqloom.systems.base import Sizes, System
 from seqloom.systems.base_config import SequenceConfig, SystemConfig
 from seqloom.systems.registry import system_class
 from seqloom.text.store import load_embeddings
+from seqloom.text.store import read_manifest as read_text_manifest
 
 _BEFORE_MANIFEST = {CONFIG, ITEMS, POPULARITY}
 _LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "sentence-transformers", "peft")
@@ -152,7 +153,7 @@ def create_run(
     """Writes what is known before training; the folder replaces what `check_may_create` accepted."""
     from seqloom._version import __version__
 
-    read = [load_embeddings(dataset, name).manifest for name in config.embeddings]
+    read = [read_text_manifest(dataset, name) for name in config.embeddings]
     texts = [manifest.model_dump(mode="json") for manifest in read]
     manifest = RunManifest(
         seqloom=__version__,

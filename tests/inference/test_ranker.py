@@ -70,8 +70,11 @@ class Vectors:
         vectors = torch.nn.functional.pad(self.item_vectors, (0, 0, 1, 0))[items]
         return vectors.sum(1) / lengths[:, None]
 
+    def score_queries(self, queries: Tensor) -> Tensor:
+        return queries @ self.item_vectors.t()
+
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        return self.queries(items, lengths) @ self.item_vectors.t()
+        return self.score_queries(self.queries(items, lengths))
 
 
 SCORERS = pytest.mark.parametrize("scorer", [Rising(), RisingLists()])

@@ -72,6 +72,9 @@ class VectorScorer(Scorer, Protocol):
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Returns one query vector for each history. Shapes: [B, L], [B] -> [B, D']."""
 
+    def score_queries(self, queries: Tensor) -> Tensor:
+        """Scores the catalogue; items of equal vectors score alike. Shapes: [B, D'] -> [B, N]."""
+
 
 @dataclass(frozen=True)
 class NewItems:

@@ -145,7 +145,7 @@ class Ranker:
         scorer = self.scorer
         if isinstance(scorer, VectorScorer):
             # Queries take several calls; the item vectors, which are far more to read, one product.
-            return self._by_length(scorer.queries, histories) @ scorer.item_vectors.t()
+            return scorer.score_queries(self._by_length(scorer.queries, histories))
         return self._by_length(scorer.score, histories)
 
     def hide(self, scores: Tensor, hidden: Sequences | None) -> Tensor:

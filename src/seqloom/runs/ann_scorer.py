@@ -14,6 +14,7 @@ from seqloom.core.random import generator
 from seqloom.data.sequences import Sequences
 from seqloom.data.store import Dataset
 from seqloom.inference.ann_index import ApproximateIndex, Recall
+from seqloom.nn.item_product import ItemProduct
 from seqloom.runs.trained_run import TrainedRun
 
 RECALL = 0.95
@@ -41,6 +42,7 @@ class ApproximateScorer:
         """The recall of the index against exact lists."""
         self.num_items = scorer.num_items
         self.item_vectors = scorer.item_vectors
+        self.score_queries = scorer.score_queries
 
     def extend_to(self, scorer: Scorer) -> ApproximateScorer:
         """Returns the same index for a scorer with more items behind the same first ones."""
@@ -96,11 +98,12 @@ class _ItemSubset:
     def __init__(self, scorer: VectorScorer, numbers: Tensor) -> None:
         self._scorer = scorer
         self.num_items = len(numbers)
-        self._vectors = scorer.item_vectors[(numbers - 1).to(scorer.item_vectors.device)]
+        rows = (numbers - 1).to(scorer.item_vectors.device)
+        self._product = ItemProduct(scorer.item_vectors[rows])
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Shapes: [B, L], [B] -> [B, C]."""
-        return self._scorer.queries(items, lengths) @ self._vectors.t()
+        return self._product(self._scorer.queries(items, lengths))
 
 
 def can_search(scorer: Scorer) -> bool:

@@ -14,6 +14,7 @@ from seqloom.core.errors import ConfigError
 from seqloom.core.phase import Mean, Optimisation, Phase
 from seqloom.core.random import generator
 from seqloom.data.sequences import PaddedBatch
+from seqloom.nn.item_product import ItemProduct
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.config import BPRConfig
 from seqloom.systems.ranking_loss import DRAWS, outside
@@ -184,6 +185,7 @@ class FoldInScorer:
     def __init__(self, item_vectors: Tensor, fold_in: float) -> None:
         self.item_vectors = item_vectors
         self.num_items = len(item_vectors)
+        self.score_queries = ItemProduct(item_vectors)
         self._fold_in = fold_in
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
@@ -196,4 +198,4 @@ class FoldInScorer:
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
-        return self.queries(items, lengths) @ self.item_vectors.t()
+        return self.score_queries(self.queries(items, lengths))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.core.protocols import ListScorer, Scorer, VectorScorer
+from seqloom.nn.item_product import ItemProduct
 
 Scale = Literal["logits", "z_score"]
 _LEAST_SPREAD = 1e-6
@@ -65,6 +66,7 @@ class VectorEnsembleScorer:
         self._weights = weights
         self.item_vectors = torch.cat([vectors(member).float() for member in members], dim=1)
         self.num_items = len(self.item_vectors)
+        self.score_queries = ItemProduct(self.item_vectors)
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Concatenates the members' weighted queries. Shapes: [B, L], [B] -> [B, D']."""
@@ -73,7 +75,7 @@ class VectorEnsembleScorer:
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
-        return self.queries(items, lengths) @ self.item_vectors.t()
+        return self.score_queries(self.queries(items, lengths))
 
 
 def build_scorer(

@@ -22,6 +22,7 @@ from seqloom.data.batches import (
     training_rows,
 )
 from seqloom.nn.attention import last_position
+from seqloom.nn.item_product import ItemProduct
 from seqloom.nn.repeats import RepeatTerm
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.base_config import SequenceConfig
@@ -220,6 +221,7 @@ class DotProductScorer:
         with torch.inference_mode():
             self.item_vectors = system.item_vectors() if item_vectors is None else item_vectors
         self.num_items = len(self.item_vectors)
+        self.score_queries = ItemProduct(self.item_vectors)
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Returns the state after each history. Shapes: [B, L], [B] -> [B, D']."""
@@ -227,4 +229,4 @@ class DotProductScorer:
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
-        return self.queries(items, lengths) @ self.item_vectors.t()
+        return self.score_queries(self.queries(items, lengths))

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqloom.core.phase import Phase
 from seqloom.core.protocols import KnownItems, NewItems, NewRows, RowsOf, Scorer
 from seqloom.data.sequences import PaddedBatch
+from seqloom.nn.item_product import ItemProduct
 from seqloom.systems.base import Sizes, System, TrainingData
 from seqloom.systems.config import TextKNNConfig
 from seqloom.text.store import load_embeddings
@@ -95,6 +96,7 @@ class TextKNNScorer:
     def __init__(self, vectors: Tensor, decay: float) -> None:
         self.item_vectors = vectors
         self.num_items = len(vectors)
+        self.score_queries = ItemProduct(vectors)
         self._decay = decay
 
     def queries(self, items: Tensor, lengths: Tensor) -> Tensor:
@@ -105,4 +107,4 @@ class TextKNNScorer:
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
-        return self.queries(items, lengths) @ self.item_vectors.t()
+        return self.score_queries(self.queries(items, lengths))

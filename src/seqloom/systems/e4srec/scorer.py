@@ -14,6 +14,7 @@ from seqloom.core.batching import few_lengths, split_padded
 from seqloom.data.batches import padded_width
 from seqloom.distributed.dtensors import is_sharded
 from seqloom.nn.graphs import RecordedFunction, Recorder, build_recorder
+from seqloom.nn.item_product import ItemProduct
 from seqloom.systems.e4srec.model import E4SRecModel
 from seqloom.systems.e4srec.reader import embed
 
@@ -51,6 +52,7 @@ class E4SRecScorer:
         self.num_items = len(candidates)
         self._system = system.eval()
         self.item_vectors = candidates
+        self.score_queries = ItemProduct(candidates)
         self._reads = system.text is None or system.text.reads_states
         with torch.no_grad():
             self._inputs = system.inputs(candidates, ids)
@@ -129,7 +131,7 @@ class E4SRecScorer:
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Scores the catalogue. Shapes: [B, L], [B] -> [B, N]."""
-        return self.queries(items, lengths) @ self.item_vectors.t()
+        return self.score_queries(self.queries(items, lengths))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         if device.type != "cuda":

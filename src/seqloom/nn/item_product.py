@@ -1,0 +1,55 @@
+"""Scores of all items by dot products, with exact ties."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Bytes of a number -> the integer that holds its bits."""
+_BLOCK = 65_536
+
+
+class ItemProduct:
+    """Multiplies queries with item vectors; equal vectors have equal scores, to the last bit.
+
+    A product of matrices sums in another order at the edge of a block on some processors. Items with one
+    vector, such as those of one text, would then tie or not by their place in the catalogue.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        """`vectors` [N, D] must not change afterwards."""
+        self._vectors = vectors
+        self._repeated, self._first = equal_rows(vectors)
+
+    def __call__(self, queries: Tensor) -> Tensor:
+        """Returns the score of every item. Shapes: [B, D] -> [B, N]."""
+        scores = queries @ self._vectors.t()
+        if len(self._repeated):
+            scores[:, self._repeated] = scores[:, self._first]
+        return scores
+
+
+@torch.no_grad()
+def equal_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the rows that equal an earlier one, ascending, and the first row that each of them equals.
+
+    Shapes: matrix [N, D] of floating point -> two of [R] int64.
+    """
+    device = matrix.device
+    factors = torch.randint(
+        -(1 << 62), 1 << 62, matrix.shape[1:], generator=torch.Generator().manual_seed(0)
+    ).to(device)
+    sums = [torch.zeros(0, dtype=torch.int64, device=device)]
+    for block in matrix.split(_BLOCK):
+        # Adding 0 makes -0 equal to 0 in its bits too. Sums of integers have one value in any order.
+        bits = (block + 0.0).contiguous().view(_BITS[matrix.element_size()])
+        sums.append((bits.long() * factors).sum(1))
+    _, group = torch.cat(sums).unique(return_inverse=True)
+    places = torch.arange(len(matrix), device=device)
+    first = places.new_full((len(matrix),), len(matrix)).scatter_reduce_(0, group, places, "amin")
+    first = first[group]
+    repeated = torch.nonzero(first != places).flatten()
+    equal = [(matrix[rows] == matrix[first[rows]]).all(1) for rows in repeated.split(_BLOCK)]
+    kept = repeated[torch.cat(equal)] if equal else repeated
+    return kept, first[kept]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,10 +14,25 @@ from seqloom.cli.errors import INTERRUPTED, report_error
 from seqloom.cli.group import CONTEXT, LazyGroup
 from seqloom.cli.option_names import CURRENT_OPTIONS
 
+_SPIN = ("GOMP_SPINCOUNT", "10000")
+"""How often an idle thread of OpenMP looks for work before it sleeps; by default up to 300,000 times."""
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits: 0 success, 1 unexpected error, 2 bad input, 130 interrupted."""
+    share_cores(os.environ)
     sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def share_cores(environment: MutableMapping[str, str]) -> None:
+    """Lets the threads of a computation sleep soon where other programs need the cores.
+
+    By default a thread that waits for another one keeps its core busy, and the one that it waits for may be
+    waiting for that core. The OpenMP of torch reads the variable when torch is imported. What the user
+    has set stays.
+    """
+    if not {_SPIN[0], "OMP_WAIT_POLICY"} & set(environment):
+        environment[_SPIN[0]] = _SPIN[1]
 
 
 def run(argv: Sequence[str]) -> int:

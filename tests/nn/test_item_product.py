@@ -39,6 +39,17 @@ def test_a_matrix_without_rows_or_repeats_has_none() -> None:
         assert not any(len(part) for part in equal_rows(matrix))
 
 
+def test_rows_that_differ_in_one_column_are_not_equal() -> None:
+    matrix = torch.ones(40, 40) + torch.eye(40)
+    matrix[30] = matrix[20].clone()
+    rows, first = equal_rows(matrix)
+    assert (rows.tolist(), first.tolist()) == ([30], [20])
+
+
+def test_vectors_without_columns_score_alike() -> None:
+    assert ItemProduct(torch.zeros(4, 0))(torch.zeros(2, 0)).tolist() == [[0.0] * 4] * 2
+
+
 def test_it_is_the_product_and_equal_vectors_tie() -> None:
     draw = torch.Generator().manual_seed(0)
     vectors, queries = torch.randn(9, 4, generator=draw), torch.randn(5, 4, generator=draw)
